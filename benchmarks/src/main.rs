@@ -1,0 +1,56 @@
+//! Measures rpc-parallel beside its floors and its peers.
+//!
+//! Every process of a measurement is this executable: the master that measures, the workers of
+//! rpc-parallel, which `entry` diverts, and the workers of floors and peers, which `--serve` starts.
+
+mod options;
+mod group;
+mod figure;
+mod rounds;
+mod report;
+mod machine;
+mod place;
+mod memory;
+mod caller;
+mod role;
+mod worker_process;
+mod contenders;
+mod groups;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use options::Wish;
+use report::Report;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match options::parse(std::env::args_os().skip(1))? {
+        Wish::Help => Ok(std::io::stdout().write_all(options::usage().as_bytes())?),
+        Wish::Serve(role) => role.serve(),
+        Wish::Measure(options) => measure(&options),
+    }
+}
+
+fn measure(options: &options::Options) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: a debug build; figures count with `cargo run --release` only");
+    }
+    let mut report = Report::begin(options.format)?;
+    for group in &options.groups {
+        for figure in (group.figures)()? {
+            report.add(rounds::run(figure, options.rounds)?)?;
+        }
+        report.end_group(group.name)?;
+    }
+    Ok(())
+}

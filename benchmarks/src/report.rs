@@ -1,0 +1,169 @@
+//! Figures as a person or a program reads them.
+
+use std::io::Write;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::figure::FLOOR;
+use crate::machine;
+use crate::rounds::Row;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+/// Prints each JSON line at once, each table when its group is complete.
+pub(crate) struct Report {
+    format: Format,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    figure: &'a str,
+    who: &'a str,
+    value: f64,
+    unit: &'a str,
+    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio_to_tarpc: Option<f64>,
+}
+
+impl Report {
+    pub(crate) fn begin(format: Format) -> anyhow::Result<Self> {
+        if matches!(format, Format::Table) {
+            println!("{}", machine::description()?);
+        }
+        Ok(Self {
+            format,
+            rows: Vec::new(),
+        })
+    }
+
+    /// Adds the rows of one figure.
+    pub(crate) fn add(&mut self, rows: Vec<Row>) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => self.rows.extend(rows),
+            Format::Json => {
+                let mut stdout = std::io::stdout().lock();
+                for row in &rows {
+                    writeln!(stdout, "{}", serde_json::to_string(&line(row))?)?;
+                }
+                stdout.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_group(&mut self, group: &str) -> anyhow::Result<()> {
+        if matches!(self.format, Format::Table) {
+            let table = table(&std::mem::take(&mut self.rows));
+            writeln!(std::io::stdout(), "\n{group}\n{table}")?;
+        }
+        Ok(())
+    }
+}
+
+fn line(row: &Row) -> Line<'_> {
+    Line {
+        figure: row.figure,
+        who: &row.who,
+        value: rounded(row.value),
+        unit: row.unit,
+        ratio: rounded(row.ratio),
+        ratio_to_tarpc: row.ratio_to_tarpc.map(rounded),
+    }
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header([
+        "figure",
+        "who",
+        "median",
+        "unit",
+        "least to most",
+        "x floor",
+        "x tarpc",
+    ]);
+    for row in rows {
+        // Each figure begins with its floor; its name is not repeated below.
+        let figure = if row.who == FLOOR { row.figure } else { "" };
+        table.add_row([
+            figure.to_owned(),
+            row.who.clone(),
+            number(row.value),
+            row.unit.to_owned(),
+            format!("{} to {}", number(row.least), number(row.most)),
+            number(row.ratio),
+            row.ratio_to_tarpc.map(number).unwrap_or_default(),
+        ]);
+    }
+    for column in [2, 4, 5, 6] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Writes three significant digits, and every digit before the point.
+fn number(value: f64) -> String {
+    let decimals = decimals(value, 3);
+    format!("{value:.decimals$}")
+}
+
+/// Keeps four significant digits: more would be noise.
+fn rounded(value: f64) -> f64 {
+    let scale = 10_f64.powi(i32::try_from(decimals(value, 4)).unwrap_or(0));
+    (value * scale).round() / scale
+}
+
+fn decimals(value: f64, significant: i32) -> usize {
+    let before_the_point = value.abs().max(f64::MIN_POSITIVE).log10().floor() as i32 + 1;
+    usize::try_from(significant - before_the_point).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ratio_to_tarpc: Option<f64>) -> Row {
+        Row {
+            figure: "call.sequential.pinned",
+            who: "rpc-parallel".into(),
+            unit: "us",
+            value: 15.903_77,
+            least: 15.0,
+            most: 17.0,
+            ratio: 1.074_56,
+            ratio_to_tarpc,
+        }
+    }
+
+    #[test]
+    fn a_json_line_has_the_documented_fields() {
+        let json = serde_json::to_string(&line(&row(None))).expect("a line is plain data");
+
+        let expected = r#"{"figure":"call.sequential.pinned","who":"rpc-parallel","value":15.9,"unit":"us","ratio":1.075}"#;
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_peer_beside_us_adds_one_field() {
+        let json = serde_json::to_string(&line(&row(Some(0.8)))).expect("a line is plain data");
+
+        assert!(json.ends_with(r#","ratio_to_tarpc":0.8}"#), "{json}");
+    }
+
+    #[test]
+    fn numbers_keep_three_digits() {
+        assert_eq!(number(0.012_345), "0.0123");
+        assert_eq!(number(1.0), "1.00");
+        assert_eq!(number(9_876.5), "9876");
+    }
+}

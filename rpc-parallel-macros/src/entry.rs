@@ -1,0 +1,30 @@
+//! `#[entry]`: the start of master and workers.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::args::EntryArgs;
+use crate::check;
+use crate::errors::Errors;
+use crate::expand;
+use crate::head::{FunctionHead, Item};
+use crate::mistakes;
+
+pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    if let Item::Trait(word) | Item::Impl(word) | Item::Other(word) = Item::of(item) {
+        errors.add(word, mistakes::entry_not_on_main());
+        return quote!(#item #errors);
+    }
+    let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
+    let Some(main) = errors.absorb(syn::parse2::<FunctionHead>(item.clone())) else {
+        return quote!(#item #errors);
+    };
+    check::main(&args, &main, &mut errors);
+
+    if !errors.is_empty() {
+        let main = expand::no_start(&main);
+        return quote!(#main #errors);
+    }
+    expand::entry(&args, &main)
+}

@@ -1,0 +1,142 @@
+//! What is known of a function at compile time: its types, how they travel, and its id.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::quote_spanned;
+use syn::Type;
+
+use crate::model::{Argument, Function, Returned, Worker, type_arguments, ungrouped};
+use crate::names::{self, Facade};
+use crate::text::text;
+
+// Input: fn deposit(&self, amount: u64, note: &str) -> u64;
+// Output: impl P::Declares<__deposit> for BankClient {
+//     const FUNCTION: P::FunctionInfo = P::FunctionInfo::new("deposit", "Bank", .., "u64,&str", "u64");
+//     type Codecs = (P::Codec<u64>, P::Codec<str>,);
+//     const CODECS: Self::Codecs = (P::codec::<u64>(), P::codec::<str>(),);
+//     type Returns = u64;
+//     type Output = u64;
+//     type Error = P::CallError;
+//     const ANSWER: P::Answer<..> = P::plain(P::codec::<u64>());
+// }
+pub(super) fn declares(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
+    let span = names::at(function.name);
+    let p = facade.private(span);
+    let cfgs = function.cfgs();
+    let client = names::client_type(worker.name);
+    let key = names::key(function.name, span);
+    let codecs = codecs(facade, function);
+    let result = result(facade, function);
+    let info = info(facade, worker, function);
+    quote_spanned! {span=>
+        #(#cfgs)*
+        #[automatically_derived]
+        impl #p::Declares<#key> for #client {
+            const FUNCTION: #p::FunctionInfo = #info;
+            #codecs
+            #result
+        }
+    }
+}
+
+pub(super) fn codecs(facade: &Facade, function: &Function) -> TokenStream {
+    let types = function.arguments().map(|it| codec_type(facade, it));
+    let values = function.arguments().map(|it| codec(facade, it.ty));
+    quote_spanned! {names::at(function.name)=>
+        type Codecs = (#(#types,)*);
+        const CODECS: Self::Codecs = (#(#values,)*);
+    }
+}
+
+fn codec_type(facade: &Facade, argument: &Argument) -> TokenStream {
+    let ty = argument.ty;
+    let span = names::at(ty);
+    let p = facade.private(span);
+    quote_spanned!(span=> #p::Codec<#ty>)
+}
+
+/// The one place that demands `ty: Message`, and it demands it at `ty`.
+fn codec(facade: &Facade, ty: &Type) -> TokenStream {
+    let span = names::at(ty);
+    let p = facade.private(span);
+    quote_spanned!(span=> #p::codec::<#ty>())
+}
+
+pub(super) fn result(facade: &Facade, function: &Function) -> TokenStream {
+    match &function.result {
+        Returned::Nothing => {
+            let span = names::at(function.name);
+            let p = facade.private(span);
+            let unit = quote_spanned!(span=> ());
+            plain(&p, &unit, &quote_spanned!(span=> #p::codec::<()>()))
+        }
+        Returned::Plain(ty) => plain(&facade.private(names::at(ty)), ty, &codec(facade, ty)),
+        Returned::Fallible(ty) => fallible(facade, function, ty),
+    }
+}
+
+fn plain(p: &TokenStream, ty: &impl quote::ToTokens, codec: &TokenStream) -> TokenStream {
+    quote_spanned! {names::at(ty)=>
+        type Returns = #ty;
+        type Output = #ty;
+        type Error = #p::CallError;
+        const ANSWER: #p::Answer<Self::Returns, Self::Output, Self::Error> = #p::plain(#codec);
+    }
+}
+
+fn fallible(facade: &Facade, function: &Function, ty: &Type) -> TokenStream {
+    let span = names::at(ty);
+    let p = facade.private(span);
+    // Behind an alias stands less than two types: then the whole result is to blame.
+    let written = match ungrouped(ty) {
+        Type::Path(path) => type_arguments(&path.path),
+        _ => Vec::new(),
+    };
+    let (ok, err) = match written.as_slice() {
+        [ok, err] => (*ok, *err),
+        [ok] => (*ok, ty),
+        _ => (ty, ty),
+    };
+    let ok = projected_codec(facade, function, "Ok", ok);
+    let err = projected_codec(facade, function, "Err", err);
+    quote_spanned! {span=>
+        type Returns = #ty;
+        type Output = <#ty as #p::IsResult>::Ok;
+        type Error = #p::FunctionError<<#ty as #p::IsResult>::Err>;
+        const ANSWER: #p::Answer<Self::Returns, Self::Output, Self::Error> =
+            #p::fallible(#ok, #err);
+    }
+}
+
+/// The codec of a part of the result, demanded where that part is written.
+fn projected_codec(
+    facade: &Facade,
+    function: &Function,
+    part: &str,
+    written: &Type,
+) -> TokenStream {
+    let (first, last) = (names::at(written), names::at_end_of(written));
+    let p = facade.private(first);
+    let key = names::key(function.name, first);
+    let part = Ident::new(part, last);
+    // The compiler joins the places of the type's first and last token into one.
+    let result = quote_spanned!(first=> <Self as #p::Declares<#key>>::Returns);
+    let begin = quote_spanned!(first=> <#result as #p::IsResult>);
+    let end = quote_spanned!(last=> ::#part);
+    quote_spanned!(first=> #p::codec::<#begin #end>())
+}
+
+/// What the function's id is made from.
+pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
+    let span = names::at(function.name);
+    let p = facade.private(span);
+    let name = names::plain(function.name);
+    let worker_trait = names::plain(worker.name);
+    let place = facade.place(span);
+    let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
+    let arguments = arguments.join(",");
+    let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
+    let id = function.args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    quote_spanned! {span=>
+        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result) #id
+    }
+}

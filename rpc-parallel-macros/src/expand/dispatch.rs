@@ -1,0 +1,79 @@
+//! How a worker runs what it is asked for: one entry for each function, in the order written.
+
+use proc_macro2::TokenStream;
+use quote::quote_spanned;
+
+use crate::model::{Context, Function, Parameter, Worker};
+use crate::names::{self, Facade};
+
+// Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + P::WorkerState {
+//     const TABLE: P::Table<__S, Self> = &[&P::synchronous::<Self, __owner, __S, _>(..), ..];
+// }
+pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
+    let span = names::at(worker.name);
+    let p = facade.private(span);
+    let client = names::client_type(worker.name);
+    let worker_trait = worker.name;
+    let entries = worker.functions.iter().map(|it| entry(facade, worker, it));
+    let deprecated = worker.functions.iter().any(Function::is_deprecated);
+    let deprecated = deprecated
+        .then(|| quote_spanned!(span=> #[allow(deprecated, reason = "callers are warned")]));
+    quote_spanned! {span=>
+        #deprecated
+        #[automatically_derived]
+        impl<__S> #p::Dispatch<__S> for #client
+        where
+            __S: #worker_trait + #p::WorkerState,
+        {
+            const TABLE: #p::Table<__S, Self> = &[#(#entries,)*];
+        }
+    }
+}
+
+fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
+    let span = names::at(function.name);
+    let p = facade.private(span);
+    let cfgs = function.cfgs();
+    let key = names::key(function.name, span);
+    let owned = function.arguments().map(|it| &it.owned);
+    let call = call(facade, worker, function);
+    if function.is_async() {
+        quote_spanned! {span=>
+            #(#cfgs)*
+            &#p::asynchronous::<Self, #key, __S, _, _>(
+                |__scope, (#(#owned,)*)| async move { #call.await }
+            )
+        }
+    } else {
+        quote_spanned! {span=>
+            #(#cfgs)*
+            &#p::synchronous::<Self, #key, __S, _>(|__scope, (#(#owned,)*)| #call)
+        }
+    }
+}
+
+// Output: <__S as Bank>::deposit(__scope.state(), P::context::<Context<Account>, _>(__scope.context()), __a1, &__a2)
+fn call(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
+    let span = names::at(function.name);
+    let worker_trait = worker.name;
+    let name = function.name;
+    let given = function.parameters.iter().map(|it| match it {
+        Parameter::Context(context) => self::context(facade, context),
+        Parameter::Argument(argument) => {
+            let owned = &argument.owned;
+            match argument.borrow {
+                Some(_) => quote_spanned!(span=> &#owned),
+                None => quote_spanned!(span=> #owned),
+            }
+        }
+    });
+    quote_spanned!(span=> <__S as #worker_trait>::#name(__scope.state(), #(#given,)*))
+}
+
+/// The one place that demands that `ty` is our `Context`, and it demands it at `ty`.
+fn context(facade: &Facade, context: &Context) -> TokenStream {
+    let ty = context.ty;
+    let span = names::at(ty);
+    let p = facade.private(span);
+    quote_spanned!(span=> #p::context::<#ty, _>(__scope.context()))
+}

@@ -1,0 +1,90 @@
+//! A `main` that decides first whether it is a master's or a worker's.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote_spanned};
+use syn::{FnArg, Type};
+
+use crate::args::{EntryArgs, Flavor, Runtime};
+use crate::head::FunctionHead;
+use crate::names;
+
+// Input: async fn main(args: Vec<String>) -> R { .. }
+// Output: fn main() -> R {
+//     async fn main(args: Vec<String>) -> R { .. }
+//     P::Entry::new().run_async(|| main(P::from_args::<Vec<String>>()))
+// }
+pub(crate) fn entry(args: &EntryArgs, main: &FunctionHead) -> TokenStream {
+    let name = &main.sig.ident;
+    let span = names::at(name);
+    let (vis, output) = (&main.vis, &main.sig.output);
+    let settings = settings(args, main);
+    let run = if main.sig.asyncness.is_some() {
+        quote_spanned!(span=> run_async)
+    } else {
+        quote_spanned!(span=> run_sync)
+    };
+    let arguments = main.sig.inputs.iter().filter_map(|it| match it {
+        FnArg::Typed(typed) => Some(from_args(args, &typed.ty)),
+        FnArg::Receiver(_) => None,
+    });
+    quote_spanned! {span=>
+        #vis fn #name() #output {
+            #main
+            #settings.#run(|| #name(#(#arguments),*))
+        }
+    }
+}
+
+/// A function that is there but does nothing: what a wrong one becomes.
+pub(crate) fn no_start(function: &FunctionHead) -> TokenStream {
+    if function.sig.receiver().is_some() || function.sig.ident != "main" {
+        return function.bare().into_token_stream();
+    }
+    let span = names::at(&function.sig.ident);
+    let (vis, output, written) = (&function.vis, &function.sig.output, function.bare());
+    quote_spanned! {span=>
+        #vis fn main() #output {
+            #[allow(dead_code, reason = "there is an error already")]
+            #written
+            ::core::unreachable!()
+        }
+    }
+}
+
+/// The one place that demands that `ty` can be made of the program's arguments, at `ty`.
+fn from_args(args: &EntryArgs, ty: &Type) -> TokenStream {
+    let span = names::at(ty);
+    let p = args.facade.private(span);
+    quote_spanned!(span=> #p::from_args::<#ty>())
+}
+
+// Output: P::Entry::new().flavor(P::Flavor::CurrentThread).max_message_size(1 << 20)
+pub(super) fn settings(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
+    let span = names::at(&function.sig.ident);
+    let p = args.facade.private(span);
+    let flavor = flavor(args, &args.runtime, function);
+    let flavor = flavor.map(|it| quote_spanned!(span=> .flavor(#it)));
+    let worker_flavor = self::flavor(args, &args.worker_runtime, function);
+    let worker_flavor = worker_flavor.map(|it| quote_spanned!(span=> .worker_flavor(#it)));
+    let size = args.max_message_size.as_ref();
+    let size = size.map(|it| quote_spanned!(span=> .max_message_size(#it)));
+    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #size)
+}
+
+fn flavor(args: &EntryArgs, runtime: &Runtime, function: &FunctionHead) -> Option<TokenStream> {
+    let span = names::at(&function.sig.ident);
+    let p = args.facade.private(span);
+    let flavor = match runtime.flavor.as_ref()? {
+        Flavor::CurrentThread => quote_spanned!(span=> #p::Flavor::CurrentThread),
+        Flavor::MultiThread { threads } => {
+            let threads = match threads {
+                Some(threads) => {
+                    quote_spanned!(names::at(threads)=> ::core::option::Option::Some(#threads))
+                }
+                None => quote_spanned!(span=> ::core::option::Option::None),
+            };
+            quote_spanned!(span=> #p::Flavor::MultiThread { threads: #threads })
+        }
+    };
+    Some(flavor.into_token_stream())
+}

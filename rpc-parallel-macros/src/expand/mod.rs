@@ -1,0 +1,54 @@
+//! Writes the code. Nothing here fails or decides: what reaches it is right, or is known to be
+//! wrong and gets a stand-in.
+
+mod declaration;
+mod client;
+mod declares;
+mod dispatch;
+mod registration;
+mod stand_in;
+mod entry;
+mod test;
+mod state;
+
+pub(crate) use client::client_type;
+pub(crate) use declaration::declaration;
+pub(crate) use entry::{entry, no_start};
+pub(crate) use registration::registration;
+pub(crate) use stand_in::stand_in;
+pub(crate) use state::state;
+pub(crate) use test::test;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use crate::args::TraitArgs;
+use crate::model::Worker;
+
+/// All that makes the client's type work.
+// Input: trait Bank { fn deposit(&self, amount: u64) -> u64; }
+// Output: const _: () = {
+//     enum __deposit {}
+//     impl BankClient { pub const DEPOSIT: ..; pub fn deposit(..) .. }
+//     impl P::WorkerClient for BankClient { .. }
+//     impl P::Declares<__deposit> for BankClient { .. }
+//     impl<__S> P::Dispatch<__S> for BankClient where .. { .. }
+// };
+pub(crate) fn client(args: &TraitArgs, worker: &Worker) -> TokenStream {
+    let p = &args.facade;
+    let functions = client::functions(p, worker);
+    let worker_client = client::worker_client(p, worker);
+    let declares = worker.functions.iter().map(|it| declares::declares(p, worker, it));
+    let dispatch = dispatch::dispatch(p, worker);
+    quote! {
+        const _: () = {
+            #functions
+            #worker_client
+            #(#declares)*
+            #dispatch
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;

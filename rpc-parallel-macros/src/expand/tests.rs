@@ -1,0 +1,577 @@
+//! What is written for what: one feature in each, on the smallest item that has it.
+
+use expect_test::{Expect, expect};
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::*;
+use crate::args::{EntryArgs, ImplArgs, StateArgs};
+use crate::errors::Errors;
+use crate::head::ImplHead;
+use crate::names::Facade;
+
+#[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
+fn check(tokens: TokenStream, expected: Expect) {
+    let file = syn::parse2(tokens).expect("what is written is Rust");
+    // The default facade, and where the macro was used, are the same everywhere.
+    let text = prettyplease::unparse(&file).replace("::rpc_parallel::__private::", "P::");
+    expected.assert_eq(&text);
+}
+
+/// Shows a part of what a trait becomes.
+fn of_trait(item: TokenStream, part: fn(&Facade, &Worker) -> TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let item = syn::parse2(item).expect("this is a trait");
+    part(&Facade::new(None), &Worker::lower(&item, &mut errors))
+}
+
+fn declares(facade: &Facade, worker: &Worker) -> TokenStream {
+    let declares = worker.functions.iter().map(|it| super::declares::result(facade, it));
+    let codecs = worker.functions.iter().map(|it| super::declares::codecs(facade, it));
+    quote!(#(impl Declares { #codecs #declares })*)
+}
+
+fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
+    entry(&args, &syn::parse2(item).expect("this is a function"))
+}
+
+#[test]
+fn an_async_function_becomes_one_that_returns_a_future() {
+    check(
+        of_trait(quote!(trait Bank { async fn owner(&self) -> String; }), |_, it| declaration(it)),
+        expect![[r#"
+            trait Bank {
+                fn owner(
+                    &self,
+                ) -> impl ::core::future::Future<Output = String> + ::core::marker::Send;
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn an_async_function_without_a_result_returns_a_future_of_nothing() {
+    check(
+        of_trait(quote!(trait Bank { async fn audit(&self); }), |_, it| declaration(it)),
+        expect![[r#"
+            trait Bank {
+                fn audit(&self) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn our_attributes_are_taken_off_and_others_stay() {
+    check(
+        of_trait(
+            quote!(
+                /// A bank.
+                pub trait Bank: Send {
+                    /// Audits.
+                    #[worker(id = "audit")]
+                    #[cfg(unix)]
+                    fn audit(&self);
+                }
+            ),
+            |_, it| declaration(it),
+        ),
+        expect![[r#"
+            /// A bank.
+            pub trait Bank: Send {
+                /// Audits.
+                #[cfg(unix)]
+                fn audit(&self);
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_client_has_a_constant_and_a_function_for_each_function() {
+    check(
+        of_trait(quote!(pub trait Bank { fn audit(&self); }), client::functions),
+        expect![[r##"
+            #[allow(non_camel_case_types, reason = "named after a function")]
+            enum __audit {}
+            #[allow(
+                dead_code,
+                private_interfaces,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///[`audit`](Self::audit) as a value.
+                pub const AUDIT: P::Declared<Self, __audit> = P::Declared::NEW;
+                ///Calls [`audit`](Bank::audit).
+                pub fn audit(&self) -> P::Call<()> {
+                    P::call::<Self, __audit>(self, ())
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
+    check(
+        of_trait(
+            quote!(trait Bank { fn put(&self, amount: u64, cx: &Context<Account>, note: &str); }),
+            client::functions,
+        ),
+        expect![[r##"
+            #[allow(non_camel_case_types, reason = "named after a function")]
+            enum __put {}
+            #[allow(
+                dead_code,
+                private_interfaces,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///[`put`](Self::put) as a value.
+                const PUT: P::Declared<Self, __put> = P::Declared::NEW;
+                ///Calls [`put`](Bank::put).
+                fn put(&self, amount: u64, note: &str) -> P::Call<()> {
+                    P::call::<Self, __put>(self, (&amount, note))
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
+    check(
+        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), client::functions),
+        expect![[r##"
+            #[allow(non_camel_case_types, reason = "named after a function")]
+            enum __audit {}
+            #[allow(
+                dead_code,
+                private_interfaces,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///[`audit`](Self::audit) as a value.
+                const AUDIT: P::Declared<Self, __audit> = P::Declared::NEW;
+                ///Calls [`audit`](Bank::audit).
+                fn audit(&self) -> P::TryCall<Result<u64, Fraud>> {
+                    P::call::<Self, __audit>(self, ())
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn what_the_user_says_about_a_function_its_client_says_too() {
+    check(
+        of_trait(
+            quote!(trait Bank {
+                /// Audits.
+                #[cfg(unix)]
+                #[deprecated = "nobody looks"]
+                #[expect(clippy::too_many_arguments)]
+                #[worker(id = "audit")]
+                fn r#loop(&self);
+            }),
+            client::functions,
+        ),
+        expect![[r##"
+            #[cfg(unix)]
+            #[allow(non_camel_case_types, reason = "named after a function")]
+            enum __loop {}
+            #[allow(
+                dead_code,
+                private_interfaces,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///`loop` as a value.
+                #[cfg(unix)]
+                const LOOP: P::Declared<Self, __loop> = P::Declared::NEW;
+                /// Audits.
+                #[cfg(unix)]
+                #[deprecated = "nobody looks"]
+                #[allow(clippy::too_many_arguments)]
+                fn r#loop(&self) -> P::Call<()> {
+                    P::call::<Self, __loop>(self, ())
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn arguments_have_codecs_by_what_is_behind_their_borrow() {
+    check(
+        of_trait(quote!(trait Bank { fn put(&self, amount: u64, note: &str) -> u64; }), declares),
+        expect![[r#"
+            impl Declares {
+                type Codecs = (
+                    P::Codec<u64>,
+                    P::Codec<str>,
+                );
+                const CODECS: Self::Codecs = (
+                    P::codec::<u64>(),
+                    P::codec::<str>(),
+                );
+                type Returns = u64;
+                type Output = u64;
+                type Error = P::CallError;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::plain(P::codec::<u64>());
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_result_has_a_codec_for_each_of_its_sides() {
+    check(
+        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), declares),
+        expect![[r#"
+            impl Declares {
+                type Codecs = ();
+                const CODECS: Self::Codecs = ();
+                type Returns = Result<u64, Fraud>;
+                type Output = <Result<u64, Fraud> as P::IsResult>::Ok;
+                type Error = P::FunctionError<
+                    <Result<u64, Fraud> as P::IsResult>::Err,
+                >;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::fallible(
+                    P::codec::<
+                        <<Self as P::Declares<
+                            __audit,
+                        >>::Returns as P::IsResult>::Ok,
+                    >(),
+                    P::codec::<
+                        <<Self as P::Declares<
+                            __audit,
+                        >>::Returns as P::IsResult>::Err,
+                    >(),
+                );
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_result_by_another_name_is_one_if_it_says_so() {
+    check(
+        of_trait(quote!(trait Bank { #[worker(result)] fn audit(&self) -> Audit; }), declares),
+        expect![[r#"
+            impl Declares {
+                type Codecs = ();
+                const CODECS: Self::Codecs = ();
+                type Returns = Audit;
+                type Output = <Audit as P::IsResult>::Ok;
+                type Error = P::FunctionError<
+                    <Audit as P::IsResult>::Err,
+                >;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::fallible(
+                    P::codec::<
+                        <<Self as P::Declares<
+                            __audit,
+                        >>::Returns as P::IsResult>::Ok,
+                    >(),
+                    P::codec::<
+                        <<Self as P::Declares<
+                            __audit,
+                        >>::Returns as P::IsResult>::Err,
+                    >(),
+                );
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn an_id_is_made_from_what_is_written_unless_it_is_given() {
+    let info = |facade: &Facade, worker: &Worker| {
+        let info = worker.functions.iter().map(|it| super::declares::info(facade, worker, it));
+        let info: Vec<_> = info.collect();
+        let place = facade.place(proc_macro2::Span::call_site()).to_string();
+        let info = quote!(const INFO: () = (#(#info),*);).to_string().replace(&place, "PLACE");
+        info.parse().expect("it was tokens before")
+    };
+    check(
+        of_trait(
+            quote!(trait Bank {
+                #[worker(id = "deposit")]
+                fn put(&self, cx: &Context<Account>, amount: u64, notes: &[ String ]) -> Vec < u8 >;
+                fn audit(&self);
+            }),
+            info,
+        ),
+        expect![[r#"
+            const INFO: () = (
+                P::FunctionInfo::new(
+                        "put",
+                        "Bank",
+                        PLACE,
+                        "u64,&[String]",
+                        "Vec<u8>",
+                    )
+                    .with_id("deposit"),
+                P::FunctionInfo::new("audit", "Bank", PLACE, "", "()"),
+            );
+        "#]],
+    );
+}
+
+#[test]
+fn a_worker_runs_each_function_with_what_it_asks_for() {
+    check(
+        of_trait(
+            quote!(trait Bank {
+                async fn put(&self, amount: u64, cx: &Context<Account>, note: &str);
+                fn audit(&self);
+                #[cfg(unix)]
+                #[deprecated]
+                fn close_all(&self);
+            }),
+            dispatch::dispatch,
+        ),
+        expect![[r##"
+            #[allow(deprecated, reason = "callers are warned")]
+            #[automatically_derived]
+            impl<__S> P::Dispatch<__S> for BankClient
+            where
+                __S: Bank + P::WorkerState,
+            {
+                const TABLE: P::Table<__S, Self> = &[
+                    &P::asynchronous::<
+                        Self,
+                        __put,
+                        __S,
+                        _,
+                        _,
+                    >(|__scope, (__a0, __a2)| async move {
+                        <__S as Bank>::put(
+                                __scope.state(),
+                                __a0,
+                                P::context::<
+                                    Context<Account>,
+                                    _,
+                                >(__scope.context()),
+                                &__a2,
+                            )
+                            .await
+                    }),
+                    &P::synchronous::<
+                        Self,
+                        __audit,
+                        __S,
+                        _,
+                    >(|__scope, ()| <__S as Bank>::audit(__scope.state())),
+                    #[cfg(unix)]
+                    &P::synchronous::<
+                        Self,
+                        __close_all,
+                        __S,
+                        _,
+                    >(|__scope, ()| <__S as Bank>::close_all(__scope.state())),
+                ];
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_wrong_trait_keeps_its_promises_of_names() {
+    check(
+        of_trait(
+            quote!(trait Bank { fn put(&mut self, amount: u64); fn sum<T>(&self, all: Vec<T>); }),
+            |_, it| {
+                let args = TraitArgs { facade: Facade::new(Some(syn::parse_quote!(rp))) };
+                let place = args.facade.place(proc_macro2::Span::call_site()).to_string();
+                let stand_in = stand_in(&args, it).to_string().replace(&place, "PLACE");
+                stand_in.parse().expect("it was tokens before")
+            },
+        ),
+        expect![[r##"
+            #[allow(warnings, reason = "there is an error already")]
+            const _: () = {
+                #[allow(non_camel_case_types, reason = "named after a function")]
+                enum __put {}
+                impl BankClient {
+                    ///[`put`](Self::put) as a value.
+                    const PUT: rp::__private::Declared<Self, __put> = rp::__private::Declared::NEW;
+                    ///Calls [`put`](Bank::put).
+                    fn put(&self, amount: u64) -> rp::__private::Call<()> {
+                        ::core::unreachable!()
+                    }
+                }
+                impl rp::__private::WorkerClient for BankClient {
+                    type Connection = ();
+                    const WORKER_TRAIT: rp::__private::WorkerTrait = rp::__private::WorkerTrait {
+                        name: "Bank",
+                        place: PLACE,
+                        functions: &[],
+                    };
+                    fn from_client(client: rp::__private::Client) -> Self {
+                        Self(client)
+                    }
+                    fn client(&self) -> &rp::__private::Client {
+                        &self.0
+                    }
+                }
+                impl<__S: rp::__private::WorkerState> rp::__private::Dispatch<__S> for BankClient {
+                    const TABLE: rp::__private::Table<__S, Self> = &[];
+                }
+            };
+        "##]],
+    );
+}
+
+#[test]
+fn an_impl_is_registered() {
+    let mut errors = Errors::default();
+    let args = ImplArgs::parse(quote!(id = "ledger"), &mut errors);
+    let head: ImplHead = syn::parse_quote!(impl bank::Bank for Ledger {});
+    let trait_ = head.trait_.as_ref().expect("it has one");
+    let place = args.facade.place(proc_macro2::Span::call_site()).to_string();
+
+    let written = registration(&args, &head, trait_).to_string().replace(&place, "PLACE");
+
+    check(written.parse().expect("it was tokens before"), expect![[r##"
+        #[automatically_derived]
+        impl P::OneWorkerTraitPerType for Ledger {
+            type Client = bank::BankClient;
+            const WORKER_TYPE: &'static P::WorkerType = &P::WorkerType::new::<
+                Ledger,
+            >("Ledger", "bank::Bank", PLACE)
+                .with_id("ledger");
+        }
+        P::register! {
+            < Ledger as P::OneWorkerTraitPerType > ::WORKER_TYPE
+        }
+    "##]]);
+}
+
+#[test]
+fn a_main_is_wrapped_outside_of_every_runtime() {
+    check(
+        of_main(quote!(), quote!(#[allow(unused)] async fn main() -> R { run().await })),
+        expect![[r#"
+            fn main() -> R {
+                #[allow(unused)]
+                async fn main() -> R {
+                    run().await
+                }
+                P::Entry::new().run_async(|| main())
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_main_gets_its_arguments_and_settings() {
+    check(
+        of_main(
+            quote!(
+                flavor = "multi_thread",
+                threads = 4,
+                worker(flavor = "current_thread"),
+                max_message_size = 1 << 20,
+                crate = rp
+            ),
+            quote!(async fn main(args: Vec<String>) {}),
+        ),
+        expect![[r#"
+            fn main() {
+                async fn main(args: Vec<String>) {}
+                rp::__private::Entry::new()
+                    .flavor(rp::__private::Flavor::MultiThread {
+                        threads: ::core::option::Option::Some(4),
+                    })
+                    .worker_flavor(rp::__private::Flavor::CurrentThread)
+                    .max_message_size(1 << 20)
+                    .run_async(|| main(rp::__private::from_args::<Vec<String>>()))
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_sync_main_makes_its_own_runtime_if_it_wants_one() {
+    check(of_main(quote!(), quote!(fn main() {})), expect![[r#"
+        fn main() {
+            fn main() {}
+            P::Entry::new().run_sync(|| main())
+        }
+    "#]]);
+}
+
+#[test]
+fn a_test_is_registered_under_its_path() {
+    let mut errors = Errors::default();
+    let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
+    let function = syn::parse_quote!(#[should_panic] async fn fails() { panic!() });
+
+    check(test(&args, &function), expect![[r##"
+        #[::core::prelude::v1::test]
+        #[should_panic]
+        fn fails() {
+            async fn fails() {
+                panic!()
+            }
+            P::register_test! {
+                ::core::concat!(::core::module_path!(), "::", "fails")
+            }
+            P::Entry::new()
+                .test_async(::core::concat!(::core::module_path!(), "::", "fails"), || fails())
+        }
+    "##]]);
+}
+
+#[test]
+fn a_state_is_its_default() {
+    let args = StateArgs { facade: Facade::new(None) };
+
+    check(state(&args, &syn::parse_quote!(struct Calculator;)), expect![[r#"
+        #[automatically_derived]
+        impl P::WorkerState for Calculator {
+            type Init = ();
+            async fn init(
+                (): (),
+            ) -> ::core::result::Result<Self, P::BoxError> {
+                ::core::result::Result::Ok(<Calculator as ::core::default::Default>::default())
+            }
+        }
+    "#]]);
+}
+
+#[test]
+fn a_generic_state_asks_for_what_it_needs() {
+    let args = StateArgs { facade: Facade::new(None) };
+
+    check(state(&args, &syn::parse_quote!(struct Wrapper<T: Clone>(T);)), expect![[r#"
+        #[automatically_derived]
+        impl<T: Clone> P::WorkerState for Wrapper<T>
+        where
+            Self: ::core::default::Default + ::core::marker::Send + ::core::marker::Sync
+                + 'static,
+        {
+            type Init = ();
+            async fn init(
+                (): (),
+            ) -> ::core::result::Result<Self, P::BoxError> {
+                ::core::result::Result::Ok(<Wrapper<T> as ::core::default::Default>::default())
+            }
+        }
+    "#]]);
+}

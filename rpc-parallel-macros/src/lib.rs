@@ -1,0 +1,117 @@
+//! The macros of rpc-parallel; the crate `rpc-parallel` re-exports them all.
+//!
+//! Each macro is a pipeline in the file that bears its name: read the syntax, check it, write
+//! code. What it writes is thin and names only the facade's `__private` and the user's own items.
+
+mod worker;
+mod entry;
+mod test;
+mod state;
+mod args;
+mod head;
+mod model;
+mod check;
+mod expand;
+mod names;
+mod text;
+mod search;
+mod errors;
+mod mistakes;
+
+use proc_macro::TokenStream;
+
+/// Declares a worker trait, or makes a type serve one.
+///
+/// On a **trait** it declares what a worker offers, and makes the typed client:
+///
+/// ```text
+/// /// Arithmetic, done elsewhere.
+/// #[rpc_parallel::worker]
+/// pub trait Arithmetic {
+///     async fn sum(&self, xs: &[u64]) -> u64;
+///     fn divide(&self, a: i64, b: i64) -> Result<i64, DivideByZero>;
+/// }
+/// ```
+///
+/// makes `ArithmeticClient`, with the same functions, each of which returns a call to await, and
+/// with each function as a constant (`ArithmeticClient::SUM`) for what takes functions as values.
+///
+/// * Every function takes `&self`, and may be `async` or not.
+/// * Arguments are owned, or borrowed at the outermost place (`&str`, `&[T]`, `&T`).
+/// * A function may take a `&Context<State>` anywhere among its arguments; callers do not see it.
+/// * A result whose last path segment is `Result` is fallible: its error reaches the caller as
+///   `FunctionError::Function`. `#[worker(result)]` says so for an alias with another name.
+/// * `#[worker(id = "..")]` on a function fixes its id, so that it may be renamed or changed.
+///
+/// On the **impl** of a worker trait it makes the type startable:
+///
+/// ```text
+/// #[rpc_parallel::worker]
+/// impl Arithmetic for Calculator { .. }
+///
+/// let calculator = Calculator::spawn(()).await?;
+/// ```
+///
+/// The client's type is the trait's path with `Client` added; `#[worker(client = path)]` names
+/// another one. `#[worker(id = "..")]` fixes the id of the worker type.
+///
+/// On both, `#[worker(crate = path)]` says where `rpc-parallel` is, if it has another name.
+#[proc_macro_attribute]
+pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
+    worker::expand(args.into(), &item.into()).into()
+}
+
+/// Makes `main` the start of master and workers alike.
+///
+/// ```text
+/// #[rpc_parallel::entry]
+/// async fn main() -> anyhow::Result<()> { .. }
+/// ```
+///
+/// The same executable runs as master and as each of its workers; this attribute decides which,
+/// before any line of `main`. A worker never runs `main`.
+///
+/// `main` may be `async` or not, return what any `main` may return, and take the program's
+/// arguments as `Vec<String>`, `Vec<OsString>`, `std::env::Args` or `std::env::ArgsOs`.
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `flavor = "current_thread"` or `"multi_thread"` | the master's runtime, for an async `main` |
+/// | `threads = 4` | its threads, if `"multi_thread"` |
+/// | `worker(flavor = .., threads = ..)` | the same for the workers' runtimes |
+/// | `max_message_size = 1 << 20` | the longest message a connection takes, in bytes |
+/// | `crate = path` | where `rpc-parallel` is, if it has another name |
+#[proc_macro_attribute]
+pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::expand(args.into(), &item.into()).into()
+}
+
+/// A test that may start workers; run by plain `cargo test`.
+///
+/// ```text
+/// #[rpc_parallel::test]
+/// async fn a_sum_is_a_sum() {
+///     let calculator = Calculator::spawn(()).await.expect("start a worker");
+///     assert_eq!(calculator.sum(&[1, 2]).await.expect("call it"), 3);
+/// }
+/// ```
+///
+/// It takes the arguments of [`macro@entry`]. The function may be `async` or not, and has no
+/// parameters. `#[should_panic]`, `#[ignore]` and results work as with `#[test]`.
+#[proc_macro_attribute]
+pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
+    test::expand(args.into(), &item.into()).into()
+}
+
+/// Makes a type with a `Default` the state of a worker that starts without an argument.
+///
+/// ```text
+/// #[derive(Default, WorkerState)]
+/// struct Calculator;
+/// ```
+///
+/// `#[worker_state(crate = path)]` says where `rpc-parallel` is, if it has another name.
+#[proc_macro_derive(WorkerState, attributes(worker_state))]
+pub fn worker_state(item: TokenStream) -> TokenStream {
+    state::expand(item.into()).into()
+}

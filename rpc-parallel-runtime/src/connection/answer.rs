@@ -1,0 +1,135 @@
+//! How the result of a function becomes an answer, and the answer what the caller gets.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use super::error::CallError;
+use crate::wire::Codec;
+
+/// Why a call of a function that returns `Result<T, E>` gave no `T`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum FunctionError<E> {
+    /// The function ran and returned this error.
+    Function(E),
+    /// The function gave no result.
+    Call(CallError),
+}
+
+impl<E> FunctionError<E> {
+    /// Returns the function's own error, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// The call itself failed.
+    pub fn into_function(self) -> Result<E, CallError> {
+        match self {
+            Self::Function(error) => Ok(error),
+            Self::Call(error) => Err(error),
+        }
+    }
+}
+
+impl<E> From<CallError> for FunctionError<E> {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for FunctionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Display + fmt::Debug> std::error::Error for FunctionError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Function(_) => None,
+            Self::Call(error) => error.source(),
+        }
+    }
+}
+
+/// What the caller of a function gets instead of its value.
+#[doc(hidden)]
+pub trait CallFailure: From<CallError> {
+    /// The function's own error.
+    type Function;
+
+    fn from_function(error: Self::Function) -> Self;
+}
+
+impl CallFailure for CallError {
+    type Function = Infallible;
+
+    fn from_function(error: Infallible) -> Self {
+        match error {}
+    }
+}
+
+impl<E> CallFailure for FunctionError<E> {
+    type Function = E;
+
+    fn from_function(error: E) -> Self {
+        Self::Function(error)
+    }
+}
+
+/// A `Result`, under whatever name it was written.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Result`",
+    label = "is not a `Result`",
+    note = "`#[worker(result)]` is for aliases of `Result` that are not called `Result`"
+)]
+pub trait IsResult {
+    type Ok;
+    type Err;
+
+    fn into_result(self) -> Result<Self::Ok, Self::Err>;
+}
+
+impl<T, E> IsResult for Result<T, E> {
+    type Ok = T;
+    type Err = E;
+
+    fn into_result(self) -> Self {
+        self
+    }
+}
+
+/// Translates between what a function returns (`R`) and what its caller gets (`T` or `E`).
+#[doc(hidden)]
+pub struct Answer<R, T, E: CallFailure> {
+    pub(super) split: fn(R) -> Result<T, E::Function>,
+    pub(super) value: Codec<T>,
+    pub(super) error: Option<Codec<E::Function>>,
+}
+
+impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R, T, E: CallFailure> Copy for Answer<R, T, E> {}
+
+/// Translates the result of a function that cannot fail.
+#[doc(hidden)]
+#[must_use]
+pub const fn plain<R>(value: Codec<R>) -> Answer<R, R, CallError> {
+    Answer { split: Ok, value, error: None }
+}
+
+/// Translates the result of a function that returns a `Result`.
+#[doc(hidden)]
+#[must_use]
+pub const fn fallible<R: IsResult>(
+    value: Codec<R::Ok>,
+    error: Codec<R::Err>,
+) -> Answer<R, R::Ok, FunctionError<R::Err>> {
+    Answer { split: R::into_result, value, error: Some(error) }
+}

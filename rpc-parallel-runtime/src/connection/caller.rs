@@ -1,0 +1,190 @@
+//! The end of a connection that calls, and the task that drives it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+use super::failure::{Loss, WorkerFailure};
+use super::inbox::Inbox;
+use super::opening::Opening;
+use super::outbox::{Outbox, Writing};
+use super::pending::Pending;
+use crate::transport::Reader;
+use crate::wire::{Frame, FrameError, Label, WorkerId};
+
+/// Tells, once its connection has broken, how the worker ended; `None` if it lives or nobody knows.
+pub(crate) type Autopsy = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
+
+/// What the clients and calls of one connection share with its driver.
+pub(super) struct Caller {
+    pub(super) id: WorkerId,
+    pub(super) label: Arc<Label>,
+    pub(super) max_message_size: usize,
+    pub(super) outbox: Outbox,
+    pending: Mutex<Pending>,
+    closing: AtomicBool,
+    over: Notify,
+}
+
+impl Caller {
+    /// Starts the driver of a connection.
+    pub(super) fn start(opening: Opening, id: WorkerId, label: Label, autopsy: Autopsy) -> Arc<Self> {
+        let Opening { reader, inbox, outbox, writing, max_message_size } = opening;
+        let caller = Arc::new(Self {
+            id,
+            label: Arc::new(label),
+            max_message_size,
+            outbox,
+            pending: Mutex::default(),
+            closing: AtomicBool::new(false),
+            over: Notify::new(),
+        });
+        let end = End(caller.clone());
+        let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
+        // It ends with the connection, which ends when the last client and call are dropped.
+        tokio::spawn(driver.run(autopsy));
+        caller
+    }
+
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().expect("nobody panics while holding this lock")
+    }
+
+    /// Ends the connection after what has been said already.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.closing.load(Ordering::Acquire) || self.pending().lost().is_some()
+    }
+
+    /// Waits until the connection is no more.
+    pub(super) async fn over(&self) -> Arc<Loss> {
+        loop {
+            let over = self.over.notified();
+            if let Some(loss) = self.pending().lost() {
+                return loss.clone();
+            }
+            over.await;
+        }
+    }
+
+    fn fail_all(&self, loss: Loss) {
+        let wakers = self.pending().fail_all(loss);
+        wakers.into_iter().for_each(Waker::wake);
+        self.over.notify_waiters();
+    }
+}
+
+/// The driver's hold on the connection: however the driver ends, no call waits for ever.
+struct End(Arc<Caller>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if self.0.pending().lost().is_none() {
+            let why = "the tokio runtime that drove the connection was shut down";
+            self.0.fail_all(Loss::Broken(why.to_owned()));
+        }
+    }
+}
+
+/// Owns the socket; reads answers, writes what callers have gathered.
+struct Driver {
+    end: End,
+    reader: Box<dyn Reader>,
+    inbox: Inbox,
+    writing: Writing,
+    /// The peer reads no more. Answers may still be on their way.
+    unwritable: bool,
+    /// The callers of the answers at hand.
+    wakers: Vec<Waker>,
+}
+
+/// All that can happen to the connection; nothing else wakes the driver.
+enum Event {
+    Received,
+    Unwritable,
+    ClosedHere,
+    ClosedThere,
+    Broken(io::Error),
+}
+
+impl Driver {
+    async fn run(mut self, autopsy: Autopsy) {
+        let loss = loop {
+            match self.next_event().await {
+                Event::Received => {
+                    if let Err(error) = self.deliver_answers() {
+                        break Loss::Broken(format!("the worker broke the protocol: {error}"));
+                    }
+                }
+                Event::Unwritable => self.unwritable = true,
+                Event::ClosedHere => break Loss::Closed,
+                Event::ClosedThere => {
+                    let why = || Loss::Broken("the worker closed the connection".to_owned());
+                    break autopsy.await.map_or_else(why, Loss::Died);
+                }
+                Event::Broken(error) => {
+                    let why = || Loss::Broken(format!("read from the worker: {error}"));
+                    break autopsy.await.map_or_else(why, Loss::Died);
+                }
+            }
+        };
+        self.end.0.fail_all(loss);
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing received or written is lost: both are remembered in `inbox` and `writing`.
+    async fn next_event(&mut self) -> Event {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        // Never wait for writing before reading: a peer that does the same would wait for ever.
+        match self.inbox.poll_receive(&mut *self.reader, cx) {
+            Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
+            Poll::Ready(Ok(false)) => return Poll::Ready(Event::ClosedThere),
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
+            Poll::Pending => {}
+        }
+        if self.unwritable {
+            return Poll::Pending;
+        }
+        let caller = &self.end.0;
+        // Looked at first: frames are added before the connection is closed.
+        let closing = caller.closing.load(Ordering::Acquire);
+        match self.writing.poll_write(&caller.outbox, cx) {
+            Poll::Ready(Ok(())) if closing => Poll::Ready(Event::ClosedHere),
+            Poll::Ready(Ok(())) if caller.closing.load(Ordering::Acquire) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(Event::Unwritable),
+        }
+    }
+
+    fn deliver_answers(&mut self) -> Result<(), FrameError> {
+        let mut pending = self.end.0.pending();
+        while let Some(frame) = self.inbox.next_frame()? {
+            let Frame::Answer { call, outcome, value } = frame else {
+                return Err(FrameError::OutOfPlace("something else than an answer"));
+            };
+            // An unknown number is no error: the caller may have given up meanwhile.
+            self.wakers.extend(pending.answer(call, outcome, value));
+        }
+        drop(pending);
+        self.wakers.drain(..).for_each(Waker::wake);
+        Ok(())
+    }
+}

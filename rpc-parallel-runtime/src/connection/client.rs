@@ -1,0 +1,77 @@
+//! A handle on a connection, for those who call.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::caller::Caller;
+use super::error::CallErrorKind;
+use crate::wire::{Label, WorkerId};
+
+/// What every generated client holds: one connection to a worker.
+///
+/// Clones share the connection. It ends when the last clone and the last call are dropped.
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<Hold>);
+
+/// Keeps a connection open.
+pub(super) struct Hold(pub(super) Arc<Caller>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Client {
+    pub(super) fn new(caller: Arc<Caller>) -> Self {
+        Self(Arc::new(Hold(caller)))
+    }
+
+    /// Returns the id of the worker at the other end.
+    #[must_use]
+    pub fn worker_id(&self) -> WorkerId {
+        self.caller().id
+    }
+
+    /// Returns the name, type and process of the worker at the other end.
+    #[must_use]
+    pub fn label(&self) -> &Label {
+        &self.caller().label
+    }
+
+    /// Closes the connection, after the calls that have been sent.
+    ///
+    /// Calls that wait for an answer fail.
+    pub fn close(&self) {
+        self.caller().close();
+    }
+
+    /// Says whether the connection is closed or lost.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.caller().is_over()
+    }
+
+    /// Waits until the connection is closed or lost, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn closed(&self) -> CallErrorKind {
+        let loss = self.caller().over().await;
+        CallErrorKind::from(&*loss)
+    }
+
+    pub(super) fn caller(&self) -> &Arc<Caller> {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("worker", &self.label().to_string())
+            .field("id", &self.worker_id())
+            .finish_non_exhaustive()
+    }
+}

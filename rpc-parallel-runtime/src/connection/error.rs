@@ -1,0 +1,196 @@
+//! Why a call gave no result.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failure::{Loss, WorkerFailure};
+use crate::wire::{FunctionInfo, Label, Panic, Refusal, TooLarge};
+
+/// A call that gave no result: which function, on which worker, and why.
+///
+/// [`kind`](Self::kind) is for programs, the text for people.
+#[derive(Clone, Debug)]
+pub struct CallError(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    function: &'static FunctionInfo,
+    worker: Arc<Label>,
+    kind: CallErrorKind,
+}
+
+/// Why a call gave no result.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum CallErrorKind {
+    /// The function panicked. The worker and the connection live on.
+    Panicked(Panic),
+    /// The worker's process ended.
+    WorkerDied(WorkerFailure),
+    /// The connection broke, and how the worker fares is not known to this process.
+    ConnectionLost {
+        /// What was seen of it.
+        why: String,
+    },
+    /// This process closed the connection.
+    ConnectionClosed,
+    /// The call's own time was over.
+    TimedOut {
+        /// How long the caller was willing to wait.
+        after: Duration,
+    },
+    /// The worker has no such function: its program is another one.
+    UnknownFunction {
+        /// The functions that it has.
+        offers: Vec<String>,
+    },
+    /// A message is larger than the settings allow. The connection lives on.
+    TooLarge {
+        /// Which message.
+        side: Side,
+        /// Its size and the limit.
+        too_large: TooLarge,
+    },
+    /// A message could not be turned into bytes.
+    Unencodable {
+        /// Which message.
+        side: Side,
+        /// What the encoder said.
+        why: String,
+    },
+    /// Bytes could not be turned back into a message.
+    Undecodable {
+        /// Which message.
+        side: Side,
+        /// What the decoder said.
+        why: String,
+    },
+}
+
+/// One of the two messages of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// What the caller sends.
+    Arguments,
+    /// What the worker answers.
+    Result,
+}
+
+impl CallError {
+    pub(super) fn new(
+        function: &'static FunctionInfo,
+        worker: Arc<Label>,
+        kind: CallErrorKind,
+    ) -> Self {
+        Self(Box::new(Inner { function, worker, kind }))
+    }
+
+    /// Returns why the call gave no result.
+    #[must_use]
+    pub fn kind(&self) -> &CallErrorKind {
+        &self.0.kind
+    }
+
+    /// Returns the function that was called.
+    #[must_use]
+    pub fn function(&self) -> &'static FunctionInfo {
+        self.0.function
+    }
+
+    /// Returns the worker that was called.
+    #[must_use]
+    pub fn worker(&self) -> &Label {
+        &self.0.worker
+    }
+}
+
+impl PartialEq for CallError {
+    fn eq(&self, other: &Self) -> bool {
+        let (this, other) = (&*self.0, &*other.0);
+        this.function.id() == other.function.id()
+            && this.worker == other.worker
+            && this.kind == other.kind
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { function, worker, kind } = &*self.0;
+        let (worker_trait, name) = (function.worker_trait(), function.name());
+        write!(f, "call `{worker_trait}::{name}` on {worker}: {kind}")
+    }
+}
+
+impl fmt::Display for CallErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(panic) => write!(f, "the function {panic}"),
+            Self::WorkerDied(failure) => write!(f, "the worker died: {failure}"),
+            Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
+            Self::ConnectionClosed => f.write_str("this process has closed the connection"),
+            Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
+            Self::UnknownFunction { offers } => {
+                f.write_str("the worker has no such function; it has ")?;
+                write_list(f, offers)?;
+                f.write_str("; was it started from another version of the program?")
+            }
+            Self::TooLarge { side, too_large } => {
+                write!(f, "the {side} are too large: {too_large} (`max_message_size`)")
+            }
+            Self::Unencodable { side, why } => write!(f, "the {side} cannot be encoded: {why}"),
+            Self::Undecodable { side, why } => write!(f, "the {side} cannot be decoded: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "arguments",
+            Self::Result => "results",
+        })
+    }
+}
+
+fn write_list(f: &mut fmt::Formatter<'_>, items: &[String]) -> fmt::Result {
+    match items {
+        [] => f.write_str("none"),
+        [first, rest @ ..] => {
+            write!(f, "`{first}`")?;
+            rest.iter().try_for_each(|it| write!(f, ", `{it}`"))
+        }
+    }
+}
+
+impl From<&Loss> for CallErrorKind {
+    fn from(loss: &Loss) -> Self {
+        match loss {
+            Loss::Closed => Self::ConnectionClosed,
+            Loss::Died(failure) => Self::WorkerDied(failure.clone()),
+            Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
+        }
+    }
+}
+
+impl From<Refusal> for CallErrorKind {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Panicked(panic) => Self::Panicked(panic),
+            Refusal::UnknownFunction { offers } => Self::UnknownFunction { offers },
+            Refusal::Undecodable { why } => Self::Undecodable { side: Side::Arguments, why },
+            Refusal::Unencodable { why } => Self::Unencodable { side: Side::Result, why },
+            Refusal::TooLarge { size, max } => {
+                Self::TooLarge { side: Side::Result, too_large: TooLarge { size, max } }
+            }
+            other @ (Refusal::NoSuchWorker
+            | Refusal::OtherBuild { .. }
+            | Refusal::Init { .. }
+            | Refusal::Violation { .. }) => {
+                Self::ConnectionLost { why: format!("the worker answered {other:?}") }
+            }
+        }
+    }
+}

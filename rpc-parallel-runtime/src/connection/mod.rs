@@ -1,0 +1,29 @@
+//! Conversations of two processes: calls and their answers over a transport.
+//!
+//! One driver task owns each end. The end that calls is a [`Client`], the end that answers is
+//! given a [`Session`]; neither knows what a worker is.
+
+mod answer;
+mod any_error;
+mod call;
+mod caller;
+mod client;
+mod error;
+mod failure;
+mod inbox;
+mod opening;
+mod outbox;
+mod panics;
+mod pending;
+mod serving;
+
+pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, plain};
+pub use self::any_error::AnyError;
+pub use self::call::{Call, TryCall};
+pub(crate) use self::caller::Autopsy;
+pub use self::client::Client;
+pub use self::error::{CallError, CallErrorKind, Side};
+pub use self::failure::{Death, WorkerFailure};
+pub(crate) use self::opening::{Opening, OpeningError};
+pub(crate) use self::panics::{catch_future, install_hook};
+pub(crate) use self::serving::{Answering, Running, Session};

@@ -1,0 +1,142 @@
+//! The first words of a connection: who calls whom, with which build.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::caller::{Autopsy, Caller};
+use super::client::Client;
+use super::inbox::Inbox;
+use super::outbox::{Outbox, Writing};
+use super::serving::{Serving, Session};
+use crate::transport::{Reader, Writer};
+use crate::wire::{
+    EncodeError, Frame, FrameError, FrameWriter, Greeting, Label, Refusal,
+    Settings, TooLarge, WorkerId, decode, encode,
+};
+
+/// A connection on which the conversation has not begun.
+pub(crate) struct Opening {
+    pub(super) reader: Box<dyn Reader>,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) writing: Writing,
+    pub(super) max_message_size: usize,
+}
+
+/// What the one who connects has asked for.
+pub(crate) struct Request {
+    pub(crate) greeting: Greeting,
+    pub(crate) worker: WorkerId,
+    pub(crate) init: Vec<u8>,
+}
+
+/// A connection did not come about.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpeningError {
+    #[error("encode why there is no connection")]
+    Encode(#[from] EncodeError),
+    #[error("the connection's `init` argument is too large")]
+    TooLarge(#[from] TooLarge),
+    #[error("the worker refused")]
+    Refused(Refusal),
+    #[error("the worker closed the connection without a word")]
+    Ended,
+    #[error("read what is no conversation of rpc-parallel")]
+    Frame(#[from] FrameError),
+    #[error("read from or write to the socket")]
+    Socket(#[from] io::Error),
+}
+
+impl Opening {
+    pub(crate) fn new(
+        (reader, writer): (Box<dyn Reader>, Box<dyn Writer>),
+        settings: Settings,
+    ) -> Self {
+        let max_message_size = settings.max_message_size();
+        Self {
+            reader,
+            inbox: Inbox::new(max_message_size),
+            outbox: Outbox::new(writer),
+            writing: Writing::default(),
+            max_message_size,
+        }
+    }
+
+    /// Asks for a connection with one worker and waits until it is welcome.
+    pub(crate) async fn connect(
+        &mut self,
+        greeting: Greeting,
+        worker: WorkerId,
+        init: &[u8],
+    ) -> Result<(), OpeningError> {
+        let max = self.max_message_size;
+        FrameWriter::connect(self.writing.buffer(), greeting, worker, max)
+            .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
+        // A peer that refuses has perhaps ended its side already: its reason still counts.
+        let written = self.write().await;
+        let welcome = self.first_frame(|frame| match frame {
+            Frame::Welcome => Ok(()),
+            Frame::Refuse { refusal } => Err(match decode(refusal) {
+                Ok(refusal) => OpeningError::Refused(refusal),
+                Err(_) => FrameError::OutOfPlace("a refusal that nobody can read").into(),
+            }),
+            _ => Err(FrameError::OutOfPlace("a frame before the welcome").into()),
+        });
+        match (welcome.await, written) {
+            (Err(OpeningError::Ended), Err(error)) => Err(error.into()),
+            (welcome, _) => welcome?,
+        }
+    }
+
+    /// Waits for what the other side asks for.
+    pub(crate) async fn receive_request(&mut self) -> Result<Request, OpeningError> {
+        let request = self.first_frame(|frame| match frame {
+            Frame::Connect { greeting, worker, init } => {
+                Ok(Request { greeting, worker, init: init.to_vec() })
+            }
+            _ => Err(OpeningError::from(FrameError::OutOfPlace("a frame before the greeting"))),
+        });
+        request.await?
+    }
+
+    /// Tells the other side why there will be no conversation.
+    pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
+        FrameWriter::refuse(self.writing.buffer())
+            .message(|sink| Ok::<_, OpeningError>(encode(refusal, sink)?))?;
+        Ok(self.write().await?)
+    }
+
+    /// Begins to answer the calls of the other side.
+    pub(crate) fn welcome(mut self, session: Arc<dyn Session>) -> Serving {
+        FrameWriter::welcome(self.writing.buffer()).finish();
+        Serving::new(self, session)
+    }
+
+    /// Begins to call the other side.
+    ///
+    /// `autopsy` is asked when the connection has broken: it knows how the worker ended.
+    pub(crate) fn into_client(self, id: WorkerId, label: Label, autopsy: Autopsy) -> Client {
+        Client::new(Caller::start(self, id, label, autopsy))
+    }
+
+    async fn first_frame<T>(
+        &mut self,
+        read: impl FnOnce(Frame<'_>) -> T,
+    ) -> Result<T, OpeningError> {
+        loop {
+            if let Some(frame) = self.inbox.next_frame()? {
+                return Ok(read(frame));
+            }
+            let Self { inbox, reader, .. } = self;
+            if !poll_fn(|cx| inbox.poll_receive(&mut **reader, cx)).await? {
+                return Err(OpeningError::Ended);
+            }
+        }
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let Self { writing, outbox, .. } = self;
+        poll_fn(|cx| writing.poll_write(outbox, cx)).await
+    }
+}

@@ -1,0 +1,212 @@
+//! The calls that wait for an answer.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::failure::Loss;
+use crate::wire::{CallId, Outcome};
+
+/// The calls of one connection that wait for an answer.
+///
+/// A call's number is its place here and how often the place has been used, so that an answer
+/// that comes twice, or to a call that was given up, finds nobody.
+#[derive(Default)]
+pub(super) struct Pending {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    lost: Option<Arc<Loss>>,
+}
+
+struct Place {
+    uses: u32,
+    state: State,
+}
+
+enum State {
+    Free,
+    Waiting { waker: Waker },
+    Answered { outcome: Outcome, value: Vec<u8> },
+    /// The caller has given up; the place stays taken until the worker is done with it.
+    GivenUp,
+}
+
+/// What a waiting call finds when it looks.
+pub(super) enum Look {
+    Waiting,
+    Answered { outcome: Outcome, value: Vec<u8> },
+    Lost(Arc<Loss>),
+}
+
+impl Pending {
+    /// Says whether no call waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
+    /// Begins a call.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost already.
+    pub(super) fn begin(&mut self, waker: &Waker) -> Result<CallId, Arc<Loss>> {
+        if let Some(loss) = &self.lost {
+            return Err(loss.clone());
+        }
+        let state = State::Waiting { waker: waker.clone() };
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                self.places.push(Place { uses: 0, state: State::Free });
+                u32::try_from(self.places.len() - 1).expect("fewer than 2^32 calls fit in memory")
+            }
+        };
+        let place = &mut self.places[index as usize];
+        place.uses = place.uses.wrapping_add(1);
+        place.state = state;
+        Ok(CallId(u64::from(place.uses) << 32 | u64::from(index)))
+    }
+
+    /// Looks whether a call has been answered, and ends it if so.
+    pub(super) fn look(&mut self, call: CallId, waker: &Waker) -> Look {
+        let lost = self.lost.clone();
+        let Some((index, place)) = self.place(call) else { return Look::Lost(lost_place(lost)) };
+        match &mut place.state {
+            State::Waiting { waker: known } => match lost {
+                Some(loss) => {
+                    self.release(index);
+                    Look::Lost(loss)
+                }
+                None => {
+                    known.clone_from(waker);
+                    Look::Waiting
+                }
+            },
+            State::Answered { outcome, value } => {
+                let (outcome, value) = (*outcome, std::mem::take(value));
+                self.release(index);
+                Look::Answered { outcome, value }
+            }
+            State::Free | State::GivenUp => Look::Lost(lost_place(lost)),
+        }
+    }
+
+    /// Gives a call up: nobody waits for its answer any more.
+    pub(super) fn give_up(&mut self, call: CallId) {
+        let lost = self.lost.is_some();
+        let Some((index, place)) = self.place(call) else { return };
+        match place.state {
+            State::Waiting { .. } if !lost => place.state = State::GivenUp,
+            State::Waiting { .. } | State::Answered { .. } => self.release(index),
+            State::Free | State::GivenUp => {}
+        }
+    }
+
+    /// Stores an answer and returns who waits for it.
+    pub(super) fn answer(&mut self, call: CallId, outcome: Outcome, value: &[u8]) -> Option<Waker> {
+        let (index, place) = self.place(call)?;
+        match &mut place.state {
+            State::Waiting { .. } => {
+                let answered = State::Answered { outcome, value: value.to_vec() };
+                match std::mem::replace(&mut place.state, answered) {
+                    State::Waiting { waker } => Some(waker),
+                    _ => None,
+                }
+            }
+            State::GivenUp => {
+                self.release(index);
+                None
+            }
+            State::Free | State::Answered { .. } => None,
+        }
+    }
+
+    /// Ends every waiting call, and those that come later.
+    pub(super) fn fail_all(&mut self, loss: Loss) -> Vec<Waker> {
+        self.lost = Some(Arc::new(loss));
+        let waiting = self.places.iter().filter_map(|it| match &it.state {
+            State::Waiting { waker } => Some(waker.clone()),
+            _ => None,
+        });
+        waiting.collect()
+    }
+
+    /// Returns why the connection is lost, if it is.
+    pub(super) fn lost(&self) -> Option<&Arc<Loss>> {
+        self.lost.as_ref()
+    }
+
+    fn place(&mut self, call: CallId) -> Option<(u32, &mut Place)> {
+        let (index, uses) = (call.0 as u32, (call.0 >> 32) as u32);
+        let place = self.places.get_mut(index as usize).filter(|it| it.uses == uses)?;
+        Some((index, place))
+    }
+
+    fn release(&mut self, index: u32) {
+        self.places[index as usize].state = State::Free;
+        self.free.push(index);
+    }
+}
+
+fn lost_place(lost: Option<Arc<Loss>>) -> Arc<Loss> {
+    lost.unwrap_or_else(|| Arc::new(Loss::Closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(pending: &mut Pending) -> CallId {
+        pending.begin(Waker::noop()).expect("nothing is lost")
+    }
+
+    #[test]
+    fn a_lost_worker_fails_every_waiting_call() {
+        let mut pending = Pending::default();
+        let calls = [begin(&mut pending), begin(&mut pending)];
+
+        let wakers = pending.fail_all(Loss::Closed);
+
+        assert_eq!(wakers.len(), 2);
+        for call in calls {
+            assert!(matches!(pending.look(call, Waker::noop()), Look::Lost(_)));
+        }
+        assert!(pending.begin(Waker::noop()).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_came_before_the_loss_is_kept() {
+        let mut pending = Pending::default();
+        let call = begin(&mut pending);
+        pending.answer(call, Outcome::Value, b"7");
+
+        pending.fail_all(Loss::Closed);
+
+        assert!(matches!(pending.look(call, Waker::noop()), Look::Answered { value, .. } if value == b"7"));
+    }
+
+    #[test]
+    fn a_second_answer_finds_nobody() {
+        let mut pending = Pending::default();
+        let call = begin(&mut pending);
+        pending.answer(call, Outcome::Value, b"first");
+        pending.look(call, Waker::noop());
+        let next = begin(&mut pending);
+
+        pending.answer(call, Outcome::Value, b"again");
+
+        assert!(matches!(pending.look(next, Waker::noop()), Look::Waiting));
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_keeps_its_number_until_the_answer() {
+        let mut pending = Pending::default();
+        let call = begin(&mut pending);
+
+        pending.give_up(call);
+
+        assert!(!pending.is_idle());
+        assert_ne!(begin(&mut pending).0 as u32, call.0 as u32);
+        assert!(pending.answer(call, Outcome::Value, b"late").is_none());
+        assert_eq!(begin(&mut pending).0 as u32, call.0 as u32);
+    }
+}

@@ -1,0 +1,108 @@
+//! The workers that this process has started and that live.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::order::Order;
+use super::process::Process;
+use crate::connection::Autopsy;
+use crate::transport::RunDir;
+use crate::wire::{Label, WorkerId};
+
+/// How long the end of a worker may come after the end of its connection.
+const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A worker that this process has started.
+pub(crate) struct Started {
+    pub(super) id: WorkerId,
+    pub(super) label: Label,
+    pub(super) process: Arc<Process>,
+    pub(super) control: OwnedFd,
+    pub(super) listening: Mutex<Option<PathBuf>>,
+}
+
+/// The workers that this process has started and that live.
+pub(crate) struct Children(Mutex<HashMap<WorkerId, Arc<Started>>>);
+
+impl Children {
+    pub(crate) fn get() -> &'static Self {
+        static CHILDREN: LazyLock<Children> = LazyLock::new(|| Children(Mutex::default()));
+        &CHILDREN
+    }
+
+    pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<Started>> {
+        self.table().get(&id).cloned()
+    }
+
+    pub(super) fn insert(&self, started: Arc<Started>) {
+        self.table().insert(started.id, started);
+    }
+
+    /// Forgets a worker that has died, and takes away what it has left.
+    pub(super) fn remove(&self, id: WorkerId) {
+        let Some(started) = self.table().remove(&id) else { return };
+        if let Some(path) = started.listening().take() {
+            RunDir::remove(&path);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<WorkerId, Arc<Started>>> {
+        self.0.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+impl Started {
+    pub(crate) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Ends the worker's process and waits until it is gone.
+    pub(crate) async fn kill(&self) {
+        self.process.kill();
+        self.process.death().await;
+    }
+
+    /// Hands the worker its end of a new connection.
+    pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
+        Order::Connection.send(&self.control, socket.as_fd())
+    }
+
+    /// Returns where the worker listens for other processes, and makes it listen first.
+    pub(crate) fn listen(&self) -> io::Result<PathBuf> {
+        let mut listening = self.listening();
+        if let Some(path) = &*listening {
+            return Ok(path.clone());
+        }
+        let (listener, path) = RunDir::get().bind(self.id)?;
+        // Who connects before the worker has taken the listener over waits in its queue.
+        if let Err(error) = Order::Listener.send(&self.control, listener.as_fd()) {
+            RunDir::remove(&path);
+            return Err(error);
+        }
+        *listening = Some(path.clone());
+        Ok(path)
+    }
+
+    /// Returns what will tell how the worker ended.
+    pub(crate) fn autopsy(&self) -> Autopsy {
+        let (process, label) = (self.process.clone(), self.label.clone());
+        Box::pin(async move {
+            let death = timeout(AUTOPSY_TIMEOUT, process.death()).await.ok()?;
+            Some(process.failure(label, death))
+        })
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.listening.lock().expect("nobody panics while holding this lock")
+    }
+}

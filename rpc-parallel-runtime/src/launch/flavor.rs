@@ -1,0 +1,34 @@
+//! The tokio runtimes that we make.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::{Builder, Runtime};
+
+/// The kind of a tokio runtime.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Flavor {
+    /// Everything runs on one thread: the fastest for a process among many.
+    #[default]
+    CurrentThread,
+    /// Tasks run on several threads.
+    MultiThread {
+        /// How many; as many as there are cores, if not said.
+        threads: Option<usize>,
+    },
+}
+
+impl Flavor {
+    pub(crate) fn build(self) -> io::Result<Runtime> {
+        match self {
+            Self::CurrentThread => Builder::new_current_thread().enable_all().build(),
+            Self::MultiThread { threads } => {
+                let mut builder = Builder::new_multi_thread();
+                if let Some(threads) = threads {
+                    builder.worker_threads(threads);
+                }
+                builder.enable_all().build()
+            }
+        }
+    }
+}

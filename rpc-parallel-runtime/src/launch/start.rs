@@ -1,0 +1,168 @@
+//! What a master tells a new worker, and what the worker reports.
+//!
+//! ```text
+//! master  greeting:16 start length:4 init length:4 start.. init..     and descriptors
+//! worker  report length:4 report..                                    hello, then started
+//! ```
+//!
+//! All of it is plain functions of bytes.
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+use super::flavor::Flavor;
+use super::redirect::Output;
+use crate::wire::{
+    DecodeError, EncodeError, Greeting, GreetingError, Settings, Sink, TooLarge, WorkerId,
+    WorkerTypeId, decode, encode,
+};
+use crate::worker::InitError;
+
+pub(super) const HEADER_LEN: usize = 24;
+
+/// Beyond this a start or a report is none of ours.
+const MAX_LEN: usize = 1024 * 1024;
+
+/// Everything that a worker needs to begin.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) id: WorkerId,
+    pub(crate) worker_type: WorkerTypeId,
+    /// What the worker's type is called, for messages.
+    pub(crate) type_name: String,
+    pub(crate) lives: Lives,
+    pub(crate) settings: Settings,
+    pub(crate) flavor: Flavor,
+    pub(crate) recipe: Recipe,
+    pub(crate) current_dir: Option<OsString>,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+}
+
+/// How long a worker lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Lives {
+    /// As long as its first connection, which was handed over with the start.
+    WithConnection,
+    /// As long as its master, or until nobody can reach it any more.
+    WithMaster,
+}
+
+/// How a process starts workers. Workers inherit it, so that they can be masters themselves.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Recipe {
+    /// The program; the running one, if not said.
+    pub(crate) program: Option<OsString>,
+    /// Its arguments; ours, if not said.
+    pub(crate) arguments: Option<Vec<OsString>>,
+    /// Whether the program prints something of its own before the worker begins.
+    pub(crate) chatty: bool,
+    pub(crate) settings: Settings,
+    pub(crate) worker_flavor: Flavor,
+}
+
+/// What a worker reports while it starts.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    /// The process runs, and is as it was asked to be.
+    Hello,
+    /// The worker's `init` has made its state.
+    Started,
+    Failed(StartFailure),
+}
+
+/// Why a process did not become the worker that it was asked to be.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum StartFailure {
+    OtherBuild { worker: u64, master: u64 },
+    CurrentDir { why: String },
+    Redirect { stream: String, why: String },
+    UnknownWorkerType { offers: Vec<String> },
+    Init(InitError),
+}
+
+/// The beginning of what a master tells.
+pub(super) struct Header {
+    pub(super) greeting: Greeting,
+    pub(super) start_len: usize,
+    pub(super) init_len: usize,
+}
+
+/// A start or a report cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Greeting(#[from] GreetingError),
+    #[error("start message")]
+    Encode(#[from] EncodeError),
+    #[error("start message")]
+    Decode(#[from] DecodeError),
+    #[error("start message")]
+    TooLarge(#[from] TooLarge),
+}
+
+impl Start {
+    /// Encodes a start together with the argument of `init`.
+    pub(super) fn encode(&self, greeting: Greeting, init: &[u8]) -> Result<Vec<u8>, StartError> {
+        let mut bytes = vec![0; HEADER_LEN];
+        let mut sink = Sink::new(&mut bytes, MAX_LEN);
+        encode(self, &mut sink)?;
+        sink.finish()?;
+        let lengths = [bytes.len() - HEADER_LEN, init.len()];
+        let lengths = lengths.map(|it| u32::try_from(it).expect("settings keep both below 4 GiB"));
+        bytes[..16].copy_from_slice(&greeting.to_bytes());
+        bytes[16..20].copy_from_slice(&lengths[0].to_le_bytes());
+        bytes[20..24].copy_from_slice(&lengths[1].to_le_bytes());
+        bytes.extend_from_slice(init);
+        Ok(bytes)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StartError> {
+        Ok(decode(bytes)?)
+    }
+}
+
+impl Header {
+    pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, StartError> {
+        let (greeting, lengths) = bytes.split_first_chunk().expect("a header begins with 16 bytes");
+        let (start_len, init_len) = lengths.split_at(4);
+        let [start_len, init_len] = [start_len, init_len].map(|it| {
+            u32::from_le_bytes(it.try_into().expect("a length has four bytes")) as usize
+        });
+        if start_len > MAX_LEN {
+            return Err(TooLarge { size: start_len, max: MAX_LEN }.into());
+        }
+        Ok(Self { greeting: Greeting::from_bytes(greeting)?, start_len, init_len })
+    }
+}
+
+impl Report {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 4];
+        let encoded = encode(self, &mut Sink::new(&mut bytes, MAX_LEN));
+        encoded.expect("a report holds texts and numbers only");
+        let len = u32::try_from(bytes.len() - 4).expect("a sink keeps to its limit");
+        bytes[..4].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    /// Decodes the first report, and returns how many bytes it took; none if it is incomplete.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, StartError> {
+        let Some((len, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let len = u32::from_le_bytes(*len) as usize;
+        if len > MAX_LEN {
+            return Err(TooLarge { size: len, max: MAX_LEN }.into());
+        }
+        match rest.get(..len) {
+            Some(report) => Ok(Some((decode(report)?, 4 + len))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl From<InitError> for StartFailure {
+    fn from(error: InitError) -> Self {
+        Self::Init(error)
+    }
+}

@@ -1,0 +1,329 @@
+//! How a master starts a worker: one process, one message, two reports.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::children::{Children, Started};
+use super::keeper::{Job, Keeper};
+use super::mark::{MARK_VARIABLE, Mark};
+use super::process::Process;
+use super::redirect::{Output, Redirect};
+use super::start::{Lives, Recipe, Report, Start, StartError, StartFailure};
+use super::tail::Tail;
+use crate::connection::WorkerFailure;
+use crate::transport::{adopt, connected_pair, send};
+use crate::wire::{Label, WorkerId, host_name};
+use crate::worker::{WorkerType, greeting};
+
+/// The program that a worker runs unless told otherwise: the running one, even where its file has
+/// been renamed, replaced or deleted meanwhile.
+const RUNNING_PROGRAM: &str = "/proc/self/exe";
+
+/// How long a new process may take until our code runs in it, as in the original.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a process that has closed its end may take to be dead.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How much of the start is written before the process is there: every socket has room for it.
+const FIRST: usize = 16 * 1024;
+
+/// A worker that is to be started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) name: Option<String>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) current_dir: Option<OsString>,
+    pub(crate) stdout: Redirect,
+    pub(crate) stderr: Redirect,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) spawn_timeout: Option<Duration>,
+}
+
+/// Why a worker did not start.
+pub(crate) enum StartingError {
+    /// Something on this side failed; the text says what.
+    Io(String, io::Error),
+    Message(StartError),
+    Died(WorkerFailure),
+    NoHello(Duration),
+    TimedOut(Duration),
+    Failed(StartFailure),
+}
+
+impl Plan {
+    /// Starts a worker and waits until it serves.
+    ///
+    /// For [`Lives::WithConnection`] the second value is the master's end of that connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it kills the process, if there is one already.
+    pub(crate) async fn start(
+        &self,
+        recipe: &Recipe,
+        worker_type: &'static WorkerType,
+        lives: Lives,
+        init: &[u8],
+    ) -> Result<(Arc<Started>, Option<StdStream>), StartingError> {
+        let id = WorkerId::random();
+        let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
+        let (ours, given) = match lives {
+            Lives::WithConnection => {
+                let (ours, given) = connected_pair().map_err(io("make a socket pair"))?;
+                (Some(ours), Some(given))
+            }
+            Lives::WithMaster => (None, None),
+        };
+
+        let starting = self.begin(recipe, id, theirs)?;
+        let start = self.message(recipe, worker_type, id, lives);
+        let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
+        let stdout = (start.stdout == Output::Descriptor)
+            .then(|| self.stdout.descriptor().unwrap_or(rustix::stdio::stdout()));
+        let given = given.as_ref().map(AsFd::as_fd);
+        let descriptors: Vec<_> =
+            given.into_iter().chain(stdout).chain(self.stderr.descriptor()).collect();
+        let first = bytes.len().min(FIRST);
+        send(&control, &bytes[..first], &descriptors).map_err(io("write to the new process"))?;
+
+        let process = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
+        let process = process.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
+        let unborn = Unborn(Some(process));
+        let label = self.label(worker_type, unborn.process().pid());
+        let control = adopt(control).map_err(io("register a socket with tokio"))?;
+        let conversation = Conversation { control, received: Vec::new() }.run(&bytes[first..], self);
+        let control = match within(self.spawn_timeout, conversation, StartingError::TimedOut).await {
+            Ok(control) => control,
+            Err(failed) => return Err(unborn.bury(label, failed).await),
+        };
+
+        let process = unborn.born();
+        let listening = Mutex::default();
+        let started = Arc::new(Started { id, label, process, control, listening });
+        Children::get().insert(started.clone());
+        // It may have died before it was in the table from which its death removes it.
+        if started.process.is_dead() {
+            Children::get().remove(id);
+        }
+        Ok((started, ours))
+    }
+
+    /// Has the process started.
+    fn begin(
+        &self,
+        recipe: &Recipe,
+        id: WorkerId,
+        theirs: StdStream,
+    ) -> Result<oneshot::Receiver<io::Result<Arc<Process>>>, StartingError> {
+        let mark = Mark::of(&theirs).map_err(|it| io("look at a socket")(it.into()))?;
+        let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
+        let (tail, stderr) = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
+        let mut command = Command::new(program(recipe));
+        if let Some(arg0) = std::env::args_os().next() {
+            command.arg0(arg0);
+        }
+        match &recipe.arguments {
+            Some(arguments) => command.args(arguments),
+            None => command.arg(format!("worker-of-{}", std::process::id())).args(&self.name),
+        };
+        let own_stdout = self.stdout.output() == Output::Inherit && !recipe.chatty;
+        command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .env(MARK_VARIABLE, mark.to_string())
+            .stdin(OwnedFd::from(theirs))
+            .stdout(if own_stdout { Stdio::inherit() } else { Stdio::null() })
+            .stderr(stderr);
+        let (reply, starting) = oneshot::channel();
+        let on_death = Box::new(move || Children::get().remove(id));
+        let keeper = Keeper::get().map_err(io("start the thread that watches over workers"))?;
+        keeper.begin(Job { command, tail, on_death, reply });
+        Ok(starting)
+    }
+
+    fn message(
+        &self,
+        recipe: &Recipe,
+        worker_type: &'static WorkerType,
+        id: WorkerId,
+        lives: Lives,
+    ) -> Start {
+        let stdout = match self.stdout.output() {
+            // What the program itself prints before the worker begins is not the worker's.
+            Output::Inherit if recipe.chatty => Output::Descriptor,
+            output => output,
+        };
+        Start {
+            id,
+            worker_type: worker_type.id(),
+            type_name: worker_type.path(),
+            lives,
+            settings: recipe.settings,
+            flavor: recipe.worker_flavor,
+            recipe: recipe.clone(),
+            current_dir: self.current_dir.clone(),
+            stdout,
+            stderr: self.stderr.output(),
+        }
+    }
+
+    pub(crate) fn label(&self, worker_type: &WorkerType, pid: u32) -> Label {
+        Label {
+            name: self.name.clone(),
+            worker_type: worker_type.path(),
+            pid: Some(pid),
+            host: host_name(),
+        }
+    }
+}
+
+fn program(recipe: &Recipe) -> &OsStr {
+    recipe.program.as_deref().unwrap_or(OsStr::new(RUNNING_PROGRAM))
+}
+
+fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
+    move |error| StartingError::Io(what.to_owned(), error)
+}
+
+/// The master's side of the control socket while the worker starts.
+struct Conversation {
+    control: UnixStream,
+    received: Vec<u8>,
+}
+
+/// Why there was no conversation to the end.
+enum Failed {
+    /// The process closed its end without a word.
+    Ended,
+    Other(StartingError),
+}
+
+impl From<StartingError> for Failed {
+    fn from(error: StartingError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Conversation {
+    /// Sends what is left of the start and waits until the worker serves.
+    async fn run(mut self, rest: &[u8], plan: &Plan) -> Result<OwnedFd, Failed> {
+        let connect = plan.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let hello = async {
+            self.send(rest).await;
+            self.expect(Report::Hello).await
+        };
+        within(Some(connect), hello, StartingError::NoHello).await?;
+        self.expect(Report::Started).await?;
+        let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
+        Ok(control.into())
+    }
+
+    async fn send(&mut self, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            match self.control.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = self.control.writable().await;
+                }
+                // The process has closed its end: what it reported before tells more.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn expect(&mut self, expected: Report) -> Result<(), Failed> {
+        match self.report().await? {
+            report if report == expected => Ok(()),
+            Report::Failed(failure) => Err(StartingError::Failed(failure).into()),
+            report => {
+                let why = io::Error::other(format!("{report:?} out of turn"));
+                Err(io("understand the new process")(why).into())
+            }
+        }
+    }
+
+    async fn report(&mut self) -> Result<Report, Failed> {
+        loop {
+            let decoded = Report::decode(&self.received).map_err(StartingError::Message)?;
+            if let Some((report, len)) = decoded {
+                self.received.drain(..len);
+                return Ok(report);
+            }
+            let mut buffer = [0; 1024];
+            match self.control.try_read(&mut buffer) {
+                Ok(0) => return Err(Failed::Ended),
+                Ok(received) => self.received.extend_from_slice(&buffer[..received]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.control.readable().await.map_err(io("wait for the new process"))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(Failed::Ended);
+                }
+                Err(error) => return Err(io("read from the new process")(error).into()),
+            }
+        }
+    }
+}
+
+/// Waits for a future, but not longer than this.
+async fn within<T>(
+    limit: Option<Duration>,
+    future: impl Future<Output = Result<T, Failed>>,
+    late: fn(Duration) -> StartingError,
+) -> Result<T, Failed> {
+    match limit {
+        Some(limit) => timeout(limit, future).await.unwrap_or_else(|_| Err(late(limit).into())),
+        None => future.await,
+    }
+}
+
+/// A process that is not a worker yet: if it does not become one, nothing of it is left.
+struct Unborn(Option<Arc<Process>>);
+
+impl Unborn {
+    fn process(&self) -> &Arc<Process> {
+        self.0.as_ref().expect("it is there until it is born")
+    }
+
+    fn born(mut self) -> Arc<Process> {
+        self.0.take().expect("it is there until it is born")
+    }
+
+    /// Ends the process, waits until it is gone, and says why it was not born.
+    async fn bury(self, label: Label, failed: Failed) -> StartingError {
+        let process = self.process();
+        match failed {
+            Failed::Other(error) => {
+                process.kill();
+                process.death().await;
+                error
+            }
+            Failed::Ended => {
+                // It is ending by itself, and how it ends is the best explanation there is.
+                if timeout(LAST_WORDS_TIMEOUT, process.death()).await.is_err() {
+                    process.kill();
+                }
+                let death = process.death().await;
+                StartingError::Died(process.failure(label, death))
+            }
+        }
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What a worker process does itself, before, around and after the user's code.
+
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use super::listening::listen;
+use super::mark::Mark;
+use super::order::Order;
+use super::redirect::Output;
+use super::role::Role;
+use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
+use crate::connection::{AnyError, Opening, install_hook};
+use crate::transport::{self, RunDir, adopt, receive, send};
+use crate::wire::Settings;
+use crate::worker::{Servers, WorkerType, converse, find, greeting, registry};
+
+/// How long a worker whose master is gone may take to drop what it holds.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// The exit code of a worker that did not become one, or that lost its master.
+const FAILED: i32 = 254;
+
+/// Becomes the worker that this process was started as, and ends with it.
+pub(crate) fn work() -> ! {
+    let code = run().unwrap_or_else(|error| {
+        let error = AnyError::from(error);
+        let _ = writeln!(io::stderr(), "rpc-parallel: cannot become a worker: {error}");
+        FAILED
+    });
+    process::exit(code)
+}
+
+/// A process did not become a worker, and could not even say so to its master.
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error("take the socket to the master off stdin")]
+    Socket(#[source] io::Error),
+    #[error("read what the master wants")]
+    Receive(#[source] io::Error),
+    #[error("understand what the master wants")]
+    Start(#[from] StartError),
+    #[error("tell the master")]
+    Report(#[source] io::Error),
+    #[error("make a tokio runtime")]
+    Runtime(#[source] io::Error),
+    #[error("the master ended before it had said what it wants")]
+    NoMaster,
+    #[error("this process is a {0:?} already")]
+    Role(Role),
+}
+
+fn run() -> Result<i32, WorkError> {
+    let control = Mark::take_socket().map_err(WorkError::Socket)?;
+    let (Some(start), init, descriptors) = receive_start(&control)? else { return Ok(FAILED) };
+    die_with_master(&control)?;
+    install_hook();
+    name_process();
+    let mut descriptors = descriptors.into_iter();
+    let first = match start.lives {
+        Lives::WithConnection => descriptors.next(),
+        Lives::WithMaster => None,
+    };
+    if let Err(failure) = set_up(&start, descriptors) {
+        report(&control, Report::Failed(failure))?;
+        return Ok(FAILED);
+    }
+    Role::Worker.assume(start.recipe.clone()).map_err(WorkError::Role)?;
+    report(&control, Report::Hello)?;
+
+    let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
+    let code = runtime.block_on(serve(start, init, first, control));
+    // What blocks now has had its time; the rest of the state is dropped by leaving.
+    runtime.shutdown_timeout(GRACE);
+    code
+}
+
+/// Reads the start; none if it comes from another build, which has then been told.
+fn receive_start(
+    control: &OwnedFd,
+) -> Result<(Option<Start>, Vec<u8>, Vec<OwnedFd>), WorkError> {
+    let mut descriptors = Vec::new();
+    let mut fill = |len| {
+        let mut bytes = vec![0; len];
+        match receive(control, &mut bytes, &mut descriptors) {
+            Ok(received) if received == len => Ok(bytes),
+            Ok(_) => Err(WorkError::NoMaster),
+            Err(error) => Err(WorkError::Receive(error)),
+        }
+    };
+    let header = fill(HEADER_LEN)?;
+    let header = header.first_chunk().expect("so many bytes were asked for");
+    let Header { greeting: master, start_len, init_len } = Header::decode(header)?;
+    let own = greeting();
+    if master != own {
+        let failure =
+            StartFailure::OtherBuild { worker: own.fingerprint, master: master.fingerprint };
+        report(control, Report::Failed(failure))?;
+        return Ok((None, Vec::new(), Vec::new()));
+    }
+    let start = Start::decode(&fill(start_len)?)?;
+    let init = fill(init_len)?;
+    Ok((Some(start), init, descriptors))
+}
+
+fn report(control: &OwnedFd, report: Report) -> Result<(), WorkError> {
+    send(control, &report.encode(), &[]).map_err(WorkError::Report)
+}
+
+/// Has the kernel kill this process with its master, for as long as nothing else watches.
+fn die_with_master(control: &OwnedFd) -> Result<(), WorkError> {
+    // It fails nowhere that we run; where it did, the control socket is watched soon.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // A master that ended before that sends no signal any more, and its socket is closed.
+    let mut control = [PollFd::new(control, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut control, Some(&now)) {
+        Ok(ready) if ready > 0 => Err(WorkError::NoMaster),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Calls this process what its program is called; the kernel calls it `exe`.
+fn name_process() {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    if let Ok(name) = CString::new(name.as_encoded_bytes()) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Makes this process what the master has asked for.
+fn set_up(
+    start: &Start,
+    mut descriptors: impl Iterator<Item = OwnedFd>,
+) -> Result<(), StartFailure> {
+    if let Some(path) = &start.current_dir {
+        let entered = std::env::set_current_dir(path);
+        entered.map_err(|it| StartFailure::CurrentDir { why: it.to_string() })?;
+    }
+    let mut redirect = |output: &Output, stream: &str, put: fn(OwnedFd) -> rustix::io::Result<()>| {
+        let opened = output.open(&mut descriptors);
+        let put = opened.and_then(|it| Ok(it.map(put).transpose()?));
+        put.map(|_| ()).map_err(|it| {
+            StartFailure::Redirect { stream: stream.to_owned(), why: it.to_string() }
+        })
+    };
+    redirect(&start.stdout, "stdout", rustix::stdio::dup2_stdout)?;
+    redirect(&start.stderr, "stderr", rustix::stdio::dup2_stderr)
+}
+
+/// All that can end or extend what a worker does.
+enum Event {
+    Ordered(Order, OwnedFd),
+    MasterGone,
+    OwnerGone,
+    Idle,
+}
+
+async fn serve(
+    start: Start,
+    init: Vec<u8>,
+    first: Option<OwnedFd>,
+    control: OwnedFd,
+) -> Result<i32, WorkError> {
+    if let Err(failure) = start_server(&start, init).await {
+        report(&control, Report::Failed(failure))?;
+        return Ok(FAILED);
+    }
+    report(&control, Report::Started)?;
+    let (orders_in, mut orders) = unbounded_channel();
+    let watching = thread::Builder::new()
+        .name("rpc-parallel control".into())
+        .spawn(move || watch(&control, orders_in));
+    // From here on the thread sees the master's end, and leaves time to clean up.
+    if watching.is_ok() {
+        let _ = set_parent_process_death_signal(None);
+    }
+
+    let mut connections = JoinSet::new();
+    let mut owner = JoinSet::new();
+    if let Some(socket) = first {
+        spawn_connection(&mut owner, socket, start.settings);
+    }
+    loop {
+        match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
+            Event::Ordered(Order::Connection, socket) => {
+                spawn_connection(&mut connections, socket, start.settings);
+            }
+            Event::Ordered(Order::Listener, listener) => {
+                let settings = start.settings;
+                connections.spawn(async move {
+                    let _ = listen(listener, settings).await;
+                });
+            }
+            Event::OwnerGone | Event::Idle => return Ok(0),
+            Event::MasterGone => return Ok(FAILED),
+        }
+    }
+}
+
+async fn start_server(start: &Start, init: Vec<u8>) -> Result<(), StartFailure> {
+    let unknown = || StartFailure::UnknownWorkerType {
+        offers: registry().worker_types().map(WorkerType::path).collect(),
+    };
+    let worker_type = find(start.worker_type).ok_or_else(unknown)?;
+    let server = (worker_type.start)(start.id, init).await?;
+    Servers::get().insert(start.id, server);
+    Ok(())
+}
+
+fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
+    match adopt(socket) {
+        Ok(socket) => {
+            tasks.spawn(converse(Opening::new(transport::split(socket), settings)));
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "rpc-parallel: take a connection over: {error}");
+        }
+    }
+}
+
+/// Waits for what ends or extends the worker.
+///
+/// # Cancel safety
+///
+/// No order is lost: an order is taken off its queue only when it is returned.
+async fn next_event(
+    lives: Lives,
+    orders: &mut UnboundedReceiver<(Order, OwnedFd)>,
+    owner: &mut JoinSet<()>,
+    connections: &mut JoinSet<()>,
+) -> Event {
+    loop {
+        tokio::select! {
+            order = orders.recv() => {
+                return order.map_or(Event::MasterGone, |(order, fd)| Event::Ordered(order, fd));
+            }
+            _ = owner.join_next(), if lives == Lives::WithConnection => return Event::OwnerGone,
+            () = Servers::get().idle(), if lives == Lives::WithMaster => return Event::Idle,
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Hands on what the master orders, and ends the process when the master is gone.
+///
+/// This thread waits for nothing that user code could hold: its end is certain.
+fn watch(control: &OwnedFd, orders: UnboundedSender<(Order, OwnedFd)>) {
+    while let Ok(Some(order)) = Order::receive(control) {
+        let _ = orders.send(order);
+    }
+    drop(orders);
+    thread::sleep(GRACE);
+    RunDir::remove_all();
+    let _ = kill_process(getpid(), Signal::KILL);
+}

@@ -1,0 +1,44 @@
+//! The runtime of [rpc-parallel]: what travels, how it travels, and the processes it travels
+//! between. Programs use it through the facade, `rpc-parallel`.
+//!
+//! Its floors, each of which uses only those above it in this list:
+//!
+//! | floor | holds |
+//! |---|---|
+//! | `wire` | values and frames as bytes |
+//! | `transport` | sockets |
+//! | `connection` | calls and their answers |
+//! | `worker` | functions, states and their dispatch |
+//! | `launch` | worker processes, from both sides |
+//! | `master` | the roles of a process: master, worker, test |
+//!
+//! [rpc-parallel]: https://docs.rs/rpc-parallel
+
+mod wire;
+mod transport;
+mod connection;
+mod worker;
+mod launch;
+mod master;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+
+pub use self::connection::{
+    AnyError, Call, CallError, CallErrorKind, Client, Death, FunctionError, Side, TryCall,
+    WorkerFailure,
+};
+pub use self::launch::{Flavor, Redirect};
+pub use self::master::{
+    ConnectError, ConnectErrorKind, Initialized, Master, Spawn, SpawnError, SpawnErrorKind, Spawner,
+    Spawning, StartupError, Worker, initialized, is_worker, worker_main,
+};
+pub use self::wire::{
+    FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,
+    WorkerId, WorkerTypeId,
+};
+pub use self::worker::{
+    BoxError, ConnectionState, Context, Contramap, Declared, DuplicateId, Function, Map, MapCall,
+    Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
+};

@@ -1,0 +1,135 @@
+//! Why a connection to a worker did not come about.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::connection::{AnyError, OpeningError, WorkerFailure};
+use crate::wire::{Label, Panic, Refusal};
+
+/// A connection that did not come about: to which worker, and why.
+#[derive(Debug)]
+pub struct ConnectError {
+    worker: Box<Label>,
+    kind: ConnectErrorKind,
+}
+
+/// Why a connection did not come about.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectErrorKind {
+    /// The worker cannot be reached.
+    Unreachable(io::Error),
+    /// The worker has ended, or has closed its server.
+    NoSuchWorker,
+    /// The worker's process ended while the connection was made.
+    WorkerDied(WorkerFailure),
+    /// The `init` of the connection's state failed, for this reason.
+    Init {
+        /// The text of the error that it returned.
+        why: String,
+    },
+    /// The `init` of the connection's state panicked.
+    InitPanicked(Panic),
+    /// The argument of `init` cannot travel.
+    InitArgument {
+        /// What the encoder or the decoder said.
+        why: String,
+    },
+    /// The worker did not answer in time.
+    TimedOut {
+        /// The time it had.
+        within: Duration,
+    },
+    /// The worker runs another build of the program.
+    OtherBuild {
+        /// Which.
+        why: String,
+    },
+    /// The peer did not keep to the protocol.
+    Protocol {
+        /// What it did.
+        why: String,
+    },
+}
+
+impl ConnectError {
+    pub(super) fn new(worker: Label, kind: ConnectErrorKind) -> Self {
+        Self { worker: Box::new(worker), kind }
+    }
+
+    /// Returns why the connection did not come about.
+    #[must_use]
+    pub fn kind(&self) -> &ConnectErrorKind {
+        &self.kind
+    }
+
+    /// Returns the worker that was to be reached.
+    #[must_use]
+    pub fn worker(&self) -> &Label {
+        &self.worker
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            ConnectErrorKind::Unreachable(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connect to {}: {}", self.worker, self.kind)
+    }
+}
+
+impl fmt::Display for ConnectErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(_) => f.write_str("it cannot be reached"),
+            Self::NoSuchWorker => f.write_str("it has ended or closed its server"),
+            Self::WorkerDied(failure) => write!(f, "it died: {failure}"),
+            Self::Init { why } => write!(f, "the connection's `init` failed: {why}"),
+            Self::InitPanicked(panic) => write!(f, "the connection's `init` {panic}"),
+            Self::InitArgument { why } => {
+                write!(f, "the argument of the connection's `init` cannot travel: {why}")
+            }
+            Self::TimedOut { within } => write!(f, "it did not answer within {within:?}"),
+            Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
+            Self::Protocol { why } => write!(f, "it broke the protocol: {why}"),
+        }
+    }
+}
+
+impl From<OpeningError> for ConnectErrorKind {
+    fn from(error: OpeningError) -> Self {
+        match error {
+            OpeningError::Socket(error) => Self::Unreachable(error),
+            OpeningError::Ended => Self::Unreachable(io::ErrorKind::ConnectionAborted.into()),
+            OpeningError::Encode(_) | OpeningError::TooLarge(_) => {
+                Self::InitArgument { why: AnyError::from(error).to_string() }
+            }
+            OpeningError::Frame(_) => Self::Protocol { why: AnyError::from(error).to_string() },
+            OpeningError::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<Refusal> for ConnectErrorKind {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchWorker => Self::NoSuchWorker,
+            Refusal::Init { why } => Self::Init { why },
+            Refusal::Panicked(panic) => Self::InitPanicked(panic),
+            Refusal::Undecodable { why } => Self::InitArgument { why },
+            Refusal::OtherBuild { why } => Self::OtherBuild { why },
+            Refusal::Violation { why } => Self::Protocol { why },
+            other @ (Refusal::UnknownFunction { .. }
+            | Refusal::Unencodable { .. }
+            | Refusal::TooLarge { .. }) => Self::Protocol { why: format!("it answered {other:?}") },
+        }
+    }
+}

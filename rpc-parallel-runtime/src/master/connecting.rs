@@ -1,0 +1,42 @@
+//! From a socket to a typed client.
+
+use super::connect_error::ConnectErrorKind;
+use crate::connection::{AnyError, Autopsy, Opening};
+use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
+use crate::worker::{WorkerClient, greeting};
+
+/// Opens a connection to a worker over a socket that leads to it.
+pub(super) async fn open<C: WorkerClient>(
+    socket: tokio::net::UnixStream,
+    settings: Settings,
+    (id, label): (WorkerId, Label),
+    init: &[u8],
+    autopsy: Autopsy,
+) -> Result<C, ConnectErrorKind> {
+    let mut opening = Opening::new(crate::transport::split(socket), settings);
+    match opening.connect(greeting(), id, init).await {
+        Ok(()) => Ok(C::from_client(opening.into_client(id, label, autopsy))),
+        // The worker may have died meanwhile, which says more than that the socket is closed.
+        Err(error) => match (ConnectErrorKind::from(error), autopsy) {
+            (ConnectErrorKind::Unreachable(error), autopsy) => Err(match autopsy.await {
+                Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                None => ConnectErrorKind::Unreachable(error),
+            }),
+            (kind, _) => Err(kind),
+        },
+    }
+}
+
+/// The autopsy of those who know nothing of the worker's process.
+pub(super) fn no_autopsy() -> Autopsy {
+    Box::pin(async { None })
+}
+
+/// Encodes the argument of an `init`; the error says why it cannot travel.
+pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut sink = Sink::new(&mut bytes, settings.max_message_size());
+    let encoded = encode(init, &mut sink).map_err(AnyError::from);
+    let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
+    encoded.map(|()| bytes).map_err(|it| it.to_string())
+}

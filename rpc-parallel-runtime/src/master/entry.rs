@@ -1,0 +1,150 @@
+//! What `#[entry]` and `#[test]` expand to: it decides what a process is before the user's code.
+
+use std::env::{Args, ArgsOs};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process;
+
+use super::master::{Master, StartupError};
+use crate::connection::AnyError;
+use crate::launch::{Flavor, Mark, work};
+use crate::wire::Settings;
+
+/// The entry of a program or of a test.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Entry {
+    flavor: Flavor,
+    worker_flavor: Flavor,
+    max_message_size: Option<usize>,
+}
+
+impl Entry {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    #[must_use]
+    pub fn flavor(self, flavor: Flavor) -> Self {
+        Self { flavor, ..self }
+    }
+
+    #[must_use]
+    pub fn worker_flavor(self, worker_flavor: Flavor) -> Self {
+        Self { worker_flavor, ..self }
+    }
+
+    #[must_use]
+    pub fn max_message_size(self, max_message_size: usize) -> Self {
+        Self { max_message_size: Some(max_message_size), ..self }
+    }
+
+    /// Runs a sync `main`, in a master.
+    pub fn run_sync<T>(self, main: impl FnOnce() -> T) -> T {
+        self.begin(None);
+        main()
+    }
+
+    /// Runs an async `main`, in a master.
+    pub fn run_async<T, F: Future<Output = T>>(self, main: impl FnOnce() -> F) -> T {
+        self.begin(None);
+        self.block_on(main)
+    }
+
+    /// Runs a sync test, in a master.
+    pub fn test_sync<T>(self, path: &str, test: impl FnOnce() -> T) -> T {
+        self.begin(Some(path));
+        test()
+    }
+
+    /// Runs an async test, in a master.
+    pub fn test_async<T, F: Future<Output = T>>(self, path: &str, test: impl FnOnce() -> F) -> T {
+        self.begin(Some(path));
+        self.block_on(test)
+    }
+
+    fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
+        let runtime = self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it));
+        runtime.block_on(main())
+    }
+
+    /// Becomes a worker, if that is what this process was started to be, and a master otherwise.
+    fn begin(&self, test: Option<&str>) {
+        if Mark::is_set() {
+            work();
+        }
+        let mut settings = Settings::default();
+        if let Some(size) = self.max_message_size {
+            let checked = settings.with_max_message_size(size);
+            settings = checked.unwrap_or_else(|it| give_up("use the settings of `main`", &it));
+        }
+        let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
+        let (master, is_test) = match test {
+            // A test binary becomes a worker in any of its tests: this one, for instance.
+            Some(path) => (master.worker_args(test_args(path)).chatty(true), true),
+            None => (master, false),
+        };
+        match master.start() {
+            Ok(_) => {}
+            // The first of several tests has done it for all.
+            Err(StartupError::AlreadyMaster | StartupError::AlreadyWorker) if is_test => {}
+            Err(error) => give_up("begin", &error),
+        }
+    }
+}
+
+/// Returns the arguments that make libtest run one test and nothing else.
+fn test_args(path: &str) -> [&str; 6] {
+    // libtest leaves the name of the crate out.
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    ["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1", "--quiet"]
+}
+
+fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
+    let error = AnyError::of(error);
+    let _ = writeln!(io::stderr(), "rpc-parallel: cannot {what}: {error}");
+    process::exit(2)
+}
+
+/// What a `main` can take as its one parameter: the arguments of the program.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be made of the program's arguments",
+    label = "not a list of arguments",
+    note = "`main` can take `Vec<String>`, `Vec<OsString>`, `std::env::Args` or \
+            `std::env::ArgsOs`, or nothing"
+)]
+pub trait FromArgs {
+    fn from_args() -> Self;
+}
+
+#[doc(hidden)]
+#[must_use]
+pub fn from_args<T: FromArgs>() -> T {
+    T::from_args()
+}
+
+impl FromArgs for Args {
+    fn from_args() -> Self {
+        std::env::args()
+    }
+}
+
+impl FromArgs for ArgsOs {
+    fn from_args() -> Self {
+        std::env::args_os()
+    }
+}
+
+impl FromArgs for Vec<String> {
+    fn from_args() -> Self {
+        std::env::args().collect()
+    }
+}
+
+impl FromArgs for Vec<OsString> {
+    fn from_args() -> Self {
+        std::env::args_os().collect()
+    }
+}

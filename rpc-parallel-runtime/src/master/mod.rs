@@ -1,0 +1,20 @@
+//! What programs use to start workers and to become one.
+
+mod connect_error;
+mod connecting;
+mod entry;
+mod listing;
+mod master;
+mod serving;
+mod spawn;
+mod spawn_error;
+mod spawner;
+mod worker;
+
+pub use self::connect_error::{ConnectError, ConnectErrorKind};
+pub use self::entry::{Entry, FromArgs, from_args};
+pub use self::master::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
+pub use self::spawn::Spawn;
+pub use self::spawn_error::{SpawnError, SpawnErrorKind};
+pub use self::spawner::{Spawner, Spawning};
+pub use self::worker::Worker;

@@ -1,0 +1,192 @@
+//! Why a worker did not start.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::connect_error::ConnectErrorKind;
+use crate::connection::{AnyError, WorkerFailure};
+use crate::launch::{StartFailure, StartingError};
+use crate::wire::Panic;
+use crate::worker::InitError;
+
+/// A worker that did not start: which one, and why.
+///
+/// Nothing is left of it: no process, no descriptor.
+#[derive(Debug)]
+pub struct SpawnError {
+    worker: String,
+    kind: SpawnErrorKind,
+}
+
+/// Why a worker did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnErrorKind {
+    /// Nothing has made this process a master or a worker.
+    NotInitialized,
+    /// The environment given for the worker holds a variable that is ours.
+    Environment {
+        /// The variable.
+        variable: String,
+    },
+    /// The argument of `init` cannot travel.
+    InitArgument {
+        /// What the encoder or the decoder said.
+        why: String,
+    },
+    /// The process could not be started, or not be talked to.
+    Process {
+        /// What was tried.
+        tried: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The worker's current directory could not be entered.
+    CurrentDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// The worker's output could not be redirected.
+    Redirect {
+        /// `stdout` or `stderr`.
+        stream: String,
+        /// What the system said.
+        why: String,
+    },
+    /// The process did not become a worker in time.
+    NoWorker {
+        /// The time it had.
+        within: Duration,
+    },
+    /// The worker was not ready in time.
+    TimedOut {
+        /// The time it had.
+        within: Duration,
+    },
+    /// The process ended before it was a worker.
+    Died(WorkerFailure),
+    /// The worker's `init` failed, for this reason.
+    Init {
+        /// The text of the error that it returned.
+        why: String,
+    },
+    /// The worker's `init` panicked.
+    InitPanicked(Panic),
+    /// The worker runs another program, which does not have this worker type.
+    UnknownWorkerType {
+        /// The types that it has.
+        offers: Vec<String>,
+    },
+    /// The worker runs another build of the program.
+    OtherBuild {
+        /// Which.
+        why: String,
+    },
+    /// The worker runs, but the connection that it was to live with did not come about.
+    Connect(ConnectErrorKind),
+}
+
+impl SpawnError {
+    pub(super) fn new(worker: String, kind: SpawnErrorKind) -> Self {
+        Self { worker, kind }
+    }
+
+    /// Returns why the worker did not start.
+    #[must_use]
+    pub fn kind(&self) -> &SpawnErrorKind {
+        &self.kind
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            SpawnErrorKind::Process { source, .. }
+            | SpawnErrorKind::Connect(ConnectErrorKind::Unreachable(source)) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "start {}: {}", self.worker, self.kind)
+    }
+}
+
+impl fmt::Display for SpawnErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialized => f.write_str(
+                "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
+                 above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
+            ),
+            Self::Environment { variable } => {
+                write!(f, "the environment variable `{variable}` is reserved")
+            }
+            Self::InitArgument { why } => write!(f, "the argument of `init` cannot travel: {why}"),
+            Self::Process { tried, .. } => write!(f, "cannot {tried}"),
+            Self::CurrentDir { path, why } => {
+                write!(f, "cannot enter the directory `{}`: {why}", path.display())
+            }
+            Self::Redirect { stream, why } => write!(f, "cannot redirect its {stream}: {why}"),
+            Self::NoWorker { within } => write!(
+                f,
+                "its process did not become a worker within {within:?}; does its `main` begin with \
+                 `#[rpc_parallel::entry]`, or reach `rpc_parallel::worker_main`?",
+            ),
+            Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
+            Self::Died(failure) => write!(f, "it ended before it was a worker: {failure}"),
+            Self::Init { why } => write!(f, "its `init` failed: {why}"),
+            Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),
+            Self::UnknownWorkerType { offers } => write!(
+                f,
+                "its program does not have this worker type; it has {}",
+                if offers.is_empty() { "none".to_owned() } else { offers.join(", ") },
+            ),
+            Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
+            Self::Connect(kind) => write!(f, "its first connection failed: {kind}"),
+        }
+    }
+}
+
+impl SpawnErrorKind {
+    /// Says what has failed; a directory that was asked for is not in what the worker reports.
+    pub(super) fn of(error: StartingError, current_dir: Option<PathBuf>) -> Self {
+        match error {
+            StartingError::Io(tried, source) => Self::Process { tried, source },
+            StartingError::Message(error) => {
+                let source = io::Error::other(AnyError::from(error).to_string());
+                Self::Process { tried: "understand the new process".to_owned(), source }
+            }
+            StartingError::Died(failure) => Self::Died(failure),
+            StartingError::NoHello(within) => Self::NoWorker { within },
+            StartingError::TimedOut(within) => Self::TimedOut { within },
+            StartingError::Failed(failure) => match failure {
+                StartFailure::OtherBuild { worker, master } => Self::OtherBuild {
+                    why: format!("the worker's build is {worker:016x}, this one's {master:016x}"),
+                },
+                StartFailure::CurrentDir { why } => {
+                    Self::CurrentDir { path: current_dir.unwrap_or_default(), why }
+                }
+                StartFailure::Redirect { stream, why } => Self::Redirect { stream, why },
+                StartFailure::UnknownWorkerType { offers } => Self::UnknownWorkerType { offers },
+                StartFailure::Init(error) => error.into(),
+            },
+        }
+    }
+}
+
+impl From<InitError> for SpawnErrorKind {
+    fn from(error: InitError) -> Self {
+        match error {
+            InitError::Failed { why } => Self::Init { why },
+            InitError::Panicked(panic) => Self::InitPanicked(panic),
+            InitError::Undecodable { why } => Self::InitArgument { why },
+        }
+    }
+}

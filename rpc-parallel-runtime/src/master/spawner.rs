@@ -1,0 +1,233 @@
+//! The choices there are for a worker.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::connect_error::ConnectErrorKind;
+use super::connecting::{encode_init, open};
+use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::worker::Worker;
+use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
+use crate::transport::adopt;
+use crate::wire::Settings;
+use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
+
+/// Chooses how a worker of type `S` starts.
+///
+/// ```text
+/// let ledger = Ledger::spawner()
+///     .name("ledger-1")
+///     .env("RUST_LOG", "debug")
+///     .current_dir("/var/tmp")
+///     .stdout(Redirect::append("ledger.out"))
+///     .start(path)
+///     .await?;
+/// ```
+#[must_use = "a spawner does nothing until `spawn` or `start`"]
+pub struct Spawner<S> {
+    plan: Plan,
+    settings: Option<Settings>,
+    of: PhantomData<fn() -> S>,
+}
+
+/// A worker that starts: a future of its client or its handle.
+///
+/// # Cancel safety
+///
+/// Dropping it ends the worker.
+#[must_use = "a worker starts when this is awaited"]
+pub struct Spawning<T>(Pin<Box<dyn Future<Output = Result<T, SpawnError>> + Send>>);
+
+type ConnectionInit<S> =
+    <<<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection as ConnectionState<S>>::Init;
+
+impl<S: Served> Spawner<S> {
+    pub(super) fn new() -> Self {
+        Self { plan: Plan::default(), settings: None, of: PhantomData }
+    }
+
+    /// Names the worker: in errors, and in the list of processes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.plan.name = Some(name.into());
+        self
+    }
+
+    /// Sets an environment variable. The worker inherits the others from this process.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.plan.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the directory that the worker begins in; that of this process, if not said.
+    pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
+        self.plan.current_dir = Some(path.as_ref().into());
+        self
+    }
+
+    /// Redirects the worker's stdout.
+    pub fn stdout(mut self, redirect: Redirect) -> Self {
+        self.plan.stdout = redirect;
+        self
+    }
+
+    /// Redirects the worker's stderr, once the worker has begun.
+    ///
+    /// Errors that tell of its death hold its last lines only where it is inherited.
+    pub fn stderr(mut self, redirect: Redirect) -> Self {
+        self.plan.stderr = redirect;
+        self
+    }
+
+    /// Limits the time until the new process has become a worker; 10 seconds, if not said.
+    ///
+    /// The time that its `init` takes does not count.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// Limits the time until the worker is ready, `init` and all; unlimited, if not said.
+    pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.spawn_timeout = Some(timeout);
+        self
+    }
+
+    /// Gives the worker settings of its own, for its connections and the workers it starts.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
+    pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
+    where
+        S: Served<Client: WorkerClient<Connection: ConnectionState<S, Init = ()>>>,
+    {
+        self.spawn_with(init, ())
+    }
+
+    /// Starts the worker and connects to it, with an argument for the state of that connection.
+    pub fn spawn_with(self, init: S::Init, connection: ConnectionInit<S>) -> Spawning<S::Client> {
+        let label = self.describe();
+        let prepared = self.prepare(&init).and_then(|(recipe, init)| {
+            let connection = encode_init(&connection, recipe.settings);
+            let unfit = |why| SpawnErrorKind::Connect(ConnectErrorKind::InitArgument { why });
+            Ok((recipe, init, connection.map_err(unfit)?))
+        });
+        Spawning(Box::pin(async move {
+            let began = Instant::now();
+            let limit = self.plan.spawn_timeout;
+            let fail = |kind| SpawnError::new(label.clone(), kind);
+            let (recipe, init, connection) = prepared.map_err(fail)?;
+            let run = self.run(&recipe, Lives::WithConnection, &init);
+            let (started, socket) = run.await.map_err(fail)?;
+            let socket = socket.unwrap_or_else(|| unreachable!("it lives with a connection"));
+            let connected = async {
+                let socket = adopt(socket).map_err(ConnectErrorKind::Unreachable)?;
+                let whom = (started.id(), started.label().clone());
+                open(socket, recipe.settings, whom, &connection, started.autopsy()).await
+            };
+            let connected = match limit {
+                Some(within) => timeout_at(began + within, connected)
+                    .await
+                    .unwrap_or(Err(ConnectErrorKind::TimedOut { within })),
+                None => connected.await,
+            };
+            match connected {
+                Ok(client) => Ok(client),
+                Err(kind) => {
+                    // It would end by itself, with its connection, unless its `init` never does.
+                    started.kill().await;
+                    Err(fail(match kind {
+                        ConnectErrorKind::TimedOut { within } => SpawnErrorKind::TimedOut { within },
+                        kind => SpawnErrorKind::Connect(kind),
+                    }))
+                }
+            }
+        }))
+    }
+
+    /// Starts the worker. It lives as long as this process.
+    pub fn start(self, init: S::Init) -> Spawning<Worker<S>> {
+        let label = self.describe();
+        let prepared = self.prepare(&init);
+        Spawning(Box::pin(async move {
+            let fail = |kind| SpawnError::new(label.clone(), kind);
+            let (recipe, init) = prepared.map_err(fail)?;
+            let (started, _) = self.run(&recipe, Lives::WithMaster, &init).await.map_err(fail)?;
+            Ok(Worker::new(started.id(), started.label().clone(), recipe.settings))
+        }))
+    }
+}
+
+impl<S: Served> Spawner<S> {
+    fn describe(&self) -> String {
+        match &self.plan.name {
+            Some(name) => format!("worker `{name}` ({})", S::WORKER_TYPE.path()),
+            None => format!("worker {}", S::WORKER_TYPE.path()),
+        }
+    }
+
+    /// Checks what has been chosen, before anything is started.
+    fn prepare(&self, init: &S::Init) -> Result<(Recipe, Vec<u8>), SpawnErrorKind> {
+        let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
+        if let Some(settings) = self.settings {
+            recipe.settings = settings;
+        }
+        if self.plan.env.iter().any(|(name, _)| name == MARK_VARIABLE) {
+            return Err(SpawnErrorKind::Environment { variable: MARK_VARIABLE.to_owned() });
+        }
+        let init = encode_init(init, recipe.settings);
+        let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
+        Ok((recipe, init))
+    }
+
+    async fn run(
+        &self,
+        recipe: &Recipe,
+        lives: Lives,
+        init: &[u8],
+    ) -> Result<(Arc<Started>, Option<UnixStream>), SpawnErrorKind> {
+        let started = self.plan.start(recipe, S::WORKER_TYPE, lives, init).await;
+        let current_dir = self.plan.current_dir.as_ref().map(PathBuf::from);
+        started.map_err(|error| SpawnErrorKind::of(error, current_dir))
+    }
+}
+
+impl<T> Future for Spawning<T> {
+    type Output = Result<T, SpawnError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Spawning<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawning").finish_non_exhaustive()
+    }
+}
+
+impl<S> Clone for Spawner<S> {
+    fn clone(&self) -> Self {
+        Self { plan: self.plan.clone(), settings: self.settings, of: PhantomData }
+    }
+}
+
+impl<S> fmt::Debug for Spawner<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawner")
+            .field("plan", &self.plan)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! Handles: plain data that leads to a worker, from any process.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+
+use super::connect_error::{ConnectError, ConnectErrorKind};
+use super::connecting::{encode_init, no_autopsy, open};
+use super::serving;
+use crate::connection::Autopsy;
+use crate::launch::Children;
+use crate::transport::{self, adopt, connected_pair};
+use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
+use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, Servers, WorkerClient};
+
+/// Identifies a worker server of type `S`.
+///
+/// It is plain data: print it, compare it, send it to another worker. Whoever holds it can
+/// [`connect`](Self::connect). It keeps nothing alive, and a stale one never leads to another
+/// worker.
+pub struct Worker<S> {
+    id: WorkerId,
+    label: Label,
+    settings: Settings,
+    address: Option<PathBuf>,
+    of: PhantomData<fn() -> S>,
+}
+
+type ConnectionInit<S> =
+    <<<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection as ConnectionState<S>>::Init;
+
+impl<S> Worker<S> {
+    pub(super) fn new(id: WorkerId, label: Label, settings: Settings) -> Self {
+        Self { id, label, settings, address: None, of: PhantomData }
+    }
+
+    /// Returns the id of the worker.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// Returns the name that the worker was given.
+    pub fn name(&self) -> Option<&str> {
+        self.label.name.as_deref()
+    }
+
+    /// Returns the name, type and process of the worker.
+    pub fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Returns the settings of the worker, which its connections share.
+    pub fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Finds out where other processes can reach the worker, and has it listen there.
+    fn address(&self) -> io::Result<PathBuf> {
+        if let Some(address) = &self.address {
+            return Ok(address.clone());
+        }
+        if let Some(started) = Children::get().find(self.id) {
+            return started.listen();
+        }
+        if Servers::get().contains(self.id) {
+            return serving::listen(self.settings);
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label)))
+    }
+}
+
+impl<S: Served> Worker<S> {
+    /// Opens a connection to the worker.
+    ///
+    /// The client can be cloned; each call of this function makes a connection of its own, with a
+    /// connection state of its own.
+    ///
+    /// # Errors
+    ///
+    /// The worker has ended or cannot be reached, or the connection's `init` failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the connection.
+    pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
+        let init = encode_init(&init, self.settings);
+        let connected = async {
+            let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
+            let (socket, autopsy) = self.reach().await.map_err(unreachable)?;
+            let whom = (self.id, self.label.clone());
+            open::<S::Client>(socket, self.settings, whom, &init, autopsy).await
+        };
+        connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
+    }
+
+    /// Makes a socket whose other end the worker serves.
+    async fn reach(&self) -> io::Result<(tokio::net::UnixStream, Autopsy)> {
+        if Servers::get().contains(self.id) {
+            return Ok((serving::reach(self.settings)?, no_autopsy()));
+        }
+        if let Some(started) = Children::get().find(self.id) {
+            let (ours, theirs) = connected_pair()?;
+            started.hand_over(theirs)?;
+            return Ok((adopt(ours)?, started.autopsy()));
+        }
+        match &self.address {
+            Some(address) => Ok((transport::connect(address).await?, no_autopsy())),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Where nothing listens any more the worker has ended.
+fn unreachable(error: io::Error) -> ConnectErrorKind {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::BrokenPipe => {
+            ConnectErrorKind::NoSuchWorker
+        }
+        _ => ConnectErrorKind::Unreachable(error),
+    }
+}
+
+/// What of a handle travels.
+#[derive(Serialize, Deserialize)]
+struct Travelling {
+    id: WorkerId,
+    label: Label,
+    settings: Settings,
+    address: PathBuf,
+}
+
+impl<S: Served> Serialize for Worker<S> {
+    fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
+        let Self { id, label, settings, .. } = self;
+        let address = self.address().map_err(ser::Error::custom)?;
+        let (label, settings) = (label.clone(), *settings);
+        let worker_type = S::WORKER_TYPE.id();
+        (worker_type, Travelling { id: *id, label, settings, address }).serialize(serializer)
+    }
+}
+
+impl<'de, S: Served> Deserialize<'de> for Worker<S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (worker_type, travelling) = <(WorkerTypeId, Travelling)>::deserialize(deserializer)?;
+        if worker_type != S::WORKER_TYPE.id() {
+            let expected = S::WORKER_TYPE.path();
+            let why = format!("a handle of {} is none of {expected}", travelling.label);
+            return Err(serde::de::Error::custom(why));
+        }
+        let Travelling { id, label, settings, address } = travelling;
+        Ok(Self { id, label, settings, address: Some(address), of: PhantomData })
+    }
+}
+
+impl<S> Clone for Worker<S> {
+    fn clone(&self) -> Self {
+        let Self { id, label, settings, address, of } = self;
+        Self { id: *id, label: label.clone(), settings: *settings, address: address.clone(), of: *of }
+    }
+}
+
+impl<S> PartialEq for Worker<S> {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl<S> Eq for Worker<S> {}
+
+impl<S> PartialOrd for Worker<S> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<S> Ord for Worker<S> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl<S> Hash for Worker<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+impl<S> fmt::Debug for Worker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("id", &self.id)
+            .field("label", &self.label.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Display for Worker<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.label.fmt(f)
+    }
+}

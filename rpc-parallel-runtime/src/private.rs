@@ -1,0 +1,25 @@
+//! What generated code names, and nobody else.
+
+pub use crate::connection::{
+    AnyError, Answer, Call, CallError, Client, FunctionError, IsResult, TryCall, fallible, plain,
+};
+pub use crate::launch::Flavor;
+pub use crate::master::{Entry, FromArgs, from_args};
+pub use crate::wire::{
+    Argument, Codec, FunctionInfo, Message, Place, WorkerTrait, assert_distinct, codec,
+};
+pub use crate::worker::{
+    Arguments, BoxError, Context, Declared, Declares, Dispatch, Handle, IsContext,
+    OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
+    asynchronous, call, submit, synchronous,
+};
+pub use crate::__register as register;
+
+/// Registers a worker type when the program starts.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __register {
+    ($worker_type:expr) => {
+        $crate::__private::submit::submit! { $crate::__private::Registered($worker_type) }
+    };
+}

@@ -1,0 +1,126 @@
+//! The two halves of a transport, as a connection uses them.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use tokio::io::ReadBuf;
+
+/// The half that the driver of a connection reads from.
+pub(crate) trait Reader: Send + 'static {
+    /// Reads what is there; nothing read means that the peer has ended the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+}
+
+/// The half that whoever has something to say writes to.
+pub(crate) trait Writer: Send + Sync + 'static {
+    /// Writes as much as goes without waiting, or fails with `WouldBlock`.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Waits until there is room. One task at a time may wait.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// Two connected transports in memory, for the tests of the floors above.
+#[cfg(test)]
+pub(crate) mod memory {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    use super::*;
+
+    /// One direction, with room for `capacity` bytes.
+    #[derive(Default)]
+    struct Stream {
+        bytes: VecDeque<u8>,
+        capacity: usize,
+        ended: bool,
+        reader: Option<Waker>,
+        writer: Option<Waker>,
+    }
+
+    pub(crate) struct MemoryReader(Arc<Mutex<Stream>>);
+    pub(crate) struct MemoryWriter(Arc<Mutex<Stream>>);
+
+    fn stream(capacity: usize) -> (MemoryReader, MemoryWriter) {
+        let stream = Arc::new(Mutex::new(Stream { capacity, ..Stream::default() }));
+        (MemoryReader(stream.clone()), MemoryWriter(stream))
+    }
+
+    type End = (MemoryReader, MemoryWriter);
+
+    pub(crate) fn pair(capacity: usize) -> (End, End) {
+        let (here_in, there_out) = stream(capacity);
+        let (there_in, here_out) = stream(capacity);
+        ((here_in, here_out), (there_in, there_out))
+    }
+
+    impl Reader for MemoryReader {
+        fn poll_read(
+            &mut self,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let mut stream = self.0.lock().expect("no test panics in here");
+            if stream.bytes.is_empty() && !stream.ended {
+                stream.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            while buffer.remaining() > 0 && let Some(byte) = stream.bytes.pop_front() {
+                buffer.put_slice(&[byte]);
+            }
+            if let Some(writer) = stream.writer.take() {
+                writer.wake();
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Drop for MemoryReader {
+        fn drop(&mut self) {
+            let mut stream = self.0.lock().expect("no test panics in here");
+            stream.ended = true;
+            if let Some(writer) = stream.writer.take() {
+                writer.wake();
+            }
+        }
+    }
+
+    impl Writer for MemoryWriter {
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let mut stream = self.0.lock().expect("no test panics in here");
+            if stream.ended {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let room = stream.capacity - stream.bytes.len();
+            if room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.len().min(room);
+            stream.bytes.extend(&bytes[..taken]);
+            if let Some(reader) = stream.reader.take() {
+                reader.wake();
+            }
+            Ok(taken)
+        }
+
+        fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut stream = self.0.lock().expect("no test panics in here");
+            if stream.bytes.len() == stream.capacity && !stream.ended {
+                stream.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Drop for MemoryWriter {
+        fn drop(&mut self) {
+            let mut stream = self.0.lock().expect("no test panics in here");
+            stream.ended = true;
+            if let Some(reader) = stream.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+}

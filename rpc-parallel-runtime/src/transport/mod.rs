@@ -1,0 +1,15 @@
+//! Bytes from one process to another: sockets, and what can be said of their peers.
+//!
+//! The floors above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
+
+mod halves;
+mod unix;
+mod descriptors;
+mod run_dir;
+
+pub(crate) use self::descriptors::{receive, send};
+pub(crate) use self::halves::{Reader, Writer};
+pub(crate) use self::run_dir::RunDir;
+pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};
+#[cfg(test)]
+pub(crate) use self::halves::memory;

@@ -1,0 +1,68 @@
+//! The types that travel, and the owned form in which they arrive.
+
+use std::borrow::Borrow;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The type of an argument, as written behind its outermost `&`.
+///
+/// It says in which owned form the worker holds what the client gave by reference: a `[T]` as
+/// `Vec<T>`, a `str` as `String`, a `Path` as `PathBuf`, everything else as itself. It asks for
+/// nothing else, so that a type that cannot travel is reported once, by [`Travels`].
+pub trait Argument {
+    /// What the worker decodes the argument into.
+    type Owned: Borrow<Self>;
+}
+
+impl<T> Argument for T {
+    type Owned = T;
+}
+
+impl<T> Argument for [T] {
+    type Owned = Vec<T>;
+}
+
+impl Argument for str {
+    type Owned = String;
+}
+
+impl Argument for Path {
+    type Owned = PathBuf;
+}
+
+/// A type whose values can travel between processes.
+///
+/// Every type that implements serde's `Serialize` and `DeserializeOwned`, holds no references and
+/// can be sent between threads does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between processes",
+    label = "cannot travel between processes",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; \
+            it must also be `Send` and hold no references"
+)]
+pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
+
+/// A [`Message`], or a slice, string or path that a function takes by reference.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between processes",
+    label = "cannot travel between processes",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it; \
+            it must also be `Send` and hold no references"
+)]
+pub trait Travels: Argument<Owned: Message> + Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Message> Travels for T {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Message> Travels for [T] {}
+
+impl Travels for str {}
+
+impl Travels for Path {}

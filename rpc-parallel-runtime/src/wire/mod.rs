@@ -1,0 +1,30 @@
+//! What travels between two processes, as values and as bytes.
+//!
+//! Nothing here waits or touches a socket: every item is a plain function of
+//! its input, so the whole floor is tested without a runtime.
+
+mod id;
+mod declaration;
+mod argument;
+mod codec;
+mod sink;
+mod frame;
+mod refusal;
+mod greeting;
+mod label;
+mod settings;
+
+pub use self::argument::{Argument, Message};
+pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
+pub(crate) use self::codec::{decode, encode, strip_tuple_len, write_tuple_len};
+pub use self::frame::FrameError;
+pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
+pub(crate) use self::declaration::worker_type_id;
+pub(crate) use self::frame::{CallId, Frame, FrameWriter, Outcome, split};
+pub use self::greeting::{Greeting, GreetingError};
+pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
+pub use self::label::Label;
+pub(crate) use self::label::host_name;
+pub use self::refusal::{Panic, Refusal};
+pub use self::settings::{Settings, SettingsError};
+pub use self::sink::{Sink, TooLarge};

@@ -1,0 +1,100 @@
+//! The arguments of a function, together.
+
+use std::borrow::Borrow;
+
+use crate::wire::{
+    Argument, Codec, DecodeError, Decoder, EncodeError, Sink, strip_tuple_len, write_tuple_len,
+};
+
+/// The codecs of a function's arguments: a tuple with one for each.
+///
+/// It asks for no bound on the arguments: the codecs have been made where the types are written.
+#[doc(hidden)]
+pub trait Arguments: Copy + 'static {
+    /// What the worker holds: the owned form of each.
+    type Owned;
+
+    /// What a [`Function`](super::Function) takes: the owned forms, without a tuple around one.
+    type Input;
+
+    /// What the client writes: a reference to each.
+    type Borrowed<'a>;
+
+    fn encode(self, given: Self::Borrowed<'_>, sink: &mut Sink<'_>) -> Result<(), EncodeError>;
+
+    fn decode(self, bytes: &[u8]) -> Result<Self::Owned, DecodeError>;
+
+    fn borrow(input: &Self::Input) -> Self::Borrowed<'_>;
+}
+
+impl Arguments for () {
+    type Owned = ();
+    type Input = ();
+    type Borrowed<'a> = ();
+
+    fn encode(self, (): (), sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+        write_tuple_len(0, sink);
+        Ok(())
+    }
+
+    fn decode(self, bytes: &[u8]) -> Result<(), DecodeError> {
+        Decoder::new(strip_tuple_len(0, bytes)?).finish::<()>()
+    }
+
+    fn borrow((): &()) {}
+}
+
+macro_rules! arguments {
+    ($len:literal: $($A:ident $a:ident)*; Input = $Input:ty; $input:pat => $borrowed:expr) => {
+        #[expect(non_snake_case, reason = "a codec is called like its type")]
+        impl<$($A: ?Sized + Argument + 'static),*> Arguments for ($(Codec<$A>,)*) {
+            type Owned = ($($A::Owned,)*);
+            type Input = $Input;
+            type Borrowed<'a> = ($(&'a $A,)*);
+
+            fn encode(
+                self,
+                given: Self::Borrowed<'_>,
+                sink: &mut Sink<'_>,
+            ) -> Result<(), EncodeError> {
+                write_tuple_len($len, sink);
+                let ($($A,)*) = self;
+                let ($($a,)*) = given;
+                $(($A.encode)($a, sink)?;)*
+                Ok(())
+            }
+
+            fn decode(self, bytes: &[u8]) -> Result<Self::Owned, DecodeError> {
+                let mut decoder = Decoder::new(strip_tuple_len($len, bytes)?);
+                let ($($A,)*) = self;
+                let owned = ($(($A.decode)(&mut decoder)?,)*);
+                decoder.finish::<Self::Owned>()?;
+                Ok(owned)
+            }
+
+            fn borrow($input: &Self::Input) -> Self::Borrowed<'_> {
+                $borrowed
+            }
+        }
+    };
+    ($len:literal: $($A:ident $a:ident)*) => {
+        arguments!($len: $($A $a)*; Input = ($($A::Owned,)*); ($($a,)*) => ($($a.borrow(),)*));
+    };
+}
+
+arguments!(1: A a; Input = A::Owned; a => (a.borrow(),));
+arguments!(2: A a B b);
+arguments!(3: A a B b C c);
+arguments!(4: A a B b C c D d);
+arguments!(5: A a B b C c D d E e);
+arguments!(6: A a B b C c D d E e F f);
+arguments!(7: A a B b C c D d E e F f G g);
+arguments!(8: A a B b C c D d E e F f G g H h);
+arguments!(9: A a B b C c D d E e F f G g H h I i);
+arguments!(10: A a B b C c D d E e F f G g H h I i J j);
+arguments!(11: A a B b C c D d E e F f G g H h I i J j K k);
+arguments!(12: A a B b C c D d E e F f G g H h I i J j K k L l);
+arguments!(13: A a B b C c D d E e F f G g H h I i J j K k L l M m);
+arguments!(14: A a B b C c D d E e F f G g H h I i J j K k L l M m N n);
+arguments!(15: A a B b C c D d E e F f G g H h I i J j K k L l M m N n O o);
+arguments!(16: A a B b C c D d E e F f G g H h I i J j K k L l M m N n O o P p);

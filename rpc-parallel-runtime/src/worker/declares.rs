@@ -1,0 +1,108 @@
+//! What a generated client says of itself and of its functions.
+
+use super::arguments::Arguments;
+use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, plain};
+use crate::wire::{FunctionInfo, Label, Place, WorkerId, WorkerTrait, codec};
+
+/// A generated client: what all of them can do.
+///
+/// Clients are cheap to clone; the clones share one connection, which ends when the last clone and
+/// the last call are dropped.
+pub trait WorkerClient: Clone + Send + Sync + 'static {
+    /// The state of its connections; `()` where no function takes a `Context`.
+    type Connection;
+
+    /// The trait that it was generated from.
+    #[doc(hidden)]
+    const WORKER_TRAIT: WorkerTrait;
+
+    #[doc(hidden)]
+    fn from_client(client: Client) -> Self;
+
+    /// Returns the connection behind it.
+    fn client(&self) -> &Client;
+
+    /// Returns the id of the worker at the other end.
+    fn worker_id(&self) -> WorkerId {
+        self.client().worker_id()
+    }
+
+    /// Returns the name, type and process of the worker at the other end.
+    fn label(&self) -> &Label {
+        self.client().label()
+    }
+
+    /// Closes the connection, after the calls that have been sent.
+    ///
+    /// Calls that wait for an answer fail. A worker that lives with this connection ends.
+    fn close(&self) {
+        self.client().close();
+    }
+
+    /// Says whether the connection is closed or lost.
+    fn is_closed(&self) -> bool {
+        self.client().is_closed()
+    }
+
+    /// Waits until the connection is closed or lost, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    fn closed(&self) -> impl Future<Output = CallErrorKind> + Send {
+        self.client().closed()
+    }
+
+    /// Asks the worker to take no new connections.
+    ///
+    /// Those that there are go on. The worker's handles lead nowhere from then on; where it was
+    /// started by [`start`](crate::Spawner::start), its process ends with the last of them.
+    fn close_server(&self) -> Call<()> {
+        Call::new(self.client(), CLOSE_SERVER, plain(codec()), |sink| ().encode((), sink))
+    }
+}
+
+/// The function that every worker has.
+pub(super) const CLOSE_SERVER: &FunctionInfo = &FunctionInfo::new(
+    "close_server",
+    "WorkerClient",
+    Place {
+        package: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        module: module_path!(),
+        file: file!(),
+        line: line!(),
+    },
+    "",
+    "()",
+);
+
+/// One function of a client; `F` tells them apart.
+#[doc(hidden)]
+pub trait Declares<F>: WorkerClient {
+    /// One `Codec` for each argument.
+    type Codecs: Arguments;
+
+    /// The result as written.
+    type Returns;
+
+    /// What a caller gets.
+    type Output;
+
+    /// What a caller gets instead.
+    type Error: CallFailure;
+
+    const FUNCTION: FunctionInfo;
+    const CODECS: Self::Codecs;
+    const ANSWER: Answer<Self::Returns, Self::Output, Self::Error>;
+}
+
+/// Makes a call: the body of every generated function.
+#[doc(hidden)]
+pub fn call<C: Declares<F>, F>(
+    client: &C,
+    arguments: <C::Codecs as Arguments>::Borrowed<'_>,
+) -> Call<C::Output, C::Error> {
+    let function = const { &C::FUNCTION };
+    Call::new(client.client(), function, C::ANSWER, |sink| C::CODECS.encode(arguments, sink))
+}

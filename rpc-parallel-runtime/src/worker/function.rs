@@ -1,0 +1,176 @@
+//! Functions as values: generic code takes one and runs it on a client.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use super::arguments::Arguments;
+use super::declares::{Declares, WorkerClient, call};
+use crate::connection::{Call, CallFailure};
+use crate::wire::FunctionInfo;
+
+/// A function of a worker, as a value.
+///
+/// Every generated client has one constant for each of its functions, such as
+/// `ArithmeticClient::SUM`. A function takes its input by reference, so that whoever holds it can
+/// run it again.
+pub trait Function {
+    /// The client that it runs on.
+    type Client: WorkerClient;
+
+    /// The arguments in owned form: `()` for none, the argument itself for one, a tuple for more.
+    type Input;
+
+    /// What a caller gets.
+    type Output;
+
+    /// What a caller gets instead.
+    type Error;
+
+    /// The future of both.
+    type Call: Future<Output = Result<Self::Output, Self::Error>> + Unpin;
+
+    /// Calls the function.
+    fn call(&self, client: &Self::Client, input: &Self::Input) -> Self::Call;
+
+    /// Changes the output, in the process of the caller.
+    ///
+    /// Like `map` of an iterator: of two, the first sees the output first.
+    fn map<T, M: Fn(Self::Output) -> T + Clone>(self, map: M) -> Map<Self, M>
+    where
+        Self: Sized,
+    {
+        Map { function: self, map }
+    }
+
+    /// Makes the input from something else, in the process of the caller.
+    ///
+    /// Of two, the last sees the input first.
+    fn contramap<I, M: Fn(&I) -> Self::Input>(self, map: M) -> Contramap<Self, M, I>
+    where
+        Self: Sized,
+    {
+        Contramap { function: self, map, of: PhantomData }
+    }
+}
+
+/// A function that a client of type `C` declares. Generated clients hold them as constants.
+pub struct Declared<C, F>(PhantomData<fn(C, F)>);
+
+impl<C, F> Declared<C, F> {
+    #[doc(hidden)]
+    pub const NEW: Self = Self(PhantomData);
+}
+
+impl<C: Declares<F>, F> Declared<C, F> {
+    /// Returns the name, id and signature of the function.
+    #[must_use]
+    pub fn info(self) -> FunctionInfo {
+        C::FUNCTION
+    }
+}
+
+impl<C, F> Clone for Declared<C, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C, F> Copy for Declared<C, F> {}
+
+impl<C: Declares<F>, F> fmt::Debug for Declared<C, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Declared").field(&C::FUNCTION.signature()).finish()
+    }
+}
+
+impl<C: Declares<F>, F> Function for Declared<C, F> {
+    type Client = C;
+    type Input = <C::Codecs as Arguments>::Input;
+    type Output = C::Output;
+    type Error = C::Error;
+    type Call = Call<C::Output, C::Error>;
+
+    fn call(&self, client: &C, input: &Self::Input) -> Self::Call {
+        call::<C, F>(client, C::Codecs::borrow(input))
+    }
+}
+
+/// A function whose output is changed: see [`Function::map`].
+#[derive(Clone, Copy, Debug)]
+pub struct Map<F, M> {
+    function: F,
+    map: M,
+}
+
+impl<F: Function, T, M: Fn(F::Output) -> T + Clone + Unpin> Function for Map<F, M> {
+    type Client = F::Client;
+    type Input = F::Input;
+    type Output = T;
+    type Error = F::Error;
+    type Call = MapCall<F::Call, M>;
+
+    fn call(&self, client: &F::Client, input: &F::Input) -> Self::Call {
+        MapCall { call: self.function.call(client, input), map: self.map.clone() }
+    }
+}
+
+/// A call of a function whose output is changed.
+#[must_use = "a call does nothing unless it is awaited"]
+#[derive(Debug)]
+pub struct MapCall<C, M> {
+    call: C,
+    map: M,
+}
+
+impl<M, T, E: CallFailure> MapCall<Call<T, E>, M> {
+    /// Fails the call if there is no answer within this time: see [`Call::timeout`].
+    pub fn timeout(self, after: std::time::Duration) -> Self {
+        Self { call: self.call.timeout(after), map: self.map }
+    }
+}
+
+impl<T, U, E, C, M> Future for MapCall<C, M>
+where
+    C: Future<Output = Result<T, E>> + Unpin,
+    M: Fn(T) -> U + Unpin,
+{
+    type Output = Result<U, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(Pin::new(&mut self.call).poll(cx));
+        Poll::Ready(result.map(&self.map))
+    }
+}
+
+/// A function whose input is made from something else: see [`Function::contramap`].
+pub struct Contramap<F, M, I> {
+    function: F,
+    map: M,
+    of: PhantomData<fn(&I)>,
+}
+
+impl<F: Clone, M: Clone, I> Clone for Contramap<F, M, I> {
+    fn clone(&self) -> Self {
+        Self { function: self.function.clone(), map: self.map.clone(), of: PhantomData }
+    }
+}
+
+impl<F: fmt::Debug, M, I> fmt::Debug for Contramap<F, M, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contramap").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+impl<F: Function, I, M: Fn(&I) -> F::Input> Function for Contramap<F, M, I> {
+    type Client = F::Client;
+    type Input = I;
+    type Output = F::Output;
+    type Error = F::Error;
+    type Call = F::Call;
+
+    fn call(&self, client: &F::Client, input: &I) -> Self::Call {
+        self.function.call(client, &(self.map)(input))
+    }
+}

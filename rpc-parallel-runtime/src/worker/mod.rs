@@ -1,0 +1,23 @@
+//! Workers as programs see them: functions, the states behind them, and how a call finds both.
+
+mod arguments;
+mod build_id;
+mod context;
+mod declares;
+mod dispatch;
+mod function;
+mod registry;
+mod server;
+mod servers;
+mod state;
+
+pub use self::arguments::Arguments;
+pub use self::context::{Context, IsContext};
+pub use self::declares::{Declares, WorkerClient, call};
+pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, synchronous};
+pub use self::function::{Contramap, Declared, Function, Map, MapCall};
+pub(crate) use self::registry::{find, greeting};
+pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
+pub(crate) use self::server::InitError;
+pub(crate) use self::servers::{Servers, converse};
+pub use self::state::{BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState};

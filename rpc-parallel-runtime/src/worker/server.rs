@@ -1,0 +1,134 @@
+//! A worker server: a state, and the connections that are made to it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::declares::{CLOSE_SERVER, WorkerClient};
+use super::dispatch::{Dispatch, Handle, Scope};
+use super::servers::Servers;
+use super::state::{ConnectionState, Served};
+use crate::connection::{AnyError, Answering, Running, Session, catch_future, plain};
+use crate::wire::{FunctionId, Panic, Refusal, WorkerId, codec, decode};
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Makes the server of one worker type.
+pub(crate) type StartServer = fn(WorkerId, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
+
+/// The `init` of a worker or of a connection made no state.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) enum InitError {
+    Failed { why: String },
+    Panicked(Panic),
+    Undecodable { why: String },
+}
+
+/// A server of any worker type.
+pub(crate) trait Serves: Send + Sync {
+    /// Begins a session for a new connection.
+    fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>>;
+}
+
+struct Server<S: Served> {
+    id: WorkerId,
+    state: Arc<S>,
+    functions: Arc<Functions<S>>,
+}
+
+type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
+
+/// The functions of a worker type, sorted by id.
+struct Functions<S: Served>(Vec<(FunctionId, &'static dyn Handle<S, Connection<S>>)>);
+
+impl<S: Served> Functions<S> {
+    fn new() -> Self {
+        let table = <S::Client as Dispatch<S>>::TABLE.iter();
+        let mut functions: Vec<_> = table.map(|it| (it.info().id(), *it)).collect();
+        functions.sort_unstable_by_key(|(id, _)| *id);
+        Self(functions)
+    }
+
+    fn find(&self, id: FunctionId) -> Option<&'static dyn Handle<S, Connection<S>>> {
+        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.0[at].1)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let name = |it: &dyn Handle<S, Connection<S>>| it.info().signature();
+        self.0.iter().map(|(_, it)| name(*it)).collect()
+    }
+}
+
+pub(super) fn start_server<S: Served>(
+    id: WorkerId,
+    init: Vec<u8>,
+) -> Boxed<Result<Arc<dyn Serves>, InitError>> {
+    Box::pin(async move {
+        let init = decode::<S::Init>(&init).map_err(undecodable)?;
+        let server = serve(id, S::init(init)).await?;
+        Ok(server as Arc<dyn Serves>)
+    })
+}
+
+async fn serve<S: Served>(
+    id: WorkerId,
+    init: impl Future<Output = Result<S, super::BoxError>>,
+) -> Result<Arc<Server<S>>, InitError> {
+    let state = run_init(init).await?;
+    Ok(Arc::new(Server { id, state: Arc::new(state), functions: Arc::new(Functions::new()) }))
+}
+
+async fn run_init<T>(
+    init: impl Future<Output = Result<T, super::BoxError>>,
+) -> Result<T, InitError> {
+    match catch_future(init).await {
+        Ok(Ok(state)) => Ok(state),
+        Ok(Err(error)) => Err(InitError::Failed { why: AnyError::of(&*error).to_string() }),
+        Err(panic) => Err(InitError::Panicked(panic)),
+    }
+}
+
+fn undecodable(error: crate::wire::DecodeError) -> InitError {
+    InitError::Undecodable { why: AnyError::from(error).to_string() }
+}
+
+impl<S: Served> Serves for Server<S> {
+    fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>> {
+        Box::pin(async move {
+            let init = decode::<<Connection<S> as ConnectionState<S>>::Init>(&init);
+            let init = init.map_err(undecodable)?;
+            let state = run_init(Connection::<S>::init(&self.state, init)).await?;
+            let scope = Scope::new(self.state.clone(), Context::new(state, self.id));
+            let session = ServerSession { id: self.id, scope, functions: self.functions.clone() };
+            Ok(Arc::new(session) as Arc<dyn Session>)
+        })
+    }
+}
+
+/// One connection to a server.
+struct ServerSession<S: Served> {
+    id: WorkerId,
+    scope: Scope<S, Connection<S>>,
+    functions: Arc<Functions<S>>,
+}
+
+impl<S: Served> Session for ServerSession<S> {
+    fn call(
+        &self,
+        function: FunctionId,
+        arguments: &[u8],
+        answering: &mut Answering<'_>,
+    ) -> Option<Pin<Box<dyn Running>>> {
+        if let Some(handle) = self.functions.find(function) {
+            return handle.call(&self.scope, arguments, answering);
+        }
+        if function == CLOSE_SERVER.id() {
+            Servers::get().remove(self.id);
+            answering.result(plain(codec()), ());
+        } else {
+            answering.refuse(&Refusal::UnknownFunction { offers: self.functions.names() });
+        }
+        None
+    }
+}

@@ -1,0 +1,141 @@
+//! The worker servers of this process, and how a connection finds the one it means.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::registry::greeting;
+use super::server::{InitError, Serves};
+use crate::connection::{AnyError, Opening, OpeningError};
+use crate::wire::{Refusal, WorkerId};
+
+/// How long a peer may take to say what it wants.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The servers of this process, and how many connections they have.
+#[derive(Default)]
+pub(crate) struct Servers {
+    table: Mutex<Table>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    servers: HashMap<WorkerId, Arc<dyn Serves>>,
+    connections: usize,
+}
+
+impl Servers {
+    pub(crate) fn get() -> &'static Self {
+        static SERVERS: LazyLock<Servers> = LazyLock::new(Servers::default);
+        &SERVERS
+    }
+
+    pub(crate) fn insert(&self, id: WorkerId, server: Arc<dyn Serves>) {
+        self.table().servers.insert(id, server);
+    }
+
+    /// Takes a server away: new connections will not find it, those that there are go on.
+    pub(crate) fn remove(&self, id: WorkerId) {
+        let server = self.table().servers.remove(&id);
+        // Dropped here, without the lock: it may be the last to hold the state.
+        drop(server);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn contains(&self, id: WorkerId) -> bool {
+        self.table().servers.contains_key(&id)
+    }
+
+    /// Waits until there is no server any more, and nobody who still talks to one.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let idle = {
+                let table = self.table();
+                table.servers.is_empty() && table.connections == 0
+            };
+            if idle {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn find(&self, id: WorkerId) -> Option<Arc<dyn Serves>> {
+        self.table().servers.get(&id).cloned()
+    }
+
+    fn count(&'static self) -> Counted {
+        self.table().connections += 1;
+        Counted(self)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+/// One connection, as long as it lasts.
+struct Counted(&'static Servers);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.table().connections -= 1;
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Serves one connection from its first frame to its end.
+pub(crate) async fn converse(mut opening: Opening) {
+    let servers = Servers::get();
+    let _counted = servers.count();
+    let request = match timeout(GREETING_TIMEOUT, opening.receive_request()).await {
+        Ok(Ok(request)) => request,
+        // Who speaks another version can at least be told so.
+        Ok(Err(OpeningError::Frame(error))) => {
+            let _ = opening.refuse(&Refusal::Violation { why: error.to_string() }).await;
+            return;
+        }
+        Ok(Err(_)) | Err(_) => return,
+    };
+    let own = greeting();
+    let session = if request.greeting == own {
+        match servers.find(request.worker) {
+            Some(server) => server.connect(request.init).await.map_err(Refusal::from),
+            None => Err(Refusal::NoSuchWorker),
+        }
+    } else {
+        let why = format!(
+            "the worker's build is {:016x}, that of the process that connects {:016x}",
+            own.fingerprint, request.greeting.fingerprint
+        );
+        Err(Refusal::OtherBuild { why })
+    };
+    match session {
+        Ok(session) => {
+            if let Err(error) = opening.welcome(session).run().await {
+                // There is nobody to tell but whoever reads the worker's stderr.
+                let error = AnyError::from(error);
+                let _ = writeln!(io::stderr(), "rpc-parallel: ended a connection: {error}");
+            }
+        }
+        Err(refusal) => {
+            let _ = opening.refuse(&refusal).await;
+        }
+    }
+}
+
+impl From<InitError> for Refusal {
+    fn from(error: InitError) -> Self {
+        match error {
+            InitError::Failed { why } => Self::Init { why },
+            InitError::Panicked(panic) => Self::Panicked(panic),
+            InitError::Undecodable { why } => Self::Undecodable { why },
+        }
+    }
+}

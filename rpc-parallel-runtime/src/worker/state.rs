@@ -1,0 +1,81 @@
+//! The states that functions see: one per worker, one per connection.
+
+use std::error::Error;
+
+use super::declares::WorkerClient;
+use super::dispatch::Dispatch;
+use super::registry::WorkerType;
+use crate::wire::Message;
+
+/// Any error, for `init` functions to end with `?`.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The state of a worker: made once, in the worker's process, seen by all of its functions.
+///
+/// A type that needs nothing to begin with derives it: `#[derive(Default, WorkerState)]`.
+///
+/// Calls run concurrently, so functions see it as `&self`; changing state goes behind a lock.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the state of a worker",
+    note = "implement `rpc_parallel::WorkerState` for it, or derive it together with `Default`"
+)]
+pub trait WorkerState: Sized + Send + Sync + 'static {
+    /// What `spawn` sends for `init`.
+    type Init: Message;
+
+    /// Makes the state, in the process of the worker.
+    ///
+    /// # Errors
+    ///
+    /// Any error; the spawning process sees its text.
+    fn init(init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
+}
+
+/// The state of a connection to a worker of type `W`: made when it is opened, dropped when it ends.
+///
+/// Functions see it through a [`Context`](super::Context) argument.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a connection state of `{W}`",
+    note = "implement `rpc_parallel::ConnectionState<{W}>` for it: its worker trait has functions \
+            that take a `&Context<{Self}>`"
+)]
+pub trait ConnectionState<W>: Sized + Send + Sync + 'static {
+    /// What `connect` sends for `init`.
+    type Init: Message;
+
+    /// Makes the state, in the process of the worker.
+    ///
+    /// # Errors
+    ///
+    /// Any error; the connecting process sees its text.
+    fn init(worker: &W, init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
+}
+
+impl<W: Sync> ConnectionState<W> for () {
+    type Init = ();
+
+    async fn init(_: &W, (): ()) -> Result<Self, BoxError> {
+        Ok(())
+    }
+}
+
+/// What `#[worker]` on an impl says of the type.
+///
+/// It has this name because rustc shows it for a type with two `#[worker]` impls.
+#[doc(hidden)]
+pub trait OneWorkerTraitPerType: WorkerState {
+    type Client: WorkerClient<Connection: ConnectionState<Self>> + Dispatch<Self>;
+
+    const WORKER_TYPE: &'static WorkerType;
+}
+
+/// A type that implements a worker trait under `#[worker]`, and so can be spawned and served.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no functions that a worker could serve",
+    label = "is not a worker",
+    note = "write `#[rpc_parallel::worker]` above the `impl` of its worker trait"
+)]
+pub trait Served: OneWorkerTraitPerType {}
+
+#[diagnostic::do_not_recommend]
+impl<S: OneWorkerTraitPerType> Served for S {}

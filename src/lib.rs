@@ -1,0 +1,75 @@
+//! One program, many processes: typed async calls to workers that are started from your own
+//! executable.
+//!
+//! Write a trait for what a worker does, put [`#[worker]`](macro@worker) on it and on its
+//! implementation, and [`#[entry]`](macro@entry) on `main`. The same executable is started again
+//! as a worker process, and the master calls it through a typed client:
+//!
+//! ```
+//! use rpc_parallel::prelude::*;
+//!
+//! /// Arithmetic, done elsewhere.
+//! #[rpc_parallel::worker]
+//! pub trait Arithmetic {
+//!     async fn sum(&self, xs: &[u64]) -> u64;
+//! }
+//!
+//! #[derive(Default, WorkerState)]
+//! struct Calculator;
+//!
+//! #[rpc_parallel::worker]
+//! impl Arithmetic for Calculator {
+//!     async fn sum(&self, xs: &[u64]) -> u64 {
+//!         xs.iter().sum()
+//!     }
+//! }
+//!
+//! #[rpc_parallel::entry]
+//! async fn main() -> anyhow::Result<()> {
+//!     let calculator = Calculator::spawn(()).await?; // a process of its own
+//!     assert_eq!(calculator.sum(&[1, 2, 3]).await?, 6);
+//!     Ok(()) // dropping the last client ends the worker
+//! }
+//! ```
+//!
+//! # The model
+//!
+//! - [`Worker<S>`](Worker) identifies a worker server. It is plain data: print it, compare it, send
+//!   it to another worker.
+//! - [`spawn`](Spawn::spawn) starts a worker server in another process,
+//!   [`serve`](Spawn::serve) starts one in this process.
+//! - [`connect`](Worker::connect) opens a connection to a worker server and gives the typed client.
+//! - A [`Call`] of a client's function is a future of its result.
+//!
+//! Functions and worker types are known by hashes of what they are, so there is no order in which
+//! anything must be declared, and no list to keep.
+//!
+//! # Errors
+//!
+//! A call ends in an answer or in a [`CallError`], which says what happened: the function panicked
+//! and where, the worker died and of what, the message was too large and by how much. A function
+//! that returns a `Result` keeps its own error type, inside a [`FunctionError`].
+
+pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
+pub use rpc_parallel_runtime::{
+    AnyError, BoxError, Call, CallError, CallErrorKind, Client, ConnectError, ConnectErrorKind,
+    ConnectionState, Context, Contramap, Death, Declared, DuplicateId, Flavor, Function,
+    FunctionError, FunctionId, FunctionInfo, Initialized, Label, Map, MapCall, Master, Message,
+    Panic, Place, Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError,
+    SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, Worker, WorkerClient,
+    WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized, is_worker,
+    registry, worker_main,
+};
+
+#[doc(hidden)]
+pub use rpc_parallel_runtime::__private;
+
+/// What most programs need: `use rpc_parallel::prelude::*`.
+///
+/// It leaves the attributes out, which read better with the name of the crate in front.
+pub mod prelude {
+    pub use crate::{
+        AnyError, BoxError, CallError, ConnectionState, Context, Function, FunctionError, Redirect,
+        Spawn, Worker, WorkerClient, WorkerState,
+    };
+}

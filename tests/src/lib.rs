@@ -1,0 +1,1 @@
+//! Worker types that the tests use, in a crate of their own.

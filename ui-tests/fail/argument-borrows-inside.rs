@@ -1,0 +1,8 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    async fn join(&self, words: &[&str]) -> String;
+    fn first(&self, word: Option<&str>, words: Vec<&String>) -> String;
+    fn cow(&self, word: std::borrow::Cow<'_, str>) -> String;
+}
+
+fn main() {}

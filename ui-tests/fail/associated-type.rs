@@ -1,0 +1,7 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    type Number;
+    fn one(&self) -> i64;
+}
+
+fn main() {}

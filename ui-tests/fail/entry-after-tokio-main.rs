@@ -1,0 +1,3 @@
+#[tokio::main]
+#[rpc_parallel::entry]
+async fn main() {}

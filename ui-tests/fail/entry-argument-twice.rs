@@ -1,0 +1,2 @@
+#[rpc_parallel::entry(flavor = "multi_thread", flavor = "current_thread")]
+async fn main() {}

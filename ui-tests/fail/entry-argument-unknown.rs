@@ -1,0 +1,2 @@
+#[rpc_parallel::entry(threads_per_worker = 4, worker(name = "x"))]
+async fn main() {}

@@ -1,0 +1,3 @@
+#[rpc_parallel::entry]
+#[tokio::main]
+async fn main() {}

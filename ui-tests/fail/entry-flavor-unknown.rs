@@ -1,0 +1,2 @@
+#[rpc_parallel::entry(flavor = "many", worker(flavor = "one"))]
+async fn main() {}

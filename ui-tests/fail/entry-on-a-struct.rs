@@ -1,0 +1,4 @@
+#[rpc_parallel::entry]
+struct Main;
+
+fn main() {}

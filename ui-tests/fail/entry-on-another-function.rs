@@ -1,0 +1,6 @@
+#[rpc_parallel::entry]
+async fn start() {}
+
+fn main() {
+    let _ = start();
+}

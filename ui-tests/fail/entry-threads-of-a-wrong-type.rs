@@ -1,0 +1,2 @@
+#[rpc_parallel::entry(flavor = "multi_thread", threads = "4")]
+async fn main() {}

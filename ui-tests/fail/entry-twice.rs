@@ -1,0 +1,3 @@
+#[rpc_parallel::entry]
+#[rpc_parallel::entry]
+async fn main() {}

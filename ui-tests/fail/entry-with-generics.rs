@@ -1,0 +1,4 @@
+#[rpc_parallel::entry]
+async fn main<T: Send>(args: Vec<T>) {
+    drop(args);
+}

@@ -1,0 +1,10 @@
+struct Program;
+
+impl Program {
+    #[rpc_parallel::entry]
+    fn main(&self) {}
+}
+
+fn main() {
+    Program.main();
+}

@@ -1,0 +1,6 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    const fn add(&self, a: i64, b: i64) -> i64;
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    fn add(&self, a: i64, b: i64) -> i64;
+    fn add(&self, a: i64, b: i64, c: i64) -> i64;
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    fn add(&self, a: i64, b: i64) -> i64
+    where
+        Self: Sized;
+}
+
+fn main() {}

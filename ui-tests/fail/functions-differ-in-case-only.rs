@@ -1,0 +1,8 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    fn add(&self, a: i64, b: i64) -> i64;
+    #[allow(non_snake_case)]
+    fn Add(&self, a: i64, b: i64) -> i64;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[rpc_parallel::worker(id = "sums")]
+pub trait Arithmetic {
+    fn one(&self) -> i64;
+}
+
+fn main() {}

@@ -1,0 +1,22 @@
+use rpc_parallel::WorkerState;
+
+pub mod declared {
+    #[rpc_parallel::worker]
+    pub trait Arithmetic {
+        fn one(&self) -> i64;
+    }
+}
+
+use declared::Arithmetic;
+
+#[derive(Default, WorkerState)]
+pub struct Calculator;
+
+#[rpc_parallel::worker]
+impl Arithmetic for Calculator {
+    fn one(&self) -> i64 {
+        1
+    }
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    fn one(&self) -> i64;
+}
+
+pub struct Calculator;
+
+#[rpc_parallel::worker]
+impl Arithmetic for Calculator {
+    fn one(&self) -> i64 {
+        1
+    }
+}
+
+fn main() {}

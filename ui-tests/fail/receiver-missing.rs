@@ -1,0 +1,6 @@
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    fn add(a: i64, b: i64) -> i64;
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+pub struct Number(pub i64);
+
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    async fn one(&self) -> Result<Number, String>;
+}
+
+fn main() {}

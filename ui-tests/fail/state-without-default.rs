@@ -1,0 +1,6 @@
+use rpc_parallel::WorkerState;
+
+#[derive(WorkerState)]
+pub struct Calculator;
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[rpc_parallel::test]
+async fn it_works<T>() {}
+
+fn main() {}

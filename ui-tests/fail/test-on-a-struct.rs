@@ -1,0 +1,4 @@
+#[rpc_parallel::test]
+struct Works;
+
+fn main() {}

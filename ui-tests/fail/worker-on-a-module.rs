@@ -1,0 +1,4 @@
+#[rpc_parallel::worker]
+mod arithmetic {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[rpc_parallel::worker]
+pub struct Calculator;
+
+fn main() {}

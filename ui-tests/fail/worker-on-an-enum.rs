@@ -1,0 +1,6 @@
+#[rpc_parallel::worker]
+pub enum Operation {
+    Add,
+}
+
+fn main() {}
