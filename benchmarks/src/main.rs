@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use options::Wish;
 use report::Report;
 
+#[rpc_parallel::entry]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,8 @@ pub(crate) struct Worker<'a> {
 /// A worker function.
 pub(crate) struct Function<'a> {
     pub(crate) item: &'a TraitItemFn,
+    /// Its number, in the order in which the functions are written.
+    pub(crate) index: usize,
     pub(crate) name: &'a Ident,
     pub(crate) args: FunctionArgs,
     /// Everything after `&self`, in the order in which it is written.
@@ -75,7 +77,7 @@ impl<'a> Worker<'a> {
         let mut functions: Vec<Function> = Vec::new();
         for it in &item.items {
             let TraitItem::Fn(function) = it else { continue };
-            let function = Function::lower(function, errors);
+            let function = Function::lower(functions.len(), function, errors);
             if !functions.iter().any(|it| it.is_repeated_by(&function)) {
                 functions.push(function);
             }
@@ -90,7 +92,7 @@ impl<'a> Worker<'a> {
 }
 
 impl<'a> Function<'a> {
-    fn lower(item: &'a TraitItemFn, errors: &mut Errors) -> Function<'a> {
+    fn lower(index: usize, item: &'a TraitItemFn, errors: &mut Errors) -> Function<'a> {
         let args = FunctionArgs::parse(&item.attrs, errors);
         let result = Returned::lower(&item.sig.output, args.result);
         let typed = item.sig.inputs.iter().filter_map(|it| match it {
@@ -98,7 +100,14 @@ impl<'a> Function<'a> {
             FnArg::Receiver(_) => None,
         });
         let parameters = typed.enumerate().map(|(index, it)| Parameter::lower(index, it));
-        Function { name: &item.sig.ident, parameters: parameters.collect(), item, args, result }
+        Function {
+            item,
+            index,
+            name: &item.sig.ident,
+            args,
+            parameters: parameters.collect(),
+            result,
+        }
     }
 
     pub(crate) fn is_async(&self) -> bool {

@@ -42,3 +42,14 @@ pub use self::worker::{
     BoxError, ConnectionState, Context, Contramap, Declared, DuplicateId, Function, Map, MapCall,
     Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
 };
+
+/// What the fuzz targets drive.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Decodes bytes as all that a peer could send.
+    pub fn decode_everything(bytes: &[u8]) {
+        crate::wire::decode_everything(bytes);
+        crate::launch::decode_everything(bytes);
+    }
+}

@@ -1,4 +1,4 @@
-use rpc_parallel::WorkerState;
+use rpc_parallel::{Spawn, WorkerState};
 
 #[rpc_parallel::worker]
 pub trait Arithmetic {

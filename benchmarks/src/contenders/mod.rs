@@ -1,5 +1,5 @@
 //! Those who are measured: floors, the program, its peer.
 
 pub(crate) mod floor;
-//pub(crate) mod rpc_parallel;
+pub(crate) mod rpc_parallel;
 pub(crate) mod tarpc;

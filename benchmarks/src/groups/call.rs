@@ -1,8 +1,10 @@
 //! Calls of `u64 -> u64`: how long one takes, and how many fit into a second.
 
+use std::time::Duration;
+
 use crate::caller::{self, Caller};
 use crate::contenders::floor::{self, FloorCaller};
-//use crate::contenders::rpc_parallel::RpcParallelCaller;
+use crate::contenders::rpc_parallel::RpcParallelCaller;
 use crate::contenders::tarpc::TarpcCaller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::machine::{self, Cores};
@@ -21,58 +23,58 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
 }
 
 fn sequential(name: &'static str, cores: Cores) -> Figure {
-    let mut figure = Figure::new(name, "us").contender(
-        FLOOR,
-        one_after_the_other::<FloorCaller>(cores, Place::Task),
-    );
-    //figure = figure.contender(RPC_PARALLEL, one_after_the_other::<RpcParallelCaller>(cores, Place::Task));
-    figure = figure
+    Figure::new(name, "us")
+        .contender(FLOOR, in_turn::<FloorCaller>(cores, Place::Task))
         .contender(
-            TARPC,
-            one_after_the_other::<TarpcCaller>(cores, Place::Task),
+            RPC_PARALLEL,
+            in_turn::<RpcParallelCaller>(cores, Place::Task),
+        )
+        .contender(TARPC, in_turn::<TarpcCaller>(cores, Place::Task))
+        .contender(
+            "floor (block_on)",
+            in_turn::<FloorCaller>(cores, Place::BlockOn),
         )
         .contender(
-            format!("{FLOOR} (block_on)"),
-            one_after_the_other::<FloorCaller>(cores, Place::BlockOn),
-        );
-    //figure = figure.contender(format!("{RPC_PARALLEL} (block_on)"), one_after_the_other::<RpcParallelCaller>(cores, Place::BlockOn));
-    figure
-        .contender(
-            format!("{TARPC} (block_on)"),
-            one_after_the_other::<TarpcCaller>(cores, Place::BlockOn),
+            "rpc-parallel (block_on)",
+            in_turn::<RpcParallelCaller>(cores, Place::BlockOn),
         )
-        .contender(format!("{FLOOR} (blocking)"), move || {
+        .contender(
+            "tarpc (block_on)",
+            in_turn::<TarpcCaller>(cores, Place::BlockOn),
+        )
+        .contender("floor (blocking)", move || {
             let _placed = machine::place(cores)?;
-            Ok(floor::blocking(SEQUENTIAL_CALLS)?.as_secs_f64() * 1e6 / SEQUENTIAL_CALLS as f64)
+            Ok(microseconds_each(floor::blocking(SEQUENTIAL_CALLS)?))
         })
 }
 
-fn one_after_the_other<C: Caller>(
-    cores: Cores,
-    place: Place,
-) -> impl FnMut() -> anyhow::Result<f64> {
+fn in_turn<C: Caller>(cores: Cores, place: Place) -> impl FnMut() -> anyhow::Result<f64> {
     move || {
         let _placed = machine::place(cores)?;
-        let elapsed = place::run(place, caller::one_after_the_other::<C>(SEQUENTIAL_CALLS))?;
-        Ok(elapsed.as_secs_f64() * 1e6 / SEQUENTIAL_CALLS as f64)
+        let calls = caller::one_after_the_other::<C>(SEQUENTIAL_CALLS);
+        Ok(microseconds_each(place::run(place, calls)?))
     }
+}
+
+fn microseconds_each(elapsed: Duration) -> f64 {
+    elapsed.as_secs_f64() * 1e6 / SEQUENTIAL_CALLS as f64
 }
 
 fn in_flight() -> Figure {
     Figure::new("call.in_flight_1000", "M calls/s")
         .contender(FLOOR, || {
-            let elapsed = place::run(Place::Task, floor::coalesced(IN_FLIGHT, CALLS_EACH))?;
-            Ok(million_calls() / elapsed.as_secs_f64())
+            let batches = floor::coalesced(IN_FLIGHT, CALLS_EACH);
+            Ok(million_calls_per_second(place::run(Place::Task, batches)?))
         })
-        //.contender(RPC_PARALLEL, calls_in_flight::<RpcParallelCaller>)
-        .contender(TARPC, calls_in_flight::<TarpcCaller>)
+        .contender(RPC_PARALLEL, all_in_flight::<RpcParallelCaller>)
+        .contender(TARPC, all_in_flight::<TarpcCaller>)
 }
 
-fn calls_in_flight<C: Caller + Clone>() -> anyhow::Result<f64> {
-    let elapsed = place::run(Place::Task, caller::in_flight::<C>(IN_FLIGHT, CALLS_EACH))?;
-    Ok(million_calls() / elapsed.as_secs_f64())
+fn all_in_flight<C: Caller + Clone>() -> anyhow::Result<f64> {
+    let calls = caller::in_flight::<C>(IN_FLIGHT, CALLS_EACH);
+    Ok(million_calls_per_second(place::run(Place::Task, calls)?))
 }
 
-fn million_calls() -> f64 {
-    IN_FLIGHT as f64 * CALLS_EACH as f64 / 1e6
+fn million_calls_per_second(elapsed: Duration) -> f64 {
+    IN_FLIGHT as f64 * CALLS_EACH as f64 / 1e6 / elapsed.as_secs_f64()
 }

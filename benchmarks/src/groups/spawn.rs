@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::caller::{self, Caller};
 use crate::contenders::floor::FloorCaller;
-//use crate::contenders::rpc_parallel::RpcParallelCaller;
+use crate::contenders::rpc_parallel::RpcParallelCaller;
 use crate::contenders::tarpc::TarpcCaller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::memory;
@@ -18,11 +18,15 @@ const IDLE: Duration = Duration::from_millis(500);
 // The peer is missing from the first two: it does not start processes.
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![
-        Figure::new("spawn.sequential", "us").contender(FLOOR, in_turn::<FloorCaller>), //.contender(RPC_PARALLEL, in_turn::<RpcParallelCaller>)
-        Figure::new("spawn.hundred", "ms").contender(FLOOR, together::<FloorCaller>), //.contender(RPC_PARALLEL, together::<RpcParallelCaller>)
+        Figure::new("spawn.sequential", "us")
+            .contender(FLOOR, in_turn::<FloorCaller>)
+            .contender(RPC_PARALLEL, in_turn::<RpcParallelCaller>),
+        Figure::new("spawn.hundred", "ms")
+            .contender(FLOOR, together::<FloorCaller>)
+            .contender(RPC_PARALLEL, together::<RpcParallelCaller>),
         Figure::new("worker.idle_memory", "MiB")
             .contender(FLOOR, idle_memory::<FloorCaller>)
-            //.contender(RPC_PARALLEL, idle_memory::<RpcParallelCaller>)
+            .contender(RPC_PARALLEL, idle_memory::<RpcParallelCaller>)
             .contender(TARPC, idle_memory::<TarpcCaller>),
     ])
 }

@@ -60,17 +60,27 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
     }
 }
 
-/// The type that stands for a function.
+/// The type that stands for a function: its number, and its signature.
 ///
-/// It is private on purpose: then the impls that name it may name private types of the user too.
-pub(super) fn key(function: &Function) -> TokenStream {
+/// The number tells it from others. The signature is there so that the impls that have this type
+/// in their heads are no more visible than the user's types; otherwise these would have to be
+/// public where the trait is.
+// Output: type __deposit = ([(); 0], fn(u64, &str) -> u64);
+fn key(function: &Function) -> TokenStream {
+    let index = function.index;
+    let types = function.arguments().map(|it| &it.syntax.ty);
+    let result = function.result.ty().map(|ty| quote_spanned!(names::at(ty)=> -> #ty));
+    key_that_is(function, &quote!(([(); #index], fn(#(#types),*) #result)))
+}
+
+pub(super) fn key_that_is(function: &Function, ty: &TokenStream) -> TokenStream {
     let span = names::at(function.name);
     let cfgs = function.cfgs();
     let key = names::key(function.name, span);
     quote_spanned! {span=>
         #(#cfgs)*
-        #[allow(non_camel_case_types, reason = "named after a function")]
-        enum #key {}
+        #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+        type #key = #ty;
     }
 }
 

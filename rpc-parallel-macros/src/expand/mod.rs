@@ -28,7 +28,7 @@ use crate::model::Worker;
 /// All that makes the client's type work.
 // Input: trait Bank { fn deposit(&self, amount: u64) -> u64; }
 // Output: const _: () = {
-//     enum __deposit {}
+//     type __deposit = ([(); 0], fn(u64) -> u64);
 //     impl BankClient { pub const DEPOSIT: ..; pub fn deposit(..) .. }
 //     impl P::WorkerClient for BankClient { .. }
 //     impl P::Declares<__deposit> for BankClient { .. }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use proc_macro2::TokenStream;
-use quote::quote_spanned;
+use quote::{quote, quote_spanned};
 
 use crate::args::TraitArgs;
 use crate::model::{Function, Worker};
@@ -24,7 +24,7 @@ pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
     let functions = worker.functions.iter().filter(|it| can_be_made(worker, it));
     let functions: Vec<_> = functions.filter(|it| seen.insert(names::constant(it.name))).collect();
     let body = quote_spanned!(span=> { ::core::unreachable!() });
-    let keys = functions.iter().map(|it| client::key(it));
+    let keys = functions.iter().map(|it| client::key_that_is(it, &quote!(())));
     let constants = functions.iter().map(|it| client::constant(&args.facade, worker, it));
     let made = functions.iter().map(|it| client::function(&args.facade, worker, it, &body));
     quote_spanned! {span=>

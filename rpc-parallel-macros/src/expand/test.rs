@@ -1,4 +1,4 @@
-//! A test that a worker process can find by its name, since it must run one to become a worker.
+//! A test that knows its own name: a test binary becomes a worker by running one of its tests.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -12,13 +12,11 @@ use super::entry::settings;
 // Input: #[should_panic] async fn fails() { .. }
 // Output: #[test] #[should_panic] fn fails() {
 //     async fn fails() { .. }
-//     P::register_test! { concat!(module_path!(), "::", "fails") }
 //     P::Entry::new().test_async(concat!(module_path!(), "::", "fails"), || fails())
 // }
 pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let name = &function.sig.ident;
     let span = names::at(name);
-    let p = args.facade.private(span);
     let (attrs, vis, output) = (&function.attrs, &function.vis, &function.sig.output);
     let written = function.bare();
     let settings = settings(args, function);
@@ -34,7 +32,6 @@ pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
         #(#attrs)*
         #vis fn #name() #output {
             #written
-            #p::register_test! { #path }
             #settings.#run(#path, || #name())
         }
     }

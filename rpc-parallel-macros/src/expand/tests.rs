@@ -25,10 +25,10 @@ fn of_trait(item: TokenStream, part: fn(&Facade, &Worker) -> TokenStream) -> Tok
     part(&Facade::new(None), &Worker::lower(&item, &mut errors))
 }
 
-fn declares(facade: &Facade, worker: &Worker) -> TokenStream {
-    let declares = worker.functions.iter().map(|it| super::declares::result(facade, it));
-    let codecs = worker.functions.iter().map(|it| super::declares::codecs(facade, it));
-    quote!(#(impl Declares { #codecs #declares })*)
+fn types(facade: &Facade, worker: &Worker) -> TokenStream {
+    let results = worker.functions.iter().map(|it| declares::result(facade, it));
+    let codecs = worker.functions.iter().map(|it| declares::codecs(facade, it));
+    quote!(#(impl Declares { #codecs #results })*)
 }
 
 fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
@@ -94,8 +94,8 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
     check(
         of_trait(quote!(pub trait Bank { fn audit(&self); }), client::functions),
         expect![[r##"
-            #[allow(non_camel_case_types, reason = "named after a function")]
-            enum __audit {}
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __audit = ([(); 0usize], fn());
             #[allow(
                 dead_code,
                 private_interfaces,
@@ -121,8 +121,8 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
             client::functions,
         ),
         expect![[r##"
-            #[allow(non_camel_case_types, reason = "named after a function")]
-            enum __put {}
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __put = ([(); 0usize], fn(u64, &str));
             #[allow(
                 dead_code,
                 private_interfaces,
@@ -145,8 +145,8 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
     check(
         of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), client::functions),
         expect![[r##"
-            #[allow(non_camel_case_types, reason = "named after a function")]
-            enum __audit {}
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __audit = ([(); 0usize], fn() -> Result<u64, Fraud>);
             #[allow(
                 dead_code,
                 private_interfaces,
@@ -180,8 +180,8 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
         ),
         expect![[r##"
             #[cfg(unix)]
-            #[allow(non_camel_case_types, reason = "named after a function")]
-            enum __loop {}
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __loop = ([(); 0usize], fn());
             #[allow(
                 dead_code,
                 private_interfaces,
@@ -206,7 +206,7 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
 #[test]
 fn arguments_have_codecs_by_what_is_behind_their_borrow() {
     check(
-        of_trait(quote!(trait Bank { fn put(&self, amount: u64, note: &str) -> u64; }), declares),
+        of_trait(quote!(trait Bank { fn put(&self, amount: u64, note: &str) -> u64; }), types),
         expect![[r#"
             impl Declares {
                 type Codecs = (
@@ -233,7 +233,7 @@ fn arguments_have_codecs_by_what_is_behind_their_borrow() {
 #[test]
 fn a_result_has_a_codec_for_each_of_its_sides() {
     check(
-        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), declares),
+        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), types),
         expect![[r#"
             impl Declares {
                 type Codecs = ();
@@ -267,7 +267,7 @@ fn a_result_has_a_codec_for_each_of_its_sides() {
 #[test]
 fn a_result_by_another_name_is_one_if_it_says_so() {
     check(
-        of_trait(quote!(trait Bank { #[worker(result)] fn audit(&self) -> Audit; }), declares),
+        of_trait(quote!(trait Bank { #[worker(result)] fn audit(&self) -> Audit; }), types),
         expect![[r#"
             impl Declares {
                 type Codecs = ();
@@ -301,7 +301,7 @@ fn a_result_by_another_name_is_one_if_it_says_so() {
 #[test]
 fn an_id_is_made_from_what_is_written_unless_it_is_given() {
     let info = |facade: &Facade, worker: &Worker| {
-        let info = worker.functions.iter().map(|it| super::declares::info(facade, worker, it));
+        let info = worker.functions.iter().map(|it| declares::info(facade, worker, it));
         let info: Vec<_> = info.collect();
         let place = facade.place(proc_macro2::Span::call_site()).to_string();
         let info = quote!(const INFO: () = (#(#info),*);).to_string().replace(&place, "PLACE");
@@ -360,16 +360,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         _,
                         _,
                     >(|__scope, (__a0, __a2)| async move {
-                        <__S as Bank>::put(
-                                __scope.state(),
-                                __a0,
-                                P::context::<
-                                    Context<Account>,
-                                    _,
-                                >(__scope.context()),
-                                &__a2,
-                            )
-                            .await
+                        <__S as Bank>::put(__scope.state(), __a0, __scope.context(), &__a2).await
                     }),
                     &P::synchronous::<
                         Self,
@@ -405,8 +396,8 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
         expect![[r##"
             #[allow(warnings, reason = "there is an error already")]
             const _: () = {
-                #[allow(non_camel_case_types, reason = "named after a function")]
-                enum __put {}
+                #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+                type __put = ();
                 impl BankClient {
                     ///[`put`](Self::put) as a value.
                     const PUT: rp::__private::Declared<Self, __put> = rp::__private::Declared::NEW;
@@ -517,7 +508,7 @@ fn a_sync_main_makes_its_own_runtime_if_it_wants_one() {
 }
 
 #[test]
-fn a_test_is_registered_under_its_path() {
+fn a_test_tells_its_path() {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
     let function = syn::parse_quote!(#[should_panic] async fn fails() { panic!() });
@@ -528,9 +519,6 @@ fn a_test_is_registered_under_its_path() {
         fn fails() {
             async fn fails() {
                 panic!()
-            }
-            P::register_test! {
-                ::core::concat!(::core::module_path!(), "::", "fails")
             }
             P::Entry::new()
                 .test_async(::core::concat!(::core::module_path!(), "::", "fails"), || fails())

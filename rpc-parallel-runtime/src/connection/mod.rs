@@ -27,3 +27,6 @@ pub use self::failure::{Death, WorkerFailure};
 pub(crate) use self::opening::{Opening, OpeningError};
 pub(crate) use self::panics::{catch_future, install_hook};
 pub(crate) use self::serving::{Answering, Running, Session};
+
+#[cfg(test)]
+mod tests;

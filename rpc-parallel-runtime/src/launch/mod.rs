@@ -24,3 +24,13 @@ pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lives, Recipe, StartFailure};
 pub(crate) use self::starting::{Plan, StartingError};
 pub(crate) use self::work::work;
+
+/// Decodes bytes as what a master tells a new worker, and as what the worker reports.
+#[cfg(fuzzing)]
+pub(crate) fn decode_everything(bytes: &[u8]) {
+    let _ = start::Report::decode(bytes);
+    if let Some((header, rest)) = bytes.split_first_chunk() {
+        let _ = start::Header::decode(header);
+        let _ = start::Start::decode(rest);
+    }
+}

@@ -166,3 +166,38 @@ impl From<InitError> for StartFailure {
         Self::Init(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_header_or_an_error(bytes in any::<[u8; HEADER_LEN]>()) {
+            if let Ok(header) = Header::decode(&bytes) {
+                prop_assert!(header.start_len <= MAX_LEN);
+            }
+        }
+
+        #[test]
+        fn whatever_comes_is_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(Some((_, len))) = Report::decode(&bytes) {
+                prop_assert!(len <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_report_that_is_cut_is_waited_for() {
+        let why = "no such directory".to_owned();
+        let report = Report::Failed(StartFailure::CurrentDir { why });
+        let bytes = report.encode();
+
+        let decoded = [4, bytes.len() - 1].map(|len| Report::decode(&bytes[..len]));
+
+        assert!(decoded.iter().all(|it| matches!(it, Ok(None))), "{decoded:?}");
+        assert_eq!(Report::decode(&bytes).expect("it is a report"), Some((report, bytes.len())));
+    }
+}

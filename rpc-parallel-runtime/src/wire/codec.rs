@@ -9,7 +9,7 @@ use std::io::Write;
 
 use rmp_serde::config::BytesMode;
 use rmp_serde::decode::ReadRefReader;
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::argument::{Argument, Travels};
@@ -126,7 +126,7 @@ pub(crate) fn strip_tuple_len(len: u8, bytes: &[u8]) -> Result<&[u8], DecodeErro
 /// Takes a buffer of bytes in one piece.
 struct Bytes;
 
-impl Visitor<'_> for Bytes {
+impl<'de> Visitor<'de> for Bytes {
     type Value = Vec<u8>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,6 +135,15 @@ impl Visitor<'_> for Bytes {
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
         Ok(bytes.to_vec())
+    }
+
+    // A buffer without bytes travels as a list without elements: the encoder cannot tell them apart.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = list.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(bytes)
     }
 }
 
@@ -181,4 +190,134 @@ fn decode_owned<T: DeserializeOwned + 'static>(decoder: &mut Decoder<'_>) -> Res
     let bytes: &mut dyn Any = &mut bytes;
     let bytes = bytes.downcast_mut::<Option<T>>().and_then(Option::take);
     Ok(bytes.expect("`T` has just been seen to be `Vec<u8>`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 1 << 20;
+
+    fn bytes_of<T: Serialize>(value: &T) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(value, &mut Sink::new(&mut bytes, MAX)).expect("it can be encoded");
+        bytes
+    }
+
+    #[track_caller]
+    fn survives<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+        let bytes = bytes_of(&value);
+        assert_eq!(decode::<T>(&bytes).expect("it can be decoded"), value);
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    struct Skipping {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        a: Option<i64>,
+        b: Option<i64>,
+        c: i64,
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Number(u64),
+        Bytes { bytes: Vec<u8> },
+        Text(String),
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    struct Flattened {
+        before: u8,
+        #[serde(flatten)]
+        inner: Skipping,
+        #[serde(flatten)]
+        rest: BTreeMap<String, Vec<u8>>,
+    }
+
+    #[test]
+    fn a_field_that_is_skipped_is_not_another_field() {
+        let value = Skipping { a: None, b: Some(7), c: 0 };
+
+        // As a map of two: in the compact form, an array, `b` would arrive as `a`.
+        assert_eq!(bytes_of(&value), b"\x82\xa1b\x07\xa1c\x00");
+        survives(value);
+    }
+
+    #[test]
+    fn untagged_and_flattened_values_survive() {
+        survives(vec![
+            Untagged::Number(7),
+            Untagged::Bytes { bytes: vec![1, 200] },
+            Untagged::Text("seven".to_owned()),
+        ]);
+        survives(Flattened {
+            before: 1,
+            inner: Skipping { a: None, b: Some(7), c: 0 },
+            rest: BTreeMap::from([("x".to_owned(), vec![1, 200])]),
+        });
+    }
+
+    #[test]
+    fn the_largest_and_the_smallest_numbers_survive() {
+        survives((u128::MAX, i128::MIN, u64::MAX, i64::MIN, f64::INFINITY));
+        assert!(decode::<f32>(&bytes_of(&f32::NAN)).expect("it is a number").is_nan());
+    }
+
+    #[test]
+    fn a_buffer_of_bytes_travels_as_one() {
+        let mut bytes = Vec::new();
+        let codec = codec::<[u8]>();
+        (codec.encode)(&[1, 200, 255], &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
+
+        assert_eq!(bytes, b"\xc4\x03\x01\xc8\xff");
+        assert_eq!((codec.decode)(&mut Decoder::new(&bytes)).expect("bytes decode"), [1, 200, 255]);
+    }
+
+    #[test]
+    fn a_buffer_without_bytes_survives() {
+        let mut bytes = Vec::new();
+        let codec = codec::<Vec<u8>>();
+        (codec.encode)(&Vec::new(), &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
+
+        assert_eq!((codec.decode)(&mut Decoder::new(&bytes)).expect("bytes decode"), []);
+    }
+
+    #[test]
+    fn nesting_beyond_the_limit_is_an_error() {
+        let nested = |depth| [vec![0x91; depth], vec![0xc0]].concat();
+
+        assert!(decode::<Nested>(&nested(200)).is_ok());
+        assert!(decode::<Nested>(&nested(100_000)).is_err());
+    }
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only its nesting counts")]
+    struct Nested(Option<Box<(Nested,)>>);
+
+    #[test]
+    fn bytes_behind_a_value_are_an_error() {
+        let error = decode::<u8>(b"\x07\x07").expect_err("there is one too many");
+
+        assert_eq!(error.to_string(), "decode 2 bytes of MessagePack as `u8`");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_decodes_or_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode::<Untagged>(&bytes);
+            let _ = decode::<Flattened>(&bytes);
+            let _ = decode::<(String, Vec<u8>, Option<char>)>(&bytes);
+        }
+
+        #[test]
+        fn values_survive(value in any::<(Vec<(u8, i64)>, String, Option<char>, BTreeMap<u16, bool>, f64)>()) {
+            survives(value);
+        }
+    }
 }

@@ -248,3 +248,110 @@ impl Drop for FrameWriter<'_> {
         self.buffer.truncate(self.start);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 100;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        bytes
+    }
+
+    fn put(bytes: &[u8]) -> impl FnOnce(&mut Sink<'_>) -> Result<(), TooLarge> {
+        move |sink| {
+            std::io::Write::write_all(sink, bytes).expect("a sink takes everything");
+            Ok(())
+        }
+    }
+
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let message = proptest::collection::vec(any::<u8>(), 0..MAX);
+        (0..5, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
+            |(kind, (call, number), worker, message)| {
+                let call = CallId(call);
+                let put = put(&message);
+                written(|out| match kind {
+                    0 => FrameWriter::call(out, FunctionId(number), MAX).message(put).expect("fits"),
+                    1 => FrameWriter::answer(out, call, Outcome::Error, MAX)
+                        .message(put)
+                        .expect("fits"),
+                    2 => FrameWriter::refuse(out).message(put).expect("fits"),
+                    3 => FrameWriter::welcome(out).finish(),
+                    _ => {
+                        let greeting = Greeting { fingerprint: number };
+                        let worker = WorkerId::from_bytes(worker);
+                        FrameWriter::connect(out, greeting, worker, MAX).message(put).expect("fits");
+                    }
+                })
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_a_frame_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some((_, len))) = split(&bytes, MAX) {
+                prop_assert!(len <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn frames_come_apart_as_they_were_put_together(frames in proptest::collection::vec(any_frame(), 1..5)) {
+            let stream = frames.concat();
+            let mut rest = &stream[..];
+
+            for frame in &frames {
+                let (_, len) = split(rest, MAX).expect("it was written by us").expect("it is whole");
+                prop_assert_eq!(len, frame.len());
+                rest = &rest[len..];
+            }
+
+            prop_assert!(rest.is_empty());
+        }
+
+        #[test]
+        fn a_frame_that_is_cut_is_waited_for(frame in any_frame(), cut in any::<prop::sample::Index>()) {
+            let received = &frame[..cut.index(frame.len())];
+
+            prop_assert_eq!(split(received, MAX), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_call_keeps_its_number_its_function_and_its_arguments() {
+        let mut bytes = written(|out| {
+            FrameWriter::call(out, FunctionId(7), MAX).message(put(b"arguments")).expect("it fits");
+        });
+        FrameWriter::set_call(&mut bytes, CallId(5));
+
+        let (frame, _) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
+
+        let (call, function) = (CallId(5), FunctionId(7));
+        assert_eq!(frame, Frame::Call { call, function, arguments: b"arguments" });
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_of_it_has_come() {
+        let announced = u32::MAX.to_le_bytes();
+
+        let refused = split(&announced, MAX);
+
+        assert!(matches!(refused, Err(FrameError::TooLarge { size: 0xffff_ffff, .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_leaves_the_buffer_as_it_was() {
+        let mut bytes = b"before".to_vec();
+
+        let refused = FrameWriter::call(&mut bytes, FunctionId(7), MAX).message(put(&[0; 101]));
+
+        assert_eq!(refused, Err(TooLarge { size: 101, max: 100 }));
+        assert_eq!(bytes, b"before");
+    }
+}

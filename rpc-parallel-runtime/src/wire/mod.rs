@@ -28,3 +28,18 @@ pub(crate) use self::label::host_name;
 pub use self::refusal::{Panic, Refusal};
 pub use self::settings::{Settings, SettingsError};
 pub use self::sink::{Sink, TooLarge};
+
+/// Decodes bytes as frames, and what is in the frames as values.
+#[cfg(fuzzing)]
+pub(crate) fn decode_everything(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((frame, len))) = split(rest, 1024) {
+        if let Frame::Answer { value, .. } | Frame::Refuse { refusal: value } = frame {
+            let _ = decode::<Refusal>(value);
+        }
+        if let Frame::Call { arguments, .. } = frame {
+            let _ = decode::<(String, Vec<u8>, Option<(u64, f32)>)>(arguments);
+        }
+        rest = &rest[len..];
+    }
+}

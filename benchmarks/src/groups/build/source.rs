@@ -18,19 +18,19 @@ pub(super) enum Shape {
     Functions,
 }
 
-pub(super) const SOURCES: [Source; 2] = [
+pub(super) const SOURCES: [Source; 3] = [
     Source {
         who: FLOOR,
         manifest: include_str!("../../../templates/floor.toml"),
         hello: include_str!("../../../templates/hello/floor.rs"),
         functions: include_str!("../../../templates/functions/floor.rs"),
     },
-    /*Source {
+    Source {
         who: RPC_PARALLEL,
         manifest: include_str!("../../../templates/rpc-parallel.toml"),
         hello: include_str!("../../../templates/hello/rpc-parallel.rs"),
         functions: include_str!("../../../templates/functions/rpc-parallel.rs"),
-    },*/
+    },
     Source {
         who: TARPC,
         manifest: include_str!("../../../templates/tarpc.toml"),

@@ -1,0 +1,91 @@
+//! Keeps the floors: who may use whom, and which dependency may be named where.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the lowest to the highest. Each uses those before it.
+const FLOORS: [&str; 6] = ["wire", "transport", "connection", "worker", "launch", "master"];
+
+/// Dependencies that one file each may name, so that they can be exchanged there.
+const FENCED: [(&str, &str); 2] =
+    [("rmp_serde", "wire/codec.rs"), ("inventory", "worker/registry.rs")];
+
+#[test]
+fn a_floor_uses_only_the_floors_below() {
+    for (height, floor) in FLOORS.iter().enumerate() {
+        for file in sources(&runtime().join(floor)) {
+            let code = code(&file);
+            for above in &FLOORS[height + 1..] {
+                let named = code.contains(&format!("crate::{above}"));
+                assert!(!named, "{} uses `{above}`, a floor above its own", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_source_file_stands_on_a_floor() {
+    for file in sources(&runtime()) {
+        let path = file.strip_prefix(runtime()).expect("it was found in there");
+        let floor = FLOORS.iter().any(|it| path.starts_with(it));
+        let root = ["lib.rs", "private.rs"].iter().any(|it| path == Path::new(it));
+        assert!(floor || root, "{} stands on no floor", path.display());
+    }
+}
+
+#[test]
+fn a_fenced_dependency_is_named_in_one_file() {
+    for (dependency, allowed) in FENCED {
+        for file in sources(&runtime()) {
+            let allowed = file == runtime().join(allowed);
+            let code = code(&file);
+            let mut words = code.split(|it: char| !it.is_alphanumeric() && it != '_');
+            let named = words.any(|it| it == dependency);
+            assert!(allowed || !named, "{} names `{dependency}`", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_facade_uses_the_runtime_through_its_front_door() {
+    for file in sources(&runtime().join("../../src")) {
+        for floor in FLOORS {
+            let named = code(&file).contains(&format!("rpc_parallel_runtime::{floor}"));
+            assert!(!named, "{} reaches into the floor `{floor}`", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_macros_know_syntax_and_nothing_else() {
+    let manifest = runtime().join("../../rpc-parallel-macros/Cargo.toml");
+    let manifest = fs::read_to_string(manifest).expect("the macros are a package");
+    let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("it has dependencies");
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+
+    let names: Vec<_> =
+        dependencies.lines().filter_map(|it| it.split(['.', ' ', '=']).next()).collect();
+
+    let known = ["proc-macro2", "quote", "syn", ""];
+    assert!(names.iter().all(|it| known.contains(it)), "{names:?}");
+}
+
+fn runtime() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Returns all Rust files below a directory.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).expect("it is a directory of sources");
+    let paths = entries.map(|it| it.expect("it can be listed").path());
+    paths
+        .flat_map(|it| if it.is_dir() { sources(&it) } else { vec![it] })
+        .filter(|it| it.extension().is_some_and(|it| it == "rs"))
+        .collect()
+}
+
+/// Returns what a file says to the compiler, without comments.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).expect("it is a text");
+    text.lines().filter(|it| !it.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,76 @@
+//! Nothing that is written for the user provokes a lint of the user's.
+
+#![deny(
+    warnings,
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_qualifications,
+    unused_results,
+    unused_lifetimes,
+    single_use_lifetimes,
+    elided_lifetimes_in_paths,
+    let_underscore_drop,
+    trivial_casts,
+    unit_bindings,
+    unnameable_types,
+    unused_crate_dependencies,
+    rust_2018_idioms,
+    nonstandard_style,
+    future_incompatible
+)]
+#![forbid(unsafe_code)]
+
+use serde as _;
+use tokio as _;
+
+/// Documented.
+pub mod public {
+    use rpc_parallel::{Context, WorkerState, worker};
+
+    /// Documented.
+    #[worker]
+    pub trait Bank {
+        /// Documented.
+        async fn deposit(&self, cx: &Context<String>, amount: u64, note: &str) -> u64;
+        /// Documented.
+        #[deprecated = "use `deposit`"]
+        fn put(&self, amount: u64) -> Result<(), String>;
+        /// Documented.
+        #[allow(clippy::too_many_arguments)]
+        fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8);
+    }
+
+    /// Documented.
+    #[derive(Debug, Default, WorkerState)]
+    pub struct Ledger;
+
+    impl rpc_parallel::ConnectionState<Ledger> for String {
+        type Init = Self;
+        async fn init(_: &Ledger, name: Self) -> Result<Self, rpc_parallel::BoxError> {
+            Ok(name)
+        }
+    }
+
+    #[worker]
+    impl Bank for Ledger {
+        async fn deposit(&self, _cx: &Context<String>, amount: u64, _note: &str) -> u64 {
+            amount
+        }
+        fn put(&self, _amount: u64) -> Result<(), String> {
+            Ok(())
+        }
+        fn many(&self, _a: u8, _b: u8, _c: u8, _d: u8, _e: u8, _f: u8, _g: u8, _h: u8) {}
+    }
+}
+
+#[rpc_parallel::worker]
+trait Private {
+    fn unused(&self) -> u8;
+    async fn never(&self, x: u8);
+}
+
+#[rpc_parallel::entry(flavor = "multi_thread", threads = 2)]
+async fn main() -> Result<(), String> {
+    Ok(())
+}

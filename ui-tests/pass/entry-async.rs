@@ -1,0 +1,4 @@
+#[rpc_parallel::entry]
+async fn main() {
+    std::future::ready(()).await;
+}

@@ -1,0 +1,2 @@
+#[rpc_parallel::entry]
+fn main() {}

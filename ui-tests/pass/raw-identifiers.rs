@@ -1,0 +1,40 @@
+//! Names that are keywords of the language.
+
+#[rpc_parallel::worker]
+pub trait Music {
+    async fn r#loop(&self, r#type: String, r#fn: &[u8]) -> r#struct;
+    fn r#match(&self) -> Result<r#struct, r#enum>;
+}
+
+#[allow(non_camel_case_types)]
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct r#struct {
+    pub r#for: u8,
+}
+
+#[allow(non_camel_case_types)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct r#enum;
+
+#[derive(Default, rpc_parallel::WorkerState)]
+pub struct r#Player;
+
+#[rpc_parallel::worker]
+impl Music for r#Player {
+    async fn r#loop(&self, r#type: String, r#fn: &[u8]) -> r#struct {
+        let _ = (r#type, r#fn);
+        r#struct { r#for: 1 }
+    }
+    fn r#match(&self) -> Result<r#struct, r#enum> {
+        Err(r#enum)
+    }
+}
+
+pub fn calls(client: &MusicClient) {
+    drop(client.r#loop(String::new(), &[]));
+    drop(client.r#match());
+    let _ = (MusicClient::LOOP, MusicClient::MATCH);
+}
+
+#[rpc_parallel::entry]
+fn main() {}

@@ -1,0 +1,26 @@
+//! Tests of every kind; `cargo test` runs such, here they only compile.
+
+#![allow(dead_code)]
+
+#[rpc_parallel::test]
+async fn nothing() {}
+
+#[rpc_parallel::test(flavor = "multi_thread", worker(flavor = "multi_thread", threads = 2))]
+async fn with_settings() -> Result<(), String> {
+    Ok(())
+}
+
+#[rpc_parallel::test]
+#[should_panic(expected = "panics")]
+#[ignore = "only compiled"]
+async fn panics() {
+    panic!("it panics")
+}
+
+#[rpc_parallel::test]
+fn sync() {}
+
+#[rpc_parallel::test]
+fn r#loop() {}
+
+fn main() {}
