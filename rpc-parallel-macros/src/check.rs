@@ -10,7 +10,7 @@ use crate::args::EntryArgs;
 use crate::errors::Errors;
 use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
-use crate::model::{Argument, Context, Function, Worker};
+use crate::model::{Argument, Context, Function, Worker, ungrouped};
 use crate::names;
 use crate::search;
 use crate::text::text;
@@ -288,7 +288,15 @@ fn contexts(function: &Function, errors: &mut Errors) {
 }
 
 fn result(function: &Function, errors: &mut Errors) {
-    let Some(ty) = function.result.ty() else { return };
+    let Some(ty) = function.result.ty() else {
+        if function.args.result {
+            errors.add(function.name, mistakes::result_is_no_result(function.name));
+        }
+        return;
+    };
+    if function.args.result && cannot_be_an_alias(ty) {
+        errors.add(ty, mistakes::result_is_no_result(function.name));
+    }
     if let Some(word) = search::word(ty, "impl") {
         errors.add(word, mistakes::result_impl_trait(function.name));
     } else if let Some(borrow) = borrow_in(ty, function) {
@@ -296,6 +304,16 @@ fn result(function: &Function, errors: &mut Errors) {
     }
     if let Some(word) = search::word(ty, "Self") {
         errors.add(word, mistakes::result_self_type(function.name));
+    }
+}
+
+/// Whether this is certainly no alias of `Result`. Of other types the compiler says so, less well.
+fn cannot_be_an_alias(ty: &Type) -> bool {
+    let known = "bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize \
+                 Box Option String Vec";
+    match ungrouped(ty) {
+        Type::Path(path) => known.split_whitespace().any(|it| names_last(&path.path, it)),
+        _ => true,
     }
 }
 

@@ -280,6 +280,11 @@ pub(crate) fn context_foreign(function: &Ident) -> Mistake {
 
 // Their results.
 
+pub(crate) fn result_is_no_result(function: &Ident) -> Mistake {
+    Mistake::new(format!("worker function `{function}` must return a `Result`"))
+        .help("`#[worker(result)]` is for aliases of `Result` with other names; remove it")
+}
+
 pub(crate) fn result_borrows(function: &Ident) -> Mistake {
     Mistake::new(format!("result of worker function `{function}` must be owned"))
         .help("it leaves the worker's process; write an owned type like `String` or `Vec`")

@@ -11,7 +11,7 @@ pub use crate::wire::{
 pub use crate::worker::{
     Arguments, BoxError, Context, Declared, Declares, Dispatch, Handle, IsContext,
     OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
-    asynchronous, call, submit, synchronous,
+    asynchronous, call, context, submit, synchronous,
 };
 pub use crate::__register as register;
 

@@ -175,6 +175,13 @@ fn a_result_is_owned_and_has_one_known_type() {
 }
 
 #[test]
+fn only_a_result_is_one() {
+    one(&of_functions(quote!(#[worker(result)] fn f(&self);)), "must return a `Result`");
+    one(&of_functions(quote!(#[worker(result)] fn f(&self) -> (u8, u8);)), "must return a `Result`");
+    one(&of_functions(quote!(#[worker(result)] fn f(&self) -> Option<u8>;)), "must return a `Result`");
+}
+
+#[test]
 fn an_impl_is_of_a_trait_for_one_type() {
     one(&of_impl(quote!(), quote!(impl Ledger {})), "not on a type's own impl");
     one(&of_impl(quote!(), quote!(impl !Bank for Ledger {})), "an impl that has functions");

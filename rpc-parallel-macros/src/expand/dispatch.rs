@@ -6,7 +6,7 @@ use quote::quote_spanned;
 use crate::model::{Context, Function, Parameter, Worker};
 use crate::names::{self, Facade};
 
-// Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + P::WorkerState {
+// Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + Send + Sync + 'static {
 //     const TABLE: P::Table<__S, Self> = &[&P::synchronous::<Self, __owner, __S, _>(..), ..];
 // }
 pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
@@ -23,7 +23,7 @@ pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
         #[automatically_derived]
         impl<__S> #p::Dispatch<__S> for #client
         where
-            __S: #worker_trait + #p::WorkerState,
+            __S: #worker_trait + ::core::marker::Send + ::core::marker::Sync + 'static,
         {
             const TABLE: #p::Table<__S, Self> = &[#(#entries,)*];
         }

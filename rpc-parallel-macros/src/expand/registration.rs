@@ -10,35 +10,60 @@ use crate::names;
 use crate::text::text;
 
 // Input: impl Bank for Ledger { .. }
-// Output: impl P::OneWorkerTraitPerType for Ledger {
-//     type Client = BankClient;
-//     const WORKER_TYPE: &'static P::WorkerType = &P::WorkerType::new::<Self>("Ledger", "Bank", ..);
-// }
-// P::register! { <Ledger as P::OneWorkerTraitPerType>::WORKER_TYPE }
+// Output: const _: () = {
+//     impl P::OneWorkerTraitPerType for Ledger {
+//         type Client = BankClient;
+//         const WORKER_TYPE: &'static P::WorkerType = __WORKER_TYPE;
+//     }
+//     const __WORKER_TYPE: &P::WorkerType = &P::WorkerType::new::<Ledger>("Ledger", "Bank", ..);
+//     P::register! { __WORKER_TYPE }
+// };
 pub(crate) fn registration(args: &ImplArgs, head: &ImplHead, trait_: &ImplTrait) -> TokenStream {
+    let span = names::at(&head.self_ty);
+    let p = args.facade.private(span);
+    let worker_type = worker_type(args, head, trait_);
+    if !head.generics.params.is_empty() {
+        // There is not one type that could be registered: a mistake, which is reported.
+        return serves(args, head, trait_, &worker_type);
+    }
+    let serves = serves(args, head, trait_, &quote_spanned!(span=> __WORKER_TYPE));
+    quote_spanned! {span=>
+        const _: () = {
+            #serves
+            const __WORKER_TYPE: &#p::WorkerType = #worker_type;
+            #p::register! { __WORKER_TYPE }
+        };
+    }
+}
+
+fn worker_type(args: &ImplArgs, head: &ImplHead, trait_: &ImplTrait) -> TokenStream {
+    let ty = &head.self_ty;
+    let span = names::at(ty);
+    let p = args.facade.private(span);
+    let (type_name, trait_name) = (text(ty), text(&trait_.path));
+    let place = args.facade.place(span);
+    let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    quote_spanned!(span=> &#p::WorkerType::new::<#ty>(#type_name, #trait_name, #place) #id)
+}
+
+/// What says that the type serves its client.
+fn serves(
+    args: &ImplArgs,
+    head: &ImplHead,
+    trait_: &ImplTrait,
+    worker_type: &TokenStream,
+) -> TokenStream {
     let ty = &head.self_ty;
     let span = names::at(ty);
     let p = args.facade.private(span);
     let (generics, _, clause) = head.generics.split_for_impl();
     let client = args.client.clone().unwrap_or_else(|| client_path(&trait_.path));
-    let (type_name, trait_name) = (text(ty), text(&trait_.path));
-    let place = args.facade.place(span);
-    let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
-    let trait_span = names::at(&trait_.path);
-    let trait_p = args.facade.private(trait_span);
-    let one_per_type = quote_spanned!(trait_span=> #trait_p::OneWorkerTraitPerType);
-    // A generic impl, which is a mistake, has no type that could be registered.
-    let register = head.generics.params.is_empty().then(|| {
-        quote_spanned!(span=> #p::register! { <#ty as #p::OneWorkerTraitPerType>::WORKER_TYPE })
-    });
     quote_spanned! {span=>
         #[automatically_derived]
-        impl #generics #one_per_type for #ty #clause {
+        impl #generics #p::OneWorkerTraitPerType for #ty #clause {
             type Client = #client;
-            const WORKER_TYPE: &'static #p::WorkerType =
-                &#p::WorkerType::new::<#ty>(#type_name, #trait_name, #place) #id;
+            const WORKER_TYPE: &'static #p::WorkerType = #worker_type;
         }
-        #register
     }
 }
 

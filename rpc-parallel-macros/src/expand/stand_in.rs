@@ -46,7 +46,7 @@ pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
                     &self.0
                 }
             }
-            impl<__S: #p::WorkerState> #p::Dispatch<__S> for #client {
+            impl<__S: 'static> #p::Dispatch<__S> for #client {
                 const TABLE: #p::Table<__S, Self> = &[];
             }
         };

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -18,6 +18,8 @@ use crate::transport::Reader;
 use crate::wire::{Frame, FrameError, Label, WorkerId};
 
 /// Tells, once its connection has broken, how the worker ended; `None` if it lives or nobody knows.
+///
+/// It is dropped with the connection, and so may hold what must not outlive it.
 pub(crate) type Autopsy = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
 
 /// What the clients and calls of one connection share with its driver.
@@ -68,7 +70,9 @@ impl Caller {
     /// Waits until the connection is no more.
     pub(super) async fn over(&self) -> Arc<Loss> {
         loop {
-            let over = self.over.notified();
+            let mut over = pin!(self.over.notified());
+            // From here on the end is not missed.
+            over.as_mut().enable();
             if let Some(loss) = self.pending().lost() {
                 return loss.clone();
             }
@@ -88,6 +92,7 @@ struct End(Arc<Caller>);
 
 impl Drop for End {
     fn drop(&mut self) {
+        self.0.outbox.end();
         if self.0.pending().lost().is_none() {
             let why = "the tokio runtime that drove the connection was shut down";
             self.0.fail_all(Loss::Broken(why.to_owned()));

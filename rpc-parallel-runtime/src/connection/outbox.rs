@@ -67,6 +67,11 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Ends the transport, whoever else still holds a half of it.
+    pub(super) fn end(&self) {
+        self.writer.end();
+    }
+
     /// Wakes the driver, because something else than a frame awaits it.
     pub(super) fn wake(&self) {
         Self::wake_driver(self.lock());

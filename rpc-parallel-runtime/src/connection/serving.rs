@@ -141,17 +141,22 @@ impl Serving {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         while let Poll::Ready(Some(_)) = self.running.poll_join_next(cx) {}
-        // A peer that does not read its answers is not read from either.
-        if !self.writing.is_full() {
-            match self.inbox.poll_receive(&mut *self.reader, cx) {
-                Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Event::Ended),
-                Poll::Pending => {}
+        loop {
+            // A peer that does not read its answers is not read from either.
+            let full = self.writing.is_full();
+            if !full {
+                match self.inbox.poll_receive(&mut *self.reader, cx) {
+                    Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Event::Ended),
+                    Poll::Pending => {}
+                }
             }
-        }
-        match self.writing.poll_write(&self.outbox, cx) {
-            Poll::Ready(Err(_)) => Poll::Ready(Event::Ended),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            match self.writing.poll_write(&self.outbox, cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended),
+                // What kept us from reading is gone, and nothing else would wake us for it.
+                Poll::Ready(Ok(())) if full => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+            }
         }
     }
 

@@ -57,6 +57,15 @@ impl Children {
     }
 }
 
+/// A worker that must not outlive what holds this.
+struct Owned(Arc<Started>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
 impl Started {
     pub(crate) fn id(&self) -> WorkerId {
         self.id
@@ -72,6 +81,12 @@ impl Started {
         self.process.death().await;
     }
 
+    /// Tells the worker that its master is done with it, even if it is too busy to listen.
+    fn release(&self) {
+        // It fails only where the worker has ended already.
+        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+    }
+
     /// Hands the worker its end of a new connection.
     pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
         Order::Connection.send(&self.control, socket.as_fd())
@@ -83,7 +98,7 @@ impl Started {
         if let Some(path) = &*listening {
             return Ok(path.clone());
         }
-        let (listener, path) = RunDir::get().bind(self.id)?;
+        let (listener, path) = RunDir::get().bind()?;
         // Who connects before the worker has taken the listener over waits in its queue.
         if let Err(error) = Order::Listener.send(&self.control, listener.as_fd()) {
             RunDir::remove(&path);
@@ -99,6 +114,17 @@ impl Started {
         Box::pin(async move {
             let death = timeout(AUTOPSY_TIMEOUT, process.death()).await.ok()?;
             Some(process.failure(label, death))
+        })
+    }
+
+    /// Does the same, and ends the worker when it is dropped: with the connection it lives with.
+    pub(crate) fn owner_autopsy(self: Arc<Self>) -> Autopsy {
+        let autopsy = self.autopsy();
+        let owned = Owned(self);
+        Box::pin(async move {
+            let failure = autopsy.await;
+            drop(owned);
+            failure
         })
     }
 

@@ -1,32 +1,52 @@
 //! How a process takes connections of other processes.
 
-use std::io;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::connection::Opening;
 use crate::transport::{self, RunDir};
-use crate::wire::Settings;
-use crate::worker::converse;
+use crate::wire::{Settings, WorkerId};
+use crate::worker::{Servers, converse};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves a listener until it is dropped, with all connections that came to it.
-pub(crate) async fn listen(listener: OwnedFd, settings: Settings) -> io::Result<()> {
+/// Serves a listener until its worker takes no new connections, and then those that there are.
+pub(crate) async fn listen(listener: OwnedFd, id: WorkerId, settings: Settings) {
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        result = accept_all(listener, settings, &mut connections) => {
+            let Err(error) = result;
+            let _ = writeln!(io::stderr(), "rpc-parallel: listen for worker {id}: {error}");
+        }
+        () = Servers::get().closed(id) => {}
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Accepts connections for as long as it is not dropped.
+async fn accept_all(
+    listener: OwnedFd,
+    settings: Settings,
+    connections: &mut JoinSet<()>,
+) -> Result<Infallible, io::Error> {
     let listener = StdListener::from(listener);
     let path = listener.local_addr()?.as_pathname().map(PathBuf::from);
     let _served = path.map(RunDir::serving);
     let listener = transport::listen(listener.into())?;
-    let mut connections = JoinSet::new();
     loop {
-        match accept(&listener, &mut connections).await {
+        match accept(&listener, connections).await {
             Ok(socket) => {
                 let opening = Opening::new(transport::split(socket), settings);
                 connections.spawn(converse(opening));
@@ -37,15 +57,17 @@ pub(crate) async fn listen(listener: OwnedFd, settings: Settings) -> io::Result<
 }
 
 /// Accepts the next connection, and forgets those that have ended meanwhile.
+///
+/// # Cancel safety
+///
+/// A connection that was not returned has not been accepted.
 async fn accept(
     listener: &UnixListener,
     connections: &mut JoinSet<()>,
-) -> io::Result<tokio::net::UnixStream> {
-    tokio::pin! {
-        let accepted = transport::accept(listener);
-    }
-    std::future::poll_fn(|cx| {
-        while let std::task::Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
+) -> io::Result<UnixStream> {
+    let mut accepted = pin!(transport::accept(listener));
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         accepted.as_mut().poll(cx)
     })
     .await

@@ -95,12 +95,20 @@ impl Plan {
         let descriptors: Vec<_> =
             given.into_iter().chain(stdout).chain(self.stderr.descriptor()).collect();
         let first = bytes.len().min(FIRST);
-        send(&control, &bytes[..first], &descriptors).map_err(io("write to the new process"))?;
+        // It fails where the program could not be started, which the keeper tells better.
+        let sent = send(&control, &bytes[..first], &descriptors);
 
         let process = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
         let process = process.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
         let unborn = Unborn(Some(process));
         let label = self.label(worker_type, unborn.process().pid());
+        match sent {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let error = io("write to the new process")(error);
+                return Err(unborn.bury(label, error.into()).await);
+            }
+            Err(_) | Ok(()) => {}
+        }
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
         let conversation = Conversation { control, received: Vec::new() }.run(&bytes[first..], self);
         let control = match within(self.spawn_timeout, conversation, StartingError::TimedOut).await {

@@ -161,7 +161,8 @@ fn set_up(
 /// All that can end or extend what a worker does.
 enum Event {
     Ordered(Order, OwnedFd),
-    MasterGone,
+    /// The master is gone, or done with this worker.
+    Released,
     OwnerGone,
     Idle,
 }
@@ -191,21 +192,23 @@ async fn serve(
     if let Some(socket) = first {
         spawn_connection(&mut owner, socket, start.settings);
     }
-    loop {
+    let code = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Order::Connection, socket) => {
                 spawn_connection(&mut connections, socket, start.settings);
             }
             Event::Ordered(Order::Listener, listener) => {
-                let settings = start.settings;
-                connections.spawn(async move {
-                    let _ = listen(listener, settings).await;
-                });
+                connections.spawn(listen(listener, start.id, start.settings));
             }
-            Event::OwnerGone | Event::Idle => return Ok(0),
-            Event::MasterGone => return Ok(FAILED),
+            Event::OwnerGone | Event::Idle => break 0,
+            Event::Released if start.lives == Lives::WithConnection => break 0,
+            Event::Released => break FAILED,
         }
-    }
+    };
+    connections.shutdown().await;
+    owner.shutdown().await;
+    Servers::get().clear();
+    Ok(code)
 }
 
 async fn start_server(start: &Start, init: Vec<u8>) -> Result<(), StartFailure> {
@@ -243,7 +246,7 @@ async fn next_event(
     loop {
         tokio::select! {
             order = orders.recv() => {
-                return order.map_or(Event::MasterGone, |(order, fd)| Event::Ordered(order, fd));
+                return order.map_or(Event::Released, |(order, fd)| Event::Ordered(order, fd));
             }
             _ = owner.join_next(), if lives == Lives::WithConnection => return Event::OwnerGone,
             () = Servers::get().idle(), if lives == Lives::WithMaster => return Event::Idle,

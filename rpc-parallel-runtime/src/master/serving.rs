@@ -1,8 +1,9 @@
 //! Worker servers in the process that asks for them.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
@@ -11,34 +12,58 @@ use crate::connection::Opening;
 use crate::launch;
 use crate::transport::{self, RunDir, adopt, connected_pair};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::converse;
+use crate::worker::{Servers, converse};
 
-/// Makes a socket whose other end this process serves.
-pub(super) fn reach(settings: Settings) -> io::Result<UnixStream> {
-    let (ours, theirs) = connected_pair()?;
-    let opening = Opening::new(transport::split(adopt(theirs)?), settings);
-    // It ends with its peer.
-    tokio::spawn(converse(opening));
-    adopt(ours)
+/// The servers that this process has begun by `serve`, and where their calls run.
+static SERVED: LazyLock<Mutex<HashMap<WorkerId, ServedHere>>> = LazyLock::new(Mutex::default);
+
+struct ServedHere {
+    runtime: Handle,
+    listening: Option<PathBuf>,
 }
 
-/// Returns where this process listens for others, and makes it listen first.
-///
-/// # Errors
-///
-/// It cannot listen; outside of a tokio runtime it never can.
-pub(super) fn listen(settings: Settings) -> io::Result<PathBuf> {
-    static LISTENING: Mutex<Option<PathBuf>> = Mutex::new(None);
-    let mut listening = LISTENING.lock().expect("nobody panics while holding this lock");
-    // The listener has gone where the runtime that served it has.
-    if let Some(path) = listening.as_ref().filter(|it| it.exists()) {
-        return Ok(path.clone());
+/// Remembers that a server was begun on the current runtime.
+pub(super) fn begin(id: WorkerId) {
+    let mut served = served();
+    // Closed servers leave nothing but this: it goes with the next that begins.
+    served.retain(|id, _| Servers::get().contains(*id));
+    served.insert(id, ServedHere { runtime: Handle::current(), listening: None });
+}
+
+/// Makes a socket whose other end this process serves; none if it does not serve that worker.
+pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<UnixStream>> {
+    let Some(runtime) = find(id) else { return Ok(None) };
+    let (ours, theirs) = connected_pair()?;
+    let opening = {
+        let _guard = runtime.enter();
+        Opening::new(transport::split(adopt(theirs)?), settings)
+    };
+    // It ends with its peer.
+    runtime.spawn(converse(opening));
+    Ok(Some(adopt(ours)?))
+}
+
+/// Returns where others reach a server of this process, and makes it listen first; none if it does
+/// not serve that worker.
+pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<PathBuf>> {
+    let Some(runtime) = find(id) else { return Ok(None) };
+    let mut served = served();
+    let Some(server) = served.get_mut(&id) else { return Ok(None) };
+    if let Some(path) = &server.listening {
+        return Ok(Some(path.clone()));
     }
-    let runtime = Handle::try_current().map_err(io::Error::other)?;
-    let (listener, path) = RunDir::get().bind(WorkerId::random())?;
-    runtime.spawn(async move {
-        let _ = launch::listen(listener, settings).await;
-    });
-    *listening = Some(path.clone());
-    Ok(path)
+    let (listener, path) = RunDir::get().bind()?;
+    // It ends with the server and its connections.
+    runtime.spawn(launch::listen(listener, id, settings));
+    server.listening = Some(path.clone());
+    Ok(Some(path))
+}
+
+fn find(id: WorkerId) -> Option<Handle> {
+    let runtime = served().get(&id).map(|it| it.runtime.clone());
+    runtime.filter(|_| Servers::get().contains(id))
+}
+
+fn served() -> MutexGuard<'static, HashMap<WorkerId, ServedHere>> {
+    SERVED.lock().expect("nobody panics while holding this lock")
 }

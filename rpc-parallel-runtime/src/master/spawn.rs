@@ -1,6 +1,7 @@
 //! The ways to start a worker.
 
 use super::connecting::encode_init;
+use super::serving;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::spawner::{Spawner, Spawning};
 use super::worker::Worker;
@@ -32,8 +33,8 @@ pub trait Spawn: WorkerState {
 
     /// Starts a worker server in this process.
     ///
-    /// It serves until [`close_server`](WorkerClient::close_server), or as long as the process.
-    /// Calls run on the tokio runtime on which their connection was made.
+    /// It serves until [`close_server`](WorkerClient::close_server), or as long as the current
+    /// tokio runtime, on which its calls run.
     ///
     /// # Errors
     ///
@@ -60,6 +61,7 @@ pub trait Spawn: WorkerState {
             };
             let server = started.await.map_err(|it| SpawnError::new(label.to_string(), it))?;
             Servers::get().insert(id, server);
+            serving::begin(id);
             Ok(Worker::new(id, label, settings))
         }
     }

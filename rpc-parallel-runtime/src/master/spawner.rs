@@ -134,7 +134,8 @@ impl<S: Served> Spawner<S> {
             let connected = async {
                 let socket = adopt(socket).map_err(ConnectErrorKind::Unreachable)?;
                 let whom = (started.id(), started.label().clone());
-                open(socket, recipe.settings, whom, &connection, started.autopsy()).await
+                let autopsy = started.clone().owner_autopsy();
+                open(socket, recipe.settings, whom, &connection, autopsy).await
             };
             let connected = match limit {
                 Some(within) => timeout_at(began + within, connected)

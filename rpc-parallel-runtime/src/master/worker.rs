@@ -15,7 +15,7 @@ use crate::connection::Autopsy;
 use crate::launch::Children;
 use crate::transport::{self, adopt, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
-use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, Servers, WorkerClient};
+use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
 
 /// Identifies a worker server of type `S`.
 ///
@@ -66,8 +66,8 @@ impl<S> Worker<S> {
         if let Some(started) = Children::get().find(self.id) {
             return started.listen();
         }
-        if Servers::get().contains(self.id) {
-            return serving::listen(self.settings);
+        if let Some(address) = serving::listen(self.id, self.settings)? {
+            return Ok(address);
         }
         Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label)))
     }
@@ -99,8 +99,8 @@ impl<S: Served> Worker<S> {
 
     /// Makes a socket whose other end the worker serves.
     async fn reach(&self) -> io::Result<(tokio::net::UnixStream, Autopsy)> {
-        if Servers::get().contains(self.id) {
-            return Ok((serving::reach(self.settings)?, no_autopsy()));
+        if let Some(socket) = serving::reach(self.id, self.settings)? {
+            return Ok((socket, no_autopsy()));
         }
         if let Some(started) = Children::get().find(self.id) {
             let (ours, theirs) = connected_pair()?;

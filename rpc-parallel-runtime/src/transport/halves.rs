@@ -18,6 +18,9 @@ pub(crate) trait Writer: Send + Sync + 'static {
 
     /// Waits until there is room. One task at a time may wait.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends the transport, whoever else still holds a half of it.
+    fn end(&self);
 }
 
 /// Two connected transports in memory, for the tests of the floors above.
@@ -112,15 +115,19 @@ pub(crate) mod memory {
             }
             Poll::Ready(Ok(()))
         }
-    }
 
-    impl Drop for MemoryWriter {
-        fn drop(&mut self) {
+        fn end(&self) {
             let mut stream = self.0.lock().expect("no test panics in here");
             stream.ended = true;
             if let Some(reader) = stream.reader.take() {
                 reader.wake();
             }
+        }
+    }
+
+    impl Drop for MemoryWriter {
+        fn drop(&mut self) {
+            self.end();
         }
     }
 }

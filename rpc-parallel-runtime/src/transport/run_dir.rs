@@ -6,9 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
-
-use crate::wire::WorkerId;
 
 /// Where the listeners of a process stand.
 ///
@@ -17,24 +16,27 @@ use crate::wire::WorkerId;
 /// listener for it takes the rest away.
 pub(crate) struct RunDir {
     path: Mutex<Option<PathBuf>>,
+    listeners: AtomicU64,
 }
 
 impl RunDir {
     /// Returns the one of this process.
     pub(crate) fn get() -> &'static Self {
-        static RUN_DIR: RunDir = RunDir { path: Mutex::new(None) };
+        static RUN_DIR: RunDir = RunDir { path: Mutex::new(None), listeners: AtomicU64::new(1) };
         &RUN_DIR
     }
 
-    /// Binds a listener for one worker.
-    pub(crate) fn bind(&self, worker: WorkerId) -> io::Result<(OwnedFd, PathBuf)> {
+    /// Binds a listener, at a path that never was another's.
+    pub(crate) fn bind(&self) -> io::Result<(OwnedFd, PathBuf)> {
+        // The directory cannot be guessed, so the name in it may be short: paths of sockets must.
+        let name = self.listeners.fetch_add(1, Ordering::Relaxed).to_string();
         let mut directory = self.path.lock().expect("nobody panics while holding this lock");
         loop {
             let fresh = directory.is_none();
             if fresh {
                 *directory = Some(create()?);
             }
-            let path = directory.as_deref().unwrap_or(Path::new("/")).join(worker.to_string());
+            let path = directory.as_deref().unwrap_or(Path::new("/")).join(&name);
             match UnixListener::bind(&path) {
                 Ok(listener) => return Ok((listener.into(), path)),
                 // A worker that ended has taken away what it thought the last listener's directory.
@@ -83,9 +85,10 @@ fn served() -> MutexGuard<'static, Vec<PathBuf>> {
 }
 
 fn create() -> io::Result<PathBuf> {
-    // The id of a worker that never is, for 128 random bits that nobody can guess.
-    let name = format!("rpc-parallel-{}", WorkerId::random());
-    let path = std::env::temp_dir().join(name);
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let path = std::env::temp_dir();
+    let path = path.join(format!("rpc-parallel-{:016x}", u64::from_ne_bytes(random)));
     match DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => Ok(path),
         Err(error) => Err(at("create the directory", &path, &error)),

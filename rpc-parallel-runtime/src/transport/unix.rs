@@ -84,4 +84,10 @@ impl Writer for OwnedWriteHalf {
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         AsRef::<UnixStream>::as_ref(self).poll_write_ready(cx)
     }
+
+    fn end(&self) {
+        let socket: &UnixStream = self.as_ref();
+        // It fails only where the peer has ended it already.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+    }
 }

@@ -13,6 +13,32 @@ pub struct Label {
     pub(crate) host: String,
 }
 
+impl Label {
+    /// Returns the name that the worker was given.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns the path of the worker's type.
+    #[must_use]
+    pub fn worker_type(&self) -> &str {
+        &self.worker_type
+    }
+
+    /// Returns the number of the worker's process, on its host.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Returns what the worker's host calls itself.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, worker_type, pid, host } = self;

@@ -48,8 +48,23 @@ impl<C> Deref for Context<C> {
 )]
 pub trait IsContext {
     type State;
+
+    fn of(context: &Context<Self::State>) -> &Self;
 }
 
 impl<C> IsContext for Context<C> {
     type State = C;
+
+    fn of(context: &Self) -> &Self {
+        context
+    }
+}
+
+/// Gives a function the context that it asks for.
+#[doc(hidden)]
+pub fn context<C, S>(context: &Context<S>) -> &C
+where
+    C: IsContext<State = S>,
+{
+    C::of(context)
 }

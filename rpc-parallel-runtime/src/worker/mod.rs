@@ -12,7 +12,7 @@ mod servers;
 mod state;
 
 pub use self::arguments::Arguments;
-pub use self::context::{Context, IsContext};
+pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, synchronous};
 pub use self::function::{Contramap, Declared, Function, Map, MapCall};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -47,23 +48,37 @@ impl Servers {
         self.changed.notify_waiters();
     }
 
+    /// Drops all servers, and with them the states that no call holds.
+    pub(crate) fn clear(&self) {
+        let servers = std::mem::take(&mut self.table().servers);
+        drop(servers);
+        self.changed.notify_waiters();
+    }
+
     pub(crate) fn contains(&self, id: WorkerId) -> bool {
         self.table().servers.contains_key(&id)
     }
 
     /// Waits until there is no server any more, and nobody who still talks to one.
     pub(crate) async fn idle(&self) {
+        self.changed_until(|it| it.servers.is_empty() && it.connections == 0).await;
+    }
+
+    async fn changed_until(&self, condition: impl Fn(&Table) -> bool) {
         loop {
-            let changed = self.changed.notified();
-            let idle = {
-                let table = self.table();
-                table.servers.is_empty() && table.connections == 0
-            };
-            if idle {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if condition(&self.table()) {
                 return;
             }
             changed.await;
         }
+    }
+
+    /// Waits until there is no such server any more.
+    pub(crate) async fn closed(&self, id: WorkerId) {
+        self.changed_until(|table| !table.servers.contains_key(&id)).await;
     }
 
     fn find(&self, id: WorkerId) -> Option<Arc<dyn Serves>> {
