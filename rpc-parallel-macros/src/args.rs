@@ -69,7 +69,8 @@ impl FunctionArgs {
 
     pub(crate) fn parse(attrs: &[Attribute], errors: &mut Errors) -> FunctionArgs {
         let mut settings = Settings::of_attributes(attrs, "worker", errors);
-        let args = FunctionArgs { id: settings.id(errors), result: settings.flag("result", errors) };
+        let args =
+            FunctionArgs { id: settings.id(errors), result: settings.flag("result", errors) };
         settings.finish("`#[worker]` on a function", Self::POSSIBLE, errors);
         args
     }

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use proc_macro2::TokenTree;
 use quote::quote;
-use syn::{Attribute, FnArg, GenericParam, Generics, PatType, ReceiverKind, Safety, TraitItem, Type};
+use syn::{
+    Attribute, FnArg, GenericParam, Generics, PatType, ReceiverKind, Safety, TraitItem, Type,
+};
 
 use crate::args::EntryArgs;
 use crate::errors::Errors;
 use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
-use crate::model::{Argument, Context, Function, Worker, ungrouped};
+use crate::model::{Argument, Context, Function, Returned, Worker};
 use crate::names;
 use crate::search;
 use crate::text::text;
@@ -109,7 +111,8 @@ fn start(args: &EntryArgs, function: &FunctionHead, errors: &mut Errors) {
         Safety::Default => None,
         safety => Some(quote!(#safety)),
     };
-    let words = [sig.constness.map(|it| quote!(#it)), safety, sig.abi.as_ref().map(|it| quote!(#it))];
+    let words =
+        [sig.constness.map(|it| quote!(#it)), safety, sig.abi.as_ref().map(|it| quote!(#it))];
     for word in words.into_iter().flatten() {
         let mistake = mistakes::start_qualified(&sig.ident, &word.to_string());
         errors.add(word, mistake);
@@ -288,32 +291,20 @@ fn contexts(function: &Function, errors: &mut Errors) {
 }
 
 fn result(function: &Function, errors: &mut Errors) {
-    let Some(ty) = function.result.ty() else {
-        if function.args.result {
-            errors.add(function.name, mistakes::result_is_no_result(function.name));
-        }
-        return;
-    };
-    if function.args.result && cannot_be_an_alias(ty) {
-        errors.add(ty, mistakes::result_is_no_result(function.name));
+    let name = function.name;
+    let fallible = matches!(function.result, Returned::Fallible(_));
+    if function.args.result && !fallible {
+        let written = function.result.ty().map_or(quote!(#name), |ty| quote!(#ty));
+        errors.add(written, mistakes::result_is_no_result(name));
     }
+    let Some(ty) = function.result.ty() else { return };
     if let Some(word) = search::word(ty, "impl") {
-        errors.add(word, mistakes::result_impl_trait(function.name));
+        errors.add(word, mistakes::result_impl_trait(name));
     } else if let Some(borrow) = borrow_in(ty, function) {
-        errors.add(borrow, mistakes::result_borrows(function.name));
+        errors.add(borrow, mistakes::result_borrows(name));
     }
     if let Some(word) = search::word(ty, "Self") {
-        errors.add(word, mistakes::result_self_type(function.name));
-    }
-}
-
-/// Whether this is certainly no alias of `Result`. Of other types the compiler says so, less well.
-fn cannot_be_an_alias(ty: &Type) -> bool {
-    let known = "bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize \
-                 Box Option String Vec";
-    match ungrouped(ty) {
-        Type::Path(path) => known.split_whitespace().any(|it| names_last(&path.path, it)),
-        _ => true,
+        errors.add(word, mistakes::result_self_type(name));
     }
 }
 

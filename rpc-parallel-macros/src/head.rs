@@ -139,11 +139,7 @@ impl ImplTrait {
 
 impl Parse for ImplTrait {
     fn parse(input: ParseStream) -> syn::Result<Self> {
-        Ok(ImplTrait {
-            negative: input.parse()?,
-            path: input.parse()?,
-            for_token: input.parse()?,
-        })
+        Ok(ImplTrait { negative: input.parse()?, path: input.parse()?, for_token: input.parse()? })
     }
 }
 
@@ -230,7 +226,8 @@ fn is_worker_attribute(group: &Group) -> bool {
         Ok(path)
     };
     group.delimiter() == Delimiter::Bracket
-        && syn::parse::Parser::parse2(path, group.stream()).is_ok_and(|it| names_last(&it, "worker"))
+        && syn::parse::Parser::parse2(path, group.stream())
+            .is_ok_and(|it| names_last(&it, "worker"))
 }
 
 /// Whether the last segment of `path` is `name`: our attributes may be written with a path.
@@ -269,10 +266,25 @@ mod tests {
 
     #[test]
     fn an_item_is_known_by_its_first_keyword() {
-        assert!(matches!(Item::of(&quote!(#[a] pub(crate) unsafe trait T {})), Item::Trait(_)));
+        assert!(matches!(
+            Item::of(&quote!(
+                #[a]
+                pub(crate) unsafe trait T {}
+            )),
+            Item::Trait(_)
+        ));
         assert!(matches!(Item::of(&quote!(impl T for for<'a> fn(&'a u8) {})), Item::Impl(_)));
-        assert!(matches!(Item::of(&quote!(pub async fn f() -> impl T {})), Item::Function(_)));
-        assert!(matches!(Item::of(&quote!(pub struct S;)), Item::Other(it) if it.to_string() == "struct"));
-        assert!(matches!(Item::of(&quote!(static S: u8 = 0;)), Item::Other(it) if it.to_string() == "static"));
+        assert!(matches!(
+            Item::of(&quote!(
+                pub async fn f() -> impl T {}
+            )),
+            Item::Function(_)
+        ));
+        assert!(
+            matches!(Item::of(&quote!(pub struct S;)), Item::Other(it) if it.to_string() == "struct")
+        );
+        assert!(
+            matches!(Item::of(&quote!(static S: u8 = 0;)), Item::Other(it) if it.to_string() == "static")
+        );
     }
 }

@@ -118,8 +118,7 @@ pub(crate) fn trait_unsafe(worker: &Ident) -> Mistake {
 }
 
 pub(crate) fn trait_auto(worker: &Ident) -> Mistake {
-    Mistake::new(format!("worker trait `{worker}` must not be an auto trait"))
-        .help("remove `auto`")
+    Mistake::new(format!("worker trait `{worker}` must not be an auto trait")).help("remove `auto`")
 }
 
 pub(crate) fn associated_type(worker: &Ident) -> Mistake {
@@ -353,15 +352,15 @@ pub(crate) fn start_qualified(function: &Ident, word: &str) -> Mistake {
 }
 
 pub(crate) fn runtime_of_sync_function(function: &Ident, argument: &Ident) -> Mistake {
-    Mistake::new(format!("`{argument}` must stand on an async function"))
-        .help(format!(
-            "make `{function}` async, or write `worker({argument} = ..)` for the workers' runtimes"
-        ))
+    Mistake::new(format!("`{argument}` must stand on an async function")).help(format!(
+        "make `{function}` async, or write `worker({argument} = ..)` for the workers' runtimes"
+    ))
 }
 
 pub(crate) fn entry_with_other_runtime(attribute: &str) -> Mistake {
-    Mistake::new(format!("`#[entry]` must stand on `main` without `#[{attribute}]`"))
-        .help("`#[entry]` starts the runtime itself: remove the other; `flavor` and `threads` set it")
+    Mistake::new(format!("`#[entry]` must stand on `main` without `#[{attribute}]`")).help(
+        "`#[entry]` starts the runtime itself: remove the other; `flavor` and `threads` set it",
+    )
 }
 
 pub(crate) fn test_with_other_test(attribute: &str) -> Mistake {

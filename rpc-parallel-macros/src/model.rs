@@ -4,8 +4,8 @@
 
 use proc_macro2::Ident;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments, ReturnType, Token,
-    TraitItem, TraitItemFn, Type, TypePath,
+    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments, ReturnType,
+    Token, TraitItem, TraitItemFn, Type, TypePath,
 };
 
 use crate::args::FunctionArgs;
@@ -216,7 +216,7 @@ impl<'a> Returned<'a> {
         let ReturnType::Type(_, ty) = output else { return Returned::Nothing };
         match ungrouped(ty) {
             Type::Path(path) if names_last(&path.path, "Result") => Returned::Fallible(ty),
-            _ if said_fallible => Returned::Fallible(ty),
+            ungrouped if said_fallible && may_be_an_alias(ungrouped) => Returned::Fallible(ty),
             _ => Returned::Plain(ty),
         }
     }
@@ -246,6 +246,16 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
         Type::Group(group) => ungrouped(&group.elem),
         Type::Paren(paren) => ungrouped(&paren.elem),
         _ => ty,
+    }
+}
+
+/// Whether this could be another name of a `Result`. Where we cannot know, the compiler will say.
+fn may_be_an_alias(ty: &Type) -> bool {
+    let others = "bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize \
+                  Box Option String Vec";
+    match ty {
+        Type::Path(path) => !others.split_whitespace().any(|it| names_last(&path.path, it)),
+        _ => false,
     }
 }
 

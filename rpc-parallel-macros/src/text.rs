@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_type_has_no_spaces() {
-        let written = quote!(& [ HashMap < String , (u8 , [ u16 ; 3 ]) > ]);
+        let written = quote!(&[HashMap<String, (u8, [u16; 3])>]);
 
         assert_eq!(text(written), "&[HashMap<String,(u8,[u16;3])>]");
     }

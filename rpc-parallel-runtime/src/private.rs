@@ -1,19 +1,19 @@
 //! What generated code names, and nobody else.
 
+pub use crate::__register as register;
 pub use crate::connection::{
-    AnyError, Answer, Call, CallError, Client, FunctionError, IsResult, TryCall, fallible, plain,
+    Answer, AnyError, Call, CallError, Client, FunctionError, IsResult, TryCall, fallible, plain,
 };
 pub use crate::launch::Flavor;
 pub use crate::master::{Entry, FromArgs, from_args};
 pub use crate::wire::{
-    Argument, Codec, FunctionInfo, Message, Place, WorkerTrait, assert_distinct, codec,
+    Argument, Codec, FunctionInfo, Message, Place, Travels, WorkerTrait, assert_distinct, codec,
 };
 pub use crate::worker::{
     Arguments, BoxError, Context, Declared, Declares, Dispatch, Handle, IsContext,
     OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
     asynchronous, call, context, submit, synchronous,
 };
-pub use crate::__register as register;
 
 /// Registers a worker type when the program starts.
 #[doc(hidden)]

@@ -236,7 +236,8 @@ fn carried_attributes(worker: &Worker, function: &Function) -> Vec<TokenStream> 
 
 /// Lints that the user allows or expects, as ones to allow: they need not appear twice.
 fn expected_lints(attrs: &[Attribute]) -> Vec<TokenStream> {
-    let lints = attrs.iter().filter(|it| it.path().is_ident("allow") || it.path().is_ident("expect"));
+    let lints =
+        attrs.iter().filter(|it| it.path().is_ident("allow") || it.path().is_ident("expect"));
     let lints = lints.filter_map(|it| it.meta.require_list().ok());
     lints.map(|it| &it.tokens).map(|it| quote!(#[allow(#it)])).collect()
 }

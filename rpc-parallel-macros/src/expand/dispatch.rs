@@ -75,5 +75,8 @@ fn context(facade: &Facade, context: &Context) -> TokenStream {
     let ty = context.ty;
     let span = names::at(ty);
     let p = facade.private(span);
-    { let _ = &p; quote_spanned!(span=> __scope.context()) }
+    {
+        let _ = &p;
+        quote_spanned!(span=> __scope.context())
+    }
 }

@@ -40,7 +40,14 @@ fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
 #[test]
 fn an_async_function_becomes_one_that_returns_a_future() {
     check(
-        of_trait(quote!(trait Bank { async fn owner(&self) -> String; }), |_, it| declaration(it)),
+        of_trait(
+            quote!(
+                trait Bank {
+                    async fn owner(&self) -> String;
+                }
+            ),
+            |_, it| declaration(it),
+        ),
         expect![[r#"
             trait Bank {
                 fn owner(
@@ -54,7 +61,14 @@ fn an_async_function_becomes_one_that_returns_a_future() {
 #[test]
 fn an_async_function_without_a_result_returns_a_future_of_nothing() {
     check(
-        of_trait(quote!(trait Bank { async fn audit(&self); }), |_, it| declaration(it)),
+        of_trait(
+            quote!(
+                trait Bank {
+                    async fn audit(&self);
+                }
+            ),
+            |_, it| declaration(it),
+        ),
         expect![[r#"
             trait Bank {
                 fn audit(&self) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
@@ -92,7 +106,14 @@ fn our_attributes_are_taken_off_and_others_stay() {
 #[test]
 fn a_client_has_a_constant_and_a_function_for_each_function() {
     check(
-        of_trait(quote!(pub trait Bank { fn audit(&self); }), client::functions),
+        of_trait(
+            quote!(
+                pub trait Bank {
+                    fn audit(&self);
+                }
+            ),
+            client::functions,
+        ),
         expect![[r##"
             #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
             type __audit = ([(); 0usize], fn());
@@ -117,7 +138,11 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
 fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
     check(
         of_trait(
-            quote!(trait Bank { fn put(&self, amount: u64, cx: &Context<Account>, note: &str); }),
+            quote!(
+                trait Bank {
+                    fn put(&self, amount: u64, cx: &Context<Account>, note: &str);
+                }
+            ),
             client::functions,
         ),
         expect![[r##"
@@ -143,7 +168,14 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
 #[test]
 fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
     check(
-        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), client::functions),
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn audit(&self) -> Result<u64, Fraud>;
+                }
+            ),
+            client::functions,
+        ),
         expect![[r##"
             #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
             type __audit = ([(); 0usize], fn() -> Result<u64, Fraud>);
@@ -168,14 +200,16 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
 fn what_the_user_says_about_a_function_its_client_says_too() {
     check(
         of_trait(
-            quote!(trait Bank {
-                /// Audits.
-                #[cfg(unix)]
-                #[deprecated = "nobody looks"]
-                #[expect(clippy::too_many_arguments)]
-                #[worker(id = "audit")]
-                fn r#loop(&self);
-            }),
+            quote!(
+                trait Bank {
+                    /// Audits.
+                    #[cfg(unix)]
+                    #[deprecated = "nobody looks"]
+                    #[expect(clippy::too_many_arguments)]
+                    #[worker(id = "audit")]
+                    fn r#loop(&self);
+                }
+            ),
             client::functions,
         ),
         expect![[r##"
@@ -206,7 +240,14 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
 #[test]
 fn arguments_have_codecs_by_what_is_behind_their_borrow() {
     check(
-        of_trait(quote!(trait Bank { fn put(&self, amount: u64, note: &str) -> u64; }), types),
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put(&self, amount: u64, note: &str) -> u64;
+                }
+            ),
+            types,
+        ),
         expect![[r#"
             impl Declares {
                 type Codecs = (
@@ -233,7 +274,14 @@ fn arguments_have_codecs_by_what_is_behind_their_borrow() {
 #[test]
 fn a_result_has_a_codec_for_each_of_its_sides() {
     check(
-        of_trait(quote!(trait Bank { fn audit(&self) -> Result<u64, Fraud>; }), types),
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn audit(&self) -> Result<u64, Fraud>;
+                }
+            ),
+            types,
+        ),
         expect![[r#"
             impl Declares {
                 type Codecs = ();
@@ -267,7 +315,15 @@ fn a_result_has_a_codec_for_each_of_its_sides() {
 #[test]
 fn a_result_by_another_name_is_one_if_it_says_so() {
     check(
-        of_trait(quote!(trait Bank { #[worker(result)] fn audit(&self) -> Audit; }), types),
+        of_trait(
+            quote!(
+                trait Bank {
+                    #[worker(result)]
+                    fn audit(&self) -> Audit;
+                }
+            ),
+            types,
+        ),
         expect![[r#"
             impl Declares {
                 type Codecs = ();
@@ -309,11 +365,13 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
     };
     check(
         of_trait(
-            quote!(trait Bank {
-                #[worker(id = "deposit")]
-                fn put(&self, cx: &Context<Account>, amount: u64, notes: &[ String ]) -> Vec < u8 >;
-                fn audit(&self);
-            }),
+            quote!(
+                trait Bank {
+                    #[worker(id = "deposit")]
+                    fn put(&self, cx: &Context<Account>, amount: u64, notes: &[String]) -> Vec<u8>;
+                    fn audit(&self);
+                }
+            ),
             info,
         ),
         expect![[r#"
@@ -336,13 +394,15 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
 fn a_worker_runs_each_function_with_what_it_asks_for() {
     check(
         of_trait(
-            quote!(trait Bank {
-                async fn put(&self, amount: u64, cx: &Context<Account>, note: &str);
-                fn audit(&self);
-                #[cfg(unix)]
-                #[deprecated]
-                fn close_all(&self);
-            }),
+            quote!(
+                trait Bank {
+                    async fn put(&self, amount: u64, cx: &Context<Account>, note: &str);
+                    fn audit(&self);
+                    #[cfg(unix)]
+                    #[deprecated]
+                    fn close_all(&self);
+                }
+            ),
             dispatch::dispatch,
         ),
         expect![[r##"
@@ -350,7 +410,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
             #[automatically_derived]
             impl<__S> P::Dispatch<__S> for BankClient
             where
-                __S: Bank + P::WorkerState,
+                __S: Bank + ::core::marker::Send + ::core::marker::Sync + 'static,
             {
                 const TABLE: P::Table<__S, Self> = &[
                     &P::asynchronous::<
@@ -385,7 +445,12 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
 fn a_wrong_trait_keeps_its_promises_of_names() {
     check(
         of_trait(
-            quote!(trait Bank { fn put(&mut self, amount: u64); fn sum<T>(&self, all: Vec<T>); }),
+            quote!(
+                trait Bank {
+                    fn put(&mut self, amount: u64);
+                    fn sum<T>(&self, all: Vec<T>);
+                }
+            ),
             |_, it| {
                 let args = TraitArgs { facade: Facade::new(Some(syn::parse_quote!(rp))) };
                 let place = args.facade.place(proc_macro2::Span::call_site()).to_string();
@@ -420,7 +485,7 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
                         &self.0
                     }
                 }
-                impl<__S: rp::__private::WorkerState> rp::__private::Dispatch<__S> for BankClient {
+                impl<__S: 'static> rp::__private::Dispatch<__S> for BankClient {
                     const TABLE: rp::__private::Table<__S, Self> = &[];
                 }
             };
@@ -438,25 +503,39 @@ fn an_impl_is_registered() {
 
     let written = registration(&args, &head, trait_).to_string().replace(&place, "PLACE");
 
-    check(written.parse().expect("it was tokens before"), expect![[r##"
-        #[automatically_derived]
-        impl P::OneWorkerTraitPerType for Ledger {
-            type Client = bank::BankClient;
-            const WORKER_TYPE: &'static P::WorkerType = &P::WorkerType::new::<
+    check(
+        written.parse().expect("it was tokens before"),
+        expect![[r#"
+        const _: () = {
+            #[automatically_derived]
+            impl P::OneWorkerTraitPerType for Ledger {
+                type Client = bank::BankClient;
+                const WORKER_TYPE: &'static P::WorkerType = __WORKER_TYPE;
+            }
+            const __WORKER_TYPE: &P::WorkerType = &P::WorkerType::new::<
                 Ledger,
             >("Ledger", "bank::Bank", PLACE)
                 .with_id("ledger");
-        }
-        P::register! {
-            < Ledger as P::OneWorkerTraitPerType > ::WORKER_TYPE
-        }
-    "##]]);
+            P::register! {
+                __WORKER_TYPE
+            }
+        };
+    "#]],
+    );
 }
 
 #[test]
 fn a_main_is_wrapped_outside_of_every_runtime() {
     check(
-        of_main(quote!(), quote!(#[allow(unused)] async fn main() -> R { run().await })),
+        of_main(
+            quote!(),
+            quote!(
+                #[allow(unused)]
+                async fn main() -> R {
+                    run().await
+                }
+            ),
+        ),
         expect![[r#"
             fn main() -> R {
                 #[allow(unused)]
@@ -480,7 +559,9 @@ fn a_main_gets_its_arguments_and_settings() {
                 max_message_size = 1 << 20,
                 crate = rp
             ),
-            quote!(async fn main(args: Vec<String>) {}),
+            quote!(
+                async fn main(args: Vec<String>) {}
+            ),
         ),
         expect![[r#"
             fn main() {
@@ -499,21 +580,36 @@ fn a_main_gets_its_arguments_and_settings() {
 
 #[test]
 fn a_sync_main_makes_its_own_runtime_if_it_wants_one() {
-    check(of_main(quote!(), quote!(fn main() {})), expect![[r#"
+    check(
+        of_main(
+            quote!(),
+            quote!(
+                fn main() {}
+            ),
+        ),
+        expect![[r#"
         fn main() {
             fn main() {}
             P::Entry::new().run_sync(|| main())
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_test_tells_its_path() {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
-    let function = syn::parse_quote!(#[should_panic] async fn fails() { panic!() });
+    let function = syn::parse_quote!(
+        #[should_panic]
+        async fn fails() {
+            panic!()
+        }
+    );
 
-    check(test(&args, &function), expect![[r##"
+    check(
+        test(&args, &function),
+        expect![[r##"
         #[::core::prelude::v1::test]
         #[should_panic]
         fn fails() {
@@ -523,14 +619,22 @@ fn a_test_tells_its_path() {
             P::Entry::new()
                 .test_async(::core::concat!(::core::module_path!(), "::", "fails"), || fails())
         }
-    "##]]);
+    "##]],
+    );
 }
 
 #[test]
 fn a_state_is_its_default() {
     let args = StateArgs { facade: Facade::new(None) };
 
-    check(state(&args, &syn::parse_quote!(struct Calculator;)), expect![[r#"
+    check(
+        state(
+            &args,
+            &syn::parse_quote!(
+                struct Calculator;
+            ),
+        ),
+        expect![[r#"
         #[automatically_derived]
         impl P::WorkerState for Calculator {
             type Init = ();
@@ -540,14 +644,22 @@ fn a_state_is_its_default() {
                 ::core::result::Result::Ok(<Calculator as ::core::default::Default>::default())
             }
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_generic_state_asks_for_what_it_needs() {
     let args = StateArgs { facade: Facade::new(None) };
 
-    check(state(&args, &syn::parse_quote!(struct Wrapper<T: Clone>(T);)), expect![[r#"
+    check(
+        state(
+            &args,
+            &syn::parse_quote!(
+                struct Wrapper<T: Clone>(T);
+            ),
+        ),
+        expect![[r#"
         #[automatically_derived]
         impl<T: Clone> P::WorkerState for Wrapper<T>
         where
@@ -561,5 +673,6 @@ fn a_generic_state_asks_for_what_it_needs() {
                 ::core::result::Result::Ok(<Wrapper<T> as ::core::default::Default>::default())
             }
         }
-    "#]]);
+    "#]],
+    );
 }

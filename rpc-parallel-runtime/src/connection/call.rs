@@ -145,11 +145,7 @@ struct Answered {
 }
 
 /// Sends a call, at once if no other waits on this connection.
-fn send(
-    caller: &Caller,
-    mut frame: Vec<u8>,
-    cx: &Context<'_>,
-) -> Result<CallId, CallErrorKind> {
+fn send(caller: &Caller, mut frame: Vec<u8>, cx: &Context<'_>) -> Result<CallId, CallErrorKind> {
     let mut pending = caller.pending();
     let alone = pending.is_idle();
     let call = pending.begin(cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;

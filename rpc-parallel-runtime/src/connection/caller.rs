@@ -35,7 +35,12 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Starts the driver of a connection.
-    pub(super) fn start(opening: Opening, id: WorkerId, label: Label, autopsy: Autopsy) -> Arc<Self> {
+    pub(super) fn start(
+        opening: Opening,
+        id: WorkerId,
+        label: Label,
+        autopsy: Autopsy,
+    ) -> Arc<Self> {
         let Opening { reader, inbox, outbox, writing, max_message_size } = opening;
         let caller = Arc::new(Self {
             id,

@@ -11,8 +11,8 @@ use super::outbox::{Outbox, Writing};
 use super::serving::{Serving, Session};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
-    EncodeError, Frame, FrameError, FrameWriter, Greeting, Label, Refusal,
-    Settings, TooLarge, WorkerId, decode, encode,
+    EncodeError, Frame, FrameError, FrameWriter, Greeting, Label, Refusal, Settings, TooLarge,
+    WorkerId, decode, encode,
 };
 
 /// A connection on which the conversation has not begun.

@@ -112,7 +112,11 @@ impl Writing {
     ///
     /// When it is pending the driver is woken as soon as it can go on, and when it is ready as
     /// soon as there is more.
-    pub(super) fn poll_write(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(
+        &mut self,
+        outbox: &Outbox,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             if self.written == self.bytes.len() && !self.take_queue(outbox, cx) {
                 return Poll::Ready(Ok(()));
@@ -137,7 +141,8 @@ impl Writing {
         let mut queue = outbox.lock();
         mem::swap(&mut self.bytes, &mut queue.bytes);
         queue.driver_writes = !self.bytes.is_empty();
-        if !queue.driver_writes && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+        if !queue.driver_writes && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker()))
+        {
             queue.driver = Some(cx.waker().clone());
         }
         let waiting = mem::take(&mut queue.waiting);

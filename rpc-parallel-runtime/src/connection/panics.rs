@@ -53,10 +53,7 @@ pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> Panic {
-    Panic {
-        message: message(info.payload()),
-        location: info.location().map(ToString::to_string),
-    }
+    Panic { message: message(info.payload()), location: info.location().map(ToString::to_string) }
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
@@ -73,9 +70,9 @@ mod tests {
     fn a_panic_is_an_error_with_its_message_and_place() {
         install_hook();
 
-        let result = catch(|| panic!("seven {}", 7));
+        let result = catch(|| -> u8 { panic!("seven {}", 7) });
 
-        let Err(Panic { message, location }) = result else { panic!("it did panic") };
+        let Panic { message, location } = result.expect_err("it did panic");
         assert_eq!(message, "seven 7");
         let location = location.expect("the hook has seen the place");
         assert!(location.starts_with(file!()), "{location}");

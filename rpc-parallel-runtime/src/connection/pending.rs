@@ -24,8 +24,13 @@ struct Place {
 
 enum State {
     Free,
-    Waiting { waker: Waker },
-    Answered { outcome: Outcome, value: Vec<u8> },
+    Waiting {
+        waker: Waker,
+    },
+    Answered {
+        outcome: Outcome,
+        value: Vec<u8>,
+    },
     /// The caller has given up; the place stays taken until the worker is done with it.
     GivenUp,
 }
@@ -181,7 +186,9 @@ mod tests {
 
         pending.fail_all(Loss::Closed);
 
-        assert!(matches!(pending.look(call, Waker::noop()), Look::Answered { value, .. } if value == b"7"));
+        assert!(
+            matches!(pending.look(call, Waker::noop()), Look::Answered { value, .. } if value == b"7")
+        );
     }
 
     #[test]

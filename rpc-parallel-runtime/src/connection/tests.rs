@@ -12,8 +12,8 @@ use super::*;
 use crate::transport::memory::{MemoryReader, MemoryWriter, pair};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
-    FrameWriter, FunctionId, FunctionInfo, Greeting, Label, Place, Refusal, Settings, WorkerId, codec, decode,
-    encode,
+    FrameWriter, FunctionId, FunctionInfo, Greeting, Label, Place, Refusal, Settings, WorkerId,
+    codec, decode, encode,
 };
 
 const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };

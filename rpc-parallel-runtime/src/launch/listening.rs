@@ -61,10 +61,7 @@ async fn accept_all(
 /// # Cancel safety
 ///
 /// A connection that was not returned has not been accepted.
-async fn accept(
-    listener: &UnixListener,
-    connections: &mut JoinSet<()>,
-) -> io::Result<UnixStream> {
+async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<UnixStream> {
     let mut accepted = pin!(transport::accept(listener));
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}

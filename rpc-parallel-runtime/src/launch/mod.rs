@@ -15,11 +15,11 @@ mod starting;
 mod listening;
 mod work;
 
-pub use self::flavor::Flavor;
-pub use self::redirect::Redirect;
 pub(crate) use self::children::{Children, Started};
+pub use self::flavor::Flavor;
 pub(crate) use self::listening::listen;
 pub(crate) use self::mark::{MARK_VARIABLE, Mark};
+pub use self::redirect::Redirect;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lives, Recipe, StartFailure};
 pub(crate) use self::starting::{Plan, StartingError};

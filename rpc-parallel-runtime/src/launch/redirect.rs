@@ -19,7 +19,10 @@ enum Target {
     #[default]
     Inherit,
     Null,
-    File { path: PathBuf, append: bool },
+    File {
+        path: PathBuf,
+        append: bool,
+    },
     Pipe(Arc<OwnedFd>),
 }
 
@@ -99,7 +102,10 @@ pub(crate) enum Output {
     /// Where it goes already.
     Inherit,
     Null,
-    File { path: OsString, append: bool },
+    File {
+        path: OsString,
+        append: bool,
+    },
     /// To the next descriptor that was handed over.
     Descriptor,
 }

@@ -127,9 +127,8 @@ impl Header {
     pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, StartError> {
         let (greeting, lengths) = bytes.split_first_chunk().expect("a header begins with 16 bytes");
         let (start_len, init_len) = lengths.split_at(4);
-        let [start_len, init_len] = [start_len, init_len].map(|it| {
-            u32::from_le_bytes(it.try_into().expect("a length has four bytes")) as usize
-        });
+        let [start_len, init_len] = [start_len, init_len]
+            .map(|it| u32::from_le_bytes(it.try_into().expect("a length has four bytes")) as usize);
         if start_len > MAX_LEN {
             return Err(TooLarge { size: start_len, max: MAX_LEN }.into());
         }

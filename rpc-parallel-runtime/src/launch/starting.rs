@@ -99,7 +99,8 @@ impl Plan {
         let sent = send(&control, &bytes[..first], &descriptors);
 
         let process = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
-        let process = process.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
+        let process =
+            process.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
         let unborn = Unborn(Some(process));
         let label = self.label(worker_type, unborn.process().pid());
         match sent {
@@ -110,8 +111,10 @@ impl Plan {
             Err(_) | Ok(()) => {}
         }
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
-        let conversation = Conversation { control, received: Vec::new() }.run(&bytes[first..], self);
-        let control = match within(self.spawn_timeout, conversation, StartingError::TimedOut).await {
+        let conversation =
+            Conversation { control, received: Vec::new() }.run(&bytes[first..], self);
+        let control = match within(self.spawn_timeout, conversation, StartingError::TimedOut).await
+        {
             Ok(control) => control,
             Err(failed) => return Err(unborn.bury(label, failed).await),
         };

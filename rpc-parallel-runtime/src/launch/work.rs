@@ -85,9 +85,7 @@ fn run() -> Result<i32, WorkError> {
 }
 
 /// Reads the start; none if it comes from another build, which has then been told.
-fn receive_start(
-    control: &OwnedFd,
-) -> Result<(Option<Start>, Vec<u8>, Vec<OwnedFd>), WorkError> {
+fn receive_start(control: &OwnedFd) -> Result<(Option<Start>, Vec<u8>, Vec<OwnedFd>), WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
@@ -147,12 +145,13 @@ fn set_up(
         let entered = std::env::set_current_dir(path);
         entered.map_err(|it| StartFailure::CurrentDir { why: it.to_string() })?;
     }
-    let mut redirect = |output: &Output, stream: &str, put: fn(OwnedFd) -> rustix::io::Result<()>| {
+    let mut redirect = |output: &Output,
+                        stream: &str,
+                        put: fn(OwnedFd) -> rustix::io::Result<()>| {
         let opened = output.open(&mut descriptors);
         let put = opened.and_then(|it| Ok(it.map(put).transpose()?));
-        put.map(|_| ()).map_err(|it| {
-            StartFailure::Redirect { stream: stream.to_owned(), why: it.to_string() }
-        })
+        put.map(|_| ())
+            .map_err(|it| StartFailure::Redirect { stream: stream.to_owned(), why: it.to_string() })
     };
     redirect(&start.stdout, "stdout", rustix::stdio::dup2_stdout)?;
     redirect(&start.stderr, "stderr", rustix::stdio::dup2_stderr)

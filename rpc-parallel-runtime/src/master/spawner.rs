@@ -149,7 +149,9 @@ impl<S: Served> Spawner<S> {
                     // It would end by itself, with its connection, unless its `init` never does.
                     started.kill().await;
                     Err(fail(match kind {
-                        ConnectErrorKind::TimedOut { within } => SpawnErrorKind::TimedOut { within },
+                        ConnectErrorKind::TimedOut { within } => {
+                            SpawnErrorKind::TimedOut { within }
+                        }
                         kind => SpawnErrorKind::Connect(kind),
                     }))
                 }

@@ -159,7 +159,13 @@ impl<'de, S: Served> Deserialize<'de> for Worker<S> {
 impl<S> Clone for Worker<S> {
     fn clone(&self) -> Self {
         let Self { id, label, settings, address, of } = self;
-        Self { id: *id, label: label.clone(), settings: *settings, address: address.clone(), of: *of }
+        Self {
+            id: *id,
+            label: label.clone(),
+            settings: *settings,
+            address: address.clone(),
+            of: *of,
+        }
     }
 }
 

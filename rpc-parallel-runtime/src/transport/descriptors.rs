@@ -52,12 +52,8 @@ pub(crate) fn receive(
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [IoSliceMut::new(&mut bytes[filled..])];
-        let received = rustix::net::recvmsg(
-            &socket,
-            &mut slices,
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        );
+        let received =
+            rustix::net::recvmsg(&socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC);
         let received = match received {
             Ok(received) => received,
             Err(rustix::io::Errno::INTR) => continue,
@@ -96,7 +92,8 @@ mod tests {
         send(&here, b"take it", &[given.as_fd()]).expect("a socket takes seven bytes");
 
         let (mut bytes, mut descriptors) = ([0; 7], Vec::new());
-        let received = receive(&there, &mut bytes, &mut descriptors).expect("seven bytes are there");
+        let received =
+            receive(&there, &mut bytes, &mut descriptors).expect("seven bytes are there");
 
         assert_eq!((received, &bytes), (7, b"take it"));
         let mut received = UnixStream::from(descriptors.pop().expect("one descriptor came along"));

@@ -8,7 +8,8 @@ use tokio::io::ReadBuf;
 /// The half that the driver of a connection reads from.
 pub(crate) trait Reader: Send + 'static {
     /// Reads what is there; nothing read means that the peer has ended the stream.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>)
+    -> Poll<io::Result<()>>;
 }
 
 /// The half that whoever has something to say writes to.
@@ -69,7 +70,9 @@ pub(crate) mod memory {
                 stream.reader = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            while buffer.remaining() > 0 && let Some(byte) = stream.bytes.pop_front() {
+            while buffer.remaining() > 0
+                && let Some(byte) = stream.bytes.pop_front()
+            {
                 buffer.put_slice(&[byte]);
             }
             if let Some(writer) = stream.writer.take() {

@@ -71,7 +71,11 @@ pub(crate) fn split(socket: UnixStream) -> (Box<dyn Reader>, Box<dyn Writer>) {
 }
 
 impl Reader for OwnedReadHalf {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         AsyncRead::poll_read(Pin::new(self), cx, buffer)
     }
 }

@@ -63,6 +63,8 @@ impl<T: Message> Travels for T {}
 #[diagnostic::do_not_recommend]
 impl<T: Message> Travels for [T] {}
 
+#[diagnostic::do_not_recommend]
 impl Travels for str {}
 
+#[diagnostic::do_not_recommend]
 impl Travels for Path {}

@@ -37,7 +37,10 @@ pub struct DecodeError {
 }
 
 /// Encodes one value.
-pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    sink: &mut Sink<'_>,
+) -> Result<(), EncodeError> {
     encode_in(BytesMode::Normal, value, sink)
 }
 
@@ -76,8 +79,11 @@ impl<'a> Decoder<'a> {
     /// Decodes the next value.
     pub(crate) fn next<T: Deserialize<'a>>(&mut self) -> Result<T, DecodeError> {
         let len = self.len;
-        T::deserialize(&mut self.deserializer)
-            .map_err(|source| DecodeError { len, into: type_name::<T>(), source })
+        T::deserialize(&mut self.deserializer).map_err(|source| DecodeError {
+            len,
+            into: type_name::<T>(),
+            source,
+        })
     }
 
     /// Checks that nothing is left.
@@ -182,7 +188,9 @@ fn encode_argument<A: ?Sized + Travels>(value: &A, sink: &mut Sink<'_>) -> Resul
     encode_in(bytes, value, sink)
 }
 
-fn decode_owned<T: DeserializeOwned + 'static>(decoder: &mut Decoder<'_>) -> Result<T, DecodeError> {
+fn decode_owned<T: DeserializeOwned + 'static>(
+    decoder: &mut Decoder<'_>,
+) -> Result<T, DecodeError> {
     if !is_bytes::<T>() {
         return decoder.next();
     }

@@ -172,7 +172,12 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 4, &fields, max)
     }
 
-    pub(crate) fn answer(buffer: &'a mut Vec<u8>, call: CallId, outcome: Outcome, max: usize) -> Self {
+    pub(crate) fn answer(
+        buffer: &'a mut Vec<u8>,
+        call: CallId,
+        outcome: Outcome,
+        max: usize,
+    ) -> Self {
         let mut fields = [0; 9];
         fields[..8].copy_from_slice(&call.0.to_le_bytes());
         fields[8] = outcome as u8;
@@ -277,7 +282,9 @@ mod tests {
                 let call = CallId(call);
                 let put = put(&message);
                 written(|out| match kind {
-                    0 => FrameWriter::call(out, FunctionId(number), MAX).message(put).expect("fits"),
+                    0 => {
+                        FrameWriter::call(out, FunctionId(number), MAX).message(put).expect("fits")
+                    }
                     1 => FrameWriter::answer(out, call, Outcome::Error, MAX)
                         .message(put)
                         .expect("fits"),
@@ -286,7 +293,9 @@ mod tests {
                     _ => {
                         let greeting = Greeting { fingerprint: number };
                         let worker = WorkerId::from_bytes(worker);
-                        FrameWriter::connect(out, greeting, worker, MAX).message(put).expect("fits");
+                        FrameWriter::connect(out, greeting, worker, MAX)
+                            .message(put)
+                            .expect("fits");
                     }
                 })
             },
@@ -342,7 +351,10 @@ mod tests {
 
         let refused = split(&announced, MAX);
 
-        assert!(matches!(refused, Err(FrameError::TooLarge { size: 0xffff_ffff, .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(FrameError::TooLarge { size: 0xffff_ffff, .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -78,7 +78,14 @@ impl FunctionId {
     ) -> Self {
         let version = compatible(version);
         Self(hash_fields(&[
-            "function", package, version, module, worker_trait, function, arguments, result,
+            "function",
+            package,
+            version,
+            module,
+            worker_trait,
+            function,
+            arguments,
+            result,
         ]))
     }
 

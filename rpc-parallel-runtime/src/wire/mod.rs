@@ -14,12 +14,12 @@ mod greeting;
 mod label;
 mod settings;
 
-pub use self::argument::{Argument, Message};
+pub use self::argument::{Argument, Message, Travels};
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, strip_tuple_len, write_tuple_len};
-pub use self::frame::FrameError;
-pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
 pub(crate) use self::declaration::worker_type_id;
+pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
+pub use self::frame::FrameError;
 pub(crate) use self::frame::{CallId, Frame, FrameWriter, Outcome, split};
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, WorkerId, WorkerTypeId};

@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use super::arguments::Arguments;
 use super::context::Context;
 use super::declares::{Declares, WorkerClient};
-use crate::connection::{AnyError, Answer, Answering, CallFailure, Running};
+use crate::connection::{Answer, Answering, AnyError, CallFailure, Running};
 use crate::wire::{FunctionInfo, Refusal};
 
 /// What a function is called with beside its arguments.
@@ -167,6 +167,8 @@ fn decode<C: Declares<F>, F>(
 ) -> Option<<C::Codecs as Arguments>::Owned> {
     let decoded = C::CODECS.decode(arguments);
     decoded
-        .map_err(|it| answering.refuse(&Refusal::Undecodable { why: AnyError::from(it).to_string() }))
+        .map_err(|it| {
+            answering.refuse(&Refusal::Undecodable { why: AnyError::from(it).to_string() })
+        })
         .ok()
 }

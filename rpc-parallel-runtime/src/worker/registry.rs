@@ -121,7 +121,9 @@ pub(crate) fn find(id: WorkerTypeId) -> Option<&'static WorkerType> {
 
 /// Two declarations of this executable have the same id.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{one} and {other} have the same id {id:016x}; rename one, or give one another `#[worker(id = \"..\")]`")]
+#[error(
+    "{one} and {other} have the same id {id:016x}; rename one, or give one another `#[worker(id = \"..\")]`"
+)]
 pub struct DuplicateId {
     id: u64,
     one: String,

@@ -8,7 +8,7 @@ use super::declares::{CLOSE_SERVER, WorkerClient};
 use super::dispatch::{Dispatch, Handle, Scope};
 use super::servers::Servers;
 use super::state::{ConnectionState, Served};
-use crate::connection::{AnyError, Answering, Running, Session, catch_future, plain};
+use crate::connection::{Answering, AnyError, Running, Session, catch_future, plain};
 use crate::wire::{FunctionId, Panic, Refusal, WorkerId, codec, decode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -63,6 +63,11 @@ impl<W: Sync> ConnectionState<W> for () {
 ///
 /// It has this name because rustc shows it for a type with two `#[worker]` impls.
 #[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no functions that a worker could serve",
+    label = "is not a worker",
+    note = "write `#[rpc_parallel::worker]` above the `impl` of its worker trait"
+)]
 pub trait OneWorkerTraitPerType: WorkerState {
     type Client: WorkerClient<Connection: ConnectionState<Self>> + Dispatch<Self>;
 
