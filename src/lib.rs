@@ -52,13 +52,13 @@
 
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
-    AnyError, BoxError, Call, CallError, CallErrorKind, Client, ConnectError, ConnectErrorKind,
-    ConnectionState, Context, Contramap, Death, Declared, DuplicateId, Flavor, Function,
-    FunctionError, FunctionId, FunctionInfo, Initialized, Label, Map, MapCall, Master, Message,
-    Panic, Place, Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError,
-    SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, Worker, WorkerClient,
-    WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized, is_worker,
-    registry, worker_main,
+    AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, ConnectError,
+    ConnectErrorKind, ConnectionState, Context, Contramap, Death, Declared, DuplicateId, Flavor,
+    Function, FunctionError, FunctionId, FunctionInfo, Initialized, Label, Map, MapCall, Master,
+    Message, Panic, Place, Redirect, Registry, Served, Settings, SettingsError, Side, Spawn,
+    SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, Worker,
+    WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized,
+    is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]

@@ -39,8 +39,8 @@ pub use self::wire::{
     WorkerId, WorkerTypeId,
 };
 pub use self::worker::{
-    BoxError, ConnectionState, Context, Contramap, Declared, DuplicateId, Function, Map, MapCall,
-    Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
+    BoxError, CallOptions, ConnectionState, Context, Contramap, Declared, DuplicateId, Function,
+    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
 };
 
 /// What the fuzz targets drive.

@@ -14,15 +14,12 @@
     trivial_casts,
     unit_bindings,
     unnameable_types,
-    unused_crate_dependencies,
     rust_2018_idioms,
     nonstandard_style,
     future_incompatible
 )]
 #![forbid(unsafe_code)]
 
-use serde as _;
-use tokio as _;
 
 /// Documented.
 pub mod public {

@@ -75,8 +75,5 @@ fn context(facade: &Facade, context: &Context) -> TokenStream {
     let ty = context.ty;
     let span = names::at(ty);
     let p = facade.private(span);
-    {
-        let _ = &p;
-        quote_spanned!(span=> __scope.context())
-    }
+    quote_spanned!(span=> #p::context::<#ty, _>(__scope.context()))
 }

@@ -420,7 +420,16 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         _,
                         _,
                     >(|__scope, (__a0, __a2)| async move {
-                        <__S as Bank>::put(__scope.state(), __a0, __scope.context(), &__a2).await
+                        <__S as Bank>::put(
+                                __scope.state(),
+                                __a0,
+                                P::context::<
+                                    Context<Account>,
+                                    _,
+                                >(__scope.context()),
+                                &__a2,
+                            )
+                            .await
                     }),
                     &P::synchronous::<
                         Self,

@@ -97,11 +97,11 @@ struct End(Arc<Caller>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.0.outbox.end();
         if self.0.pending().lost().is_none() {
             let why = "the tokio runtime that drove the connection was shut down";
             self.0.fail_all(Loss::Broken(why.to_owned()));
         }
+        self.0.outbox.end();
     }
 }
 

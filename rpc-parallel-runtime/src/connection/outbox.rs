@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -19,6 +20,8 @@ const KEPT: usize = 256 * 1024;
 /// alone is written at once by whoever says it, which spares a lone call a turn of the driver.
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
+    /// Whether there is no room, as was last seen: spares a call the lock where there is.
+    full: AtomicBool,
     writer: Box<dyn Writer>,
 }
 
@@ -35,13 +38,14 @@ struct Queue {
 
 impl Outbox {
     pub(super) fn new(writer: Box<dyn Writer>) -> Self {
-        Self { queue: Mutex::default(), writer }
+        Self { queue: Mutex::default(), full: AtomicBool::new(false), writer }
     }
 
     /// Adds a frame for the driver to write together with others.
     pub(super) fn add(&self, frame: &[u8]) {
         let mut queue = self.lock();
         queue.bytes.extend_from_slice(frame);
+        self.note_room(&queue);
         Self::wake_driver(queue);
     }
 
@@ -53,12 +57,16 @@ impl Outbox {
         let written = if first { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
         if written < frame.len() {
             queue.bytes.extend_from_slice(&frame[written..]);
+            self.note_room(&queue);
             Self::wake_driver(queue);
         }
     }
 
     /// Waits for room.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.full.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
         let mut queue = self.lock();
         if queue.bytes.len() < FULL {
             return Poll::Ready(());
@@ -67,14 +75,24 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Ends the transport, whoever else still holds a half of it.
+    /// Ends the transport, whoever else still holds a half of it. Nobody waits for room any more.
     pub(super) fn end(&self) {
         self.writer.end();
+        let mut queue = self.lock();
+        queue.bytes = Vec::new();
+        self.note_room(&queue);
+        let waiting = mem::take(&mut queue.waiting);
+        drop(queue);
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Wakes the driver, because something else than a frame awaits it.
     pub(super) fn wake(&self) {
         Self::wake_driver(self.lock());
+    }
+
+    fn note_room(&self, queue: &Queue) {
+        self.full.store(queue.bytes.len() >= FULL, Ordering::Relaxed);
     }
 
     fn wake_driver(mut queue: MutexGuard<'_, Queue>) {
@@ -145,6 +163,7 @@ impl Writing {
         {
             queue.driver = Some(cx.waker().clone());
         }
+        outbox.note_room(&queue);
         let waiting = mem::take(&mut queue.waiting);
         drop(queue);
         waiting.into_iter().for_each(Waker::wake);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::arguments::Arguments;
 use super::declares::{Declares, WorkerClient, call};
@@ -29,7 +30,7 @@ pub trait Function {
     type Error;
 
     /// The future of both.
-    type Call: Future<Output = Result<Self::Output, Self::Error>> + Unpin;
+    type Call: CallOptions<Output = Result<Self::Output, Self::Error>>;
 
     /// Calls the function.
     fn call(&self, client: &Self::Client, input: &Self::Input) -> Self::Call;
@@ -52,6 +53,19 @@ pub trait Function {
         Self: Sized,
     {
         Contramap { function: self, map, of: PhantomData }
+    }
+}
+
+/// What can be said of a call before it is first polled, whatever its output is changed to.
+pub trait CallOptions: Future + Unpin + Sized {
+    /// Fails the call if there is no answer within this time: see [`Call::timeout`].
+    #[must_use]
+    fn timeout(self, after: Duration) -> Self;
+}
+
+impl<T, E: CallFailure> CallOptions for Call<T, E> {
+    fn timeout(self, after: Duration) -> Self {
+        Self::timeout(self, after)
     }
 }
 
@@ -124,9 +138,12 @@ pub struct MapCall<C, M> {
     map: M,
 }
 
-impl<M, T, E: CallFailure> MapCall<Call<T, E>, M> {
-    /// Fails the call if there is no answer within this time: see [`Call::timeout`].
-    pub fn timeout(self, after: std::time::Duration) -> Self {
+impl<T, U, E, C, M> CallOptions for MapCall<C, M>
+where
+    C: CallOptions<Output = Result<T, E>>,
+    M: Fn(T) -> U + Unpin,
+{
+    fn timeout(self, after: Duration) -> Self {
         Self { call: self.call.timeout(after), map: self.map }
     }
 }

@@ -1,0 +1,64 @@
+//! Direct control: a `main` of one's own, which decides by its arguments what the process is.
+//!
+//! This is what `#[rpc_parallel::entry]` does by itself. A program with subcommands, a runtime or
+//! set-up of its own can do it step by step.
+
+use clap::{Parser, Subcommand};
+use rpc_parallel::Master;
+use rpc_parallel::prelude::*;
+
+/// Squares numbers, in another process.
+#[rpc_parallel::worker]
+pub trait Arithmetic {
+    /// Multiplies a number with itself.
+    fn square(&self, x: u64) -> u64;
+}
+
+#[derive(Default, WorkerState)]
+struct Calculator;
+
+#[rpc_parallel::worker]
+impl Arithmetic for Calculator {
+    fn square(&self, x: u64) -> u64 {
+        x * x
+    }
+}
+
+/// Squares a number in another process.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Squares a number; this is the default.
+    Run {
+        #[arg(default_value_t = 12)]
+        x: u64,
+    },
+    /// Becomes a worker; only a master can say this.
+    #[command(hide = true)]
+    Worker,
+}
+
+fn main() -> anyhow::Result<()> {
+    let x = match Cli::parse().command.unwrap_or(Command::Run { x: 12 }) {
+        // It comes back only when no master has started this process.
+        Command::Worker => match rpc_parallel::worker_main()? {},
+        Command::Run { x } => x,
+    };
+
+    Master::builder().worker_args(["worker"]).start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(x))
+}
+
+async fn run(x: u64) -> anyhow::Result<()> {
+    let calculator = Calculator::spawn(()).await?;
+    let square = calculator.square(x).await?;
+    println!("{} says that {x} squared is {square}", calculator.label());
+    assert_eq!(square, x * x);
+    Ok(())
+}

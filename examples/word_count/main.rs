@@ -1,0 +1,72 @@
+//! Counts the words of whole directories on all cores, each of them a worker process.
+//!
+//! ```text
+//! cargo run --release --example word_count -- [PATH..]
+//! ```
+//!
+//! A file that cannot be counted is reported and left out. A worker that dies is replaced, and what
+//! it had not answered is counted by another: `kill -9` one while this runs, and the totals are the
+//! same.
+//!
+//! `count` is what a worker does; `spread` is how the master gives out the work; `totals` is what
+//! comes of it, and `report` what people see of it.
+
+mod count;
+mod spread;
+mod totals;
+mod report;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use ignore::WalkBuilder;
+
+use self::report::Report;
+
+/// Counts the words of all text files below some paths.
+///
+/// What is hidden is left out, and what a `.gitignore` names.
+#[derive(Parser)]
+struct Cli {
+    /// Files and directories; the repository of this example, if none is given
+    paths: Vec<PathBuf>,
+    /// How many of the most frequent words to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+    /// How many worker processes to start; as many as there are cores, if not given
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Tell which processes are started
+    #[arg(long)]
+    verbose: bool,
+}
+
+#[rpc_parallel::entry]
+async fn main() -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let Cli { mut paths, top, workers, verbose } = Cli::parse();
+    if paths.is_empty() {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+        paths.push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
+    }
+    if !paths.iter().any(|it| it.exists()) {
+        paths.iter().for_each(|it| eprintln!("word_count: there is no `{}`", it.display()));
+        return Ok(ExitCode::from(2));
+    }
+    let workers = match workers {
+        Some(workers) => workers,
+        None => std::thread::available_parallelism()?,
+    };
+
+    let mut walk = WalkBuilder::new(&paths[0]);
+    for path in &paths[1..] {
+        walk.add(path);
+    }
+    let mut report = Report::new(verbose);
+    let totals = spread::count(walk.build(), workers.get(), &mut report).await?;
+    report.finish(&totals, top, began.elapsed())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,46 @@
+//! The totals of all answers.
+
+use std::collections::HashMap;
+
+use crate::count::Counted;
+
+/// What all answers make together.
+pub struct Totals {
+    words: HashMap<String, u64>,
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// How many files each worker has counted.
+    pub files: Vec<usize>,
+}
+
+impl Totals {
+    /// Begins with nothing.
+    pub fn new(workers: usize) -> Self {
+        Self { words: HashMap::new(), bytes: 0, files: vec![0; workers] }
+    }
+
+    /// Adds one answer.
+    pub fn add(&mut self, worker: usize, files: usize, counted: Counted) {
+        self.bytes += counted.bytes;
+        self.files[worker] += files - counted.left_out.len();
+        for (word, count) in counted.words.split_terminator(' ').zip(counted.counts) {
+            match self.words.get_mut(word) {
+                Some(total) => *total += count,
+                None => drop(self.words.insert(word.to_owned(), count)),
+            }
+        }
+    }
+
+    /// Returns how many words there are.
+    pub fn words(&self) -> u64 {
+        self.words.values().sum()
+    }
+
+    /// Returns the most frequent words; of equally frequent ones, the first in the alphabet.
+    pub fn most_frequent(&self, count: usize) -> Vec<(&str, u64)> {
+        let mut words: Vec<_> = self.words.iter().map(|(word, count)| (&**word, *count)).collect();
+        words.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then(a.cmp(b)));
+        words.truncate(count);
+        words
+    }
+}
