@@ -1,8 +1,6 @@
 #[rpc_parallel::worker]
 pub trait Arithmetic {
-    fn copy(&self) -> Option<Self>
-    where
-        Self: Sized;
+    fn copy(&self) -> Box<Self>;
 }
 
 fn main() {}
