@@ -327,7 +327,7 @@ async fn every_call_learns_of_an_abort() {
 async fn every_call_learns_of_a_panic_within_a_panic() {
     for (death, stderr) in deaths(Ending::PanicTwice).await {
         assert!(matches!(death, Death::Signaled { .. }), "{death}");
-        assert!(stderr.ends_with("panic in a destructor during cleanup"), "{stderr}");
+        assert!(stderr.contains("panic in a destructor during cleanup"), "{stderr}");
     }
 }
 
@@ -478,11 +478,11 @@ async fn results_that_are_too_large_are_refused_with_both_numbers() {
 #[rpc_parallel::test]
 async fn large_messages_flow_both_ways_at_once() {
     let worker = start().await;
-    let large = vec![7; 3_000_000];
+    let large = vec![7; 2_000_000];
 
     // Far more than sockets hold: who waits for writing must still read.
-    let taking = join_all((0..20).map(|_| worker.take(&large).timeout(PATIENCE)));
-    let giving = join_all((0..20).map(|_| worker.give(large.len()).timeout(PATIENCE)));
+    let taking = join_all((0..4).map(|_| worker.take(&large).timeout(PATIENCE)));
+    let giving = join_all((0..4).map(|_| worker.give(large.len()).timeout(PATIENCE)));
     let (taken, given) = join!(taking, giving);
 
     assert!(taken.iter().all(|it| *it == Ok(large.len())));

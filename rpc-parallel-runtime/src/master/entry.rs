@@ -7,7 +7,7 @@ use std::process;
 
 use super::master::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Flavor, Mark, work};
+use crate::launch::{Flavor, Mark, Recipe, Role, work};
 use crate::wire::Settings;
 
 /// The entry of a program or of a test.
@@ -80,15 +80,24 @@ impl Entry {
             settings = checked.unwrap_or_else(|it| give_up("use the settings of `main`", &it));
         }
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
-        let (master, is_test) = match test {
-            // A test binary becomes a worker in any of its tests: this one, for instance.
-            Some(path) => (master.worker_args(test_args(path)).chatty(true), true),
-            None => (master, false),
+        let Some(test) = test else {
+            master.start().unwrap_or_else(|it| give_up("begin", &it));
+            return;
         };
-        match master.start() {
+        // A test binary becomes a worker in any of its tests: in this one, for instance.
+        match master.worker_args(test_args(test)).chatty(true).start() {
             Ok(_) => {}
             // The first of several tests has done it for all.
-            Err(StartupError::AlreadyMaster | StartupError::AlreadyWorker) if is_test => {}
+            Err(StartupError::AlreadyMaster) => {
+                let same = |it: &Recipe| {
+                    it.settings == settings && it.worker_flavor == self.worker_flavor
+                };
+                assert!(
+                    Role::recipe().is_some_and(same),
+                    "another test of this executable has begun with other settings of workers; \
+                     give all its `#[rpc_parallel::test]`s the same, or use an executable for each"
+                );
+            }
             Err(error) => give_up("begin", &error),
         }
     }
