@@ -20,8 +20,8 @@ use crate::totals::Totals;
 const AT_HAND: usize = 3;
 
 /// A batch is full with so many files, or so many bytes.
-const BATCH_FILES: usize = 1000;
-const BATCH_BYTES: u64 = 2 << 20;
+const BATCH_FILES: usize = 100;
+const BATCH_BYTES: u64 = 1 << 20;
 
 /// Files that are looked for at a time.
 const WALK_FILES: usize = 1000;

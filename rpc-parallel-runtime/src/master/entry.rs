@@ -89,9 +89,8 @@ impl Entry {
             Ok(_) => {}
             // The first of several tests has done it for all.
             Err(StartupError::AlreadyMaster) => {
-                let same = |it: &Recipe| {
-                    it.settings == settings && it.worker_flavor == self.worker_flavor
-                };
+                let same =
+                    |it: &Recipe| it.settings == settings && it.worker_flavor == self.worker_flavor;
                 assert!(
                     Role::recipe().is_some_and(same),
                     "another test of this executable has begun with other settings of workers; \
