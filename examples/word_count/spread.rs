@@ -16,14 +16,14 @@ use crate::count::{Counted, Counter, WordCountClient};
 use crate::report::Report;
 use crate::totals::Totals;
 
-/// Batches that a worker has at hand, so that it never waits for the next.
+/// So many batches does a worker have at hand, lest it wait for the next.
 const AT_HAND: usize = 3;
 
-/// A batch is full with so many files, or so many bytes.
-const BATCH_FILES: usize = 100;
-const BATCH_BYTES: u64 = 1 << 20;
+/// So many bytes make a batch. More would mean fewer words that stand in several answers, but also
+/// more to count again when a worker dies.
+const BATCH_BYTES: u64 = 4 << 20;
 
-/// Files that are looked for at a time.
+/// So many files are looked for at a time.
 const WALK_FILES: usize = 1000;
 
 /// So many failures, of a file or of the starts of a worker, are one too many.
@@ -35,6 +35,7 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
         events: JoinSet::new(),
         places: (0..workers).map(|_| Place::default()).collect(),
         fresh: VecDeque::new(),
+        fresh_bytes: 0,
         suspects: Vec::new(),
         totals: Totals::new(workers),
         report,
@@ -54,6 +55,7 @@ struct Spread<'a> {
     events: JoinSet<Event>,
     places: Vec<Place>,
     fresh: VecDeque<File>,
+    fresh_bytes: u64,
     /// Files with a failure behind them.
     suspects: Vec<File>,
     totals: Totals,
@@ -103,6 +105,7 @@ impl Spread<'_> {
                     match file {
                         Ok(file) => {
                             self.report.found(file.bytes);
+                            self.fresh_bytes += file.bytes;
                             self.fresh.push_back(file);
                         }
                         Err(error) => self.report.left_out(&error),
@@ -190,14 +193,15 @@ impl Spread<'_> {
             // By itself, so that nothing else can be what its worker dies of.
             return if at_hand == 0 { Some(vec![self.suspects.pop()?]) } else { None };
         }
+        // Small towards the end, so that all workers come to it together.
+        let full = BATCH_BYTES.min(self.fresh_bytes / (AT_HAND * self.places.len()) as u64);
         let mut batch = vec![self.fresh.pop_front()?];
         let mut bytes = batch[0].bytes;
-        while batch.len() < BATCH_FILES
-            && let Some(file) = self.fresh.pop_front_if(|it| bytes + it.bytes <= BATCH_BYTES)
-        {
+        while let Some(file) = self.fresh.pop_front_if(|it| bytes + it.bytes <= full) {
             bytes += file.bytes;
             batch.push(file);
         }
+        self.fresh_bytes -= bytes;
         Some(batch)
     }
 }

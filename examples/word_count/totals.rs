@@ -1,5 +1,6 @@
 //! The totals of all answers.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::count::Counted;
@@ -39,8 +40,12 @@ impl Totals {
     /// Returns the most frequent words; of equally frequent ones, the first in the alphabet.
     pub fn most_frequent(&self, count: usize) -> Vec<(&str, u64)> {
         let mut words: Vec<_> = self.words.iter().map(|(word, count)| (&**word, *count)).collect();
-        words.sort_unstable_by(|(a, x), (b, y)| y.cmp(x).then(a.cmp(b)));
-        words.truncate(count);
+        let key = |&(word, count): &(&'_ str, u64)| (Reverse(count), word);
+        if count < words.len() {
+            words.select_nth_unstable_by_key(count, key);
+            words.truncate(count);
+        }
+        words.sort_unstable_by_key(key);
         words
     }
 }

@@ -232,8 +232,8 @@ impl<'a> Returned<'a> {
 /// The type arguments that are written in the last segment of a path.
 pub(crate) fn type_arguments(path: &Path) -> Vec<&Type> {
     let last = path.segments.last().map(|it| &it.arguments);
-    let Some(PathArguments::AngleBracketed(list)) = last else { return Vec::new() };
-    let types = list.args.iter().filter_map(|it| match it {
+    let Some(PathArguments::AngleBracketed(written)) = last else { return Vec::new() };
+    let types = written.args.iter().filter_map(|it| match it {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,
     });

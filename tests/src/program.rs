@@ -34,6 +34,8 @@ impl Program {
     /// The program cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        // Panics are told in one line: a backtrace takes its time, and nobody reads it.
+        command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|it| panic!("start {command:?}: {it}"));
         let stdout = child.stdout.take().expect("it was piped");

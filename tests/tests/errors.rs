@@ -125,7 +125,7 @@ impl Mishaps for Fragile {
     }
 
     async fn wait(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn read(&self, path: &str) -> Result<String, AnyError> {

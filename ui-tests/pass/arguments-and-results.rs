@@ -31,6 +31,7 @@ const SIDE: usize = 4;
 
 #[rpc_parallel::worker]
 pub trait Kinds {
+    #[worker(id = "nothing")]
     fn nothing(&self);
     fn unit(&self, unit: ()) -> ();
     async fn by_value(&self, number: u64, text: String, bytes: Vec<u8>, tree: Tree<u8>) -> u64;
@@ -44,7 +45,7 @@ pub trait Kinds {
     fn result(&self) -> Result<u8, Wrong>;
     async fn with_path(&self) -> std::result::Result<u8, Wrong>;
     async fn through_an_alias(&self) -> fallible::Result<u8>;
-    #[worker(result)]
+    #[worker(id = "by another name", result)]
     async fn by_another_name(&self) -> Outcome<u8>;
     async fn a_plain_alias(&self) -> Outcome<u8>;
     fn nested(&self) -> Option<Result<u8, Wrong>>;

@@ -35,11 +35,11 @@ use crate::model::Worker;
 //     impl<__S> P::Dispatch<__S> for BankClient where .. { .. }
 // };
 pub(crate) fn client(args: &TraitArgs, worker: &Worker) -> TokenStream {
-    let p = &args.facade;
-    let functions = client::functions(p, worker);
-    let worker_client = client::worker_client(p, worker);
-    let declares = worker.functions.iter().map(|it| declares::declares(p, worker, it));
-    let dispatch = dispatch::dispatch(p, worker);
+    let facade = &args.facade;
+    let functions = client::functions(facade, worker);
+    let worker_client = client::worker_client(facade, worker);
+    let declares = worker.functions.iter().map(|it| declares::declares(facade, worker, it));
+    let dispatch = dispatch::dispatch(facade, worker);
     quote! {
         const _: () = {
             #functions

@@ -128,7 +128,7 @@ impl fmt::Display for CallErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => write!(f, "the function {panic}"),
-            Self::WorkerDied(failure) => write!(f, "the worker died: {failure}"),
+            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
             Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process has closed the connection"),
             Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
@@ -138,7 +138,8 @@ impl fmt::Display for CallErrorKind {
                 f.write_str("; was it started from another version of the program?")
             }
             Self::TooLarge { side, too_large } => {
-                write!(f, "the {side} are too large: {too_large} (`max_message_size`)")
+                let verb = if *side == Side::Arguments { "are" } else { "is" };
+                write!(f, "the {side} {verb} too large: {too_large} (`max_message_size`)")
             }
             Self::Unencodable { side, why } => write!(f, "the {side} cannot be encoded: {why}"),
             Self::Undecodable { side, why } => write!(f, "the {side} cannot be decoded: {why}"),
@@ -150,7 +151,7 @@ impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Arguments => "arguments",
-            Self::Result => "results",
+            Self::Result => "result",
         })
     }
 }

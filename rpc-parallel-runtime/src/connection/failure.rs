@@ -55,11 +55,22 @@ impl std::error::Error for WorkerFailure {}
 
 impl fmt::Display for WorkerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.worker, self.death)?;
+        write!(f, "{} {}", self.worker, self.story())
+    }
+}
+
+impl WorkerFailure {
+    /// Returns what happened, for a sentence that names the worker already.
+    pub(crate) fn story(&self) -> String {
+        let mut story = self.death.to_string();
         if !self.stderr.is_empty() {
-            f.write_str("; the last lines of its stderr:")?;
+            story.push_str("; the last lines of its stderr:");
         }
-        self.stderr.iter().try_for_each(|it| write!(f, "\n  | {it}"))
+        for line in &self.stderr {
+            story.push_str("\n  | ");
+            story.push_str(line);
+        }
+        story
     }
 }
 

@@ -23,6 +23,7 @@ pub use self::redirect::Redirect;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lives, Recipe, StartFailure};
 pub(crate) use self::starting::{Plan, StartingError};
+pub(crate) use self::tail::Tail;
 pub(crate) use self::work::work;
 
 /// Decodes bytes as what a master tells a new worker, and as what the worker reports.

@@ -14,7 +14,7 @@ const KEPT_BYTES: usize = 4 * 1024;
 const KEPT_LINES: usize = 20;
 
 /// The stderr of one worker.
-pub(super) struct Tail {
+pub(crate) struct Tail {
     pipe: io::PipeReader,
     state: Mutex<State>,
 }
@@ -51,13 +51,24 @@ impl Tail {
         }
     }
 
+    /// Writes what all workers have written so far: this process is about to end.
+    pub(crate) fn flush_all() {
+        let Some(relay) = Relay::existing().get() else { return };
+        let watched: Vec<_> = relay.watched().iter().flatten().cloned().collect();
+        for tail in watched {
+            tail.receive();
+            tail.forward();
+        }
+    }
+
     /// Returns the last lines that have been received.
     pub(super) fn lines(&self) -> Vec<String> {
         let state = self.state();
         let last: Vec<u8> = state.last.iter().copied().collect();
         let text = String::from_utf8_lossy(&last);
         let cut = usize::from(last.len() == KEPT_BYTES);
-        let lines: Vec<_> = text.lines().skip(cut).map(str::to_owned).collect();
+        let lines = text.lines().skip(cut).skip_while(|it| it.trim().is_empty());
+        let lines: Vec<_> = lines.map(str::to_owned).collect();
         lines[lines.len().saturating_sub(KEPT_LINES)..].to_vec()
     }
 
@@ -99,20 +110,28 @@ struct Relay {
 }
 
 impl Relay {
+    fn existing() -> &'static OnceLock<Self> {
+        static RELAY: OnceLock<Relay> = OnceLock::new();
+        &RELAY
+    }
+
+    /// Returns the one of this process; its thread starts with the first use.
     fn get() -> io::Result<&'static Self> {
-        static RELAY: OnceLock<io::Result<Relay>> = OnceLock::new();
-        let relay = RELAY.get_or_init(|| {
-            let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            Ok(Self { epoll, watched: Mutex::default() })
-        });
-        let relay = relay.as_ref().map_err(|it| io::Error::new(it.kind(), it.to_string()))?;
-        static THREAD: OnceLock<bool> = OnceLock::new();
-        let thread = std::thread::Builder::new().name("rpc-parallel stderr".into());
-        // Without the thread the pipes fill up: better no worker than one that stops in the night.
-        match THREAD.get_or_init(|| thread.spawn(|| relay.run()).is_ok()) {
-            true => Ok(relay),
-            false => Err(io::Error::other("start the thread that relays the stderr of workers")),
+        if let Some(relay) = Self::existing().get() {
+            return Ok(relay);
         }
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut first = false;
+        let relay = Self::existing().get_or_init(|| {
+            first = true;
+            Self { epoll, watched: Mutex::default() }
+        });
+        if first {
+            let thread = std::thread::Builder::new().name("rpc-parallel stderr".into());
+            // Without it the pipes would fill up, and workers stop in the middle of a line.
+            thread.spawn(|| relay.run())?;
+        }
+        Ok(relay)
     }
 
     fn watch(&self, tail: &Arc<Tail>) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::listening::listen;
 use super::mark::Mark;
@@ -177,6 +177,15 @@ async fn serve(
         return Ok(FAILED);
     }
     report(&control, Report::Started)?;
+    let mut connections = JoinSet::new();
+    let mut owner = JoinSet::new();
+    if let Some(socket) = first {
+        spawn_connection(&mut owner, socket, start.settings);
+        // What the master has sent already is answered before a thread is made: that takes as long
+        // as all the rest. One turn is for the socket, one for the task that reads it.
+        task::yield_now().await;
+        task::yield_now().await;
+    }
     let (orders_in, mut orders) = unbounded_channel();
     let watching = thread::Builder::new()
         .name("rpc-parallel control".into())
@@ -186,11 +195,6 @@ async fn serve(
         let _ = set_parent_process_death_signal(None);
     }
 
-    let mut connections = JoinSet::new();
-    let mut owner = JoinSet::new();
-    if let Some(socket) = first {
-        spawn_connection(&mut owner, socket, start.settings);
-    }
     let code = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Order::Connection, socket) => {

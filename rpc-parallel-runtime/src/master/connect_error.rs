@@ -91,7 +91,7 @@ impl fmt::Display for ConnectErrorKind {
         match self {
             Self::Unreachable(_) => f.write_str("it cannot be reached"),
             Self::NoSuchWorker => f.write_str("it has ended or closed its server"),
-            Self::WorkerDied(failure) => write!(f, "it died: {failure}"),
+            Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
             Self::Init { why } => write!(f, "the connection's `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "the connection's `init` {panic}"),
             Self::InitArgument { why } => {

@@ -7,7 +7,7 @@ use std::process;
 
 use super::master::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Flavor, Mark, Recipe, Role, work};
+use crate::launch::{Flavor, Mark, Recipe, Role, Tail, work};
 use crate::wire::Settings;
 
 /// The entry of a program or of a test.
@@ -43,6 +43,7 @@ impl Entry {
     /// Runs a sync `main`, in a master.
     pub fn run_sync<T>(self, main: impl FnOnce() -> T) -> T {
         self.begin(None);
+        let _flush = FlushStderr;
         main()
     }
 
@@ -55,6 +56,7 @@ impl Entry {
     /// Runs a sync test, in a master.
     pub fn test_sync<T>(self, path: &str, test: impl FnOnce() -> T) -> T {
         self.begin(Some(path));
+        let _flush = FlushStderr;
         test()
     }
 
@@ -65,6 +67,7 @@ impl Entry {
     }
 
     fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
+        let _flush = FlushStderr;
         let runtime = self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it));
         runtime.block_on(main())
     }
@@ -99,6 +102,15 @@ impl Entry {
             }
             Err(error) => give_up("begin", &error),
         }
+    }
+}
+
+/// Lets nothing that workers have written be lost when `main` ends, however it ends.
+struct FlushStderr;
+
+impl Drop for FlushStderr {
+    fn drop(&mut self) {
+        Tail::flush_all();
     }
 }
 

@@ -140,7 +140,9 @@ impl fmt::Display for SpawnErrorKind {
                  `#[rpc_parallel::entry]`, or reach `rpc_parallel::worker_main`?",
             ),
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
-            Self::Died(failure) => write!(f, "it ended before it was a worker: {failure}"),
+            Self::Died(failure) => {
+                write!(f, "before it was a worker, its process {}", failure.story())
+            }
             Self::Init { why } => write!(f, "its `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),
             Self::UnknownWorkerType { offers } => write!(

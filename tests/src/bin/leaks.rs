@@ -1,0 +1,122 @@
+//! Starts workers over and over, `leaks WHAT COUNT`, and prints how many descriptors, threads and
+//! children it had before and after.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rpc_parallel::prelude::*;
+use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads};
+
+#[rpc_parallel::worker]
+trait Short {
+    fn double(&self, number: u32) -> u32;
+}
+
+struct Life;
+
+impl WorkerState for Life {
+    type Init = String;
+
+    async fn init(how: String) -> Result<Self, BoxError> {
+        match how.as_str() {
+            "fail" => Err("as it was told".into()),
+            "panic" => panic!("as it was told"),
+            "exit" => std::process::exit(3),
+            "wait" => std::future::pending().await,
+            _ => Ok(Self),
+        }
+    }
+}
+
+#[rpc_parallel::worker]
+impl Short for Life {
+    fn double(&self, number: u32) -> u32 {
+        2 * number
+    }
+}
+
+async fn live(what: &str, number: u32) -> anyhow::Result<()> {
+    let spawner = Life::spawner();
+    match what {
+        "spawn" => {
+            let client = spawner.spawn(String::new()).await?;
+            anyhow::ensure!(client.double(number).await? == 2 * number);
+        }
+        "start" => {
+            let worker = spawner.start(String::new()).await?;
+            // So that it listens.
+            serde_json::to_string(&worker)?;
+            let client = worker.connect(()).await?;
+            anyhow::ensure!(client.double(number).await? == 2 * number);
+            client.close_server().await?;
+        }
+        "serve" => {
+            let client = Life::serve(String::new()).await?.connect(()).await?;
+            anyhow::ensure!(client.double(number).await? == 2 * number);
+            client.close_server().await?;
+        }
+        "failing" => {
+            for how in ["fail", "panic", "exit"] {
+                anyhow::ensure!(Life::spawn(how.into()).await.is_err());
+                anyhow::ensure!(Life::spawner().start(how.into()).await.is_err());
+            }
+            anyhow::ensure!(Life::serve("fail".into()).await.is_err());
+            let lost = spawner.clone().current_dir("/there/is/no/such/directory");
+            anyhow::ensure!(lost.spawn(String::new()).await.is_err());
+            let late = spawner.spawn_timeout(Duration::from_millis(50));
+            anyhow::ensure!(late.spawn("wait".into()).await.is_err());
+        }
+        "dropped" => {
+            // Polled more and more often before it is dropped.
+            let mut spawning = pin!(spawner.spawn("wait".into()));
+            for _ in 0..number % 10 {
+                let polled = poll_fn(|cx| Poll::Ready(spawning.as_mut().poll(cx))).await;
+                anyhow::ensure!(polled.is_pending());
+                tokio::task::yield_now().await;
+            }
+        }
+        _ => anyhow::bail!("what is `{what}`?"),
+    }
+    Ok(())
+}
+
+type Counts = (usize, usize, usize);
+
+fn count() -> anyhow::Result<Counts> {
+    let (descriptors, threads) = descriptors_and_threads()?;
+    Ok((descriptors, threads, children()?.len()))
+}
+
+/// Waits until the counts are those that are wanted, or, if none are, until they no longer change:
+/// what a worker leaves goes a moment after it.
+async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
+    let began = Instant::now();
+    let mut last = count()?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let counts = count()?;
+        let settled = wanted.map_or(counts.2 == 0 && counts == last, |it| it == counts);
+        if settled || began.elapsed() > PATIENCE {
+            return Ok(counts);
+        }
+        last = counts;
+    }
+}
+
+#[rpc_parallel::entry]
+async fn main(args: Vec<String>) -> anyhow::Result<()> {
+    let [_, what, count] = &args[..] else { anyhow::bail!("leaks WHAT COUNT") };
+    // What stays for ever is there after the first few.
+    for number in 0..10 {
+        live(what, number).await?;
+    }
+    let before = settle(None).await?;
+    for number in 0..count.parse()? {
+        live(what, number).await?;
+    }
+    println!("{before:?}");
+    println!("{:?}", settle(Some(before)).await?);
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! A master with workers, each of which prints its process id when it begins. It ends as it is
+//! told: `lineage WHAT COUNT`, and then `return`, `panic` or `exit` on stdin.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+use rpc_parallel::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// What a worker does when its master ends.
+#[rpc_parallel::worker]
+trait Descendant {
+    /// Computes, and waits for nothing, for ever.
+    async fn compute(&self);
+    /// Spawns a worker that spawns a worker, so many times.
+    async fn beget(&self, generations: u32) -> Result<(), AnyError>;
+    async fn meet(&self, other: Worker<Child>) -> Result<(), AnyError>;
+    async fn greet(&self);
+}
+
+/// How its `init` goes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Childhood {
+    Short,
+    WaitsForEver,
+    BlocksForEver,
+}
+
+#[derive(Default)]
+struct Child(Mutex<Vec<DescendantClient>>);
+
+impl WorkerState for Child {
+    type Init = Childhood;
+
+    async fn init(childhood: Childhood) -> Result<Self, BoxError> {
+        say(&format!("worker {}", std::process::id()))?;
+        match childhood {
+            Childhood::Short => Ok(Self::default()),
+            Childhood::WaitsForEver => std::future::pending().await,
+            Childhood::BlocksForEver => compute(),
+        }
+    }
+}
+
+fn compute() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+#[rpc_parallel::worker]
+impl Descendant for Child {
+    async fn compute(&self) {
+        say("computing").expect("stdout takes it");
+        compute()
+    }
+
+    async fn beget(&self, generations: u32) -> Result<(), AnyError> {
+        if let Some(generations) = generations.checked_sub(1) {
+            let child = Child::spawn(Childhood::Short).await?;
+            child.beget(generations).await?;
+            self.0.lock().expect("nobody panics in here").push(child);
+        }
+        Ok(())
+    }
+
+    async fn meet(&self, other: Worker<Child>) -> Result<(), AnyError> {
+        let other = other.connect(()).await?;
+        other.greet().await?;
+        self.0.lock().expect("nobody panics in here").push(other);
+        Ok(())
+    }
+
+    async fn greet(&self) {}
+}
+
+fn say(line: &str) -> io::Result<()> {
+    // In one piece: several processes write to the same pipe.
+    io::stdout().write_all(format!("{line}\n").as_bytes())
+}
+
+#[rpc_parallel::entry]
+async fn main(args: Vec<String>) -> anyhow::Result<()> {
+    let [_, what, count] = &args[..] else { anyhow::bail!("lineage WHAT COUNT") };
+    let count = count.parse()?;
+    let mut clients = Vec::new();
+    let mut workers = Vec::new();
+    match what.as_str() {
+        "idle" => {
+            for _ in 0..count {
+                clients.push(Child::spawner().name("idler").spawn(Childhood::Short).await?);
+            }
+        }
+        "started" => {
+            for _ in 0..count {
+                workers.push(Child::spawner().start(Childhood::Short).await?);
+            }
+        }
+        "computing" => {
+            for _ in 0..count {
+                let child = Child::spawn(Childhood::Short).await?;
+                tokio::spawn(child.compute());
+            }
+        }
+        "waiting-in-init" => begin(count, Childhood::WaitsForEver),
+        "blocked-in-init" => begin(count, Childhood::BlocksForEver),
+        "generations" => {
+            let child = Child::spawn(Childhood::Short).await?;
+            child.beget(count - 1).await?;
+            clients.push(child);
+        }
+        "listening" => {
+            for _ in 0..count {
+                let worker = Child::spawner().start(Childhood::Short).await?;
+                let client = worker.connect(()).await?;
+                for other in &workers {
+                    client.meet(Worker::clone(other)).await?;
+                }
+                let child = Child::serve(Childhood::Short).await?;
+                client.meet(child).await?;
+                workers.push(worker);
+                clients.push(client);
+            }
+        }
+        _ => anyhow::bail!("what is `{what}`?"),
+    }
+    say("ready")?;
+
+    let told = tokio::task::spawn_blocking(|| io::stdin().lines().next()).await?;
+    match told.transpose()?.as_deref() {
+        Some("return") | None => Ok(()),
+        Some("panic") => panic!("as it was told"),
+        Some("exit") => std::process::exit(3),
+        Some(other) => anyhow::bail!("what is `{other}`?"),
+    }
+}
+
+/// Begins to spawn workers that are never ready.
+fn begin(count: u32, childhood: Childhood) {
+    for _ in 0..count {
+        tokio::spawn(async move {
+            let never = Child::spawn(childhood).await;
+            panic!("{never:?}");
+        });
+    }
+}

@@ -1,0 +1,53 @@
+//! Says what it is: `role`; or what a program is that its worker starts: `role of-a-child`.
+
+use std::process::{Command, Stdio};
+
+use rpc_parallel::prelude::*;
+use rpc_parallel::{initialized, is_worker};
+
+#[rpc_parallel::worker]
+trait Asked {
+    fn role(&self) -> String;
+    /// Starts this program once more, as everybody starts programs.
+    fn role_of_a_child(&self) -> Result<String, AnyError>;
+}
+
+#[derive(Default, WorkerState)]
+struct Honest;
+
+#[rpc_parallel::worker]
+impl Asked for Honest {
+    fn role(&self) -> String {
+        role()
+    }
+
+    fn role_of_a_child(&self) -> Result<String, AnyError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let output = command.stdin(Stdio::inherit()).stderr(Stdio::inherit()).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
+
+fn role() -> String {
+    let kind = match initialized() {
+        Some(proof) if proof.is_worker() => "worker",
+        Some(_) => "master",
+        None => "nothing",
+    };
+    let marked = std::env::var_os("RPC_PARALLEL_WORKER").is_some();
+    format!("{kind}, is_worker {}, variable {marked}", is_worker())
+}
+
+#[rpc_parallel::entry]
+async fn main(args: Vec<String>) -> anyhow::Result<()> {
+    match args.get(1) {
+        None => println!("{}", role()),
+        Some(_) => {
+            let honest = Honest::spawn(()).await?;
+            println!("{}", role());
+            println!("{}", honest.role().await?);
+            println!("{}", honest.role_of_a_child().await?);
+        }
+    }
+    Ok(())
+}

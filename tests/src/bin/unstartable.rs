@@ -1,0 +1,41 @@
+//! A master whose workers run another program: `unstartable PROGRAM [ARGUMENT..]`. It prints why
+//! the worker did not start, and how many children are left of it.
+
+use std::time::{Duration, Instant};
+
+use rpc_parallel::Master;
+use rpc_parallel::prelude::*;
+use rpc_parallel_tests::process;
+
+#[rpc_parallel::worker]
+trait Nothing {}
+
+#[derive(Default, WorkerState)]
+struct Nobody;
+
+#[rpc_parallel::worker]
+impl Nothing for Nobody {}
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let program = args.next().unwrap_or_default();
+    Master::builder().worker_program(program).worker_args(args).start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+
+    let began = Instant::now();
+    let spawner = Nobody::spawner().connect_timeout(Duration::from_millis(300));
+    let spawned = runtime.block_on(spawner.spawn(()));
+    let took = began.elapsed();
+
+    match spawned {
+        Ok(_) => println!("started"),
+        Err(error) => {
+            let kind = format!("{:?}", error.kind());
+            let kind = kind.split(|it: char| !it.is_alphanumeric()).next();
+            println!("{}", kind.unwrap_or_default());
+            println!("{:#}", anyhow::Error::from(error));
+        }
+    }
+    println!("{} children after {} s", process::children()?.len(), took.as_secs());
+    Ok(())
+}
