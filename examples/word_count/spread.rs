@@ -4,7 +4,6 @@
 //! answer or an error. Files whose answer does not come are counted again, from then on each by
 //! itself; a file that no worker survives is given up.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use ignore::{DirEntry, Walk};
@@ -34,7 +33,7 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
     let mut spread = Spread {
         events: JoinSet::new(),
         places: (0..workers).map(|_| Place::default()).collect(),
-        fresh: VecDeque::new(),
+        fresh: Vec::new(),
         fresh_bytes: 0,
         suspects: Vec::new(),
         totals: Totals::new(workers),
@@ -54,7 +53,7 @@ struct Spread<'a> {
     /// What is under way; when nothing is, everything is done.
     events: JoinSet<Event>,
     places: Vec<Place>,
-    fresh: VecDeque<File>,
+    fresh: Vec<File>,
     fresh_bytes: u64,
     /// Files with a failure behind them.
     suspects: Vec<File>,
@@ -106,7 +105,7 @@ impl Spread<'_> {
                         Ok(file) => {
                             self.report.found(file.bytes);
                             self.fresh_bytes += file.bytes;
-                            self.fresh.push_back(file);
+                            self.fresh.push(file);
                         }
                         Err(error) => self.report.left_out(&error),
                     }
@@ -195,9 +194,9 @@ impl Spread<'_> {
         }
         // Small towards the end, so that all workers come to it together.
         let full = BATCH_BYTES.min(self.fresh_bytes / (AT_HAND * self.places.len()) as u64);
-        let mut batch = vec![self.fresh.pop_front()?];
+        let mut batch = vec![self.fresh.pop()?];
         let mut bytes = batch[0].bytes;
-        while let Some(file) = self.fresh.pop_front_if(|it| bytes + it.bytes <= full) {
+        while let Some(file) = self.fresh.pop_if(|it| bytes + it.bytes <= full) {
             bytes += file.bytes;
             batch.push(file);
         }

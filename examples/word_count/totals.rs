@@ -1,6 +1,5 @@
 //! The totals of all answers.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::count::Counted;
@@ -40,12 +39,12 @@ impl Totals {
     /// Returns the most frequent words; of equally frequent ones, the first in the alphabet.
     pub fn most_frequent(&self, count: usize) -> Vec<(&str, u64)> {
         let mut words: Vec<_> = self.words.iter().map(|(word, count)| (&**word, *count)).collect();
-        let key = |&(word, count): &(&'_ str, u64)| (Reverse(count), word);
+        let order = |a: &(&str, u64), b: &(&str, u64)| (b.1, a.0).cmp(&(a.1, b.0));
         if count < words.len() {
-            words.select_nth_unstable_by_key(count, key);
+            words.select_nth_unstable_by(count, order);
             words.truncate(count);
         }
-        words.sort_unstable_by_key(key);
+        words.sort_unstable_by(order);
         words
     }
 }

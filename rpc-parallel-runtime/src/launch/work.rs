@@ -61,7 +61,9 @@ enum WorkError {
 
 fn run() -> Result<i32, WorkError> {
     let control = Mark::take_socket().map_err(WorkError::Socket)?;
-    let (Some(start), init, descriptors) = receive_start(&control)? else { return Ok(FAILED) };
+    let Some(Received { start, init, descriptors }) = receive_start(&control)? else {
+        return Ok(FAILED);
+    };
     die_with_master(&control)?;
     install_hook();
     name_process();
@@ -84,8 +86,16 @@ fn run() -> Result<i32, WorkError> {
     code
 }
 
+/// What the master has sent.
+struct Received {
+    start: Start,
+    /// The argument of the worker's `init`.
+    init: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
 /// Reads the start; none if it comes from another build, which has then been told.
-fn receive_start(control: &OwnedFd) -> Result<(Option<Start>, Vec<u8>, Vec<OwnedFd>), WorkError> {
+fn receive_start(control: &OwnedFd) -> Result<Option<Received>, WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
@@ -103,11 +113,11 @@ fn receive_start(control: &OwnedFd) -> Result<(Option<Start>, Vec<u8>, Vec<Owned
         let failure =
             StartFailure::OtherBuild { worker: own.fingerprint, master: master.fingerprint };
         report(control, Report::Failed(failure))?;
-        return Ok((None, Vec::new(), Vec::new()));
+        return Ok(None);
     }
     let start = Start::decode(&fill(start_len)?)?;
     let init = fill(init_len)?;
-    Ok((Some(start), init, descriptors))
+    Ok(Some(Received { start, init, descriptors }))
 }
 
 fn report(control: &OwnedFd, report: Report) -> Result<(), WorkError> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process;
 
-use super::master::{Master, StartupError};
+use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
 use crate::launch::{Flavor, Mark, Recipe, Role, Tail, work};
 use crate::wire::Settings;

@@ -2,9 +2,9 @@
 
 mod connect_error;
 mod connecting;
+mod direct;
 mod entry;
 mod listing;
-mod master;
 mod serving;
 mod spawn;
 mod spawn_error;
@@ -12,8 +12,8 @@ mod spawner;
 mod worker;
 
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
+pub use self::direct::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 pub use self::entry::{Entry, FromArgs, from_args};
-pub use self::master::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 pub use self::spawn::Spawn;
 pub use self::spawn_error::{SpawnError, SpawnErrorKind};
 pub use self::spawner::{Spawner, Spawning};

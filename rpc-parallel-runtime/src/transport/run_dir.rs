@@ -41,7 +41,7 @@ impl RunDir {
                 Ok(listener) => return Ok((listener.into(), path)),
                 // A worker that ended has taken away what it thought the last listener's directory.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !fresh => {
-                    *directory = None
+                    *directory = None;
                 }
                 Err(error) => return Err(at("listen at", &path, &error)),
             }

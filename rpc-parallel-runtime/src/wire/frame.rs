@@ -281,22 +281,17 @@ mod tests {
             |(kind, (call, number), worker, message)| {
                 let call = CallId(call);
                 let put = put(&message);
-                written(|out| match kind {
-                    0 => {
-                        FrameWriter::call(out, FunctionId(number), MAX).message(put).expect("fits")
-                    }
-                    1 => FrameWriter::answer(out, call, Outcome::Error, MAX)
-                        .message(put)
-                        .expect("fits"),
-                    2 => FrameWriter::refuse(out).message(put).expect("fits"),
-                    3 => FrameWriter::welcome(out).finish(),
-                    _ => {
-                        let greeting = Greeting { fingerprint: number };
-                        let worker = WorkerId::from_bytes(worker);
-                        FrameWriter::connect(out, greeting, worker, MAX)
-                            .message(put)
-                            .expect("fits");
-                    }
+                let greeting = Greeting { fingerprint: number };
+                let worker = WorkerId::from_bytes(worker);
+                written(|out| {
+                    let writer = match kind {
+                        0 => FrameWriter::call(out, FunctionId(number), MAX),
+                        1 => FrameWriter::answer(out, call, Outcome::Error, MAX),
+                        2 => FrameWriter::refuse(out),
+                        3 => return FrameWriter::welcome(out).finish(),
+                        _ => FrameWriter::connect(out, greeting, worker, MAX),
+                    };
+                    writer.message(put).expect("it fits");
                 })
             },
         )

@@ -41,7 +41,7 @@ const fn compatible(version: &str) -> &str {
     let bytes = version.as_bytes();
     let mut at = 0;
     let mut all_zero = true;
-    while at < bytes.len() && !(bytes[at] == b'.' && !all_zero) && bytes[at] != b'-' {
+    while at < bytes.len() && (bytes[at] != b'.' || all_zero) && bytes[at] != b'-' {
         if bytes[at].is_ascii_digit() && bytes[at] != b'0' {
             all_zero = false;
         }

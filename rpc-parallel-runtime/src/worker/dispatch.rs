@@ -165,10 +165,11 @@ fn decode<C: Declares<F>, F>(
     arguments: &[u8],
     answering: &mut Answering<'_>,
 ) -> Option<<C::Codecs as Arguments>::Owned> {
-    let decoded = C::CODECS.decode(arguments);
-    decoded
-        .map_err(|it| {
-            answering.refuse(&Refusal::Undecodable { why: AnyError::from(it).to_string() })
-        })
-        .ok()
+    match C::CODECS.decode(arguments) {
+        Ok(arguments) => Some(arguments),
+        Err(error) => {
+            answering.refuse(&Refusal::Undecodable { why: AnyError::from(error).to_string() });
+            None
+        }
+    }
 }
