@@ -8,7 +8,7 @@ use super::worker::Worker;
 use crate::connection::install_hook;
 use crate::launch::Role;
 use crate::wire::{Label, WorkerId, host_name};
-use crate::worker::{ConnectionState, Served, Servers, WorkerClient, WorkerState};
+use crate::worker::{BeginsWithNothing, Served, Servers, WorkerClient, WorkerState};
 
 /// The ways to start a worker, for every [`WorkerState`] with a `#[worker]` impl.
 pub trait Spawn: WorkerState {
@@ -18,7 +18,7 @@ pub trait Spawn: WorkerState {
     /// be chosen see [`spawner`](Self::spawner).
     fn spawn(init: Self::Init) -> Spawning<Self::Client>
     where
-        Self: Served<Client: WorkerClient<Connection: ConnectionState<Self, Init = ()>>>,
+        Self: Served<Client: WorkerClient<Connection: BeginsWithNothing<Self>>>,
     {
         Self::spawner().spawn(init)
     }

@@ -19,7 +19,7 @@ use super::worker::Worker;
 use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
 use crate::transport::adopt;
 use crate::wire::Settings;
-use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
+use crate::worker::{BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
 
 /// Chooses how a worker of type `S` starts.
 ///
@@ -110,7 +110,7 @@ impl<S: Served> Spawner<S> {
     /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
-        S: Served<Client: WorkerClient<Connection: ConnectionState<S, Init = ()>>>,
+        S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
     {
         self.spawn_with(init, ())
     }

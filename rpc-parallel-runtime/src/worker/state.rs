@@ -59,6 +59,19 @@ impl<W: Sync> ConnectionState<W> for () {
     }
 }
 
+/// A connection state whose `init` takes no argument, so that `spawn` can make one.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "connections to `{W}` begin with an argument, which `spawn` does not give",
+    label = "`spawn` gives no argument for `{Self}`",
+    note = "write `{W}::spawner().spawn_with(init, connection_init)`, \
+            or `{W}::spawner().start(init)` and then `connect(connection_init)`"
+)]
+pub trait BeginsWithNothing<W>: ConnectionState<W, Init = ()> {}
+
+#[diagnostic::do_not_recommend]
+impl<W, C: ConnectionState<W, Init = ()>> BeginsWithNothing<W> for C {}
+
 /// What `#[worker]` on an impl says of the type.
 ///
 /// It has this name because rustc shows it for a type with two `#[worker]` impls.

@@ -53,7 +53,10 @@ async fn live(what: &str, number: u32) -> anyhow::Result<()> {
             client.close_server().await?;
         }
         "serve" => {
-            let client = Life::serve(String::new()).await?.connect(()).await?;
+            let worker = Life::serve(String::new()).await?;
+            // So that it listens.
+            serde_json::to_string(&worker)?;
+            let client = worker.connect(()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
             client.close_server().await?;
         }
