@@ -19,6 +19,7 @@ mod report;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 use std::time::Instant;
 
 use clap::Parser;
@@ -31,7 +32,8 @@ use self::report::Report;
 /// What is hidden is left out, and what a `.gitignore` names.
 #[derive(Parser)]
 struct Cli {
-    /// Files and directories; the repository of this example, if none is given
+    /// Files and directories
+    #[arg(value_name = "PATH", default_values_os_t = [repository()])]
     paths: Vec<PathBuf>,
     /// How many of the most frequent words to show
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -47,19 +49,12 @@ struct Cli {
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let Cli { mut paths, top, workers, verbose } = Cli::parse();
-    if paths.is_empty() {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-        paths.push(if repository.is_dir() { repository } else { Path::new(".") }.to_owned());
-    }
+    let Cli { paths, top, workers, verbose } = Cli::parse();
     if !paths.iter().any(|it| it.exists()) {
         paths.iter().for_each(|it| eprintln!("word_count: there is no `{}`", it.display()));
         return Ok(ExitCode::from(2));
     }
-    let workers = match workers {
-        Some(workers) => workers,
-        None => std::thread::available_parallelism()?,
-    };
+    let workers = workers.map_or_else(available_parallelism, Ok)?;
 
     let mut walk = WalkBuilder::new(&paths[0]);
     for path in &paths[1..] {
@@ -69,4 +64,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let totals = spread::count(walk.build(), workers.get(), &mut report).await?;
     report.finish(&totals, top, began.elapsed())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the repository of this example, or where we are, if it is gone.
+fn repository() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if repository.is_dir() { repository.into() } else { ".".into() }
 }

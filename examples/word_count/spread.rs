@@ -103,7 +103,7 @@ impl Spread<'_> {
                 for file in files {
                     match file {
                         Ok(file) => {
-                            self.report.found(file.bytes);
+                            self.report.bar.inc_length(file.bytes);
                             self.fresh_bytes += file.bytes;
                             self.fresh.push(file);
                         }
@@ -140,8 +140,9 @@ impl Spread<'_> {
         for (index, why) in &counted.left_out {
             self.report.left_out(format_args!("{}: {why}", batch[*index].path.display()));
         }
-        self.report.done(batch.iter().map(|it| it.bytes).sum());
-        self.totals.add(place, batch.len(), counted);
+        self.report.bar.inc(batch.iter().map(|it| it.bytes).sum());
+        let files = (batch.len() - counted.left_out.len()) as u64;
+        self.totals.add(place, files, &counted);
     }
 
     fn count_again(&mut self, batch: Vec<File>, error: &CallError) {
@@ -151,8 +152,8 @@ impl Spread<'_> {
                 self.suspects.push(file);
             } else {
                 let path = file.path.display();
-                self.report.left_out(format_args!("{path}: given up: {}", error.kind()));
-                self.report.done(file.bytes);
+                self.report.given_up(format_args!("{path}: {}", error.kind()));
+                self.report.bar.inc(file.bytes);
             }
         }
     }

@@ -10,7 +10,7 @@ pub struct Totals {
     /// How many bytes were read.
     pub bytes: u64,
     /// How many files each worker has counted.
-    pub files: Vec<usize>,
+    pub files: Vec<u64>,
 }
 
 impl Totals {
@@ -20,13 +20,13 @@ impl Totals {
     }
 
     /// Adds one answer.
-    pub fn add(&mut self, worker: usize, files: usize, counted: Counted) {
+    pub fn add(&mut self, worker: usize, files: u64, counted: &Counted) {
         self.bytes += counted.bytes;
-        self.files[worker] += files - counted.left_out.len();
-        for (word, count) in counted.words.split_terminator(' ').zip(counted.counts) {
+        self.files[worker] += files;
+        for (word, count) in counted.words.split_terminator(' ').zip(&counted.counts) {
             match self.words.get_mut(word) {
                 Some(total) => *total += count,
-                None => drop(self.words.insert(word.to_owned(), count)),
+                None => drop(self.words.insert(word.to_owned(), *count)),
             }
         }
     }

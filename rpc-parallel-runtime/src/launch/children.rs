@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::keeper::Keeper;
 use super::order::Order;
 use super::process::Process;
 use crate::connection::Autopsy;
@@ -81,10 +82,16 @@ impl Started {
         self.process.death().await;
     }
 
-    /// Tells the worker that its master is done with it, even if it is too busy to listen.
+    /// Tells the worker that its master is done with it, and ends it if it does not listen.
     fn release(&self) {
-        // It fails only where the worker has ended already.
+        if self.process.is_dead() {
+            return;
+        }
+        // It fails only where the worker is ending already.
         let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        if let Ok(keeper) = Keeper::get() {
+            keeper.end_soon(&self.process);
+        }
     }
 
     /// Hands the worker its end of a new connection.

@@ -3,14 +3,15 @@
 //! One thread does it for the whole life of this process, because the kernel ties a worker's death
 //! signal to the thread that started it, and because a tokio runtime may end before a worker does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
@@ -26,9 +27,16 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<io::Result<Arc<Process>>>,
 }
 
+/// What the thread is asked for.
+enum Request {
+    Start(Job),
+    /// End this process, if it has not ended by then.
+    EndBy(Instant, u32),
+}
+
 /// The thread, as others see it.
 pub(super) struct Keeper {
-    jobs: Sender<Job>,
+    requests: Sender<Request>,
     wake: OwnedFd,
 }
 
@@ -45,29 +53,44 @@ impl Keeper {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-        let (sender, jobs) = mpsc::channel();
-        let keeping = Keeping { epoll, jobs, kept: HashMap::new() };
+        let (sender, requests) = mpsc::channel();
+        let keeping = Keeping { epoll, requests, kept: HashMap::new(), doomed: VecDeque::new() };
         let thread = std::thread::Builder::new().name("rpc-parallel keeper".into());
         thread.spawn(|| keeping.run())?;
-        Ok(Self { jobs: sender, wake })
+        Ok(Self { requests: sender, wake })
     }
 
     /// Starts a process, soon. The reply comes through the job.
     pub(super) fn begin(&self, job: Job) {
-        self.jobs.send(job).unwrap_or_else(|_| panic!("the keeper never ends"));
+        self.request(Request::Start(job));
+    }
+
+    /// Ends a process that was asked to end, if it does not do so by itself: it may be too busy to
+    /// notice, or stopped.
+    pub(super) fn end_soon(&self, process: &Process) {
+        self.request(Request::EndBy(Instant::now() + PATIENCE, process.pid()));
+    }
+
+    fn request(&self, request: Request) {
+        self.requests.send(request).unwrap_or_else(|_| panic!("the keeper never ends"));
         // It fails only where the keeper has 2^64 reasons to wake up already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 
-/// Marks an event as a new job instead of a death.
+/// How long a process that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Marks an event as a new request instead of a death.
 const WAKE: u64 = u64::MAX;
 
 /// The thread, as it sees itself.
 struct Keeping {
     epoll: OwnedFd,
-    jobs: Receiver<Job>,
+    requests: Receiver<Request>,
     kept: HashMap<u64, Kept>,
+    /// Who is to be ended when, the next first.
+    doomed: VecDeque<(Instant, u32)>,
 }
 
 struct Kept {
@@ -81,30 +104,55 @@ impl Keeping {
         let mut events = Vec::with_capacity(64);
         loop {
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            let timeout = self.end_doomed();
+            let space = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, space, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => panic!("wait for workers: {errno}"),
             }
             for event in &events {
                 match event.data.u64() {
-                    WAKE => self.start_all(),
+                    WAKE => self.take_requests(),
                     pid => self.bury(pid),
                 }
             }
         }
     }
 
-    fn start_all(&mut self) {
-        while let Ok(Job { mut command, tail, on_death, reply }) = self.jobs.try_recv() {
-            let started = command.spawn();
-            // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
-            drop(command);
-            let process = started.and_then(|child| self.keep(child, tail, on_death));
-            if let Err(Ok(process)) = reply.send(process) {
-                // Whoever wanted it has given up meanwhile.
-                process.kill();
+    fn take_requests(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Start(job) => self.start(job),
+                Request::EndBy(time, pid) => self.doomed.push_back((time, pid)),
             }
         }
+    }
+
+    fn start(&mut self, Job { mut command, tail, on_death, reply }: Job) {
+        let started = command.spawn();
+        // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
+        drop(command);
+        let process = started.and_then(|child| self.keep(child, tail, on_death));
+        if let Err(Ok(process)) = reply.send(process) {
+            // Whoever wanted it has given up meanwhile.
+            process.kill();
+        }
+    }
+
+    /// Ends those whose time is over, and returns how long the next one has.
+    fn end_doomed(&mut self) -> Option<Timespec> {
+        while let Some((time, pid)) = self.doomed.front() {
+            let left = time.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Timespec::try_from(left).ok();
+            }
+            // Its number is still its own: who is dead is removed before the number is given back.
+            if let Some(kept) = self.kept.get(&u64::from(*pid)) {
+                kept.process.kill();
+            }
+            self.doomed.pop_front();
+        }
+        None
     }
 
     fn keep(

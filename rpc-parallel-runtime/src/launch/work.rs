@@ -1,6 +1,5 @@
 //! What a worker process does itself, before, around and after the user's code.
 
-use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -141,9 +140,8 @@ fn die_with_master(control: &OwnedFd) -> Result<(), WorkError> {
 fn name_process() {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
-    if let Ok(name) = CString::new(name.as_encoded_bytes()) {
-        let _ = rustix::thread::set_name(&name);
-    }
+    // It names the main thread, whichever this one is.
+    let _ = std::fs::write("/proc/self/comm", name.as_encoded_bytes());
 }
 
 /// Makes this process what the master has asked for.

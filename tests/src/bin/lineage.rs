@@ -109,6 +109,14 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
             child.beget(count - 1).await?;
             clients.push(child);
         }
+        "serving" => {
+            let served = Child::serve(Childhood::Short).await?;
+            for _ in 1..count {
+                let child = Child::spawn(Childhood::Short).await?;
+                child.meet(served.clone()).await?;
+                clients.push(child);
+            }
+        }
         "listening" => {
             for _ in 0..count {
                 let worker = Child::spawner().start(Childhood::Short).await?;
@@ -116,8 +124,6 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
                 for other in &workers {
                     client.meet(Worker::clone(other)).await?;
                 }
-                let child = Child::serve(Childhood::Short).await?;
-                client.meet(child).await?;
                 workers.push(worker);
                 clients.push(client);
             }
