@@ -90,7 +90,7 @@ impl Started {
         // It fails only where the worker is ending already.
         let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
         if let Ok(keeper) = Keeper::get() {
-            keeper.end_soon(&self.process);
+            keeper.end_soon(self.process.clone());
         }
     }
 

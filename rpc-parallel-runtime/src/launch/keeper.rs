@@ -31,7 +31,7 @@ pub(super) struct Job {
 enum Request {
     Start(Job),
     /// End this process, if it has not ended by then.
-    EndBy(Instant, u32),
+    EndBy(Instant, Arc<Process>),
 }
 
 /// The thread, as others see it.
@@ -67,8 +67,8 @@ impl Keeper {
 
     /// Ends a process that was asked to end, if it does not do so by itself: it may be too busy to
     /// notice, or stopped.
-    pub(super) fn end_soon(&self, process: &Process) {
-        self.request(Request::EndBy(Instant::now() + PATIENCE, process.pid()));
+    pub(super) fn end_soon(&self, process: Arc<Process>) {
+        self.request(Request::EndBy(Instant::now() + PATIENCE, process));
     }
 
     fn request(&self, request: Request) {
@@ -90,7 +90,7 @@ struct Keeping {
     requests: Receiver<Request>,
     kept: HashMap<u64, Kept>,
     /// Who is to be ended when, the next first.
-    doomed: VecDeque<(Instant, u32)>,
+    doomed: VecDeque<(Instant, Arc<Process>)>,
 }
 
 struct Kept {
@@ -123,7 +123,7 @@ impl Keeping {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Start(job) => self.start(job),
-                Request::EndBy(time, pid) => self.doomed.push_back((time, pid)),
+                Request::EndBy(time, process) => self.doomed.push_back((time, process)),
             }
         }
     }
@@ -141,15 +141,12 @@ impl Keeping {
 
     /// Ends those whose time is over, and returns how long the next one has.
     fn end_doomed(&mut self) -> Option<Timespec> {
-        while let Some((time, pid)) = self.doomed.front() {
+        while let Some((time, process)) = self.doomed.front() {
             let left = time.saturating_duration_since(Instant::now());
             if !left.is_zero() {
                 return Timespec::try_from(left).ok();
             }
-            // Its number is still its own: who is dead is removed before the number is given back.
-            if let Some(kept) = self.kept.get(&u64::from(*pid)) {
-                kept.process.kill();
-            }
+            process.kill();
             self.doomed.pop_front();
         }
         None
