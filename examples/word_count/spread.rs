@@ -39,7 +39,7 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
         totals: Totals::new(workers),
         report,
     };
-    spread.walk(walk);
+    spread.walk(Box::new(walk));
     (0..workers).for_each(|it| spread.start(it));
     while let Some(event) = spread.events.join_next().await {
         spread.handle(event?).await?;
@@ -78,13 +78,13 @@ struct File {
 
 /// All that can happen.
 enum Event {
-    Found { files: Vec<Result<File, ignore::Error>>, rest: Option<Walk> },
+    Found { files: Vec<Result<File, ignore::Error>>, rest: Option<Box<Walk>> },
     Started { place: usize, client: Result<WordCountClient, SpawnError> },
     Answered { place: usize, batch: Vec<File>, answer: Result<Counted, CallError> },
 }
 
 impl Spread<'_> {
-    fn walk(&mut self, mut walk: Walk) {
+    fn walk(&mut self, mut walk: Box<Walk>) {
         self.events.spawn_blocking(move || {
             let files: Vec<_> = walk.by_ref().filter_map(file).take(WALK_FILES).collect();
             let rest = (files.len() == WALK_FILES).then_some(walk);
@@ -162,7 +162,7 @@ impl Spread<'_> {
     async fn replace_if_dead(&mut self, place: usize) {
         let Place { client, at_hand: 0, .. } = &mut self.places[place] else { return };
         if let Some(dead) = client.take_if(|it| it.is_closed()) {
-            self.report.note(dead.closed().await);
+            self.report.note(format_args!("{}: {}", dead.label(), dead.closed().await));
             self.start(place);
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct Job {
 
 /// What the thread is asked for.
 enum Request {
-    Start(Job),
+    Start(Box<Job>),
     /// End this process, if it has not ended by then.
     EndBy(Instant, Arc<Process>),
 }
@@ -62,7 +62,7 @@ impl Keeper {
 
     /// Starts a process, soon. The reply comes through the job.
     pub(super) fn begin(&self, job: Job) {
-        self.request(Request::Start(job));
+        self.request(Request::Start(Box::new(job)));
     }
 
     /// Ends a process that was asked to end, if it does not do so by itself: it may be too busy to
@@ -122,7 +122,7 @@ impl Keeping {
     fn take_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
             match request {
-                Request::Start(job) => self.start(job),
+                Request::Start(job) => self.start(*job),
                 Request::EndBy(time, process) => self.doomed.push_back((time, process)),
             }
         }
