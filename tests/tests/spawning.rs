@@ -416,7 +416,8 @@ async fn no_process_inherits_what_belongs_to_another() {
     // Each socket and each pipe belongs to one of them, unless it is older than all of them.
     let parent = format!("/proc/{}/fd", std::os::unix::process::parent_id());
     let inherited = fs::read_dir(parent).expect("whoever started this test lives");
-    let inherited: Vec<_> = inherited.filter_map(|it| fs::read_link(it.ok()?.path()).ok()).collect();
+    let inherited: Vec<_> =
+        inherited.filter_map(|it| fs::read_link(it.ok()?.path()).ok()).collect();
     let shared = owners.iter().filter(|(link, owners)| {
         let private = [b"socket:".as_slice(), b"pipe:"];
         private.iter().any(|it| link.as_os_str().as_bytes().starts_with(it))

@@ -17,7 +17,8 @@ fn each_mistake_is_one_error_with_its_cure() {
     let compiler = compiler();
     if !compiler.starts_with(WRITTEN_FOR) {
         // Not by `println!`, which libtest keeps to itself unless the test fails.
-        let why = format!("skipped: the messages are those of {WRITTEN_FOR}*, this is {compiler}\n");
+        let why =
+            format!("skipped: the messages are those of {WRITTEN_FOR}*, this is {compiler}\n");
         io::stderr().write_all(why.as_bytes()).expect("there is a stderr");
         return;
     }

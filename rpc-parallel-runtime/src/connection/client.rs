@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::caller::Caller;
+use super::caller::{Autopsy, Caller};
 use super::error::CallErrorKind;
+use super::opening::Opening;
 use crate::wire::{Label, WorkerId};
 
 /// What every generated client holds: one connection to a worker.
@@ -23,8 +24,11 @@ impl Drop for Hold {
 }
 
 impl Client {
-    pub(super) fn new(caller: Arc<Caller>) -> Self {
-        Self(Arc::new(Hold(caller)))
+    /// Begins to call the peer of a connection that has been welcomed.
+    ///
+    /// `autopsy` is asked when the connection has broken: it knows how the worker ended.
+    pub(crate) fn begin(opening: Opening, id: WorkerId, label: Label, autopsy: Autopsy) -> Self {
+        Self(Arc::new(Hold(Caller::start(opening, id, label, autopsy))))
     }
 
     /// Returns the id of the worker at the other end.

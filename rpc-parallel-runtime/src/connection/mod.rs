@@ -26,7 +26,7 @@ pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
 pub(crate) use self::opening::{Opening, OpeningError};
 pub(crate) use self::panics::{catch_future, install_hook};
-pub(crate) use self::serving::{Answering, Running, Session};
+pub(crate) use self::serving::{Answering, Running, Serving, Session};
 
 #[cfg(test)]
 mod tests;

@@ -2,13 +2,9 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use super::caller::{Autopsy, Caller};
-use super::client::Client;
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
-use super::serving::{Serving, Session};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
     EncodeError, Frame, FrameError, FrameWriter, Greeting, Label, Refusal, Settings, TooLarge,
@@ -105,19 +101,6 @@ impl Opening {
         FrameWriter::refuse(self.writing.buffer())
             .message(|sink| Ok::<_, OpeningError>(encode(refusal, sink)?))?;
         Ok(self.write().await?)
-    }
-
-    /// Begins to answer the calls of the other side.
-    pub(crate) fn welcome(mut self, session: Arc<dyn Session>) -> Serving {
-        FrameWriter::welcome(self.writing.buffer()).finish();
-        Serving::new(self, session)
-    }
-
-    /// Begins to call the other side.
-    ///
-    /// `autopsy` is asked when the connection has broken: it knows how the worker ended.
-    pub(crate) fn into_client(self, id: WorkerId, label: Label, autopsy: Autopsy) -> Client {
-        Client::new(Caller::start(self, id, label, autopsy))
     }
 
     async fn first_frame<T>(

@@ -118,8 +118,10 @@ enum Event {
 }
 
 impl Serving {
-    pub(super) fn new(opening: Opening, session: Arc<dyn Session>) -> Self {
-        let Opening { reader, inbox, outbox, writing, max_message_size } = opening;
+    /// Welcomes the peer of a connection that has been asked for.
+    pub(crate) fn welcome(opening: Opening, session: Arc<dyn Session>) -> Self {
+        let Opening { reader, inbox, outbox, mut writing, max_message_size } = opening;
+        FrameWriter::welcome(writing.buffer()).finish();
         let outbox = Arc::new(outbox);
         let running = JoinSet::new();
         Self { session, reader, inbox, outbox, writing, running, max_message_size }

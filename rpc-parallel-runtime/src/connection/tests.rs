@@ -70,7 +70,7 @@ async fn connected(capacity: usize) -> (Client, JoinSet<()>) {
     worker.spawn(async move {
         let mut opening = opening(there);
         opening.receive_request().await.expect("the client asks at once");
-        let _ = opening.welcome(Arc::new(Waiter)).run().await;
+        let _ = Serving::welcome(opening, Arc::new(Waiter)).run().await;
     });
     (client(here).await, worker)
 }
@@ -79,7 +79,7 @@ async fn client(here: (MemoryReader, MemoryWriter)) -> Client {
     let mut opening = opening(here);
     let id = WorkerId::random();
     opening.connect(Greeting::new(&[]), id, &[]).await.expect("the worker welcomes everybody");
-    opening.into_client(id, label(), Box::pin(async { None }))
+    Client::begin(opening, id, label(), Box::pin(async { None }))
 }
 
 fn label() -> Label {
@@ -223,7 +223,7 @@ async fn answers_that_nobody_reads_keep_further_calls_waiting() {
     let request = connect_frame();
     writer.try_write(&request).expect("there is room");
     opening.receive_request().await.expect("it is there");
-    let worker = tokio::spawn(opening.welcome(Arc::new(Waiter)).run());
+    let worker = tokio::spawn(Serving::welcome(opening, Arc::new(Waiter)).run());
     let call = call_frame(NONE, 0);
 
     // Written until the worker takes no more: it must not keep an answer for each in memory.

@@ -1,7 +1,7 @@
 //! From a socket to a typed client.
 
 use super::connect_error::ConnectErrorKind;
-use crate::connection::{AnyError, Autopsy, Opening};
+use crate::connection::{AnyError, Autopsy, Client, Opening};
 use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::{WorkerClient, greeting};
 
@@ -15,7 +15,7 @@ pub(super) async fn open<C: WorkerClient>(
 ) -> Result<C, ConnectErrorKind> {
     let mut opening = Opening::new(crate::transport::split(socket), settings);
     match opening.connect(greeting(), id, init).await {
-        Ok(()) => Ok(C::from_client(opening.into_client(id, label, autopsy))),
+        Ok(()) => Ok(C::from_client(Client::begin(opening, id, label, autopsy))),
         // The worker may have died meanwhile, which says more than that the socket is closed.
         Err(error) => match (ConnectErrorKind::from(error), autopsy) {
             (ConnectErrorKind::Unreachable(error), autopsy) => Err(match autopsy.await {

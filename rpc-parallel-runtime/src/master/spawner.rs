@@ -19,7 +19,9 @@ use super::worker::Worker;
 use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
 use crate::transport::adopt;
 use crate::wire::Settings;
-use crate::worker::{BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
+use crate::worker::{
+    BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
+};
 
 /// Chooses how a worker of type `S` starts.
 ///

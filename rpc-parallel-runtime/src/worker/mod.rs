@@ -20,4 +20,6 @@ pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::InitError;
 pub(crate) use self::servers::{Servers, converse};
-pub use self::state::{BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState};
+pub use self::state::{
+    BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
+};

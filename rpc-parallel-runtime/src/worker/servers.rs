@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::registry::greeting;
 use super::server::{InitError, Serves};
-use crate::connection::{AnyError, Opening, OpeningError};
+use crate::connection::{AnyError, Opening, OpeningError, Serving};
 use crate::wire::{Refusal, WorkerId};
 
 /// How long a peer may take to say what it wants.
@@ -133,7 +133,7 @@ pub(crate) async fn converse(mut opening: Opening) {
     };
     match session {
         Ok(session) => {
-            if let Err(error) = opening.welcome(session).run().await {
+            if let Err(error) = Serving::welcome(opening, session).run().await {
                 // There is nobody to tell but whoever reads the worker's stderr.
                 let error = AnyError::from(error);
                 let _ = writeln!(io::stderr(), "rpc-parallel: ended a connection: {error}");

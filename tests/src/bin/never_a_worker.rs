@@ -31,7 +31,11 @@ fn main() -> anyhow::Result<()> {
     // A worker has no stdout that anybody reads: this is for its master to pass on.
     let spawner = Nobody::spawner().connect_timeout(Duration::from_millis(500));
     let spawned = runtime.block_on(spawner.spawn(()));
-    eprintln!("is_worker {}: {}", is_worker(), spawned.err().map_or_else(String::new, |it| it.to_string()));
+    eprintln!(
+        "is_worker {}: {}",
+        is_worker(),
+        spawned.err().map_or_else(String::new, |it| it.to_string())
+    );
     if is_worker() {
         std::thread::sleep(Duration::from_secs(1000));
     }
