@@ -7,8 +7,8 @@ use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
-    EncodeError, Frame, FrameError, FrameWriter, Greeting, Label, Refusal, Settings, TooLarge,
-    WorkerId, decode, encode,
+    EncodeError, Frame, FrameError, FrameWriter, Greeting, Refusal, Settings, TooLarge, WorkerId,
+    decode, encode,
 };
 
 /// A connection on which the conversation has not begun.
