@@ -26,12 +26,7 @@ pub(crate) type Measure = Box<dyn FnMut() -> anyhow::Result<f64>>;
 
 impl Figure {
     pub(crate) fn new(name: &'static str, unit: &'static str) -> Self {
-        Self {
-            name,
-            unit,
-            most_rounds: NonZeroUsize::MAX,
-            contenders: Vec::new(),
-        }
+        Self { name, unit, most_rounds: NonZeroUsize::MAX, contenders: Vec::new() }
     }
 
     /// Limits the rounds of a slow figure, whatever the command line asks for.
@@ -45,10 +40,7 @@ impl Figure {
         who: impl Into<String>,
         measure: impl FnMut() -> anyhow::Result<f64> + 'static,
     ) -> Self {
-        self.contenders.push(Contender {
-            who: who.into(),
-            measure: Box::new(measure),
-        });
+        self.contenders.push(Contender { who: who.into(), measure: Box::new(measure) });
         self
     }
 }

@@ -38,10 +38,7 @@ impl Drop for Placed {
 
 /// The first core is where most machines handle their interrupts, so the last one is quieter.
 fn last(cores: &CpuSet) -> usize {
-    (0..CpuSet::MAX_CPU)
-        .rev()
-        .find(|it| cores.is_set(*it))
-        .unwrap_or(0)
+    (0..CpuSet::MAX_CPU).rev().find(|it| cores.is_set(*it)).unwrap_or(0)
 }
 
 /// Describes what the figures below were measured on.

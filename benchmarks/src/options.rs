@@ -27,14 +27,8 @@ pub(crate) struct Options {
 
 /// Reads the arguments that follow the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Wish> {
-    let mut options = Options {
-        groups: Vec::new(),
-        rounds: ROUNDS,
-        format: Format::Table,
-    };
-    let mut arguments = arguments
-        .into_iter()
-        .map(|it| it.to_string_lossy().into_owned());
+    let mut options = Options { groups: Vec::new(), rounds: ROUNDS, format: Format::Table };
+    let mut arguments = arguments.into_iter().map(|it| it.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "-h" | "--help" => return Ok(Wish::Help),
@@ -70,10 +64,8 @@ fn named(name: &str) -> anyhow::Result<&'static Group> {
 
 /// Says how this program is used, and lists the groups.
 pub(crate) fn usage() -> String {
-    let groups: String = GROUPS
-        .iter()
-        .map(|it| format!("  {:<8} {}\n", it.name, it.about))
-        .collect();
+    let groups: String =
+        GROUPS.iter().map(|it| format!("  {:<8} {}\n", it.name, it.about)).collect();
     format!(
         "usage: cargo run --release --manifest-path benchmarks/Cargo.toml -- [options] group...\n\
          \n\
@@ -118,10 +110,7 @@ mod tests {
         let refusal = refusal("--json");
 
         assert!(refusal.starts_with("no group given"), "{refusal}");
-        assert!(
-            GROUPS.iter().all(|it| refusal.contains(it.name)),
-            "{refusal}"
-        );
+        assert!(GROUPS.iter().all(|it| refusal.contains(it.name)), "{refusal}");
     }
 
     #[test]

@@ -26,8 +26,5 @@ pub(crate) fn run<T: Send + 'static>(
 
 /// The runtime at both ends of every measurement.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("build a tokio runtime")
+    Builder::new_current_thread().enable_all().build().context("build a tokio runtime")
 }

@@ -37,10 +37,7 @@ impl Report {
         if matches!(format, Format::Table) {
             println!("{}", machine::description()?);
         }
-        Ok(Self {
-            format,
-            rows: Vec::new(),
-        })
+        Ok(Self { format, rows: Vec::new() })
     }
 
     /// Adds the rows of one figure.
@@ -81,15 +78,7 @@ fn line(row: &Row) -> Line<'_> {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header([
-        "figure",
-        "who",
-        "median",
-        "unit",
-        "least to most",
-        "x floor",
-        "x tarpc",
-    ]);
+    table.set_header(["figure", "who", "median", "unit", "least to most", "x floor", "x tarpc"]);
     for row in rows {
         // Each figure begins with its floor; its name is not repeated below.
         let figure = if row.who == FLOOR { row.figure } else { "" };

@@ -41,10 +41,7 @@ impl Role {
 
     /// Serves until the master closes its end.
     pub(crate) fn serve(self) -> anyhow::Result<()> {
-        let stdin = std::io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .context("take stdin")?;
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("take stdin")?;
         let socket = UnixStream::from(stdin);
         match self {
             Self::BlockingEcho => floor::echo_blocking(socket),

@@ -120,10 +120,7 @@ mod tests {
 
         let error = run(figure, rounds(1)).err().expect("tarpc fails");
 
-        assert_eq!(
-            format!("{error:#}"),
-            "measure `it` of tarpc: no such socket"
-        );
+        assert_eq!(format!("{error:#}"), "measure `it` of tarpc: no such socket");
     }
 
     #[test]

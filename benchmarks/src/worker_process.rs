@@ -44,11 +44,7 @@ impl WorkerProcess {
     /// Like `ended`, for a master without a runtime.
     pub(crate) fn wait(mut self) -> anyhow::Result<()> {
         let status = self.process.wait()?;
-        ensure!(
-            status.success(),
-            "the worker for `{}` ended with {status}",
-            self.role.name()
-        );
+        ensure!(status.success(), "the worker for `{}` ended with {status}", self.role.name());
         Ok(())
     }
 }
@@ -61,10 +57,7 @@ pub(crate) async fn until(
     let begin = Instant::now();
     while !gone()? {
         let elapsed = begin.elapsed();
-        ensure!(
-            elapsed < PATIENCE,
-            "worker {worker_id} lives {elapsed:?} after its last caller"
-        );
+        ensure!(elapsed < PATIENCE, "worker {worker_id} lives {elapsed:?} after its last caller");
         tokio::time::sleep(POLL).await;
     }
     Ok(())

@@ -420,6 +420,26 @@ async fn who_did_not_start_a_worker_learns_that_the_connection_is_lost() {
     assert!(text.ends_with("connection lost: the worker closed the connection"), "{text}");
 }
 
+#[rpc_parallel::test]
+fn calls_end_with_the_runtime_that_drives_their_connection() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().expect("make a runtime")
+    };
+    let (first, second) = (runtime(), runtime());
+    let worker = first.block_on(start());
+    let waiting = second.spawn(worker.wait().timeout(PATIENCE));
+
+    drop(first);
+    let later = second.block_on(worker.wait().timeout(PATIENCE));
+    let waiting = second.block_on(waiting).expect("no panic");
+
+    for kind in [kind(waiting), kind(later)] {
+        let CallErrorKind::ConnectionLost { why } = kind else { panic!("{kind}") };
+        assert!(why.contains("runtime"), "{why}");
+    }
+}
+
 /// The functions of a later version.
 #[rpc_parallel::worker]
 trait LaterMishaps {

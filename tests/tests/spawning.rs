@@ -811,6 +811,31 @@ fn listeners_stand_in_any_temporary_directory_however_long_its_name() {
 }
 
 #[test]
+fn no_line_of_a_worker_is_lost_on_its_way_to_the_streams_of_its_master() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
+
+    let ended = Program::run(command.args(["telling", "1000"]));
+
+    let told = |to: &str| -> Vec<_> { (1..=1000).map(|it| format!("line {it} to {to}")).collect() };
+    let stdout: Vec<_> = ended.stdout.into_iter().filter(|it| it.starts_with("line")).collect();
+    let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
+    assert_eq!(stdout, told("stdout"));
+    assert_eq!(stderr, told("stderr"));
+}
+
+#[test]
+fn a_master_without_free_descriptors_is_told_so_and_leaves_nothing() {
+    let shell = format!("ulimit -n 64; exec {} idle 100", env!("CARGO_BIN_EXE_lineage"));
+
+    // It ends although its workers hold its stdout: they are gone too.
+    let ended = Program::run(Command::new("/bin/sh").args(["-c", &shell]));
+
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("Too many open files (os error 24)"), "{ended:?}");
+    assert!(ended.stdout.len() > 5, "{ended:?}");
+}
+
+#[test]
 fn the_arguments_of_a_worker_tell_its_master_and_its_name() {
     let family = Family::start("idle", 1);
 

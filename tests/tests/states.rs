@@ -1,7 +1,12 @@
 //! States of workers and of connections, and the handles that lead to them.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, ConnectErrorKind, Side, SpawnErrorKind, WorkerId};
@@ -22,6 +27,8 @@ trait Bank {
     fn ids(&self, cx: &Context<Account>) -> (WorkerId, u32);
     /// Waits until so many accounts have been closed.
     async fn closed_accounts(&self, count: usize);
+    /// Computes for so long, and waits for nothing.
+    fn audit(&self, time: Duration);
 }
 
 /// Wants to know where it is.
@@ -118,6 +125,13 @@ impl Bank for Ledger {
         let mut closed = self.closed.subscribe();
         closed.wait_for(|it| *it >= count).await.expect("`self` holds the sender");
     }
+
+    fn audit(&self, time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
 }
 
 #[rpc_parallel::worker]
@@ -140,6 +154,10 @@ impl Bank for Vault {
 
     async fn closed_accounts(&self, count: usize) {
         self.0.closed_accounts(count).await;
+    }
+
+    fn audit(&self, time: Duration) {
+        self.0.audit(time);
     }
 }
 
@@ -267,6 +285,41 @@ async fn a_worker_takes_many_connections_one_after_the_other_and_at_once() {
         assert_eq!(account.owner().await, Ok(number.to_string()));
     }
     assert_eq!(accounts[0].closed_accounts(50).timeout(PATIENCE).await, Ok(()));
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_computes_answers_its_other_connections_afterwards() {
+    let bank = start("north").await;
+    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
+
+    let computing = tokio::spawn(ada.audit(Duration::from_millis(300)));
+    tokio::task::yield_now().await;
+    let (bobs, eves) =
+        tokio::join!(bob.deposit(1), async { connect(&bank, "eve").await.deposit(1).await });
+
+    assert_eq!(computing.await.expect("no panic"), Ok(()));
+    assert_eq!((bobs.map(|it| it.0), eves.map(|it| it.0)), (Ok(1), Ok(1)));
+}
+
+#[rpc_parallel::test]
+fn a_started_worker_outlives_the_thread_and_the_runtime_that_started_it() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().expect("make a runtime")
+    };
+
+    let starting = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let bank = start("north").await;
+            let deposited = connect(&bank, "ada").await.deposit(1).await;
+            assert_eq!(deposited, Ok((1, 1)));
+            bank
+        })
+    });
+    let bank = starting.join().expect("no panic");
+
+    let deposited = runtime().block_on(async { connect(&bank, "bob").await.deposit(1).await });
+    assert_eq!(deposited, Ok((1, 2)));
 }
 
 #[rpc_parallel::test]
@@ -486,17 +539,49 @@ async fn a_stale_handle_never_reaches_another_worker() {
     assert!(ends(pid).await, "it was killed");
 
     // As if the address of the dead worker had been given to the other one.
-    let address = |text: &str| {
-        let (_, address) = text.split_once(r#""address":"#).expect("it has an address");
-        address.to_owned()
-    };
-    let misled = stale_text.replace(&address(&stale_text), &address(&other_text));
+    let misled = stale_text.replace(address(&stale_text), address(&other_text));
     let misled = arrived(&misled).expect("it is still a handle");
 
     assert_eq!(misled, stale);
     assert!(matches!(connect_error(&misled, "ada").await, ConnectErrorKind::NoSuchWorker));
     let arrived = arrived::<Worker<Ledger>>(&other_text).expect("it is still a handle");
     assert_eq!(connect(&arrived, "ada").await.branch().await, Ok("south".into()));
+}
+
+/// Where a worker listens.
+fn address(text: &str) -> &str {
+    let (_, address) = text.split_once(r#""address":""#).expect("it has an address");
+    address.split_once('"').expect("it has an end").0
+}
+
+#[rpc_parallel::test]
+async fn a_worker_listens_where_only_its_user_comes() {
+    let text = travelling(&start("north").await);
+
+    let directory = Path::new(address(&text)).parent().expect("it is in a directory");
+
+    let mode = directory.metadata().expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[rpc_parallel::test(flavor = "multi_thread", threads = 2)]
+async fn a_stranger_who_talks_nonsense_ends_his_own_connection_only() {
+    let bank = start("north").await;
+    let account = connect(&bank, "ada").await;
+    let text = travelling(&bank);
+
+    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[0xff; 100], b"\x01\0\0\0\x04"] {
+        let mut stranger = UnixStream::connect(address(&text)).expect("it listens");
+        stranger.set_read_timeout(Some(PATIENCE)).expect("that is no zero");
+        stranger.write_all(nonsense).expect("it reads");
+        // It is told why, and no more.
+        let mut answer = Vec::new();
+        stranger.read_to_end(&mut answer).expect("it is ended in time");
+    }
+
+    assert_eq!(account.deposit(1).await, Ok((1, 1)));
+    let bank = arrived::<Worker<Ledger>>(&text).expect("it is still a handle");
+    assert_eq!(connect(&bank, "bob").await.deposit(1).await, Ok((1, 2)));
 }
 
 #[rpc_parallel::test]

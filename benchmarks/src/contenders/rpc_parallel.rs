@@ -36,9 +36,7 @@ pub(crate) struct RpcParallelCaller {
 
 impl Caller for RpcParallelCaller {
     async fn start() -> anyhow::Result<Self> {
-        Ok(Self {
-            client: Echoer::spawn(()).await?,
-        })
+        Ok(Self { client: Echoer::spawn(()).await? })
     }
 
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
@@ -60,10 +58,7 @@ impl Caller for RpcParallelCaller {
 fn is_gone(process: u32) -> anyhow::Result<bool> {
     match fs::read_to_string(format!("/proc/{process}/stat")) {
         // Its name is in parentheses and may hold anything, so its state is after the last one.
-        Ok(stat) => Ok(stat
-            .rsplit(')')
-            .next()
-            .is_some_and(|it| it.starts_with(" Z"))),
+        Ok(stat) => Ok(stat.rsplit(')').next().is_some_and(|it| it.starts_with(" Z"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error.into()),
     }

@@ -45,10 +45,7 @@ impl Caller for TarpcCaller {
         let mut config = client::Config::default();
         config.pending_request_buffer = config.max_in_flight_requests;
         let client = EchoClient::new(config, transport).spawn();
-        Ok(Self {
-            client,
-            process: Arc::new(process),
-        })
+        Ok(Self { client, process: Arc::new(process) })
     }
 
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
@@ -71,10 +68,7 @@ pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
     socket.set_nonblocking(true)?;
     let transport =
         serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
-    tokio::spawn(spawn_each(
-        BaseChannel::with_defaults(transport).execute(Echoer.serve()),
-    ))
-    .await?;
+    tokio::spawn(spawn_each(BaseChannel::with_defaults(transport).execute(Echoer.serve()))).await?;
     Ok(())
 }
 

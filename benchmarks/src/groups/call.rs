@@ -25,23 +25,11 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
 fn sequential(name: &'static str, cores: Cores) -> Figure {
     Figure::new(name, "us")
         .contender(FLOOR, in_turn::<FloorCaller>(cores, Place::Task))
-        .contender(
-            RPC_PARALLEL,
-            in_turn::<RpcParallelCaller>(cores, Place::Task),
-        )
+        .contender(RPC_PARALLEL, in_turn::<RpcParallelCaller>(cores, Place::Task))
         .contender(TARPC, in_turn::<TarpcCaller>(cores, Place::Task))
-        .contender(
-            "floor (block_on)",
-            in_turn::<FloorCaller>(cores, Place::BlockOn),
-        )
-        .contender(
-            "rpc-parallel (block_on)",
-            in_turn::<RpcParallelCaller>(cores, Place::BlockOn),
-        )
-        .contender(
-            "tarpc (block_on)",
-            in_turn::<TarpcCaller>(cores, Place::BlockOn),
-        )
+        .contender("floor (block_on)", in_turn::<FloorCaller>(cores, Place::BlockOn))
+        .contender("rpc-parallel (block_on)", in_turn::<RpcParallelCaller>(cores, Place::BlockOn))
+        .contender("tarpc (block_on)", in_turn::<TarpcCaller>(cores, Place::BlockOn))
         .contender("floor (blocking)", move || {
             let _placed = machine::place(cores)?;
             Ok(microseconds_each(floor::blocking(SEQUENTIAL_CALLS)?))

@@ -29,8 +29,6 @@ const MAX_LEN: usize = 1024 * 1024;
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
     pub(crate) worker_type: WorkerTypeId,
-    /// What the worker's type is called, for messages.
-    pub(crate) type_name: String,
     pub(crate) lives: Lives,
     pub(crate) settings: Settings,
     pub(crate) flavor: Flavor,

@@ -177,7 +177,6 @@ impl Plan {
         Start {
             id,
             worker_type: worker_type.id(),
-            type_name: worker_type.path(),
             lives,
             settings: recipe.settings,
             flavor: recipe.worker_flavor,

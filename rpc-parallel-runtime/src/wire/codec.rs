@@ -13,11 +13,8 @@ use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::argument::{Argument, Travels};
+use super::guard::{Guarded, MAX_DEPTH};
 use super::sink::Sink;
-
-/// How deep a message may be nested. Each level costs stack on the side that decodes, where
-/// running out of it would end the process.
-const MAX_DEPTH: usize = 256;
 
 /// A value could not be turned into bytes.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +38,17 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     sink: &mut Sink<'_>,
 ) -> Result<(), EncodeError> {
-    encode_in(BytesMode::Normal, value, sink)
+    let serialized = serialize(BytesMode::Normal, &Guarded::new(value), sink);
+    serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
 }
 
-fn encode_in<T: Serialize + ?Sized>(
+fn serialize<T: Serialize + ?Sized>(
     bytes: BytesMode,
     value: &T,
     sink: &mut Sink<'_>,
-) -> Result<(), EncodeError> {
+) -> Result<(), rmp_serde::encode::Error> {
     let mut serializer = rmp_serde::Serializer::new(sink).with_struct_map().with_bytes(bytes);
-    value
-        .serialize(&mut serializer)
-        .map_err(|source| EncodeError { from: type_name::<T>(), source })
+    value.serialize(&mut serializer)
 }
 
 /// Decodes one value, which must be all of `bytes`.
@@ -72,7 +68,8 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-        deserializer.set_max_depth(MAX_DEPTH);
+        // A level of ours may be two of MessagePack: a variant is a map with one entry.
+        deserializer.set_max_depth(2 * usize::from(MAX_DEPTH));
         Self { deserializer, len: bytes.len() }
     }
 
@@ -184,8 +181,11 @@ fn is_bytes<T: 'static>() -> bool {
 }
 
 fn encode_argument<A: ?Sized + Travels>(value: &A, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-    let bytes = if is_bytes::<A::Owned>() { BytesMode::ForceIterables } else { BytesMode::Normal };
-    encode_in(bytes, value, sink)
+    if !is_bytes::<A::Owned>() {
+        return encode(value, sink);
+    }
+    let serialized = serialize(BytesMode::ForceIterables, value, sink);
+    serialized.map_err(|source| EncodeError { from: type_name::<A>(), source })
 }
 
 fn decode_owned<T: DeserializeOwned + 'static>(
@@ -304,9 +304,32 @@ mod tests {
         assert!(decode::<Nested>(&nested(100_000)).is_err());
     }
 
-    #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its nesting counts")]
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
     struct Nested(Option<Box<(Nested,)>>);
+
+    #[test]
+    fn a_value_that_is_nested_too_deep_is_an_error_where_it_is() {
+        let nested = |depth| (0..depth).fold(Nested(None), |it, _| Nested(Some(Box::new((it,)))));
+        let mut bytes = Vec::new();
+
+        survives(nested(80));
+        let error = encode(&nested(100), &mut Sink::new(&mut bytes, MAX));
+
+        let error = error.expect_err("it is nested too deep").source.to_string();
+        assert!(error.ends_with("it is nested deeper than 256 levels"), "{error}");
+    }
+
+    #[test]
+    fn a_some_of_nothing_is_an_error_instead_of_a_none() {
+        let refused = |value: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>| {
+            value(&mut Sink::new(&mut Vec::new(), MAX)).is_err()
+        };
+
+        assert!(refused(&|sink| encode(&Some(None::<u8>), sink)));
+        assert!(refused(&|sink| encode(&[Some(())], sink)));
+        assert!(refused(&|sink| encode(&Some(Some(Nested(None))), sink)));
+        survives((None::<Option<u8>>, Some(Some(7)), Some(Vec::<u8>::new())));
+    }
 
     #[test]
     fn bytes_behind_a_value_are_an_error() {

@@ -7,6 +7,7 @@ mod id;
 mod declaration;
 mod argument;
 mod codec;
+mod guard;
 mod sink;
 mod frame;
 mod refusal;

@@ -16,6 +16,7 @@ trait Descendant {
     async fn beget(&self, generations: u32) -> Result<(), AnyError>;
     async fn meet(&self, other: Worker<Child>) -> Result<(), AnyError>;
     async fn greet(&self);
+    fn tell(&self, lines: u32);
 }
 
 /// How its `init` goes.
@@ -72,6 +73,13 @@ impl Descendant for Child {
     }
 
     async fn greet(&self) {}
+
+    fn tell(&self, lines: u32) {
+        for line in 1..=lines {
+            println!("line {line} to stdout");
+            eprintln!("line {line} to stderr");
+        }
+    }
 }
 
 fn say(line: &str) -> io::Result<()> {
@@ -108,6 +116,10 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
             let child = Child::spawn(Childhood::Short).await?;
             child.beget(count - 1).await?;
             clients.push(child);
+        }
+        "telling" => {
+            let child = Child::spawn(Childhood::Short).await?;
+            child.tell(count).await?;
         }
         "serving" => {
             let served = Child::serve(Childhood::Short).await?;

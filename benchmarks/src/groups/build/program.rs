@@ -33,14 +33,18 @@ pub(super) enum Incremental {
     Off,
 }
 
+/// What a build took.
+pub(super) struct Built {
+    pub(super) elapsed: Duration,
+    /// How many crates were compiled, not found ready.
+    pub(super) crates: usize,
+}
+
 impl Program {
     /// Writes a program into a folder that lives as long as this value.
     pub(super) fn write(source: &Source, shape: Shape) -> anyhow::Result<Self> {
         let package = Path::new(PACKAGE);
-        let ours = package
-            .parent()
-            .and_then(Path::to_str)
-            .context("find rpc-parallel's folder")?;
+        let ours = package.parent().and_then(Path::to_str).context("find rpc-parallel's folder")?;
         let folder = tempfile::tempdir().context("make a folder for a program")?;
         let root = folder.path();
         fs::create_dir(root.join("src"))?;
@@ -53,46 +57,35 @@ impl Program {
 
     /// Lists the crates that are compiled for it, itself among them. This may download them.
     pub(super) fn crates(&self) -> anyhow::Result<BTreeSet<String>> {
-        let arguments = [
-            "tree",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--no-dedupe",
-        ];
-        let output = done(
-            self.cargo(Incremental::AsUsual)
-                .args(arguments)
-                .args(["--format", "{p}"]),
-        )?;
+        let arguments = ["tree", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"];
+        let output =
+            done(self.cargo(Incremental::AsUsual).args(arguments).args(["--format", "{p}"]))?;
         let text = String::from_utf8(output.stdout).context("read the list of crates")?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Builds it and says how long that took.
+    /// Builds it.
     pub(super) fn build(
         &self,
         profile: Profile,
         incremental: Incremental,
-    ) -> anyhow::Result<Duration> {
+    ) -> anyhow::Result<Built> {
         let mut command = self.cargo(incremental);
-        command
-            .args(["build", "--offline", "--target-dir"])
-            .arg(self.target());
+        command.args(["build", "--offline", "--target-dir"]).arg(self.target());
         if let Profile::Release = profile {
             command.arg("--release");
         }
         let begin = Instant::now();
-        done(&mut command)?;
-        Ok(begin.elapsed())
+        let output = done(&mut command)?;
+        let elapsed = begin.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let crates = said.lines().filter(|it| it.trim_start().starts_with("Compiling ")).count();
+        Ok(Built { elapsed, crates })
     }
 
     /// Makes cargo believe that its source has changed.
     pub(super) fn touch(&self) -> anyhow::Result<()> {
-        let main = File::options()
-            .append(true)
-            .open(self.folder.path().join("src/main.rs"))?;
+        let main = File::options().append(true).open(self.folder.path().join("src/main.rs"))?;
         Ok(main.set_modified(SystemTime::now())?)
     }
 
@@ -110,9 +103,7 @@ impl Program {
             Profile::Debug => "debug",
             Profile::Release => "release",
         };
-        let output = done(&mut Command::new(
-            self.target().join(folder).join("program"),
-        ))?;
+        let output = done(&mut Command::new(self.target().join(folder).join("program")))?;
         let said = String::from_utf8_lossy(&output.stdout);
         ensure!(said == "hello, world\n", "the program said {said:?}");
         Ok(())
@@ -128,6 +119,8 @@ impl Program {
         command
             .current_dir(self.folder.path())
             .env_remove("CARGO_BUILD_TARGET")
+            .env("CARGO_TERM_COLOR", "never")
+            .env("CARGO_TERM_QUIET", "false")
             // An empty wrapper is none: a cache would answer instead of the compiler.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "");
@@ -141,16 +134,10 @@ impl Program {
 
 /// Runs a command that must succeed.
 fn done(command: &mut Command) -> anyhow::Result<Output> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {command:?}"))?;
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{command:?} ended with {}\n{}",
-            output.status,
-            stderr.trim_end()
-        );
+        bail!("{command:?} ended with {}\n{}", output.status, stderr.trim_end());
     }
     Ok(output)
 }

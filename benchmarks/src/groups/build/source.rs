@@ -66,10 +66,7 @@ fn repeated(template: &str) -> String {
             out.push('\n');
             continue;
         }
-        let body: Vec<_> = lines
-            .by_ref()
-            .take_while(|it| it.trim() != "// end")
-            .collect();
+        let body: Vec<_> = lines.by_ref().take_while(|it| it.trim() != "// end").collect();
         for number in 0..REPETITIONS {
             for line in &body {
                 out.push_str(&line.replace("0000", &format!("{number:04}")));
