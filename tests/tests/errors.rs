@@ -357,11 +357,12 @@ async fn a_death_is_told_in_words() {
 
     let error = worker.chat(1, Ending::Kill).await.expect_err("it dies");
 
-    let text = error.to_string();
-    let (_, told) = text.split_once("the worker died: ").expect("it died");
-    let expected = format!("{} was killed by signal 9 (SIGKILL)", worker.label());
-    let expected = expected + "; the last lines of its stderr:\n  | this is line 1";
-    assert_eq!(told, expected);
+    let expected = format!(
+        "call `Mishaps::chat` on {}: the worker was killed by signal 9 (SIGKILL); \
+         the last lines of its stderr:\n  | this is line 1",
+        worker.label()
+    );
+    assert_eq!(error.to_string(), expected);
 }
 
 #[rpc_parallel::test]

@@ -1,7 +1,6 @@
 //! The program itself, used as its users use it.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use rpc_parallel::prelude::*;
 
@@ -50,16 +49,8 @@ impl Caller for RpcParallelCaller {
     async fn end(mut self) -> anyhow::Result<()> {
         let worker = self.worker_id().await?;
         drop(self.client);
-        worker_process::until(worker, || is_gone(worker)).await
-    }
-}
-
-/// A process that only waits to be collected counts as gone: it runs no more.
-fn is_gone(process: u32) -> anyhow::Result<bool> {
-    match fs::read_to_string(format!("/proc/{process}/stat")) {
-        // Its name is in parentheses and may hold anything, so its state is after the last one.
-        Ok(stat) => Ok(stat.rsplit(')').next().is_some_and(|it| it.starts_with(" Z"))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error.into()),
+        // Not only dead but collected too, as the others are: nothing is left over for the next.
+        let process = PathBuf::from(format!("/proc/{worker}"));
+        worker_process::until(worker, || Ok(!process.try_exists()?)).await
     }
 }

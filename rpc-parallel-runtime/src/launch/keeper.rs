@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::process::Process;
+use super::process::{Process, Unborn};
 use super::tail::Tail;
 
 /// Something to start.
@@ -24,7 +24,8 @@ pub(super) struct Job {
     pub(super) tail: Arc<Tail>,
     /// Runs when everybody can know that the process is dead.
     pub(super) on_death: Box<dyn FnOnce() + Send>,
-    pub(super) reply: oneshot::Sender<io::Result<Arc<Process>>>,
+    /// Whoever gives up before the reply has reached him drops it, and so ends the process.
+    pub(super) reply: oneshot::Sender<io::Result<Unborn>>,
 }
 
 /// What the thread is asked for.
@@ -133,10 +134,7 @@ impl Keeping {
         // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
         drop(command);
         let process = started.and_then(|child| self.keep(child, tail, on_death));
-        if let Err(Ok(process)) = reply.send(process) {
-            // Whoever wanted it has given up meanwhile.
-            process.kill();
-        }
+        let _ = reply.send(process.map(Unborn::new));
     }
 
     /// Ends those whose time is over, and returns how long the next one has.

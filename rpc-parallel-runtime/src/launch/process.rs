@@ -76,3 +76,28 @@ impl AsFd for Process {
         self.pidfd.as_fd()
     }
 }
+
+/// A process that is not a worker yet: if it does not become one, nothing of it is left.
+pub(super) struct Unborn(Option<Arc<Process>>);
+
+impl Unborn {
+    pub(super) fn new(process: Arc<Process>) -> Self {
+        Self(Some(process))
+    }
+
+    pub(super) fn process(&self) -> &Arc<Process> {
+        self.0.as_ref().expect("it is there until it is born")
+    }
+
+    pub(super) fn born(mut self) -> Arc<Process> {
+        self.0.take().expect("it is there until it is born")
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0 {
+            process.kill();
+        }
+    }
+}

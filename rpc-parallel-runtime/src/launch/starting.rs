@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::children::{Children, Started};
 use super::keeper::{Job, Keeper};
 use super::mark::{MARK_VARIABLE, Mark};
-use super::process::Process;
+use super::process::Unborn;
 use super::redirect::{Output, Redirect};
 use super::start::{Lives, Recipe, Report, Start, StartError, StartFailure};
 use super::tail::Tail;
@@ -98,10 +98,9 @@ impl Plan {
         // It fails where the program could not be started, which the keeper tells better.
         let sent = send(&control, &bytes[..first], &descriptors);
 
-        let process = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
-        let process =
-            process.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
-        let unborn = Unborn(Some(process));
+        let unborn = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
+        let unborn =
+            unborn.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
         let label = self.label(worker_type, unborn.process().pid());
         match sent {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -136,7 +135,7 @@ impl Plan {
         recipe: &Recipe,
         id: WorkerId,
         theirs: StdStream,
-    ) -> Result<oneshot::Receiver<io::Result<Arc<Process>>>, StartingError> {
+    ) -> Result<oneshot::Receiver<io::Result<Unborn>>, StartingError> {
         let mark = Mark::of(&theirs).map_err(|it| io("look at a socket")(it.into()))?;
         let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
         let (tail, stderr) = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
@@ -297,18 +296,7 @@ async fn within<T>(
     }
 }
 
-/// A process that is not a worker yet: if it does not become one, nothing of it is left.
-struct Unborn(Option<Arc<Process>>);
-
 impl Unborn {
-    fn process(&self) -> &Arc<Process> {
-        self.0.as_ref().expect("it is there until it is born")
-    }
-
-    fn born(mut self) -> Arc<Process> {
-        self.0.take().expect("it is there until it is born")
-    }
-
     /// Ends the process, waits until it is gone, and says why it was not born.
     async fn bury(self, label: Label, failed: Failed) -> StartingError {
         let process = self.process();
@@ -326,14 +314,6 @@ impl Unborn {
                 let death = process.death().await;
                 StartingError::Died(process.failure(label, death))
             }
-        }
-    }
-}
-
-impl Drop for Unborn {
-    fn drop(&mut self) {
-        if let Some(process) = &self.0 {
-            process.kill();
         }
     }
 }

@@ -92,19 +92,24 @@ fn count() -> anyhow::Result<Counts> {
     Ok((descriptors, threads, children()?.len()))
 }
 
+/// Longer than what is left of a worker stays.
+const QUIET: Duration = Duration::from_millis(1500);
+
 /// Waits until the counts are those that are wanted, or, if none are, until they no longer change:
 /// what a worker leaves goes a moment after it.
 async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
     let began = Instant::now();
-    let mut last = count()?;
+    let mut last = (count()?, began);
     loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         let counts = count()?;
-        let settled = wanted.map_or(counts.2 == 0 && counts == last, |it| it == counts);
-        if settled || began.elapsed() > PATIENCE {
+        if counts != last.0 {
+            last = (counts, Instant::now());
+        }
+        let settled = wanted.map_or(last.1.elapsed() > QUIET, |it| it == counts);
+        if settled || began.elapsed() > PATIENCE / 2 {
             return Ok(counts);
         }
-        last = counts;
     }
 }
 

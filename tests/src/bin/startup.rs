@@ -6,7 +6,7 @@
 use std::sync::OnceLock;
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Master, StartupError, initialized, is_worker, worker_main};
+use rpc_parallel::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 
 /// What happened in this process before it was a worker.
 static BEFORE: OnceLock<Vec<String>> = OnceLock::new();
@@ -36,7 +36,11 @@ fn tell<T>(result: Result<T, StartupError>) -> String {
 }
 
 fn roles() -> String {
-    format!("is_worker {}, initialized {:?}", is_worker(), initialized().map(|it| it.is_worker()))
+    format!(
+        "is_worker {}, initialized {:?}",
+        is_worker(),
+        initialized().map(Initialized::is_worker)
+    )
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
