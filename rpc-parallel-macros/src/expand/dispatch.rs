@@ -7,7 +7,7 @@ use crate::model::{Context, Function, Parameter, Worker};
 use crate::names::{self, Facade};
 
 // Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + Send + Sync + 'static {
-//     const TABLE: P::Table<__S, Self> = &[&P::synchronous::<Self, __owner, __S, _>(..), ..];
+//     const TABLE: P::Table<__S, Self> = &[&P::synchronous::<Self, __owner, __S>(..), ..];
 // }
 pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
     let span = names::at(worker.name);
@@ -40,14 +40,14 @@ fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     if function.is_async() {
         quote_spanned! {span=>
             #(#cfgs)*
-            &#p::asynchronous::<Self, #key, __S, _, _>(
-                |__scope, (#(#owned,)*)| async move { #call.await }
+            &#p::asynchronous::<Self, #key, __S>(
+                |__scope, (#(#owned,)*)| #p::boxed(async move { #call.await })
             )
         }
     } else {
         quote_spanned! {span=>
             #(#cfgs)*
-            &#p::synchronous::<Self, #key, __S, _>(|__scope, (#(#owned,)*)| #call)
+            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)
         }
     }
 }

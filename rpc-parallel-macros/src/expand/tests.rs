@@ -417,9 +417,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         Self,
                         __put,
                         __S,
-                        _,
-                        _,
-                    >(|__scope, (__a0, __a2)| async move {
+                    >(|__scope, (__a0, __a2)| P::boxed(async move {
                         <__S as Bank>::put(
                                 __scope.state(),
                                 __a0,
@@ -430,19 +428,17 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                                 &__a2,
                             )
                             .await
-                    }),
+                    })),
                     &P::synchronous::<
                         Self,
                         __audit,
                         __S,
-                        _,
                     >(|__scope, ()| <__S as Bank>::audit(__scope.state())),
                     #[cfg(unix)]
                     &P::synchronous::<
                         Self,
                         __close_all,
                         __S,
-                        _,
                     >(|__scope, ()| <__S as Bank>::close_all(__scope.state())),
                 ];
             }

@@ -27,11 +27,12 @@ const GATHERING: Duration = Duration::from_micros(50);
 /// What answers the calls of one connection.
 #[doc(hidden)]
 pub trait Session: Send + Sync + 'static {
-    /// Begins one call: answers it, or returns what will.
+    /// Begins one call and lets it run until it waits: answers it, or returns what will.
     fn call(
         &self,
         function: FunctionId,
         arguments: &[u8],
+        cx: &mut Context<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>>;
 }
@@ -139,7 +140,10 @@ impl Serving {
         loop {
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Received if inline => poll_fn(|cx| self.answer_all(cx).into()).await?,
-                Event::Received => self.spawn_all()?,
+                Event::Received => {
+                    self.spawn_all()?;
+                    wake_another_thread().await;
+                }
                 Event::Ended => return Ok(()),
             }
         }
@@ -213,6 +217,24 @@ impl Serving {
     }
 }
 
+/// Gives another thread of the runtime a reason to wake up.
+///
+/// A task that was spawned last runs on this thread next, and tells no other of it. If it computes,
+/// and this thread was the one that waited for sockets, nobody does any more. This task goes to the
+/// end of the queue instead, from where others take it.
+async fn wake_another_thread() {
+    let mut woken = false;
+    poll_fn(|cx| {
+        if woken {
+            return Poll::Ready(());
+        }
+        woken = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 fn expect_call(frame: Frame<'_>) -> Result<(CallId, FunctionId, &[u8]), FrameError> {
     match frame {
         Frame::Call { call, function, arguments } => Ok((call, function, arguments)),
@@ -229,14 +251,7 @@ fn begin(
     answering: &mut Answering<'_>,
 ) -> Option<Pin<Box<dyn Running>>> {
     let start = answering.buffer.len();
-    let run = || {
-        let mut running = session.call(function, arguments, answering)?;
-        match running.as_mut().poll_answer(cx, answering) {
-            Poll::Ready(()) => None,
-            Poll::Pending => Some(running),
-        }
-    };
-    catch(run).unwrap_or_else(|panic| {
+    catch(|| session.call(function, arguments, cx, answering)).unwrap_or_else(|panic| {
         refuse_after(panic, start, answering);
         None
     })

@@ -32,12 +32,15 @@ impl Session for Waiter {
         &self,
         function: FunctionId,
         arguments: &[u8],
+        cx: &mut Context<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
         let millis: u64 = decode(arguments).expect("it was written by this test");
         if function == WAIT.id() {
             let sleep = Box::pin(sleep(Duration::from_millis(millis)));
-            return Some(Box::pin(Waiting(sleep, millis as usize)));
+            let mut waiting = Box::pin(Waiting(sleep, millis as usize));
+            let answered = waiting.as_mut().poll_answer(cx, answering).is_ready();
+            return (!answered).then_some(waiting as Pin<Box<dyn Running>>);
         }
         assert_ne!(function, PANIC.id(), "asked to panic");
         answering.refuse(&Refusal::UnknownFunction { offers: vec!["wait".to_owned()] });

@@ -25,12 +25,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves a listener until its worker takes no new connections, and then those that there are.
 pub(crate) async fn listen(listener: OwnedFd, id: WorkerId, settings: Settings) {
     let mut connections = JoinSet::new();
-    tokio::select! {
-        result = accept_all(listener, settings, &mut connections) => {
-            let Err(error) = result;
+    {
+        let mut closed = pin!(Servers::get().closed(id));
+        let mut accepting = pin!(accept_all(listener, settings, &mut connections));
+        let failed = poll_fn(|cx| match closed.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => accepting.as_mut().poll(cx).map(Result::err),
+        });
+        if let Some(error) = failed.await {
             let _ = writeln!(io::stderr(), "rpc-parallel: listen for worker {id}: {error}");
         }
-        () = Servers::get().closed(id) => {}
     }
     while connections.join_next().await.is_some() {}
 }

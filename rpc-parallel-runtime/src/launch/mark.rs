@@ -6,9 +6,10 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::fs::{FileType, Stat, fstat};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// The environment variable that holds the mark.
 pub(crate) const MARK_VARIABLE: &str = "RPC_PARALLEL_WORKER";
@@ -22,10 +23,10 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// Returns the mark of a socket; none if it is something else.
-    pub(crate) fn of(socket: impl AsFd) -> rustix::io::Result<Option<Self>> {
-        let Stat { st_dev, st_ino, st_mode, .. } = fstat(socket)?;
-        let is_socket = FileType::from_raw_mode(st_mode) == FileType::Socket;
-        Ok(is_socket.then_some(Self { device: st_dev, inode: st_ino }))
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Option<Self>> {
+        let socket = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?;
+        let mark = Self { device: socket.dev(), inode: socket.ino() };
+        Ok(socket.file_type().is_socket().then_some(mark))
     }
 
     /// Says whether this process was started as a worker and has not begun to be one.
@@ -37,9 +38,9 @@ impl Mark {
     }
 
     /// Takes the socket off stdin, which becomes `/dev/null`.
-    pub(crate) fn take_socket() -> std::io::Result<OwnedFd> {
+    pub(crate) fn take_socket() -> io::Result<OwnedFd> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        let null = std::fs::File::open("/dev/null")?;
+        let null = File::open("/dev/null")?;
         rustix::stdio::dup2_stdin(null)?;
         Ok(socket)
     }
@@ -76,9 +77,9 @@ mod tests {
 
     #[test]
     fn what_is_no_socket_has_no_mark() {
-        let null = std::fs::File::open("/dev/null").expect("there is always a /dev/null");
+        let null = File::open("/dev/null").expect("there is always a /dev/null");
 
-        assert_eq!(Mark::of(null), Ok(None));
+        assert_eq!(Mark::of(null).expect("it is open"), None);
         assert_eq!(Mark::parse(OsStr::new("7")), None);
     }
 }

@@ -136,7 +136,7 @@ impl Plan {
         id: WorkerId,
         theirs: StdStream,
     ) -> Result<oneshot::Receiver<io::Result<Unborn>>, StartingError> {
-        let mark = Mark::of(&theirs).map_err(|it| io("look at a socket")(it.into()))?;
+        let mark = Mark::of(&theirs).map_err(io("look at a socket"))?;
         let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
         let (tail, stderr) = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
         let mut command = Command::new(program(recipe));

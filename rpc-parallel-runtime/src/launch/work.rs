@@ -1,9 +1,12 @@
 //! What a worker process does itself, before, around and after the user's code.
 
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::pin;
 use std::process;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -254,16 +257,19 @@ async fn next_event(
     owner: &mut JoinSet<()>,
     connections: &mut JoinSet<()>,
 ) -> Event {
-    loop {
-        tokio::select! {
-            order = orders.recv() => {
-                return order.map_or(Event::Released, |(order, fd)| Event::Ordered(order, fd));
-            }
-            _ = owner.join_next(), if lives == Lives::WithConnection => return Event::OwnerGone,
-            () = Servers::get().idle(), if lives == Lives::WithMaster => return Event::Idle,
-            Some(_) = connections.join_next() => {}
+    let mut idle = pin!(Servers::get().idle());
+    poll_fn(|cx| {
+        while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
+        if let Poll::Ready(order) = orders.poll_recv(cx) {
+            let ordered = |(order, descriptor)| Event::Ordered(order, descriptor);
+            return Poll::Ready(order.map_or(Event::Released, ordered));
         }
-    }
+        match lives {
+            Lives::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerGone),
+            Lives::WithMaster => idle.as_mut().poll(cx).map(|()| Event::Idle),
+        }
+    })
+    .await
 }
 
 /// Hands on what the master orders, and ends the process when the master is gone.

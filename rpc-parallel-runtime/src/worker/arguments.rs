@@ -10,7 +10,7 @@ use crate::wire::{
 ///
 /// It asks for no bound on the arguments: the codecs have been made where the types are written.
 #[doc(hidden)]
-pub trait Arguments: Copy + 'static {
+pub trait Arguments: Copy + Send + Sync + 'static {
     /// What the worker holds: the owned form of each.
     type Owned;
 

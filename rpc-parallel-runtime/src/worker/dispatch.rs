@@ -1,6 +1,8 @@
 //! From a call's bytes to the user's function, and from its result to bytes.
+//!
+//! What is here is compiled once for each *signature* that a program has, not for each function: a
+//! function itself is a pointer.
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -38,12 +40,14 @@ impl<S, C> Clone for Scope<S, C> {
 /// One function of a worker type.
 #[doc(hidden)]
 pub trait Handle<S, C>: Sync {
-    fn info(&self) -> FunctionInfo;
+    fn info(&self) -> &FunctionInfo;
 
+    /// Begins one call: answers it, or returns what will.
     fn call(
         &self,
         scope: &Scope<S, C>,
         arguments: &[u8],
+        cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>>;
 }
@@ -58,114 +62,144 @@ pub trait Dispatch<S: 'static>: WorkerClient {
     const TABLE: Table<S, Self>;
 }
 
+/// What a worker decodes for the function `F` of the client `C`.
+type Owned<C, F> = <<C as Declares<F>>::Codecs as Arguments>::Owned;
+
+type AsynchronousOf<C, F, S> = Asynchronous<
+    S,
+    <C as WorkerClient>::Connection,
+    <C as Declares<F>>::Codecs,
+    <C as Declares<F>>::Returns,
+    <C as Declares<F>>::Output,
+    <C as Declares<F>>::Error,
+>;
+
+type SynchronousOf<C, F, S> = Synchronous<
+    S,
+    <C as WorkerClient>::Connection,
+    <C as Declares<F>>::Codecs,
+    <C as Declares<F>>::Returns,
+    <C as Declares<F>>::Output,
+    <C as Declares<F>>::Error,
+>;
+
+type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;
+
+/// Boxes what a function returns.
+#[doc(hidden)]
+pub fn boxed<F: Future + Send + 'static>(future: F) -> BoxFuture<F::Output> {
+    Box::pin(future)
+}
+
 /// A function that is an `async fn`.
 #[doc(hidden)]
-pub struct Asynchronous<C, F, S, R, Fut> {
-    run: R,
-    of: PhantomData<fn(C, F, S) -> Fut>,
+pub struct Asynchronous<S, C, A: Arguments, R, T, E: CallFailure> {
+    info: FunctionInfo,
+    codecs: A,
+    answer: Answer<R, T, E>,
+    run: fn(Scope<S, C>, A::Owned) -> BoxFuture<R>,
 }
 
 #[doc(hidden)]
-pub const fn asynchronous<C, F, S, R, Fut>(run: R) -> Asynchronous<C, F, S, R, Fut>
-where
-    C: Declares<F>,
-    R: Fn(Scope<S, C::Connection>, <C::Codecs as Arguments>::Owned) -> Fut + Sync,
-    Fut: Future<Output = C::Returns> + Send + 'static,
-{
-    Asynchronous { run, of: PhantomData }
+pub const fn asynchronous<C: Declares<F>, F, S>(
+    run: fn(Scope<S, C::Connection>, Owned<C, F>) -> BoxFuture<C::Returns>,
+) -> AsynchronousOf<C, F, S> {
+    Asynchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
 }
 
-impl<C, F, S, R, Fut> Handle<S, C::Connection> for Asynchronous<C, F, S, R, Fut>
+impl<S, C, A, R, T, E> Handle<S, C> for Asynchronous<S, C, A, R, T, E>
 where
-    C: Declares<F, Returns: 'static, Output: 'static, Error: 'static>,
-    R: Fn(Scope<S, C::Connection>, <C::Codecs as Arguments>::Owned) -> Fut + Sync,
-    Fut: Future<Output = C::Returns> + Send + 'static,
+    A: Arguments,
+    R: 'static,
+    T: 'static,
+    E: CallFailure + 'static,
 {
-    fn info(&self) -> FunctionInfo {
-        C::FUNCTION
+    fn info(&self) -> &FunctionInfo {
+        &self.info
     }
 
     fn call(
         &self,
-        scope: &Scope<S, C::Connection>,
+        scope: &Scope<S, C>,
         arguments: &[u8],
+        cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        let arguments = decode::<C, F>(arguments, answering)?;
+        let arguments = decode(self.codecs, arguments, answering)?;
         let future = (self.run)(scope.clone(), arguments);
-        Some(Box::pin(RunningFuture { future, answer: C::ANSWER }))
+        let mut running = RunningFuture { future, answer: self.answer };
+        match running.poll(cx, answering) {
+            Poll::Ready(()) => None,
+            Poll::Pending => Some(Box::pin(running)),
+        }
     }
 }
 
-pin_project_lite::pin_project! {
-    /// A function that runs.
-    struct RunningFuture<Fut, R, T, E: CallFailure> {
-        #[pin]
-        future: Fut,
-        answer: Answer<R, T, E>,
+/// A function that runs.
+struct RunningFuture<R, T, E: CallFailure> {
+    future: BoxFuture<R>,
+    answer: Answer<R, T, E>,
+}
+
+impl<R, T, E: CallFailure> RunningFuture<R, T, E> {
+    fn poll(&mut self, cx: &mut TaskContext<'_>, answering: &mut Answering<'_>) -> Poll<()> {
+        let result = ready!(self.future.as_mut().poll(cx));
+        answering.result(self.answer, result);
+        Poll::Ready(())
     }
 }
 
-impl<Fut, R, T, E> Running for RunningFuture<Fut, R, T, E>
-where
-    Fut: Future<Output = R> + Send,
-    E: CallFailure,
-{
+impl<R, T, E: CallFailure> Running for RunningFuture<R, T, E> {
     fn poll_answer(
         self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Poll<()> {
-        let this = self.project();
-        let result = ready!(this.future.poll(cx));
-        answering.result(*this.answer, result);
-        Poll::Ready(())
+        self.get_mut().poll(cx, answering)
     }
 }
 
 /// A function that is a plain `fn`.
 #[doc(hidden)]
-pub struct Synchronous<C, F, S, R> {
-    run: R,
-    of: PhantomData<fn(C, F, S)>,
+pub struct Synchronous<S, C, A: Arguments, R, T, E: CallFailure> {
+    info: FunctionInfo,
+    codecs: A,
+    answer: Answer<R, T, E>,
+    run: fn(&Scope<S, C>, A::Owned) -> R,
 }
 
 #[doc(hidden)]
-pub const fn synchronous<C, F, S, R>(run: R) -> Synchronous<C, F, S, R>
-where
-    C: Declares<F>,
-    R: Fn(&Scope<S, C::Connection>, <C::Codecs as Arguments>::Owned) -> C::Returns + Sync,
-{
-    Synchronous { run, of: PhantomData }
+pub const fn synchronous<C: Declares<F>, F, S>(
+    run: fn(&Scope<S, C::Connection>, Owned<C, F>) -> C::Returns,
+) -> SynchronousOf<C, F, S> {
+    Synchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
 }
 
-impl<C, F, S, R> Handle<S, C::Connection> for Synchronous<C, F, S, R>
-where
-    C: Declares<F>,
-    R: Fn(&Scope<S, C::Connection>, <C::Codecs as Arguments>::Owned) -> C::Returns + Sync,
-{
-    fn info(&self) -> FunctionInfo {
-        C::FUNCTION
+impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C, A, R, T, E> {
+    fn info(&self) -> &FunctionInfo {
+        &self.info
     }
 
     fn call(
         &self,
-        scope: &Scope<S, C::Connection>,
+        scope: &Scope<S, C>,
         arguments: &[u8],
+        _: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        let arguments = decode::<C, F>(arguments, answering)?;
-        answering.result(C::ANSWER, (self.run)(scope, arguments));
+        let arguments = decode(self.codecs, arguments, answering)?;
+        answering.result(self.answer, (self.run)(scope, arguments));
         None
     }
 }
 
 /// Decodes the arguments of a call, or answers that it cannot.
-fn decode<C: Declares<F>, F>(
+fn decode<A: Arguments>(
+    codecs: A,
     arguments: &[u8],
     answering: &mut Answering<'_>,
-) -> Option<<C::Codecs as Arguments>::Owned> {
-    match C::CODECS.decode(arguments) {
+) -> Option<A::Owned> {
+    match codecs.decode(arguments) {
         Ok(arguments) => Some(arguments),
         Err(error) => {
             answering.refuse(&Refusal::Undecodable { why: AnyError::from(error).to_string() });

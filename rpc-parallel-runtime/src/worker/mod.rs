@@ -14,7 +14,7 @@ mod state;
 pub use self::arguments::Arguments;
 pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call};
-pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, synchronous};
+pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCall};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};

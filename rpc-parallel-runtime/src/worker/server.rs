@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context as TaskContext;
 
 use super::context::Context;
 use super::declares::{CLOSE_SERVER, WorkerClient};
@@ -118,10 +119,11 @@ impl<S: Served> Session for ServerSession<S> {
         &self,
         function: FunctionId,
         arguments: &[u8],
+        cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
         if let Some(handle) = self.functions.find(function) {
-            return handle.call(&self.scope, arguments, answering);
+            return handle.call(&self.scope, arguments, cx, answering);
         }
         if function == CLOSE_SERVER.id() {
             Servers::get().remove(self.id);
