@@ -65,6 +65,14 @@ pub trait Dispatch<S: 'static>: WorkerClient {
 /// What a worker decodes for the function `F` of the client `C`.
 type Owned<C, F> = <<C as Declares<F>>::Codecs as Arguments>::Owned;
 
+type RunAsynchronous<C, F, S> = fn(
+    Scope<S, <C as WorkerClient>::Connection>,
+    Owned<C, F>,
+) -> BoxFuture<<C as Declares<F>>::Returns>;
+
+type RunSynchronous<C, F, S> =
+    fn(&Scope<S, <C as WorkerClient>::Connection>, Owned<C, F>) -> <C as Declares<F>>::Returns;
+
 type AsynchronousOf<C, F, S> = Asynchronous<
     S,
     <C as WorkerClient>::Connection,
@@ -102,7 +110,7 @@ pub struct Asynchronous<S, C, A: Arguments, R, T, E: CallFailure> {
 
 #[doc(hidden)]
 pub const fn asynchronous<C: Declares<F>, F, S>(
-    run: fn(Scope<S, C::Connection>, Owned<C, F>) -> BoxFuture<C::Returns>,
+    run: RunAsynchronous<C, F, S>,
 ) -> AsynchronousOf<C, F, S> {
     Asynchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
 }
@@ -170,7 +178,7 @@ pub struct Synchronous<S, C, A: Arguments, R, T, E: CallFailure> {
 
 #[doc(hidden)]
 pub const fn synchronous<C: Declares<F>, F, S>(
-    run: fn(&Scope<S, C::Connection>, Owned<C, F>) -> C::Returns,
+    run: RunSynchronous<C, F, S>,
 ) -> SynchronousOf<C, F, S> {
     Synchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
 }
