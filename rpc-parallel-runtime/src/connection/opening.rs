@@ -44,6 +44,19 @@ pub(crate) enum OpeningError {
     Socket(#[from] io::Error),
 }
 
+/// Makes the first words of who wants a connection with one worker.
+pub(crate) fn ask_for(
+    worker: WorkerId,
+    greeting: Greeting,
+    init: &[u8],
+    settings: Settings,
+) -> Result<Vec<u8>, OpeningError> {
+    let mut ask = Vec::new();
+    FrameWriter::connect(&mut ask, greeting, worker, settings.max_message_size())
+        .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
+    Ok(ask)
+}
+
 impl Opening {
     pub(crate) fn new(
         (reader, writer): (Box<dyn Reader>, Box<dyn Writer>),
@@ -59,16 +72,10 @@ impl Opening {
         }
     }
 
-    /// Asks for a connection with one worker and waits until it is welcome.
-    pub(crate) async fn connect(
-        &mut self,
-        greeting: Greeting,
-        worker: WorkerId,
-        init: &[u8],
-    ) -> Result<(), OpeningError> {
-        let max = self.max_message_size;
-        FrameWriter::connect(self.writing.buffer(), greeting, worker, max)
-            .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
+    /// Asks for a connection by what [`ask_for`] has made, or what of it has not been written yet,
+    /// and waits until it is welcome.
+    pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
+        self.writing.buffer().extend_from_slice(ask);
         // A peer that refuses has perhaps ended its side already: its reason still counts.
         let written = self.write().await;
         let welcome = self.first_frame(|frame| match frame {

@@ -81,7 +81,8 @@ async fn connected(capacity: usize) -> (Client, JoinSet<()>) {
 async fn client(here: (MemoryReader, MemoryWriter)) -> Client {
     let mut opening = opening(here);
     let id = WorkerId::random();
-    opening.connect(Greeting::new(&[]), id, &[]).await.expect("the worker welcomes everybody");
+    let ask = ask_for(id, Greeting::new(&[]), &[], Settings::default()).expect("it is short");
+    opening.connect(&ask).await.expect("the worker welcomes everybody");
     Client::begin(opening, id, label(), Box::pin(async { None }))
 }
 

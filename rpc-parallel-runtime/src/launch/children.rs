@@ -68,10 +68,6 @@ impl Drop for Owned {
 }
 
 impl Started {
-    pub(crate) fn id(&self) -> WorkerId {
-        self.id
-    }
-
     pub(crate) fn label(&self) -> &Label {
         &self.label
     }

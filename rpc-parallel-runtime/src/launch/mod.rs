@@ -21,7 +21,7 @@ pub(crate) use self::listening::listen;
 pub(crate) use self::mark::{MARK_VARIABLE, Mark};
 pub use self::redirect::Redirect;
 pub(crate) use self::role::Role;
-pub(crate) use self::start::{Lives, Recipe, StartFailure};
+pub(crate) use self::start::{Recipe, StartFailure};
 pub(crate) use self::starting::{Plan, StartingError};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::work::work;

@@ -64,7 +64,7 @@ pub(crate) enum StartingError {
 impl Plan {
     /// Starts a worker and waits until it serves.
     ///
-    /// For [`Lives::WithConnection`] the second value is the master's end of that connection.
+    /// It lives with the connection whose end it is given, or else with its master.
     ///
     /// # Cancel safety
     ///
@@ -73,30 +73,28 @@ impl Plan {
         &self,
         recipe: &Recipe,
         worker_type: &'static WorkerType,
-        lives: Lives,
+        id: WorkerId,
+        connection: Option<OwnedFd>,
         init: &[u8],
-    ) -> Result<(Arc<Started>, Option<StdStream>), StartingError> {
-        let id = WorkerId::random();
+    ) -> Result<Arc<Started>, StartingError> {
         let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
-        let (ours, given) = match lives {
-            Lives::WithConnection => {
-                let (ours, given) = connected_pair().map_err(io("make a socket pair"))?;
-                (Some(ours), Some(given))
-            }
-            Lives::WithMaster => (None, None),
+        let lives = match connection {
+            Some(_) => Lives::WithConnection,
+            None => Lives::WithMaster,
         };
-
         let starting = self.begin(recipe, id, theirs)?;
         let start = self.message(recipe, worker_type, id, lives);
         let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
         let stdout = (start.stdout == Output::Descriptor)
             .then(|| self.stdout.descriptor().unwrap_or(rustix::stdio::stdout()));
-        let given = given.as_ref().map(AsFd::as_fd);
+        let given = connection.as_ref().map(AsFd::as_fd);
         let descriptors: Vec<_> =
             given.into_iter().chain(stdout).chain(self.stderr.descriptor()).collect();
         let first = bytes.len().min(FIRST);
         // It fails where the program could not be started, which the keeper tells better.
         let sent = send(&control, &bytes[..first], &descriptors);
+        // Our copy must not keep the connection open when the worker has ended.
+        drop(connection);
 
         let unborn = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
         let unborn =
@@ -126,7 +124,7 @@ impl Plan {
         if started.process.is_dead() {
             Children::get().remove(id);
         }
-        Ok((started, ours))
+        Ok(started)
     }
 
     /// Has the process started.

@@ -1,20 +1,21 @@
 //! From a socket to a typed client.
 
 use super::connect_error::ConnectErrorKind;
-use crate::connection::{AnyError, Autopsy, Client, Opening};
+use crate::connection::{self, AnyError, Autopsy, Client, Opening};
 use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::{WorkerClient, greeting};
 
-/// Opens a connection to a worker over a socket that leads to it.
+/// Opens a connection to a worker over a socket that leads to it, by what is left to be said of
+/// [`ask_for`].
 pub(super) async fn open<C: WorkerClient>(
     socket: tokio::net::UnixStream,
     settings: Settings,
     (id, label): (WorkerId, Label),
-    init: &[u8],
+    ask: &[u8],
     autopsy: Autopsy,
 ) -> Result<C, ConnectErrorKind> {
     let mut opening = Opening::new(crate::transport::split(socket), settings);
-    match opening.connect(greeting(), id, init).await {
+    match opening.connect(ask).await {
         Ok(()) => Ok(C::from_client(Client::begin(opening, id, label, autopsy))),
         // The worker may have died meanwhile, which says more than that the socket is closed.
         Err(error) => match (ConnectErrorKind::from(error), autopsy) {
@@ -25,6 +26,16 @@ pub(super) async fn open<C: WorkerClient>(
             (kind, _) => Err(kind),
         },
     }
+}
+
+/// Makes the first words of who wants a connection with a worker.
+pub(super) fn ask_for(
+    id: WorkerId,
+    init: &impl Message,
+    settings: Settings,
+) -> Result<Vec<u8>, ConnectErrorKind> {
+    let init = encode_init(init, settings).map_err(|why| ConnectErrorKind::InitArgument { why })?;
+    Ok(connection::ask_for(id, greeting(), &init, settings)?)
 }
 
 /// The autopsy of those who know nothing of the worker's process.

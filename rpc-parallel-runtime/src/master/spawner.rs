@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -13,12 +15,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{encode_init, open};
+use super::connecting::{ask_for, encode_init, open};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
-use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
-use crate::transport::adopt;
-use crate::wire::Settings;
+use crate::launch::{MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
+use crate::transport::{adopt, connected_pair};
+use crate::wire::{Settings, WorkerId};
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
 };
@@ -120,24 +122,24 @@ impl<S: Served> Spawner<S> {
     /// Starts the worker and connects to it, with an argument for the state of that connection.
     pub fn spawn_with(self, init: S::Init, connection: ConnectionInit<S>) -> Spawning<S::Client> {
         let label = self.describe();
+        let id = WorkerId::random();
         let prepared = self.prepare(&init).and_then(|(recipe, init)| {
-            let connection = encode_init(&connection, recipe.settings);
-            let unfit = |why| SpawnErrorKind::Connect(ConnectErrorKind::InitArgument { why });
-            Ok((recipe, init, connection.map_err(unfit)?))
+            let ask = ask_for(id, &connection, recipe.settings);
+            Ok((recipe, init, ask.map_err(SpawnErrorKind::Connect)?))
         });
         Spawning(Box::pin(async move {
             let began = Instant::now();
             let limit = self.plan.spawn_timeout;
             let fail = |kind| SpawnError::new(label.clone(), kind);
-            let (recipe, init, connection) = prepared.map_err(fail)?;
-            let run = self.run(&recipe, Lives::WithConnection, &init);
-            let (started, socket) = run.await.map_err(fail)?;
-            let socket = socket.unwrap_or_else(|| unreachable!("it lives with a connection"));
+            let (recipe, init, ask) = prepared.map_err(fail)?;
+            // What the worker needs for its first connection is there before it is.
+            let (socket, given, asked) = first_connection(&ask).map_err(fail)?;
+            let started = self.run(&recipe, id, Some(given.into()), &init).await.map_err(fail)?;
             let connected = async {
                 let socket = adopt(socket).map_err(ConnectErrorKind::Unreachable)?;
-                let whom = (started.id(), started.label().clone());
+                let whom = (id, started.label().clone());
                 let autopsy = started.clone().owner_autopsy();
-                open(socket, recipe.settings, whom, &connection, autopsy).await
+                open(socket, recipe.settings, whom, &ask[asked..], autopsy).await
             };
             let connected = match limit {
                 Some(within) => timeout_at(began + within, connected)
@@ -168,8 +170,9 @@ impl<S: Served> Spawner<S> {
         Spawning(Box::pin(async move {
             let fail = |kind| SpawnError::new(label.clone(), kind);
             let (recipe, init) = prepared.map_err(fail)?;
-            let (started, _) = self.run(&recipe, Lives::WithMaster, &init).await.map_err(fail)?;
-            Ok(Worker::new(started.id(), started.label().clone(), recipe.settings))
+            let id = WorkerId::random();
+            let started = self.run(&recipe, id, None, &init).await.map_err(fail)?;
+            Ok(Worker::new(id, started.label().clone(), recipe.settings))
         }))
     }
 }
@@ -199,13 +202,26 @@ impl<S: Served> Spawner<S> {
     async fn run(
         &self,
         recipe: &Recipe,
-        lives: Lives,
+        id: WorkerId,
+        connection: Option<OwnedFd>,
         init: &[u8],
-    ) -> Result<(Arc<Started>, Option<UnixStream>), SpawnErrorKind> {
-        let started = self.plan.start(recipe, S::WORKER_TYPE, lives, init).await;
+    ) -> Result<Arc<Started>, SpawnErrorKind> {
+        let started = self.plan.start(recipe, S::WORKER_TYPE, id, connection, init).await;
         let current_dir = self.plan.current_dir.as_ref().map(PathBuf::from);
         started.map_err(|error| SpawnErrorKind::of(error, current_dir))
     }
+}
+
+/// Makes a connection whose one end already holds the first words, or as many as there is room
+/// for.
+fn first_connection(ask: &[u8]) -> Result<(UnixStream, UnixStream, usize), SpawnErrorKind> {
+    let made = connected_pair().and_then(|(ours, theirs)| {
+        ours.set_nonblocking(true)?;
+        let asked = (&ours).write(ask)?;
+        Ok((ours, theirs, asked))
+    });
+    let tried = "make a socket pair".to_owned();
+    made.map_err(|source| SpawnErrorKind::Process { tried, source })
 }
 
 impl<T> Future for Spawning<T> {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{encode_init, no_autopsy, open};
+use super::connecting::{ask_for, no_autopsy, open};
 use super::serving;
 use crate::connection::Autopsy;
 use crate::launch::Children;
@@ -87,12 +87,12 @@ impl<S: Served> Worker<S> {
     ///
     /// Dropping it closes the connection.
     pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
-        let init = encode_init(&init, self.settings);
+        let ask = ask_for(self.id, &init, self.settings);
         let connected = async {
-            let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
+            let ask = ask?;
             let (socket, autopsy) = self.reach().await.map_err(unreachable)?;
             let whom = (self.id, self.label.clone());
-            open::<S::Client>(socket, self.settings, whom, &init, autopsy).await
+            open::<S::Client>(socket, self.settings, whom, &ask, autopsy).await
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
