@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
-use crate::transport::{Reader, Writer};
+use crate::transport::{Halves, Reader};
 use crate::wire::{
     EncodeError, Frame, FrameError, FrameWriter, Greeting, Refusal, Settings, TooLarge, WorkerId,
     decode, encode,
@@ -58,10 +58,7 @@ pub(crate) fn ask_for(
 }
 
 impl Opening {
-    pub(crate) fn new(
-        (reader, writer): (Box<dyn Reader>, Box<dyn Writer>),
-        settings: Settings,
-    ) -> Self {
+    pub(crate) fn new((reader, writer): Halves, settings: Settings) -> Self {
         let max_message_size = settings.max_message_size();
         Self {
             reader,

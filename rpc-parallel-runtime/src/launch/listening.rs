@@ -10,12 +10,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::connection::Opening;
-use crate::transport::{self, RunDir};
+use crate::transport::{self, Halves, RunDir};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
 
@@ -51,9 +51,8 @@ async fn accept_all(
     let listener = transport::listen(listener.into())?;
     loop {
         match accept(&listener, connections).await {
-            Ok(socket) => {
-                let opening = Opening::new(transport::split(socket), settings);
-                connections.spawn(converse(opening));
+            Ok(halves) => {
+                connections.spawn(converse(Opening::new(halves, settings)));
             }
             Err(_) => sleep(PAUSE).await,
         }
@@ -65,11 +64,11 @@ async fn accept_all(
 /// # Cancel safety
 ///
 /// A connection that was not returned has not been accepted.
-async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<UnixStream> {
+async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<Halves> {
     let mut accepted = pin!(transport::accept(listener));
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-        accepted.as_mut().poll(cx)
+        accepted.as_mut().poll(cx)?.map(transport::split)
     })
     .await
 }

@@ -22,7 +22,7 @@ use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, install_hook};
-use crate::transport::{self, RunDir, adopt, receive, send};
+use crate::transport::{RunDir, receive, send, split};
 use crate::wire::Settings;
 use crate::worker::{Servers, WorkerType, converse, find, greeting, registry};
 
@@ -236,9 +236,9 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<(), StartFailure> 
 }
 
 fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
-    match adopt(socket) {
-        Ok(socket) => {
-            tasks.spawn(converse(Opening::new(transport::split(socket), settings)));
+    match split(socket) {
+        Ok(halves) => {
+            tasks.spawn(converse(Opening::new(halves, settings)));
         }
         Err(error) => {
             let _ = writeln!(io::stderr(), "rpc-parallel: take a connection over: {error}");

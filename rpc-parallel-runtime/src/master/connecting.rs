@@ -1,20 +1,24 @@
 //! From a socket to a typed client.
 
+use std::os::unix::net::UnixStream;
+
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Autopsy, Client, Opening};
+use crate::transport::split;
 use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::{WorkerClient, greeting};
 
 /// Opens a connection to a worker over a socket that leads to it, by what is left to be said of
 /// [`ask_for`].
 pub(super) async fn open<C: WorkerClient>(
-    socket: tokio::net::UnixStream,
+    socket: UnixStream,
     settings: Settings,
     (id, label): (WorkerId, Label),
     ask: &[u8],
     autopsy: Autopsy,
 ) -> Result<C, ConnectErrorKind> {
-    let mut opening = Opening::new(crate::transport::split(socket), settings);
+    let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
+    let mut opening = Opening::new(halves, settings);
     match opening.connect(ask).await {
         Ok(()) => Ok(C::from_client(Client::begin(opening, id, label, autopsy))),
         // The worker may have died meanwhile, which says more than that the socket is closed.

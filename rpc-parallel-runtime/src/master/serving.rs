@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 
 use crate::connection::Opening;
 use crate::launch;
-use crate::transport::{self, RunDir, adopt, connected_pair};
+use crate::transport::{RunDir, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
 
@@ -36,11 +36,11 @@ pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<UnixS
     let (ours, theirs) = connected_pair()?;
     let opening = {
         let _guard = runtime.enter();
-        Opening::new(transport::split(adopt(theirs)?), settings)
+        Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
     runtime.spawn(converse(opening));
-    Ok(Some(adopt(ours)?))
+    Ok(Some(ours))
 }
 
 /// Returns where others reach a server of this process, and makes it listen first; none if it does

@@ -19,7 +19,7 @@ use super::connecting::{ask_for, encode_init, open};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
 use crate::launch::{MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
-use crate::transport::{adopt, connected_pair};
+use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
@@ -136,7 +136,6 @@ impl<S: Served> Spawner<S> {
             let (socket, given, asked) = first_connection(&ask).map_err(fail)?;
             let started = self.run(&recipe, id, Some(given.into()), &init).await.map_err(fail)?;
             let connected = async {
-                let socket = adopt(socket).map_err(ConnectErrorKind::Unreachable)?;
                 let whom = (id, started.label().clone());
                 let autopsy = started.clone().owner_autopsy();
                 open(socket, recipe.settings, whom, &ask[asked..], autopsy).await

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::marker::PhantomData;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
@@ -13,7 +14,7 @@ use super::connecting::{ask_for, no_autopsy, open};
 use super::serving;
 use crate::connection::Autopsy;
 use crate::launch::Children;
-use crate::transport::{self, adopt, connected_pair};
+use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
 use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
 
@@ -98,14 +99,14 @@ impl<S: Served> Worker<S> {
     }
 
     /// Makes a socket whose other end the worker serves.
-    async fn reach(&self) -> io::Result<(tokio::net::UnixStream, Autopsy)> {
+    async fn reach(&self) -> io::Result<(UnixStream, Autopsy)> {
         if let Some(socket) = serving::reach(self.id, self.settings)? {
             return Ok((socket, no_autopsy()));
         }
         if let Some(started) = Children::get().find(self.id) {
             let (ours, theirs) = connected_pair()?;
             started.hand_over(theirs)?;
-            return Ok((adopt(ours)?, started.autopsy()));
+            return Ok((ours, started.autopsy()));
         }
         match &self.address {
             Some(address) => Ok((transport::connect(address).await?, no_autopsy())),

@@ -5,6 +5,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::ReadBuf;
 
+/// Both halves of a transport.
+pub(crate) type Halves = (Box<dyn Reader>, Box<dyn Writer>);
+
 /// The half that the driver of a connection reads from.
 pub(crate) trait Reader: Send + 'static {
     /// Reads what is there; nothing read means that the peer has ended the stream.

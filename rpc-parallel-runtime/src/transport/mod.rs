@@ -10,6 +10,6 @@ mod run_dir;
 pub(crate) use self::descriptors::{receive, send};
 #[cfg(test)]
 pub(crate) use self::halves::memory;
-pub(crate) use self::halves::{Reader, Writer};
+pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::run_dir::RunDir;
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};

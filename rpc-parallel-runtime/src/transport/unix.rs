@@ -6,13 +6,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
+use rustix::net::{SendFlags, Shutdown};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
 
-use super::halves::{Reader, Writer};
+use super::halves::{Halves, Reader, Writer};
 
 /// Makes two connected sockets; both close on exec.
 pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
@@ -27,10 +29,10 @@ pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<UnixStream> {
 }
 
 /// Connects to a listener, if it belongs to the user that this process runs as.
-pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
     let socket = UnixStream::connect(path).await?;
     of_same_user(&socket)?;
-    Ok(socket)
+    socket.into_std()
 }
 
 /// Makes a listener of a socket that was bound elsewhere.
@@ -45,11 +47,11 @@ pub(crate) fn listen(listener: OwnedFd) -> io::Result<UnixListener> {
 /// # Cancel safety
 ///
 /// A connection that was not returned has not been accepted.
-pub(crate) async fn accept(listener: &UnixListener) -> io::Result<UnixStream> {
+pub(crate) async fn accept(listener: &UnixListener) -> io::Result<StdStream> {
     loop {
         let (socket, _) = listener.accept().await?;
         if of_same_user(&socket).is_ok() {
-            return Ok(socket);
+            return socket.into_std();
         }
     }
 }
@@ -64,34 +66,121 @@ fn of_same_user(socket: &UnixStream) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-/// Splits a socket into its halves.
-pub(crate) fn split(socket: UnixStream) -> (Box<dyn Reader>, Box<dyn Writer>) {
-    let (reader, writer) = socket.into_split();
-    (Box::new(reader), Box::new(writer))
+/// Takes a socket into the current tokio runtime, in two halves.
+pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
+    let socket = StdStream::from(socket.into());
+    socket.set_nonblocking(true)?;
+    let reader = SocketReader(Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?);
+    let writer = SocketWriter { socket, once_full: OnceLock::new() };
+    Ok((Box::new(reader), Box::new(writer)))
 }
 
-impl Reader for OwnedReadHalf {
+/// Reads from a socket, and waits for that alone.
+///
+/// A socket that waits for writing too, as tokio's own does, wakes its process a second time for
+/// each message that its peer takes: there is room again, for which nobody had asked. The type is
+/// that of a pipe's end because no other of tokio's registers for reading only; it reads whatever
+/// can be read.
+struct SocketReader(Receiver);
+
+/// Writes to a socket, and waits for room only after there was none for once.
+struct SocketWriter {
+    socket: StdStream,
+    once_full: OnceLock<UnixStream>,
+}
+
+impl Reader for SocketReader {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(self), cx, buffer)
+        Pin::new(&mut self.0).poll_read(cx, buffer)
     }
 }
 
-impl Writer for OwnedWriteHalf {
+impl Writer for SocketWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        OwnedWriteHalf::try_write(self, bytes)
+        match self.once_full.get() {
+            Some(socket) => socket.try_write(bytes),
+            None => Ok(rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL)?),
+        }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsRef::<UnixStream>::as_ref(self).poll_write_ready(cx)
+        let socket = match self.once_full.get() {
+            Some(socket) => socket,
+            None => {
+                let socket = UnixStream::from_std(self.socket.try_clone()?)?;
+                self.once_full.get_or_init(|| socket)
+            }
+        };
+        socket.poll_write_ready(cx)
     }
 
     fn end(&self) {
-        let socket: &UnixStream = self.as_ref();
         // It fails only where the peer has ended it already.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    async fn read(reader: &mut dyn Reader, buffer: &mut [u8]) -> usize {
+        let mut buffer = ReadBuf::new(buffer);
+        poll_fn(|cx| reader.poll_read(cx, &mut buffer)).await.expect("the socket is there");
+        buffer.filled().len()
+    }
+
+    #[tokio::test]
+    async fn a_socket_carries_more_than_it_holds() {
+        const LEN: usize = 10_000_000;
+        let (here, there) = connected_pair().expect("two sockets");
+        let (_reader, writer) = split(here).expect("there is a runtime");
+        let (mut reader, _writer) = split(there).expect("there is a runtime");
+
+        let writing = tokio::spawn(async move {
+            let mut left = LEN;
+            while left > 0 {
+                match writer.try_write(&vec![7; left.min(100_000)]) {
+                    Ok(written) => left -= written,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        poll_fn(|cx| writer.poll_writable(cx)).await.expect("the socket is there");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            writer.end();
+        });
+
+        let (mut received, mut buffer) = (0, vec![0; 3000]);
+        loop {
+            match read(&mut *reader, &mut buffer).await {
+                0 => break,
+                len => received += len,
+            }
+        }
+        assert_eq!(received, LEN);
+        writing.await.expect("it does not panic");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_later_is_received() {
+        let (here, there) = connected_pair().expect("two sockets");
+        let (_reader, writer) = split(here).expect("there is a runtime");
+        let (mut reader, _writer) = split(there).expect("there is a runtime");
+
+        for _ in 0..100 {
+            let reading = async { read(&mut *reader, &mut [0; 10]).await };
+            let writing = async {
+                tokio::task::yield_now().await;
+                writer.try_write(b"hello").expect("there is room")
+            };
+            assert_eq!(tokio::join!(reading, writing), (5, 5));
+        }
     }
 }
