@@ -18,7 +18,10 @@ impl Copied {
     fn start() -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         let file = directory.path().join("program");
-        fs::copy(env!("CARGO_BIN_EXE_waiting"), &file).expect("copy the program");
+        // Not by ourselves: a program that another test starts meanwhile would hold the file open
+        // for writing, and nobody can run it then.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_waiting")).arg(&file).status();
+        assert!(copied.is_ok_and(|it| it.success()), "copy the program");
         let program = Program::start(&mut Command::new(&file));
         assert_eq!(program.line(), "ready");
         Self { directory, file, program }

@@ -70,9 +70,10 @@ fn the_totals_are_exact_when_workers_are_killed_meanwhile() {
     let program = start(corpus.path());
 
     // Each has got its first files in the moment in which it is told of.
-    let mut killed = Vec::new();
+    let (mut killed, mut told) = (Vec::new(), Vec::new());
     while killed.len() < 2 {
-        if let Some(pid) = started(&program.line()) {
+        told.push(program.line());
+        if let Some(pid) = told.last().and_then(|it| started(it)) {
             kill_process(Pid::from_raw(pid as i32).expect("it is positive"), Signal::KILL)
                 .expect("it still counts");
             assert!(ends_within(pid, PATIENCE));
@@ -82,7 +83,7 @@ fn the_totals_are_exact_when_workers_are_killed_meanwhile() {
     let ended = program.end();
 
     assert!(ended.status.success(), "{ended:?}");
-    let told = assert_exact(ended.stdout);
+    told.extend(assert_exact(ended.stdout));
     for pid in killed {
         let death = |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");
         assert_eq!(told.iter().filter(death).count(), 1, "{pid}: {told:#?}");
