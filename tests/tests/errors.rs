@@ -418,7 +418,8 @@ async fn who_did_not_start_a_worker_learns_that_the_connection_is_lost() {
 
     let Err(FunctionError::Function(error)) = waited else { panic!("{waited:?}") };
     let text = error.to_string();
-    assert!(text.ends_with("connection lost: the worker closed the connection"), "{text}");
+    // What exactly is seen of it depends on what the worker had not read yet.
+    assert!(text.contains(": connection lost: "), "{text}");
 }
 
 #[rpc_parallel::test]
