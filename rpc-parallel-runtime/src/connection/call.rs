@@ -17,7 +17,7 @@ use super::error::{CallError, CallErrorKind, Side};
 use super::pending::Look;
 use crate::wire::{
     CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Outcome, Refusal,
-    Sink, TooLarge, decode,
+    Sink, TooLarge,
 };
 
 /// A call of a function: a future of its result.
@@ -128,7 +128,7 @@ impl<T, E: CallFailure> Call<T, E> {
             (Outcome::Value, _) => return read(self.value, &value).map_err(undecodable),
             (Outcome::Error, Some(error)) => read(error, &value).map(E::from_function),
             (Outcome::Error, None) | (Outcome::Refused, _) => {
-                decode::<Refusal>(&value).map(|it| self.fail(it.into()).into())
+                Refusal::decode(&value).map(|it| self.fail(it.into()).into())
             }
         };
         Err(read.unwrap_or_else(undecodable))

@@ -8,7 +8,7 @@ use super::outbox::{Outbox, Writing};
 use crate::transport::{Halves, Reader};
 use crate::wire::{
     EncodeError, Frame, FrameError, FrameWriter, Greeting, Refusal, Settings, TooLarge, WorkerId,
-    decode, encode,
+    encode_own,
 };
 
 /// A connection on which the conversation has not begun.
@@ -77,7 +77,7 @@ impl Opening {
         let written = self.write().await;
         let welcome = self.first_frame(|frame| match frame {
             Frame::Welcome => Ok(()),
-            Frame::Refuse { refusal } => Err(match decode(refusal) {
+            Frame::Refuse { refusal } => Err(match Refusal::decode(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
                 Err(_) => FrameError::OutOfPlace("a refusal that nobody can read").into(),
             }),
@@ -103,7 +103,7 @@ impl Opening {
     /// Tells the other side why there will be no conversation.
     pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
         FrameWriter::refuse(self.writing.buffer())
-            .message(|sink| Ok::<_, OpeningError>(encode(refusal, sink)?))?;
+            .message(|sink| Ok::<_, OpeningError>(encode_own(refusal, sink)?))?;
         Ok(self.write().await?)
     }
 

@@ -18,7 +18,7 @@ use super::panics::catch;
 use crate::transport::Reader;
 use crate::wire::{
     CallId, EncodeError, Frame, FrameError, FrameWriter, FunctionId, Outcome, Panic, Refusal,
-    TooLarge, encode,
+    TooLarge, encode_own,
 };
 
 /// How long an answer may wait for others to leave with.
@@ -75,7 +75,7 @@ impl Answering<'_> {
     /// Answers that there is no result, and why.
     pub(crate) fn refuse(&mut self, refusal: &Refusal) {
         FrameWriter::refused_answer(self.buffer, self.call)
-            .message(|sink| Ok::<_, Unsendable>(encode(refusal, sink)?))
+            .message(|sink| Ok::<_, Unsendable>(encode_own(refusal, sink)?))
             .unwrap_or_else(|_| unreachable!("refusals are short and encode"));
     }
 

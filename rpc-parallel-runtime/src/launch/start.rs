@@ -15,7 +15,7 @@ use super::flavor::Flavor;
 use super::redirect::Output;
 use crate::wire::{
     DecodeError, EncodeError, Greeting, GreetingError, Settings, Sink, TooLarge, WorkerId,
-    WorkerTypeId, decode, encode,
+    WorkerTypeId, decode, encode_own,
 };
 use crate::worker::InitError;
 
@@ -105,7 +105,7 @@ impl Start {
     pub(super) fn encode(&self, greeting: Greeting, init: &[u8]) -> Result<Vec<u8>, StartError> {
         let mut bytes = vec![0; HEADER_LEN];
         let mut sink = Sink::new(&mut bytes, MAX_LEN);
-        encode(self, &mut sink)?;
+        encode_own(self, &mut sink)?;
         sink.finish()?;
         let lengths = [bytes.len() - HEADER_LEN, init.len()];
         let lengths = lengths.map(|it| u32::try_from(it).expect("settings keep both below 4 GiB"));
@@ -137,7 +137,7 @@ impl Header {
 impl Report {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; 4];
-        let encoded = encode(self, &mut Sink::new(&mut bytes, MAX_LEN));
+        let encoded = encode_own(self, &mut Sink::new(&mut bytes, MAX_LEN));
         encoded.expect("a report holds texts and numbers only");
         let len = u32::try_from(bytes.len() - 4).expect("a sink keeps to its limit");
         bytes[..4].copy_from_slice(&len.to_le_bytes());

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +51,10 @@ pub(crate) struct Plan {
     pub(crate) spawn_timeout: Option<Duration>,
 }
 
+/// A worker that starts.
+pub(crate) type Starting<'a> =
+    Pin<Box<dyn Future<Output = Result<Arc<Started>, StartingError>> + Send + 'a>>;
+
 /// Why a worker did not start.
 pub(crate) enum StartingError {
     /// Something on this side failed; the text says what.
@@ -69,7 +74,19 @@ impl Plan {
     /// # Cancel safety
     ///
     /// Dropping it kills the process, if there is one already.
-    pub(crate) async fn start(
+    pub(crate) fn start<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        worker_type: &'static WorkerType,
+        id: WorkerId,
+        connection: Option<OwnedFd>,
+        init: &'a [u8],
+    ) -> Starting<'a> {
+        // Boxed here, lest every program compile it anew.
+        Box::pin(self.run(recipe, worker_type, id, connection, init))
+    }
+
+    async fn run(
         &self,
         recipe: &Recipe,
         worker_type: &'static WorkerType,

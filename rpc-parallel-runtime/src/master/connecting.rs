@@ -1,35 +1,40 @@
 //! From a socket to a typed client.
 
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Autopsy, Client, Opening};
 use crate::transport::split;
 use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
-use crate::worker::{WorkerClient, greeting};
+use crate::worker::greeting;
+
+/// A connection that is opened.
+type Opened<'a> = Pin<Box<dyn Future<Output = Result<Client, ConnectErrorKind>> + Send + 'a>>;
 
 /// Opens a connection to a worker over a socket that leads to it, by what is left to be said of
 /// [`ask_for`].
-pub(super) async fn open<C: WorkerClient>(
+pub(super) fn open(
     socket: UnixStream,
     settings: Settings,
     (id, label): (WorkerId, Label),
     ask: &[u8],
     autopsy: Autopsy,
-) -> Result<C, ConnectErrorKind> {
-    let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
-    let mut opening = Opening::new(halves, settings);
-    match opening.connect(ask).await {
-        Ok(()) => Ok(C::from_client(Client::begin(opening, id, label, autopsy))),
-        // The worker may have died meanwhile, which says more than that the socket is closed.
-        Err(error) => match (ConnectErrorKind::from(error), autopsy) {
-            (ConnectErrorKind::Unreachable(error), autopsy) => Err(match autopsy.await {
+) -> Opened<'_> {
+    // Boxed here, lest every program compile it anew.
+    Box::pin(async move {
+        let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
+        let mut opening = Opening::new(halves, settings);
+        match opening.connect(ask).await.map_err(ConnectErrorKind::from) {
+            Ok(()) => Ok(Client::begin(opening, id, label, autopsy)),
+            // The worker may have died meanwhile, which says more than that the socket is closed.
+            Err(ConnectErrorKind::Unreachable(error)) => Err(match autopsy.await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => ConnectErrorKind::Unreachable(error),
             }),
-            (kind, _) => Err(kind),
-        },
-    }
+            Err(kind) => Err(kind),
+        }
+    })
 }
 
 /// Makes the first words of who wants a connection with a worker.

@@ -147,7 +147,7 @@ impl<S: Served> Spawner<S> {
                 None => connected.await,
             };
             match connected {
-                Ok(client) => Ok(client),
+                Ok(client) => Ok(S::Client::from_client(client)),
                 Err(kind) => {
                     // It would end by itself, with its connection, unless its `init` never does.
                     started.kill().await;

@@ -93,7 +93,8 @@ impl<S: Served> Worker<S> {
             let ask = ask?;
             let (socket, autopsy) = self.reach().await.map_err(unreachable)?;
             let whom = (self.id, self.label.clone());
-            open::<S::Client>(socket, self.settings, whom, &ask, autopsy).await
+            let client = open(socket, self.settings, whom, &ask, autopsy).await?;
+            Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }

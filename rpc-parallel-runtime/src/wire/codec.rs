@@ -42,6 +42,12 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
 }
 
+/// Encodes a value of our own, of which we know that it can be decoded again.
+pub(crate) fn encode_own<T: Serialize>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+    let serialized = serialize(BytesMode::Normal, value, sink);
+    serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
+}
+
 fn serialize<T: Serialize + ?Sized>(
     bytes: BytesMode,
     value: &T,

@@ -17,7 +17,7 @@ mod settings;
 
 pub use self::argument::{Argument, Message, Travels};
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
-pub(crate) use self::codec::{decode, encode, strip_tuple_len, write_tuple_len};
+pub(crate) use self::codec::{decode, encode, encode_own, strip_tuple_len, write_tuple_len};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
 pub use self::frame::FrameError;

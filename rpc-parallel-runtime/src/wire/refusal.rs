@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{DecodeError, decode};
+
 /// A panic: what it said, and where.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Panic {
@@ -45,4 +47,11 @@ pub enum Refusal {
     Init { why: String },
     /// The peer broke the rules of the conversation.
     Violation { why: String },
+}
+
+impl Refusal {
+    /// Decodes a refusal. It is no generic function, lest every program compile it anew.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode(bytes)
+    }
 }
