@@ -15,15 +15,30 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::connection::Opening;
-use crate::transport::{self, Halves, RunDir};
+use crate::transport::{self, Halves, RunDir, ServedPath};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A listener that this process has taken over. Dropped, it takes its path away, served or not.
+pub(crate) struct Listening {
+    listener: StdListener,
+    _path: Option<ServedPath>,
+}
+
+impl Listening {
+    pub(crate) fn new(listener: OwnedFd) -> Self {
+        let listener = StdListener::from(listener);
+        let address = listener.local_addr().ok();
+        let path = address.and_then(|it| it.as_pathname().map(PathBuf::from));
+        Self { listener, _path: path.map(RunDir::serving) }
+    }
+}
+
 /// Serves a listener until its worker takes no new connections, and then those that there are.
-pub(crate) async fn listen(listener: OwnedFd, id: WorkerId, settings: Settings) {
+pub(crate) async fn listen(listener: Listening, id: WorkerId, settings: Settings) {
     let mut connections = JoinSet::new();
     {
         let mut closed = pin!(Servers::get().closed(id));
@@ -41,13 +56,11 @@ pub(crate) async fn listen(listener: OwnedFd, id: WorkerId, settings: Settings) 
 
 /// Accepts connections for as long as it is not dropped.
 async fn accept_all(
-    listener: OwnedFd,
+    listening: Listening,
     settings: Settings,
     connections: &mut JoinSet<()>,
 ) -> Result<Infallible, io::Error> {
-    let listener = StdListener::from(listener);
-    let path = listener.local_addr()?.as_pathname().map(PathBuf::from);
-    let _served = path.map(RunDir::serving);
+    let Listening { listener, _path } = listening;
     let listener = transport::listen(listener.into())?;
     loop {
         match accept(&listener, connections).await {

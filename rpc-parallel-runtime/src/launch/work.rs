@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::pin;
 use std::process;
+use std::sync::Arc;
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_sig
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{self, JoinSet};
 
-use super::listening::listen;
+use super::listening::{Listening, listen};
 use super::mark::Mark;
 use super::order::Order;
 use super::redirect::Output;
@@ -170,7 +171,7 @@ fn set_up(
 
 /// All that can end or extend what a worker does.
 enum Event {
-    Ordered(Order, OwnedFd),
+    Ordered(Ordered),
     /// The master is gone, or done with this worker.
     Released,
     OwnerGone,
@@ -187,31 +188,31 @@ async fn serve(
         report(&control, Report::Failed(failure))?;
         return Ok(FAILED);
     }
-    report(&control, Report::Started)?;
+    let control = Arc::new(control);
+    let (orders_in, mut orders) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
     if let Some(socket) = first {
+        report(&control, Report::Started)?;
         spawn_connection(&mut owner, socket, start.settings);
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-    }
-    let (orders_in, mut orders) = unbounded_channel();
-    let watching = thread::Builder::new()
-        .name("rpc-parallel control".into())
-        .spawn(move || watch(&control, orders_in));
-    // From here on the thread sees the master's end, and leaves time to clean up.
-    if watching.is_ok() {
-        let _ = set_parent_process_death_signal(None);
+        start_watching(control, orders_in);
+    } else {
+        // Its handle may leave the master as soon as it is reported, and with it comes a listener,
+        // whose path must be taken away even if the master ends at once.
+        start_watching(control.clone(), orders_in);
+        report(&control, Report::Started)?;
     }
 
     let code = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
-            Event::Ordered(Order::Connection, socket) => {
+            Event::Ordered(Ordered::Connection(socket)) => {
                 spawn_connection(&mut connections, socket, start.settings);
             }
-            Event::Ordered(Order::Listener, listener) => {
+            Event::Ordered(Ordered::Listener(listener)) => {
                 connections.spawn(listen(listener, start.id, start.settings));
             }
             Event::OwnerGone | Event::Idle => break 0,
@@ -253,7 +254,7 @@ fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings
 /// No order is lost: an order is taken off its queue only when it is returned.
 async fn next_event(
     lives: Lives,
-    orders: &mut UnboundedReceiver<(Order, OwnedFd)>,
+    orders: &mut UnboundedReceiver<Ordered>,
     owner: &mut JoinSet<()>,
     connections: &mut JoinSet<()>,
 ) -> Event {
@@ -261,8 +262,7 @@ async fn next_event(
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         if let Poll::Ready(order) = orders.poll_recv(cx) {
-            let ordered = |(order, descriptor)| Event::Ordered(order, descriptor);
-            return Poll::Ready(order.map_or(Event::Released, ordered));
+            return Poll::Ready(order.map_or(Event::Released, Event::Ordered));
         }
         match lives {
             Lives::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerGone),
@@ -272,12 +272,29 @@ async fn next_event(
     .await
 }
 
+/// What the master has ordered.
+enum Ordered {
+    Connection(OwnedFd),
+    Listener(Listening),
+}
+
+/// Has a thread see the master's end, which leaves time to clean up; the kernel would not.
+fn start_watching(control: Arc<OwnedFd>, orders: UnboundedSender<Ordered>) {
+    let thread = thread::Builder::new().name("rpc-parallel control".into());
+    if thread.spawn(move || watch(&control, orders)).is_ok() {
+        let _ = set_parent_process_death_signal(None);
+    }
+}
+
 /// Hands on what the master orders, and ends the process when the master is gone.
 ///
 /// This thread waits for nothing that user code could hold: its end is certain.
-fn watch(control: &OwnedFd, orders: UnboundedSender<(Order, OwnedFd)>) {
-    while let Ok(Some(order)) = Order::receive(control) {
-        let _ = orders.send(order);
+fn watch(control: &OwnedFd, orders: UnboundedSender<Ordered>) {
+    while let Ok(Some((order, descriptor))) = Order::receive(control) {
+        let _ = orders.send(match order {
+            Order::Connection => Ordered::Connection(descriptor),
+            Order::Listener => Ordered::Listener(Listening::new(descriptor)),
+        });
     }
     drop(orders);
     thread::sleep(GRACE);

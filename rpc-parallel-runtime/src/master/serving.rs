@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use crate::connection::Opening;
-use crate::launch;
+use crate::launch::{self, Listening};
 use crate::transport::{RunDir, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
@@ -54,7 +54,7 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     }
     let (listener, path) = RunDir::get().bind()?;
     // It ends with the server and its connections.
-    runtime.spawn(launch::listen(listener, id, settings));
+    runtime.spawn(launch::listen(Listening::new(listener), id, settings));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }

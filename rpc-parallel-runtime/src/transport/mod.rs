@@ -11,5 +11,5 @@ pub(crate) use self::descriptors::{receive, send};
 #[cfg(test)]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
-pub(crate) use self::run_dir::RunDir;
+pub(crate) use self::run_dir::{RunDir, ServedPath};
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};
