@@ -52,13 +52,14 @@
 
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
-    AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, ConnectError,
-    ConnectErrorKind, ConnectionState, Context, Contramap, Death, Declared, DuplicateId, Flavor,
-    Function, FunctionError, FunctionId, FunctionInfo, Initialized, Label, Map, MapCall, Master,
-    Message, Panic, Place, Redirect, Registry, Served, Settings, SettingsError, Side, Spawn,
-    SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, Worker,
-    WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized,
-    is_worker, registry, worker_main,
+    AbortHandle, AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, Closed,
+    ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Death, Declared, Direct,
+    DuplicateId, Flavor, Function, FunctionError, FunctionId, FunctionInfo, Initialized, IntoPipe,
+    Label, Map, MapCall, Master, Message, Panic, Pipe, PipeError, PipeErrorKind, PipeWriter, Place,
+    Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError, SpawnErrorKind,
+    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerClient,
+    WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized, is_worker,
+    registry, worker_main,
 };
 
 #[doc(hidden)]
@@ -69,7 +70,7 @@ pub use rpc_parallel_runtime::__private;
 /// It leaves the attributes out, which read better with the name of the crate in front.
 pub mod prelude {
     pub use crate::{
-        AnyError, BoxError, CallError, ConnectionState, Context, Function, FunctionError, Redirect,
-        Spawn, Worker, WorkerClient, WorkerState,
+        AnyError, BoxError, CallError, ConnectionState, Context, Function, FunctionError, Pipe,
+        PipeError, PipeWriter, Redirect, Spawn, Worker, WorkerClient, WorkerState,
     };
 }

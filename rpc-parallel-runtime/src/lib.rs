@@ -26,8 +26,9 @@ mod master;
 pub mod __private;
 
 pub use self::connection::{
-    AnyError, Call, CallError, CallErrorKind, Client, Death, FunctionError, Side, TryCall,
-    WorkerFailure,
+    AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, Closed, Death, Direct,
+    FunctionError, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, Side, TryCall,
+    TrySendError, WorkerFailure,
 };
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{

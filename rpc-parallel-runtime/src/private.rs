@@ -2,7 +2,8 @@
 
 pub use crate::__register as register;
 pub use crate::connection::{
-    Answer, AnyError, Call, CallError, Client, FunctionError, IsResult, TryCall, fallible, plain,
+    Answer, AnyError, Call, CallError, Client, FunctionError, IntoPipe, IsResult, Pipe, TryCall,
+    fallible, plain,
 };
 pub use crate::launch::Flavor;
 pub use crate::master::{Entry, FromArgs, from_args};

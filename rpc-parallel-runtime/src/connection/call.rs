@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer::{Answer, CallFailure, FunctionError, IsResult};
 use super::any_error::AnyError;
-use super::caller::Caller;
 use super::client::{Client, Hold};
+use super::deadline;
 use super::error::{CallError, CallErrorKind, Side};
-use super::pending::Look;
+use super::outbox::Ticket;
+use super::pending::{Answered, Look};
+use super::pipe::{self, Opening};
+use super::sending::Lane;
 use crate::wire::{
-    CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Outcome, Refusal,
-    Sink, TooLarge,
+    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
+    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent,
 };
 
 /// A call of a function: a future of its result.
@@ -25,16 +28,24 @@ use crate::wire::{
 /// It is sent when it is first polled, and takes options until then. It borrows nothing: the
 /// arguments are encoded already.
 ///
+/// A call that a function makes has no more time than the function itself: see
+/// [`timeout`](Self::timeout).
+///
 /// # Cancel safety
 ///
-/// Dropping a call gives up its answer. It keeps its connection open while it exists.
+/// Dropping a call cancels it: its function is dropped at its next await point in the worker, or
+/// never begins. A function with `#[worker(no_cancel)]` goes on. It keeps its connection open while
+/// it exists.
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<T, E: CallFailure = CallError> {
     hold: Arc<Hold>,
     function: &'static FunctionInfo,
     value: Codec<T>,
     error: Option<Codec<E::Function>>,
-    timeout: Option<Timeout>,
+    timeout: Option<Duration>,
+    inherited: Option<Instant>,
+    /// Made when the call is first polled, for then there surely is a runtime.
+    limit: Option<Box<Limit>>,
     state: State,
 }
 
@@ -43,17 +54,18 @@ pub struct Call<T, E: CallFailure = CallError> {
 pub type TryCall<R> = Call<<R as IsResult>::Ok, FunctionError<<R as IsResult>::Err>>;
 
 enum State {
-    /// The frame to send.
-    New(Vec<u8>),
+    New(Unsent, Vec<Opening>),
     Failed(CallErrorKind),
-    Waiting(CallId),
+    Waiting(CallId, Ticket),
+    /// A one-way call, until it is written.
+    Writing(Ticket),
     Done,
 }
 
-struct Timeout {
+/// When a call ends at the latest.
+struct Limit {
     after: Duration,
-    /// Made when the call is sent, for then there surely is a runtime.
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Pin<Box<Sleep>>,
 }
 
 impl<T, E: CallFailure> Call<T, E> {
@@ -64,22 +76,42 @@ impl<T, E: CallFailure> Call<T, E> {
         answer: Answer<R, T, E>,
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
+        let max = client.caller().connection.settings.max_message_size();
         let mut frame = Vec::with_capacity(64);
-        let max = client.caller().max_message_size;
-        let encoded = FrameWriter::call(&mut frame, function.id(), max)
-            .message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?));
-        let state = match encoded {
-            Ok(()) => State::New(frame),
+        let writer = if function.one_way {
+            MessageWriter::one_way(&mut frame, function.id(), max)
+        } else {
+            MessageWriter::call(&mut frame, function.id(), max)
+        };
+        let (written, opening) =
+            pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
+        let state = match written.map(MessageWriter::finish) {
+            Ok(Some(large)) => State::New(Unsent::Large(large), opening),
+            Ok(None) => State::New(Unsent::Small(frame), opening),
             Err(Unsendable(kind)) => State::Failed(kind),
         };
         let Answer { value, error, .. } = answer;
-        Self { hold: client.0.clone(), function, value, error, timeout: None, state }
+        // Nobody waits for what a one-way function does.
+        let inherited = if function.one_way { None } else { deadline::inherited() };
+        let hold = client.0.clone();
+        Self { hold, function, value, error, timeout: None, inherited, limit: None, state }
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
     /// when it is first polled.
+    ///
+    /// The function learns its deadline, and so do the workers that it calls: a call made inside a
+    /// function ends when that function's time is over, if not sooner. Deadlines travel as
+    /// durations, so that clocks need not agree. A call whose time is over before its function
+    /// could begin never begins.
     pub fn timeout(mut self, after: Duration) -> Self {
-        self.timeout = Some(Timeout { after, sleep: None });
+        self.timeout = Some(after);
+        self
+    }
+
+    /// Lets a call that is made inside a function take more time than the function has.
+    pub fn without_inherited_deadline(mut self) -> Self {
+        self.inherited = None;
         self
     }
 
@@ -91,47 +123,127 @@ impl<T, E: CallFailure> Call<T, E> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
         let caller = &self.hold.0;
         match mem::replace(&mut self.state, State::Done) {
-            State::New(frame) => {
-                if caller.outbox.poll_room(cx).is_pending() {
-                    self.state = State::New(frame);
-                } else {
-                    self.state = State::Waiting(send(caller, frame, cx)?);
+            State::New(frame, opening) => {
+                if caller.connection.outbox.poll_room(cx).is_pending() {
+                    self.state = State::New(frame, opening);
+                    return Poll::Pending;
                 }
+                if self.function.one_way {
+                    self.state = State::Writing(self.send_one_way(frame, opening)?);
+                    return self.poll_answer(cx);
+                }
+                let (call, ticket) = self.send(frame, opening, cx)?;
+                self.state = State::Waiting(call, ticket);
                 Poll::Pending
             }
             State::Failed(kind) => Poll::Ready(Err(kind)),
-            State::Waiting(call) => match caller.pending().look(call, cx.waker()) {
-                Look::Waiting => {
-                    self.state = State::Waiting(call);
-                    Poll::Pending
+            State::Waiting(call, ticket) => {
+                let look = caller.pending().look(call, cx.waker());
+                match look {
+                    Look::Waiting => {
+                        self.state = State::Waiting(call, ticket);
+                        Poll::Pending
+                    }
+                    Look::Answered(answered) => Poll::Ready(Ok(answered)),
+                    Look::Lost(loss) => Poll::Ready(Err((&*loss).into())),
                 }
-                Look::Answered { outcome, value } => Poll::Ready(Ok(Answered { outcome, value })),
-                Look::Lost(loss) => Poll::Ready(Err((&*loss).into())),
-            },
+            }
+            State::Writing(ticket) => {
+                if caller.connection.outbox.poll_written(ticket, cx).is_pending() {
+                    self.state = State::Writing(ticket);
+                    return Poll::Pending;
+                }
+                if ticket != Ticket::Written
+                    && let Some(loss) = caller.pending().lost()
+                {
+                    return Poll::Ready(Err((&**loss).into()));
+                }
+                Poll::Ready(Ok(Answered::nothing()))
+            }
             State::Done => panic!("call of `{}` polled after its end", self.function.name()),
         }
     }
 
+    /// Sends a call, at once if no other waits on this connection.
+    fn send(
+        &self,
+        mut frame: Unsent,
+        opening: Vec<Opening>,
+        cx: &Context<'_>,
+    ) -> Result<(CallId, Ticket), CallErrorKind> {
+        let caller = &self.hold.0;
+        let mut pending = caller.pending();
+        let alone = pending.is_idle();
+        let call = pending.begin(cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;
+        drop(pending);
+        let (opened, starts) = pipe::open(opening, &caller.connection, Some(&self.hold));
+        let left = self.limit.as_ref().map(|it| it.sleep.deadline() - Instant::now());
+        frame.set_call(&opened, call, left);
+        let outbox = &caller.connection.outbox;
+        let ticket = match frame {
+            Unsent::Small(frame) if alone => outbox.write_now(&frame, Lane::Any),
+            Unsent::Small(frame) => outbox.add(&frame, Lane::Any),
+            Unsent::Large(frame) => outbox.add_large(frame, Lane::Any, ids(&opened)),
+        };
+        starts.into_iter().for_each(|start| start());
+        Ok((call, ticket))
+    }
+
+    fn send_one_way(
+        &self,
+        mut frame: Unsent,
+        opening: Vec<Opening>,
+    ) -> Result<Ticket, CallErrorKind> {
+        let caller = &self.hold.0;
+        if let Some(loss) = caller.pending().lost() {
+            return Err((&**loss).into());
+        }
+        let (opened, starts) = pipe::open(opening, &caller.connection, Some(&self.hold));
+        frame.set_one_way(&opened);
+        let outbox = &caller.connection.outbox;
+        let ticket = match frame {
+            Unsent::Small(frame) => outbox.write_now(&frame, Lane::OneWay),
+            Unsent::Large(frame) => outbox.add_large(frame, Lane::OneWay, ids(&opened)),
+        };
+        starts.into_iter().for_each(|start| start());
+        Ok(ticket)
+    }
+
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
-        let Some(Timeout { after, sleep: made }) = &mut self.timeout else { return Poll::Pending };
-        ready!(made.get_or_insert_with(|| Box::pin(sleep(*after))).as_mut().poll(cx));
-        Poll::Ready(CallErrorKind::TimedOut { after: *after })
+        let Some(limit) = &mut self.limit else { return Poll::Pending };
+        ready!(limit.sleep.as_mut().poll(cx));
+        Poll::Ready(CallErrorKind::TimedOut { after: limit.after })
+    }
+
+    /// Begins to measure the time, if it is limited.
+    fn begin_limit(&mut self) {
+        if self.limit.is_some() || (self.timeout.is_none() && self.inherited.is_none()) {
+            return;
+        }
+        let now = Instant::now();
+        let own = self.timeout.and_then(|it| now.checked_add(it));
+        let Some(at) = own.into_iter().chain(self.inherited).min() else { return };
+        let sleep = Box::pin(sleep_until(at));
+        self.limit = Some(Box::new(Limit { after: at - now, sleep }));
     }
 
     fn read(&self, answered: Answered) -> Result<T, E> {
-        let Answered { outcome, value } = answered;
+        let Answered { outcome, value, ends } = answered;
         let undecodable = |error: DecodeError| {
             let why = AnyError::from(error).to_string();
             E::from(self.fail(CallErrorKind::Undecodable { side: Side::Result, why }))
         };
-        let read = match (outcome, self.error) {
-            (Outcome::Value, _) => return read(self.value, &value).map_err(undecodable),
-            (Outcome::Error, Some(error)) => read(error, &value).map(E::from_function),
-            (Outcome::Error, None) | (Outcome::Refused, _) => {
-                Refusal::decode(&value).map(|it| self.fail(it.into()).into())
-            }
-        };
-        Err(read.unwrap_or_else(undecodable))
+        pipe::decoding(ends, Some(&self.hold), || {
+            let value = Body::shared(&value);
+            let read = match (outcome, self.error) {
+                (Outcome::Value, _) => return read(self.value, value).map_err(undecodable),
+                (Outcome::Error, Some(error)) => read(error, value).map(E::from_function),
+                (Outcome::Error, None) | (Outcome::Refused, _) => {
+                    Refusal::decode(value.bytes()).map(|it| self.fail(it.into()).into())
+                }
+            };
+            Err(read.unwrap_or_else(undecodable))
+        })
     }
 
     fn fail(&self, kind: CallErrorKind) -> CallError {
@@ -139,28 +251,12 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 }
 
-struct Answered {
-    outcome: Outcome,
-    value: Vec<u8>,
+fn ids(opened: &[Opened]) -> Vec<StreamId> {
+    opened.iter().map(|it| it.id).collect()
 }
 
-/// Sends a call, at once if no other waits on this connection.
-fn send(caller: &Caller, mut frame: Vec<u8>, cx: &Context<'_>) -> Result<CallId, CallErrorKind> {
-    let mut pending = caller.pending();
-    let alone = pending.is_idle();
-    let call = pending.begin(cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;
-    drop(pending);
-    FrameWriter::set_call(&mut frame, call);
-    if alone {
-        caller.outbox.write_now(&frame);
-    } else {
-        caller.outbox.add(&frame);
-    }
-    Ok(call)
-}
-
-fn read<T>(codec: Codec<T>, bytes: &[u8]) -> Result<T, DecodeError> {
-    let mut decoder = Decoder::new(bytes);
+fn read<T>(codec: Codec<T>, body: Body<'_>) -> Result<T, DecodeError> {
+    let mut decoder = Decoder::new(body);
     let value = (codec.decode)(&mut decoder)?;
     decoder.finish::<T>()?;
     Ok(value)
@@ -171,24 +267,51 @@ impl<T, E: CallFailure> Future for Call<T, E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
+        call.begin_limit();
         let result = match call.poll_answer(cx) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ready!(call.poll_timeout(cx))),
         };
         Poll::Ready(match result {
             Ok(answered) => call.read(answered),
-            Err(kind) => Err(call.fail(kind).into()),
+            Err(kind) => {
+                call.give_up();
+                Err(call.fail(kind).into())
+            }
         })
     }
 }
 
 impl<T, E: CallFailure> Unpin for Call<T, E> {}
 
+impl<T, E: CallFailure> Call<T, E> {
+    /// Tells the worker that nobody waits for the answer.
+    fn give_up(&mut self) {
+        let State::Waiting(call, ticket) = mem::replace(&mut self.state, State::Done) else {
+            return;
+        };
+        let caller = &self.hold.0;
+        if !caller.pending().give_up(call) || self.function.no_cancel {
+            return;
+        }
+        let outbox = &caller.connection.outbox;
+        if let Ticket::Large(transfer) = ticket
+            && let Some(streams) = outbox.abandon(transfer)
+        {
+            // The worker has not seen all of it, and never will.
+            caller.connection.abandon(&streams);
+            caller.pending().forget(call);
+            return;
+        }
+        let mut frame = Vec::new();
+        FrameWriter::cancel(&mut frame, call).finish();
+        outbox.write_now(&frame, Lane::Any);
+    }
+}
+
 impl<T, E: CallFailure> Drop for Call<T, E> {
     fn drop(&mut self) {
-        if let State::Waiting(call) = self.state {
-            self.hold.0.pending().give_up(call);
-        }
+        self.give_up();
     }
 }
 

@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use super::failure::{Loss, WorkerFailure};
 use super::inbox::Inbox;
 use super::opening::Opening;
-use super::outbox::{Outbox, Writing};
-use super::pending::Pending;
+use super::outbox::Writing;
+use super::pending::{Answered, Pending};
+use super::shared::{Connection, Peer};
 use crate::transport::Reader;
 use crate::wire::{Frame, FrameError, Label, WorkerId};
 
@@ -26,8 +27,7 @@ pub(crate) type Autopsy = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + S
 pub(super) struct Caller {
     pub(super) id: WorkerId,
     pub(super) label: Arc<Label>,
-    pub(super) max_message_size: usize,
-    pub(super) outbox: Outbox,
+    pub(super) connection: Arc<Connection>,
     pending: Mutex<Pending>,
     closing: AtomicBool,
     over: Notify,
@@ -41,12 +41,13 @@ impl Caller {
         label: Label,
         autopsy: Autopsy,
     ) -> Arc<Self> {
-        let Opening { reader, inbox, outbox, writing, max_message_size } = opening;
+        let Opening { reader, inbox, outbox, writing, settings } = opening;
+        let label = Arc::new(label);
+        let peer = Peer::Worker(label.clone());
         let caller = Arc::new(Self {
             id,
-            label: Arc::new(label),
-            max_message_size,
-            outbox,
+            label,
+            connection: Arc::new(Connection::new(peer, settings, outbox)),
             pending: Mutex::default(),
             closing: AtomicBool::new(false),
             over: Notify::new(),
@@ -65,7 +66,7 @@ impl Caller {
     /// Ends the connection after what has been said already.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        self.outbox.wake();
+        self.connection.outbox.wake();
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -86,8 +87,10 @@ impl Caller {
     }
 
     fn fail_all(&self, loss: Loss) {
-        let wakers = self.pending().fail_all(loss);
+        let loss = Arc::new(loss);
+        let wakers = self.pending().fail_all(loss.clone());
         wakers.into_iter().for_each(Waker::wake);
+        self.connection.lose(&loss);
         self.over.notify_waiters();
     }
 }
@@ -101,7 +104,7 @@ impl Drop for End {
             let why = "the tokio runtime that drove the connection was shut down";
             self.0.fail_all(Loss::Broken(why.to_owned()));
         }
-        self.0.outbox.end();
+        self.0.connection.outbox.end();
     }
 }
 
@@ -113,7 +116,7 @@ struct Driver {
     writing: Writing,
     /// The peer reads no more. Answers may still be on their way.
     unwritable: bool,
-    /// The callers of the answers at hand.
+    /// Those whom the frames at hand concern.
     wakers: Vec<Waker>,
 }
 
@@ -131,7 +134,7 @@ impl Driver {
         let loss = loop {
             match self.next_event().await {
                 Event::Received => {
-                    if let Err(error) = self.deliver_answers() {
+                    if let Err(error) = self.deliver_all() {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
                     }
                 }
@@ -173,7 +176,7 @@ impl Driver {
         let caller = &self.end.0;
         // Looked at first: frames are added before the connection is closed.
         let closing = caller.closing.load(Ordering::Acquire);
-        match self.writing.poll_write(&caller.outbox, cx) {
+        match self.writing.poll_write(&caller.connection.outbox, cx) {
             Poll::Ready(Ok(())) if closing => Poll::Ready(Event::ClosedHere),
             Poll::Ready(Ok(())) if caller.closing.load(Ordering::Acquire) => {
                 cx.waker().wake_by_ref();
@@ -184,17 +187,25 @@ impl Driver {
         }
     }
 
-    fn deliver_answers(&mut self) -> Result<(), FrameError> {
-        let mut pending = self.end.0.pending();
-        while let Some(frame) = self.inbox.next_frame()? {
-            let Frame::Answer { call, outcome, value } = frame else {
-                return Err(FrameError::OutOfPlace("something else than an answer"));
-            };
-            // An unknown number is no error: the caller may have given up meanwhile.
-            self.wakers.extend(pending.answer(call, outcome, value));
+    fn deliver_all(&mut self) -> Result<(), FrameError> {
+        let Self { end: End(caller), inbox, wakers, .. } = self;
+        let connection = &caller.connection;
+        // Kept from one answer to the next, but not while a callback of the user's may run.
+        let mut pending = None;
+        while let Some(frame) = inbox.next_frame()? {
+            if let Frame::Answer { call, outcome, value, streams } = frame {
+                let ends = connection.accept(streams)?;
+                let answered = Answered { outcome, value: value.keep(), ends };
+                // An unknown number is no error: the caller may have given up meanwhile.
+                let pending = pending.get_or_insert_with(|| caller.pending());
+                wakers.extend(pending.answer(call, answered));
+                continue;
+            }
+            pending = None;
+            connection.handle(frame, wakers)?;
         }
         drop(pending);
-        self.wakers.drain(..).for_each(Waker::wake);
+        wakers.drain(..).for_each(Waker::wake);
         Ok(())
     }
 }

@@ -1,30 +1,56 @@
 //! What has been received and is not handled yet.
 
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::ReadBuf;
+use tokio::time::Instant;
 
+use super::transfers::Transfers;
 use crate::transport::Reader;
-use crate::wire::{Frame, FrameError, split};
+use crate::wire::{Body, CallId, Frame, FrameError, TransferId, parse, split, split_partial};
 
 const SMALL: usize = 8 * 1024;
 const USUAL: usize = 64 * 1024;
 
+/// How much is read ahead beside what belongs to a large frame.
+const BESIDE: usize = 4 * 1024;
+
 /// Buffers bytes from a transport and hands them out as frames.
 ///
 /// The buffer grows with what has really come, never with what a length announces, and shrinks
-/// again when a large frame has been handled.
+/// again when a large frame has been handled. The parts of a large frame are put together here.
 pub(super) struct Inbox {
     buffer: Vec<u8>,
     handled: usize,
     filled: usize,
+    /// Up to where [`cancels`](Self::cancels) has looked.
+    looked: usize,
+    /// Up to where the buffer was filled when.
+    arrivals: VecDeque<(usize, Instant)>,
+    transfers: Transfers,
+    /// The rest of a part is received into its transfer directly: so many bytes.
+    direct: Option<(TransferId, usize)>,
+    /// The large frame that was put together last.
+    whole: Option<Bytes>,
     max_message_size: usize,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_size: usize) -> Self {
-        Self { buffer: Vec::new(), handled: 0, filled: 0, max_message_size }
+        Self {
+            buffer: Vec::new(),
+            handled: 0,
+            filled: 0,
+            looked: 0,
+            arrivals: VecDeque::new(),
+            transfers: Transfers::new(max_message_size),
+            direct: None,
+            whole: None,
+            max_message_size,
+        }
     }
 
     /// Receives what is there; `false` when the peer has ended the stream.
@@ -38,30 +64,118 @@ impl Inbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         self.make_room();
-        let mut space = ReadBuf::new(&mut self.buffer[self.filled..]);
-        ready!(reader.poll_read(cx, &mut space))?;
-        let received = space.filled().len();
+        let received = match self.direct {
+            None => {
+                let mut space = ReadBuf::new(&mut self.buffer[self.filled..]);
+                let Poll::Ready(read) = reader.poll_read(cx, &mut space) else {
+                    self.transfers.poll_spare(cx);
+                    return Poll::Pending;
+                };
+                read?;
+                space.filled().len()
+            }
+            Some((transfer, left)) => {
+                let part = self.transfers.space(transfer, left);
+                let beside = &mut self.buffer[self.filled..][..BESIDE];
+                let received = ready!(reader.poll_read_both(cx, part, beside))?;
+                let direct = received.min(left);
+                self.whole = self.transfers.filled(transfer, direct);
+                self.direct = Some((transfer, left - direct)).filter(|(_, left)| *left > 0);
+                if received == direct {
+                    return Poll::Ready(Ok(received > 0));
+                }
+                received - direct
+            }
+        };
         self.filled += received;
+        self.arrivals.push_back((self.filled, Instant::now()));
         Poll::Ready(Ok(received > 0))
     }
 
     /// Returns the next complete frame.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        while self.whole.is_none() {
+            let received = &self.buffer[self.handled..self.filled];
+            let (part, len) = match split(received, self.max_message_size)? {
+                Some((part @ (Frame::Begin { .. } | Frame::Part { .. }), len)) => (part, len),
+                Some((Frame::Abandon { transfer }, len)) => {
+                    self.transfers.abandon(transfer)?;
+                    self.handled += len;
+                    continue;
+                }
+                Some(_) => break,
+                None => {
+                    if let Some((transfer, bytes, left)) = split_partial(received) {
+                        self.transfers.add(transfer, bytes, left)?;
+                        self.direct = Some((transfer, left));
+                        self.handled = self.filled;
+                    }
+                    return Ok(None);
+                }
+            };
+            self.whole = match part {
+                Frame::Begin { transfer, total, bytes } => {
+                    self.transfers.begin(transfer, total, bytes)?
+                }
+                Frame::Part { transfer, bytes } => self.transfers.add(transfer, bytes, 0)?,
+                _ => None,
+            };
+            self.handled += len;
+        }
+        if let Some(whole) = self.whole.take() {
+            let whole = self.transfers.last(whole);
+            return parse(Body::shared(whole)).map(Some);
+        }
         let received = &self.buffer[self.handled..self.filled];
         let Some((frame, len)) = split(received, self.max_message_size)? else { return Ok(None) };
         self.handled += len;
         Ok(Some(frame))
     }
 
+    /// Returns how many bytes wait to be handled.
+    pub(super) fn waiting(&self) -> usize {
+        self.filled - self.handled
+    }
+
+    /// Says when the next frame was received.
+    pub(super) fn arrival_of_next(&mut self) -> Instant {
+        while self.arrivals.front().is_some_and(|(filled, _)| *filled <= self.handled) {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.front().map_or_else(Instant::now, |(_, when)| *when)
+    }
+
+    /// Looks ahead for calls that are cancelled by frames that wait to be handled.
+    pub(super) fn look_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
+        self.looked = self.looked.max(self.handled);
+        // What is wrong with a frame is found when it is handled.
+        while let Ok(Some((frame, len))) =
+            split(&self.buffer[self.looked..self.filled], self.max_message_size)
+        {
+            self.looked += len;
+            if let Frame::Cancel { call } = frame {
+                cancels.insert(call);
+            }
+        }
+    }
+
     fn make_room(&mut self) {
         if self.handled == self.filled {
-            (self.handled, self.filled) = (0, 0);
+            (self.handled, self.filled, self.looked) = (0, 0, 0);
+            self.arrivals.clear();
             if self.buffer.len() > USUAL {
                 self.buffer = vec![0; USUAL];
             }
         } else if self.handled > 0 {
             self.buffer.copy_within(self.handled..self.filled, 0);
-            (self.handled, self.filled) = (0, self.filled - self.handled);
+            let handled = self.handled;
+            self.arrivals.retain_mut(|(filled, _)| {
+                let left = *filled > handled;
+                *filled = filled.saturating_sub(handled);
+                left
+            });
+            self.looked = self.looked.saturating_sub(handled);
+            (self.handled, self.filled) = (0, self.filled - handled);
         }
         if self.filled == self.buffer.len() {
             self.buffer.resize((self.filled * 2).max(SMALL), 0);

@@ -4,20 +4,30 @@
 //! given a [`Session`]; neither knows what a worker is.
 
 mod answer;
+mod answering;
 mod any_error;
 mod call;
 mod caller;
 mod client;
+mod deadline;
 mod error;
 mod failure;
 mod inbox;
+mod inflow;
 mod opening;
 mod outbox;
+mod outflow;
 mod panics;
 mod pending;
+mod pipe;
+mod scope;
+mod sending;
 mod serving;
+mod shared;
+mod transfers;
 
 pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, plain};
+pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
 pub use self::call::{Call, TryCall};
 pub(crate) use self::caller::Autopsy;
@@ -26,7 +36,11 @@ pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
 pub(crate) use self::opening::{Opening, OpeningError, ask_for};
 pub(crate) use self::panics::{catch_future, install_hook};
-pub(crate) use self::serving::{Answering, Running, Serving, Session};
+pub use self::pipe::{
+    AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
+};
+pub(crate) use self::scope::CallScope;
+pub(crate) use self::serving::Serving;
 
 #[cfg(test)]
 mod tests;

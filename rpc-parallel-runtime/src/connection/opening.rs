@@ -17,7 +17,7 @@ pub(crate) struct Opening {
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
     pub(super) writing: Writing,
-    pub(super) max_message_size: usize,
+    pub(super) settings: Settings,
 }
 
 /// What the one who connects has asked for.
@@ -59,13 +59,12 @@ pub(crate) fn ask_for(
 
 impl Opening {
     pub(crate) fn new((reader, writer): Halves, settings: Settings) -> Self {
-        let max_message_size = settings.max_message_size();
         Self {
             reader,
-            inbox: Inbox::new(max_message_size),
+            inbox: Inbox::new(settings.max_message_size()),
             outbox: Outbox::new(writer),
             writing: Writing::default(),
-            max_message_size,
+            settings,
         }
     }
 

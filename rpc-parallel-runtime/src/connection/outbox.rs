@@ -4,9 +4,13 @@ use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
+
+use super::sending::{Lane, Sending};
 use crate::transport::Writer;
+use crate::wire::{Large, StreamId, TransferId};
 
 /// Beyond this many bytes waiting, whoever would add more waits too.
 const FULL: usize = 1024 * 1024;
@@ -18,6 +22,7 @@ const KEPT: usize = 256 * 1024;
 ///
 /// Several may add frames; the driver writes what has gathered in one piece. Only a frame that is
 /// alone is written at once by whoever says it, which spares a lone call a turn of the driver.
+/// Large frames are written in parts, between which the others go.
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
     /// Whether there is no room, as was last seen: spares a call the lock where there is.
@@ -28,12 +33,27 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
+    large: Sending,
     /// The driver holds bytes that come before those of the queue.
     driver_writes: bool,
     /// Wakes the driver; taken while it is awake already.
     driver: Option<Waker>,
-    /// Those who wait for room.
+    /// Those who wait for room, or until what they have said is written.
     waiting: Vec<Waker>,
+    /// How many bytes have gone through the queue, and how many of them are written.
+    added: u64,
+    taken: u64,
+    written: u64,
+}
+
+/// How far a frame has come that was given to an [`Outbox`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ticket {
+    Written,
+    /// Written when so many bytes are.
+    Queued(u64),
+    /// Written when this large frame is.
+    Large(TransferId),
 }
 
 impl Outbox {
@@ -42,24 +62,58 @@ impl Outbox {
     }
 
     /// Adds a frame for the driver to write together with others.
-    pub(super) fn add(&self, frame: &[u8]) {
+    pub(super) fn add(&self, frame: &[u8], lane: Lane) -> Ticket {
+        if frame.is_empty() {
+            return Ticket::Written;
+        }
         let mut queue = self.lock();
-        queue.bytes.extend_from_slice(frame);
+        let ticket = queue.add(frame, lane);
         self.note_room(&queue);
         Self::wake_driver(queue);
+        ticket
     }
 
     /// Writes a frame at once if nothing waits before it; the driver writes what does not go.
-    pub(super) fn write_now(&self, frame: &[u8]) {
+    pub(super) fn write_now(&self, frame: &[u8], lane: Lane) -> Ticket {
         let mut queue = self.lock();
-        let first = queue.bytes.is_empty() && !queue.driver_writes;
+        let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.holds_up(lane);
         // An error is met again by the driver, which knows what to do about it.
         let written = if first { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
-        if written < frame.len() {
-            queue.bytes.extend_from_slice(&frame[written..]);
-            self.note_room(&queue);
-            Self::wake_driver(queue);
+        if written == frame.len() {
+            return Ticket::Written;
         }
+        // Nothing else may come between the two halves of a frame.
+        let lane = if written > 0 { Lane::Any } else { lane };
+        let ticket = queue.add(&frame[written..], lane);
+        self.note_room(&queue);
+        Self::wake_driver(queue);
+        ticket
+    }
+
+    /// Adds a frame that is written in parts, and that opens some streams.
+    pub(super) fn add_large(&self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> Ticket {
+        let mut queue = self.lock();
+        let transfer = queue.large.begin(frame, lane, opens);
+        self.note_room(&queue);
+        Self::wake_driver(queue);
+        Ticket::Large(transfer)
+    }
+
+    /// Takes a large frame back, and returns the streams that it would have opened; `None` if all
+    /// of it has been written. Until they are forgotten, nothing is written on those streams.
+    pub(super) fn abandon(&self, transfer: TransferId) -> Option<Vec<StreamId>> {
+        let mut queue = self.lock();
+        let mut frame = Vec::new();
+        let abandoned = queue.large.abandon(transfer, &mut frame);
+        queue.add(&frame, Lane::Any);
+        self.note_room(&queue);
+        Self::wake_driver(queue);
+        abandoned
+    }
+
+    /// Forgets streams of an abandoned frame, on which nothing is said any more.
+    pub(super) fn forget(&self, streams: &[StreamId]) {
+        self.lock().large.forget(streams);
     }
 
     /// Waits for room.
@@ -75,11 +129,28 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Waits until a frame is written.
+    pub(super) fn poll_written(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        let written = match ticket {
+            Ticket::Written => true,
+            Ticket::Queued(at) => queue.written >= at,
+            Ticket::Large(transfer) => !queue.large.holds(transfer),
+        };
+        if written {
+            return Poll::Ready(());
+        }
+        queue.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Ends the transport, whoever else still holds a half of it. Nobody waits for room any more.
     pub(super) fn end(&self) {
         self.writer.end();
         let mut queue = self.lock();
         queue.bytes = Vec::new();
+        queue.large = Sending::default();
+        queue.written = u64::MAX;
         self.note_room(&queue);
         let waiting = mem::take(&mut queue.waiting);
         drop(queue);
@@ -91,8 +162,14 @@ impl Outbox {
         Self::wake_driver(self.lock());
     }
 
+    /// Says whether so much waits to be written that nothing should be added, as was last seen.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
     fn note_room(&self, queue: &Queue) {
-        self.full.store(queue.bytes.len() >= FULL, Ordering::Relaxed);
+        let full = queue.bytes.len() >= FULL || queue.large.is_full();
+        self.full.store(full, Ordering::Relaxed);
     }
 
     fn wake_driver(mut queue: MutexGuard<'_, Queue>) {
@@ -108,11 +185,27 @@ impl Outbox {
     }
 }
 
+impl Queue {
+    fn add(&mut self, frame: &[u8], lane: Lane) -> Ticket {
+        if let Some(transfer) = self.large.put_behind(frame, lane) {
+            return Ticket::Large(transfer);
+        }
+        self.bytes.extend_from_slice(frame);
+        self.added += frame.len() as u64;
+        Ticket::Queued(self.added)
+    }
+}
+
 /// The driver's side of an [`Outbox`]: the bytes it is writing.
 #[derive(Default)]
 pub(super) struct Writing {
+    /// A part of a large frame: its head, and what it carries.
+    part: Option<(Vec<u8>, Bytes)>,
+    /// Written after the part.
     bytes: Vec<u8>,
+    /// How much of what is being written has been.
     written: usize,
+    owes_part: bool,
 }
 
 impl Writing {
@@ -122,8 +215,8 @@ impl Writing {
     }
 
     /// Says whether so much waits to be written that nothing should be added.
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() - self.written >= FULL
+    pub(super) fn is_full(&self, outbox: &Outbox) -> bool {
+        self.bytes.len() >= FULL || outbox.is_full()
     }
 
     /// Writes all that there is, and is ready when nothing is left.
@@ -136,13 +229,27 @@ impl Writing {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if self.written == self.bytes.len() && !self.take_queue(outbox, cx) {
+            let written = if let Some((head, body)) = &self.part {
+                match self.written.checked_sub(head.len()) {
+                    Some(of_body) if of_body == body.len() => {
+                        (self.part, self.written) = (None, 0);
+                        continue;
+                    }
+                    Some(of_body) => outbox.writer.try_write(&body[of_body..]),
+                    None => outbox.writer.try_write_both(&head[self.written..], body),
+                }
+            } else if self.written < self.bytes.len() {
+                outbox.writer.try_write(&self.bytes[self.written..])
+            } else if self.take(outbox, cx) {
+                continue;
+            } else {
                 return Poll::Ready(Ok(()));
-            }
-            match outbox.writer.try_write(&self.bytes[self.written..]) {
+            };
+            match written {
                 Ok(written) => self.written += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::task::ready!(outbox.writer.poll_writable(cx))?;
+                    outbox.lock().driver_writes = true;
+                    ready!(outbox.writer.poll_writable(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -150,23 +257,37 @@ impl Writing {
     }
 
     /// Takes what the others have added; `false` when there is nothing.
-    fn take_queue(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> bool {
+    fn take(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> bool {
         self.bytes.clear();
         self.written = 0;
         if self.bytes.capacity() > KEPT {
             self.bytes = Vec::new();
         }
-        let mut queue = outbox.lock();
-        mem::swap(&mut self.bytes, &mut queue.bytes);
-        queue.driver_writes = !self.bytes.is_empty();
-        if !queue.driver_writes && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker()))
-        {
+        let mut guard = outbox.lock();
+        let queue = &mut *guard;
+        // What was taken before is written now.
+        queue.written = queue.written.max(queue.taken);
+        if self.owes_part || queue.bytes.is_empty() {
+            self.part = queue.large.next_part();
+            let behind = queue.large.take_behind();
+            queue.added += behind.len() as u64;
+            queue.bytes.extend_from_slice(&behind);
+        }
+        // Other frames and parts of large ones take turns.
+        self.owes_part = self.part.is_none();
+        if self.part.is_none() {
+            mem::swap(&mut self.bytes, &mut queue.bytes);
+            queue.taken = queue.added;
+        }
+        let taken = !self.bytes.is_empty() || self.part.is_some();
+        queue.driver_writes = taken;
+        if !taken && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
             queue.driver = Some(cx.waker().clone());
         }
-        outbox.note_room(&queue);
+        outbox.note_room(queue);
         let waiting = mem::take(&mut queue.waiting);
-        drop(queue);
+        drop(guard);
         waiting.into_iter().for_each(Waker::wake);
-        !self.bytes.is_empty()
+        taken
     }
 }

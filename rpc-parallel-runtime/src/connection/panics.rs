@@ -6,13 +6,15 @@ use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
 use std::sync::Once;
+use std::thread;
 
+use super::pipe::PipeErrorKind;
 use crate::wire::Panic;
 
 thread_local! {
-    /// Whether this thread is inside [`catch`].
-    static CATCHING: Cell<bool> = const { Cell::new(false) };
-    /// What the hook has seen on this thread since.
+    /// Whether this thread drops a call that was cancelled.
+    static CANCELLING: Cell<bool> = const { Cell::new(false) };
+    /// The last panic on this thread.
     static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
@@ -22,9 +24,7 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if CATCHING.get() {
-                SEEN.set(Some(describe(info)));
-            }
+            SEEN.set(Some(describe(info)));
             previous(info);
         }));
     });
@@ -32,14 +32,30 @@ pub(crate) fn install_hook() {
 
 /// Runs a piece of user code; a panic in it is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
-    let outer = CATCHING.replace(true);
     // What the code has left half done is dropped with its call, or behind the user's own locks.
     let result = panic::catch_unwind(AssertUnwindSafe(run));
-    CATCHING.set(outer);
     result.map_err(|payload| {
         let unseen = || Panic { message: message(&*payload), location: None };
         SEEN.take().unwrap_or_else(unseen)
     })
+}
+
+/// Runs what drops a call that was cancelled, so that what is dropped with it can tell.
+pub(crate) fn cancelling<T>(drop_it: impl FnOnce() -> T) -> T {
+    let outer = CANCELLING.replace(true);
+    let result = drop_it();
+    CANCELLING.set(outer);
+    result
+}
+
+/// Tells why what is being dropped on this thread has not come to its own end.
+pub(super) fn cut_short() -> Option<PipeErrorKind> {
+    if thread::panicking() {
+        let seen = SEEN.with_borrow(Clone::clone);
+        let unseen = || Panic { message: "(unknown)".to_owned(), location: None };
+        return Some(PipeErrorKind::Panicked(seen.unwrap_or_else(unseen)));
+    }
+    CANCELLING.get().then_some(PipeErrorKind::Cancelled)
 }
 
 /// Runs a future to its end; a panic in it is an error.

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::failure::Loss;
+use super::shared::OwnedEnd;
 use crate::wire::{CallId, Outcome};
 
 /// The calls of one connection that wait for an answer.
@@ -27,18 +30,30 @@ enum State {
     Waiting {
         waker: Waker,
     },
-    Answered {
-        outcome: Outcome,
-        value: Vec<u8>,
-    },
+    Answered(Answered),
     /// The caller has given up; the place stays taken until the worker is done with it.
     GivenUp,
+}
+
+/// The answer of a call, with the streams that it opens.
+pub(super) struct Answered {
+    pub(super) outcome: Outcome,
+    pub(super) value: Bytes,
+    pub(super) ends: Vec<OwnedEnd>,
+}
+
+impl Answered {
+    /// The answer that a one-way call does not wait for: `()`.
+    pub(super) fn nothing() -> Self {
+        const NIL: &[u8] = &[0xc0];
+        Self { outcome: Outcome::Value, value: Bytes::from_static(NIL), ends: Vec::new() }
+    }
 }
 
 /// What a waiting call finds when it looks.
 pub(super) enum Look {
     Waiting,
-    Answered { outcome: Outcome, value: Vec<u8> },
+    Answered(Answered),
     Lost(Arc<Loss>),
 }
 
@@ -86,33 +101,44 @@ impl Pending {
                     Look::Waiting
                 }
             },
-            State::Answered { outcome, value } => {
-                let (outcome, value) = (*outcome, std::mem::take(value));
-                self.release(index);
-                Look::Answered { outcome, value }
-            }
+            State::Answered(_) => match self.release(index) {
+                State::Answered(answered) => Look::Answered(answered),
+                _ => Look::Lost(lost_place(lost)),
+            },
             State::Free | State::GivenUp => Look::Lost(lost_place(lost)),
         }
     }
 
-    /// Gives a call up: nobody waits for its answer any more.
-    pub(super) fn give_up(&mut self, call: CallId) {
+    /// Gives a call up: nobody waits for its answer any more. Says whether the worker still may.
+    pub(super) fn give_up(&mut self, call: CallId) -> bool {
         let lost = self.lost.is_some();
-        let Some((index, place)) = self.place(call) else { return };
+        let Some((index, place)) = self.place(call) else { return false };
         match place.state {
-            State::Waiting { .. } if !lost => place.state = State::GivenUp,
-            State::Waiting { .. } | State::Answered { .. } => self.release(index),
-            State::Free | State::GivenUp => {}
+            State::Waiting { .. } if !lost => {
+                place.state = State::GivenUp;
+                true
+            }
+            State::Waiting { .. } | State::Answered(_) => {
+                self.release(index);
+                false
+            }
+            State::Free | State::GivenUp => false,
+        }
+    }
+
+    /// Forgets a call that the worker will never see.
+    pub(super) fn forget(&mut self, call: CallId) {
+        if let Some((index, Place { state: State::GivenUp, .. })) = self.place(call) {
+            self.release(index);
         }
     }
 
     /// Stores an answer and returns who waits for it.
-    pub(super) fn answer(&mut self, call: CallId, outcome: Outcome, value: &[u8]) -> Option<Waker> {
+    pub(super) fn answer(&mut self, call: CallId, answered: Answered) -> Option<Waker> {
         let (index, place) = self.place(call)?;
         match &mut place.state {
             State::Waiting { .. } => {
-                let answered = State::Answered { outcome, value: value.to_vec() };
-                match std::mem::replace(&mut place.state, answered) {
+                match std::mem::replace(&mut place.state, State::Answered(answered)) {
                     State::Waiting { waker } => Some(waker),
                     _ => None,
                 }
@@ -121,13 +147,13 @@ impl Pending {
                 self.release(index);
                 None
             }
-            State::Free | State::Answered { .. } => None,
+            State::Free | State::Answered(_) => None,
         }
     }
 
     /// Ends every waiting call, and those that come later.
-    pub(super) fn fail_all(&mut self, loss: Loss) -> Vec<Waker> {
-        self.lost = Some(Arc::new(loss));
+    pub(super) fn fail_all(&mut self, loss: Arc<Loss>) -> Vec<Waker> {
+        self.lost = Some(loss);
         let waiting = self.places.iter().filter_map(|it| match &it.state {
             State::Waiting { waker } => Some(waker.clone()),
             _ => None,
@@ -146,9 +172,9 @@ impl Pending {
         Some((index, place))
     }
 
-    fn release(&mut self, index: u32) {
-        self.places[index as usize].state = State::Free;
+    fn release(&mut self, index: u32) -> State {
         self.free.push(index);
+        std::mem::replace(&mut self.places[index as usize].state, State::Free)
     }
 }
 
@@ -160,6 +186,10 @@ fn lost_place(lost: Option<Arc<Loss>>) -> Arc<Loss> {
 mod tests {
     use super::*;
 
+    fn value(value: &'static [u8]) -> Answered {
+        Answered { outcome: Outcome::Value, value: Bytes::from_static(value), ends: Vec::new() }
+    }
+
     fn begin(pending: &mut Pending) -> CallId {
         pending.begin(Waker::noop()).expect("nothing is lost")
     }
@@ -169,7 +199,7 @@ mod tests {
         let mut pending = Pending::default();
         let calls = [begin(&mut pending), begin(&mut pending)];
 
-        let wakers = pending.fail_all(Loss::Closed);
+        let wakers = pending.fail_all(Arc::new(Loss::Closed));
 
         assert_eq!(wakers.len(), 2);
         for call in calls {
@@ -182,12 +212,12 @@ mod tests {
     fn an_answer_that_came_before_the_loss_is_kept() {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
-        pending.answer(call, Outcome::Value, b"7");
+        pending.answer(call, value(b"7"));
 
-        pending.fail_all(Loss::Closed);
+        pending.fail_all(Arc::new(Loss::Closed));
 
         assert!(
-            matches!(pending.look(call, Waker::noop()), Look::Answered { value, .. } if value == b"7")
+            matches!(pending.look(call, Waker::noop()), Look::Answered(it) if it.value == b"7"[..])
         );
     }
 
@@ -195,11 +225,11 @@ mod tests {
     fn a_second_answer_finds_nobody() {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
-        pending.answer(call, Outcome::Value, b"first");
+        pending.answer(call, value(b"first"));
         pending.look(call, Waker::noop());
         let next = begin(&mut pending);
 
-        pending.answer(call, Outcome::Value, b"again");
+        pending.answer(call, value(b"again"));
 
         assert!(matches!(pending.look(next, Waker::noop()), Look::Waiting));
     }
@@ -213,7 +243,7 @@ mod tests {
 
         assert!(!pending.is_idle());
         assert_ne!(begin(&mut pending).0 as u32, call.0 as u32);
-        assert!(pending.answer(call, Outcome::Value, b"late").is_none());
+        assert!(pending.answer(call, value(b"late")).is_none());
         assert_eq!(begin(&mut pending).0 as u32, call.0 as u32);
     }
 }

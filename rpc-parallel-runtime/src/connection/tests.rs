@@ -12,8 +12,8 @@ use super::*;
 use crate::transport::memory::{MemoryReader, MemoryWriter, pair};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
-    FrameWriter, FunctionId, FunctionInfo, Greeting, Label, Place, Refusal, Settings, WorkerId,
-    codec, decode, encode,
+    FrameWriter, FunctionId, FunctionInfo, Greeting, Label, MessageWriter, Place, Refusal,
+    Settings, WorkerId, codec, decode, encode,
 };
 
 const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
@@ -30,12 +30,13 @@ struct Waiting(Pin<Box<tokio::time::Sleep>>, usize);
 impl Session for Waiter {
     fn call(
         &self,
-        function: FunctionId,
-        arguments: &[u8],
+        mut call: Incoming<'_>,
         cx: &mut Context<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        let millis: u64 = decode(arguments).expect("it was written by this test");
+        let function = call.function;
+        let millis: u64 =
+            call.arguments(|body| decode(body.bytes())).expect("it was written by this test");
         if function == WAIT.id() {
             let sleep = Box::pin(sleep(Duration::from_millis(millis)));
             let mut waiting = Box::pin(Waiting(sleep, millis as usize));
@@ -45,6 +46,14 @@ impl Session for Waiter {
         assert_ne!(function, PANIC.id(), "asked to panic");
         answering.refuse(&Refusal::UnknownFunction { offers: vec!["wait".to_owned()] });
         None
+    }
+
+    fn may_cancel(&self, _: FunctionId) -> bool {
+        true
+    }
+
+    fn describe(&self, function: FunctionId) -> String {
+        format!("function {function}")
     }
 }
 
@@ -258,8 +267,8 @@ fn connect_frame() -> Vec<u8> {
 
 fn call_frame(function: &FunctionInfo, millis: u64) -> Vec<u8> {
     let mut frame = Vec::new();
-    let written = FrameWriter::call(&mut frame, function.id(), 100)
+    let written = MessageWriter::call(&mut frame, function.id(), 100)
         .message(|sink| Ok::<_, AnyError>(encode(&millis, sink)?));
-    written.expect("a number encodes");
+    assert!(written.expect("a number encodes").finish().is_none(), "it is small");
     frame
 }

@@ -128,6 +128,8 @@ impl From<Refusal> for ConnectErrorKind {
             Refusal::OtherBuild { why } => Self::OtherBuild { why },
             Refusal::Violation { why } => Self::Protocol { why },
             other @ (Refusal::UnknownFunction { .. }
+            | Refusal::Cancelled
+            | Refusal::Expired
             | Refusal::Unencodable { .. }
             | Refusal::TooLarge { .. }) => Self::Protocol { why: format!("it answered {other:?}") },
         }

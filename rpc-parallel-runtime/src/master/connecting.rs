@@ -58,5 +58,5 @@ pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec
     let mut sink = Sink::new(&mut bytes, settings.max_message_size());
     let encoded = encode(init, &mut sink).map_err(AnyError::from);
     let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
-    encoded.map(|()| bytes).map_err(|it| it.to_string())
+    encoded.map(|_| bytes).map_err(|it| it.to_string())
 }

@@ -13,12 +13,24 @@ pub(crate) trait Reader: Send + 'static {
     /// Reads what is there; nothing read means that the peer has ended the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>)
     -> Poll<io::Result<()>>;
+
+    /// Reads into one buffer and what is beyond into another; nothing read means that the peer has
+    /// ended the stream.
+    fn poll_read_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> Poll<io::Result<usize>>;
 }
 
 /// The half that whoever has something to say writes to.
 pub(crate) trait Writer: Send + Sync + 'static {
     /// Writes as much as goes without waiting, or fails with `WouldBlock`.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Writes as much of two buffers as goes without waiting, or fails with `WouldBlock`.
+    fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize>;
 
     /// Waits until there is room. One task at a time may wait.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -83,6 +95,21 @@ pub(crate) mod memory {
             }
             Poll::Ready(Ok(()))
         }
+
+        fn poll_read_both(
+            &mut self,
+            cx: &mut Context<'_>,
+            first: &mut [u8],
+            second: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let mut first = ReadBuf::new(first);
+            std::task::ready!(self.poll_read(cx, &mut first))?;
+            let mut second = ReadBuf::new(second);
+            if first.remaining() == 0 && first.capacity() > 0 {
+                let _ = self.poll_read(cx, &mut second)?;
+            }
+            Poll::Ready(Ok(first.filled().len() + second.filled().len()))
+        }
     }
 
     impl Drop for MemoryReader {
@@ -111,6 +138,14 @@ pub(crate) mod memory {
                 reader.wake();
             }
             Ok(taken)
+        }
+
+        fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+            let written = self.try_write(first)?;
+            if written < first.len() {
+                return Ok(written);
+            }
+            Ok(written + self.try_write(second).unwrap_or(0))
         }
 
         fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

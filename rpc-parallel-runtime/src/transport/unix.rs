@@ -1,15 +1,15 @@
 //! Unix sockets: pairs that are inherited or handed over, and listeners for everybody else of the
 //! same user.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
@@ -97,6 +97,22 @@ impl Reader for SocketReader {
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buffer)
     }
+
+    fn poll_read_both(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &mut [u8],
+        second: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            let mut buffers = [IoSliceMut::new(first), IoSliceMut::new(second)];
+            match self.0.try_read_vectored(&mut buffers) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
 }
 
 impl Writer for SocketWriter {
@@ -104,6 +120,17 @@ impl Writer for SocketWriter {
         match self.once_full.get() {
             Some(socket) => socket.try_write(bytes),
             None => Ok(rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL)?),
+        }
+    }
+
+    fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        let buffers = [IoSlice::new(first), IoSlice::new(second)];
+        match self.once_full.get() {
+            Some(socket) => socket.try_write_vectored(&buffers),
+            None => {
+                let mut ancillary = SendAncillaryBuffer::new(&mut []);
+                Ok(sendmsg(&self.socket, &buffers, &mut ancillary, SendFlags::NOSIGNAL)?)
+            }
         }
     }
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::byte_buffer;
+use super::sink::Sink;
+
 /// The type of an argument, as written behind its outermost `&`.
 ///
 /// It says in which owned form the worker holds what the client gave by reference: a `[T]` as
@@ -55,13 +58,27 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
     note = "derive `serde::Serialize` and `serde::Deserialize` for it; \
             it must also be `Send` and hold no references"
 )]
-pub trait Travels: Argument<Owned: Message> + Serialize {}
+pub trait Travels: Argument<Owned: Message> + Serialize {
+    /// Writes the value as a buffer if it is nothing but bytes, and says whether it was.
+    #[doc(hidden)]
+    fn write_bytes(&self, _: &mut Sink<'_>) -> bool {
+        false
+    }
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Message> Travels for T {}
+impl<T: Message> Travels for T {
+    fn write_bytes(&self, sink: &mut Sink<'_>) -> bool {
+        byte_buffer::write_value(self, sink)
+    }
+}
 
 #[diagnostic::do_not_recommend]
-impl<T: Message> Travels for [T] {}
+impl<T: Message> Travels for [T] {
+    fn write_bytes(&self, sink: &mut Sink<'_>) -> bool {
+        byte_buffer::write_slice(self, sink)
+    }
+}
 
 #[diagnostic::do_not_recommend]
 impl Travels for str {}

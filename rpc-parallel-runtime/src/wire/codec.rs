@@ -3,16 +3,17 @@
 //! Structs travel as maps: the compact form, as arrays, silently corrupts a struct of which serde
 //! skips a field. Whatever attributes a type carries, its values arrive as they left.
 
-use std::any::{Any, TypeId, type_name};
-use std::fmt;
+use std::any::type_name;
 use std::io::Write;
 
-use rmp_serde::config::BytesMode;
+use bytes::Bytes;
 use rmp_serde::decode::ReadRefReader;
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::argument::{Argument, Travels};
+use super::body::Body;
+use super::byte_buffer::{self, AnyBytes};
 use super::guard::{Guarded, MAX_DEPTH};
 use super::sink::Sink;
 
@@ -38,28 +39,26 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     sink: &mut Sink<'_>,
 ) -> Result<(), EncodeError> {
-    let serialized = serialize(BytesMode::Normal, &Guarded::new(value), sink);
+    let serialized = serialize(&Guarded::new(value), sink);
     serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
 }
 
 /// Encodes a value of our own, of which we know that it can be decoded again.
 pub(crate) fn encode_own<T: Serialize>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-    let serialized = serialize(BytesMode::Normal, value, sink);
+    let serialized = serialize(value, sink);
     serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
 }
 
 fn serialize<T: Serialize + ?Sized>(
-    bytes: BytesMode,
     value: &T,
     sink: &mut Sink<'_>,
 ) -> Result<(), rmp_serde::encode::Error> {
-    let mut serializer = rmp_serde::Serializer::new(sink).with_struct_map().with_bytes(bytes);
-    value.serialize(&mut serializer)
+    value.serialize(&mut rmp_serde::Serializer::new(sink).with_struct_map())
 }
 
 /// Decodes one value, which must be all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let mut decoder = Decoder::new(bytes);
+    let mut decoder = Decoder::new(Body::of(bytes));
     let value = decoder.next()?;
     decoder.finish::<T>()?;
     Ok(value)
@@ -68,25 +67,21 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
 /// Decodes the values of a message one after the other.
 pub struct Decoder<'a> {
     deserializer: rmp_serde::Deserializer<ReadRefReader<'a, [u8]>>,
-    len: usize,
+    body: Body<'a>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    pub(crate) fn new(body: Body<'a>) -> Self {
+        let mut deserializer = rmp_serde::Deserializer::from_read_ref(body.bytes());
         // A level of ours may be two of MessagePack: a variant is a map with one entry.
         deserializer.set_max_depth(2 * usize::from(MAX_DEPTH));
-        Self { deserializer, len: bytes.len() }
+        Self { deserializer, body }
     }
 
     /// Decodes the next value.
     pub(crate) fn next<T: Deserialize<'a>>(&mut self) -> Result<T, DecodeError> {
-        let len = self.len;
-        T::deserialize(&mut self.deserializer).map_err(|source| DecodeError {
-            len,
-            into: type_name::<T>(),
-            source,
-        })
+        let value = T::deserialize(&mut self.deserializer);
+        value.map_err(|source| self.error(type_name::<T>(), source))
     }
 
     /// Checks that nothing is left.
@@ -94,18 +89,32 @@ impl<'a> Decoder<'a> {
         // A `()` is one byte and holds nothing: only at the very end is there no first byte of it.
         match <()>::deserialize(&mut self.deserializer) {
             Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(()),
-            Ok(()) | Err(_) => Err(DecodeError {
-                len: self.len,
-                into: type_name::<T>(),
-                source: rmp_serde::decode::Error::Syntax("there are bytes behind its end".into()),
-            }),
+            Ok(()) | Err(_) => Err(self.error(
+                type_name::<T>(),
+                rmp_serde::decode::Error::Syntax("there are bytes behind its end".into()),
+            )),
         }
     }
 
-    fn bytes(&mut self) -> Result<Vec<u8>, DecodeError> {
-        let len = self.len;
-        serde::Deserializer::deserialize_byte_buf(&mut self.deserializer, Bytes)
-            .map_err(|source| DecodeError { len, into: type_name::<Vec<u8>>(), source })
+    fn bytes(&mut self) -> Result<Bytes, DecodeError> {
+        let bytes = byte_buffer::deserialize(&mut self.deserializer);
+        match bytes {
+            Ok(AnyBytes::Part(part)) => Ok(self.body.keep_part(part)),
+            Ok(AnyBytes::List(list)) => Ok(list.into()),
+            Err(source) => Err(self.error(type_name::<Bytes>(), source)),
+        }
+    }
+
+    fn byte_vec(&mut self) -> Result<Vec<u8>, DecodeError> {
+        let bytes = byte_buffer::deserialize(&mut self.deserializer);
+        match bytes {
+            Ok(bytes) => Ok(bytes.into_vec()),
+            Err(source) => Err(self.error(type_name::<Vec<u8>>(), source)),
+        }
+    }
+
+    fn error(&self, into: &'static str, source: rmp_serde::decode::Error) -> DecodeError {
+        DecodeError { len: self.body.bytes().len(), into, source }
     }
 }
 
@@ -119,41 +128,17 @@ pub(crate) fn write_tuple_len(len: u8, sink: &mut Sink<'_>) {
 }
 
 /// Takes the header of a tuple of so many values away.
-pub(crate) fn strip_tuple_len(len: u8, bytes: &[u8]) -> Result<&[u8], DecodeError> {
-    let stripped = match (len, bytes) {
+pub(crate) fn strip_tuple_len(len: u8, tuple: Body<'_>) -> Result<Body<'_>, DecodeError> {
+    let stripped = match (len, tuple.bytes()) {
         (0..16, [header, rest @ ..]) if *header == 0x90 | len => Some(rest),
         (16.., [0xdc, 0, header, rest @ ..]) if *header == len => Some(rest),
         _ => None,
     };
-    stripped.ok_or_else(|| DecodeError {
-        len: bytes.len(),
+    stripped.map(|it| tuple.part(it)).ok_or_else(|| DecodeError {
+        len: tuple.bytes().len(),
         into: "arguments",
         source: rmp_serde::decode::Error::LengthMismatch(len.into()),
     })
-}
-
-/// Takes a buffer of bytes in one piece.
-struct Bytes;
-
-impl<'de> Visitor<'de> for Bytes {
-    type Value = Vec<u8>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a buffer of bytes")
-    }
-
-    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-        Ok(bytes.to_vec())
-    }
-
-    // A buffer without bytes travels as a list without elements: the encoder cannot tell them apart.
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<u8>, A::Error> {
-        let mut bytes = Vec::new();
-        while let Some(byte) = list.next_element()? {
-            bytes.push(byte);
-        }
-        Ok(bytes)
-    }
 }
 
 /// Encodes and decodes the values of one type.
@@ -178,32 +163,27 @@ pub const fn codec<A: ?Sized + Travels>() -> Codec<A> {
     Codec { encode: encode_argument::<A>, decode: decode_owned::<A::Owned> }
 }
 
-/// Says whether values of type `T` are nothing but a list of bytes.
-///
-/// Such a list travels as a buffer when it is a whole argument or result. Inside other values it
-/// stays a list, because what serde buffers (`flatten`, `untagged`) takes no buffer for a list.
-fn is_bytes<T: 'static>() -> bool {
-    TypeId::of::<T>() == TypeId::of::<Vec<u8>>()
-}
-
 fn encode_argument<A: ?Sized + Travels>(value: &A, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-    if !is_bytes::<A::Owned>() {
-        return encode(value, sink);
-    }
-    let serialized = serialize(BytesMode::ForceIterables, value, sink);
-    serialized.map_err(|source| EncodeError { from: type_name::<A>(), source })
+    if value.write_bytes(sink) { Ok(()) } else { encode(value, sink) }
 }
 
 fn decode_owned<T: DeserializeOwned + 'static>(
     decoder: &mut Decoder<'_>,
 ) -> Result<T, DecodeError> {
-    if !is_bytes::<T>() {
-        return decoder.next();
+    if byte_buffer::is_shared::<T>() {
+        let bytes = decoder.bytes()?;
+        return Ok(byte_buffer::cast(bytes).expect("`T` has just been seen to be `Bytes`"));
     }
-    let mut bytes = Some(decoder.bytes()?);
-    let bytes: &mut dyn Any = &mut bytes;
-    let bytes = bytes.downcast_mut::<Option<T>>().and_then(Option::take);
-    Ok(bytes.expect("`T` has just been seen to be `Vec<u8>`"))
+    if byte_buffer::is_list::<T>() {
+        let bytes = decoder.byte_vec()?;
+        return Ok(byte_buffer::cast(bytes).expect("`T` has just been seen to be `Vec<u8>`"));
+    }
+    if byte_buffer::is_array::<T>() {
+        let bytes = decoder.byte_vec()?;
+        let array = T::deserialize(byte_buffer::elements::<rmp_serde::decode::Error>(&bytes));
+        return array.map_err(|source| decoder.error(type_name::<T>(), source));
+    }
+    decoder.next()
 }
 
 #[cfg(test)]
@@ -290,7 +270,10 @@ mod tests {
         (codec.encode)(&[1, 200, 255], &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
 
         assert_eq!(bytes, b"\xc4\x03\x01\xc8\xff");
-        assert_eq!((codec.decode)(&mut Decoder::new(&bytes)).expect("bytes decode"), [1, 200, 255]);
+        assert_eq!(
+            (codec.decode)(&mut Decoder::new(Body::of(&bytes))).expect("bytes decode"),
+            [1, 200, 255]
+        );
     }
 
     #[test]
@@ -299,7 +282,7 @@ mod tests {
         let codec = codec::<Vec<u8>>();
         (codec.encode)(&Vec::new(), &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
 
-        assert_eq!((codec.decode)(&mut Decoder::new(&bytes)).expect("bytes decode"), []);
+        assert_eq!((codec.decode)(&mut Decoder::new(Body::of(&bytes))).expect("bytes decode"), []);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct FunctionInfo {
     pub(crate) place: Place,
     pub(crate) arguments: &'static str,
     pub(crate) result: &'static str,
+    pub(crate) one_way: bool,
+    pub(crate) no_cancel: bool,
 }
 
 impl FunctionInfo {
@@ -46,7 +48,22 @@ impl FunctionInfo {
         result: &'static str,
     ) -> Self {
         let id = FunctionId::of_declaration(place.hashed(), worker_trait, name, arguments, result);
-        Self { id, name, worker_trait, place, arguments, result }
+        let (one_way, no_cancel) = (false, false);
+        Self { id, name, worker_trait, place, arguments, result, one_way, no_cancel }
+    }
+
+    /// Says that the function gives no answer.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn one_way(self) -> Self {
+        Self { one_way: true, ..self }
+    }
+
+    /// Says that the function goes on when its caller wants no answer any more.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn no_cancel(self) -> Self {
+        Self { no_cancel: true, ..self }
     }
 
     /// Gives the function an id that its user has chosen.

@@ -3,28 +3,56 @@
 //! A frame is its length (`u32`), its kind (`u8`) and its fields, numbers in little endian:
 //!
 //! ```text
-//! connect  length 1 greeting worker:16 init..           first frame of who connects
+//! connect  length 1  greeting worker:16 init..          first frame of who connects
 //! welcome  length 2                                     first frame of who was connected to
-//! refuse   length 3 refusal..                           instead of `welcome`, and the last frame
-//! call     length 4 call:8 function:8 arguments..
-//! answer   length 5 call:8 outcome:1 value..
+//! refuse   length 3  refusal..                          instead of `welcome`, and the last frame
+//! call     length 4  call:8 function:8 extras:1 arguments.. trailer
+//! answer   length 5  call:8 outcome:1 extras:1 value.. trailer
+//! cancel   length 6  call:8                             the caller wants no answer any more
+//! one_way  length 7  function:8 extras:1 arguments.. trailer
+//! items    length 8  stream:8 count:4 elements..        from who writes the stream
+//! end      length 9  stream:8 error..                   the last of it; no error if it is complete
+//! stop     length 10 stream:8                           from who reads: wants no more
+//! credit   length 11 stream:8 bytes:4                   from who reads: has read so much
+//! begin    length 12 transfer:4 total:4 bytes..         a large frame, without its length, begins
+//! part     length 13 transfer:4 bytes..                 and goes on
+//! abandon  length 14 transfer:4                         or does not
+//!
+//! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
+//! stream   id:8 writer:1 window:4
 //! ```
+//!
+//! The trailer stands behind the message because it is known later: which streams a message opens
+//! turns out while it is encoded, how much is left of a deadline when it leaves.
 
+use std::time::Duration;
+
+use super::body::Body;
 use super::greeting::{GREETING_LEN, Greeting, GreetingError};
 use super::id::{FunctionId, WorkerId};
-use super::sink::{Sink, TooLarge};
+use super::stream::{ONE_LEN, StreamId, Streams};
 
-const LENGTH_LEN: usize = size_of::<u32>();
+pub(super) const LENGTH_LEN: usize = size_of::<u32>();
 
 /// What a frame may hold beside the message it carries: its kind and the largest of its fields.
 const FIELDS_LEN: usize = 1 + GREETING_LEN + 16;
 
 /// The smallest frame that must always pass: refusals are written by us and name our own things.
-const SMALLEST_LIMIT: usize = 64 * 1024;
+pub(super) const SMALLEST_LIMIT: usize = 64 * 1024;
+
+/// A call opens streams.
+pub(super) const WITH_STREAMS: u8 = 1;
+
+/// A call has a deadline.
+pub(super) const WITH_DEADLINE: u8 = 2;
 
 /// Numbers a call on its connection. A number is used again only after its answer has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct CallId(pub(crate) u64);
+
+/// Numbers a large frame that travels in parts, on its connection and in its direction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct TransferId(pub(crate) u32);
 
 /// How a call ended, and so how to read the value of its answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,16 +67,69 @@ pub(crate) enum Outcome {
 }
 
 /// What can stand on a connection.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Frame<'a> {
-    Connect { greeting: Greeting, worker: WorkerId, init: &'a [u8] },
+    Connect {
+        greeting: Greeting,
+        worker: WorkerId,
+        init: &'a [u8],
+    },
     Welcome,
-    Refuse { refusal: &'a [u8] },
-    Call { call: CallId, function: FunctionId, arguments: &'a [u8] },
-    Answer { call: CallId, outcome: Outcome, value: &'a [u8] },
+    Refuse {
+        refusal: &'a [u8],
+    },
+    Call {
+        call: CallId,
+        function: FunctionId,
+        arguments: Body<'a>,
+        streams: Streams<'a>,
+        deadline: Option<Duration>,
+    },
+    Answer {
+        call: CallId,
+        outcome: Outcome,
+        value: Body<'a>,
+        streams: Streams<'a>,
+    },
+    Cancel {
+        call: CallId,
+    },
+    OneWay {
+        function: FunctionId,
+        arguments: Body<'a>,
+        streams: Streams<'a>,
+    },
+    Items {
+        stream: StreamId,
+        count: u32,
+        elements: Body<'a>,
+    },
+    End {
+        stream: StreamId,
+        error: &'a [u8],
+    },
+    Stop {
+        stream: StreamId,
+    },
+    Credit {
+        stream: StreamId,
+        bytes: u32,
+    },
+    Begin {
+        transfer: TransferId,
+        total: u32,
+        bytes: &'a [u8],
+    },
+    Part {
+        transfer: TransferId,
+        bytes: &'a [u8],
+    },
+    Abandon {
+        transfer: TransferId,
+    },
 }
 
-/// The peer sent what is no frame.
+/// The peer sent what is no frame, or has no place where it stands.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -85,31 +166,72 @@ pub enum FrameError {
     /// It has no place at this point of the conversation.
     #[error("{0} out of place")]
     OutOfPlace(&'static str),
+    /// It breaks the rules of a stream.
+    #[error("stream {stream}: {violation}")]
+    Stream {
+        /// The number of the stream.
+        stream: u64,
+        /// What is wrong.
+        violation: &'static str,
+    },
+    /// It breaks the rules of large frames.
+    #[error("transfer {transfer}: {violation}")]
+    Transfer {
+        /// The number of the transfer.
+        transfer: u32,
+        /// What is wrong.
+        violation: &'static str,
+    },
+}
+
+/// Returns how large a frame may be on a connection with this `max_message_size`.
+pub(crate) fn largest_frame(max_message_size: usize) -> usize {
+    max_message_size.max(SMALLEST_LIMIT).saturating_add(FIELDS_LEN)
+}
+
+/// Returns the length of the first frame received, and where it begins; none if that has not come.
+///
+/// A frame that is too long is an error as soon as its length is there, before anything is
+/// allocated for it.
+pub(crate) fn frame_length(
+    received: &[u8],
+    max_message_size: usize,
+) -> Result<Option<usize>, FrameError> {
+    let Some(length) = received.first_chunk() else { return Ok(None) };
+    let size = u32::from_le_bytes(*length) as usize;
+    let max = largest_frame(max_message_size);
+    if size > max { Err(FrameError::TooLarge { size, max }) } else { Ok(Some(size)) }
 }
 
 /// Splits the first frame off what has been received; none if it is not complete yet.
 ///
-/// The second number is how many bytes the frame took. A frame that is too long is an error as
-/// soon as its length is there, before anything is allocated for it.
+/// The second number is how many bytes the frame took.
 pub(crate) fn split(
     received: &[u8],
     max_message_size: usize,
 ) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
-    let Some((length, rest)) = received.split_first_chunk() else { return Ok(None) };
-    let length = u32::from_le_bytes(*length) as usize;
-    let max = max_message_size.max(SMALLEST_LIMIT).saturating_add(FIELDS_LEN);
-    if length > max {
-        return Err(FrameError::TooLarge { size: length, max });
-    }
-    match rest.get(..length) {
-        Some(frame) => Ok(Some((parse(frame)?, LENGTH_LEN + length))),
+    let Some(length) = frame_length(received, max_message_size)? else { return Ok(None) };
+    match received.get(LENGTH_LEN..LENGTH_LEN + length) {
+        Some(frame) => Ok(Some((parse(Body::of(frame))?, LENGTH_LEN + length))),
         None => Ok(None),
     }
 }
 
-fn parse(frame: &[u8]) -> Result<Frame<'_>, FrameError> {
-    let (&kind, fields) = frame.split_first().ok_or(FrameError::Empty)?;
-    let mut fields = Fields { kind, len: frame.len(), rest: fields };
+/// Returns the transfer and the first bytes of a part of which not all has come.
+///
+/// The last number is how many bytes of it are still to come.
+pub(crate) fn split_partial(received: &[u8]) -> Option<(TransferId, &[u8], usize)> {
+    let (length, rest) = received.split_first_chunk()?;
+    let (&[13], rest) = rest.split_first_chunk()? else { return None };
+    let (transfer, bytes) = rest.split_first_chunk()?;
+    let left = (u32::from_le_bytes(*length) as usize).checked_sub(5 + bytes.len())?;
+    Some((TransferId(u32::from_le_bytes(*transfer)), bytes, left))
+}
+
+/// Reads a frame without its length.
+pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
+    let (&kind, rest) = frame.bytes().split_first().ok_or(FrameError::Empty)?;
+    let mut fields = Fields { kind, len: frame.bytes().len(), rest };
     match kind {
         1 => Ok(Frame::Connect {
             greeting: Greeting::from_bytes(fields.take()?)?,
@@ -118,16 +240,39 @@ fn parse(frame: &[u8]) -> Result<Frame<'_>, FrameError> {
         }),
         2 => Ok(Frame::Welcome),
         3 => Ok(Frame::Refuse { refusal: fields.rest }),
-        4 => Ok(Frame::Call {
-            call: CallId(u64::from_le_bytes(*fields.take()?)),
-            function: FunctionId(u64::from_le_bytes(*fields.take()?)),
-            arguments: fields.rest,
+        4 => {
+            let call = CallId(fields.u64()?);
+            let function = FunctionId(fields.u64()?);
+            let Trailer { streams, deadline } = fields.trailer()?;
+            let arguments = frame.part(fields.rest);
+            Ok(Frame::Call { call, function, arguments, streams, deadline })
+        }
+        5 => {
+            let call = CallId(fields.u64()?);
+            let outcome = outcome(fields.u8()?)?;
+            let Trailer { streams, .. } = fields.trailer()?;
+            Ok(Frame::Answer { call, outcome, value: frame.part(fields.rest), streams })
+        }
+        6 => Ok(Frame::Cancel { call: CallId(fields.u64()?) }),
+        7 => {
+            let function = FunctionId(fields.u64()?);
+            let Trailer { streams, .. } = fields.trailer()?;
+            Ok(Frame::OneWay { function, arguments: frame.part(fields.rest), streams })
+        }
+        8 => {
+            let (stream, count) = (fields.stream()?, fields.u32()?);
+            Ok(Frame::Items { stream, count, elements: frame.part(fields.rest) })
+        }
+        9 => Ok(Frame::End { stream: fields.stream()?, error: fields.rest }),
+        10 => Ok(Frame::Stop { stream: fields.stream()? }),
+        11 => Ok(Frame::Credit { stream: fields.stream()?, bytes: fields.u32()? }),
+        12 => Ok(Frame::Begin {
+            transfer: TransferId(fields.u32()?),
+            total: fields.u32()?,
+            bytes: fields.rest,
         }),
-        5 => Ok(Frame::Answer {
-            call: CallId(u64::from_le_bytes(*fields.take()?)),
-            outcome: outcome(u8::from_le_bytes(*fields.take()?))?,
-            value: fields.rest,
-        }),
+        13 => Ok(Frame::Part { transfer: TransferId(fields.u32()?), bytes: fields.rest }),
+        14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
     }
 }
@@ -146,219 +291,64 @@ struct Fields<'a> {
     rest: &'a [u8],
 }
 
+struct Trailer<'a> {
+    streams: Streams<'a>,
+    deadline: Option<Duration>,
+}
+
 impl<'a> Fields<'a> {
+    fn short(&self) -> FrameError {
+        FrameError::Short { kind: self.kind, len: self.len }
+    }
+
     fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], FrameError> {
-        let short = FrameError::Short { kind: self.kind, len: self.len };
-        let (field, rest) = self.rest.split_first_chunk().ok_or(short)?;
+        let (field, rest) = self.rest.split_first_chunk().ok_or(self.short())?;
         self.rest = rest;
         Ok(field)
     }
-}
 
-/// Writes one frame at the end of a buffer: first its fields, then its message.
-///
-/// Dropped before it is [finished](Self::finish), it takes back what it has written.
-pub(crate) struct FrameWriter<'a> {
-    buffer: &'a mut Vec<u8>,
-    start: usize,
-    max_message_size: usize,
-}
-
-impl<'a> FrameWriter<'a> {
-    /// Begins a `call`; [`set_call`](Self::set_call) gives it its number later.
-    pub(crate) fn call(buffer: &'a mut Vec<u8>, function: FunctionId, max: usize) -> Self {
-        let mut fields = [0; 16];
-        fields[8..].copy_from_slice(&function.0.to_le_bytes());
-        Self::begin(buffer, 4, &fields, max)
+    fn take_last(&mut self, len: usize) -> Result<&'a [u8], FrameError> {
+        let at = self.rest.len().checked_sub(len).ok_or(self.short())?;
+        let (rest, last) = self.rest.split_at(at);
+        self.rest = rest;
+        Ok(last)
     }
 
-    pub(crate) fn answer(
-        buffer: &'a mut Vec<u8>,
-        call: CallId,
-        outcome: Outcome,
-        max: usize,
-    ) -> Self {
-        let mut fields = [0; 9];
-        fields[..8].copy_from_slice(&call.0.to_le_bytes());
-        fields[8] = outcome as u8;
-        Self::begin(buffer, 5, &fields, max)
+    fn u8(&mut self) -> Result<u8, FrameError> {
+        Ok(u8::from_le_bytes(*self.take()?))
     }
 
-    /// Begins an answer that carries a refusal, for which there is always room.
-    pub(crate) fn refused_answer(buffer: &'a mut Vec<u8>, call: CallId) -> Self {
-        Self::answer(buffer, call, Outcome::Refused, SMALLEST_LIMIT)
+    fn u32(&mut self) -> Result<u32, FrameError> {
+        Ok(u32::from_le_bytes(*self.take()?))
     }
 
-    pub(crate) fn connect(
-        buffer: &'a mut Vec<u8>,
-        greeting: Greeting,
-        worker: WorkerId,
-        max: usize,
-    ) -> Self {
-        let mut fields = [0; GREETING_LEN + 16];
-        let (before, after) = fields.split_at_mut(GREETING_LEN);
-        before.copy_from_slice(&greeting.to_bytes());
-        after.copy_from_slice(&worker.to_bytes());
-        Self::begin(buffer, 1, &fields, max)
+    fn u64(&mut self) -> Result<u64, FrameError> {
+        Ok(u64::from_le_bytes(*self.take()?))
     }
 
-    pub(crate) fn welcome(buffer: &'a mut Vec<u8>) -> Self {
-        Self::begin(buffer, 2, &[], 0)
+    fn stream(&mut self) -> Result<StreamId, FrameError> {
+        Ok(StreamId(self.u64()?))
     }
 
-    pub(crate) fn refuse(buffer: &'a mut Vec<u8>) -> Self {
-        Self::begin(buffer, 3, &[], SMALLEST_LIMIT)
-    }
-
-    fn begin(buffer: &'a mut Vec<u8>, kind: u8, fields: &[u8], max_message_size: usize) -> Self {
-        let start = buffer.len();
-        buffer.extend_from_slice(&[0; LENGTH_LEN]);
-        buffer.push(kind);
-        buffer.extend_from_slice(fields);
-        Self { buffer, start, max_message_size }
-    }
-
-    /// Writes the message that the frame carries.
-    ///
-    /// # Errors
-    ///
-    /// Those of `write`, and that the message is too large. Then nothing has been written.
-    pub(crate) fn message<E: From<TooLarge>>(
-        self,
-        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut sink = Sink::new(self.buffer, self.max_message_size);
-        write(&mut sink)?;
-        sink.finish()?;
-        self.finish();
-        Ok(())
-    }
-
-    /// Ends the frame with what has been written so far.
-    pub(crate) fn finish(mut self) {
-        let length = self.buffer.len() - self.start - LENGTH_LEN;
-        let length = u32::try_from(length).expect("settings keep messages below 4 GiB");
-        self.buffer[self.start..][..LENGTH_LEN].copy_from_slice(&length.to_le_bytes());
-        self.start = self.buffer.len();
-    }
-
-    /// Gives the number of the call to a finished `call` frame.
-    pub(crate) fn set_call(frame: &mut [u8], call: CallId) {
-        frame[LENGTH_LEN + 1..][..8].copy_from_slice(&call.0.to_le_bytes());
-    }
-}
-
-impl Drop for FrameWriter<'_> {
-    fn drop(&mut self) {
-        self.buffer.truncate(self.start);
+    /// Reads which extras there are, and takes them off the end.
+    fn trailer(&mut self) -> Result<Trailer<'a>, FrameError> {
+        let mut trailer = Trailer { streams: Streams::default(), deadline: None };
+        let extras = self.u8()?;
+        if extras & !(WITH_STREAMS | WITH_DEADLINE) != 0 {
+            return Err(FrameError::Unknown { what: "extras", value: extras });
+        }
+        if extras & WITH_DEADLINE != 0 {
+            let micros = *self.take_last(8)?.first_chunk().ok_or(self.short())?;
+            trailer.deadline = Some(Duration::from_micros(u64::from_le_bytes(micros)));
+        }
+        if extras & WITH_STREAMS != 0 {
+            let count = *self.take_last(2)?.first_chunk().ok_or(self.short())?;
+            let list = self.take_last(usize::from(u16::from_le_bytes(count)) * ONE_LEN)?;
+            trailer.streams = Streams::parse(list)?;
+        }
+        Ok(trailer)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const MAX: usize = 100;
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        write(&mut bytes);
-        bytes
-    }
-
-    fn put(bytes: &[u8]) -> impl FnOnce(&mut Sink<'_>) -> Result<(), TooLarge> {
-        move |sink| {
-            std::io::Write::write_all(sink, bytes).expect("a sink takes everything");
-            Ok(())
-        }
-    }
-
-    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
-        let message = proptest::collection::vec(any::<u8>(), 0..MAX);
-        (0..5, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
-            |(kind, (call, number), worker, message)| {
-                let call = CallId(call);
-                let put = put(&message);
-                let greeting = Greeting { fingerprint: number };
-                let worker = WorkerId::from_bytes(worker);
-                written(|out| {
-                    let writer = match kind {
-                        0 => FrameWriter::call(out, FunctionId(number), MAX),
-                        1 => FrameWriter::answer(out, call, Outcome::Error, MAX),
-                        2 => FrameWriter::refuse(out),
-                        3 => return FrameWriter::welcome(out).finish(),
-                        _ => FrameWriter::connect(out, greeting, worker, MAX),
-                    };
-                    writer.message(put).expect("it fits");
-                })
-            },
-        )
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_comes_is_a_frame_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(Some((_, len))) = split(&bytes, MAX) {
-                prop_assert!(len <= bytes.len());
-            }
-        }
-
-        #[test]
-        fn frames_come_apart_as_they_were_put_together(frames in proptest::collection::vec(any_frame(), 1..5)) {
-            let stream = frames.concat();
-            let mut rest = &stream[..];
-
-            for frame in &frames {
-                let (_, len) = split(rest, MAX).expect("it was written by us").expect("it is whole");
-                prop_assert_eq!(len, frame.len());
-                rest = &rest[len..];
-            }
-
-            prop_assert!(rest.is_empty());
-        }
-
-        #[test]
-        fn a_frame_that_is_cut_is_waited_for(frame in any_frame(), cut in any::<prop::sample::Index>()) {
-            let received = &frame[..cut.index(frame.len())];
-
-            prop_assert_eq!(split(received, MAX), Ok(None));
-        }
-    }
-
-    #[test]
-    fn a_call_keeps_its_number_its_function_and_its_arguments() {
-        let mut bytes = written(|out| {
-            FrameWriter::call(out, FunctionId(7), MAX).message(put(b"arguments")).expect("it fits");
-        });
-        FrameWriter::set_call(&mut bytes, CallId(5));
-
-        let (frame, _) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
-
-        let (call, function) = (CallId(5), FunctionId(7));
-        assert_eq!(frame, Frame::Call { call, function, arguments: b"arguments" });
-    }
-
-    #[test]
-    fn a_length_beyond_the_limit_is_refused_before_anything_of_it_has_come() {
-        let announced = u32::MAX.to_le_bytes();
-
-        let refused = split(&announced, MAX);
-
-        assert!(
-            matches!(refused, Err(FrameError::TooLarge { size: 0xffff_ffff, .. })),
-            "{refused:?}"
-        );
-    }
-
-    #[test]
-    fn a_message_that_is_too_large_leaves_the_buffer_as_it_was() {
-        let mut bytes = b"before".to_vec();
-
-        let refused = FrameWriter::call(&mut bytes, FunctionId(7), MAX).message(put(&[0; 101]));
-
-        assert_eq!(refused, Err(TooLarge { size: 101, max: 100 }));
-        assert_eq!(bytes, b"before");
-    }
-}
+mod tests;

@@ -7,39 +7,49 @@ mod id;
 mod declaration;
 mod argument;
 mod codec;
+mod byte_buffer;
 mod guard;
 mod sink;
+mod body;
+mod stream;
 mod frame;
+mod frame_writer;
 mod refusal;
 mod greeting;
 mod label;
 mod settings;
 
 pub use self::argument::{Argument, Message, Travels};
+pub use self::body::Body;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, encode_own, strip_tuple_len, write_tuple_len};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
 pub use self::frame::FrameError;
-pub(crate) use self::frame::{CallId, Frame, FrameWriter, Outcome, split};
+pub(crate) use self::frame::{
+    CallId, Frame, Outcome, TransferId, largest_frame, parse, split, split_partial,
+};
+pub(crate) use self::frame_writer::{FrameWriter, Large, MessageWriter, PART, Unsent, part_head};
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
 pub use self::label::Label;
 pub(crate) use self::label::host_name;
 pub use self::refusal::{Panic, Refusal};
+pub(crate) use self::settings::LARGEST_WINDOW;
 pub use self::settings::{Settings, SettingsError};
 pub use self::sink::{Sink, TooLarge};
+pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
 
 /// Decodes bytes as frames, and what is in the frames as values.
 #[cfg(fuzzing)]
 pub(crate) fn decode_everything(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(Some((frame, len))) = split(rest, 1024) {
-        if let Frame::Answer { value, .. } | Frame::Refuse { refusal: value } = frame {
-            let _ = decode::<Refusal>(value);
+        if let Frame::Refuse { refusal } = frame {
+            let _ = decode::<Refusal>(refusal);
         }
         if let Frame::Call { arguments, .. } = frame {
-            let _ = decode::<(String, Vec<u8>, Option<(u64, f32)>)>(arguments);
+            let _ = decode::<(String, Vec<u8>, Option<(u64, f32)>)>(arguments.bytes());
         }
         rest = &rest[len..];
     }

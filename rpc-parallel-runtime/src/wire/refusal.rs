@@ -39,6 +39,10 @@ pub enum Refusal {
     Unencodable { why: String },
     /// The result is too large to travel.
     TooLarge { size: usize, max: usize },
+    /// The caller wanted no answer any more, and the function was stopped.
+    Cancelled,
+    /// The time that the caller gave was over before the function could begin.
+    Expired,
     /// There is no such worker server in the process.
     NoSuchWorker,
     /// The build of the worker is another one.
@@ -47,6 +51,17 @@ pub enum Refusal {
     Init { why: String },
     /// The peer broke the rules of the conversation.
     Violation { why: String },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panicked(panic) => panic.fmt(f),
+            Self::UnknownFunction { .. } => f.write_str("does not exist"),
+            Self::Undecodable { why } => write!(f, "got arguments that cannot be decoded: {why}"),
+            other => write!(f, "failed: {other:?}"),
+        }
+    }
 }
 
 impl Refusal {

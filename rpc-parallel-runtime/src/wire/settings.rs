@@ -8,6 +8,9 @@ const SMALLEST: usize = 1024;
 /// The most that `max_message_size` may be: lengths travel in 32 bits, and leave room for fields.
 const LARGEST: usize = u32::MAX as usize - 1024 * 1024;
 
+/// The most that the window of a stream may be.
+pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
+
 /// What both ends of a connection agree on.
 ///
 /// A worker has the settings of the process that started it, and its connections have those of
@@ -15,13 +18,17 @@ const LARGEST: usize = u32::MAX as usize - 1024 * 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     max_message_size: usize,
+    stream_window: u32,
 }
 
 /// A setting has a value that is not allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("max_message_size is {value} bytes, and must be between {SMALLEST} and {LARGEST}")]
+#[error("{field} is {value} bytes, and must be between {least} and {most}")]
 pub struct SettingsError {
+    field: &'static str,
     value: usize,
+    least: usize,
+    most: usize,
 }
 
 impl Settings {
@@ -39,16 +46,45 @@ impl Settings {
     ///
     /// Less than 1 KiB and more than 4 GiB less 1 MiB are not allowed.
     pub fn with_max_message_size(self, max_message_size: usize) -> Result<Self, SettingsError> {
-        if (SMALLEST..=LARGEST).contains(&max_message_size) {
-            Ok(Self { max_message_size })
-        } else {
-            Err(SettingsError { value: max_message_size })
-        }
+        check("max_message_size", max_message_size, SMALLEST, LARGEST)?;
+        Ok(Self { max_message_size, ..self })
     }
+
+    /// Returns how much of a stream may be on its way before its reader has read it, in bytes.
+    ///
+    /// 256 KiB unless set. It bounds what a pipe whose reader is slow holds in memory, at both
+    /// ends, beside one element. [`Pipe::with_window`](crate::Pipe::with_window) sets it for one
+    /// pipe.
+    #[must_use]
+    pub fn stream_window(&self) -> usize {
+        self.stream_window as usize
+    }
+
+    /// Sets how much of a stream may be on its way before its reader has read it, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// None at all, and more than 1 GiB, are not allowed.
+    pub fn with_stream_window(self, bytes: usize) -> Result<Self, SettingsError> {
+        check("stream_window", bytes, 1, LARGEST_WINDOW as usize)?;
+        Ok(Self { stream_window: bytes as u32, ..self })
+    }
+}
+
+fn check(
+    field: &'static str,
+    value: usize,
+    least: usize,
+    most: usize,
+) -> Result<(), SettingsError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(SettingsError { field, value, least, most })
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_size: 100 * 1024 * 1024 }
+        Self { max_message_size: 100 * 1024 * 1024, stream_window: 256 * 1024 }
     }
 }

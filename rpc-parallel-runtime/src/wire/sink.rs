@@ -1,15 +1,34 @@
 //! Where a message is written, never more of it than allowed.
 
-use std::io;
+use std::io::{self, Write};
+
+use bytes::Bytes;
 
 /// A message is larger than the settings allow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize,
+)]
 #[error("message of {size} bytes, of which {max} are allowed")]
 pub struct TooLarge {
     /// The size of the message, in bytes.
     pub size: usize,
     /// The largest size allowed, in bytes.
     pub max: usize,
+}
+
+/// Bytes that belong at a place of a buffer, and are not copied to it.
+#[derive(Debug)]
+pub(crate) struct Splice {
+    /// How many bytes of the buffer stand before them.
+    pub(super) at: usize,
+    pub(super) bytes: Bytes,
+}
+
+/// A place in a [`Sink`].
+pub(crate) struct Mark {
+    buffer: usize,
+    size: usize,
+    spliced: usize,
 }
 
 /// Appends a message to a buffer up to a limit, and only counts what lies beyond it.
@@ -19,21 +38,66 @@ pub struct Sink<'a> {
     buffer: &'a mut Vec<u8>,
     size: usize,
     max: usize,
+    /// Where the frame begins that large bytes are spliced into; they are copied if there is none.
+    start: Option<usize>,
+    spliced: Vec<Splice>,
 }
 
 impl<'a> Sink<'a> {
     pub(crate) fn new(buffer: &'a mut Vec<u8>, max: usize) -> Self {
-        Self { buffer, size: 0, max }
+        Self { buffer, size: 0, max, start: None, spliced: Vec::new() }
+    }
+
+    /// Makes a sink that need not copy large bytes; `start` is where the frame begins.
+    pub(super) fn splicing(buffer: &'a mut Vec<u8>, start: usize, max: usize) -> Self {
+        Self { start: Some(start), ..Self::new(buffer, max) }
+    }
+
+    /// Writes bytes that the sink may keep.
+    pub(super) fn write_shared(&mut self, bytes: Bytes) {
+        match self.start {
+            Some(start) if bytes.len() >= super::frame_writer::PART => {
+                self.size = self.size.saturating_add(bytes.len());
+                if self.size <= self.max {
+                    self.spliced.push(Splice { at: self.buffer.len() - start, bytes });
+                }
+            }
+            _ => self.write_all(&bytes).expect("a sink takes everything"),
+        }
+    }
+
+    /// Says whether large bytes are better copied into a buffer of their own than into this one.
+    pub(super) fn splices(&self, len: usize) -> bool {
+        self.start.is_some()
+            && len >= super::frame_writer::PART
+            && self.size.saturating_add(len) <= self.max
+    }
+
+    /// Remembers where the sink is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { buffer: self.buffer.len(), size: self.size, spliced: self.spliced.len() }
+    }
+
+    /// Takes back what has been written since.
+    pub(crate) fn rewind(&mut self, mark: &Mark) {
+        self.buffer.truncate(mark.buffer);
+        self.size = mark.size;
+        self.spliced.truncate(mark.spliced);
+    }
+
+    /// Returns how much has been written.
+    pub(crate) fn len(&self) -> usize {
+        self.size
     }
 
     /// Says whether everything fitted.
-    pub(crate) fn finish(self) -> Result<(), TooLarge> {
-        let Self { size, max, .. } = self;
-        if size > max { Err(TooLarge { size, max }) } else { Ok(()) }
+    pub(crate) fn finish(self) -> Result<Vec<Splice>, TooLarge> {
+        let Self { size, max, spliced, .. } = self;
+        if size > max { Err(TooLarge { size, max }) } else { Ok(spliced) }
     }
 }
 
-impl io::Write for Sink<'_> {
+impl Write for Sink<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_all(bytes)?;
@@ -56,8 +120,6 @@ impl io::Write for Sink<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
@@ -69,7 +131,8 @@ mod tests {
             sink.write_all(b"1234").expect("a sink takes everything");
         }
 
-        assert_eq!(sink.finish(), Err(TooLarge { size: 4000, max: 10 }));
+        let refused = sink.finish().expect_err("it is too large");
+        assert_eq!(refused, TooLarge { size: 4000, max: 10 });
         assert_eq!(buffer, b"12341234");
     }
 }

@@ -3,7 +3,8 @@
 use std::borrow::Borrow;
 
 use crate::wire::{
-    Argument, Codec, DecodeError, Decoder, EncodeError, Sink, strip_tuple_len, write_tuple_len,
+    Argument, Body, Codec, DecodeError, Decoder, EncodeError, Sink, strip_tuple_len,
+    write_tuple_len,
 };
 
 /// The codecs of a function's arguments: a tuple with one for each.
@@ -22,7 +23,7 @@ pub trait Arguments: Copy + Send + Sync + 'static {
 
     fn encode(self, given: Self::Borrowed<'_>, sink: &mut Sink<'_>) -> Result<(), EncodeError>;
 
-    fn decode(self, bytes: &[u8]) -> Result<Self::Owned, DecodeError>;
+    fn decode(self, body: Body<'_>) -> Result<Self::Owned, DecodeError>;
 
     fn borrow(input: &Self::Input) -> Self::Borrowed<'_>;
 }
@@ -37,8 +38,8 @@ impl Arguments for () {
         Ok(())
     }
 
-    fn decode(self, bytes: &[u8]) -> Result<(), DecodeError> {
-        Decoder::new(strip_tuple_len(0, bytes)?).finish::<()>()
+    fn decode(self, body: Body<'_>) -> Result<(), DecodeError> {
+        Decoder::new(strip_tuple_len(0, body)?).finish::<()>()
     }
 
     fn borrow((): &()) {}
@@ -64,8 +65,8 @@ macro_rules! arguments {
                 Ok(())
             }
 
-            fn decode(self, bytes: &[u8]) -> Result<Self::Owned, DecodeError> {
-                let mut decoder = Decoder::new(strip_tuple_len($len, bytes)?);
+            fn decode(self, body: Body<'_>) -> Result<Self::Owned, DecodeError> {
+                let mut decoder = Decoder::new(strip_tuple_len($len, body)?);
                 let ($($A,)*) = self;
                 let owned = ($(($A.decode)(&mut decoder)?,)*);
                 decoder.finish::<Self::Owned>()?;

@@ -1,32 +1,90 @@
 //! What a function can know of the connection that calls it.
 
+use std::fmt;
+use std::future::pending;
 use std::ops::Deref;
+use std::sync::Arc;
 
+use tokio::time::Instant;
+
+use crate::connection::CallScope;
 use crate::wire::WorkerId;
 
-/// The connection on which a function is called, and the state of it.
+/// The connection on which a function is called, the state of it, and the call itself.
 ///
 /// A function that takes a `&Context<C>` sees the [`ConnectionState`](super::ConnectionState) `C`
 /// through it. The client's function has no such argument.
-#[derive(Debug)]
 pub struct Context<C = ()> {
+    connection: Arc<Connection<C>>,
+    call: Option<Arc<CallScope>>,
+}
+
+/// What all calls of a connection see.
+struct Connection<C> {
     state: C,
     worker_id: WorkerId,
 }
 
 impl<C> Context<C> {
     pub(super) fn new(state: C, worker_id: WorkerId) -> Self {
-        Self { state, worker_id }
+        Self { connection: Arc::new(Connection { state, worker_id }), call: None }
+    }
+
+    pub(super) fn clone(&self) -> Self {
+        Self { connection: self.connection.clone(), call: self.call.clone() }
+    }
+
+    pub(super) fn of_call(&self, call: Arc<CallScope>) -> Self {
+        Self { connection: self.connection.clone(), call: Some(call) }
     }
 
     /// Returns the state of the connection.
     pub fn state(&self) -> &C {
-        &self.state
+        &self.connection.state
     }
 
     /// Returns the id of the worker that is called.
     pub fn worker_id(&self) -> WorkerId {
-        self.worker_id
+        self.connection.worker_id
+    }
+
+    /// Returns until when the caller waits, if it does not wait for ever.
+    ///
+    /// Calls that the function makes inherit it.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.as_ref()?.deadline()
+    }
+
+    /// Says whether the caller wants no answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.call.as_ref().is_some_and(|it| it.is_cancelled())
+    }
+
+    /// Waits until the caller wants no answer any more.
+    ///
+    /// A function that may be cancelled is dropped at its next await point then; this is for
+    /// functions with `#[worker(no_cancel)]`, and for tasks that a function has spawned. It never
+    /// ends for a call that is answered.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub async fn cancelled(&self) {
+        match &self.call {
+            Some(call) => call.cancelled().await,
+            None => pending().await,
+        }
+    }
+}
+
+impl<C: fmt::Debug> fmt::Debug for Context<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("state", self.state())
+            .field("worker_id", &self.worker_id())
+            .field("deadline", &self.deadline())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish()
     }
 }
 
@@ -34,7 +92,7 @@ impl<C> Deref for Context<C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        &self.state
+        self.state()
     }
 }
 

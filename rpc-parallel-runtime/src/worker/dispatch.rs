@@ -10,30 +10,35 @@ use std::task::{Context as TaskContext, Poll, ready};
 use super::arguments::Arguments;
 use super::context::Context;
 use super::declares::{Declares, WorkerClient};
-use crate::connection::{Answer, Answering, AnyError, CallFailure, Running};
+use crate::connection::{Answer, Answering, AnyError, CallFailure, Incoming, Running};
 use crate::wire::{FunctionInfo, Refusal};
 
 /// What a function is called with beside its arguments.
 #[doc(hidden)]
-pub struct Scope<S, C>(Arc<(Arc<S>, Context<C>)>);
+pub struct Scope<S, C> {
+    state: Arc<S>,
+    context: Context<C>,
+}
 
 impl<S, C> Scope<S, C> {
     pub(super) fn new(state: Arc<S>, context: Context<C>) -> Self {
-        Self(Arc::new((state, context)))
+        Self { state, context }
     }
 
     pub fn state(&self) -> &S {
-        &self.0.0
+        &self.state
     }
 
     pub fn context(&self) -> &Context<C> {
-        &self.0.1
+        &self.context
     }
-}
 
-impl<S, C> Clone for Scope<S, C> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
+    /// Returns the scope of one call, if its function looks at it.
+    fn of_call(&self, call: &mut Incoming<'_>, sees_context: bool) -> Self {
+        let Self { state, context } = self;
+        let context =
+            if sees_context { context.of_call(call.scope.get()) } else { context.clone() };
+        Self { state: state.clone(), context }
     }
 }
 
@@ -46,7 +51,7 @@ pub trait Handle<S, C>: Sync {
     fn call(
         &self,
         scope: &Scope<S, C>,
-        arguments: &[u8],
+        call: Incoming<'_>,
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>>;
@@ -106,13 +111,24 @@ pub struct Asynchronous<S, C, A: Arguments, R, T, E: CallFailure> {
     codecs: A,
     answer: Answer<R, T, E>,
     run: fn(Scope<S, C>, A::Owned) -> BoxFuture<R>,
+    sees_context: bool,
+}
+
+impl<S, C, A: Arguments, R, T, E: CallFailure> Asynchronous<S, C, A, R, T, E> {
+    /// Says that the function takes a `Context`, which is made for each call then.
+    #[must_use]
+    pub const fn sees_context(mut self) -> Self {
+        self.sees_context = true;
+        self
+    }
 }
 
 #[doc(hidden)]
 pub const fn asynchronous<C: Declares<F>, F, S>(
     run: RunAsynchronous<C, F, S>,
 ) -> AsynchronousOf<C, F, S> {
-    Asynchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
+    let (info, codecs, answer) = (C::FUNCTION, C::CODECS, C::ANSWER);
+    Asynchronous { info, codecs, answer, run, sees_context: false }
 }
 
 impl<S, C, A, R, T, E> Handle<S, C> for Asynchronous<S, C, A, R, T, E>
@@ -129,12 +145,13 @@ where
     fn call(
         &self,
         scope: &Scope<S, C>,
-        arguments: &[u8],
+        call: Incoming<'_>,
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        let arguments = decode(self.codecs, arguments, answering)?;
-        let future = (self.run)(scope.clone(), arguments);
+        let mut call = call;
+        let arguments = decode(self.codecs, &mut call, answering)?;
+        let future = (self.run)(scope.of_call(&mut call, self.sees_context), arguments);
         let mut running = RunningFuture { future, answer: self.answer };
         match running.poll(cx, answering) {
             Poll::Ready(()) => None,
@@ -174,13 +191,24 @@ pub struct Synchronous<S, C, A: Arguments, R, T, E: CallFailure> {
     codecs: A,
     answer: Answer<R, T, E>,
     run: fn(&Scope<S, C>, A::Owned) -> R,
+    sees_context: bool,
+}
+
+impl<S, C, A: Arguments, R, T, E: CallFailure> Synchronous<S, C, A, R, T, E> {
+    /// Says that the function takes a `Context`, which is made for each call then.
+    #[must_use]
+    pub const fn sees_context(mut self) -> Self {
+        self.sees_context = true;
+        self
+    }
 }
 
 #[doc(hidden)]
 pub const fn synchronous<C: Declares<F>, F, S>(
     run: RunSynchronous<C, F, S>,
 ) -> SynchronousOf<C, F, S> {
-    Synchronous { info: C::FUNCTION, codecs: C::CODECS, answer: C::ANSWER, run }
+    let (info, codecs, answer) = (C::FUNCTION, C::CODECS, C::ANSWER);
+    Synchronous { info, codecs, answer, run, sees_context: false }
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C, A, R, T, E> {
@@ -191,12 +219,18 @@ impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C
     fn call(
         &self,
         scope: &Scope<S, C>,
-        arguments: &[u8],
+        call: Incoming<'_>,
         _: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        let arguments = decode(self.codecs, arguments, answering)?;
-        answering.result(self.answer, (self.run)(scope, arguments));
+        let mut call = call;
+        let arguments = decode(self.codecs, &mut call, answering)?;
+        let result = if self.sees_context {
+            (self.run)(&scope.of_call(&mut call, true), arguments)
+        } else {
+            (self.run)(scope, arguments)
+        };
+        answering.result(self.answer, result);
         None
     }
 }
@@ -204,10 +238,10 @@ impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C
 /// Decodes the arguments of a call, or answers that it cannot.
 fn decode<A: Arguments>(
     codecs: A,
-    arguments: &[u8],
+    call: &mut Incoming<'_>,
     answering: &mut Answering<'_>,
 ) -> Option<A::Owned> {
-    match codecs.decode(arguments) {
+    match call.arguments(|body| codecs.decode(body)) {
         Ok(arguments) => Some(arguments),
         Err(error) => {
             answering.refuse(&Refusal::Undecodable { why: AnyError::from(error).to_string() });

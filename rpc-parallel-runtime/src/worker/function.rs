@@ -61,11 +61,20 @@ pub trait CallOptions: Future + Unpin + Sized {
     /// Fails the call if there is no answer within this time: see [`Call::timeout`].
     #[must_use]
     fn timeout(self, after: Duration) -> Self;
+
+    /// Lets a call that is made inside a function take more time than the function has: see
+    /// [`Call::without_inherited_deadline`].
+    #[must_use]
+    fn without_inherited_deadline(self) -> Self;
 }
 
 impl<T, E: CallFailure> CallOptions for Call<T, E> {
     fn timeout(self, after: Duration) -> Self {
         Self::timeout(self, after)
+    }
+
+    fn without_inherited_deadline(self) -> Self {
+        Self::without_inherited_deadline(self)
     }
 }
 
@@ -145,6 +154,10 @@ where
 {
     fn timeout(self, after: Duration) -> Self {
         Self { call: self.call.timeout(after), map: self.map }
+    }
+
+    fn without_inherited_deadline(self) -> Self {
+        Self { call: self.call.without_inherited_deadline(), map: self.map }
     }
 }
 

@@ -9,7 +9,7 @@ use super::declares::{CLOSE_SERVER, WorkerClient};
 use super::dispatch::{Dispatch, Handle, Scope};
 use super::servers::Servers;
 use super::state::{ConnectionState, Served};
-use crate::connection::{Answering, AnyError, Running, Session, catch_future, plain};
+use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future, plain};
 use crate::wire::{FunctionId, Panic, Refusal, WorkerId, codec, decode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -117,20 +117,34 @@ struct ServerSession<S: Served> {
 impl<S: Served> Session for ServerSession<S> {
     fn call(
         &self,
-        function: FunctionId,
-        arguments: &[u8],
+        call: Incoming<'_>,
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        if let Some(handle) = self.functions.find(function) {
-            return handle.call(&self.scope, arguments, cx, answering);
+        if let Some(handle) = self.functions.find(call.function) {
+            return handle.call(&self.scope, call, cx, answering);
         }
-        if function == CLOSE_SERVER.id() {
+        if call.function == CLOSE_SERVER.id() {
             Servers::get().remove(self.id);
             answering.result(plain(codec()), ());
         } else {
             answering.refuse(&Refusal::UnknownFunction { offers: self.functions.names() });
         }
         None
+    }
+
+    fn may_cancel(&self, function: FunctionId) -> bool {
+        self.functions.find(function).is_none_or(|it| !it.info().no_cancel)
+    }
+
+    fn describe(&self, function: FunctionId) -> String {
+        let (id, worker_type) = (self.id, S::WORKER_TYPE.path());
+        match self.functions.find(function).map(Handle::info) {
+            Some(info) => {
+                let (worker_trait, name) = (info.worker_trait(), info.name());
+                format!("worker {worker_type} ({id}): one-way function `{worker_trait}::{name}`")
+            }
+            None => format!("worker {worker_type} ({id}): one-way function {function}"),
+        }
     }
 }

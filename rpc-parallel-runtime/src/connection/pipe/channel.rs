@@ -1,0 +1,294 @@
+//! A pipe inside of one process, of which either end may be sent away.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use super::direct::{Callback, Closed, Direct};
+use super::error::{PipeError, PipeErrorKind};
+use super::pump;
+use super::remote::{Incoming, Outgoing};
+use crate::connection::inflow::Flow;
+
+/// How many elements wait, at most, for a reader in this process.
+const ROOM: usize = 64;
+
+/// What both ends of a pipe share while they are in this process.
+pub(super) struct Channel<T>(Mutex<State<T>>);
+
+struct State<T> {
+    queue: VecDeque<T>,
+    reader: Reader<T>,
+    /// What the writer writes elsewhere, since it was sent away.
+    away: Option<Incoming<T>>,
+    end: Option<Result<(), PipeErrorKind>>,
+    /// Writers that wait for room, or for the reader to be gone.
+    waiting: Vec<Waker>,
+}
+
+enum Reader<T> {
+    Here(Option<Waker>),
+    /// A callback; none while it runs.
+    Direct(Option<Callback<T>>),
+    /// In another process.
+    Away(Outgoing<T>),
+    Gone,
+}
+
+/// Where an element must go.
+pub(super) enum Sent<T> {
+    Here,
+    /// The reader is in another process.
+    Elsewhere(Outgoing<T>),
+}
+
+impl<T> Channel<T> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(State {
+            queue: VecDeque::new(),
+            reader: Reader::Here(None),
+            away: None,
+            end: None,
+            waiting: Vec::new(),
+        }))
+    }
+
+    /// Gives an element to the reader, if it is in this process and has room.
+    pub(super) fn poll_send(
+        &self,
+        element: &mut Option<T>,
+        cx: Option<&Context<'_>>,
+    ) -> Poll<Result<Sent<T>, PipeError>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let callback = match &mut state.reader {
+            Reader::Away(outgoing) => return Poll::Ready(Ok(Sent::Elsewhere(outgoing.clone()))),
+            Reader::Gone => {
+                return Poll::Ready(Err(PipeError::new(None, PipeErrorKind::ReaderGone)));
+            }
+            Reader::Direct(callback) => callback.take(),
+            Reader::Here(waker) if state.queue.len() < ROOM => {
+                let waker = waker.take();
+                state.queue.extend(element.take());
+                drop(guard);
+                waker.into_iter().for_each(Waker::wake);
+                return Poll::Ready(Ok(Sent::Here));
+            }
+            Reader::Here(_) => None,
+        };
+        let Some(mut callback) = callback else {
+            state.wait(cx);
+            return Poll::Pending;
+        };
+        drop(guard);
+        let flow = element.take().map_or(Flow::Continue, |it| callback.call(Direct::Element(it)));
+        self.put_back(callback, flow);
+        Poll::Ready(Ok(Sent::Here))
+    }
+
+    /// Puts a callback back after it has run.
+    fn put_back(&self, mut callback: Callback<T>, flow: Flow) {
+        let mut state = self.state();
+        let waiting = mem::take(&mut state.waiting);
+        let end = state.end.take();
+        if flow == Flow::Continue && end.is_none() {
+            state.reader = Reader::Direct(Some(callback));
+            drop(state);
+        } else {
+            state.reader = Reader::Gone;
+            drop(state);
+            callback.call(Direct::Closed(Closed::of(flow, end.unwrap_or(Ok(())))));
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns the next element, or the pipe from which it comes.
+    pub(super) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Result<T, PipeError>>, Incoming<T>>> {
+        let mut state = self.state();
+        if let Some(element) = state.queue.pop_front() {
+            let waiting = mem::take(&mut state.waiting);
+            drop(state);
+            waiting.into_iter().for_each(Waker::wake);
+            return Poll::Ready(Ok(Some(Ok(element))));
+        }
+        if let Some(incoming) = state.away.take() {
+            return Poll::Ready(Err(incoming));
+        }
+        match &mut state.end {
+            Some(end) => {
+                let error = mem::replace(end, Ok(())).err();
+                Poll::Ready(Ok(error.map(|kind| Err(PipeError::new(None, kind)))))
+            }
+            None => {
+                state.reader = Reader::Here(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends a callback, in its place if it does not run right now.
+    pub(super) fn abort(&self) {
+        let mut state = self.state();
+        if let Reader::Direct(callback) = &mut state.reader
+            && let Some(callback) = callback.take()
+        {
+            drop(state);
+            self.put_back(callback, Flow::Stop);
+        }
+    }
+
+    /// Takes word that nobody writes any more.
+    pub(super) fn end(&self, end: Result<(), PipeErrorKind>) {
+        let mut state = self.state();
+        match mem::replace(&mut state.reader, Reader::Gone) {
+            Reader::Here(waker) => {
+                state.reader = Reader::Here(None);
+                state.end = Some(end);
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+            }
+            Reader::Direct(None) => {
+                state.reader = Reader::Direct(None);
+                state.end = Some(end);
+            }
+            Reader::Direct(Some(mut callback)) => {
+                drop(state);
+                callback.call(Direct::Closed(Closed::of(Flow::Continue, end)));
+            }
+            Reader::Away(outgoing) => {
+                drop(state);
+                end_outgoing(&outgoing, end);
+            }
+            Reader::Gone => {}
+        }
+    }
+
+    /// Takes word that nobody reads any more.
+    pub(super) fn leave(&self) {
+        let mut state = self.state();
+        state.reader = Reader::Gone;
+        let queue = mem::take(&mut state.queue);
+        let (away, waiting) = (state.away.take(), mem::take(&mut state.waiting));
+        drop(state);
+        drop((queue, away));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until nobody reads any more; the other process knows, where the reader was sent.
+    pub(super) fn poll_closed(&self, cx: Option<&mut Context<'_>>) -> Poll<()> {
+        let mut state = self.state();
+        match &state.reader {
+            Reader::Gone => Poll::Ready(()),
+            Reader::Away(outgoing) => {
+                let outgoing = outgoing.clone();
+                drop(state);
+                match cx {
+                    Some(cx) => outgoing.end.0.poll_closed(cx),
+                    None if outgoing.end.0.is_closed() => Poll::Ready(()),
+                    None => Poll::Pending,
+                }
+            }
+            Reader::Here(_) | Reader::Direct(_) => {
+                state.wait(cx.as_deref());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.0.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+impl<T: Send + 'static> Channel<T> {
+    /// Has every element given to a callback from now on; those that wait come first.
+    pub(super) fn read_direct(&self, mut callback: Callback<T>) {
+        loop {
+            let mut state = self.state();
+            state.reader = Reader::Direct(None);
+            if let Some(element) = state.queue.pop_front() {
+                drop(state);
+                if callback.call(Direct::Element(element)) == Flow::Stop {
+                    self.state().queue.clear();
+                    return self.put_back(callback, Flow::Stop);
+                }
+            } else if let Some(incoming) = state.away.take() {
+                drop(state);
+                return callback.read(incoming);
+            } else {
+                drop(state);
+                return self.put_back(callback, Flow::Continue);
+            }
+        }
+    }
+
+    /// Has what the writer writes go to another process.
+    pub(super) fn send_reader(&self, outgoing: Outgoing<T>) {
+        let mut state = self.state();
+        if let Some(incoming) = state.away.take() {
+            drop(state);
+            return pump::forward(incoming, outgoing);
+        }
+        let mut queue = mem::take(&mut state.queue);
+        let waiting = mem::take(&mut state.waiting);
+        // There is room for one frame, however large, on a stream that has just been opened.
+        let (mut elements, failed) = outgoing.encode_all(usize::MAX, || queue.pop_front());
+        let sent = outgoing.end.0.try_send(&mut elements);
+        let failed = failed.or(sent.err().map(|it| it.kind().clone()));
+        match failed.map(Err).or(state.end.take()) {
+            None => state.reader = Reader::Away(outgoing),
+            Some(end) => {
+                state.reader = Reader::Gone;
+                end_outgoing(&outgoing, end);
+            }
+        }
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has what comes from another process go to the reader.
+    pub(super) fn send_writer(&self, incoming: Incoming<T>) {
+        let mut state = self.state();
+        match &mut state.reader {
+            Reader::Here(waker) => {
+                let waker = waker.take();
+                state.away = Some(incoming);
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+            }
+            Reader::Direct(callback) => {
+                if let Some(callback) = callback.take() {
+                    drop(state);
+                    callback.read(incoming);
+                }
+            }
+            Reader::Away(outgoing) => {
+                let outgoing = outgoing.clone();
+                state.reader = Reader::Gone;
+                drop(state);
+                pump::forward(incoming, outgoing);
+            }
+            Reader::Gone => drop(state),
+        }
+    }
+}
+
+impl<T> State<T> {
+    fn wait(&mut self, cx: Option<&Context<'_>>) {
+        if let Some(cx) = cx
+            && !self.waiting.iter().any(|it| it.will_wake(cx.waker()))
+        {
+            self.waiting.push(cx.waker().clone());
+        }
+    }
+}
+
+/// Ends a stream on its connection as its writer has.
+pub(super) fn end_outgoing<T>(outgoing: &Outgoing<T>, end: Result<(), PipeErrorKind>) {
+    let error = end.err().map(|kind| PipeError::new(None, kind));
+    outgoing.end.0.end(error.as_ref());
+}

@@ -1,0 +1,227 @@
+//! Reading a pipe by a callback.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Poll;
+
+use futures_core::Stream;
+use tokio::sync::Notify;
+
+use super::channel::Channel;
+use super::error::{PipeError, PipeErrorKind};
+use super::reader::Pipe;
+use super::remote::{self, Incoming};
+use crate::connection::inflow::{Delivery, Flow, Inflow};
+use crate::connection::panics::catch;
+
+/// What a callback is called with.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Direct<T> {
+    /// The next element.
+    Element(T),
+    /// There are no more: exactly once, last.
+    Closed(Closed),
+}
+
+/// Why a callback is called no more.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Closed {
+    /// The writer has finished.
+    ByWriter,
+    /// It was aborted by its handle.
+    ByAbort,
+    /// The pipe broke.
+    Error(PipeError),
+}
+
+impl Closed {
+    pub(super) fn of(flow: Flow, end: Result<(), PipeErrorKind>) -> Self {
+        match (flow, end) {
+            (Flow::Stop, _) => Self::ByAbort,
+            (Flow::Continue, Ok(())) => Self::ByWriter,
+            (Flow::Continue, Err(kind)) => Self::Error(PipeError::new(None, kind)),
+        }
+    }
+}
+
+/// Ends a pipe that is read by a callback.
+///
+/// Dropping it changes nothing.
+#[derive(Clone)]
+pub struct AbortHandle(Arc<Abort>);
+
+struct Abort {
+    aborted: AtomicBool,
+    target: Mutex<Target>,
+    notify: Notify,
+}
+
+/// Who must be told.
+enum Target {
+    Nobody,
+    Channel(Weak<dyn Aborted>),
+    Inflow(Weak<Inflow>),
+}
+
+trait Aborted: Send + Sync {
+    fn aborted(&self);
+}
+
+impl<T: Send> Aborted for Channel<T> {
+    fn aborted(&self) {
+        self.abort();
+    }
+}
+
+impl AbortHandle {
+    /// Ends the pipe. The callback sees no more elements, and then that it is closed.
+    pub fn abort(&self) {
+        if self.0.aborted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.0.notify.notify_one();
+        let target = self.0.target.lock().expect("nobody panics while holding this lock");
+        match &*target {
+            Target::Nobody => {}
+            Target::Inflow(inflow) => {
+                let inflow = inflow.upgrade();
+                drop(target);
+                inflow.into_iter().for_each(|it| it.tell_stop());
+            }
+            Target::Channel(channel) => {
+                let channel = channel.upgrade();
+                drop(target);
+                channel.into_iter().for_each(|it| it.aborted());
+            }
+        }
+    }
+
+    pub(super) fn aborts_channel<T: Send + 'static>(&self, channel: &Arc<Channel<T>>) {
+        let channel: Arc<dyn Aborted> = channel.clone();
+        self.0.set(Target::Channel(Arc::downgrade(&channel)));
+    }
+}
+
+impl Abort {
+    fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    fn set(&self, target: Target) {
+        *self.target.lock().expect("nobody panics while holding this lock") = target;
+    }
+}
+
+impl fmt::Debug for AbortHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AbortHandle").field("aborted", &self.0.is_aborted()).finish()
+    }
+}
+
+/// What a user wants to be called with everything that comes.
+pub(super) struct Callback<T> {
+    run: Box<dyn FnMut(Direct<T>) + Send>,
+    abort: Arc<Abort>,
+    /// It has panicked.
+    dead: bool,
+}
+
+impl<T> Callback<T> {
+    /// Calls it, and says whether it wants more.
+    pub(super) fn call(&mut self, with: Direct<T>) -> Flow {
+        let element = matches!(with, Direct::Element(_));
+        if !self.dead && !(element && self.abort.is_aborted()) {
+            self.dead = catch(|| (self.run)(with)).is_err();
+        }
+        if self.dead || self.abort.is_aborted() { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+impl<T: Send + 'static> Callback<T> {
+    pub(super) fn new(run: impl FnMut(Direct<T>) + Send + 'static) -> (Self, AbortHandle) {
+        let abort = Arc::new(Abort {
+            aborted: AtomicBool::new(false),
+            target: Mutex::new(Target::Nobody),
+            notify: Notify::new(),
+        });
+        (Self { run: Box::new(run), abort: abort.clone(), dead: false }, AbortHandle(abort))
+    }
+
+    /// Has it called with what comes over a connection.
+    pub(super) fn read(mut self, incoming: Incoming<T>) {
+        let (end, decoded, codec) = incoming.into_parts();
+        for element in decoded {
+            self.call(Direct::Element(element));
+        }
+        let Some(end) = end else {
+            self.call(Direct::Closed(Closed::ByWriter));
+            return;
+        };
+        let inflow = end.0.clone();
+        let abort = self.abort.clone();
+        abort.set(Target::Inflow(Arc::downgrade(&inflow)));
+        if abort.is_aborted() {
+            inflow.tell_stop();
+        }
+        let (mut failed, mut stopped) = (None, false);
+        inflow.read_direct(Box::new(move |delivery| match delivery {
+            Delivery::Elements { count, elements } => {
+                if stopped {
+                    return Flow::Continue;
+                }
+                let mut flow = Flow::Continue;
+                let decoded = remote::decode(codec, count, elements, |element| {
+                    flow = self.call(Direct::Element(element));
+                });
+                if let Err(kind) = decoded {
+                    failed = Some(kind);
+                    flow = Flow::Stop;
+                }
+                stopped = flow == Flow::Stop;
+                // Whoever aborts tells the writer already.
+                if self.abort.is_aborted() { Flow::Continue } else { flow }
+            }
+            Delivery::End(end) => {
+                let failed = failed.take().map(|kind| PipeError::new(None, kind));
+                let closed = match (failed, end) {
+                    (Some(error), _) => Closed::Error(error),
+                    (None, _) if self.abort.is_aborted() => Closed::ByAbort,
+                    (None, Ok(())) => Closed::ByWriter,
+                    (None, Err(error)) => Closed::Error(error),
+                };
+                self.call(Direct::Closed(closed));
+                Flow::Stop
+            }
+        }));
+    }
+
+    /// Has it called with what comes out of a stream of this process, from a task of its own.
+    pub(super) fn read_stream(mut self, mut pipe: Pipe<T>) {
+        let abort = self.abort.clone();
+        tokio::spawn(async move {
+            let mut aborted = pin!(abort.notify.notified());
+            std::future::poll_fn(|cx| {
+                if aborted.as_mut().poll(cx).is_ready() {
+                    self.call(Direct::Closed(Closed::ByAbort));
+                    return Poll::Ready(());
+                }
+                while let Poll::Ready(next) = Pin::new(&mut pipe).poll_next(cx) {
+                    let closed = match next {
+                        Some(Ok(element)) => match self.call(Direct::Element(element)) {
+                            Flow::Continue => continue,
+                            Flow::Stop => Closed::ByAbort,
+                        },
+                        Some(Err(error)) => Closed::Error(error),
+                        None => Closed::ByWriter,
+                    };
+                    self.call(Direct::Closed(closed));
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            })
+            .await;
+        });
+    }
+}

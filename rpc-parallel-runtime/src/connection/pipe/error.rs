@@ -1,0 +1,167 @@
+//! Why a pipe ended before its end, or takes no more.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::connection::failure::{Loss, WorkerFailure};
+use crate::wire::{FrameWriter, Label, Panic, StreamId, TooLarge, decode, encode_own};
+
+/// A pipe that broke: at which worker, and why.
+///
+/// A pipe whose writer has finished just ends; this is for all else.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PipeError(Box<Inner>);
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Inner {
+    worker: Option<Label>,
+    kind: PipeErrorKind,
+}
+
+/// Why a pipe broke.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PipeErrorKind {
+    /// Nobody reads it any more: the reader has dropped it.
+    ReaderGone,
+    /// Whoever writes it has said that it failed.
+    WriterFailed {
+        /// What was said.
+        why: String,
+    },
+    /// What writes it panicked.
+    Panicked(Panic),
+    /// The call that writes it was cancelled.
+    Cancelled,
+    /// The process of the worker at its other end has ended.
+    WorkerDied(WorkerFailure),
+    /// Its connection broke, and how the process at its other end fares is not known.
+    ConnectionLost {
+        /// What was seen of it.
+        why: String,
+    },
+    /// This process closed its connection.
+    ConnectionClosed,
+    /// An element is larger than the settings allow.
+    TooLarge(TooLarge),
+    /// An element could not be turned into bytes.
+    Unencodable {
+        /// What the encoder said.
+        why: String,
+    },
+    /// Bytes could not be turned back into an element.
+    Undecodable {
+        /// What the decoder said.
+        why: String,
+    },
+    /// This end of the pipe has been sent to another process.
+    Sent,
+}
+
+impl PipeError {
+    pub(in crate::connection) fn new(worker: Option<&Label>, kind: PipeErrorKind) -> Self {
+        Self(Box::new(Inner { worker: worker.cloned(), kind }))
+    }
+
+    pub(in crate::connection) fn lost(loss: &Loss, worker: Option<&Label>) -> Self {
+        Self::new(worker, loss.into())
+    }
+
+    /// Returns why the pipe broke.
+    #[must_use]
+    pub fn kind(&self) -> &PipeErrorKind {
+        &self.0.kind
+    }
+
+    /// Returns the worker at the other end of the pipe, if it is one.
+    #[must_use]
+    pub fn worker(&self) -> Option<&Label> {
+        self.0.worker.as_ref()
+    }
+
+    /// Writes the end of a stream that broke here.
+    pub(in crate::connection) fn write_end(&self, stream: StreamId, frame: &mut Vec<u8>) {
+        let written = FrameWriter::end(frame, stream).message(|sink| {
+            // It fails only where the error's text is longer than anybody would read.
+            encode_own(self, sink).map_err(|_| Unwritable)
+        });
+        if written.is_err() {
+            let kind = PipeErrorKind::WriterFailed { why: "for a reason too long to tell".into() };
+            let short = Self::new(None, kind);
+            let written = FrameWriter::end(frame, stream)
+                .message(|sink| encode_own(&short, sink).map_err(|_| Unwritable));
+            debug_assert!(written.is_ok(), "a short error fits");
+        }
+    }
+
+    /// Reads the end of a stream: no bytes are a good end.
+    pub(in crate::connection) fn of_frame(
+        error: &[u8],
+        worker: Option<&Label>,
+    ) -> Result<(), Self> {
+        if error.is_empty() {
+            return Ok(());
+        }
+        let mut error = decode(error).unwrap_or_else(|_| {
+            let why = "for a reason that cannot be read".to_owned();
+            Self::new(None, PipeErrorKind::WriterFailed { why })
+        });
+        // Where it was sent on, it names the worker where it broke.
+        if error.0.worker.is_none() {
+            error.0.worker = worker.cloned();
+        }
+        Err(error)
+    }
+}
+
+/// An error is too long for a frame.
+struct Unwritable;
+
+impl From<TooLarge> for Unwritable {
+    fn from(_: TooLarge) -> Self {
+        Self
+    }
+}
+
+impl From<&Loss> for PipeErrorKind {
+    fn from(loss: &Loss) -> Self {
+        match loss {
+            Loss::Closed => Self::ConnectionClosed,
+            Loss::Died(failure) => Self::WorkerDied(failure.clone()),
+            Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
+        }
+    }
+}
+
+impl std::error::Error for PipeError {}
+
+impl fmt::Display for PipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { worker, kind } = &*self.0;
+        match worker {
+            Some(worker) => write!(f, "pipe to {worker}: {kind}"),
+            None => write!(f, "pipe: {kind}"),
+        }
+    }
+}
+
+impl fmt::Display for PipeErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReaderGone => f.write_str("its reader has dropped it"),
+            Self::WriterFailed { why } => write!(f, "its writer failed: {why}"),
+            Self::Panicked(panic) => write!(f, "its writer {panic}"),
+            Self::Cancelled => f.write_str("the call that writes it was cancelled"),
+            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
+            Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
+            Self::ConnectionClosed => f.write_str("this process has closed the connection"),
+            Self::TooLarge(too_large) => {
+                write!(f, "an element is too large: {too_large} (`max_message_size`)")
+            }
+            Self::Unencodable { why } => write!(f, "an element cannot be encoded: {why}"),
+            Self::Undecodable { why } => write!(f, "an element cannot be decoded: {why}"),
+            Self::Sent => f.write_str("this end of it has been sent to another process"),
+        }
+    }
+}

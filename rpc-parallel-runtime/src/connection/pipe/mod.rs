@@ -1,0 +1,18 @@
+//! Streams between two processes, as values: arguments, results, and parts of them.
+
+mod error;
+mod travel;
+mod channel;
+mod reader;
+mod remote;
+mod writer;
+mod pump;
+mod direct;
+mod into_pipe;
+
+pub use self::direct::{AbortHandle, Closed, Direct};
+pub use self::error::{PipeError, PipeErrorKind};
+pub use self::into_pipe::IntoPipe;
+pub use self::reader::Pipe;
+pub(super) use self::travel::{Opening, decoding, encoding, open};
+pub use self::writer::{PipeWriter, TrySendError};

@@ -1,0 +1,96 @@
+//! Feeds a stream of a connection from a pipe of this process.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::error::{PipeError, PipeErrorKind};
+use super::reader::{Pipe, Source};
+use super::remote::{BATCH, Incoming, Outgoing};
+use crate::connection::outflow::Elements;
+use crate::connection::panics::catch;
+
+/// How many frames are sent before other tasks have their turn.
+const TURNS: usize = 8;
+
+/// Has what comes over one connection go out over another.
+pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoing<T>) {
+    start(Pipe::new(Source::Remote(incoming)), outgoing);
+}
+
+/// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
+pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
+    let runtime = outgoing.end.0.connection().runtime.clone();
+    runtime.spawn(Pump { pipe, outgoing, elements: None, end: None });
+}
+
+/// A pipe, and the stream that it feeds.
+struct Pump<T> {
+    pipe: Pipe<T>,
+    outgoing: Outgoing<T>,
+    /// What is ready to be sent.
+    elements: Option<Elements>,
+    /// How the pipe ended, after those elements.
+    end: Option<Result<(), PipeError>>,
+}
+
+impl<T: Send + 'static> Pump<T> {
+    /// Takes from the pipe what is ready; `false` if that is nothing.
+    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self { pipe, outgoing, elements, end } = self;
+        let (gathered, failed) = outgoing.encode_all(BATCH, || {
+            match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
+                Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
+                Ok(Poll::Ready(Some(Err(error)))) => *end = Some(Err(error)),
+                Ok(Poll::Ready(None)) => *end = Some(Ok(())),
+                Err(panic) => *end = Some(Err(error(PipeErrorKind::Panicked(panic)))),
+                Ok(Poll::Pending) => {}
+            }
+            None
+        });
+        if let Some(kind) = failed {
+            *end = Some(Err(error(kind)));
+        }
+        *elements = gathered;
+        elements.is_some() || end.is_some()
+    }
+}
+
+fn error(kind: PipeErrorKind) -> PipeError {
+    PipeError::new(None, kind)
+}
+
+impl<T: Send + 'static> Future for Pump<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let pump = self.get_mut();
+        for _ in 0..TURNS {
+            let outflow = &pump.outgoing.end.0;
+            // The pipe is dropped with this task: so its writer learns that nobody reads.
+            if outflow.poll_closed(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if pump.elements.is_some() {
+                match outflow.poll_send(&mut pump.elements, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if let Some(end) = pump.end.take() {
+                outflow.end(end.err().as_ref());
+                return Poll::Ready(());
+            }
+            // Nothing is taken out of the pipe that the reader has no room for.
+            if outflow.poll_room(cx).is_pending() || !pump.gather(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<T> Unpin for Pump<T> {}

@@ -1,0 +1,262 @@
+//! The end of a pipe that is read.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+use super::channel::{Channel, end_outgoing};
+use super::direct::{AbortHandle, Callback, Direct};
+use super::error::{PipeError, PipeErrorKind};
+use super::pump;
+use super::remote::{Incoming, Outgoing};
+use super::travel::{Opening, PipeNumber, Start, claim_reading, opens};
+use super::writer::PipeWriter;
+use crate::wire::{LARGEST_WINDOW, Message, codec};
+
+/// A stream between two processes.
+///
+/// It is an ordinary argument or result of a worker's function, or a part of one, and a
+/// [`Stream`] of `Result<T, PipeError>`: an end is never confused with a death. A pipe whose writer
+/// has finished ends; one whose worker died, whose connection broke or whose writer panicked gives
+/// one `Err` that says so, and then ends.
+///
+/// It is made from [any stream](Self::from_stream), or together with a
+/// [writer](Self::channel). Elements are sent as far as the reader has room for them: a reader that
+/// stops reading bounds the memory of both ends at the pipe's [window](Self::with_window), beside
+/// one element, and delays nothing else.
+///
+/// Dropping it tells the writer. While it exists it keeps the connection open that it came over,
+/// and so a worker that lives as long as that.
+///
+/// A pipe can be sent on: the process that sends it forwards its elements for as long as it lives.
+///
+/// ```
+/// # async fn example() -> Result<(), rpc_parallel_runtime::PipeError> {
+/// use rpc_parallel_runtime::Pipe;
+///
+/// let mut numbers = Pipe::from_items(0..3);
+/// while let Some(number) = numbers.next().await {
+///     println!("{}", number?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Pipe<T> {
+    // Only `serialize` needs the lock: it takes the pipe out from behind a reference.
+    source: Mutex<Source<T>>,
+    window: Option<u32>,
+}
+
+/// Where the elements of a pipe come from.
+pub(super) enum Source<T> {
+    Stream(Pin<Box<dyn Stream<Item = T> + Send>>),
+    Channel(Reading<T>),
+    Remote(Incoming<T>),
+    /// It has ended.
+    Ended,
+    /// It is in another process.
+    Sent,
+}
+
+/// The reading end of a [`Channel`], owned.
+pub(super) struct Reading<T>(Option<Arc<Channel<T>>>);
+
+impl<T> Reading<T> {
+    fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Result<T, PipeError>>, Incoming<T>>> {
+        self.0.as_ref().map_or(Poll::Ready(Ok(None)), |it| it.poll_next(cx))
+    }
+
+    /// Returns the channel for somebody else to read.
+    fn release(mut self) -> Option<Arc<Channel<T>>> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Reading<T> {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.0 {
+            channel.leave();
+        }
+    }
+}
+
+impl<T> Pipe<T> {
+    pub(super) fn new(source: Source<T>) -> Self {
+        Self { source: Mutex::new(source), window: None }
+    }
+
+    fn into_source(self) -> Source<T> {
+        self.source.into_inner().expect("nobody panics while holding this lock")
+    }
+}
+
+impl<T: Send + 'static> Pipe<T> {
+    /// Makes a pipe of a stream, which is polled where the pipe is read or, once it has been sent,
+    /// as fast as its reader reads.
+    pub fn from_stream(stream: impl Stream<Item = T> + Send + 'static) -> Self {
+        Self::new(Source::Stream(Box::pin(stream)))
+    }
+
+    /// Makes a pipe of what an iterator gives, which is asked as fast as the pipe is read.
+    pub fn from_items(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
+        struct Items<I>(I);
+
+        // The iterator is never pinned: it is only asked.
+        impl<I> Unpin for Items<I> {}
+
+        impl<I: Iterator> Stream for Items<I> {
+            type Item = I::Item;
+
+            fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<I::Item>> {
+                Poll::Ready(self.0.next())
+            }
+        }
+
+        Self::from_stream(Items(items.into_iter()))
+    }
+
+    /// Makes a pipe and its writer. Either may be sent to another process.
+    ///
+    /// While both are in this process, up to 64 elements wait for the reader.
+    #[must_use]
+    pub fn channel() -> (PipeWriter<T>, Self) {
+        let channel = Arc::new(Channel::new());
+        (
+            PipeWriter::to_channel(channel.clone()),
+            Self::new(Source::Channel(Reading(Some(channel)))),
+        )
+    }
+
+    /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;
+    /// [`stream_window`](crate::Settings::stream_window) if not said.
+    ///
+    /// An element larger than the window still passes, alone. The window is at least one byte and
+    /// at most 1 GiB.
+    #[must_use]
+    pub fn with_window(self, bytes: usize) -> Self {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, LARGEST_WINDOW);
+        Self { window: Some(bytes), ..self }
+    }
+
+    /// Returns the next element, or why there are no more; `None` at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no element.
+    pub async fn next(&mut self) -> Option<Result<T, PipeError>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Reads the pipe by a callback, which runs where elements arrive: for those from another
+    /// process, in the task that reads the connection, before anything else is read from it.
+    ///
+    /// It is called with [`Direct::Closed`] exactly once, last. A callback that panics is called no
+    /// more, and its pipe is dropped. It must not block: everything on the connection waits for it.
+    ///
+    /// This is the original's direct pipe. Unlike there, dropping the handle changes nothing, and
+    /// the handle of one pipe cannot end another one.
+    pub fn for_each_direct(self, callback: impl FnMut(Direct<T>) + Send + 'static) -> AbortHandle {
+        let (callback, handle) = Callback::new(callback);
+        match self.into_source() {
+            Source::Channel(reading) => {
+                if let Some(channel) = reading.release() {
+                    handle.aborts_channel(&channel);
+                    channel.read_direct(callback);
+                }
+            }
+            Source::Remote(incoming) => callback.read(incoming),
+            source => callback.read_stream(Self::new(source)),
+        }
+        handle
+    }
+
+    /// Has all that comes out of the pipe go to another process.
+    fn send(self, outgoing: Outgoing<T>) {
+        match self.into_source() {
+            Source::Channel(reading) => {
+                if let Some(channel) = reading.release() {
+                    channel.send_reader(outgoing);
+                }
+            }
+            Source::Ended => end_outgoing(&outgoing, Ok(())),
+            Source::Sent => end_outgoing(&outgoing, Err(PipeErrorKind::Sent)),
+            source @ Source::Stream(_) => pump::start(Self::new(source), outgoing),
+            Source::Remote(incoming) => pump::forward(incoming, outgoing),
+        }
+    }
+}
+
+impl<T> Stream for Pipe<T> {
+    type Item = Result<T, PipeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let polled = loop {
+            break match source {
+                Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
+                Source::Remote(incoming) => incoming.poll_next(cx),
+                Source::Channel(reading) => match reading.poll_next(cx) {
+                    Poll::Ready(Ok(element)) => Poll::Ready(element),
+                    Poll::Ready(Err(incoming)) => {
+                        *source = Source::Remote(incoming);
+                        continue;
+                    }
+                    Poll::Pending => Poll::Pending,
+                },
+                Source::Ended => Poll::Ready(None),
+                Source::Sent => {
+                    *source = Source::Ended;
+                    Poll::Ready(Some(Err(PipeError::new(None, PipeErrorKind::Sent))))
+                }
+            };
+        };
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            *source = Source::Ended;
+        }
+        polled
+    }
+}
+
+// Streams in it are boxed, and elements are only moved.
+impl<T> Unpin for Pipe<T> {}
+
+impl<T: Message> Serialize for Pipe<T> {
+    /// Notes that the message it is part of opens a stream, and takes the pipe: it can be sent
+    /// once.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut source = self.source.lock().expect("nobody panics while holding this lock");
+        if let Source::Sent = *source {
+            return Err(ser::Error::custom("this pipe has been sent already"));
+        }
+        let opening = || {
+            let pipe = Self::new(mem::replace(&mut *source, Source::Sent));
+            let start = move |end| pipe.send(Outgoing::new(end, codec::<T>()));
+            Opening { window: self.window, start: Start::Write(Box::new(start)) }
+        };
+        let number = opens(opening).map_err(ser::Error::custom)?;
+        PipeNumber { number }.serialize(serializer)
+    }
+}
+
+impl<'de, T: Message> Deserialize<'de> for Pipe<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PipeNumber { number } = PipeNumber::deserialize(deserializer)?;
+        let end = claim_reading(number).map_err(de::Error::custom)?;
+        Ok(Self::new(Source::Remote(Incoming::new(end, codec::<T>()))))
+    }
+}
+
+impl<T> fmt::Debug for Pipe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! The ends of pipes that lie on a connection, with the type of their elements.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::error::{PipeError, PipeErrorKind};
+use super::travel::give_back;
+use crate::connection::any_error::AnyError;
+use crate::connection::inflow::ReadEnd;
+use crate::connection::outflow::{Elements, WriteEnd};
+use crate::connection::shared::{Chunk, OwnedEnd};
+use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge};
+
+/// How many bytes of elements travel together, at least, where there are as many.
+pub(super) const BATCH: usize = 32 * 1024;
+
+/// A stream that is read here.
+pub(super) struct Incoming<T> {
+    end: Option<ReadEnd>,
+    codec: Codec<T>,
+    /// Elements of the chunk that is being read, and what it costs until they are taken.
+    decoded: VecDeque<T>,
+    cost: usize,
+    error: Option<PipeErrorKind>,
+}
+
+impl<T> Incoming<T> {
+    pub(super) fn new(end: ReadEnd, codec: Codec<T>) -> Self {
+        Self { end: Some(end), codec, decoded: VecDeque::new(), cost: 0, error: None }
+    }
+
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
+        loop {
+            if let Some(element) = self.decoded.pop_front() {
+                return Poll::Ready(Some(Ok(element)));
+            }
+            let Some(end) = &self.end else { return Poll::Ready(None) };
+            if let Some(kind) = self.error.take() {
+                let error = PipeError::new(end.0.connection().worker(), kind);
+                self.end = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+            if self.cost > 0 {
+                end.0.note_read(std::mem::take(&mut self.cost));
+            }
+            match ready!(end.0.poll_chunk(cx)) {
+                Some(Ok(chunk)) => self.decode(&chunk),
+                Some(Err(error)) => {
+                    self.end = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.end = None;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, chunk: &Chunk) {
+        self.cost = Chunk::cost(chunk.bytes.len());
+        let decoded = &mut self.decoded;
+        let each = |element| decoded.push_back(element);
+        if let Err(kind) = decode(self.codec, chunk.count, Body::shared(&chunk.bytes), each) {
+            self.error = Some(kind);
+        }
+    }
+
+    /// Returns the stream, and what of it has been decoded already.
+    pub(super) fn into_parts(mut self) -> (Option<ReadEnd>, VecDeque<T>, Codec<T>) {
+        (self.end.take(), std::mem::take(&mut self.decoded), self.codec)
+    }
+}
+
+impl<T> Drop for Incoming<T> {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            give_back(OwnedEnd::Reading(end));
+        }
+    }
+}
+
+/// Decodes elements one after the other.
+pub(super) fn decode<T>(
+    codec: Codec<T>,
+    count: u32,
+    elements: Body<'_>,
+    mut each: impl FnMut(T),
+) -> Result<(), PipeErrorKind> {
+    let mut decoder = Decoder::new(elements);
+    for _ in 0..count {
+        each((codec.decode)(&mut decoder).map_err(undecodable)?);
+    }
+    decoder.finish::<T>().map_err(undecodable)
+}
+
+fn undecodable(error: crate::wire::DecodeError) -> PipeErrorKind {
+    PipeErrorKind::Undecodable { why: AnyError::from(error).to_string() }
+}
+
+/// A stream that is written here.
+pub(super) struct Outgoing<T> {
+    pub(super) end: Arc<WriteEnd>,
+    codec: Codec<T>,
+}
+
+impl<T> Clone for Outgoing<T> {
+    fn clone(&self) -> Self {
+        Self { end: self.end.clone(), codec: self.codec }
+    }
+}
+
+impl<T> Outgoing<T> {
+    pub(super) fn new(end: WriteEnd, codec: Codec<T>) -> Self {
+        Self { end: Arc::new(end), codec }
+    }
+
+    /// Makes a frame of one element.
+    pub(super) fn encode(&self, element: &T) -> Result<Elements, PipeError> {
+        let max = self.end.0.connection().settings.max_message_size();
+        let elements = self.end.0.encode(max, |sink| {
+            (self.codec.encode)(element, sink)?;
+            Ok::<_, Unsendable>(1)
+        });
+        elements.map_err(|Unsendable(kind)| self.error(kind))
+    }
+
+    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`; tells
+    /// why it stopped if that is an error. None if there was not one.
+    pub(super) fn encode_all(
+        &self,
+        full: usize,
+        mut next: impl FnMut() -> Option<T>,
+    ) -> (Option<Elements>, Option<PipeErrorKind>) {
+        let max = self.end.0.connection().settings.max_message_size();
+        let (mut count, mut failed) = (0, None);
+        let elements = self.end.0.encode(max.saturating_add(full), |sink| {
+            while sink.len() < full
+                && let Some(element) = next()
+            {
+                let mark = sink.mark();
+                let before = sink.len();
+                let encoded = (self.codec.encode)(&element, sink).map_err(Unsendable::from);
+                let size = sink.len() - before;
+                let fits = if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) };
+                if let Err(Unsendable(kind)) = encoded.and(fits) {
+                    sink.rewind(&mark);
+                    failed = Some(kind);
+                    break;
+                }
+                count += 1;
+            }
+            Ok::<_, Unsendable>(count)
+        });
+        match elements {
+            Ok(elements) => (Some(elements).filter(|_| count > 0), failed),
+            Err(Unsendable(kind)) => (None, Some(kind)),
+        }
+    }
+
+    pub(super) async fn send(&self, elements: Elements) -> Result<(), PipeError> {
+        let mut elements = Some(elements);
+        poll_fn(|cx| self.end.0.poll_send(&mut elements, cx)).await
+    }
+
+    pub(super) fn error(&self, kind: PipeErrorKind) -> PipeError {
+        PipeError::new(self.end.0.connection().worker(), kind)
+    }
+
+    /// Drops it. While a message is decoded, the end goes back to it.
+    pub(super) fn leave(self) {
+        if let Some(end) = Arc::into_inner(self.end) {
+            give_back(OwnedEnd::Writing(end));
+        }
+    }
+}
+
+/// Why an element cannot be sent.
+pub(super) struct Unsendable(PipeErrorKind);
+
+impl From<EncodeError> for Unsendable {
+    fn from(error: EncodeError) -> Self {
+        Self(PipeErrorKind::Unencodable { why: AnyError::from(error).to_string() })
+    }
+}
+
+impl From<TooLarge> for Unsendable {
+    fn from(too_large: TooLarge) -> Self {
+        Self(PipeErrorKind::TooLarge(too_large))
+    }
+}

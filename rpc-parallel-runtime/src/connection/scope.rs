@@ -1,0 +1,65 @@
+//! What a function can know of the call that it answers.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// One call, as its function sees it.
+#[derive(Debug)]
+pub(crate) struct CallScope {
+    deadline: Option<Instant>,
+    cancelled: AtomicBool,
+    notify: Notify,
+}
+
+impl CallScope {
+    fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline, cancelled: AtomicBool::new(false), notify: Notify::new() }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        let mut notified = pin!(self.notify.notified());
+        // From here on nothing is missed.
+        notified.as_mut().enable();
+        if !self.is_cancelled() {
+            notified.await;
+        }
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+}
+
+/// A [`CallScope`] that is made when somebody wants it: most functions do not.
+#[derive(Debug)]
+pub(crate) struct LazyScope {
+    pub(super) deadline: Option<Instant>,
+    made: Option<Arc<CallScope>>,
+}
+
+impl LazyScope {
+    pub(super) fn new(deadline: Option<Instant>) -> Self {
+        Self { deadline, made: None }
+    }
+
+    pub(crate) fn get(&mut self) -> Arc<CallScope> {
+        self.made.get_or_insert_with(|| Arc::new(CallScope::new(self.deadline))).clone()
+    }
+
+    pub(super) fn made(self) -> Option<Arc<CallScope>> {
+        self.made
+    }
+}

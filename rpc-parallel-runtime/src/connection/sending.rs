@@ -1,0 +1,195 @@
+//! Large frames that are written in parts.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::transfers::MAX_TRANSFERS;
+use crate::wire::{FrameWriter, Large, PART, StreamId, TransferId, part_head};
+
+/// What must stay in order although large frames are overtaken by others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// May be overtaken and overtake.
+    Any,
+    /// Stays behind what was said on this stream.
+    Stream(StreamId),
+    /// Stays behind other one-way calls.
+    OneWay,
+}
+
+/// The large frames of which not all parts have been written.
+#[derive(Default)]
+pub(super) struct Sending {
+    /// In the order in which they were given. The first few take turns.
+    queue: VecDeque<Transfer>,
+    turn: usize,
+    next_id: u32,
+    /// What was kept behind a frame that has been written.
+    behind: Vec<u8>,
+    /// Streams that the peer will never know of, because the frame that opens them was taken back.
+    unknown: Vec<StreamId>,
+}
+
+struct Transfer {
+    id: TransferId,
+    lane: Lane,
+    /// The streams that the peer knows of when it has all of the frame.
+    opens: Vec<StreamId>,
+    total: u32,
+    begun: bool,
+    pieces: VecDeque<Bytes>,
+    /// Frames of its lane, to be written when it is.
+    behind: Vec<u8>,
+}
+
+impl Sending {
+    pub(super) fn begin(&mut self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> TransferId {
+        let id = TransferId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let (total, pieces) = frame.into_pieces();
+        self.queue.push_back(Transfer {
+            id,
+            lane,
+            opens,
+            total,
+            begun: false,
+            pieces,
+            behind: Vec::new(),
+        });
+        id
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() > MAX_TRANSFERS
+    }
+
+    pub(super) fn holds(&self, id: TransferId) -> bool {
+        self.queue.iter().any(|it| it.id == id)
+    }
+
+    /// Says whether frames of this lane must wait for one that is here.
+    pub(super) fn holds_up(&self, lane: Lane) -> bool {
+        lane != Lane::Any
+            && (self.queue.iter().any(|it| it.comes_before(lane)) || self.is_unknown(lane))
+    }
+
+    fn is_unknown(&self, lane: Lane) -> bool {
+        self.unknown.iter().any(|it| lane == Lane::Stream(*it))
+    }
+
+    /// Keeps a frame back until those that come before it are written; `None` if it need not wait.
+    pub(super) fn put_behind(&mut self, frame: &[u8], lane: Lane) -> Option<TransferId> {
+        if lane == Lane::Any {
+            return None;
+        }
+        if self.is_unknown(lane) {
+            return Some(TransferId(self.next_id.wrapping_sub(1)));
+        }
+        let last = self.queue.iter_mut().rev().find(|it| it.comes_before(lane))?;
+        last.behind.extend_from_slice(frame);
+        Some(last.id)
+    }
+
+    /// Takes a call's frame back, and says so to the peer if that knows of it already. Returns the
+    /// streams that it would have opened: what is said on them from now on is dropped.
+    pub(super) fn abandon(&mut self, id: TransferId, out: &mut Vec<u8>) -> Option<Vec<StreamId>> {
+        let at = self.queue.iter().position(|it| it.id == id)?;
+        let transfer = self.queue.remove(at)?;
+        if transfer.begun {
+            FrameWriter::abandon(out, id).finish();
+        }
+        self.unknown.extend(&transfer.opens);
+        Some(transfer.opens)
+    }
+
+    /// Forgets streams on which nothing is said any more.
+    pub(super) fn forget(&mut self, streams: &[StreamId]) {
+        self.unknown.retain(|it| !streams.contains(it));
+    }
+
+    /// Returns the head and the bytes of the next part.
+    pub(super) fn next_part(&mut self) -> Option<(Vec<u8>, Bytes)> {
+        let active = self.queue.len().min(MAX_TRANSFERS);
+        let turns = (0..active).map(|it| (self.turn + it) % active);
+        let at = turns.into_iter().find(|it| self.may_go(*it))?;
+        let transfer = &mut self.queue[at];
+        let mut head = Vec::with_capacity(16);
+        let piece = transfer.pieces.front_mut()?;
+        let bytes = piece.split_to(piece.len().min(PART));
+        let total = (!transfer.begun).then_some(transfer.total);
+        part_head(&mut head, transfer.id, total, bytes.len());
+        transfer.begun = true;
+        if piece.is_empty() {
+            transfer.pieces.pop_front();
+        }
+        self.turn = at + 1;
+        if transfer.pieces.is_empty()
+            && let Some(done) = self.queue.remove(at)
+        {
+            self.behind.extend_from_slice(&done.behind);
+            self.turn = at;
+        }
+        Some((head, bytes))
+    }
+
+    /// Returns what need not be kept back any longer, once the last part is written.
+    pub(super) fn take_behind(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.behind)
+    }
+
+    /// Says whether no other frame must come before this one.
+    fn may_go(&self, at: usize) -> bool {
+        let lane = self.queue[at].lane;
+        lane == Lane::Any || !self.queue.iter().take(at).any(|it| it.comes_before(lane))
+    }
+}
+
+impl Transfer {
+    fn comes_before(&self, lane: Lane) -> bool {
+        self.lane == lane || self.opens.iter().any(|it| lane == Lane::Stream(*it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{FunctionId, MessageWriter, TooLarge};
+    use std::io::Write;
+
+    fn large(len: usize) -> Large {
+        let mut buffer = Vec::new();
+        let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
+        let written = writer.message(|sink| {
+            sink.write_all(&vec![7; len]).expect("a sink takes everything");
+            Ok::<_, TooLarge>(())
+        });
+        written.expect("nothing is too large").finish().expect("it is large")
+    }
+
+    #[test]
+    fn large_frames_take_turns() {
+        let mut sending = Sending::default();
+        let ids = [3 * PART, 3 * PART].map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
+
+        let heads: Vec<_> =
+            std::iter::from_fn(|| sending.next_part()).map(|(head, _)| head[5]).collect();
+
+        let [one, other] = ids.map(|TransferId(id)| id as u8);
+        assert_eq!(heads, [one, other, one, other, one, other, one, other]);
+    }
+
+    #[test]
+    fn what_is_behind_a_large_frame_stays_behind_it() {
+        let mut sending = Sending::default();
+        sending.begin(large(2 * PART), Lane::OneWay, Vec::new());
+
+        assert!(sending.put_behind(b"other lane", Lane::Any).is_none());
+        assert!(sending.put_behind(b"behind", Lane::OneWay).is_some());
+
+        assert!(sending.next_part().is_some());
+        assert!(sending.take_behind().is_empty());
+        while sending.next_part().is_some() {}
+        assert_eq!(sending.take_behind(), b"behind");
+    }
+}

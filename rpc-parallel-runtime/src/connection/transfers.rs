@@ -1,0 +1,147 @@
+//! Large frames that come in parts.
+
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Sleep, sleep};
+
+use crate::wire::{FrameError, TransferId, largest_frame};
+
+/// How many may be under way at once, in each direction.
+pub(super) const MAX_TRANSFERS: usize = 16;
+
+/// How long the buffer of a large frame is kept for the next one: fresh memory is slow.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// How much room a buffer gets at first; it grows with what really comes.
+const FIRST_ROOM: usize = 1024 * 1024;
+
+/// The large frames of which some parts have come.
+pub(super) struct Transfers {
+    open: Vec<Transfer>,
+    /// The frame that was completed last. When nobody shares it any more, its buffer is used again.
+    last: Bytes,
+    keeping: Option<Pin<Box<Sleep>>>,
+    max_message_size: usize,
+}
+
+struct Transfer {
+    id: TransferId,
+    buffer: BytesMut,
+    filled: usize,
+    total: usize,
+}
+
+impl Transfers {
+    pub(super) fn new(max_message_size: usize) -> Self {
+        Self { open: Vec::new(), last: Bytes::new(), keeping: None, max_message_size }
+    }
+
+    /// Takes the first part of a frame of `total` bytes, and returns the frame if that is all.
+    pub(super) fn begin(
+        &mut self,
+        id: TransferId,
+        total: u32,
+        bytes: &[u8],
+    ) -> Result<Option<Bytes>, FrameError> {
+        let (size, max) = (total as usize, largest_frame(self.max_message_size));
+        if size > max {
+            return Err(FrameError::TooLarge { size, max });
+        }
+        if self.open.iter().any(|it| it.id == id) {
+            return Err(violation(id, "it has begun already"));
+        }
+        if self.open.len() == MAX_TRANSFERS {
+            return Err(violation(id, "too many at once"));
+        }
+        let buffer = std::mem::take(&mut self.last).try_into_mut().unwrap_or_default();
+        self.open.push(Transfer { id, buffer, filled: 0, total: size });
+        self.add(id, bytes, 0)
+    }
+
+    /// Takes another part, of which so many bytes are `left` to come, and returns the frame if it
+    /// is complete.
+    pub(super) fn add(
+        &mut self,
+        id: TransferId,
+        bytes: &[u8],
+        left: usize,
+    ) -> Result<Option<Bytes>, FrameError> {
+        let transfer = self.find(id)?;
+        if bytes.len() + left > transfer.total - transfer.filled {
+            return Err(violation(id, "it is longer than announced"));
+        }
+        transfer.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        Ok(self.filled(id, bytes.len()))
+    }
+
+    /// Returns where the next `len` bytes of a transfer go.
+    pub(super) fn space(&mut self, id: TransferId, len: usize) -> &mut [u8] {
+        match self.find(id) {
+            Ok(transfer) => &mut transfer.room(len)[..len],
+            Err(_) => unreachable!("it was there when its part began"),
+        }
+    }
+
+    /// Notes that so many bytes have been put there, and returns the frame if it is complete.
+    pub(super) fn filled(&mut self, id: TransferId, len: usize) -> Option<Bytes> {
+        let at = self.open.iter().position(|it| it.id == id)?;
+        let transfer = &mut self.open[at];
+        transfer.filled += len;
+        if transfer.filled < transfer.total {
+            return None;
+        }
+        let Transfer { mut buffer, total, .. } = self.open.swap_remove(at);
+        buffer.truncate(total);
+        Some(buffer.freeze())
+    }
+
+    pub(super) fn abandon(&mut self, id: TransferId) -> Result<(), FrameError> {
+        self.find(id)?;
+        self.open.retain(|it| it.id != id);
+        Ok(())
+    }
+
+    /// Keeps a complete frame for as long as it is handled, and its buffer for a while longer.
+    pub(super) fn last(&mut self, whole: Bytes) -> &Bytes {
+        self.last = whole;
+        self.keeping = None;
+        &self.last
+    }
+
+    /// Gives the last buffer free when nothing has used it for long.
+    pub(super) fn poll_spare(&mut self, cx: &mut Context<'_>) {
+        if self.last.is_empty() {
+            return;
+        }
+        let keeping = self.keeping.get_or_insert_with(|| Box::pin(sleep(KEPT)));
+        if keeping.as_mut().poll(cx).is_ready() {
+            self.last = Bytes::new();
+            self.keeping = None;
+        }
+    }
+
+    fn find(&mut self, id: TransferId) -> Result<&mut Transfer, FrameError> {
+        let found = self.open.iter_mut().find(|it| it.id == id);
+        found.ok_or_else(|| violation(id, "it has not begun"))
+    }
+}
+
+impl Transfer {
+    /// Returns the room behind what is filled, at least `len` bytes of it.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let needed = self.filled + len;
+        if self.buffer.len() < needed {
+            let room = (2 * self.filled).max(needed).max(FIRST_ROOM).min(self.total.max(needed));
+            // Room that the buffer has already costs nothing.
+            self.buffer.resize(room.max(self.buffer.capacity().min(self.total)), 0);
+        }
+        &mut self.buffer[self.filled..]
+    }
+}
+
+fn violation(TransferId(transfer): TransferId, violation: &'static str) -> FrameError {
+    FrameError::Transfer { transfer, violation }
+}

@@ -1,0 +1,153 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::{FrameWriter, MessageWriter, Opened, PART, Sink, TooLarge, Unsent, WrittenBy};
+
+const MAX: usize = 100;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes);
+    bytes
+}
+
+fn put(bytes: &[u8]) -> impl FnOnce(&mut Sink<'_>) -> Result<(), TooLarge> {
+    move |sink| {
+        std::io::Write::write_all(sink, bytes).expect("a sink takes everything");
+        Ok(())
+    }
+}
+
+fn opened(number: u64) -> Opened {
+    Opened { id: StreamId(number), writer: WrittenBy::Receiver, window: 7 }
+}
+
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let message = proptest::collection::vec(any::<u8>(), 0..MAX);
+    (0..11, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
+        |(kind, (call, number), worker, message)| {
+            let (call, stream) = (CallId(call), StreamId(call));
+            let put = put(&message);
+            let greeting = Greeting { fingerprint: number };
+            let worker = WorkerId::from_bytes(worker);
+            written(|out| {
+                let finished = match kind {
+                    0 => MessageWriter::call(out, FunctionId(number), MAX).message(put),
+                    1 => MessageWriter::answer(out, call, Outcome::Error, MAX)
+                        .message(put)
+                        .map(|it| it.streams(&[opened(number), opened(7)])),
+                    2 => MessageWriter::one_way(out, FunctionId(number), MAX).message(put),
+                    3 => MessageWriter::items(out, stream, MAX).message(put),
+                    _ => {
+                        return match kind {
+                            4 => FrameWriter::welcome(out).finish(),
+                            5 => FrameWriter::cancel(out, call).finish(),
+                            6 => FrameWriter::stop(out, stream).finish(),
+                            7 => FrameWriter::credit(out, stream, 7).finish(),
+                            8 => FrameWriter::end(out, stream).message(put).expect("it fits"),
+                            9 => FrameWriter::refuse(out).message(put).expect("it fits"),
+                            _ => {
+                                let connect = FrameWriter::connect(out, greeting, worker, MAX);
+                                connect.message(put).expect("it fits");
+                            }
+                        };
+                    }
+                };
+                assert!(finished.expect("it fits").finish().is_none(), "it is small");
+            })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_a_frame_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(Some((_, len))) = split(&bytes, MAX) {
+            prop_assert!(len <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn frames_come_apart_as_they_were_put_together(frames in proptest::collection::vec(any_frame(), 1..5)) {
+        let stream = frames.concat();
+        let mut rest = &stream[..];
+
+        for frame in &frames {
+            let (_, len) = split(rest, MAX).expect("it was written by us").expect("it is whole");
+            prop_assert_eq!(len, frame.len());
+            rest = &rest[len..];
+        }
+
+        prop_assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_is_waited_for(frame in any_frame(), cut in any::<prop::sample::Index>()) {
+        let received = &frame[..cut.index(frame.len())];
+
+        prop_assert!(matches!(split(received, MAX), Ok(None)));
+    }
+}
+
+#[test]
+fn a_call_keeps_its_number_its_function_its_streams_and_its_deadline() {
+    let mut bytes = written(|out| {
+        let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
+        assert!(writer.expect("it fits").finish().is_none(), "it is small");
+    });
+    let mut unsent = Unsent::Small(std::mem::take(&mut bytes));
+    let micros = Duration::from_micros(1234);
+    unsent.set_call(&[opened(1), opened(3)], CallId(5), Some(micros));
+    let Unsent::Small(bytes) = unsent else { panic!("it is small") };
+
+    let (frame, _) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
+
+    let Frame::Call { call, function, arguments, streams, deadline } = frame else {
+        panic!("{frame:?}")
+    };
+    assert_eq!((call, function, deadline), (CallId(5), FunctionId(7), Some(micros)));
+    assert_eq!(arguments.bytes(), b"arguments");
+    assert!(streams.iter().eq([opened(1), opened(3)]));
+}
+
+#[test]
+fn a_large_frame_is_the_same_in_pieces() {
+    let spliced = bytes::Bytes::from(vec![7; 2 * PART]);
+    let mut buffer = b"before".to_vec();
+    let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
+    let writer = writer.message(|sink| {
+        put(b"one")(sink)?;
+        sink.write_shared(spliced.clone());
+        put(b"two")(sink)
+    });
+    let large = writer.expect("nothing is too large").finish().expect("it is large");
+
+    let (total, pieces) = large.into_pieces();
+
+    assert_eq!(buffer, b"before");
+    let whole = bytes::Bytes::from(pieces.iter().flatten().copied().collect::<Vec<_>>());
+    assert_eq!(whole.len(), total as usize);
+    let frame = parse(Body::shared(&whole)).expect("it is a frame");
+    let Frame::OneWay { function, arguments, .. } = frame else { panic!("{frame:?}") };
+    assert_eq!(function, FunctionId(7));
+    assert_eq!(arguments.bytes(), [b"one", &spliced[..], b"two"].concat());
+}
+
+#[test]
+fn a_length_beyond_the_limit_is_refused_before_anything_of_it_has_come() {
+    let announced = u32::MAX.to_le_bytes();
+
+    let refused = split(&announced, MAX).err();
+
+    assert!(matches!(refused, Some(FrameError::TooLarge { size: 0xffff_ffff, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_message_that_is_too_large_leaves_the_buffer_as_it_was() {
+    let mut bytes = b"before".to_vec();
+
+    let refused = MessageWriter::call(&mut bytes, FunctionId(7), MAX).message(put(&[0; 101])).err();
+
+    assert_eq!(refused, Some(TooLarge { size: 101, max: 100 }));
+    assert_eq!(bytes, b"before");
+}

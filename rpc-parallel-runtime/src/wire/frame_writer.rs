@@ -1,0 +1,315 @@
+//! Writes frames.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::frame::{
+    CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, TransferId, WITH_DEADLINE, WITH_STREAMS,
+};
+use super::greeting::{GREETING_LEN, Greeting};
+use super::id::{FunctionId, WorkerId};
+use super::sink::{Sink, Splice, TooLarge};
+use super::stream::{Opened, StreamId};
+
+/// A frame larger than this travels in parts, of which none is larger.
+pub(crate) const PART: usize = 64 * 1024;
+
+/// Where the extras stand in frames that have some.
+const EXTRAS_OF_CALL: usize = LENGTH_LEN + 1 + 16;
+const EXTRAS_OF_ANSWER: usize = LENGTH_LEN + 1 + 9;
+const EXTRAS_OF_ONE_WAY: usize = LENGTH_LEN + 1 + 8;
+
+/// Writes one frame at the end of a buffer: first its fields, then its message.
+///
+/// Dropped before it is [finished](Self::finish), it takes back what it has written.
+pub(crate) struct FrameWriter<'a> {
+    buffer: &'a mut Vec<u8>,
+    start: usize,
+    max_message_size: usize,
+}
+
+impl<'a> FrameWriter<'a> {
+    pub(crate) fn connect(
+        buffer: &'a mut Vec<u8>,
+        greeting: Greeting,
+        worker: WorkerId,
+        max: usize,
+    ) -> Self {
+        let mut fields = [0; GREETING_LEN + 16];
+        let (before, after) = fields.split_at_mut(GREETING_LEN);
+        before.copy_from_slice(&greeting.to_bytes());
+        after.copy_from_slice(&worker.to_bytes());
+        Self::begin(buffer, 1, &fields, max)
+    }
+
+    pub(crate) fn welcome(buffer: &'a mut Vec<u8>) -> Self {
+        Self::begin(buffer, 2, &[], 0)
+    }
+
+    pub(crate) fn refuse(buffer: &'a mut Vec<u8>) -> Self {
+        Self::begin(buffer, 3, &[], SMALLEST_LIMIT)
+    }
+
+    pub(crate) fn cancel(buffer: &'a mut Vec<u8>, call: CallId) -> Self {
+        Self::begin(buffer, 6, &call.0.to_le_bytes(), 0)
+    }
+
+    /// Begins the end of a stream, which may carry an error, for which there is always room.
+    pub(crate) fn end(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
+        Self::begin(buffer, 9, &stream.0.to_le_bytes(), SMALLEST_LIMIT)
+    }
+
+    pub(crate) fn stop(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
+        Self::begin(buffer, 10, &stream.0.to_le_bytes(), 0)
+    }
+
+    pub(crate) fn credit(buffer: &'a mut Vec<u8>, stream: StreamId, bytes: u32) -> Self {
+        let mut fields = [0; 12];
+        fields[..8].copy_from_slice(&stream.0.to_le_bytes());
+        fields[8..].copy_from_slice(&bytes.to_le_bytes());
+        Self::begin(buffer, 11, &fields, 0)
+    }
+
+    pub(crate) fn abandon(buffer: &'a mut Vec<u8>, transfer: TransferId) -> Self {
+        Self::begin(buffer, 14, &transfer.0.to_le_bytes(), 0)
+    }
+
+    fn begin(buffer: &'a mut Vec<u8>, kind: u8, fields: &[u8], max_message_size: usize) -> Self {
+        let start = buffer.len();
+        buffer.extend_from_slice(&[0; LENGTH_LEN]);
+        buffer.push(kind);
+        buffer.extend_from_slice(fields);
+        Self { buffer, start, max_message_size }
+    }
+
+    /// Writes the message that the frame carries.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`, and that the message is too large. Then nothing has been written.
+    pub(crate) fn message<E: From<TooLarge>>(
+        self,
+        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut sink = Sink::new(self.buffer, self.max_message_size);
+        write(&mut sink)?;
+        sink.finish()?;
+        self.finish();
+        Ok(())
+    }
+
+    /// Ends the frame with what has been written so far.
+    pub(crate) fn finish(mut self) {
+        set_length(&mut self.buffer[self.start..], 0);
+        self.start = self.buffer.len();
+    }
+}
+
+impl Drop for FrameWriter<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.start);
+    }
+}
+
+/// Gives a frame its length, of which so many bytes lie elsewhere.
+fn set_length(frame: &mut [u8], elsewhere: usize) {
+    let length = frame.len() - LENGTH_LEN + elsewhere;
+    let length = u32::try_from(length).expect("settings keep messages below 4 GiB");
+    frame[..LENGTH_LEN].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Writes a frame whose message may be large and may open streams: a call, an answer, elements.
+///
+/// Dropped before it is done, it takes back what it has written.
+pub(crate) struct MessageWriter<'a> {
+    frame: FrameWriter<'a>,
+    spliced: Vec<Splice>,
+}
+
+impl<'a> MessageWriter<'a> {
+    /// Begins a call; [`set_call`](Self::set_call) gives it its number later.
+    pub(crate) fn call(buffer: &'a mut Vec<u8>, function: FunctionId, max: usize) -> Self {
+        let mut fields = [0; 17];
+        fields[8..16].copy_from_slice(&function.0.to_le_bytes());
+        Self::begin(FrameWriter::begin(buffer, 4, &fields, max))
+    }
+
+    pub(crate) fn answer(
+        buffer: &'a mut Vec<u8>,
+        call: CallId,
+        outcome: Outcome,
+        max: usize,
+    ) -> Self {
+        let mut fields = [0; 10];
+        fields[..8].copy_from_slice(&call.0.to_le_bytes());
+        fields[8] = outcome as u8;
+        Self::begin(FrameWriter::begin(buffer, 5, &fields, max))
+    }
+
+    /// Begins an answer that carries a refusal, for which there is always room.
+    pub(crate) fn refused_answer(buffer: &'a mut Vec<u8>, call: CallId) -> Self {
+        Self::answer(buffer, call, Outcome::Refused, SMALLEST_LIMIT)
+    }
+
+    pub(crate) fn one_way(buffer: &'a mut Vec<u8>, function: FunctionId, max: usize) -> Self {
+        let mut fields = [0; 9];
+        fields[..8].copy_from_slice(&function.0.to_le_bytes());
+        Self::begin(FrameWriter::begin(buffer, 7, &fields, max))
+    }
+
+    pub(crate) fn items(buffer: &'a mut Vec<u8>, stream: StreamId, max: usize) -> Self {
+        let mut fields = [0; 12];
+        fields[..8].copy_from_slice(&stream.0.to_le_bytes());
+        Self::begin(FrameWriter::begin(buffer, 8, &fields, max))
+    }
+
+    fn begin(frame: FrameWriter<'a>) -> Self {
+        Self { frame, spliced: Vec::new() }
+    }
+
+    /// Writes the message.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`, and that the message is too large. Then nothing has been written.
+    pub(crate) fn message<E: From<TooLarge>>(
+        mut self,
+        write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let FrameWriter { buffer, start, max_message_size } = &mut self.frame;
+        let mut sink = Sink::splicing(buffer, *start, *max_message_size);
+        write(&mut sink)?;
+        self.spliced = sink.finish()?;
+        Ok(self)
+    }
+
+    /// Says which streams an answer opens.
+    pub(crate) fn streams(self, streams: &[Opened]) -> Self {
+        let extras = write_streams(self.frame.buffer, streams);
+        self.frame.buffer[self.frame.start + EXTRAS_OF_ANSWER] |= extras;
+        self
+    }
+
+    /// Says how many elements the message is.
+    pub(crate) fn count(self, count: u32) -> Self {
+        let at = self.frame.start + LENGTH_LEN + 1 + 8;
+        self.frame.buffer[at..][..4].copy_from_slice(&count.to_le_bytes());
+        self
+    }
+
+    /// Ends the frame. A large one is taken out of the buffer again.
+    pub(crate) fn finish(self) -> Option<Large> {
+        let Self { mut frame, spliced, .. } = self;
+        let written = &mut frame.buffer[frame.start..];
+        let elsewhere = spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
+        set_length(written, elsewhere);
+        if written.len() + elsewhere <= PART {
+            frame.start = frame.buffer.len();
+            return None;
+        }
+        let start = frame.start;
+        // Most often the frame is alone in its buffer, and nothing is copied.
+        let written = match start {
+            0 => std::mem::take(frame.buffer),
+            _ => frame.buffer.split_off(start),
+        };
+        Some(Large { written, spliced })
+    }
+}
+
+/// A frame that is too large to be written in one piece.
+#[derive(Debug)]
+pub(crate) struct Large {
+    written: Vec<u8>,
+    spliced: Vec<Splice>,
+}
+
+impl Large {
+    /// Returns its bytes without its length, in pieces. The first holds at least its fields.
+    pub(crate) fn into_pieces(self) -> (u32, VecDeque<Bytes>) {
+        let Self { written, spliced } = self;
+        let mut written = Bytes::from(written);
+        let total = written.split_to(LENGTH_LEN);
+        let total = total.first_chunk().map_or(0, |it| u32::from_le_bytes(*it));
+        let mut pieces = VecDeque::with_capacity(2 * spliced.len() + 1);
+        let mut taken = LENGTH_LEN;
+        for Splice { at, bytes } in spliced {
+            pieces.push_back(written.split_to(at - taken));
+            pieces.push_back(bytes);
+            taken = at;
+        }
+        pieces.push_back(written);
+        pieces.retain(|it| !it.is_empty());
+        (total, pieces)
+    }
+}
+
+/// A finished `call` or `one_way` frame that has not been sent, and has not all of its fields.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    Small(Vec<u8>),
+    Large(Large),
+}
+
+impl Unsent {
+    /// Gives a call its number, its streams and what is left of its deadline.
+    pub(crate) fn set_call(
+        &mut self,
+        streams: &[Opened],
+        call: CallId,
+        deadline: Option<Duration>,
+    ) {
+        let (frame, elsewhere) = self.parts();
+        frame[LENGTH_LEN + 1..][..8].copy_from_slice(&call.0.to_le_bytes());
+        let extras = write_streams(frame, streams);
+        frame[EXTRAS_OF_CALL] |= extras;
+        if let Some(deadline) = deadline {
+            let micros = u64::try_from(deadline.as_micros()).unwrap_or(u64::MAX);
+            frame.extend_from_slice(&micros.to_le_bytes());
+            frame[EXTRAS_OF_CALL] |= WITH_DEADLINE;
+        }
+        set_length(frame, elsewhere);
+    }
+
+    /// Gives a one-way call its streams.
+    pub(crate) fn set_one_way(&mut self, streams: &[Opened]) {
+        let (frame, elsewhere) = self.parts();
+        let extras = write_streams(frame, streams);
+        frame[EXTRAS_OF_ONE_WAY] |= extras;
+        set_length(frame, elsewhere);
+    }
+
+    fn parts(&mut self) -> (&mut Vec<u8>, usize) {
+        match self {
+            Self::Small(frame) => (frame, 0),
+            Self::Large(Large { written, spliced }) => {
+                (written, spliced.iter().map(|it| it.bytes.len()).sum())
+            }
+        }
+    }
+}
+
+/// Writes which streams a message opens, and returns the extra that says so.
+fn write_streams(frame: &mut Vec<u8>, streams: &[Opened]) -> u8 {
+    if streams.is_empty() {
+        return 0;
+    }
+    streams.iter().for_each(|it| frame.extend_from_slice(&it.to_bytes()));
+    let count = u16::try_from(streams.len()).expect("checked where they are counted");
+    frame.extend_from_slice(&count.to_le_bytes());
+    WITH_STREAMS
+}
+
+/// Writes the head of a part that carries so many bytes, for `total` if it is the first.
+pub(crate) fn part_head(head: &mut Vec<u8>, transfer: TransferId, total: Option<u32>, len: usize) {
+    let fields = 1 + 4 + if total.is_some() { 4 } else { 0 };
+    let length = u32::try_from(fields + len).expect("parts are small");
+    head.extend_from_slice(&length.to_le_bytes());
+    head.push(if total.is_some() { 12 } else { 13 });
+    head.extend_from_slice(&transfer.0.to_le_bytes());
+    if let Some(total) = total {
+        head.extend_from_slice(&total.to_le_bytes());
+    }
+}
