@@ -114,6 +114,10 @@ impl<'a> Function<'a> {
         self.item.sig.asyncness.is_some()
     }
 
+    pub(crate) fn sees_context(&self) -> bool {
+        self.contexts().next().is_some()
+    }
+
     pub(crate) fn contexts(&self) -> impl Iterator<Item = &Context<'a>> {
         self.parameters.iter().filter_map(|it| match it {
             Parameter::Context(context) => Some(context),

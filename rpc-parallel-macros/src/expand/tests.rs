@@ -400,7 +400,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                     fn audit(&self);
                     #[cfg(unix)]
                     #[deprecated]
-                    fn close_all(&self);
+                    fn close_all(&self, cx: &Context<Account>, accounts: Pipe<u64>);
                 }
             ),
             dispatch::dispatch,
@@ -418,17 +418,18 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         __put,
                         __S,
                     >(|__scope, (__a0, __a2)| P::boxed(async move {
-                        <__S as Bank>::put(
-                                __scope.state(),
-                                __a0,
-                                P::context::<
-                                    Context<Account>,
-                                    _,
-                                >(__scope.context()),
-                                &__a2,
-                            )
-                            .await
-                    })),
+                            <__S as Bank>::put(
+                                    __scope.state(),
+                                    __a0,
+                                    P::context::<
+                                        Context<Account>,
+                                        _,
+                                    >(__scope.context()),
+                                    &__a2,
+                                )
+                                .await
+                        }))
+                        .sees_context(),
                     &P::synchronous::<
                         Self,
                         __audit,
@@ -439,7 +440,15 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         Self,
                         __close_all,
                         __S,
-                    >(|__scope, ()| <__S as Bank>::close_all(__scope.state())),
+                    >(|__scope, (__a1,)| <__S as Bank>::close_all(
+                            __scope.state(),
+                            P::context::<
+                                Context<Account>,
+                                _,
+                            >(__scope.context()),
+                            __a1,
+                        ))
+                        .sees_context(),
                 ];
             }
         "##]],
