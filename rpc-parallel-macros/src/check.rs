@@ -12,7 +12,7 @@ use crate::args::EntryArgs;
 use crate::errors::Errors;
 use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
-use crate::model::{Argument, Context, Function, Returned, Worker};
+use crate::model::{Argument, Context, Function, Returned, Worker, ungrouped};
 use crate::names;
 use crate::search;
 use crate::text::text;
@@ -44,6 +44,7 @@ fn function(function: &Function, errors: &mut Errors) {
     number_of_arguments(function, errors);
     contexts(function, errors);
     result(function, errors);
+    flags(function, errors);
     no_body(function, errors);
 }
 
@@ -292,6 +293,12 @@ fn contexts(function: &Function, errors: &mut Errors) {
 
 fn result(function: &Function, errors: &mut Errors) {
     let name = function.name;
+    if let Some(ty) = function.result.ty()
+        && function.args.one_way
+        && !is_unit(ty)
+    {
+        return errors.add(ty, mistakes::result_of_one_way(name));
+    }
     let fallible = matches!(function.result, Returned::Fallible(_));
     if function.args.result && !fallible {
         let written = function.result.ty().map_or(quote!(#name), |ty| quote!(#ty));
@@ -305,6 +312,18 @@ fn result(function: &Function, errors: &mut Errors) {
     }
     if let Some(word) = search::word(ty, "Self") {
         errors.add(word, mistakes::result_self_type(name));
+    }
+}
+
+fn is_unit(ty: &Type) -> bool {
+    matches!(ungrouped(ty), Type::Tuple(it) if it.elems.is_empty())
+}
+
+fn flags(function: &Function, errors: &mut Errors) {
+    if let Some(no_cancel) = &function.args.no_cancel
+        && function.args.one_way
+    {
+        errors.add(no_cancel, mistakes::no_cancel_on_one_way());
     }
 }
 

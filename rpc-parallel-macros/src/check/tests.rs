@@ -64,6 +64,10 @@ fn a_right_trait_is_left_alone() {
         fn reach(&self, at: Descriptor);
         #[cfg(windows)]
         fn reach(&self, at: Handle);
+        #[worker(no_cancel)]
+        async fn save(&self) -> u64;
+        #[worker(one_way, id = "note")]
+        async fn note(&self, line: String) -> ();
     });
 
     assert_eq!(said, [""; 0]);
@@ -424,6 +428,38 @@ fn a_result_is_owned_and_has_one_known_type() {
 }
 
 #[test]
+fn a_one_way_function_answers_nothing_and_is_never_cancelled() {
+    one(
+        &of_functions(quote!(
+            #[worker(one_way)]
+            fn f(&self) -> u8;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way)]
+            fn f(&self) -> Result<(), Closed>;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way, result)]
+            fn f(&self) -> Outcome<&str>;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way, no_cancel)]
+            fn f(&self);
+        )),
+        "`no_cancel` must not stand beside `one_way`",
+    );
+}
+
+#[test]
 fn only_a_result_is_one() {
     one(
         &of_functions(quote!(
@@ -506,6 +542,17 @@ fn arguments_of_attributes_are_known_and_given_once() {
         fn f(&self) -> Outcome;
     );
     one(&of_functions(result), "`result` must stand alone");
+    let one_way = quote!(
+        #[worker(one_way(true))]
+        fn f(&self);
+    );
+    one(&of_functions(one_way), "`one_way` must stand alone");
+    let no_cancel = quote!(
+        #[worker(no_cancel)]
+        #[worker(no_cancel)]
+        fn f(&self);
+    );
+    one(&of_functions(no_cancel), "`no_cancel` must be given once");
     one(
         &of_functions(quote!(
             #[worker(async)]

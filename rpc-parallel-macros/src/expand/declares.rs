@@ -125,7 +125,7 @@ fn projected_codec(
     quote_spanned!(first=> #p::codec::<#begin #end>())
 }
 
-/// What the function's id is made from.
+/// What the function's id is made from, and how it is called.
 pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
     let p = facade.private(span);
@@ -135,8 +135,12 @@ pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> Tok
     let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
     let arguments = arguments.join(",");
     let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
-    let id = function.args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    let args = &function.args;
+    let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    let one_way = args.one_way.then(|| quote_spanned!(span=> .one_way()));
+    let no_cancel = args.no_cancel.as_ref().map(|_| quote_spanned!(span=> .no_cancel()));
     quote_spanned! {span=>
-        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result) #id
+        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result)
+            #id #one_way #no_cancel
     }
 }

@@ -31,6 +31,13 @@ fn types(facade: &Facade, worker: &Worker) -> TokenStream {
     quote!(#(impl Declares { #codecs #results })*)
 }
 
+fn infos(facade: &Facade, worker: &Worker) -> TokenStream {
+    let infos = worker.functions.iter().map(|it| declares::info(facade, worker, it));
+    let place = facade.place(proc_macro2::Span::call_site()).to_string();
+    let infos = quote!(const INFOS: () = (#(#infos),*);).to_string().replace(&place, "PLACE");
+    infos.parse().expect("it was tokens before")
+}
+
 fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
@@ -356,13 +363,6 @@ fn a_result_by_another_name_is_one_if_it_says_so() {
 
 #[test]
 fn an_id_is_made_from_what_is_written_unless_it_is_given() {
-    let info = |facade: &Facade, worker: &Worker| {
-        let info = worker.functions.iter().map(|it| declares::info(facade, worker, it));
-        let info: Vec<_> = info.collect();
-        let place = facade.place(proc_macro2::Span::call_site()).to_string();
-        let info = quote!(const INFO: () = (#(#info),*);).to_string().replace(&place, "PLACE");
-        info.parse().expect("it was tokens before")
-    };
     check(
         of_trait(
             quote!(
@@ -372,10 +372,10 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
                     fn audit(&self);
                 }
             ),
-            info,
+            infos,
         ),
         expect![[r#"
-            const INFO: () = (
+            const INFOS: () = (
                 P::FunctionInfo::new(
                         "put",
                         "Bank",
@@ -385,6 +385,32 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
                     )
                     .with_id("deposit"),
                 P::FunctionInfo::new("audit", "Bank", PLACE, "", "()"),
+            );
+        "#]],
+    );
+}
+
+#[test]
+fn how_a_function_is_called_is_told_beside_its_id() {
+    check(
+        of_trait(
+            quote!(
+                trait Log {
+                    #[worker(one_way)]
+                    fn note(&self);
+                    #[worker(no_cancel, id = "flush")]
+                    fn flush(&self);
+                }
+            ),
+            infos,
+        ),
+        expect![[r#"
+            const INFOS: () = (
+                P::FunctionInfo::new("note", "Log", PLACE, "", "()")
+                    .one_way(),
+                P::FunctionInfo::new("flush", "Log", PLACE, "", "()")
+                    .with_id("flush")
+                    .no_cancel(),
             );
         "#]],
     );
