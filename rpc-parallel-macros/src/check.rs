@@ -12,8 +12,9 @@ use crate::args::EntryArgs;
 use crate::errors::Errors;
 use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
-use crate::model::{Argument, Context, Function, Returned, Worker, ungrouped};
+use crate::model::{Argument, Borrow, Context, Function, Returned, Worker, ungrouped};
 use crate::names;
+use crate::pipes;
 use crate::search;
 use crate::text::text;
 
@@ -249,15 +250,7 @@ fn argument_syntax(function: &Function, argument: &Argument, errors: &mut Errors
 fn argument_type(function: &Function, argument: &Argument, errors: &mut Errors) {
     let name = &argument.name;
     if let Some(borrow) = &argument.borrow {
-        if let Some(mutable) = borrow.mutable {
-            errors.add(mutable, mistakes::argument_mutable(name));
-        }
-        if let Some(lifetime) = borrow.lifetime
-            && lifetime.ident != "_"
-            && !has_lifetimes(&function.item.sig.generics)
-        {
-            errors.add(lifetime, mistakes::argument_lifetime(name));
-        }
+        argument_borrow(function, argument, borrow, errors);
     }
     if let Some(word) = search::word(argument.ty, "impl") {
         errors.add(word, mistakes::argument_impl_trait(name));
@@ -269,6 +262,24 @@ fn argument_type(function: &Function, argument: &Argument, errors: &mut Errors) 
     }
     if let Some(owned) = argument.owned_instead_of_unsized() {
         errors.add(argument.ty, mistakes::argument_unsized(name, owned));
+    }
+}
+
+fn argument_borrow(function: &Function, argument: &Argument, it: &Borrow, errors: &mut Errors) {
+    let name = &argument.name;
+    let Borrow { and, lifetime, mutable } = it;
+    if let Some(pipe) = pipes::within(argument.ty).first() {
+        let mistake = mistakes::argument_borrows_pipe(name, pipe.name);
+        return errors.add(quote!(#and #lifetime #mutable), mistake);
+    }
+    if let Some(mutable) = mutable {
+        errors.add(mutable, mistakes::argument_mutable(name));
+    }
+    if let Some(lifetime) = lifetime
+        && lifetime.ident != "_"
+        && !has_lifetimes(&function.item.sig.generics)
+    {
+        errors.add(lifetime, mistakes::argument_lifetime(name));
     }
 }
 
@@ -312,6 +323,9 @@ fn result(function: &Function, errors: &mut Errors) {
     }
     if let Some(word) = search::word(ty, "Self") {
         errors.add(word, mistakes::result_self_type(name));
+    }
+    for writer in pipes::within(ty).iter().filter(|it| it.name == "PipeWriter") {
+        errors.add(writer.name, mistakes::result_holds_writer(name));
     }
 }
 

@@ -15,6 +15,7 @@ mod expand;
 mod names;
 mod text;
 mod search;
+mod pipes;
 mod errors;
 mod mistakes;
 

@@ -235,6 +235,11 @@ pub(crate) fn argument_borrows(argument: &Ident) -> Mistake {
         .help("only the whole argument may be borrowed; inside write owned types like `String`")
 }
 
+pub(crate) fn argument_borrows_pipe(argument: &Ident, pipe: &Ident) -> Mistake {
+    Mistake::new(format!("argument `{argument}` must not borrow a `{pipe}`"))
+        .help("it moves to the worker; take it by value")
+}
+
 pub(crate) fn argument_lifetime(argument: &Ident) -> Mistake {
     Mistake::new(format!("argument `{argument}` must be borrowed without a lifetime"))
         .help("write `&` alone; the worker has it for the time of the call")
@@ -307,6 +312,11 @@ pub(crate) fn result_self_type(function: &Ident) -> Mistake {
 pub(crate) fn result_of_one_way(function: &Ident) -> Mistake {
     Mistake::new(format!("one-way worker function `{function}` must not have a result"))
         .help("its callers wait for no answer; remove the result, or `one_way`")
+}
+
+pub(crate) fn result_holds_writer(function: &Ident) -> Mistake {
+    Mistake::new(format!("result of worker function `{function}` must not hold a `PipeWriter`"))
+        .help("return a `Pipe<..>` and keep the writer; `Pipe::channel()` makes both")
 }
 
 // Impls of worker traits.

@@ -127,6 +127,7 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -158,6 +159,7 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -166,6 +168,46 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
                 ///Calls [`put`](Bank::put).
                 fn put(&self, amount: u64, note: &str) -> P::Call<()> {
                     P::call::<Self, __put>(self, (&amount, note))
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_client_takes_any_stream_where_a_pipe_is_written() {
+    check(
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put_all(&self, r#in: Pipe<u64>, note: &str, more: Option<Pipe<u64>>);
+                }
+            ),
+            client::functions,
+        ),
+        expect![[r##"
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __put_all = ([(); 0usize], fn(Pipe<u64>, &str, Option<Pipe<u64>>));
+            #[allow(
+                dead_code,
+                private_interfaces,
+                clippy::impl_trait_in_params,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///[`put_all`](Self::put_all) as a value.
+                const PUT_ALL: P::Declared<Self, __put_all> = P::Declared::NEW;
+                ///Calls [`put_all`](Bank::put_all).
+                fn put_all(
+                    &self,
+                    r#in: impl P::IntoPipe<u64>,
+                    note: &str,
+                    more: Option<Pipe<u64>>,
+                ) -> P::Call<()> {
+                    P::call::<
+                        Self,
+                        __put_all,
+                    >(self, (&P::IntoPipe::into_pipe(r#in), note, &more))
                 }
             }
         "##]],
@@ -189,6 +231,7 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -226,6 +269,7 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
