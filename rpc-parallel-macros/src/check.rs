@@ -14,7 +14,7 @@ use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
 use crate::model::{Argument, Borrow, Context, Function, Returned, Worker, ungrouped};
 use crate::names;
-use crate::pipes;
+use crate::pipes::{self, Kind};
 use crate::search;
 use crate::text::text;
 
@@ -324,7 +324,7 @@ fn result(function: &Function, errors: &mut Errors) {
     if let Some(word) = search::word(ty, "Self") {
         errors.add(word, mistakes::result_self_type(name));
     }
-    for writer in pipes::within(ty).iter().filter(|it| it.name == "PipeWriter") {
+    for writer in pipes::within(ty).iter().filter(|it| it.kind == Kind::Writer) {
         errors.add(writer.name, mistakes::result_holds_writer(name));
     }
 }

@@ -12,7 +12,7 @@ use crate::args::FunctionArgs;
 use crate::errors::Errors;
 use crate::head::names_last;
 use crate::names;
-use crate::pipes;
+use crate::pipes::{self, Kind};
 use crate::search;
 
 /// A worker trait.
@@ -194,13 +194,12 @@ impl<'a> Argument<'a> {
         ty: &'a Type,
         borrow: Option<Borrow<'a>>,
     ) -> Argument<'a> {
-        let span = names::at(&syntax.pat);
         let name = plain_name(&syntax.pat);
         Argument {
             syntax,
             named: name.is_some(),
-            name: name.cloned().unwrap_or_else(|| names::argument(index, span)),
-            owned: names::argument(index, span),
+            name: name.cloned().unwrap_or_else(|| names::argument(index, names::at(&syntax.pat))),
+            owned: names::argument(index, names::at(ty)),
             ty,
             elements: if borrow.is_none() { elements_given(ty) } else { None },
             borrow,
@@ -222,7 +221,7 @@ impl Argument<'_> {
 
 /// What a client may give a stream of, if the type is a pipe.
 fn elements_given(ty: &Type) -> Option<&Type> {
-    let elements = pipes::whole(ty).filter(|it| it.name == "Pipe")?.elements;
+    let elements = pipes::whole(ty).filter(|it| it.kind == Kind::Pipe)?.elements;
     // What is wrong with them is said already, and not to be written a second time.
     let wrong = search::word(elements, "impl").or_else(|| search::borrow(elements));
     wrong.is_none().then_some(elements)

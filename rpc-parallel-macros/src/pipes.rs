@@ -9,8 +9,15 @@ use crate::model::{type_arguments, ungrouped};
 
 /// `Pipe<T>` or `PipeWriter<T>`.
 pub(crate) struct Written<'a> {
+    pub(crate) kind: Kind,
     pub(crate) name: &'a Ident,
     pub(crate) elements: &'a Type,
+}
+
+#[derive(PartialEq)]
+pub(crate) enum Kind {
+    Pipe,
+    Writer,
 }
 
 /// The pipe that the whole type is.
@@ -19,14 +26,13 @@ pub(crate) fn whole(ty: &Type) -> Option<Written<'_>> {
     let last = path.segments.last()?;
     let PathArguments::AngleBracketed(written) = &last.arguments else { return None };
     let mut written = written.args.iter();
-    match (&last.ident, written.next(), written.next()) {
-        (name, Some(GenericArgument::Type(elements)), None)
-            if name == "Pipe" || name == "PipeWriter" =>
-        {
-            Some(Written { name, elements })
-        }
-        _ => None,
-    }
+    let (Some(GenericArgument::Type(elements)), None) = (written.next(), written.next()) else {
+        return None;
+    };
+    let name = &last.ident;
+    let kinds = [("Pipe", Kind::Pipe), ("PipeWriter", Kind::Writer)];
+    let (_, kind) = kinds.into_iter().find(|(it, _)| name == it)?;
+    Some(Written { kind, name, elements })
 }
 
 /// All pipes in a type.

@@ -6,6 +6,7 @@ use syn::Type;
 
 use crate::model::{Argument, Function, Returned, Worker, type_arguments, ungrouped};
 use crate::names::{self, Facade};
+use crate::pipes::{self, Kind, Written};
 use crate::text::text;
 
 // Input: fn deposit(&self, amount: u64, note: &str) -> u64;
@@ -51,14 +52,26 @@ fn codec_type(facade: &Facade, argument: &Argument) -> TokenStream {
     let ty = argument.ty;
     let span = names::at(ty);
     let p = facade.private(span);
-    quote_spanned!(span=> #p::Codec<#ty>)
+    match argument.elements {
+        // If `ty` is another type of that name, then dispatch is the one place where it fails.
+        Some(elements) => quote_spanned!(span=> #p::Codec<#p::Pipe<#elements>>),
+        None => quote_spanned!(span=> #p::Codec<#ty>),
+    }
 }
 
-/// The one place that demands `ty: Message`, and it demands it at `ty`.
+/// The one place that demands `ty: Message`, and it demands it at `ty`, or at a pipe's elements.
 fn codec(facade: &Facade, ty: &Type) -> TokenStream {
     let span = names::at(ty);
     let p = facade.private(span);
-    quote_spanned!(span=> #p::codec::<#ty>())
+    match pipes::whole(ty) {
+        Some(Written { kind: Kind::Pipe, elements, .. }) => {
+            quote_spanned!(span=> #p::pipe_codec::<#elements>())
+        }
+        Some(Written { kind: Kind::Writer, elements, .. }) => {
+            quote_spanned!(span=> #p::writer_codec::<#elements>())
+        }
+        None => quote_spanned!(span=> #p::codec::<#ty>()),
+    }
 }
 
 pub(super) fn result(facade: &Facade, function: &Function) -> TokenStream {

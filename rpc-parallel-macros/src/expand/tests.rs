@@ -323,6 +323,42 @@ fn arguments_have_codecs_by_what_is_behind_their_borrow() {
 }
 
 #[test]
+fn a_pipe_has_a_codec_that_asks_its_elements_to_travel() {
+    check(
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put_all(&self, all: Pipe<u64>, notes: PipeWriter<Note>) -> Pipe<Receipt>;
+                }
+            ),
+            types,
+        ),
+        expect![[r#"
+            impl Declares {
+                type Codecs = (
+                    P::Codec<P::Pipe<u64>>,
+                    P::Codec<PipeWriter<Note>>,
+                );
+                const CODECS: Self::Codecs = (
+                    P::pipe_codec::<u64>(),
+                    P::writer_codec::<Note>(),
+                );
+                type Returns = Pipe<Receipt>;
+                type Output = Pipe<Receipt>;
+                type Error = P::CallError;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::plain(
+                    P::pipe_codec::<Receipt>(),
+                );
+            }
+        "#]],
+    );
+}
+
+#[test]
 fn a_result_has_a_codec_for_each_of_its_sides() {
     check(
         of_trait(
