@@ -62,15 +62,23 @@ pub(crate) struct FunctionArgs {
     pub(crate) id: Option<LitStr>,
     /// The result is a `Result` by another name.
     pub(crate) result: bool,
+    /// Callers wait for no answer.
+    pub(crate) one_way: bool,
+    /// Callers that give up do not stop it. The word itself, to be underlined where it may not be.
+    pub(crate) no_cancel: Option<Ident>,
 }
 
 impl FunctionArgs {
-    const POSSIBLE: &'static [&'static str] = &["id = \"..\"", "result"];
+    const POSSIBLE: &'static [&'static str] = &["id = \"..\"", "result", "one_way", "no_cancel"];
 
     pub(crate) fn parse(attrs: &[Attribute], errors: &mut Errors) -> FunctionArgs {
         let mut settings = Settings::of_attributes(attrs, "worker", errors);
-        let args =
-            FunctionArgs { id: settings.id(errors), result: settings.flag("result", errors) };
+        let args = FunctionArgs {
+            id: settings.id(errors),
+            result: settings.flag("result", errors).is_some(),
+            one_way: settings.flag("one_way", errors).is_some(),
+            no_cancel: settings.flag("no_cancel", errors),
+        };
         settings.finish("`#[worker]` on a function", Self::POSSIBLE, errors);
         args
     }
@@ -274,15 +282,13 @@ impl Settings {
         path
     }
 
-    fn flag(&mut self, name: &str, errors: &mut Errors) -> bool {
-        match self.take(name, errors) {
-            None => false,
-            Some(Setting { value: Value::None, .. }) => true,
-            Some(setting) => {
-                errors.add(&setting, mistakes::flag_with_value(name));
-                true
-            }
+    /// Takes a word that stands alone.
+    fn flag(&mut self, name: &str, errors: &mut Errors) -> Option<Ident> {
+        let setting = self.take(name, errors)?;
+        if !matches!(setting.value, Value::None) {
+            errors.add(&setting, mistakes::flag_with_value(name));
         }
+        Some(setting.name)
     }
 
     fn list(&mut self, name: &str, errors: &mut Errors) -> Settings {

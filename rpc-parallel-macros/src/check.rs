@@ -12,8 +12,9 @@ use crate::args::EntryArgs;
 use crate::errors::Errors;
 use crate::head::{FunctionHead, ImplHead, names_last};
 use crate::mistakes;
-use crate::model::{Argument, Context, Function, Returned, Worker};
+use crate::model::{Argument, Borrow, Context, Function, Returned, Worker, ungrouped};
 use crate::names;
+use crate::pipes::{self, Kind};
 use crate::search;
 use crate::text::text;
 
@@ -44,6 +45,7 @@ fn function(function: &Function, errors: &mut Errors) {
     number_of_arguments(function, errors);
     contexts(function, errors);
     result(function, errors);
+    flags(function, errors);
     no_body(function, errors);
 }
 
@@ -248,15 +250,7 @@ fn argument_syntax(function: &Function, argument: &Argument, errors: &mut Errors
 fn argument_type(function: &Function, argument: &Argument, errors: &mut Errors) {
     let name = &argument.name;
     if let Some(borrow) = &argument.borrow {
-        if let Some(mutable) = borrow.mutable {
-            errors.add(mutable, mistakes::argument_mutable(name));
-        }
-        if let Some(lifetime) = borrow.lifetime
-            && lifetime.ident != "_"
-            && !has_lifetimes(&function.item.sig.generics)
-        {
-            errors.add(lifetime, mistakes::argument_lifetime(name));
-        }
+        argument_borrow(function, argument, borrow, errors);
     }
     if let Some(word) = search::word(argument.ty, "impl") {
         errors.add(word, mistakes::argument_impl_trait(name));
@@ -268,6 +262,24 @@ fn argument_type(function: &Function, argument: &Argument, errors: &mut Errors) 
     }
     if let Some(owned) = argument.owned_instead_of_unsized() {
         errors.add(argument.ty, mistakes::argument_unsized(name, owned));
+    }
+}
+
+fn argument_borrow(function: &Function, argument: &Argument, it: &Borrow, errors: &mut Errors) {
+    let name = &argument.name;
+    let Borrow { and, lifetime, mutable } = it;
+    if let Some(pipe) = pipes::within(argument.ty).first() {
+        let mistake = mistakes::argument_borrows_pipe(name, pipe.name);
+        return errors.add(quote!(#and #lifetime #mutable), mistake);
+    }
+    if let Some(mutable) = mutable {
+        errors.add(mutable, mistakes::argument_mutable(name));
+    }
+    if let Some(lifetime) = lifetime
+        && lifetime.ident != "_"
+        && !has_lifetimes(&function.item.sig.generics)
+    {
+        errors.add(lifetime, mistakes::argument_lifetime(name));
     }
 }
 
@@ -292,6 +304,12 @@ fn contexts(function: &Function, errors: &mut Errors) {
 
 fn result(function: &Function, errors: &mut Errors) {
     let name = function.name;
+    if let Some(ty) = function.result.ty()
+        && function.args.one_way
+        && !is_unit(ty)
+    {
+        return errors.add(ty, mistakes::result_of_one_way(name));
+    }
     let fallible = matches!(function.result, Returned::Fallible(_));
     if function.args.result && !fallible {
         let written = function.result.ty().map_or(quote!(#name), |ty| quote!(#ty));
@@ -305,6 +323,21 @@ fn result(function: &Function, errors: &mut Errors) {
     }
     if let Some(word) = search::word(ty, "Self") {
         errors.add(word, mistakes::result_self_type(name));
+    }
+    for writer in pipes::within(ty).iter().filter(|it| it.kind == Kind::Writer) {
+        errors.add(writer.name, mistakes::result_holds_writer(name));
+    }
+}
+
+fn is_unit(ty: &Type) -> bool {
+    matches!(ungrouped(ty), Type::Tuple(it) if it.elems.is_empty())
+}
+
+fn flags(function: &Function, errors: &mut Errors) {
+    if let Some(no_cancel) = &function.args.no_cancel
+        && function.args.one_way
+    {
+        errors.add(no_cancel, mistakes::no_cancel_on_one_way());
     }
 }
 

@@ -15,6 +15,7 @@ mod expand;
 mod names;
 mod text;
 mod search;
+mod pipes;
 mod errors;
 mod mistakes;
 
@@ -24,7 +25,9 @@ use proc_macro::TokenStream;
 ///
 /// On a **trait** it declares what a worker offers, and makes the typed client:
 ///
-/// ```text
+/// ```
+/// # #[derive(Debug, serde::Serialize, serde::Deserialize)]
+/// # pub struct DivideByZero;
 /// /// Arithmetic, done elsewhere.
 /// #[rpc_parallel::worker]
 /// pub trait Arithmetic {
@@ -40,16 +43,71 @@ use proc_macro::TokenStream;
 /// * Arguments are owned, or borrowed at the outermost place (`&str`, `&[T]`, `&T`).
 /// * A function may take a `&Context<State>` anywhere among its arguments; callers do not see it.
 /// * A result whose last path segment is `Result` is fallible: its error reaches the caller as
-///   `FunctionError::Function`. `#[worker(result)]` says so for an alias with another name.
-/// * `#[worker(id = "..")]` on a function fixes its id, so that it may be renamed or changed.
+///   `FunctionError::Function`.
+///
+/// Arguments and results may hold streams, which go on after the call:
+///
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Feed {
+///     async fn ticks(&self, every: u64) -> Pipe<u64>;
+///     async fn total(&self, numbers: Pipe<u64>) -> u64;
+///     async fn watch(&self, key: &str) -> (String, Pipe<String>);
+///     async fn render(&self, scene: String, tiles: PipeWriter<Vec<u8>>);
+///     #[worker(one_way)]
+///     async fn note(&self, line: String);
+///     #[worker(no_cancel)]
+///     async fn save(&self) -> Result<(), String>;
+/// }
+///
+/// async fn listen(feed: &FeedClient) -> Result<u64, CallError> {
+///     let mut ticks = feed.ticks(10).await?;
+///     while let Some(Ok(tick)) = ticks.next().await {
+///         feed.note(format!("tick {tick}")).await?;
+///     }
+///     feed.total(Pipe::from_items([1, 2, 3])).await
+/// }
+/// ```
+///
+/// Where an argument is written as `Pipe<T>`, callers give any stream of `T`; behind another name
+/// for that type they give a `Pipe<T>`. Pipes and their writers move, so no argument borrows them.
+///
+/// What a signature cannot say stands in `#[worker(..)]` on the function:
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `id = ".."` | fixes its id, so that it may be renamed or changed |
+/// | `result` | its result is a `Result` by another name |
+/// | `one_way` | it has no result, and a call is done when it is written (see below) |
+/// | `no_cancel` | a caller who drops the call does not stop it |
+///
+/// The one-way functions of a connection begin in the order in which they were sent. If one
+/// fails, its worker says so in a line on stderr.
 ///
 /// On the **impl** of a worker trait it makes the type startable:
 ///
-/// ```text
-/// #[rpc_parallel::worker]
-/// impl Arithmetic for Calculator { .. }
+/// ```
+/// # use rpc_parallel::prelude::*;
+/// # #[rpc_parallel::worker]
+/// # pub trait Arithmetic {
+/// #     async fn sum(&self, xs: &[u64]) -> u64;
+/// # }
+/// #[derive(Default, WorkerState)]
+/// struct Calculator;
 ///
-/// let calculator = Calculator::spawn(()).await?;
+/// #[rpc_parallel::worker]
+/// impl Arithmetic for Calculator {
+///     async fn sum(&self, xs: &[u64]) -> u64 {
+///         xs.iter().sum()
+///     }
+/// }
+///
+/// async fn use_it() -> Result<u64, Box<dyn std::error::Error>> {
+///     let calculator = Calculator::spawn(()).await?;
+///     Ok(calculator.sum(&[1, 2]).await?)
+/// }
 /// ```
 ///
 /// The client's type is the trait's path with `Client` added; `#[worker(client = path)]` names

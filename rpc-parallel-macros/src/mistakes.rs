@@ -81,6 +81,11 @@ pub(crate) fn flag_with_value(name: &str) -> Mistake {
     Mistake::new(format!("`{name}` must stand alone")).help(format!("write `#[worker({name})]`"))
 }
 
+pub(crate) fn no_cancel_on_one_way() -> Mistake {
+    Mistake::new("`no_cancel` must not stand beside `one_way`")
+        .help("a one-way function is never cancelled; remove `no_cancel`")
+}
+
 pub(crate) fn id_empty() -> Mistake {
     Mistake::new("`id` must not be empty").help("give the name that the id shall be made from")
 }
@@ -230,6 +235,11 @@ pub(crate) fn argument_borrows(argument: &Ident) -> Mistake {
         .help("only the whole argument may be borrowed; inside write owned types like `String`")
 }
 
+pub(crate) fn argument_borrows_pipe(argument: &Ident, pipe: &Ident) -> Mistake {
+    Mistake::new(format!("argument `{argument}` must not borrow a `{pipe}`"))
+        .help("it moves to the worker; take it by value")
+}
+
 pub(crate) fn argument_lifetime(argument: &Ident) -> Mistake {
     Mistake::new(format!("argument `{argument}` must be borrowed without a lifetime"))
         .help("write `&` alone; the worker has it for the time of the call")
@@ -297,6 +307,16 @@ pub(crate) fn result_impl_trait(function: &Ident) -> Mistake {
 pub(crate) fn result_self_type(function: &Ident) -> Mistake {
     Mistake::new(format!("result of worker function `{function}` must not name `Self`"))
         .help("callers do not know the implementing type; write a type's own name")
+}
+
+pub(crate) fn result_of_one_way(function: &Ident) -> Mistake {
+    Mistake::new(format!("one-way worker function `{function}` must not have a result"))
+        .help("its callers wait for no answer; remove the result, or `one_way`")
+}
+
+pub(crate) fn result_holds_writer(function: &Ident) -> Mistake {
+    Mistake::new(format!("result of worker function `{function}` must not hold a `PipeWriter`"))
+        .help("return a `Pipe<..>` and keep the writer; `Pipe::channel()` makes both")
 }
 
 // Impls of worker traits.

@@ -5,13 +5,14 @@
 use proc_macro2::Ident;
 use syn::{
     Attribute, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments, ReturnType,
-    Token, TraitItem, TraitItemFn, Type, TypePath,
+    Token, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
 };
 
 use crate::args::FunctionArgs;
 use crate::errors::Errors;
 use crate::head::names_last;
 use crate::names;
+use crate::pipes::{self, Kind};
 use crate::search;
 
 /// A worker trait.
@@ -56,10 +57,13 @@ pub(crate) struct Argument<'a> {
     /// The type without the `&`.
     pub(crate) ty: &'a Type,
     pub(crate) borrow: Option<Borrow<'a>>,
+    /// What stands in the brackets of `Pipe<..>`: clients give any stream of these.
+    pub(crate) elements: Option<&'a Type>,
 }
 
 /// `&`, with all that may stand behind it.
 pub(crate) struct Borrow<'a> {
+    pub(crate) and: &'a Token![&],
     pub(crate) lifetime: Option<&'a syn::Lifetime>,
     pub(crate) mutable: Option<&'a Token![mut]>,
 }
@@ -114,6 +118,10 @@ impl<'a> Function<'a> {
         self.item.sig.asyncness.is_some()
     }
 
+    pub(crate) fn sees_context(&self) -> bool {
+        self.contexts().next().is_some()
+    }
+
     pub(crate) fn contexts(&self) -> impl Iterator<Item = &Context<'a>> {
         self.parameters.iter().filter_map(|it| match it {
             Parameter::Context(context) => Some(context),
@@ -152,9 +160,9 @@ impl<'a> Parameter<'a> {
     fn lower(index: usize, syntax: &'a PatType) -> Parameter<'a> {
         let (ty, borrow) = match ungrouped(&syntax.ty) {
             Type::Reference(reference) => {
-                let (lifetime, mutable) = (&reference.lifetime, &reference.mutability);
-                let borrow = Borrow { lifetime: lifetime.as_ref(), mutable: mutable.as_ref() };
-                (&*reference.elem, Some(borrow))
+                let TypeReference { and_token: and, lifetime, mutability, elem, .. } = reference;
+                let (lifetime, mutable) = (lifetime.as_ref(), mutability.as_ref());
+                (&**elem, Some(Borrow { and, lifetime, mutable }))
             }
             _ => (&*syntax.ty, None),
         };
@@ -186,14 +194,14 @@ impl<'a> Argument<'a> {
         ty: &'a Type,
         borrow: Option<Borrow<'a>>,
     ) -> Argument<'a> {
-        let span = names::at(&syntax.pat);
         let name = plain_name(&syntax.pat);
         Argument {
             syntax,
             named: name.is_some(),
-            name: name.cloned().unwrap_or_else(|| names::argument(index, span)),
-            owned: names::argument(index, span),
+            name: name.cloned().unwrap_or_else(|| names::argument(index, names::at(&syntax.pat))),
+            owned: names::argument(index, names::at(ty)),
             ty,
+            elements: if borrow.is_none() { elements_given(ty) } else { None },
             borrow,
         }
     }
@@ -209,6 +217,14 @@ impl Argument<'_> {
             _ => None,
         }
     }
+}
+
+/// What a client may give a stream of, if the type is a pipe.
+fn elements_given(ty: &Type) -> Option<&Type> {
+    let elements = pipes::whole(ty).filter(|it| it.kind == Kind::Pipe)?.elements;
+    // What is wrong with them is said already, and not to be written a second time.
+    let wrong = search::word(elements, "impl").or_else(|| search::borrow(elements));
+    wrong.is_none().then_some(elements)
 }
 
 impl<'a> Returned<'a> {

@@ -64,6 +64,11 @@ fn a_right_trait_is_left_alone() {
         fn reach(&self, at: Descriptor);
         #[cfg(windows)]
         fn reach(&self, at: Handle);
+        async fn ticks(&self, every: &Duration) -> Result<(u64, Pipe<Tick>), Closed>;
+        #[worker(no_cancel)]
+        async fn total(&self, numbers: Pipe<u64>, tiles: (u8, PipeWriter<Tile>)) -> u64;
+        #[worker(one_way, id = "note")]
+        async fn note(&self, lines: Pipe<String>) -> ();
     });
 
     assert_eq!(said, [""; 0]);
@@ -358,6 +363,43 @@ fn an_argument_has_one_known_type() {
 }
 
 #[test]
+fn a_pipe_moves_to_the_worker() {
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: &Pipe<u8>);
+        )),
+        "argument `a` must not borrow a `Pipe`",
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: &'static mut PipeWriter<u8>);
+        )),
+        "argument `a` must not borrow a `PipeWriter`",
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: &[(u8, Pipe<u8>)]);
+        )),
+        "argument `a` must not borrow a `Pipe`",
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: Pipe<&str>);
+        )),
+        "must not borrow inside",
+    );
+}
+
+#[test]
+fn what_is_only_called_like_a_pipe_may_be_borrowed() {
+    let said = of_functions(quote!(
+        fn f(&self, a: &Pipe, b: &std::io::PipeWriter) -> PipeWriter;
+    ));
+
+    assert_eq!(said, [""; 0]);
+}
+
+#[test]
 fn sixteen_arguments_are_the_most() {
     let arguments = |count| {
         let names = (0..count).map(|it| quote::format_ident!("a{it}"));
@@ -420,6 +462,54 @@ fn a_result_is_owned_and_has_one_known_type() {
             fn f(&self) -> Box<Self>;
         )),
         "must not name `Self`",
+    );
+}
+
+#[test]
+fn a_result_holds_pipes_but_not_their_writers() {
+    one(
+        &of_functions(quote!(
+            fn f(&self) -> PipeWriter<u8>;
+        )),
+        "must not hold a `PipeWriter`",
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self) -> Result<(u8, PipeWriter<u8>), Closed>;
+        )),
+        "must not hold a `PipeWriter`",
+    );
+}
+
+#[test]
+fn a_one_way_function_answers_nothing_and_is_never_cancelled() {
+    one(
+        &of_functions(quote!(
+            #[worker(one_way)]
+            fn f(&self) -> u8;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way)]
+            fn f(&self) -> Result<(), Closed>;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way, result)]
+            fn f(&self) -> Outcome<&str>;
+        )),
+        "must not have a result",
+    );
+    one(
+        &of_functions(quote!(
+            #[worker(one_way, no_cancel)]
+            fn f(&self);
+        )),
+        "`no_cancel` must not stand beside `one_way`",
     );
 }
 
@@ -506,6 +596,17 @@ fn arguments_of_attributes_are_known_and_given_once() {
         fn f(&self) -> Outcome;
     );
     one(&of_functions(result), "`result` must stand alone");
+    let one_way = quote!(
+        #[worker(one_way(true))]
+        fn f(&self);
+    );
+    one(&of_functions(one_way), "`one_way` must stand alone");
+    let no_cancel = quote!(
+        #[worker(no_cancel)]
+        #[worker(no_cancel)]
+        fn f(&self);
+    );
+    one(&of_functions(no_cancel), "`no_cancel` must be given once");
     one(
         &of_functions(quote!(
             #[worker(async)]

@@ -39,7 +39,7 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
         let span = result_span(it);
         let p = facade.private(span);
         let key = names::key(it.name, span);
-        let values = it.arguments().map(given);
+        let values = it.arguments().map(|it| given(facade, it));
         let body = quote_spanned!(span=> { #p::call::<Self, #key>(self, (#(#values,)*)) });
         function(facade, worker, it, &body)
     });
@@ -51,6 +51,7 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
         #[allow(
             dead_code,
             private_interfaces,
+            clippy::impl_trait_in_params,
             reason = "a program need not use all of it, and the trait speaks for its types"
         )]
         impl #client {
@@ -112,7 +113,7 @@ pub(super) fn function(
     let vis = visibility(worker, span);
     let attrs = carried_attributes(worker, function);
     let name = function.name;
-    let arguments = function.arguments().map(taken);
+    let arguments = function.arguments().map(|it| taken(facade, it));
     let call = call_type(facade, function);
     quote_spanned! {span=>
         #(#attrs)*
@@ -195,19 +196,30 @@ fn call_type(facade: &Facade, function: &Function) -> TokenStream {
     }
 }
 
-/// An argument as the client's function takes it: as the worker's does.
-fn taken(argument: &Argument) -> TokenStream {
+/// An argument as the client's function takes it: as the worker's does, and any stream for a pipe.
+// Input: numbers: Pipe<u64>
+// Output: numbers: impl P::IntoPipe<u64>
+fn taken(facade: &Facade, argument: &Argument) -> TokenStream {
     let Argument { name, syntax, .. } = argument;
     let ty: &Type = &syntax.ty;
+    let Some(elements) = argument.elements else { return quote!(#name: #ty) };
+    let span = names::at(ty);
+    let p = facade.private(span);
+    let ty = quote_spanned!(span=> impl #p::IntoPipe<#elements>);
     quote!(#name: #ty)
 }
 
 /// An argument as it is handed to the runtime: borrowed.
-fn given(argument: &Argument) -> TokenStream {
+fn given(facade: &Facade, argument: &Argument) -> TokenStream {
     let name = &argument.name;
+    let span = names::at(name);
+    if argument.elements.is_some() {
+        let p = facade.private(span);
+        return quote_spanned!(span=> &#p::IntoPipe::into_pipe(#name));
+    }
     match argument.borrow {
         Some(_) => name.to_token_stream(),
-        None => quote_spanned!(names::at(name)=> &#name),
+        None => quote_spanned!(span=> &#name),
     }
 }
 

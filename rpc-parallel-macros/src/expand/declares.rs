@@ -6,6 +6,7 @@ use syn::Type;
 
 use crate::model::{Argument, Function, Returned, Worker, type_arguments, ungrouped};
 use crate::names::{self, Facade};
+use crate::pipes::{self, Kind, Written};
 use crate::text::text;
 
 // Input: fn deposit(&self, amount: u64, note: &str) -> u64;
@@ -51,14 +52,26 @@ fn codec_type(facade: &Facade, argument: &Argument) -> TokenStream {
     let ty = argument.ty;
     let span = names::at(ty);
     let p = facade.private(span);
-    quote_spanned!(span=> #p::Codec<#ty>)
+    match argument.elements {
+        // If `ty` is another type of that name, then dispatch is the one place where it fails.
+        Some(elements) => quote_spanned!(span=> #p::Codec<#p::Pipe<#elements>>),
+        None => quote_spanned!(span=> #p::Codec<#ty>),
+    }
 }
 
-/// The one place that demands `ty: Message`, and it demands it at `ty`.
+/// The one place that demands `ty: Message`, and it demands it at `ty`, or at a pipe's elements.
 fn codec(facade: &Facade, ty: &Type) -> TokenStream {
     let span = names::at(ty);
     let p = facade.private(span);
-    quote_spanned!(span=> #p::codec::<#ty>())
+    match pipes::whole(ty) {
+        Some(Written { kind: Kind::Pipe, elements, .. }) => {
+            quote_spanned!(span=> #p::pipe_codec::<#elements>())
+        }
+        Some(Written { kind: Kind::Writer, elements, .. }) => {
+            quote_spanned!(span=> #p::writer_codec::<#elements>())
+        }
+        None => quote_spanned!(span=> #p::codec::<#ty>()),
+    }
 }
 
 pub(super) fn result(facade: &Facade, function: &Function) -> TokenStream {
@@ -125,7 +138,7 @@ fn projected_codec(
     quote_spanned!(first=> #p::codec::<#begin #end>())
 }
 
-/// What the function's id is made from.
+/// What the function's id is made from, and how it is called.
 pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
     let p = facade.private(span);
@@ -135,8 +148,12 @@ pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> Tok
     let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
     let arguments = arguments.join(",");
     let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
-    let id = function.args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    let args = &function.args;
+    let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
+    let one_way = args.one_way.then(|| quote_spanned!(span=> .one_way()));
+    let no_cancel = args.no_cancel.as_ref().map(|_| quote_spanned!(span=> .no_cancel()));
     quote_spanned! {span=>
-        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result) #id
+        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result)
+            #id #one_way #no_cancel
     }
 }

@@ -37,17 +37,18 @@ fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let key = names::key(function.name, span);
     let owned = function.arguments().map(|it| &it.owned);
     let call = call(facade, worker, function);
+    let sees_context = function.sees_context().then(|| quote_spanned!(span=> .sees_context()));
     if function.is_async() {
         quote_spanned! {span=>
             #(#cfgs)*
             &#p::asynchronous::<Self, #key, __S>(
                 |__scope, (#(#owned,)*)| #p::boxed(async move { #call.await })
-            )
+            )#sees_context
         }
     } else {
         quote_spanned! {span=>
             #(#cfgs)*
-            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)
+            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)#sees_context
         }
     }
 }

@@ -31,6 +31,13 @@ fn types(facade: &Facade, worker: &Worker) -> TokenStream {
     quote!(#(impl Declares { #codecs #results })*)
 }
 
+fn infos(facade: &Facade, worker: &Worker) -> TokenStream {
+    let infos = worker.functions.iter().map(|it| declares::info(facade, worker, it));
+    let place = facade.place(proc_macro2::Span::call_site()).to_string();
+    let infos = quote!(const INFOS: () = (#(#infos),*);).to_string().replace(&place, "PLACE");
+    infos.parse().expect("it was tokens before")
+}
+
 fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
@@ -120,6 +127,7 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -151,6 +159,7 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -159,6 +168,46 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
                 ///Calls [`put`](Bank::put).
                 fn put(&self, amount: u64, note: &str) -> P::Call<()> {
                     P::call::<Self, __put>(self, (&amount, note))
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_client_takes_any_stream_where_a_pipe_is_written() {
+    check(
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put_all(&self, r#in: Pipe<u64>, note: &str, more: Option<Pipe<u64>>);
+                }
+            ),
+            client::functions,
+        ),
+        expect![[r##"
+            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            type __put_all = ([(); 0usize], fn(Pipe<u64>, &str, Option<Pipe<u64>>));
+            #[allow(
+                dead_code,
+                private_interfaces,
+                clippy::impl_trait_in_params,
+                reason = "a program need not use all of it, and the trait speaks for its types"
+            )]
+            impl BankClient {
+                ///[`put_all`](Self::put_all) as a value.
+                const PUT_ALL: P::Declared<Self, __put_all> = P::Declared::NEW;
+                ///Calls [`put_all`](Bank::put_all).
+                fn put_all(
+                    &self,
+                    r#in: impl P::IntoPipe<u64>,
+                    note: &str,
+                    more: Option<Pipe<u64>>,
+                ) -> P::Call<()> {
+                    P::call::<
+                        Self,
+                        __put_all,
+                    >(self, (&P::IntoPipe::into_pipe(r#in), note, &more))
                 }
             }
         "##]],
@@ -182,6 +231,7 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -219,6 +269,7 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
             #[allow(
                 dead_code,
                 private_interfaces,
+                clippy::impl_trait_in_params,
                 reason = "a program need not use all of it, and the trait speaks for its types"
             )]
             impl BankClient {
@@ -266,6 +317,42 @@ fn arguments_have_codecs_by_what_is_behind_their_borrow() {
                     Self::Output,
                     Self::Error,
                 > = P::plain(P::codec::<u64>());
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_pipe_has_a_codec_that_asks_its_elements_to_travel() {
+    check(
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put_all(&self, all: Pipe<u64>, notes: PipeWriter<Note>) -> Pipe<Receipt>;
+                }
+            ),
+            types,
+        ),
+        expect![[r#"
+            impl Declares {
+                type Codecs = (
+                    P::Codec<P::Pipe<u64>>,
+                    P::Codec<PipeWriter<Note>>,
+                );
+                const CODECS: Self::Codecs = (
+                    P::pipe_codec::<u64>(),
+                    P::writer_codec::<Note>(),
+                );
+                type Returns = Pipe<Receipt>;
+                type Output = Pipe<Receipt>;
+                type Error = P::CallError;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::plain(
+                    P::pipe_codec::<Receipt>(),
+                );
             }
         "#]],
     );
@@ -356,13 +443,6 @@ fn a_result_by_another_name_is_one_if_it_says_so() {
 
 #[test]
 fn an_id_is_made_from_what_is_written_unless_it_is_given() {
-    let info = |facade: &Facade, worker: &Worker| {
-        let info = worker.functions.iter().map(|it| declares::info(facade, worker, it));
-        let info: Vec<_> = info.collect();
-        let place = facade.place(proc_macro2::Span::call_site()).to_string();
-        let info = quote!(const INFO: () = (#(#info),*);).to_string().replace(&place, "PLACE");
-        info.parse().expect("it was tokens before")
-    };
     check(
         of_trait(
             quote!(
@@ -372,10 +452,10 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
                     fn audit(&self);
                 }
             ),
-            info,
+            infos,
         ),
         expect![[r#"
-            const INFO: () = (
+            const INFOS: () = (
                 P::FunctionInfo::new(
                         "put",
                         "Bank",
@@ -391,6 +471,32 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
 }
 
 #[test]
+fn how_a_function_is_called_is_told_beside_its_id() {
+    check(
+        of_trait(
+            quote!(
+                trait Log {
+                    #[worker(one_way)]
+                    fn note(&self);
+                    #[worker(no_cancel, id = "flush")]
+                    fn flush(&self);
+                }
+            ),
+            infos,
+        ),
+        expect![[r#"
+            const INFOS: () = (
+                P::FunctionInfo::new("note", "Log", PLACE, "", "()")
+                    .one_way(),
+                P::FunctionInfo::new("flush", "Log", PLACE, "", "()")
+                    .with_id("flush")
+                    .no_cancel(),
+            );
+        "#]],
+    );
+}
+
+#[test]
 fn a_worker_runs_each_function_with_what_it_asks_for() {
     check(
         of_trait(
@@ -400,7 +506,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                     fn audit(&self);
                     #[cfg(unix)]
                     #[deprecated]
-                    fn close_all(&self);
+                    fn close_all(&self, cx: &Context<Account>, accounts: Pipe<u64>);
                 }
             ),
             dispatch::dispatch,
@@ -418,17 +524,18 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         __put,
                         __S,
                     >(|__scope, (__a0, __a2)| P::boxed(async move {
-                        <__S as Bank>::put(
-                                __scope.state(),
-                                __a0,
-                                P::context::<
-                                    Context<Account>,
-                                    _,
-                                >(__scope.context()),
-                                &__a2,
-                            )
-                            .await
-                    })),
+                            <__S as Bank>::put(
+                                    __scope.state(),
+                                    __a0,
+                                    P::context::<
+                                        Context<Account>,
+                                        _,
+                                    >(__scope.context()),
+                                    &__a2,
+                                )
+                                .await
+                        }))
+                        .sees_context(),
                     &P::synchronous::<
                         Self,
                         __audit,
@@ -439,7 +546,15 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
                         Self,
                         __close_all,
                         __S,
-                    >(|__scope, ()| <__S as Bank>::close_all(__scope.state())),
+                    >(|__scope, (__a1,)| <__S as Bank>::close_all(
+                            __scope.state(),
+                            P::context::<
+                                Context<Account>,
+                                _,
+                            >(__scope.context()),
+                            __a1,
+                        ))
+                        .sees_context(),
                 ];
             }
         "##]],
