@@ -1,0 +1,108 @@
+//! Workers that stream to workers: three stages, and nothing of it passes through the master.
+//!
+//! ```text
+//! 3 sources  --numbers-->  2 mills  --squares-->  1 sink
+//! ```
+
+use rpc_parallel::prelude::*;
+
+const SOURCES: u64 = 3;
+const NUMBERS: u64 = 10_000;
+
+/// The first stage.
+#[rpc_parallel::worker]
+pub trait Source {
+    /// Gives every number below `to` that leaves this rest when it is divided.
+    fn numbers(&self, to: u64, divisor: u64, rest: u64) -> Pipe<u64>;
+}
+
+/// The second stage.
+#[rpc_parallel::worker]
+pub trait Mill {
+    /// Squares what comes from a source.
+    async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError>;
+}
+
+/// The third stage.
+#[rpc_parallel::worker]
+pub trait Sink {
+    /// Adds up what comes from mills, each of which is fed by a source.
+    async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError>;
+}
+
+/// Numbers come from here.
+#[derive(Default, WorkerState)]
+pub struct Spring;
+
+/// Numbers are squared here.
+#[derive(Default, WorkerState)]
+pub struct Stone;
+
+/// Squares end here.
+#[derive(Default, WorkerState)]
+struct Basin;
+
+#[rpc_parallel::worker]
+impl Source for Spring {
+    fn numbers(&self, to: u64, divisor: u64, rest: u64) -> Pipe<u64> {
+        Pipe::from_items((0..to).filter(move |it| it % divisor == rest))
+    }
+}
+
+#[rpc_parallel::worker]
+impl Mill for Stone {
+    async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError> {
+        let mut numbers = source.connect(()).await?.numbers(NUMBERS, SOURCES, rest).await?;
+        let (writer, squares) = Pipe::channel();
+        tokio::spawn(async move {
+            while let Some(number) = numbers.next().await {
+                match number {
+                    Ok(number) => writer.send(number * number).await?,
+                    // Whoever reads must not take it for the end.
+                    Err(error) => {
+                        writer.fail(error);
+                        break;
+                    }
+                }
+            }
+            Ok::<_, PipeError>(())
+        });
+        Ok(squares)
+    }
+}
+
+#[rpc_parallel::worker]
+impl Sink for Basin {
+    async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError> {
+        // All of them flow at once: each is as fast as it is read.
+        let mut pipes = Vec::new();
+        for ((mill, source), rest) in plan.into_iter().zip(0..) {
+            pipes.push(mill.connect(()).await?.squares(&source, rest).await?);
+        }
+        let mut total = 0;
+        for mut squares in pipes {
+            while let Some(square) = squares.next().await {
+                total += square?;
+            }
+        }
+        Ok(total)
+    }
+}
+
+#[rpc_parallel::entry]
+async fn main() -> anyhow::Result<()> {
+    let mills = [Stone::spawner().start(()).await?, Stone::spawner().start(()).await?];
+    let mut plan = Vec::new();
+    for mill in mills.iter().cycle().take(SOURCES as usize) {
+        let source = Spring::spawner().start(()).await?;
+        println!("{source} feeds {mill}");
+        plan.push((mill.clone(), source));
+    }
+    let sink = Basin::spawn(()).await?;
+
+    let total = sink.total(plan).await?;
+
+    println!("the squares of all numbers below {NUMBERS} add up to {total}");
+    assert_eq!(total, (0..NUMBERS).map(|it| it * it).sum());
+    Ok(())
+}
