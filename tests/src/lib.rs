@@ -7,6 +7,8 @@ pub mod golden;
 pub mod shuffled;
 pub mod elsewhere;
 pub mod process;
+pub mod waiting;
+pub mod gate;
 pub mod program;
 pub mod build;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How long a test waits for what should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,6 +29,16 @@ pub fn ends_within(pid: u32, limit: Duration) -> bool {
 pub async fn ends(pid: u32) -> bool {
     let waiting = tokio::task::spawn_blocking(move || ends_within(pid, PATIENCE));
     waiting.await.expect("waiting does not panic")
+}
+
+/// Kills a process by SIGKILL.
+///
+/// # Panics
+///
+/// It is gone already.
+pub fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid is positive");
+    kill_process(pid, Signal::KILL).expect("the process lives");
 }
 
 /// Says whether a process is gone now.
