@@ -203,13 +203,11 @@ impl Serving {
             if gathering.elapsed() > GATHERING {
                 let _ = writing.poll_write(&connection.outbox, cx);
                 // Meanwhile the callers may have lost interest in what has not begun.
-                if inbox.waiting() < AHEAD {
+                if inbox.waiting() < AHEAD && !self.ended {
                     match inbox.poll_receive(&mut *self.reader, cx) {
                         Poll::Ready(Ok(true)) => inbox.look_for_cancels(&mut calls.cancelled),
-                        Poll::Ready(Ok(false) | Err(_)) => {
-                            self.ended = true;
-                            return Ok(());
-                        }
+                        // What was said before the end still holds.
+                        Poll::Ready(Ok(false) | Err(_)) => self.ended = true,
                         Poll::Pending => {}
                     }
                 }
