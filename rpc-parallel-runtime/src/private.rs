@@ -13,7 +13,7 @@ pub use crate::wire::{
 pub use crate::worker::{
     Arguments, BoxError, Context, Declared, Declares, Dispatch, Handle, IsContext,
     OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
-    asynchronous, boxed, call, context, submit, synchronous,
+    asynchronous, boxed, call, context, pipe_codec, submit, synchronous, writer_codec,
 };
 
 /// Registers a worker type when the program starts.

@@ -6,6 +6,10 @@ pub trait Arithmetic {
     fn two(&self) -> Result<i64, i64>;
     #[worker(id = "")]
     fn three(&self) -> i64;
+    #[worker(one_way(true))]
+    fn four(&self);
+    #[worker(no_cancel = true)]
+    fn five(&self);
 }
 
 fn main() {}

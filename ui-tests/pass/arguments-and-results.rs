@@ -41,7 +41,7 @@ pub trait Kinds {
     fn compound(&self, map: HashMap<String, (u8, [u16; SIDE & 7])>) -> Option<Box<Tree<()>>>;
     fn borrowed_or_owned(&self, text: Cow<'static, str>) -> Cow<'static, str>;
     fn elided(&self, text: &'_ str) -> Duration;
-    fn parenthesized(&self, text: &(str), number: (u8)) -> (u8);
+    fn parenthesized(&self, text: &(str), number: (u8), pipe: (rpc_parallel::Pipe<u8>)) -> (u8);
     fn result(&self) -> Result<u8, Wrong>;
     async fn with_path(&self) -> std::result::Result<u8, Wrong>;
     async fn through_an_alias(&self) -> fallible::Result<u8>;
@@ -83,7 +83,7 @@ impl Kinds for Worker {
     fn elided(&self, _: &str) -> Duration {
         Duration::ZERO
     }
-    fn parenthesized(&self, _: &str, number: u8) -> u8 {
+    fn parenthesized(&self, _: &str, number: u8, _: rpc_parallel::Pipe<u8>) -> u8 {
         number
     }
     fn result(&self) -> Result<u8, Wrong> {

@@ -19,6 +19,7 @@ pub trait Names {
     fn worker_trait(&self);
     fn new(&self);
     fn from(&self, into: u8) -> u8;
+    async fn into_pipe(&self, into_pipe: rpc_parallel::Pipe<u8>, __a1: rpc_parallel::Pipe<u8>);
 }
 
 #[derive(Default, rpc_parallel::WorkerState)]
@@ -49,6 +50,7 @@ impl Names for Worker {
     fn from(&self, into: u8) -> u8 {
         into
     }
+    async fn into_pipe(&self, _: rpc_parallel::Pipe<u8>, _: rpc_parallel::Pipe<u8>) {}
 }
 
 pub fn calls(client: &NamesClient) {

@@ -20,10 +20,9 @@
 )]
 #![forbid(unsafe_code)]
 
-
 /// Documented.
 pub mod public {
-    use rpc_parallel::{Context, WorkerState, worker};
+    use rpc_parallel::{Context, Pipe, PipeWriter, WorkerState, worker};
 
     /// Documented.
     #[worker]
@@ -36,6 +35,15 @@ pub mod public {
         /// Documented.
         #[allow(clippy::too_many_arguments)]
         fn many(&self, a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8);
+        /// Documented.
+        async fn deposit_all(&self, amounts: Pipe<u64>, receipts: PipeWriter<String>) -> Pipe<u64>;
+        /// Documented.
+        #[deprecated]
+        #[worker(one_way)]
+        fn note(&self, cx: &Context<String>, lines: Pipe<String>);
+        /// Documented.
+        #[worker(no_cancel)]
+        async fn save(&self);
     }
 
     /// Documented.
@@ -58,6 +66,15 @@ pub mod public {
             Ok(())
         }
         fn many(&self, _a: u8, _b: u8, _c: u8, _d: u8, _e: u8, _f: u8, _g: u8, _h: u8) {}
+        async fn deposit_all(
+            &self,
+            amounts: Pipe<u64>,
+            _receipts: PipeWriter<String>,
+        ) -> Pipe<u64> {
+            amounts
+        }
+        fn note(&self, _cx: &Context<String>, _lines: Pipe<String>) {}
+        async fn save(&self) {}
     }
 }
 
@@ -65,6 +82,8 @@ pub mod public {
 trait Private {
     fn unused(&self) -> u8;
     async fn never(&self, x: u8);
+    #[worker(one_way)]
+    fn all(&self, xs: rpc_parallel::Pipe<u8>);
 }
 
 #[rpc_parallel::entry(flavor = "multi_thread", threads = 2)]

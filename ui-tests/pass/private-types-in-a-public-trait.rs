@@ -2,6 +2,7 @@
 
 #![allow(private_bounds, private_interfaces)]
 
+use rpc_parallel::{Pipe, PipeWriter};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -14,6 +15,7 @@ struct SoldOut;
 pub trait Shop {
     async fn buy(&self, order: Order, more: &[Order]) -> Result<Order, SoldOut>;
     fn ask(&self) -> Option<Order>;
+    async fn buy_all(&self, orders: Pipe<Order>, parcels: PipeWriter<Order>) -> Pipe<Order>;
 }
 
 #[derive(Default, rpc_parallel::WorkerState)]
@@ -27,10 +29,17 @@ impl Shop for Corner {
     fn ask(&self) -> Option<Order> {
         None
     }
+    async fn buy_all(&self, orders: Pipe<Order>, _: PipeWriter<Order>) -> Pipe<Order> {
+        orders
+    }
 }
 
 #[rpc_parallel::entry]
 fn main() {
     let _: fn(&ShopClient) = |client| drop(client.buy(Order, &[]));
-    let _ = (ShopClient::BUY, ShopClient::ASK);
+    let _: fn(&ShopClient) = |client| {
+        let (parcels, _) = Pipe::channel();
+        drop(client.buy_all(Pipe::from_items([Order]), parcels));
+    };
+    let _ = (ShopClient::BUY, ShopClient::ASK, ShopClient::BUY_ALL);
 }

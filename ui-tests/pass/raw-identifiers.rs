@@ -4,6 +4,8 @@
 pub trait Music {
     async fn r#loop(&self, r#type: String, r#fn: &[u8]) -> r#struct;
     fn r#match(&self) -> Result<r#struct, r#enum>;
+    #[worker(one_way)]
+    async fn r#move(&self, r#in: rpc_parallel::Pipe<r#struct>);
 }
 
 #[allow(non_camel_case_types)]
@@ -28,11 +30,15 @@ impl Music for r#Player {
     fn r#match(&self) -> Result<r#struct, r#enum> {
         Err(r#enum)
     }
+    async fn r#move(&self, r#in: rpc_parallel::Pipe<r#struct>) {
+        drop(r#in);
+    }
 }
 
 pub fn calls(client: &MusicClient) {
     drop(client.r#loop(String::new(), &[]));
     drop(client.r#match());
+    drop(client.r#move(rpc_parallel::Pipe::from_items([r#struct { r#for: 1 }])));
     let _ = (MusicClient::LOOP, MusicClient::MATCH);
 }
 

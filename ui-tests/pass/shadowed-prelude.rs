@@ -29,6 +29,9 @@ pub mod shadowed {
     pub struct Client;
     pub struct Codec;
     pub struct Call;
+    pub struct Pipe;
+    pub trait Stream {}
+    pub trait IntoPipe {}
     pub mod core {}
     pub mod std {}
     pub mod rpc_parallel {}
@@ -42,6 +45,8 @@ pub mod shadowed {
         async fn one(&self, x: u64, y: &str) -> u64;
         fn two(&self) -> ::std::result::Result<u64, ::std::string::String>;
         fn three(&self);
+        #[worker(one_way)]
+        fn four(&self, xs: ::rpc_parallel::Pipe<u64>, pipe: &::rpc_parallel::Context<()>);
     }
 
     #[::rpc_parallel::worker]
@@ -53,6 +58,7 @@ pub mod shadowed {
             ::std::result::Result::Ok(2)
         }
         fn three(&self) {}
+        fn four(&self, _: ::rpc_parallel::Pipe<u64>, _: &::rpc_parallel::Context<()>) {}
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a generated client says of itself and of its functions.
 
 use super::arguments::Arguments;
-use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, plain};
-use crate::wire::{FunctionInfo, Label, Place, WorkerId, WorkerTrait, codec};
+use crate::connection::{
+    Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter, plain,
+};
+use crate::wire::{Codec, FunctionInfo, Label, Message, Place, WorkerId, WorkerTrait, codec};
 
 /// A generated client: what all of them can do.
 ///
@@ -95,6 +97,20 @@ pub trait Declares<F>: WorkerClient {
     const FUNCTION: FunctionInfo;
     const CODECS: Self::Codecs;
     const ANSWER: Answer<Self::Returns, Self::Output, Self::Error>;
+}
+
+/// Makes the codec of a pipe. If its elements cannot travel they are blamed, and not the pipe.
+#[doc(hidden)]
+#[must_use]
+pub const fn pipe_codec<T: Message>() -> Codec<Pipe<T>> {
+    codec()
+}
+
+/// Makes the codec of a pipe's writer, as [`pipe_codec`] does.
+#[doc(hidden)]
+#[must_use]
+pub const fn writer_codec<T: Message>() -> Codec<PipeWriter<T>> {
+    codec()
 }
 
 /// Makes a call: the body of every generated function.

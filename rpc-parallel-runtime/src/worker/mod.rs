@@ -13,7 +13,7 @@ mod state;
 
 pub use self::arguments::Arguments;
 pub use self::context::{Context, IsContext, context};
-pub use self::declares::{Declares, WorkerClient, call};
+pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCall};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
