@@ -239,11 +239,19 @@ impl<T, E: CallFailure> Call<T, E> {
                 (Outcome::Value, _) => return read(self.value, value).map_err(undecodable),
                 (Outcome::Error, Some(error)) => read(error, value).map(E::from_function),
                 (Outcome::Error, None) | (Outcome::Refused, _) => {
-                    Refusal::decode(value.bytes()).map(|it| self.fail(it.into()).into())
+                    Refusal::decode(value.bytes()).map(|it| self.fail(self.kind_of(it)).into())
                 }
             };
             Err(read.unwrap_or_else(undecodable))
         })
+    }
+
+    fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
+        match (refusal, &self.limit) {
+            // The worker has seen it before this process did.
+            (Refusal::Expired, Some(limit)) => CallErrorKind::TimedOut { after: limit.after },
+            (refusal, _) => refusal.into(),
+        }
     }
 
     fn fail(&self, kind: CallErrorKind) -> CallError {
@@ -291,11 +299,12 @@ impl<T, E: CallFailure> Call<T, E> {
             return;
         };
         let caller = &self.hold.0;
-        if !caller.pending().give_up(call) || self.function.no_cancel {
+        if !caller.pending().give_up(call) {
             return;
         }
         let outbox = &caller.connection.outbox;
         if let Ticket::Large(transfer) = ticket
+            && !self.function.no_cancel
             && let Some(streams) = outbox.abandon(transfer)
         {
             // The worker has not seen all of it, and never will.

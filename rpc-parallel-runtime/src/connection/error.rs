@@ -40,10 +40,6 @@ pub enum CallErrorKind {
         /// How long the caller was willing to wait.
         after: Duration,
     },
-    /// The call's time was over before the worker could begin with it.
-    Expired,
-    /// The call was cancelled.
-    Cancelled,
     /// The worker has no such function: its program is another one.
     UnknownFunction {
         /// The functions that it has.
@@ -136,8 +132,6 @@ impl fmt::Display for CallErrorKind {
             Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process has closed the connection"),
             Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
-            Self::Expired => f.write_str("its time was over before the function could begin"),
-            Self::Cancelled => f.write_str("it was cancelled"),
             Self::UnknownFunction { offers } => {
                 f.write_str("the worker has no such function; it has ")?;
                 write_list(f, offers)?;
@@ -186,8 +180,6 @@ impl From<Refusal> for CallErrorKind {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Panicked(panic) => Self::Panicked(panic),
-            Refusal::Cancelled => Self::Cancelled,
-            Refusal::Expired => Self::Expired,
             Refusal::UnknownFunction { offers } => Self::UnknownFunction { offers },
             Refusal::Undecodable { why } => Self::Undecodable { side: Side::Arguments, why },
             Refusal::Unencodable { why } => Self::Unencodable { side: Side::Result, why },
@@ -195,6 +187,8 @@ impl From<Refusal> for CallErrorKind {
                 Self::TooLarge { side: Side::Result, too_large: TooLarge { size, max } }
             }
             other @ (Refusal::NoSuchWorker
+            | Refusal::Cancelled
+            | Refusal::Expired
             | Refusal::OtherBuild { .. }
             | Refusal::Init { .. }
             | Refusal::Violation { .. }) => {

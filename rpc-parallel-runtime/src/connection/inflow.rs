@@ -50,7 +50,12 @@ pub(super) type Deliver = Box<dyn FnMut(Delivery<'_>) -> Flow + Send>;
 
 /// What comes over a stream.
 pub(super) enum Delivery<'a> {
-    Elements { count: u32, elements: Body<'a> },
+    Elements {
+        count: u32,
+        elements: Body<'a>,
+    },
+    /// An element that could not be sent.
+    Skipped(PipeError),
     End(Result<(), PipeError>),
 }
 
@@ -96,29 +101,47 @@ impl Inflow {
         if state.outstanding >= self.window as usize {
             return Err("elements beyond its credit");
         }
-        state.outstanding += Chunk::cost(len);
+        state.outstanding += Chunk::cost_of(len);
         match mem::replace(&mut state.reader, Reader::Busy) {
-            Reader::Direct(deliver) if state.chunks.is_empty() => {
+            Reader::Direct(deliver) => {
                 drop(state);
-                self.deliver(deliver, Delivery::Elements { count, elements }, len);
-                return Ok(());
+                let delivery = Delivery::Elements { count, elements };
+                self.deliver(deliver, delivery, Chunk::cost_of(len));
             }
-            Reader::Gone => {
-                state.reader = Reader::Gone;
-                return Ok(());
+            reader => {
+                state.reader = reader;
+                state.put(|| Chunk::Elements { count, bytes: elements.keep() }, wakers);
             }
-            Reader::Waiting(waker) => {
-                state.reader = Reader::Away;
-                wakers.push(waker);
-            }
-            other => state.reader = other,
         }
-        state.chunks.push_back(Chunk { count, bytes: elements.keep() });
+        Ok(())
+    }
+
+    /// Takes word of an element that the peer could not send.
+    pub(super) fn skip(
+        &self,
+        error: PipeError,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), &'static str> {
+        let mut state = self.state();
+        if state.outstanding >= self.window as usize {
+            return Err("elements beyond its credit");
+        }
+        state.outstanding += Chunk::cost_of(0);
+        match mem::replace(&mut state.reader, Reader::Busy) {
+            Reader::Direct(deliver) => {
+                drop(state);
+                self.deliver(deliver, Delivery::Skipped(error), Chunk::cost_of(0));
+            }
+            reader => {
+                state.reader = reader;
+                state.put(|| Chunk::Skipped(error), wakers);
+            }
+        }
         Ok(())
     }
 
     /// Gives something to a reader that takes everything at once.
-    fn deliver(&self, mut deliver: Deliver, delivery: Delivery<'_>, len: usize) {
+    fn deliver(&self, mut deliver: Deliver, delivery: Delivery<'_>, cost: usize) {
         let last = matches!(delivery, Delivery::End(_));
         let flow = deliver(delivery);
         if last {
@@ -132,7 +155,7 @@ impl Inflow {
         if flow == Flow::Stop {
             self.tell_stop();
         }
-        self.note_read(Chunk::cost(len));
+        self.note_read(cost);
     }
 
     /// Has everything delivered at once from now on, what has come already first.
@@ -152,12 +175,17 @@ impl Inflow {
             // Meanwhile the driver puts what comes behind the other chunks.
             state.reader = Reader::Busy;
             drop(state);
-            let Chunk { count, bytes } = chunk;
-            let elements = Body::shared(&bytes);
-            if deliver(Delivery::Elements { count, elements }) == Flow::Stop {
+            let cost = chunk.cost();
+            let flow = match chunk {
+                Chunk::Elements { count, bytes } => {
+                    deliver(Delivery::Elements { count, elements: Body::shared(&bytes) })
+                }
+                Chunk::Skipped(error) => deliver(Delivery::Skipped(error)),
+            };
+            if flow == Flow::Stop {
                 self.tell_stop();
             }
-            self.note_read(Chunk::cost(bytes.len()));
+            self.note_read(cost);
         }
     }
 
@@ -248,6 +276,21 @@ impl Inflow {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+impl State {
+    /// Puts a chunk where the reader finds it, unless there is none any more.
+    fn put(&mut self, chunk: impl FnOnce() -> Chunk, wakers: &mut Vec<Waker>) {
+        match mem::take(&mut self.reader) {
+            Reader::Gone => {
+                self.reader = Reader::Gone;
+                return;
+            }
+            Reader::Waiting(waker) => wakers.push(waker),
+            reader => self.reader = reader,
+        }
+        self.chunks.push_back(chunk());
     }
 }
 

@@ -79,7 +79,14 @@ impl Outflow {
             Ok::<_, E>(())
         })?;
         let large = writer.count(count).finish();
-        Ok(Elements { frame, large, cost: Chunk::cost(len) })
+        Ok(Elements { frame, large, cost: Chunk::cost_of(len) })
+    }
+
+    /// Makes a frame that says of an element that it cannot be sent.
+    pub(super) fn skip(&self, error: &PipeError) -> Elements {
+        let mut frame = Vec::new();
+        error.write(|it, id| FrameWriter::skipped(it, id), self.id, &mut frame);
+        Elements { frame, large: None, cost: Chunk::cost_of(0) }
     }
 
     /// Sends elements if the reader has room for them; they are left where they are if not.
@@ -140,8 +147,9 @@ impl Outflow {
         state.closed.is_some() || state.ended
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.state().credit > 0
+    /// Returns how many bytes the reader has room for.
+    pub(super) fn room(&self) -> usize {
+        usize::try_from(self.state().credit).unwrap_or(0)
     }
 
     fn check_open(&self, state: &State) -> Result<(), PipeError> {
@@ -168,7 +176,7 @@ impl Outflow {
         let mut frame = Vec::new();
         match error {
             None => FrameWriter::end(&mut frame, self.id).finish(),
-            Some(error) => error.write_end(self.id, &mut frame),
+            Some(error) => error.write(|it, id| FrameWriter::end(it, id), self.id, &mut frame),
         }
         self.connection.remove(self.id);
         self.connection.outbox.write_now(&frame, Lane::Stream(self.id));

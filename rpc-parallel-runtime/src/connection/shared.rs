@@ -14,6 +14,7 @@ use super::failure::Loss;
 use super::inflow::{Inflow, ReadEnd};
 use super::outbox::Outbox;
 use super::outflow::{Outflow, WriteEnd};
+use super::panics::install_hook;
 use super::pipe::{PipeError, PipeErrorKind};
 use crate::wire::{
     Body, Frame, FrameError, LARGEST_WINDOW, Label, Opened, Settings, StreamId, Streams, WrittenBy,
@@ -59,6 +60,8 @@ pub(super) enum OwnedEnd {
 
 impl Connection {
     pub(super) fn new(peer: Peer, settings: Settings, outbox: Outbox) -> Self {
+        // Panics in what feeds and reads pipes are told to the other end.
+        install_hook();
         let first = if let Peer::Worker(_) = peer { 1 } else { 2 };
         Self {
             peer,
@@ -148,6 +151,12 @@ impl Connection {
         match frame {
             Frame::Items { stream, count, elements } => {
                 self.receive(stream, count, elements, wakers)
+            }
+            Frame::Skipped { stream, error } => {
+                let inflow = self.reading(stream, "word of a stream that is not open")?;
+                let error = PipeError::of_frame(error, self.worker());
+                let error = error.err().ok_or_else(|| violation(stream, "no error"))?;
+                inflow.skip(error, wakers).map_err(|it| violation(stream, it))
             }
             Frame::End { stream, error } => self.finish(stream, error, wakers),
             Frame::Stop { stream } => self.stop(stream, wakers),
@@ -300,18 +309,27 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Elements of a stream as they came: how many, and their bytes.
-pub(super) struct Chunk {
-    pub(super) count: u32,
-    pub(super) bytes: Bytes,
+/// What comes over a stream, as it came.
+pub(super) enum Chunk {
+    /// Elements: how many, and their bytes.
+    Elements { count: u32, bytes: Bytes },
+    /// An element that could not be sent.
+    Skipped(PipeError),
 }
 
 impl Chunk {
-    /// Returns how much of the window a chunk takes: what keeping it costs.
-    pub(super) fn cost(len: usize) -> usize {
-        /// Beside its bytes, roughly.
+    /// Returns how much of the window so many bytes take: what keeping them costs.
+    pub(super) fn cost_of(len: usize) -> usize {
+        /// Beside the bytes, roughly.
         const OVERHEAD: usize = 64;
         len + OVERHEAD
+    }
+
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Elements { bytes, .. } => Self::cost_of(bytes.len()),
+            Self::Skipped(_) => Self::cost_of(0),
+        }
     }
 }
 

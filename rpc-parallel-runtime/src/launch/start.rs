@@ -28,6 +28,7 @@ const MAX_LEN: usize = 1024 * 1024;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
+    pub(crate) name: Option<String>,
     pub(crate) worker_type: WorkerTypeId,
     pub(crate) lives: Lives,
     pub(crate) settings: Settings,

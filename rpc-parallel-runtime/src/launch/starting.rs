@@ -192,6 +192,7 @@ impl Plan {
             id,
             worker_type: worker_type.id(),
             lives,
+            name: self.name.clone(),
             settings: recipe.settings,
             flavor: recipe.worker_flavor,
             recipe: recipe.clone(),

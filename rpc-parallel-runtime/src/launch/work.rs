@@ -24,7 +24,7 @@ use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, install_hook};
 use crate::transport::{RunDir, receive, send, split};
-use crate::wire::Settings;
+use crate::wire::{Label, Settings};
 use crate::worker::{Servers, WorkerType, converse, find, greeting, registry};
 
 /// How long a worker whose master is gone may take to drop what it holds.
@@ -231,7 +231,8 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<(), StartFailure> 
         offers: registry().worker_types().map(WorkerType::path).collect(),
     };
     let worker_type = find(start.worker_type).ok_or_else(unknown)?;
-    let server = (worker_type.start)(start.id, init).await?;
+    let label = Label::here(start.name.clone(), worker_type.path());
+    let server = (worker_type.start)(start.id, label, init).await?;
     Servers::get().insert(start.id, server);
     Ok(())
 }

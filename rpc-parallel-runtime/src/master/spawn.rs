@@ -7,7 +7,7 @@ use super::spawner::{Spawner, Spawning};
 use super::worker::Worker;
 use crate::connection::install_hook;
 use crate::launch::Role;
-use crate::wire::{Label, WorkerId, host_name};
+use crate::wire::{Label, WorkerId};
 use crate::worker::{BeginsWithNothing, Served, Servers, WorkerClient, WorkerState};
 
 /// The ways to start a worker, for every [`WorkerState`] with a `#[worker]` impl.
@@ -49,15 +49,10 @@ pub trait Spawn: WorkerState {
             install_hook();
             let worker_type = Self::WORKER_TYPE;
             let id = WorkerId::random();
-            let label = Label {
-                name: None,
-                worker_type: worker_type.path(),
-                pid: Some(std::process::id()),
-                host: host_name(),
-            };
+            let label = Label::here(None, worker_type.path());
             let started = async {
                 let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
-                Ok::<_, SpawnErrorKind>((worker_type.start)(id, init).await?)
+                Ok::<_, SpawnErrorKind>((worker_type.start)(id, label.clone(), init).await?)
             };
             let server = started.await.map_err(|it| SpawnError::new(label.to_string(), it))?;
             Servers::get().insert(id, server);

@@ -17,6 +17,7 @@
 //! begin    length 12 transfer:4 total:4 bytes..         a large frame, without its length, begins
 //! part     length 13 transfer:4 bytes..                 and goes on
 //! abandon  length 14 transfer:4                         or does not
+//! skipped  length 15 stream:8 error..                   instead of an element that cannot be sent
 //!
 //! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
 //! stream   id:8 writer:1 window:4
@@ -105,6 +106,10 @@ pub(crate) enum Frame<'a> {
         elements: Body<'a>,
     },
     End {
+        stream: StreamId,
+        error: &'a [u8],
+    },
+    Skipped {
         stream: StreamId,
         error: &'a [u8],
     },
@@ -273,6 +278,7 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         }),
         13 => Ok(Frame::Part { transfer: TransferId(fields.u32()?), bytes: fields.rest }),
         14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
+        15 => Ok(Frame::Skipped { stream: fields.stream()?, error: fields.rest }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
     }
 }

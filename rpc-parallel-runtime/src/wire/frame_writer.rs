@@ -61,6 +61,11 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 9, &stream.0.to_le_bytes(), SMALLEST_LIMIT)
     }
 
+    /// Begins word of an element that cannot be sent, for which there is always room.
+    pub(crate) fn skipped(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
+        Self::begin(buffer, 15, &stream.0.to_le_bytes(), SMALLEST_LIMIT)
+    }
+
     pub(crate) fn stop(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
         Self::begin(buffer, 10, &stream.0.to_le_bytes(), 0)
     }

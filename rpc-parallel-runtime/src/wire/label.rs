@@ -14,6 +14,11 @@ pub struct Label {
 }
 
 impl Label {
+    /// Describes a worker in this process.
+    pub(crate) fn here(name: Option<String>, worker_type: String) -> Self {
+        Self { name, worker_type, pid: Some(std::process::id()), host: host_name() }
+    }
+
     /// Returns the name that the worker was given.
     #[must_use]
     pub fn name(&self) -> Option<&str> {

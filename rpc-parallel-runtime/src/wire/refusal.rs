@@ -57,7 +57,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => panic.fmt(f),
-            Self::UnknownFunction { .. } => f.write_str("does not exist"),
+            Self::UnknownFunction { .. } => {
+                f.write_str("is unknown: the worker has no such function")
+            }
             Self::Undecodable { why } => write!(f, "got arguments that cannot be decoded: {why}"),
             other => write!(f, "failed: {other:?}"),
         }

@@ -10,12 +10,13 @@ use super::dispatch::{Dispatch, Handle, Scope};
 use super::servers::Servers;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future, plain};
-use crate::wire::{FunctionId, Panic, Refusal, WorkerId, codec, decode};
+use crate::wire::{FunctionId, Label, Panic, Refusal, WorkerId, codec, decode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Makes the server of one worker type.
-pub(crate) type StartServer = fn(WorkerId, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
+pub(crate) type StartServer =
+    fn(WorkerId, Label, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
 
 /// The `init` of a worker or of a connection made no state.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
@@ -33,6 +34,7 @@ pub(crate) trait Serves: Send + Sync {
 
 struct Server<S: Served> {
     id: WorkerId,
+    label: Arc<Label>,
     state: Arc<S>,
     functions: Arc<Functions<S>>,
 }
@@ -63,21 +65,15 @@ impl<S: Served> Functions<S> {
 
 pub(super) fn start_server<S: Served>(
     id: WorkerId,
+    label: Label,
     init: Vec<u8>,
 ) -> Boxed<Result<Arc<dyn Serves>, InitError>> {
     Box::pin(async move {
         let init = decode::<S::Init>(&init).map_err(undecodable)?;
-        let server = serve(id, S::init(init)).await?;
-        Ok(server as Arc<dyn Serves>)
+        let state = Arc::new(run_init(S::init(init)).await?);
+        let (label, functions) = (Arc::new(label), Arc::new(Functions::<S>::new()));
+        Ok(Arc::new(Server { id, label, state, functions }) as Arc<dyn Serves>)
     })
-}
-
-async fn serve<S: Served>(
-    id: WorkerId,
-    init: impl Future<Output = Result<S, super::BoxError>>,
-) -> Result<Arc<Server<S>>, InitError> {
-    let state = run_init(init).await?;
-    Ok(Arc::new(Server { id, state: Arc::new(state), functions: Arc::new(Functions::new()) }))
 }
 
 async fn run_init<T>(
@@ -101,7 +97,8 @@ impl<S: Served> Serves for Server<S> {
             let init = init.map_err(undecodable)?;
             let state = run_init(Connection::<S>::init(&self.state, init)).await?;
             let scope = Scope::new(self.state.clone(), Context::new(state, self.id));
-            let session = ServerSession { id: self.id, scope, functions: self.functions.clone() };
+            let (label, functions) = (self.label.clone(), self.functions.clone());
+            let session = ServerSession { id: self.id, label, scope, functions };
             Ok(Arc::new(session) as Arc<dyn Session>)
         })
     }
@@ -110,6 +107,7 @@ impl<S: Served> Serves for Server<S> {
 /// One connection to a server.
 struct ServerSession<S: Served> {
     id: WorkerId,
+    label: Arc<Label>,
     scope: Scope<S, Connection<S>>,
     functions: Arc<Functions<S>>,
 }
@@ -138,13 +136,13 @@ impl<S: Served> Session for ServerSession<S> {
     }
 
     fn describe(&self, function: FunctionId) -> String {
-        let (id, worker_type) = (self.id, S::WORKER_TYPE.path());
+        let label = &self.label;
         match self.functions.find(function).map(Handle::info) {
             Some(info) => {
                 let (worker_trait, name) = (info.worker_trait(), info.name());
-                format!("worker {worker_type} ({id}): one-way function `{worker_trait}::{name}`")
+                format!("{label}: one-way function `{worker_trait}::{name}`")
             }
-            None => format!("worker {worker_type} ({id}): one-way function {function}"),
+            None => format!("{label}: one-way function {function}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading a pipe by a callback.
 
 use std::fmt;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -20,6 +21,8 @@ use crate::connection::panics::catch;
 #[derive(Clone, PartialEq, Debug)]
 pub enum Direct<T> {
     /// The next element.
+    ///
+    /// One that could not be sent closes the pipe, unlike where it is read as a stream.
     Element(T),
     /// There are no more: exactly once, last.
     Closed(Closed),
@@ -165,6 +168,7 @@ impl<T: Send + 'static> Callback<T> {
         if abort.is_aborted() {
             inflow.tell_stop();
         }
+        let worker = inflow.connection().worker().cloned();
         let (mut failed, mut stopped) = (None, false);
         inflow.read_direct(Box::new(move |delivery| match delivery {
             Delivery::Elements { count, elements } => {
@@ -172,20 +176,27 @@ impl<T: Send + 'static> Callback<T> {
                     return Flow::Continue;
                 }
                 let mut flow = Flow::Continue;
-                let decoded = remote::decode(codec, count, elements, |element| {
-                    flow = self.call(Direct::Element(element));
+                let decoded = catch(|| {
+                    remote::decode(codec, count, elements, |element| {
+                        flow = self.call(Direct::Element(element));
+                    })
                 });
+                let decoded = decoded.unwrap_or_else(|it| Err(PipeErrorKind::Panicked(it)));
                 if let Err(kind) = decoded {
-                    failed = Some(kind);
+                    failed = Some(PipeError::new(worker.as_ref(), kind));
                     flow = Flow::Stop;
                 }
                 stopped = flow == Flow::Stop;
                 // Whoever aborts tells the writer already.
                 if self.abort.is_aborted() { Flow::Continue } else { flow }
             }
+            Delivery::Skipped(error) => {
+                let first = !mem::replace(&mut stopped, true);
+                failed.get_or_insert(error);
+                if first { Flow::Stop } else { Flow::Continue }
+            }
             Delivery::End(end) => {
-                let failed = failed.take().map(|kind| PipeError::new(None, kind));
-                let closed = match (failed, end) {
+                let closed = match (failed.take(), end) {
                     (Some(error), _) => Closed::Error(error),
                     (None, _) if self.abort.is_aborted() => Closed::ByAbort,
                     (None, Ok(())) => Closed::ByWriter,

@@ -43,9 +43,9 @@ pub enum PipeErrorKind {
     },
     /// This process closed its connection.
     ConnectionClosed,
-    /// An element is larger than the settings allow.
+    /// An element is larger than the settings allow. The pipe goes on without it.
     TooLarge(TooLarge),
-    /// An element could not be turned into bytes.
+    /// An element could not be turned into bytes. The pipe goes on without it.
     Unencodable {
         /// What the encoder said.
         why: String,
@@ -80,16 +80,26 @@ impl PipeError {
         self.0.worker.as_ref()
     }
 
-    /// Writes the end of a stream that broke here.
-    pub(in crate::connection) fn write_end(&self, stream: StreamId, frame: &mut Vec<u8>) {
-        let written = FrameWriter::end(frame, stream).message(|sink| {
+    /// Says whether the pipe goes on: only one of its elements could not be sent.
+    pub(super) fn is_of_an_element(&self) -> bool {
+        matches!(self.kind(), PipeErrorKind::TooLarge(_) | PipeErrorKind::Unencodable { .. })
+    }
+
+    /// Writes it as the message of a frame.
+    pub(in crate::connection) fn write(
+        &self,
+        begin: impl Fn(&mut Vec<u8>, StreamId) -> FrameWriter<'_>,
+        stream: StreamId,
+        frame: &mut Vec<u8>,
+    ) {
+        let written = begin(frame, stream).message(|sink| {
             // It fails only where the error's text is longer than anybody would read.
             encode_own(self, sink).map_err(|_| Unwritable)
         });
         if written.is_err() {
             let kind = PipeErrorKind::WriterFailed { why: "for a reason too long to tell".into() };
             let short = Self::new(None, kind);
-            let written = FrameWriter::end(frame, stream)
+            let written = begin(frame, stream)
                 .message(|sink| encode_own(&short, sink).map_err(|_| Unwritable));
             debug_assert!(written.is_ok(), "a short error fits");
         }

@@ -22,7 +22,7 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    runtime.spawn(Pump { pipe, outgoing, elements: None, end: None });
+    runtime.spawn(Pump { pipe, outgoing, elements: None, skipped: None, end: None });
 }
 
 /// A pipe, and the stream that it feeds.
@@ -31,29 +31,41 @@ struct Pump<T> {
     outgoing: Outgoing<T>,
     /// What is ready to be sent.
     elements: Option<Elements>,
-    /// How the pipe ended, after those elements.
+    /// An element after those that cannot be sent.
+    skipped: Option<PipeError>,
+    /// How the pipe ended, after that.
     end: Option<Result<(), PipeError>>,
 }
 
 impl<T: Send + 'static> Pump<T> {
     /// Takes from the pipe what is ready; `false` if that is nothing.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { pipe, outgoing, elements, end } = self;
-        let (gathered, failed) = outgoing.encode_all(BATCH, || {
+        let Self { pipe, outgoing, elements, skipped, end } = self;
+        // No more than the reader has room for.
+        let full = outgoing.end.0.room().min(BATCH);
+        let mut fail = |error: PipeError| match error.is_of_an_element() {
+            true => *skipped = Some(error),
+            false => *end = Some(Err(error)),
+        };
+        let mut ended = false;
+        let (gathered, failed) = outgoing.encode_all(full, || {
             match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
                 Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
-                Ok(Poll::Ready(Some(Err(error)))) => *end = Some(Err(error)),
-                Ok(Poll::Ready(None)) => *end = Some(Ok(())),
-                Err(panic) => *end = Some(Err(error(PipeErrorKind::Panicked(panic)))),
+                Ok(Poll::Ready(Some(Err(error)))) => fail(error),
+                Ok(Poll::Ready(None)) => ended = true,
+                Err(panic) => fail(error(PipeErrorKind::Panicked(panic))),
                 Ok(Poll::Pending) => {}
             }
             None
         });
         if let Some(kind) = failed {
-            *end = Some(Err(error(kind)));
+            fail(error(kind));
+        }
+        if ended {
+            *end = Some(Ok(()));
         }
         *elements = gathered;
-        elements.is_some() || end.is_some()
+        elements.is_some() || skipped.is_some() || end.is_some()
     }
 }
 
@@ -78,6 +90,10 @@ impl<T: Send + 'static> Future for Pump<T> {
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,
                 }
+            }
+            if let Some(error) = pump.skipped.take() {
+                pump.elements = Some(outflow.skip(&error));
+                continue;
             }
             if let Some(end) = pump.end.take() {
                 outflow.end(end.err().as_ref());

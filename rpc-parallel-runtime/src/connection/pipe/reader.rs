@@ -15,7 +15,7 @@ use super::direct::{AbortHandle, Callback, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::remote::{Incoming, Outgoing};
-use super::travel::{Opening, PipeNumber, Start, claim_reading, opens};
+use super::travel::{self, Opening, PipeNumber, Start, claim_reading};
 use super::writer::PipeWriter;
 use crate::wire::{LARGEST_WINDOW, Message, codec};
 
@@ -24,7 +24,8 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// It is an ordinary argument or result of a worker's function, or a part of one, and a
 /// [`Stream`] of `Result<T, PipeError>`: an end is never confused with a death. A pipe whose writer
 /// has finished ends; one whose worker died, whose connection broke or whose writer panicked gives
-/// one `Err` that says so, and then ends.
+/// one `Err` that says so, and then ends. An element of a stream that is too large, or cannot be
+/// encoded, is an `Err` in its place, after which the pipe goes on.
 ///
 /// It is made from [any stream](Self::from_stream), or together with a
 /// [writer](Self::channel). Elements are sent as far as the reader has room for them: a reader that
@@ -219,8 +220,10 @@ impl<T> Stream for Pipe<T> {
                 }
             };
         };
-        if let Poll::Ready(None | Some(Err(_))) = polled {
-            *source = Source::Ended;
+        match &polled {
+            Poll::Ready(Some(Err(error))) if error.is_of_an_element() => {}
+            Poll::Ready(None | Some(Err(_))) => *source = Source::Ended,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled
     }
@@ -242,8 +245,7 @@ impl<T: Message> Serialize for Pipe<T> {
             let start = move |end| pipe.send(Outgoing::new(end, codec::<T>()));
             Opening { window: self.window, start: Start::Write(Box::new(start)) }
         };
-        let number = opens(opening).map_err(ser::Error::custom)?;
-        PipeNumber { number }.serialize(serializer)
+        travel::serialize(serializer, travel::PIPE, opening)
     }
 }
 

@@ -10,6 +10,7 @@ use super::travel::give_back;
 use crate::connection::any_error::AnyError;
 use crate::connection::inflow::ReadEnd;
 use crate::connection::outflow::{Elements, WriteEnd};
+use crate::connection::panics::catch;
 use crate::connection::shared::{Chunk, OwnedEnd};
 use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge};
 
@@ -46,7 +47,16 @@ impl<T> Incoming<T> {
                 end.0.note_read(std::mem::take(&mut self.cost));
             }
             match ready!(end.0.poll_chunk(cx)) {
-                Some(Ok(chunk)) => self.decode(&chunk),
+                Some(Ok(Chunk::Skipped(error))) => {
+                    self.cost = Chunk::cost_of(0);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(Chunk::Elements { count, bytes })) => {
+                    self.cost = Chunk::cost_of(bytes.len());
+                    let decoded = &mut self.decoded;
+                    let each = |element| decoded.push_back(element);
+                    self.error = decode(self.codec, count, Body::shared(&bytes), each).err();
+                }
                 Some(Err(error)) => {
                     self.end = None;
                     return Poll::Ready(Some(Err(error)));
@@ -56,15 +66,6 @@ impl<T> Incoming<T> {
                     return Poll::Ready(None);
                 }
             }
-        }
-    }
-
-    fn decode(&mut self, chunk: &Chunk) {
-        self.cost = Chunk::cost(chunk.bytes.len());
-        let decoded = &mut self.decoded;
-        let each = |element| decoded.push_back(element);
-        if let Err(kind) = decode(self.codec, chunk.count, Body::shared(&chunk.bytes), each) {
-            self.error = Some(kind);
         }
     }
 
@@ -142,7 +143,11 @@ impl<T> Outgoing<T> {
             {
                 let mark = sink.mark();
                 let before = sink.len();
-                let encoded = (self.codec.encode)(&element, sink).map_err(Unsendable::from);
+                let encoded = catch(|| (self.codec.encode)(&element, sink));
+                let encoded = match encoded {
+                    Ok(encoded) => encoded.map_err(Unsendable::from),
+                    Err(panic) => Err(Unsendable(PipeErrorKind::Panicked(panic))),
+                };
                 let size = sink.len() - before;
                 let fits = if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) };
                 if let Err(Unsendable(kind)) = encoded.and(fits) {

@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::thread::LocalKey;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serializer, ser};
 
 use crate::connection::client::Hold;
 use crate::connection::inflow::ReadEnd;
@@ -17,19 +18,39 @@ use crate::connection::shared::{Connection, OwnedEnd};
 use crate::wire::{Opened, StreamId, WrittenBy};
 
 /// What a pipe is called in a message.
-#[derive(Serialize, Deserialize)]
+pub(super) const PIPE: &str = "rpc_parallel::Pipe";
+
+/// What a pipe's writer is called in a message.
+pub(super) const WRITER: &str = "rpc_parallel::PipeWriter";
+
+/// A pipe in a message.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PipeNumber {
     #[serde(rename = "rpc_parallel::Pipe")]
     pub(super) number: usize,
 }
 
-/// What a pipe's writer is called in a message.
-#[derive(Serialize, Deserialize)]
+/// A pipe's writer in a message.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriterNumber {
     #[serde(rename = "rpc_parallel::PipeWriter")]
     pub(super) number: usize,
+}
+
+/// Writes an end of a pipe, under its name, as the number of a stream that the message opens.
+pub(super) fn serialize<S: Serializer>(
+    serializer: S,
+    name: &'static str,
+    opening: impl FnOnce() -> Opening,
+) -> Result<S::Ok, S::Error> {
+    // First the part that a serializer may refuse which only wants to know what kind of value this
+    // is: a pipe is taken out of its place only for one that really writes it.
+    let mut value = serializer.serialize_struct(name, 1)?;
+    let number = opens(opening).map_err(ser::Error::custom)?;
+    value.serialize_field(name, &number)?;
+    value.end()
 }
 
 /// A stream that a message will open when it is sent.
@@ -43,6 +64,8 @@ pub(in crate::connection) enum Start {
     Read(Box<dyn FnOnce(ReadEnd) + Send>),
     Write(Box<dyn FnOnce(WriteEnd) + Send>),
 }
+
+const NO_CALL: &str = "a pipe travels only with a call: in an argument or a result of a function";
 
 /// How many streams one message may open.
 const MOST_STREAMS: usize = u16::MAX as usize;
@@ -90,10 +113,10 @@ pub(in crate::connection) fn open(
 }
 
 /// Notes that the message that is encoded opens a stream, and returns its number.
-pub(super) fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
+fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
     ENCODING.with_borrow_mut(|message| {
         let Some(message) = message else {
-            return Err("a pipe travels only as part of an argument or a result of a function");
+            return Err(NO_CALL);
         };
         if message.len() == MOST_STREAMS {
             return Err("a message opens no more than 65535 pipes");
@@ -142,7 +165,7 @@ fn claim<E>(
 ) -> Result<E, &'static str> {
     DECODING.with_borrow_mut(|message| {
         let Some(Decoding { ends, keep }) = message else {
-            return Err("a pipe travels only as part of an argument or a result of a function");
+            return Err(NO_CALL);
         };
         let (_, slot) = ends.get_mut(number).ok_or("its message has not opened this pipe")?;
         let end = slot.take().ok_or("this pipe stands in its message twice")?;

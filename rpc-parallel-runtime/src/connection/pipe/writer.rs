@@ -12,7 +12,7 @@ use super::channel::{Channel, Sent};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::remote::{BATCH, Incoming, Outgoing};
-use super::travel::{Opening, Start, WriterNumber, claim_writing, opens};
+use super::travel::{self, Opening, Start, WriterNumber, claim_writing};
 use crate::connection::inflow::ReadEnd;
 use crate::connection::panics::cut_short;
 use crate::wire::{Message, codec};
@@ -111,7 +111,10 @@ impl<T: Send + 'static> PipeWriter<T> {
                 Target::Remote(outgoing) => outgoing.clone(),
                 Target::Nothing => return Err(gone()),
             };
-            let (frame, failed) = outgoing.encode_all(BATCH, || elements.next());
+            poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
+            // No more than the reader has room for, if only for one element.
+            let full = outgoing.end.0.room().clamp(1, BATCH);
+            let (frame, failed) = outgoing.encode_all(full, || elements.next());
             if let Some(frame) = frame {
                 outgoing.send(frame).await?;
             }
@@ -139,7 +142,7 @@ impl<T: Send + 'static> PipeWriter<T> {
             Target::Remote(outgoing) => outgoing.clone(),
             Target::Nothing => return Err(TrySendError::Failed(gone())),
         };
-        if !outgoing.end.0.is_closed() && !outgoing.end.0.has_room() {
+        if !outgoing.end.0.is_closed() && outgoing.end.0.room() == 0 {
             return full(element);
         }
         let Some(given) = &element else { return Ok(()) };
@@ -255,14 +258,13 @@ impl<T: Message> Serialize for PipeWriter<T> {
             return Err(ser::Error::custom("this end of the pipe has been sent already"));
         }
         let opening = || {
+            self.sent.store(true, Ordering::Release);
             // If the message is not sent after all, this writer is dropped with it.
             let writer = self.travelling();
             let start = Start::Read(Box::new(move |end| writer.send_away(end)));
             Opening { window: self.window, start }
         };
-        let number = opens(opening).map_err(ser::Error::custom)?;
-        self.sent.store(true, Ordering::Release);
-        WriterNumber { number }.serialize(serializer)
+        travel::serialize(serializer, travel::WRITER, opening)
     }
 }
 
