@@ -71,6 +71,11 @@ impl WayThrough {
         }
     }
 
+    /// Shows up at the gate and goes on at once.
+    pub fn pass_by(&self) {
+        let _ = self.address().and_then(|it| UnixStream::connect_addr(&it));
+    }
+
     fn bind(&self) -> io::Result<net::UnixListener> {
         let listener = UnixListener::bind_addr(&self.address()?)?;
         listener.set_nonblocking(true)?;

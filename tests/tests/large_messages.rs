@@ -113,10 +113,14 @@ impl Carriers for Carrier {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// So many bytes, of which no two pieces are alike.
+/// So many bytes, of which no two pages are alike.
 fn pattern(count: usize) -> Vec<u8> {
-    let words = (0..count as u32).step_by(4).map(|it| it.wrapping_mul(0x9e37_79b9));
-    let mut bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    let mut page: [u8; 4096] = std::array::from_fn(|it| (it * 7) as u8 ^ (it >> 8) as u8);
+    let mut bytes = Vec::with_capacity(count + page.len());
+    for number in 0..count.div_ceil(page.len()) as u64 {
+        page[..8].copy_from_slice(&number.to_le_bytes());
+        bytes.extend_from_slice(&page);
+    }
     bytes.truncate(count);
     bytes
 }

@@ -29,6 +29,9 @@ trait Log {
     async fn panic(&self, later: bool);
     #[worker(one_way, id = "one_way.measure")]
     async fn measure(&self, text: &str);
+    /// Measures something once the scissors have been measured.
+    #[worker(one_way)]
+    async fn measure_later(&self, text: &str);
     /// Waits for so many thousands.
     async fn noted(&self, count: usize) -> Vec<u64>;
     fn count(&self) -> usize;
@@ -79,7 +82,6 @@ impl Log for Notebook {
     }
 
     async fn forever(&self) {
-        let _ended = self.events.note_at_end("forever ended");
         self.events.note("forever began");
         std::future::pending::<()>().await;
     }
@@ -94,6 +96,12 @@ impl Log for Notebook {
     }
 
     async fn measure(&self, text: &str) {
+        self.events.note(format!("{text} measured"));
+    }
+
+    async fn measure_later(&self, text: &str) {
+        self.events.note(format!("{text} found"));
+        self.events.happened("scissors measured").await;
         self.events.note(format!("{text} measured"));
     }
 
@@ -216,7 +224,8 @@ async fn a_panic_in_a_one_way_function_is_one_line_that_names_worker_and_functio
 
 #[rpc_parallel::test]
 async fn a_panic_in_a_one_way_function_leaves_worker_and_connection_alone() {
-    let log = start().await;
+    let quiet = Notebook::spawner().stderr(Redirect::null());
+    let log = quiet.spawn(()).await.expect("start a worker");
     let pid = log.pid().await;
 
     for number in 0..1000 {
@@ -290,16 +299,17 @@ async fn a_one_way_call_of_a_dead_worker_says_so() {
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_function_ends_with_its_connection() {
+async fn a_one_way_function_outlives_its_connection() {
     let worker = Notebook::spawner().start(()).await.expect("start a worker");
     let one = worker.connect(()).await.expect("connect to it");
     let other = worker.connect(()).await.expect("connect to it");
 
-    one.forever().await.expect("it is written");
-    soon(other.happened("forever began")).await.expect("call it");
+    one.measure_later("cloth").await.expect("it is written");
+    soon(other.happened("cloth found")).await.expect("call it");
     drop(one);
+    other.measure("scissors").await.expect("it is written");
 
-    assert_eq!(soon(other.happened("forever ended")).await, Ok(()));
+    assert_eq!(soon(other.happened("cloth measured")).await, Ok(()));
 }
 
 #[rpc_parallel::test]

@@ -65,10 +65,7 @@ impl Stations for Station {
     }
 
     async fn write(&self, writer: PipeWriter<u64>, from: u64, to: u64) -> Result<(), AnyError> {
-        for number in from..to {
-            writer.send(number).await?;
-        }
-        Ok(())
+        Ok(writer.send_all(from..to).await?)
     }
 
     async fn let_write(
@@ -89,7 +86,7 @@ impl Stations for Station {
 }
 
 /// Much more than all the windows on a way hold.
-const MANY: u64 = 500_000;
+const MANY: u64 = 300_000;
 const SUM: u64 = MANY * (MANY - 1) / 2;
 
 async fn start() -> StationsClient {
@@ -269,7 +266,7 @@ async fn a_pipe_of_which_the_other_half_is_gone_goes_nevertheless() {
     drop(writer);
     drop(dropped);
     let total = soon(station.total(finished)).await;
-    let written = soon(station.write(lonely, 0, 1)).await;
+    let written = soon(station.write(lonely, 0, MANY)).await;
 
     assert_eq!(total, Ok(7));
     assert!(matches!(written, Err(FunctionError::Function(_))), "{written:?}");
@@ -299,13 +296,13 @@ fn a_pipe_cannot_be_written_down() {
     let errors = [
         serde_json::to_string(&pipe).map_err(|it| it.to_string()),
         serde_json::to_string(&writer).map_err(|it| it.to_string()),
-        serde_json::from_str::<Pipe<u64>>("7").map(|_| String::new()).map_err(|it| it.to_string()),
     ];
 
     for error in errors {
         let text = error.expect_err("there is no call");
-        assert!(text.contains("call"), "it says where a pipe travels: {text}");
+        assert!(text.contains("only with a call"), "{text}");
     }
+    assert!(serde_json::from_str::<Pipe<u64>>("7").is_err());
 }
 
 /// Begins with a pipe, which there is no way to send then.
@@ -336,7 +333,7 @@ async fn a_pipe_does_not_go_where_there_is_no_connection_yet() {
     let error = Beginner::spawn(pipe).await.expect_err("there is no call");
 
     let SpawnErrorKind::InitArgument { why } = error.kind() else { panic!("{error}") };
-    assert!(why.contains("call"), "{why}");
+    assert!(why.contains("only with a call"), "{why}");
     soon(writer.closed()).await;
 }
 
