@@ -11,6 +11,7 @@ mod report;
 mod machine;
 mod place;
 mod memory;
+mod conversation;
 mod caller;
 mod role;
 mod worker_process;

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, bail};
 
-use crate::contenders::{floor, tarpc};
+use crate::contenders::floor::calls as floor;
+use crate::contenders::tarpc::calls as tarpc;
 use crate::place;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! Those who are measured: floors, the program, its peer.
+//! Those who are measured: floors, the program, its peers.
 
 pub(crate) mod floor;
 pub(crate) mod rpc_parallel;

@@ -1,4 +1,4 @@
-//! The peer: tarpc with bincode over a Unix socket, set up as its own documentation does.
+//! Calls, a task each, as the peer's documentation has it.
 
 use std::os::unix::net;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio_serde::formats::Bincode;
 
 use crate::caller::Caller;
+use crate::conversation::Conversation;
 use crate::role::Role;
 use crate::worker_process::{self, WorkerProcess};
 
@@ -35,7 +36,7 @@ pub(crate) struct TarpcCaller {
     process: Arc<WorkerProcess>,
 }
 
-impl Caller for TarpcCaller {
+impl Conversation for TarpcCaller {
     async fn start() -> anyhow::Result<Self> {
         let (socket, process) = worker_process::start(Role::Tarpc)?;
         socket.set_nonblocking(true)?;
@@ -48,10 +49,6 @@ impl Caller for TarpcCaller {
         Ok(Self { client, process: Arc::new(process) })
     }
 
-    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
-        Ok(self.client.echo(context::current(), x).await?)
-    }
-
     async fn worker_id(&mut self) -> anyhow::Result<u32> {
         Ok(self.process.id())
     }
@@ -60,6 +57,12 @@ impl Caller for TarpcCaller {
         drop(self.client);
         let process = Arc::into_inner(self.process).context("a caller is still about")?;
         process.ended().await
+    }
+}
+
+impl Caller for TarpcCaller {
+    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
+        Ok(self.client.echo(context::current(), x).await?)
     }
 }
 

@@ -1,0 +1,3 @@
+//! The floors: the same bytes over the same kind of socket, with nothing around them.
+
+pub(crate) mod calls;
