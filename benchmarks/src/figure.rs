@@ -7,6 +7,7 @@ pub(crate) const FLOOR: &str = "floor";
 pub(crate) const RPC_PARALLEL: &str = "rpc-parallel";
 /// The peer that the targets name.
 pub(crate) const TARPC: &str = "tarpc";
+pub(crate) const REMOC: &str = "remoc";
 
 /// A quantity, and those who are measured for it.
 ///

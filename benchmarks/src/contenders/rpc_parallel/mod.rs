@@ -1,6 +1,7 @@
 //! The program itself, used as its users use it.
 
 pub(crate) mod calls;
+pub(crate) mod bulk;
 
 use std::path::PathBuf;
 

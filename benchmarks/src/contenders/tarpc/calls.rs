@@ -1,16 +1,14 @@
-//! Calls, a task each, as the peer's documentation has it.
+//! Calls of a function that answers at once.
 
 use std::os::unix::net;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures::{Stream, StreamExt};
+use tarpc::client;
 use tarpc::context::{self, Context};
 use tarpc::server::{BaseChannel, Channel};
-use tarpc::{client, serde_transport};
-use tokio::net::UnixStream;
-use tokio_serde::formats::Bincode;
 
+use super::{spawn_each, transport};
 use crate::caller::Caller;
 use crate::conversation::Conversation;
 use crate::role::Role;
@@ -39,13 +37,10 @@ pub(crate) struct TarpcCaller {
 impl Conversation for TarpcCaller {
     async fn start() -> anyhow::Result<Self> {
         let (socket, process) = worker_process::start(Role::Tarpc)?;
-        socket.set_nonblocking(true)?;
-        let transport =
-            serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
         // The default queues at most 100 calls, a tenth of what one figure keeps in flight.
         let mut config = client::Config::default();
         config.pending_request_buffer = config.max_in_flight_requests;
-        let client = EchoClient::new(config, transport).spawn();
+        let client = EchoClient::new(config, transport(socket)?).spawn();
         Ok(Self { client, process: Arc::new(process) })
     }
 
@@ -66,19 +61,8 @@ impl Caller for TarpcCaller {
     }
 }
 
-/// The worker: a task per call, as the peer's documentation has it.
+/// The worker.
 pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
-    socket.set_nonblocking(true)?;
-    let transport =
-        serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
-    tokio::spawn(spawn_each(BaseChannel::with_defaults(transport).execute(Echoer.serve()))).await?;
-    Ok(())
-}
-
-async fn spawn_each(calls: impl Stream<Item = impl Future<Output = ()> + Send + 'static>) {
-    calls
-        .for_each(|call| async {
-            tokio::spawn(call);
-        })
-        .await;
+    let channel = BaseChannel::with_defaults(transport(socket)?);
+    Ok(tokio::spawn(spawn_each(channel.execute(Echoer.serve()))).await?)
 }
