@@ -2,6 +2,7 @@
 
 pub(crate) mod calls;
 pub(crate) mod bulk;
+pub(crate) mod holding;
 
 use std::path::PathBuf;
 

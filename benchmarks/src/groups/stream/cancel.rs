@@ -4,8 +4,9 @@ use crate::caller;
 use crate::canceller::{self, Canceller};
 use crate::contenders::remoc::RemocPeer;
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
+use crate::contenders::rpc_parallel::holding::RpcParallelCanceller;
 use crate::contenders::tarpc::holding::TarpcCanceller;
-use crate::figure::{Figure, REMOC, TARPC};
+use crate::figure::{Figure, REMOC, RPC_PARALLEL, TARPC};
 use crate::machine::{self, Cores};
 use crate::place::{self, Place};
 
@@ -18,6 +19,7 @@ pub(super) fn figure() -> Figure {
             let calls = caller::one_after_the_other::<RpcParallelCaller>(u64::from(TIMES));
             Ok(place::run(Place::Task, calls)?.as_secs_f64() * 1e6 / f64::from(TIMES))
         })
+        .contender(RPC_PARALLEL, cancelled::<RpcParallelCanceller>)
         .contender(TARPC, cancelled::<TarpcCanceller>)
         .contender(REMOC, cancelled::<RemocPeer>)
 }
