@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use crate::contenders::floor::channels::FloorChannels;
 use crate::contenders::floor::{calls, requests};
 use crate::contenders::remoc::{self, RemocPeer};
+use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
 use crate::contenders::tarpc;
 use crate::groups::stream::open;
 use crate::{opener, place};
@@ -29,10 +30,11 @@ pub(crate) enum Role {
     Remoc,
     /// Is a master, and measures what its open streams hold.
     ChannelsOpen,
+    PipesOpen,
     RemocOpen,
 }
 
-const ROLES: [Role; 10] = [
+const ROLES: [Role; 11] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
@@ -42,6 +44,7 @@ const ROLES: [Role; 10] = [
     Role::TarpcHolding,
     Role::Remoc,
     Role::ChannelsOpen,
+    Role::PipesOpen,
     Role::RemocOpen,
 ];
 
@@ -57,6 +60,7 @@ impl Role {
             Self::TarpcHolding => "tarpc-holding",
             Self::Remoc => "remoc",
             Self::ChannelsOpen => "channels-open",
+            Self::PipesOpen => "pipes-open",
             Self::RemocOpen => "remoc-open",
         }
     }
@@ -82,6 +86,7 @@ impl Role {
             Self::TarpcHolding => serve_with(tarpc::holding::serve(socket)),
             Self::Remoc => serve_with(remoc::serve(socket)),
             Self::ChannelsOpen => opener::measure::<FloorChannels>(socket, open::PIPES),
+            Self::PipesOpen => opener::measure::<RpcParallelPipes>(socket, open::PIPES),
             Self::RemocOpen => opener::measure::<RemocPeer>(socket, open::PIPES),
         }
     }

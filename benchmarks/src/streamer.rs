@@ -13,6 +13,8 @@ pub(crate) enum Way {
     Result,
     /// The worker writes to what the master gave it, number by number.
     Writer,
+    /// The same, and the master has each number as soon as it is read.
+    Callback,
     /// The master gives the worker a stream.
     Argument,
 }

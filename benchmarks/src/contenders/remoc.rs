@@ -127,7 +127,7 @@ impl Streamer for RemocPeer {
         let (sender, receiver) = mpsc::channel();
         match way {
             Way::Result => add_up(self.client.numbers(count).await?).await,
-            Way::Writer => {
+            Way::Writer | Way::Callback => {
                 let sum = tokio::spawn(add_up(receiver));
                 self.client.write(count, sender).await?;
                 sum.await?

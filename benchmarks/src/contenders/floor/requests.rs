@@ -76,7 +76,7 @@ impl Conversation for FloorRequests {
 impl Streamer for FloorRequests {
     async fn sum(&mut self, way: Way, count: u64) -> anyhow::Result<u64> {
         match way {
-            Way::Result | Way::Writer => {
+            Way::Result | Way::Writer | Way::Callback => {
                 self.ask(Request::Send, count).await?;
                 sum(&mut self.socket, count).await
             }

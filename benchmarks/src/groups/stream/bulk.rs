@@ -11,7 +11,7 @@ use crate::figure::{FLOOR, Figure, REMOC, RPC_PARALLEL, TARPC};
 use crate::place::{self, Place};
 
 const CARGO: usize = 64 << 20;
-const TIMES: u32 = 4;
+const TIMES: u32 = 8;
 
 pub(super) fn figures() -> Vec<Figure> {
     vec![
