@@ -5,21 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 
+use crate::conversation::Conversation;
+
 const WARM_UP: u64 = 500;
 
-/// The master's end of a conversation with one worker process.
-pub(crate) trait Caller: Sized + Send + Sync + 'static {
-    /// Starts a worker process.
-    fn start() -> impl Future<Output = anyhow::Result<Self>> + Send;
-
+/// A conversation with a worker that echoes numbers.
+pub(crate) trait Caller: Conversation + Sync {
     /// Sends a number and waits for it to come back.
     fn call(&mut self, x: u64) -> impl Future<Output = anyhow::Result<u64>> + Send;
-
-    /// Names the worker's process.
-    fn worker_id(&mut self) -> impl Future<Output = anyhow::Result<u32>> + Send;
-
-    /// Ends the worker and waits until it is gone, so that it disturbs nobody measured later.
-    fn end(self) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
 /// Times calls that are made one after the other.
@@ -33,18 +26,27 @@ pub(crate) async fn one_after_the_other<C: Caller>(calls: u64) -> anyhow::Result
     Ok(elapsed)
 }
 
-/// Times `callers` tasks that share one connection and make `calls` calls each, one after the other.
+/// Starts a worker and times calls in flight, see [`in_flight_of`].
 pub(crate) async fn in_flight<C: Caller + Clone>(
     callers: usize,
     calls: u64,
 ) -> anyhow::Result<Duration> {
     let caller = C::start().await?;
-    call_together(&caller, callers, calls.div_ceil(10)).await?;
-    let begin = Instant::now();
-    call_together(&caller, callers, calls).await?;
-    let elapsed = begin.elapsed();
+    let elapsed = in_flight_of(&caller, callers, calls).await?;
     caller.end().await?;
     Ok(elapsed)
+}
+
+/// Times `callers` tasks that share one connection and make `calls` calls each, one after the other.
+pub(crate) async fn in_flight_of<C: Caller + Clone>(
+    caller: &C,
+    callers: usize,
+    calls: u64,
+) -> anyhow::Result<Duration> {
+    call_together(caller, callers, calls.div_ceil(10)).await?;
+    let begin = Instant::now();
+    call_together(caller, callers, calls).await?;
+    Ok(begin.elapsed())
 }
 
 async fn call_together<C: Caller + Clone>(

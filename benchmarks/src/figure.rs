@@ -2,13 +2,16 @@
 
 use std::num::NonZeroUsize;
 
-/// Who the others are compared with.
+/// The least that the same work costs without a program around it.
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const RPC_PARALLEL: &str = "rpc-parallel";
 /// The peer that the targets name.
 pub(crate) const TARPC: &str = "tarpc";
+pub(crate) const REMOC: &str = "remoc";
 
-/// A quantity, and those who are measured for it. The floor comes first.
+/// A quantity, and those who are measured for it.
+///
+/// The others are compared with the first: the floor, or what a figure without one is beside.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,

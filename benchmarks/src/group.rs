@@ -1,7 +1,7 @@
 //! The groups of figures; a new group is one file in `groups/` and one row here.
 
 use crate::figure::Figure;
-use crate::groups::{build, call, spawn};
+use crate::groups::{build, call, spawn, stream};
 
 pub(crate) struct Group {
     pub(crate) name: &'static str,
@@ -19,6 +19,11 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "spawn",
         about: "starting workers, and the memory an idle one holds",
         figures: spawn::figures,
+    },
+    Group {
+        name: "stream",
+        about: "streams, large arguments, cancelled calls",
+        figures: stream::figures,
     },
     Group {
         name: "build",

@@ -3,7 +3,8 @@
 use std::fs;
 
 use anyhow::Context;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
 /// Which cores a measurement and its workers may use.
 #[derive(Clone, Copy)]
@@ -14,25 +15,38 @@ pub(crate) enum Cores {
     All,
 }
 
-/// Confines this thread, and all it starts from now on, until dropped.
+/// Confines this process, and all it starts from now on, until dropped.
 pub(crate) struct Placed {
     before: CpuSet,
 }
 
-/// Confines this thread, and all it starts from now on, to `cores`.
+/// Confines this process, and all it starts from now on, to `cores`.
 pub(crate) fn place(cores: Cores) -> anyhow::Result<Placed> {
     let before = sched_getaffinity(None).context("read the cores this process may use")?;
     if let Cores::One = cores {
         let mut one = CpuSet::new();
         one.set(last(&before));
-        sched_setaffinity(None, &one).context("pin this process to one core")?;
+        confine(&one).context("pin this process to one core")?;
     }
     Ok(Placed { before })
 }
 
+/// Confines every thread: workers are started by one that lives as long as this process.
+fn confine(cores: &CpuSet) -> anyhow::Result<()> {
+    for thread in fs::read_dir("/proc/self/task").context("list the threads of this process")? {
+        let thread = thread?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        match sched_setaffinity(thread, cores) {
+            // It has ended meanwhile.
+            Err(Errno::SRCH) => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Placed {
     fn drop(&mut self) {
-        sched_setaffinity(None, &self.before).expect("these cores were allowed a moment ago");
+        confine(&self.before).expect("these cores were allowed a moment ago");
     }
 }
 
@@ -56,17 +70,38 @@ pub(crate) fn description() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
+    fn cores() -> CpuSet {
+        sched_getaffinity(None).expect("a thread may ask for its cores")
+    }
+
     #[test]
-    fn a_pin_ends_with_its_guard() {
-        let before = sched_getaffinity(None).expect("a thread may ask for its cores");
+    fn a_pin_holds_every_thread_and_ends_with_its_guard() {
+        let before = cores();
+        let (asked, ask) = mpsc::channel::<()>();
+        let (answered, answer) = mpsc::channel();
+        let other = thread::spawn(move || {
+            for () in ask {
+                answered.send(cores()).expect("the answer is waited for");
+            }
+        });
+        let of_other = || {
+            asked.send(()).expect("it lives until `asked` is dropped");
+            answer.recv().expect("it answers")
+        };
 
         let placed = place(Cores::One).expect("one of our own cores");
-        let pinned = sched_getaffinity(None).expect("a thread may ask for its cores");
+        let pinned = [cores(), of_other()];
         drop(placed);
+        let after = [cores(), of_other()];
 
-        assert_eq!(pinned.count(), 1);
-        assert_eq!(sched_getaffinity(None).expect("as before"), before);
+        assert_eq!(pinned.map(|it| it.count()), [1, 1]);
+        assert_eq!(after, [before, before]);
+        drop(asked);
+        other.join().expect("it does not panic");
     }
 }

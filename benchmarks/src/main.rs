@@ -11,7 +11,13 @@ mod report;
 mod machine;
 mod place;
 mod memory;
+mod conversation;
 mod caller;
+mod streamer;
+mod carrier;
+mod holding;
+mod canceller;
+mod opener;
 mod role;
 mod worker_process;
 mod contenders;
@@ -19,6 +25,8 @@ mod groups;
 
 use std::io::Write;
 use std::process::ExitCode;
+
+use anyhow::ensure;
 
 use options::Wish;
 use report::Report;
@@ -47,11 +55,16 @@ fn measure(options: &options::Options) -> anyhow::Result<()> {
         eprintln!("warning: a debug build; figures count with `cargo run --release` only");
     }
     let mut report = Report::begin(options.format)?;
+    let mut measured = 0;
     for group in &options.groups {
         for figure in (group.figures)()? {
-            report.add(rounds::run(figure, options.rounds)?)?;
+            if figure.name.starts_with(&options.only) {
+                report.add(rounds::run(figure, options.rounds)?)?;
+                measured += 1;
+            }
         }
         report.end_group(group.name)?;
     }
+    ensure!(measured > 0, "no figure of these groups begins with `{}`", options.only);
     Ok(())
 }

@@ -23,11 +23,14 @@ pub(crate) struct Options {
     pub(crate) groups: Vec<&'static Group>,
     pub(crate) rounds: NonZeroUsize,
     pub(crate) format: Format,
+    /// What the name of a figure must begin with.
+    pub(crate) only: String,
 }
 
 /// Reads the arguments that follow the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Wish> {
-    let mut options = Options { groups: Vec::new(), rounds: ROUNDS, format: Format::Table };
+    let mut options =
+        Options { groups: Vec::new(), rounds: ROUNDS, format: Format::Table, only: String::new() };
     let mut arguments = arguments.into_iter().map(|it| it.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -43,6 +46,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
                     .parse()
                     .with_context(|| format!("`--rounds {rounds}` must be a number from 1"))?;
             }
+            "--only" => options.only = arguments.next().context("`--only` needs a name")?,
             option if option.starts_with('-') => {
                 bail!("unknown option `{option}`\n\n{}", usage())
             }
@@ -74,6 +78,7 @@ pub(crate) fn usage() -> String {
          \n\
          options:\n\
          \x20 --rounds N   measure each figure in N interleaved rounds (default {ROUNDS})\n\
+         \x20 --only NAME  only the figures whose names begin so\n\
          \x20 --json       one JSON object per line instead of tables\n"
     )
 }
@@ -95,13 +100,15 @@ mod tests {
 
     #[test]
     fn groups_and_options_come_in_any_order() {
-        let Ok(Wish::Measure(options)) = parse_words("spawn --rounds 3 call --json") else {
+        let Ok(Wish::Measure(options)) = parse_words("spawn --rounds 3 --only spawn.h call --json")
+        else {
             panic!("the words are all known");
         };
 
         let names: Vec<_> = options.groups.iter().map(|it| it.name).collect();
         assert_eq!(names, ["spawn", "call"]);
         assert_eq!(options.rounds.get(), 3);
+        assert_eq!(options.only, "spawn.h");
         assert!(matches!(options.format, Format::Json));
     }
 

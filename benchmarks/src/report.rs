@@ -5,7 +5,6 @@ use std::io::Write;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::figure::FLOOR;
 use crate::machine;
 use crate::rounds::Row;
 
@@ -78,10 +77,12 @@ fn line(row: &Row) -> Line<'_> {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["figure", "who", "median", "unit", "least to most", "x floor", "x tarpc"]);
+    table.set_header(["figure", "who", "median", "unit", "least to most", "x first", "x tarpc"]);
+    let mut named = "";
     for row in rows {
-        // Each figure begins with its floor; its name is not repeated below.
-        let figure = if row.who == FLOOR { row.figure } else { "" };
+        // The name of a figure stands in its first line only.
+        let figure = if row.figure == named { "" } else { row.figure };
+        named = row.figure;
         table.add_row([
             figure.to_owned(),
             row.who.clone(),

@@ -2,12 +2,13 @@
 //!
 //! Machines drift by the second, so a value alone says little. A ratio is taken within one round,
 //! against the floor measured moments before or after, and the median of these ratios is reported.
+//! A figure without a floor of its own begins with what the others are compared with.
 
 use std::num::NonZeroUsize;
 
 use anyhow::{Context, ensure};
 
-use crate::figure::{FLOOR, Figure, TARPC};
+use crate::figure::{Figure, TARPC};
 
 /// One line of a report: a contender's medians over all rounds.
 pub(crate) struct Row {
@@ -22,7 +23,7 @@ pub(crate) struct Row {
     pub(crate) ratio_to_tarpc: Option<f64>,
 }
 
-/// Measures a figure and sums it up, the floor first.
+/// Measures a figure and sums it up.
 pub(crate) fn run(mut figure: Figure, rounds: NonZeroUsize) -> anyhow::Result<Vec<Row>> {
     let rounds = rounds.min(figure.most_rounds).get();
     let count = figure.contenders.len();
@@ -43,7 +44,7 @@ pub(crate) fn run(mut figure: Figure, rounds: NonZeroUsize) -> anyhow::Result<Ve
         }
     }
     let who: Vec<_> = figure.contenders.into_iter().map(|it| it.who).collect();
-    sum_up(figure.name, figure.unit, &who, &values)
+    Ok(sum_up(figure.name, figure.unit, &who, &values))
 }
 
 fn sum_up(
@@ -51,24 +52,21 @@ fn sum_up(
     unit: &'static str,
     who: &[String],
     values: &[Vec<f64>],
-) -> anyhow::Result<Vec<Row>> {
-    let rounds_of = |name: &str| who.iter().position(|it| it == name).map(|it| &values[it]);
-    let floor = rounds_of(FLOOR).with_context(|| format!("`{figure}` has no floor"))?;
-    let tarpc = rounds_of(TARPC);
-    Ok(who
-        .iter()
+) -> Vec<Row> {
+    let tarpc = who.iter().position(|it| it == TARPC).map(|it| &values[it]);
+    who.iter()
         .zip(values)
-        .map(|(who, values)| Row {
+        .map(|(who, own)| Row {
             figure,
             who: who.clone(),
             unit,
-            value: median(values.iter().copied()),
-            least: values.iter().copied().fold(f64::INFINITY, f64::min),
-            most: values.iter().copied().fold(0.0, f64::max),
-            ratio: median_ratio(values, floor),
-            ratio_to_tarpc: tarpc.map(|it| median_ratio(values, it)),
+            value: median(own.iter().copied()),
+            least: own.iter().copied().fold(f64::INFINITY, f64::min),
+            most: own.iter().copied().fold(0.0, f64::max),
+            ratio: median_ratio(own, &values[0]),
+            ratio_to_tarpc: tarpc.map(|it| median_ratio(own, it)),
         })
-        .collect())
+        .collect()
 }
 
 fn median_ratio(values: &[f64], to: &[f64]) -> f64 {
@@ -90,7 +88,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::RPC_PARALLEL;
+    use crate::figure::{FLOOR, RPC_PARALLEL};
 
     fn rounds(count: usize) -> NonZeroUsize {
         NonZeroUsize::new(count).expect("a test has rounds")

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use crate::caller::{self, Caller};
-use crate::contenders::floor::{self, FloorCaller};
-use crate::contenders::rpc_parallel::RpcParallelCaller;
-use crate::contenders::tarpc::TarpcCaller;
+use crate::contenders::floor::calls::{self as floor, FloorCaller};
+use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
+use crate::contenders::tarpc::calls::TarpcCaller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::machine::{self, Cores};
 use crate::place::{self, Place};
 
 const SEQUENTIAL_CALLS: u64 = 5_000;
-const IN_FLIGHT: usize = 1_000;
-const CALLS_EACH: u64 = 300;
+pub(super) const IN_FLIGHT: usize = 1_000;
+pub(super) const CALLS_EACH: u64 = 300;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![
@@ -63,6 +63,6 @@ fn all_in_flight<C: Caller + Clone>() -> anyhow::Result<f64> {
     Ok(million_calls_per_second(place::run(Place::Task, calls)?))
 }
 
-fn million_calls_per_second(elapsed: Duration) -> f64 {
+pub(super) fn million_calls_per_second(elapsed: Duration) -> f64 {
     IN_FLIGHT as f64 * CALLS_EACH as f64 / 1e6 / elapsed.as_secs_f64()
 }

@@ -1,5 +1,6 @@
-//! The groups, a file each.
+//! The groups, a file or a folder each.
 
 pub(crate) mod call;
 pub(crate) mod spawn;
+pub(crate) mod stream;
 pub(crate) mod build;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::caller::{self, Caller};
-use crate::contenders::floor::FloorCaller;
-use crate::contenders::rpc_parallel::RpcParallelCaller;
-use crate::contenders::tarpc::TarpcCaller;
+use crate::contenders::floor::calls::FloorCaller;
+use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
+use crate::contenders::tarpc::calls::TarpcCaller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::memory;
 use crate::place::{self, Place};

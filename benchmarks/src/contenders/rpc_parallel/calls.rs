@@ -1,11 +1,10 @@
-//! The program itself, used as its users use it.
-
-use std::path::PathBuf;
+//! Calls of a function that answers at once.
 
 use rpc_parallel::prelude::*;
 
+use super::gone;
 use crate::caller::Caller;
-use crate::worker_process;
+use crate::conversation::Conversation;
 
 /// Answers at once, so that only the way there and back is measured.
 #[rpc_parallel::worker]
@@ -33,13 +32,9 @@ pub(crate) struct RpcParallelCaller {
     client: EchoClient,
 }
 
-impl Caller for RpcParallelCaller {
+impl Conversation for RpcParallelCaller {
     async fn start() -> anyhow::Result<Self> {
         Ok(Self { client: Echoer::spawn(()).await? })
-    }
-
-    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
-        Ok(self.client.echo(x).await?)
     }
 
     async fn worker_id(&mut self) -> anyhow::Result<u32> {
@@ -49,8 +44,12 @@ impl Caller for RpcParallelCaller {
     async fn end(mut self) -> anyhow::Result<()> {
         let worker = self.worker_id().await?;
         drop(self.client);
-        // Not only dead but collected too, as the others are: nothing is left over for the next.
-        let process = PathBuf::from(format!("/proc/{worker}"));
-        worker_process::until(worker, || Ok(!process.try_exists()?)).await
+        gone(worker).await
+    }
+}
+
+impl Caller for RpcParallelCaller {
+    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
+        Ok(self.client.echo(x).await?)
     }
 }

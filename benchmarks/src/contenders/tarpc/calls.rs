@@ -1,17 +1,16 @@
-//! The peer: tarpc with bincode over a Unix socket, set up as its own documentation does.
+//! Calls of a function that answers at once.
 
 use std::os::unix::net;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures::{Stream, StreamExt};
+use tarpc::client;
 use tarpc::context::{self, Context};
 use tarpc::server::{BaseChannel, Channel};
-use tarpc::{client, serde_transport};
-use tokio::net::UnixStream;
-use tokio_serde::formats::Bincode;
 
+use super::{spawn_each, transport};
 use crate::caller::Caller;
+use crate::conversation::Conversation;
 use crate::role::Role;
 use crate::worker_process::{self, WorkerProcess};
 
@@ -35,21 +34,14 @@ pub(crate) struct TarpcCaller {
     process: Arc<WorkerProcess>,
 }
 
-impl Caller for TarpcCaller {
+impl Conversation for TarpcCaller {
     async fn start() -> anyhow::Result<Self> {
         let (socket, process) = worker_process::start(Role::Tarpc)?;
-        socket.set_nonblocking(true)?;
-        let transport =
-            serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
         // The default queues at most 100 calls, a tenth of what one figure keeps in flight.
         let mut config = client::Config::default();
         config.pending_request_buffer = config.max_in_flight_requests;
-        let client = EchoClient::new(config, transport).spawn();
+        let client = EchoClient::new(config, transport(socket)?).spawn();
         Ok(Self { client, process: Arc::new(process) })
-    }
-
-    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
-        Ok(self.client.echo(context::current(), x).await?)
     }
 
     async fn worker_id(&mut self) -> anyhow::Result<u32> {
@@ -63,19 +55,14 @@ impl Caller for TarpcCaller {
     }
 }
 
-/// The worker: a task per call, as the peer's documentation has it.
-pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
-    socket.set_nonblocking(true)?;
-    let transport =
-        serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
-    tokio::spawn(spawn_each(BaseChannel::with_defaults(transport).execute(Echoer.serve()))).await?;
-    Ok(())
+impl Caller for TarpcCaller {
+    async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
+        Ok(self.client.echo(context::current(), x).await?)
+    }
 }
 
-async fn spawn_each(calls: impl Stream<Item = impl Future<Output = ()> + Send + 'static>) {
-    calls
-        .for_each(|call| async {
-            tokio::spawn(call);
-        })
-        .await;
+/// The worker.
+pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
+    let channel = BaseChannel::with_defaults(transport(socket)?);
+    Ok(tokio::spawn(spawn_each(channel.execute(Echoer.serve()))).await?)
 }

@@ -1,0 +1,5 @@
+//! The floors: the same bytes over the same kind of socket, with nothing around them.
+
+pub(crate) mod calls;
+pub(crate) mod requests;
+pub(crate) mod channels;
