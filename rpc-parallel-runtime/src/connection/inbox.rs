@@ -137,6 +137,11 @@ impl Inbox {
         self.filled - self.handled
     }
 
+    /// Says whether a large frame is being received.
+    pub(super) fn is_receiving_large(&self) -> bool {
+        self.transfers.is_busy()
+    }
+
     /// Says when the next frame was received.
     pub(super) fn arrival_of_next(&mut self) -> Instant {
         while self.arrivals.front().is_some_and(|(filled, _)| *filled <= self.handled) {

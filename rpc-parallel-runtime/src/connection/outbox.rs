@@ -233,7 +233,10 @@ impl Writing {
                 match self.written.checked_sub(head.len()) {
                     Some(of_body) if of_body == body.len() => {
                         (self.part, self.written) = (None, 0);
-                        continue;
+                        // Whatever else this thread has to do comes between two parts: a socket
+                        // that is emptied as fast as it is filled never makes us wait.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                     Some(of_body) => outbox.writer.try_write(&body[of_body..]),
                     None => outbox.writer.try_write_both(&head[self.written..], body),

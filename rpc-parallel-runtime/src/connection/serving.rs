@@ -113,6 +113,16 @@ impl Serving {
                     self.wakers.drain(..).for_each(Waker::wake);
                     if !inline {
                         wake_another_thread().await;
+                    } else if self.inbox.is_receiving_large() {
+                        // What comes next may take long. The others have their turn, and what has
+                        // been answered leaves.
+                        let Self { writing, end: End(connection), .. } = &mut self;
+                        poll_fn(|cx| {
+                            let _ = writing.poll_write(&connection.outbox, cx);
+                            Poll::Ready(())
+                        })
+                        .await;
+                        task::yield_now().await;
                     }
                 }
                 Event::Ended => {

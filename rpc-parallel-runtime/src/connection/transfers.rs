@@ -15,8 +15,11 @@ pub(super) const MAX_TRANSFERS: usize = 16;
 /// How long the buffer of a large frame is kept for the next one: fresh memory is slow.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// How much room a buffer gets at first; it grows with what really comes.
-const FIRST_ROOM: usize = 1024 * 1024;
+/// How much memory a buffer gets at first; it grows with what really comes.
+const FIRST: usize = 1024 * 1024;
+
+/// How much of a buffer is made ready at once. More would keep the connection waiting.
+const STEP: usize = 256 * 1024;
 
 /// The large frames of which some parts have come.
 pub(super) struct Transfers {
@@ -37,6 +40,10 @@ struct Transfer {
 impl Transfers {
     pub(super) fn new(max_message_size: usize) -> Self {
         Self { open: Vec::new(), last: Bytes::new(), keeping: None, max_message_size }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.open.is_empty()
     }
 
     /// Takes the first part of a frame of `total` bytes, and returns the frame if that is all.
@@ -133,10 +140,13 @@ impl Transfer {
     /// Returns the room behind what is filled, at least `len` bytes of it.
     fn room(&mut self, len: usize) -> &mut [u8] {
         let needed = self.filled + len;
+        if self.buffer.capacity() < needed {
+            let room = (2 * self.filled).max(needed).max(FIRST).min(self.total.max(needed));
+            self.buffer.reserve(room - self.buffer.len());
+        }
         if self.buffer.len() < needed {
-            let room = (2 * self.filled).max(needed).max(FIRST_ROOM).min(self.total.max(needed));
-            // Room that the buffer has already costs nothing.
-            self.buffer.resize(room.max(self.buffer.capacity().min(self.total)), 0);
+            let ready = self.buffer.capacity().min(self.total.max(needed));
+            self.buffer.resize(ready.min(needed + STEP), 0);
         }
         &mut self.buffer[self.filled..]
     }
