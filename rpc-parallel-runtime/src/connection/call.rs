@@ -86,7 +86,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let (written, opening) =
             pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
         let state = match written.map(MessageWriter::finish) {
-            Ok(Some(large)) => State::New(Unsent::Large(large), opening),
+            Ok(Some(large)) => State::New(Unsent::Large(Box::new(large)), opening),
             Ok(None) => State::New(Unsent::Small(frame), opening),
             Err(Unsendable(kind)) => State::Failed(kind),
         };
@@ -183,7 +183,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let ticket = match frame {
             Unsent::Small(frame) if alone => outbox.write_now(&frame, Lane::Any),
             Unsent::Small(frame) => outbox.add(&frame, Lane::Any),
-            Unsent::Large(frame) => outbox.add_large(frame, Lane::Any, ids(&opened)),
+            Unsent::Large(frame) => outbox.add_large(*frame, Lane::Any, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
         Ok((call, ticket))
@@ -203,7 +203,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let outbox = &caller.connection.outbox;
         let ticket = match frame {
             Unsent::Small(frame) => outbox.write_now(&frame, Lane::OneWay),
-            Unsent::Large(frame) => outbox.add_large(frame, Lane::OneWay, ids(&opened)),
+            Unsent::Large(frame) => outbox.add_large(*frame, Lane::OneWay, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
         Ok(ticket)

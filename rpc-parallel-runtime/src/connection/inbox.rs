@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use super::transfers::Transfers;
 use crate::transport::Reader;
-use crate::wire::{Body, CallId, Frame, FrameError, TransferId, parse, split, split_partial};
+use crate::wire::{
+    Body, CallId, Frame, FrameError, TransferId, find_cancels, is_of_transfer, parse, split,
+    split_partial,
+};
 
 const SMALL: usize = 8 * 1024;
 const USUAL: usize = 64 * 1024;
@@ -94,30 +97,18 @@ impl Inbox {
 
     /// Returns the next complete frame.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        while self.whole.is_none() {
+        while self.whole.is_none() && is_of_transfer(&self.buffer[self.handled..self.filled]) {
             let received = &self.buffer[self.handled..self.filled];
-            let (part, len) = match split(received, self.max_message_size)? {
-                Some((part @ (Frame::Begin { .. } | Frame::Part { .. }), len)) => (part, len),
-                Some((Frame::Abandon { transfer }, len)) => {
-                    self.transfers.abandon(transfer)?;
-                    self.handled += len;
-                    continue;
-                }
-                Some(_) => break,
-                None => {
-                    if let Some((transfer, bytes, left)) = split_partial(received) {
-                        self.transfers.add(transfer, bytes, left)?;
-                        self.direct = Some((transfer, left));
-                        self.handled = self.filled;
-                    }
-                    return Ok(None);
-                }
-            };
+            let Some((part, len)) = split(received, self.max_message_size)? else { break };
             self.whole = match part {
                 Frame::Begin { transfer, total, bytes } => {
                     self.transfers.begin(transfer, total, bytes)?
                 }
                 Frame::Part { transfer, bytes } => self.transfers.add(transfer, bytes, 0)?,
+                Frame::Abandon { transfer } => {
+                    self.transfers.abandon(transfer)?;
+                    None
+                }
                 _ => None,
             };
             self.handled += len;
@@ -127,9 +118,16 @@ impl Inbox {
             return parse(Body::shared(whole)).map(Some);
         }
         let received = &self.buffer[self.handled..self.filled];
-        let Some((frame, len)) = split(received, self.max_message_size)? else { return Ok(None) };
-        self.handled += len;
-        Ok(Some(frame))
+        if let Some((frame, len)) = split(received, self.max_message_size)? {
+            self.handled += len;
+            return Ok(Some(frame));
+        }
+        if let Some((transfer, bytes, left)) = split_partial(received) {
+            self.transfers.add(transfer, bytes, left)?;
+            self.direct = Some((transfer, left));
+            self.handled = self.filled;
+        }
+        Ok(None)
     }
 
     /// Returns how many bytes wait to be handled.
@@ -153,15 +151,8 @@ impl Inbox {
     /// Looks ahead for calls that are cancelled by frames that wait to be handled.
     pub(super) fn look_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
         self.looked = self.looked.max(self.handled);
-        // What is wrong with a frame is found when it is handled.
-        while let Ok(Some((frame, len))) =
-            split(&self.buffer[self.looked..self.filled], self.max_message_size)
-        {
-            self.looked += len;
-            if let Frame::Cancel { call } = frame {
-                cancels.insert(call);
-            }
-        }
+        let received = &self.buffer[self.looked..self.filled];
+        self.looked += find_cancels(received, |call| drop(cancels.insert(call)));
     }
 
     fn make_room(&mut self) {

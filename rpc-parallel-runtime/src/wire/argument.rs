@@ -69,7 +69,7 @@ pub trait Travels: Argument<Owned: Message> + Serialize {
 #[diagnostic::do_not_recommend]
 impl<T: Message> Travels for T {
     fn write_bytes(&self, sink: &mut Sink<'_>) -> bool {
-        byte_buffer::write_value(self, sink)
+        byte_buffer::is_bytes::<T>() && byte_buffer::write_value(self, sink)
     }
 }
 

@@ -78,6 +78,11 @@ fn write_len(len: usize, sink: &mut Sink<'_>) {
     written.expect("a sink takes everything");
 }
 
+/// Says whether values of a type are nothing but bytes. The compiler knows the answer.
+pub(super) fn is_bytes<T: 'static>() -> bool {
+    is_shared::<T>() || is_list::<T>() || is_array::<T>()
+}
+
 pub(super) fn is_shared<T: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<Bytes>()
 }

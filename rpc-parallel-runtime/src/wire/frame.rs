@@ -208,6 +208,34 @@ pub(crate) fn frame_length(
     if size > max { Err(FrameError::TooLarge { size, max }) } else { Ok(Some(size)) }
 }
 
+/// Returns the kind of the first frame received and where it ends; none if it is not complete, or
+/// not right.
+fn peek(received: &[u8]) -> Option<(u8, usize)> {
+    let (length, rest) = received.split_first_chunk()?;
+    let end = LENGTH_LEN + u32::from_le_bytes(*length) as usize;
+    (end <= received.len()).then_some((*rest.first()?, end))
+}
+
+/// Says whether the first frame received is complete and a part of a large one.
+pub(crate) fn is_of_transfer(received: &[u8]) -> bool {
+    peek(received).is_some_and(|(kind, _)| (12..=14).contains(&kind))
+}
+
+/// Returns the calls that are cancelled by frames which have been received, and how far it looked.
+pub(crate) fn find_cancels(received: &[u8], mut found: impl FnMut(CallId)) -> usize {
+    let mut looked = 0;
+    while let Some((kind, end)) = peek(&received[looked..]) {
+        // What is wrong with a frame is found when it is handled.
+        if kind == 6
+            && let Some(call) = received[looked + LENGTH_LEN + 1..].first_chunk()
+        {
+            found(CallId(u64::from_le_bytes(*call)));
+        }
+        looked += end;
+    }
+    looked
+}
+
 /// Splits the first frame off what has been received; none if it is not complete yet.
 ///
 /// The second number is how many bytes the frame took.

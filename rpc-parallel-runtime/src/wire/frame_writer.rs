@@ -255,7 +255,7 @@ impl Large {
 #[derive(Debug)]
 pub(crate) enum Unsent {
     Small(Vec<u8>),
-    Large(Large),
+    Large(Box<Large>),
 }
 
 impl Unsent {
@@ -289,8 +289,9 @@ impl Unsent {
     fn parts(&mut self) -> (&mut Vec<u8>, usize) {
         match self {
             Self::Small(frame) => (frame, 0),
-            Self::Large(Large { written, spliced }) => {
-                (written, spliced.iter().map(|it| it.bytes.len()).sum())
+            Self::Large(large) => {
+                let elsewhere = large.spliced.iter().map(|it| it.bytes.len()).sum();
+                (&mut large.written, elsewhere)
             }
         }
     }

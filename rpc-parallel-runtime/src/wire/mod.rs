@@ -27,7 +27,8 @@ pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
 pub use self::frame::FrameError;
 pub(crate) use self::frame::{
-    CallId, Frame, Outcome, TransferId, largest_frame, parse, split, split_partial,
+    CallId, Frame, Outcome, TransferId, find_cancels, is_of_transfer, largest_frame, parse, split,
+    split_partial,
 };
 pub(crate) use self::frame_writer::{FrameWriter, Large, MessageWriter, PART, Unsent, part_head};
 pub use self::greeting::{Greeting, GreetingError};

@@ -30,10 +30,6 @@ impl<C> Context<C> {
         Self { connection: Arc::new(Connection { state, worker_id }), call: None }
     }
 
-    pub(super) fn clone(&self) -> Self {
-        Self { connection: self.connection.clone(), call: self.call.clone() }
-    }
-
     pub(super) fn of_call(&self, call: Arc<CallScope>) -> Self {
         Self { connection: self.connection.clone(), call: Some(call) }
     }

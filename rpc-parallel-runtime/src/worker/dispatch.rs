@@ -16,29 +16,28 @@ use crate::wire::{FunctionInfo, Refusal};
 /// What a function is called with beside its arguments.
 #[doc(hidden)]
 pub struct Scope<S, C> {
-    state: Arc<S>,
-    context: Context<C>,
+    connection: Arc<(Arc<S>, Context<C>)>,
+    /// Of this call, if its function looks at it.
+    context: Option<Context<C>>,
 }
 
 impl<S, C> Scope<S, C> {
     pub(super) fn new(state: Arc<S>, context: Context<C>) -> Self {
-        Self { state, context }
+        Self { connection: Arc::new((state, context)), context: None }
     }
 
     pub fn state(&self) -> &S {
-        &self.state
+        &self.connection.0
     }
 
     pub fn context(&self) -> &Context<C> {
-        &self.context
+        self.context.as_ref().unwrap_or(&self.connection.1)
     }
 
-    /// Returns the scope of one call, if its function looks at it.
+    /// Returns the scope of one call.
     fn of_call(&self, call: &mut Incoming<'_>, sees_context: bool) -> Self {
-        let Self { state, context } = self;
-        let context =
-            if sees_context { context.of_call(call.scope.get()) } else { context.clone() };
-        Self { state: state.clone(), context }
+        let context = sees_context.then(|| self.connection.1.of_call(call.scope.get()));
+        Self { connection: self.connection.clone(), context }
     }
 }
 

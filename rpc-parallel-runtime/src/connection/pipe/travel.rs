@@ -132,8 +132,10 @@ pub(in crate::connection) fn decoding<R>(
     keep: Option<&Arc<Hold>>,
     decode: impl FnOnce() -> R,
 ) -> R {
-    let ends = ends.into_iter().map(|it| (it.id(), Some(it))).collect();
-    let message = Decoding { ends, keep: keep.cloned() };
+    let ends: Vec<_> = ends.into_iter().map(|it| (it.id(), Some(it))).collect();
+    // Most messages open no stream.
+    let keep = keep.filter(|_| !ends.is_empty()).cloned();
+    let message = Decoding { ends, keep };
     let _outer = Outer(&DECODING, DECODING.replace(Some(message)));
     let result = decode();
     // Ends that nobody claimed are dropped, when there is no message any more that they could
