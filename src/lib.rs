@@ -57,9 +57,9 @@ pub use rpc_parallel_runtime::{
     DuplicateId, Flavor, Function, FunctionError, FunctionId, FunctionInfo, Initialized, IntoPipe,
     Label, Map, MapCall, Master, Message, Panic, Pipe, PipeError, PipeErrorKind, PipeWriter, Place,
     Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerClient,
-    WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized, is_worker,
-    registry, worker_main,
+    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress,
+    WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized,
+    is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]

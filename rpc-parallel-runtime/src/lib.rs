@@ -33,7 +33,7 @@ pub use self::connection::{
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{
     ConnectError, ConnectErrorKind, Initialized, Master, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, Worker, initialized, is_worker, worker_main,
+    Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,

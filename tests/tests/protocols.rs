@@ -1,11 +1,13 @@
 //! Functions under ids of one's own: a protocol that several traits speak, whatever they are called.
 
+use std::process::Command;
 use std::sync::Mutex;
 
 use futures_util::stream;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, Side};
+use rpc_parallel::{CallErrorKind, PipeErrorKind, Settings, Side};
 use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::{elements, soon};
 use serde::{Deserialize, Serialize};
 
@@ -181,4 +183,58 @@ async fn elements_that_do_not_match_are_readable_errors() {
     let Some(Err(error)) = text else { panic!("{text:?}") };
     let PipeErrorKind::Undecodable { why } = error.kind() else { panic!("{error}") };
     assert!(why.contains("String"), "{why}");
+}
+
+/// Runs another program, which knows the address of an exchange and what to do there.
+async fn other_program(settings: Settings, what: &str) -> Ended {
+    let exchange = Bourse::spawner().settings(settings).start(()).await.expect("start a worker");
+    let client = exchange.connect(()).await.expect("connect to it");
+    assert_eq!(client.offer(stream::iter([quote("tea", 100)])).await, Ok(1));
+    let address = exchange.address().expect("it listens");
+    let address = serde_json::to_string(&address).expect("it is plain data");
+    let what = what.to_owned();
+    let run = move || {
+        let program = env!("CARGO_BIN_EXE_other_program");
+        Program::run(Command::new(program).args([&address, &what]))
+    };
+    tokio::task::spawn_blocking(run).await.expect("it does not panic")
+}
+
+fn open_to_others() -> Settings {
+    Settings::default().with_other_builds(true)
+}
+
+#[rpc_parallel::test]
+async fn another_program_calls_functions_with_the_ids_that_it_knows() {
+    let ended = other_program(open_to_others(), "price").await;
+
+    assert!(ended.status.success(), "{ended:?}");
+    let expected = [
+        r#"Some(Quote { name: "tea", cents: 100 })"#,
+        "100",
+        r#"Quote { name: "tea", cents: 101 }"#,
+        r#"Quote { name: "tea", cents: 102 }"#,
+        r#"Quote { name: "tea", cents: 103 }"#,
+    ];
+    assert_eq!(ended.stdout, expected);
+}
+
+#[rpc_parallel::test]
+async fn another_program_is_refused_unless_the_settings_let_it_in() {
+    let ended = other_program(Settings::default(), "price").await;
+
+    let line = ended.stdout.first().expect("it says so");
+    assert!(line.starts_with("other build: connect to worker "), "{line}");
+    assert!(line.contains("`Settings::with_other_builds`"), "{line}");
+}
+
+#[rpc_parallel::test]
+async fn types_that_differ_between_programs_are_an_error_that_names_both() {
+    let ended = other_program(open_to_others(), "misread").await;
+
+    let line = ended.stdout.first().expect("it says so");
+    assert!(line.starts_with("other types: "), "{line}");
+    let both = "the worker's `quote` is (String) -> Option<Quote> and the caller's `price`, \
+                with the same id, is (u64) -> Option<Quote>";
+    assert!(line.ends_with(both), "{line}");
 }

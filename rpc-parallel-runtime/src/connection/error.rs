@@ -190,6 +190,7 @@ impl From<Refusal> for CallErrorKind {
             | Refusal::Cancelled
             | Refusal::Expired
             | Refusal::OtherBuild { .. }
+            | Refusal::OtherTypes { .. }
             | Refusal::Init { .. }
             | Refusal::Violation { .. }) => {
                 Self::ConnectionLost { why: format!("the worker answered {other:?}") }

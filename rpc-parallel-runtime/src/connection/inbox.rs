@@ -152,7 +152,9 @@ impl Inbox {
     pub(super) fn look_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
         self.looked = self.looked.max(self.handled);
         let received = &self.buffer[self.looked..self.filled];
-        self.looked += find_cancels(received, |call| drop(cancels.insert(call)));
+        self.looked += find_cancels(received, |call| {
+            cancels.insert(call);
+        });
     }
 
     fn make_room(&mut self) {

@@ -34,7 +34,7 @@ pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
 pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
-pub(crate) use self::opening::{Opening, OpeningError, ask_for};
+pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, introduce};
 pub(crate) use self::panics::{catch_future, install_hook};
 pub use self::pipe::{
     AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,

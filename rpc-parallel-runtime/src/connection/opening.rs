@@ -7,8 +7,8 @@ use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
 use crate::transport::{Halves, Reader};
 use crate::wire::{
-    EncodeError, Frame, FrameError, FrameWriter, Greeting, Refusal, Settings, TooLarge, WorkerId,
-    encode_own,
+    DecodeError, EncodeError, Frame, FrameError, FrameWriter, FunctionInfo, Greeting, Refusal,
+    Settings, Signature, TooLarge, WorkerId, decode, encode_own,
 };
 
 /// A connection on which the conversation has not begun.
@@ -25,6 +25,17 @@ pub(crate) struct Request {
     pub(crate) greeting: Greeting,
     pub(crate) worker: WorkerId,
     pub(crate) init: Vec<u8>,
+    /// The functions of another program, as it knows them.
+    pub(crate) functions: Option<Vec<Signature>>,
+}
+
+/// Makes the words of who does not belong to the worker's program, to be said before all others.
+pub(crate) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
+    let functions: Vec<_> = functions.iter().map(Signature::of).collect();
+    let mut words = Vec::new();
+    FrameWriter::introduce(&mut words)
+        .message(|sink| Ok::<_, OpeningError>(encode_own(&functions, sink)?))?;
+    Ok(words)
 }
 
 /// A connection did not come about.
@@ -32,6 +43,8 @@ pub(crate) struct Request {
 pub(crate) enum OpeningError {
     #[error("encode why there is no connection")]
     Encode(#[from] EncodeError),
+    #[error("read the functions of another program")]
+    Introduction(#[from] DecodeError),
     #[error("the connection's `init` argument is too large")]
     TooLarge(#[from] TooLarge),
     #[error("the worker refused")]
@@ -68,6 +81,10 @@ impl Opening {
         }
     }
 
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings
+    }
+
     /// Asks for a connection by what [`ask_for`] has made, or what of it has not been written yet,
     /// and waits until it is welcome.
     pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
@@ -90,13 +107,23 @@ impl Opening {
 
     /// Waits for what the other side asks for.
     pub(crate) async fn receive_request(&mut self) -> Result<Request, OpeningError> {
-        let request = self.first_frame(|frame| match frame {
-            Frame::Connect { greeting, worker, init } => {
-                Ok(Request { greeting, worker, init: init.to_vec() })
+        let mut functions = None;
+        loop {
+            let read = self.first_frame(|frame| match frame {
+                Frame::Introduce { functions: list } if functions.is_none() => {
+                    functions = Some(decode(list)?);
+                    Ok(None)
+                }
+                Frame::Connect { greeting, worker, init } => {
+                    let functions = functions.take();
+                    Ok(Some(Request { greeting, worker, init: init.to_vec(), functions }))
+                }
+                _ => Err(OpeningError::from(FrameError::OutOfPlace("a frame before the greeting"))),
+            });
+            if let Some(request) = read.await?? {
+                return Ok(request);
             }
-            _ => Err(OpeningError::from(FrameError::OutOfPlace("a frame before the greeting"))),
-        });
-        request.await?
+        }
     }
 
     /// Tells the other side why there will be no conversation.

@@ -46,6 +46,11 @@ pub enum ConnectErrorKind {
         /// Which.
         why: String,
     },
+    /// The worker's program and this one mean different things by a function with a fixed id.
+    OtherTypes {
+        /// By which, and what.
+        why: String,
+    },
     /// The peer did not keep to the protocol.
     Protocol {
         /// What it did.
@@ -99,6 +104,7 @@ impl fmt::Display for ConnectErrorKind {
             }
             Self::TimedOut { within } => write!(f, "it did not answer within {within:?}"),
             Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
+            Self::OtherTypes { why } => write!(f, "it speaks another protocol: {why}"),
             Self::Protocol { why } => write!(f, "it broke the protocol: {why}"),
         }
     }
@@ -112,7 +118,9 @@ impl From<OpeningError> for ConnectErrorKind {
             OpeningError::Encode(_) | OpeningError::TooLarge(_) => {
                 Self::InitArgument { why: AnyError::from(error).to_string() }
             }
-            OpeningError::Frame(_) => Self::Protocol { why: AnyError::from(error).to_string() },
+            OpeningError::Frame(_) | OpeningError::Introduction(_) => {
+                Self::Protocol { why: AnyError::from(error).to_string() }
+            }
             OpeningError::Refused(refusal) => refusal.into(),
         }
     }
@@ -126,6 +134,7 @@ impl From<Refusal> for ConnectErrorKind {
             Refusal::Panicked(panic) => Self::InitPanicked(panic),
             Refusal::Undecodable { why } => Self::InitArgument { why },
             Refusal::OtherBuild { why } => Self::OtherBuild { why },
+            Refusal::OtherTypes { why } => Self::OtherTypes { why },
             Refusal::Violation { why } => Self::Protocol { why },
             other @ (Refusal::UnknownFunction { .. }
             | Refusal::Cancelled

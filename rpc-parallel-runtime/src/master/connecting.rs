@@ -1,12 +1,13 @@
 //! From a socket to a typed client.
 
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Autopsy, Client, Opening};
 use crate::transport::split;
-use crate::wire::{Label, Message, Settings, Sink, WorkerId, encode};
+use crate::wire::{FunctionInfo, Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::greeting;
 
 /// A connection that is opened.
@@ -45,6 +46,21 @@ pub(super) fn ask_for(
 ) -> Result<Vec<u8>, ConnectErrorKind> {
     let init = encode_init(init, settings).map_err(|why| ConnectErrorKind::InitArgument { why })?;
     Ok(connection::ask_for(id, greeting(), &init, settings)?)
+}
+
+/// Makes the words of who does not belong to the worker's program.
+pub(super) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, ConnectErrorKind> {
+    Ok(connection::introduce(functions)?)
+}
+
+/// Where nothing listens any more the worker has ended.
+pub(super) fn unreachable(error: io::Error) -> ConnectErrorKind {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::BrokenPipe => {
+            ConnectErrorKind::NoSuchWorker
+        }
+        _ => ConnectErrorKind::Unreachable(error),
+    }
 }
 
 /// The autopsy of those who know nothing of the worker's process.

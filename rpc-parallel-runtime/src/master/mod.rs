@@ -1,5 +1,6 @@
 //! What programs use to start workers and to become one.
 
+mod address;
 mod connect_error;
 mod connecting;
 mod direct;
@@ -11,6 +12,7 @@ mod spawn_error;
 mod spawner;
 mod worker;
 
+pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
 pub use self::direct::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 pub use self::entry::{Entry, FromArgs, from_args};

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
-use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{ask_for, no_autopsy, open};
+use super::address::WorkerAddress;
+use super::connect_error::ConnectError;
+use super::connecting::{ask_for, no_autopsy, open, unreachable};
 use super::serving;
 use crate::connection::Autopsy;
 use crate::launch::Children;
@@ -27,7 +28,7 @@ pub struct Worker<S> {
     id: WorkerId,
     label: Label,
     settings: Settings,
-    address: Option<PathBuf>,
+    path: Option<PathBuf>,
     of: PhantomData<fn() -> S>,
 }
 
@@ -36,7 +37,7 @@ type ConnectionInit<S> =
 
 impl<S> Worker<S> {
     pub(super) fn new(id: WorkerId, label: Label, settings: Settings) -> Self {
-        Self { id, label, settings, address: None, of: PhantomData }
+        Self { id, label, settings, path: None, of: PhantomData }
     }
 
     /// Returns the id of the worker.
@@ -60,15 +61,27 @@ impl<S> Worker<S> {
     }
 
     /// Finds out where other processes can reach the worker, and has it listen there.
-    fn address(&self) -> io::Result<PathBuf> {
-        if let Some(address) = &self.address {
-            return Ok(address.clone());
+    ///
+    /// A handle does so by itself when it is sent; this is for programs that do not know its type.
+    ///
+    /// # Errors
+    ///
+    /// The worker has ended, or cannot listen.
+    pub fn address(&self) -> io::Result<WorkerAddress> {
+        let Self { id, label, settings, .. } = self;
+        let path = self.path()?;
+        Ok(WorkerAddress { id: *id, label: label.clone(), settings: *settings, path })
+    }
+
+    fn path(&self) -> io::Result<PathBuf> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
         }
         if let Some(started) = Children::get().find(self.id) {
             return started.listen();
         }
-        if let Some(address) = serving::listen(self.id, self.settings)? {
-            return Ok(address);
+        if let Some(path) = serving::listen(self.id, self.settings)? {
+            return Ok(path);
         }
         Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label)))
     }
@@ -109,65 +122,37 @@ impl<S: Served> Worker<S> {
             started.hand_over(theirs)?;
             return Ok((ours, started.autopsy()));
         }
-        match &self.address {
-            Some(address) => Ok((transport::connect(address).await?, no_autopsy())),
+        match &self.path {
+            Some(path) => Ok((transport::connect(path).await?, no_autopsy())),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
-/// Where nothing listens any more the worker has ended.
-fn unreachable(error: io::Error) -> ConnectErrorKind {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::BrokenPipe => {
-            ConnectErrorKind::NoSuchWorker
-        }
-        _ => ConnectErrorKind::Unreachable(error),
-    }
-}
-
-/// What of a handle travels.
-#[derive(Serialize, Deserialize)]
-struct Travelling {
-    id: WorkerId,
-    label: Label,
-    settings: Settings,
-    address: PathBuf,
-}
-
 impl<S: Served> Serialize for Worker<S> {
     fn serialize<T: Serializer>(&self, serializer: T) -> Result<T::Ok, T::Error> {
-        let Self { id, label, settings, .. } = self;
         let address = self.address().map_err(ser::Error::custom)?;
-        let (label, settings) = (label.clone(), *settings);
-        let worker_type = S::WORKER_TYPE.id();
-        (worker_type, Travelling { id: *id, label, settings, address }).serialize(serializer)
+        (S::WORKER_TYPE.id(), address).serialize(serializer)
     }
 }
 
 impl<'de, S: Served> Deserialize<'de> for Worker<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (worker_type, travelling) = <(WorkerTypeId, Travelling)>::deserialize(deserializer)?;
+        let (worker_type, address) = <(WorkerTypeId, WorkerAddress)>::deserialize(deserializer)?;
         if worker_type != S::WORKER_TYPE.id() {
             let expected = S::WORKER_TYPE.path();
-            let why = format!("a handle of {} is none of {expected}", travelling.label);
+            let why = format!("a handle of {} is none of {expected}", address.label);
             return Err(serde::de::Error::custom(why));
         }
-        let Travelling { id, label, settings, address } = travelling;
-        Ok(Self { id, label, settings, address: Some(address), of: PhantomData })
+        let WorkerAddress { id, label, settings, path } = address;
+        Ok(Self { id, label, settings, path: Some(path), of: PhantomData })
     }
 }
 
 impl<S> Clone for Worker<S> {
     fn clone(&self) -> Self {
-        let Self { id, label, settings, address, of } = self;
-        Self {
-            id: *id,
-            label: label.clone(),
-            settings: *settings,
-            address: address.clone(),
-            of: *of,
-        }
+        let Self { id, label, settings, path, of } = self;
+        Self { id: *id, label: label.clone(), settings: *settings, path: path.clone(), of: *of }
     }
 }
 

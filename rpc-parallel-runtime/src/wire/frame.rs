@@ -18,6 +18,7 @@
 //! part     length 13 transfer:4 bytes..                 and goes on
 //! abandon  length 14 transfer:4                         or does not
 //! skipped  length 15 stream:8 error..                   instead of an element that cannot be sent
+//! introduce length 16 functions..                       before `connect`, from another program
 //!
 //! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
 //! stream   id:8 writer:1 window:4
@@ -74,6 +75,9 @@ pub(crate) enum Frame<'a> {
         greeting: Greeting,
         worker: WorkerId,
         init: &'a [u8],
+    },
+    Introduce {
+        functions: &'a [u8],
     },
     Welcome,
     Refuse {
@@ -307,6 +311,7 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         13 => Ok(Frame::Part { transfer: TransferId(fields.u32()?), bytes: fields.rest }),
         14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
         15 => Ok(Frame::Skipped { stream: fields.stream()?, error: fields.rest }),
+        16 => Ok(Frame::Introduce { functions: fields.rest }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
     }
 }

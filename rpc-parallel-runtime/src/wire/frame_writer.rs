@@ -44,6 +44,10 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 1, &fields, max)
     }
 
+    pub(crate) fn introduce(buffer: &'a mut Vec<u8>) -> Self {
+        Self::begin(buffer, 16, &[], SMALLEST_LIMIT)
+    }
+
     pub(crate) fn welcome(buffer: &'a mut Vec<u8>) -> Self {
         Self::begin(buffer, 2, &[], 0)
     }

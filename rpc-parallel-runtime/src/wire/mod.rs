@@ -18,6 +18,7 @@ mod refusal;
 mod greeting;
 mod label;
 mod settings;
+mod protocol;
 
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
@@ -35,6 +36,7 @@ pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
 pub use self::label::Label;
 pub(crate) use self::label::host_name;
+pub(crate) use self::protocol::Signature;
 pub use self::refusal::{Panic, Refusal};
 pub(crate) use self::settings::LARGEST_WINDOW;
 pub use self::settings::{Settings, SettingsError};

@@ -47,6 +47,8 @@ pub enum Refusal {
     NoSuchWorker,
     /// The build of the worker is another one.
     OtherBuild { why: String },
+    /// The two programs mean different things by one function.
+    OtherTypes { why: String },
     /// The `init` of the connection failed.
     Init { why: String },
     /// The peer broke the rules of the conversation.

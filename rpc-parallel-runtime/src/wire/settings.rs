@@ -19,6 +19,7 @@ pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 pub struct Settings {
     max_message_size: usize,
     stream_window: u32,
+    other_builds: bool,
 }
 
 /// A setting has a value that is not allowed.
@@ -69,6 +70,23 @@ impl Settings {
         check("stream_window", bytes, 1, LARGEST_WINDOW as usize)?;
         Ok(Self { stream_window: bytes as u32, ..self })
     }
+
+    /// Says whether processes of another build may connect.
+    #[must_use]
+    pub fn other_builds(&self) -> bool {
+        self.other_builds
+    }
+
+    /// Lets processes of another build connect, or not, which is the default.
+    ///
+    /// Another build may be another version of the program or another program. Ids decide then,
+    /// function by function, and for functions whose id is
+    /// [fixed](https://docs.rs/rpc-parallel/latest/rpc_parallel/attr.worker.html) the types are
+    /// compared as written: see [`WorkerAddress`](crate::WorkerAddress).
+    #[must_use]
+    pub fn with_other_builds(self, other_builds: bool) -> Self {
+        Self { other_builds, ..self }
+    }
 }
 
 fn check(
@@ -85,6 +103,6 @@ fn check(
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_size: 100 * 1024 * 1024, stream_window: 256 * 1024 }
+        Self { max_message_size: 100 * 1024 * 1024, stream_window: 256 * 1024, other_builds: false }
     }
 }

@@ -10,7 +10,7 @@ use super::dispatch::{Dispatch, Handle, Scope};
 use super::servers::Servers;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future, plain};
-use crate::wire::{FunctionId, Label, Panic, Refusal, WorkerId, codec, decode};
+use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, codec, decode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -30,6 +30,9 @@ pub(crate) enum InitError {
 pub(crate) trait Serves: Send + Sync {
     /// Begins a session for a new connection.
     fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>>;
+
+    /// Returns its functions, for another program to compare.
+    fn signatures(&self) -> Vec<Signature>;
 }
 
 struct Server<S: Served> {
@@ -101,6 +104,10 @@ impl<S: Served> Serves for Server<S> {
             let session = ServerSession { id: self.id, label, scope, functions };
             Ok(Arc::new(session) as Arc<dyn Session>)
         })
+    }
+
+    fn signatures(&self) -> Vec<Signature> {
+        self.functions.0.iter().map(|(_, it)| Signature::of(it.info())).collect()
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::registry::greeting;
 use super::server::{InitError, Serves};
-use crate::connection::{AnyError, Opening, OpeningError, Serving};
-use crate::wire::{Refusal, WorkerId};
+use crate::connection::{AnyError, Opening, OpeningError, Request, Serving, Session};
+use crate::wire::{Refusal, Settings, Signature, WorkerId};
 
 /// How long a peer may take to say what it wants.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -118,20 +118,7 @@ pub(crate) async fn converse(mut opening: Opening) {
         }
         Ok(Err(_)) | Err(_) => return,
     };
-    let own = greeting();
-    let session = if request.greeting == own {
-        match servers.find(request.worker) {
-            Some(server) => server.connect(request.init).await.map_err(Refusal::from),
-            None => Err(Refusal::NoSuchWorker),
-        }
-    } else {
-        let why = format!(
-            "the worker's build is {:016x}, that of the process that connects {:016x}",
-            own.fingerprint, request.greeting.fingerprint
-        );
-        Err(Refusal::OtherBuild { why })
-    };
-    match session {
+    match begin(request, opening.settings(), servers).await {
         Ok(session) => {
             if let Err(error) = Serving::welcome(opening, session).run().await {
                 // There is nobody to tell but whoever reads the worker's stderr.
@@ -143,6 +130,31 @@ pub(crate) async fn converse(mut opening: Opening) {
             let _ = opening.refuse(&refusal).await;
         }
     }
+}
+
+/// Begins what was asked for, if it may be.
+async fn begin(
+    request: Request,
+    settings: Settings,
+    servers: &Servers,
+) -> Result<Arc<dyn Session>, Refusal> {
+    let Request { greeting: theirs, worker, init, functions } = request;
+    let ours = greeting();
+    if theirs != ours && !settings.other_builds() {
+        let why = format!(
+            "the worker's build is {:016x}, that of the process that connects {:016x}; \
+             `Settings::with_other_builds` of the worker would let it",
+            ours.fingerprint, theirs.fingerprint
+        );
+        return Err(Refusal::OtherBuild { why });
+    }
+    let server = servers.find(worker).ok_or(Refusal::NoSuchWorker)?;
+    if let Some(theirs) = functions
+        && let Some(why) = Signature::conflict(&server.signatures(), &theirs)
+    {
+        return Err(Refusal::OtherTypes { why });
+    }
+    Ok(server.connect(init).await?)
 }
 
 impl From<InitError> for Refusal {

@@ -1,0 +1,125 @@
+//! Whether two programs mean the same by a function.
+//!
+//! A function's id covers its types where the id is made of its declaration. Where its user has
+//! chosen the id, the types are compared when a connection between two builds is opened.
+
+use serde::{Deserialize, Serialize};
+
+use super::declaration::FunctionInfo;
+use super::id::FunctionId;
+
+/// A function as one program knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Signature {
+    id: u64,
+    name: String,
+    /// What travels, without what each side may call differently.
+    travels: String,
+}
+
+impl Signature {
+    pub(crate) fn of(function: &FunctionInfo) -> Self {
+        let FunctionInfo { id: FunctionId(id), name, arguments, result, one_way, .. } = *function;
+        let arguments = split(arguments).into_iter().map(owned).collect::<Vec<_>>().join(", ");
+        let result = if one_way { "nothing".to_owned() } else { without_paths(result) };
+        Self { id, name: name.to_owned(), travels: format!("({arguments}) -> {result}") }
+    }
+
+    /// Says where two programs mean different things by the same id.
+    pub(crate) fn conflict(ours: &[Self], theirs: &[Self]) -> Option<String> {
+        let same_id = |it: &Self| ours.iter().find(|our| our.id == it.id).zip(Some(it.clone()));
+        let mut shared = theirs.iter().filter_map(same_id);
+        let (ours, theirs) = shared.find(|(ours, theirs)| ours.travels != theirs.travels)?;
+        Some(format!(
+            "the worker's `{}` is {} and the caller's `{}`, with the same id, is {}",
+            ours.name, ours.travels, theirs.name, theirs.travels
+        ))
+    }
+}
+
+/// Splits types at the commas that stand outside of brackets.
+fn split(types: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let outside = |it: char| {
+        match it {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        it == ',' && depth == 0
+    };
+    if types.is_empty() { Vec::new() } else { types.split(outside).collect() }
+}
+
+/// Returns what an argument is when it has arrived: it may be given by reference.
+fn owned(argument: &str) -> String {
+    let Some(borrowed) = argument.strip_prefix('&') else { return without_paths(argument) };
+    let plain = without_paths(borrowed);
+    let slice = plain.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    match (slice.filter(|it| !it.contains(';')), plain.as_str()) {
+        (Some(element), _) => format!("Vec<{element}>"),
+        (None, "str") => "String".to_owned(),
+        (None, "Path") => "PathBuf".to_owned(),
+        (None, _) => plain,
+    }
+}
+
+/// Takes the modules off all types: what matters is what they are called.
+fn without_paths(types: &str) -> String {
+    let mut names = String::new();
+    for (at, it) in types.char_indices() {
+        if it == ':' {
+            // Both colons, and the segment before them.
+            if types[at..].starts_with("::") {
+                let kept = names.trim_end_matches(|it: char| it.is_alphanumeric() || it == '_');
+                names.truncate(kept.len());
+            }
+        } else {
+            names.push(it);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Place;
+
+    const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
+
+    fn signature(arguments: &'static str, result: &'static str) -> Signature {
+        let info = FunctionInfo::new("f", "T", PLACE, arguments, result);
+        Signature::of(&info.with_id("f.v1"))
+    }
+
+    #[test]
+    fn what_is_written_differently_and_travels_alike_is_no_conflict() {
+        let ours = [signature("&str,&[market::Quote],&std::path::Path", "Result<(),my::Error>")];
+        let theirs = [signature("String,Vec<Quote>,PathBuf", "std::result::Result<(),Error>")];
+
+        assert_eq!(Signature::conflict(&ours, &theirs), None);
+    }
+
+    #[test]
+    fn other_types_under_the_same_id_are_a_conflict_that_names_both() {
+        let ours = [signature("u64,Pipe<(u8,u8)>", "()")];
+        let theirs = [signature("u32,Pipe<(u8,u8)>", "()")];
+
+        let conflict = Signature::conflict(&ours, &theirs).expect("they differ");
+
+        assert_eq!(
+            conflict,
+            "the worker's `f` is (u64, Pipe<(u8,u8)>) -> () and the caller's `f`, \
+             with the same id, is (u32, Pipe<(u8,u8)>) -> ()"
+        );
+    }
+
+    #[test]
+    fn a_function_that_gives_no_answer_is_another_one() {
+        let info = FunctionInfo::new("f", "T", PLACE, "u64", "()").with_id("f.v1");
+        let one_way = [Signature::of(&info.one_way())];
+
+        assert!(Signature::conflict(&one_way, &[Signature::of(&info)]).is_some());
+    }
+}
