@@ -76,7 +76,7 @@ pub struct Answering<'a> {
 #[derive(Default)]
 pub(super) struct After {
     large: Option<(Large, Vec<StreamId>)>,
-    starts: Vec<Box<dyn FnOnce() + Send>>,
+    starts: Vec<pipe::Begin>,
     /// Why a one-way call failed: nobody but us will say so.
     pub(super) failed: Option<Refusal>,
 }

@@ -156,5 +156,5 @@ impl<'a> Visitor<'a> for InOnePiece {
 
 /// Returns bytes as a list, for types that are made of one.
 pub(super) fn elements<E: Error>(bytes: &[u8]) -> impl for<'de> Deserializer<'de, Error = E> {
-    SeqDeserializer::new(bytes.to_vec().into_iter())
+    SeqDeserializer::new(bytes.iter().copied())
 }

@@ -43,6 +43,14 @@ pub(super) enum Sent<T> {
     Elsewhere(Outgoing<T>),
 }
 
+/// What comes next.
+pub(super) enum Next<T> {
+    /// An element, an error or the end.
+    Item(Option<Result<T, PipeError>>),
+    /// What the writer writes in another process.
+    Elsewhere(Incoming<T>),
+}
+
 impl<T> Channel<T> {
     pub(super) fn new() -> Self {
         Self(Mutex::new(State {
@@ -103,25 +111,23 @@ impl<T> Channel<T> {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns the next element, or the pipe from which it comes.
-    pub(super) fn poll_next(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<T, PipeError>>, Incoming<T>>> {
+    /// Returns the next element, or where it comes from.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         let mut state = self.state();
         if let Some(element) = state.queue.pop_front() {
             let waiting = mem::take(&mut state.waiting);
             drop(state);
             waiting.into_iter().for_each(Waker::wake);
-            return Poll::Ready(Ok(Some(Ok(element))));
+            return Poll::Ready(Next::Item(Some(Ok(element))));
         }
         if let Some(incoming) = state.away.take() {
-            return Poll::Ready(Err(incoming));
+            return Poll::Ready(Next::Elsewhere(incoming));
         }
         match &mut state.end {
             Some(end) => {
                 let error = mem::replace(end, Ok(())).err();
-                Poll::Ready(Ok(error.map(|kind| Err(PipeError::new(None, kind)))))
+                let error = error.map(|kind| Err(PipeError::new(None, kind)));
+                Poll::Ready(Next::Item(error))
             }
             None => {
                 state.reader = Reader::Here(Some(cx.waker().clone()));

@@ -134,8 +134,8 @@ pub(super) struct Callback<T> {
 impl<T> Callback<T> {
     /// Calls it, and says whether it wants more.
     pub(super) fn call(&mut self, with: Direct<T>) -> Flow {
-        let element = matches!(with, Direct::Element(_));
-        if !self.dead && !(element && self.abort.is_aborted()) {
+        let unwanted = matches!(with, Direct::Element(_)) && self.abort.is_aborted();
+        if !self.dead && !unwanted {
             self.dead = catch(|| (self.run)(with)).is_err();
         }
         if self.dead || self.abort.is_aborted() { Flow::Stop } else { Flow::Continue }

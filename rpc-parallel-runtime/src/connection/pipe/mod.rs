@@ -14,5 +14,5 @@ pub use self::direct::{AbortHandle, Closed, Direct};
 pub use self::error::{PipeError, PipeErrorKind};
 pub use self::into_pipe::IntoPipe;
 pub use self::reader::Pipe;
-pub(super) use self::travel::{Opening, decoding, encoding, open};
+pub(super) use self::travel::{Begin, Opening, decoding, encoding, open};
 pub use self::writer::{PipeWriter, TrySendError};

@@ -16,7 +16,7 @@ const TURNS: usize = 8;
 
 /// Has what comes over one connection go out over another.
 pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoing<T>) {
-    start(Pipe::new(Source::Remote(incoming)), outgoing);
+    start(Pipe::new(Source::Remote(Box::new(incoming))), outgoing);
 }
 
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.

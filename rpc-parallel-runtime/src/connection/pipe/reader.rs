@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::channel::{Channel, end_outgoing};
+use super::channel::{Channel, Next, end_outgoing};
 use super::direct::{AbortHandle, Callback, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
@@ -58,7 +58,7 @@ pub struct Pipe<T> {
 pub(super) enum Source<T> {
     Stream(Pin<Box<dyn Stream<Item = T> + Send>>),
     Channel(Reading<T>),
-    Remote(Incoming<T>),
+    Remote(Box<Incoming<T>>),
     /// It has ended.
     Ended,
     /// It is in another process.
@@ -69,11 +69,8 @@ pub(super) enum Source<T> {
 pub(super) struct Reading<T>(Option<Arc<Channel<T>>>);
 
 impl<T> Reading<T> {
-    fn poll_next(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Result<T, PipeError>>, Incoming<T>>> {
-        self.0.as_ref().map_or(Poll::Ready(Ok(None)), |it| it.poll_next(cx))
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
+        self.0.as_ref().map_or(Poll::Ready(Next::Item(None)), |it| it.poll_next(cx))
     }
 
     /// Returns the channel for somebody else to read.
@@ -174,7 +171,7 @@ impl<T: Send + 'static> Pipe<T> {
                     channel.read_direct(callback);
                 }
             }
-            Source::Remote(incoming) => callback.read(incoming),
+            Source::Remote(incoming) => callback.read(*incoming),
             source => callback.read_stream(Self::new(source)),
         }
         handle
@@ -191,7 +188,7 @@ impl<T: Send + 'static> Pipe<T> {
             Source::Ended => end_outgoing(&outgoing, Ok(())),
             Source::Sent => end_outgoing(&outgoing, Err(PipeErrorKind::Sent)),
             source @ Source::Stream(_) => pump::start(Self::new(source), outgoing),
-            Source::Remote(incoming) => pump::forward(incoming, outgoing),
+            Source::Remote(incoming) => pump::forward(*incoming, outgoing),
         }
     }
 }
@@ -206,9 +203,9 @@ impl<T> Stream for Pipe<T> {
                 Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
                 Source::Remote(incoming) => incoming.poll_next(cx),
                 Source::Channel(reading) => match reading.poll_next(cx) {
-                    Poll::Ready(Ok(element)) => Poll::Ready(element),
-                    Poll::Ready(Err(incoming)) => {
-                        *source = Source::Remote(incoming);
+                    Poll::Ready(Next::Item(item)) => Poll::Ready(item),
+                    Poll::Ready(Next::Elsewhere(incoming)) => {
+                        *source = Source::Remote(Box::new(incoming));
                         continue;
                     }
                     Poll::Pending => Poll::Pending,
@@ -253,7 +250,7 @@ impl<'de, T: Message> Deserialize<'de> for Pipe<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let PipeNumber { number } = PipeNumber::deserialize(deserializer)?;
         let end = claim_reading(number).map_err(de::Error::custom)?;
-        Ok(Self::new(Source::Remote(Incoming::new(end, codec::<T>()))))
+        Ok(Self::new(Source::Remote(Box::new(Incoming::new(end, codec::<T>())))))
     }
 }
 

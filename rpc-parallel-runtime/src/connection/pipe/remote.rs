@@ -24,7 +24,7 @@ pub(super) struct Incoming<T> {
     /// Elements of the chunk that is being read, and what it costs until they are taken.
     decoded: VecDeque<T>,
     cost: usize,
-    error: Option<PipeErrorKind>,
+    error: Option<PipeError>,
 }
 
 impl<T> Incoming<T> {
@@ -38,8 +38,7 @@ impl<T> Incoming<T> {
                 return Poll::Ready(Some(Ok(element)));
             }
             let Some(end) = &self.end else { return Poll::Ready(None) };
-            if let Some(kind) = self.error.take() {
-                let error = PipeError::new(end.0.connection().worker(), kind);
+            if let Some(error) = self.error.take() {
                 self.end = None;
                 return Poll::Ready(Some(Err(error)));
             }
@@ -55,7 +54,9 @@ impl<T> Incoming<T> {
                     self.cost = Chunk::cost_of(bytes.len());
                     let decoded = &mut self.decoded;
                     let each = |element| decoded.push_back(element);
-                    self.error = decode(self.codec, count, Body::shared(&bytes), each).err();
+                    let decoded = decode(self.codec, count, Body::shared(&bytes), each);
+                    let worker = end.0.connection().worker();
+                    self.error = decoded.err().map(|kind| PipeError::new(worker, kind));
                 }
                 Some(Err(error)) => {
                     self.end = None;

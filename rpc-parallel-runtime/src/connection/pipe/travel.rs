@@ -67,6 +67,9 @@ pub(in crate::connection) enum Start {
 
 const NO_CALL: &str = "a pipe travels only with a call: in an argument or a result of a function";
 
+/// Begins with a stream, once its message is on its way.
+pub(in crate::connection) type Begin = Box<dyn FnOnce() + Send>;
+
 /// How many streams one message may open.
 const MOST_STREAMS: usize = u16::MAX as usize;
 
@@ -95,19 +98,19 @@ pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,
     keep: Option<&Arc<Hold>>,
-) -> (Vec<Opened>, Vec<Box<dyn FnOnce() + Send>>) {
+) -> (Vec<Opened>, Vec<Begin>) {
     let open = |Opening { window, start }: Opening| {
         let writer = match &start {
             Start::Read(_) => WrittenBy::Receiver,
             Start::Write(_) => WrittenBy::Sender,
         };
         let (opened, end) = connection.open(writer, window, keep.cloned());
-        let start: Box<dyn FnOnce() + Send> = match (start, end) {
+        let begin: Begin = match (start, end) {
             (Start::Read(start), OwnedEnd::Reading(end)) => Box::new(move || start(end)),
             (Start::Write(start), OwnedEnd::Writing(end)) => Box::new(move || start(end)),
             _ => unreachable!("the end is what was asked for"),
         };
-        (opened, start)
+        (opened, begin)
     };
     opening.into_iter().map(open).unzip()
 }
