@@ -31,6 +31,8 @@ pub(super) struct Inbox {
     filled: usize,
     /// Up to where [`cancels`](Self::cancels) has looked.
     looked: usize,
+    /// Whether anybody asks when frames were received: the time is not for nothing.
+    is_timed: bool,
     /// Up to where the buffer was filled when.
     arrivals: VecDeque<(usize, Instant)>,
     transfers: Transfers,
@@ -48,12 +50,18 @@ impl Inbox {
             handled: 0,
             filled: 0,
             looked: 0,
+            is_timed: false,
             arrivals: VecDeque::new(),
             transfers: Transfers::new(max_message_size),
             direct: None,
             whole: None,
             max_message_size,
         }
+    }
+
+    /// Remembers from now on when frames are received.
+    pub(super) fn note_arrivals(&mut self) {
+        self.is_timed = true;
     }
 
     /// Receives what is there; `false` when the peer has ended the stream.
@@ -91,7 +99,9 @@ impl Inbox {
             }
         };
         self.filled += received;
-        self.arrivals.push_back((self.filled, Instant::now()));
+        if self.is_timed {
+            self.arrivals.push_back((self.filled, Instant::now()));
+        }
         Poll::Ready(Ok(received > 0))
     }
 

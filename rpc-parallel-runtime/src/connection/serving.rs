@@ -88,7 +88,8 @@ enum Event {
 impl Serving {
     /// Welcomes the peer of a connection that has been asked for.
     pub(crate) fn welcome(opening: Opening, session: Arc<dyn Session>) -> Self {
-        let Opening { reader, inbox, outbox, mut writing, settings } = opening;
+        let Opening { reader, mut inbox, outbox, mut writing, settings } = opening;
+        inbox.note_arrivals();
         FrameWriter::welcome(writing.buffer()).finish();
         let end = End(Arc::new(Connection::new(Peer::Caller, settings, outbox)));
         let calls = Calls::default();
@@ -162,7 +163,7 @@ impl Serving {
     /// they may.
     fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<(), FrameError> {
         let Self { session, inbox, writing, calls, end: End(connection), .. } = self;
-        let mut gathering = std::time::Instant::now();
+        let mut gathering = inbox.arrival_of_next();
         loop {
             let arrival = inbox.arrival_of_next();
             let Some(frame) = inbox.next_frame()? else { return Ok(()) };
@@ -210,7 +211,7 @@ impl Serving {
             calls.begin(arrived, session, connection, writing, cx);
             // Answers of quick functions leave together; those of a function that computes leave
             // before the next one does. An error is met again when there is more to write.
-            if gathering.elapsed() > GATHERING {
+            if inbox.waiting() > 0 && gathering.elapsed() > GATHERING {
                 let _ = writing.poll_write(&connection.outbox, cx);
                 // Meanwhile the callers may have lost interest in what has not begun.
                 if inbox.waiting() < AHEAD && !self.ended {
@@ -221,7 +222,7 @@ impl Serving {
                         Poll::Pending => {}
                     }
                 }
-                gathering = std::time::Instant::now();
+                gathering = Instant::now();
             }
         }
     }
