@@ -2,8 +2,10 @@
 //!
 //! Whoever changes the state tells it to the watchers before anybody else can look at it.
 
+use std::mem;
 use std::sync::{Mutex, MutexGuard};
 
+use rpc_parallel::TrySendError;
 use rpc_parallel::prelude::*;
 
 /// A score that many write, and many watch.
@@ -39,8 +41,14 @@ impl Scoreboard for Board {
     async fn add(&self, points: u64) {
         let mut score = self.score();
         score.points += points;
-        // Who does not listen any more, or is too far behind, is forgotten.
-        score.watchers.retain(|watcher| watcher.try_send(points).is_ok());
+        for watcher in mem::take(&mut score.watchers) {
+            match watcher.try_send(points) {
+                Ok(()) => score.watchers.push(watcher),
+                // Dropped, it would seem to be the end.
+                Err(TrySendError::Full(_)) => watcher.fail("it is too far behind"),
+                Err(TrySendError::Failed(_)) => println!("somebody has stopped watching"),
+            }
+        }
     }
 
     async fn watch(&self) -> (u64, Pipe<u64>) {

@@ -2,9 +2,12 @@
 //! what goes wrong inside them hurts nobody.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, Settings, Side, TooLarge};
+use rpc_parallel_tests::gate::{Gate, WayThrough};
 use rpc_parallel_tests::process::{PATIENCE, ends, kill};
 use rpc_parallel_tests::waiting::{Events, soon};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -36,6 +39,8 @@ trait Log {
     async fn noted(&self, count: usize) -> Vec<u64>;
     fn count(&self) -> usize;
     async fn happened(&self, event: &str);
+    fn events(&self) -> Vec<String>;
+    fn block(&self, way: WayThrough);
     fn pid(&self) -> u32;
 }
 
@@ -116,6 +121,14 @@ impl Log for Notebook {
 
     async fn happened(&self, event: &str) {
         self.events.happened(event).await;
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.events.list()
+    }
+
+    fn block(&self, way: WayThrough) {
+        way.block();
     }
 
     fn pid(&self) -> u32 {
@@ -326,13 +339,36 @@ async fn a_one_way_function_reads_a_pipe() {
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_call_may_be_large() {
+async fn small_one_way_calls_keep_their_place_behind_large_ones() {
     let log = start().await;
+    let large = vec![7; 20_000_000];
 
-    soon(log.note_bytes(&vec![7; 20_000_000])).await.expect("it is written");
-    log.nothing().await.expect("it is written");
+    let calls = [log.note_bytes(&large), log.measure("first"), log.note_bytes(&large[1..])];
+    let calls = calls.into_iter().chain([log.measure("second")]);
+    let written = soon(join_all(calls)).await;
+    soon(log.happened("second measured")).await.expect("call it");
 
-    assert_eq!(soon(log.happened("20000000 bytes")).await, Ok(()));
+    assert!(written.iter().all(Result::is_ok), "{written:?}");
+    let expected = ["20000000 bytes", "first measured", "19999999 bytes", "second measured"];
+    assert_eq!(log.events().await, Ok(expected.map(String::from).into()));
+}
+
+#[rpc_parallel::test]
+async fn a_one_way_call_that_is_not_written_in_time_fails_and_leaves_the_connection_usable() {
+    let log = start().await;
+    let gate = Gate::new();
+    let blocking = tokio::spawn(log.block(gate.way()));
+    let standing = soon(gate.reached()).await;
+
+    // Far more than the socket to a worker that does not read can hold.
+    let limit = Duration::from_millis(50);
+    let error = log.note_bytes(&vec![7; 20_000_000]).timeout(limit).await.expect_err("it is full");
+    drop(standing);
+    soon(blocking).await.expect("no panic").expect("call it");
+
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit });
+    log.measure("cloth").await.expect("it is written");
+    assert_eq!(soon(log.happened("cloth measured")).await, Ok(()));
 }
 
 #[rpc_parallel::test]

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, Side, SpawnErrorKind};
+use rpc_parallel::{CallErrorKind, PipeErrorKind, Settings, Side, SpawnErrorKind, Spawner};
 use rpc_parallel_tests::process::{ends, kill};
 use rpc_parallel_tests::waiting::{Events, elements, read, soon};
 use tokio::join;
@@ -12,6 +12,7 @@ use tokio::join;
 trait Stations {
     fn count(&self, to: u64) -> Pipe<u64>;
     fn endless(&self) -> Pipe<u64>;
+    fn pipes(&self) -> Pipe<Pipe<u64>>;
     async fn total(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
     /// Says how many elements came, and what was wrong.
     async fn fate(&self, numbers: Pipe<u64>) -> (usize, Option<String>);
@@ -40,6 +41,10 @@ impl Stations for Station {
         Pipe::from_items((0..).inspect(move |_| {
             let _ = &ended;
         }))
+    }
+
+    fn pipes(&self) -> Pipe<Pipe<u64>> {
+        Pipe::from_items((0..3).map(|it| Pipe::from_items(0..it)))
     }
 
     async fn total(&self, mut numbers: Pipe<u64>) -> Result<u64, AnyError> {
@@ -86,11 +91,16 @@ impl Stations for Station {
 }
 
 /// Much more than all the windows on a way hold.
-const MANY: u64 = 300_000;
+const MANY: u64 = 50_000;
 const SUM: u64 = MANY * (MANY - 1) / 2;
 
+fn spawner() -> Spawner<Station> {
+    let settings = Settings::default().with_stream_window(16 * 1024).expect("it is allowed");
+    Station::spawner().settings(settings)
+}
+
 async fn start() -> StationsClient {
-    Station::spawn(()).await.expect("start a worker")
+    spawner().spawn(()).await.expect("start a worker")
 }
 
 async fn start_two() -> (StationsClient, StationsClient) {
@@ -206,7 +216,7 @@ async fn a_pipe_comes_back_from_where_it_went() {
 #[rpc_parallel::test]
 async fn a_worker_passes_on_what_it_was_given() {
     let (one, other) = start_two().await;
-    let last = Station::spawner().start(()).await.expect("start a worker");
+    let last = spawner().start(()).await.expect("start a worker");
     let (writer, written) = Pipe::channel();
 
     let total = soon(one.pass_on(Pipe::from_items(0..MANY), last.clone())).await;
@@ -287,6 +297,18 @@ async fn a_pipe_goes_only_once() {
     };
     assert!(why.contains("Pipe"), "{why}");
     assert!(station.pid().await.is_ok());
+}
+
+#[rpc_parallel::test]
+async fn a_pipe_does_not_go_inside_an_element_of_another() {
+    let station = start().await;
+
+    let mut pipes = station.pipes().await.expect("call it");
+    let first = soon(pipes.next()).await;
+
+    let Some(Err(error)) = first else { panic!("{first:?}") };
+    let PipeErrorKind::Unencodable { why } = error.kind() else { panic!("{error}") };
+    assert!(why.contains("only with a call"), "{why}");
 }
 
 #[test]
