@@ -9,6 +9,7 @@ use crate::caller::Caller;
 use crate::carrier::Carrier;
 use crate::contenders::rpc_parallel::bulk::RpcParallelCarrier;
 use crate::figure::{Figure, RPC_PARALLEL};
+use crate::machine::{self, Cores};
 use crate::place::{self, Place};
 
 const CARGO: usize = 1 << 30;
@@ -17,28 +18,42 @@ const WARM_UP: u32 = 500;
 
 pub(super) fn figures() -> Vec<Figure> {
     vec![
-        figure("bulk.fairness.median", |it| it[it.len() / 2]),
-        figure("bulk.fairness.p99", |it| it[it.len() * 99 / 100]),
+        figure("bulk.fairness.median.pinned", Cores::One, median),
+        figure("bulk.fairness.median.unpinned", Cores::All, median),
+        figure("bulk.fairness.p99.pinned", Cores::One, p99),
+        figure("bulk.fairness.p99.unpinned", Cores::All, p99),
     ]
 }
 
-/// Makes a figure of one of the latencies, which come in order.
-fn figure(name: &'static str, choose: fn(&[Duration]) -> Duration) -> Figure {
-    Figure::new(name, "us")
-        .contender("rpc-parallel (idle)", move || chosen(choose, idle::<RpcParallelCarrier>()))
-        .contender(RPC_PARALLEL, move || chosen(choose, loaded::<RpcParallelCarrier>()))
+/// Chooses one of many latencies, which come in order.
+type Choose = fn(&[Duration]) -> Duration;
+
+fn median(latencies: &[Duration]) -> Duration {
+    latencies[latencies.len() / 2]
+}
+
+fn p99(latencies: &[Duration]) -> Duration {
+    latencies[latencies.len() * 99 / 100]
+}
+
+fn figure(name: &'static str, cores: Cores, choose: Choose) -> Figure {
+    let idle = move || chosen(cores, choose, alone::<RpcParallelCarrier>());
+    let loaded = move || chosen(cores, choose, beside_cargo::<RpcParallelCarrier>());
+    Figure::new(name, "us").contender("rpc-parallel (idle)", idle).contender(RPC_PARALLEL, loaded)
 }
 
 fn chosen(
-    choose: fn(&[Duration]) -> Duration,
+    cores: Cores,
+    choose: Choose,
     latencies: impl Future<Output = anyhow::Result<Vec<Duration>>> + Send + 'static,
 ) -> anyhow::Result<f64> {
+    let _placed = machine::place(cores)?;
     let mut latencies = place::run(Place::Task, latencies)?;
     latencies.sort_unstable();
     Ok(choose(&latencies).as_secs_f64() * 1e6)
 }
 
-async fn idle<C: Caller>() -> anyhow::Result<Vec<Duration>> {
+async fn alone<C: Caller>() -> anyhow::Result<Vec<Duration>> {
     let mut caller = C::start().await?;
     let mut latencies = Vec::new();
     for _ in 0..WARM_UP {
@@ -52,7 +67,7 @@ async fn idle<C: Caller>() -> anyhow::Result<Vec<Duration>> {
 }
 
 /// Times the calls that are made while the large argument is on its way.
-async fn loaded<C: Caller + Carrier<Bytes> + Clone>() -> anyhow::Result<Vec<Duration>> {
+async fn beside_cargo<C: Caller + Carrier<Bytes> + Clone>() -> anyhow::Result<Vec<Duration>> {
     let mut caller = C::start().await?;
     for _ in 0..WARM_UP {
         time(&mut caller).await?;
