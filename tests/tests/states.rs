@@ -550,7 +550,7 @@ async fn a_stale_handle_never_reaches_another_worker() {
 
 /// Where a worker listens.
 fn address(text: &str) -> &str {
-    let (_, address) = text.split_once(r#""address":""#).expect("it has an address");
+    let (_, address) = text.split_once(r#""path":""#).expect("it has an address");
     address.split_once('"').expect("it has an end").0
 }
 

@@ -1,5 +1,6 @@
 //! How a call is handed to its function, and its result to the connection.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,7 +8,8 @@ use std::task::{Context, Poll};
 use super::answer::{Answer, CallFailure};
 use super::any_error::AnyError;
 use super::outbox::Outbox;
-use super::pipe;
+use super::panics::drop_unfinished;
+use super::pipe::{self, PipeErrorKind};
 use super::scope::LazyScope;
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
@@ -56,8 +58,17 @@ pub struct Incoming<'a> {
 impl<'a> Incoming<'a> {
     /// Decodes the arguments, which can be done once.
     pub(crate) fn arguments<R>(&mut self, decode: impl FnOnce(Body<'a>) -> R) -> R {
-        let ends = std::mem::take(&mut self.ends);
+        let ends = mem::take(&mut self.ends);
         pipe::decoding(ends, None, || decode(self.arguments))
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if !self.ends.is_empty() {
+            let why = "its function has not begun".to_owned();
+            drop_unfinished(mem::take(&mut self.ends), PipeErrorKind::WriterFailed { why });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Panics in the code of users: caught, with their message and place.
 
 use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
@@ -12,8 +12,8 @@ use super::pipe::PipeErrorKind;
 use crate::wire::Panic;
 
 thread_local! {
-    /// Whether this thread drops a call that was cancelled.
-    static CANCELLING: Cell<bool> = const { Cell::new(false) };
+    /// Why this thread drops what has not come to its own end.
+    static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread.
     static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
@@ -40,12 +40,11 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Runs what drops a call that was cancelled, so that what is dropped with it can tell.
-pub(crate) fn cancelling<T>(drop_it: impl FnOnce() -> T) -> T {
-    let outer = CANCELLING.replace(true);
-    let result = drop_it();
-    CANCELLING.set(outer);
-    result
+/// Drops what has not come to its own end, so that the pipes in it can tell why.
+pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
+    let outer = CUT_SHORT.replace(Some(why));
+    drop(unfinished);
+    CUT_SHORT.set(outer);
 }
 
 /// Tells why what is being dropped on this thread has not come to its own end.
@@ -55,7 +54,7 @@ pub(super) fn cut_short() -> Option<PipeErrorKind> {
         let unseen = || Panic { message: "(unknown)".to_owned(), location: None };
         return Some(PipeErrorKind::Panicked(seen.unwrap_or_else(unseen)));
     }
-    CANCELLING.get().then_some(PipeErrorKind::Cancelled)
+    CUT_SHORT.with_borrow(Clone::clone)
 }
 
 /// Runs a future to its end; a panic in it is an error.

@@ -20,7 +20,8 @@ use super::failure::Loss;
 use super::inbox::Inbox;
 use super::opening::Opening;
 use super::outbox::Writing;
-use super::panics::{cancelling, catch};
+use super::panics::{catch, drop_unfinished};
+use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd, Peer};
@@ -250,6 +251,7 @@ impl Calls {
         let Arrived { call, function, .. } = arrived;
         let mut answering = Answering::new(call, connection, writing.buffer());
         if let Some(refusal) = self.refuses(&arrived, &**session) {
+            drop_unfinished(arrived.ends, refusal.of_pipes());
             return answering.refuse(&refusal);
         }
         let mut scope = LazyScope::new(arrived.deadline);
@@ -299,6 +301,7 @@ impl Calls {
         let Arrived { function, arguments, ends, deadline, .. } = arrived;
         let lasts = !session.may_cancel(function);
         if !lasts && self.cancelled.remove(&call) {
+            drop_unfinished(ends, PipeErrorKind::Cancelled);
             return refuse(call, &Refusal::Cancelled, connection);
         }
         let mut scope = LazyScope::new(deadline);
@@ -308,6 +311,7 @@ impl Calls {
         let answer = async move {
             let mut buffer = Vec::new();
             if deadline.is_some_and(|it| it <= Instant::now()) {
+                drop_unfinished(ends, Refusal::Expired.of_pipes());
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
             }
@@ -479,8 +483,7 @@ struct Unfinished(Option<Pin<Box<dyn Running>>>);
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(running) = self.0.take() {
-            // A destructor of the user's may panic; the runtime would only print it.
-            cancelling(|| drop(running));
+            drop_unfinished(running, PipeErrorKind::Cancelled);
         }
     }
 }
@@ -525,6 +528,16 @@ async fn answer_one_way(
     }
     // The connection has ended; what was said over it still holds.
     running.detach_all();
+}
+
+impl Refusal {
+    /// Returns how pipes end whose function has not begun.
+    fn of_pipes(&self) -> PipeErrorKind {
+        match self {
+            Self::Cancelled => PipeErrorKind::Cancelled,
+            _ => PipeErrorKind::WriterFailed { why: "its function has not begun".to_owned() },
+        }
+    }
 }
 
 /// Answers a call with a refusal.

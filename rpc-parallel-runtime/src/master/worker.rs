@@ -77,13 +77,15 @@ impl<S> Worker<S> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
         }
+        let ended = || io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label));
         if let Some(started) = Children::get().find(self.id) {
-            return started.listen();
+            // Nobody may have noticed its end yet.
+            return started.listen().map_err(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended(),
+                _ => error,
+            });
         }
-        if let Some(path) = serving::listen(self.id, self.settings)? {
-            return Ok(path);
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label)))
+        serving::listen(self.id, self.settings)?.ok_or_else(ended)
     }
 }
 

@@ -11,9 +11,11 @@ use std::thread::LocalKey;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serializer, ser};
 
+use super::error::PipeErrorKind;
 use crate::connection::client::Hold;
 use crate::connection::inflow::ReadEnd;
 use crate::connection::outflow::WriteEnd;
+use crate::connection::panics::drop_unfinished;
 use crate::connection::shared::{Connection, OwnedEnd};
 use crate::wire::{Opened, StreamId, WrittenBy};
 
@@ -144,7 +146,10 @@ pub(in crate::connection) fn decoding<R>(
     // Ends that nobody claimed are dropped, when there is no message any more that they could
     // go back to.
     let unclaimed = DECODING.with_borrow_mut(Option::take);
-    drop(unclaimed);
+    if unclaimed.as_ref().is_some_and(|it| !it.ends.is_empty()) {
+        let why = "nobody has taken it out of its message".to_owned();
+        drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
+    }
     result
 }
 
