@@ -10,10 +10,16 @@ use bytes::Bytes;
 
 use super::sending::{Lane, Sending};
 use crate::transport::Writer;
-use crate::wire::{Large, StreamId, TransferId};
+use crate::wire::{Large, PART, StreamId, TransferId};
 
 /// Beyond this many bytes waiting, whoever would add more waits too.
 const FULL: usize = 1024 * 1024;
+
+/// How large a part of a large frame is while other frames are written too.
+const SMALL_PART: usize = 16 * 1024;
+
+/// For how many parts that holds after another frame.
+const SMALL_PARTS: u32 = 64;
 
 /// Buffers larger than this are not kept for reuse.
 const KEPT: usize = 256 * 1024;
@@ -206,6 +212,10 @@ pub(super) struct Writing {
     /// How much of what is being written has been.
     written: usize,
     owes_part: bool,
+    /// Frames that are not large have been written since the last part.
+    wrote_others: bool,
+    /// So many parts are to be small, because others wait for their end.
+    small_parts: u32,
 }
 
 impl Writing {
@@ -242,6 +252,7 @@ impl Writing {
                     None => outbox.writer.try_write_both(&head[self.written..], body),
                 }
             } else if self.written < self.bytes.len() {
+                self.wrote_others = true;
                 outbox.writer.try_write(&self.bytes[self.written..])
             } else if self.take(outbox, cx) {
                 continue;
@@ -259,6 +270,23 @@ impl Writing {
         }
     }
 
+    /// Returns how large the next part may be, and has the transport hold as little as fits.
+    ///
+    /// A part takes its time, and so does all that the transport holds before it. Only while
+    /// nothing but large frames is said is that for the good of all.
+    fn size_of_part(&mut self, none: bool, outbox: &Outbox) -> usize {
+        let before = self.small_parts;
+        self.small_parts = match (none, mem::take(&mut self.wrote_others)) {
+            (true, _) => 0,
+            (false, true) => SMALL_PARTS,
+            (false, false) => before.saturating_sub(1),
+        };
+        if (before > 0) != (self.small_parts > 0) {
+            outbox.writer.hold(self.small_parts == 0);
+        }
+        if self.small_parts > 0 { SMALL_PART } else { PART }
+    }
+
     /// Takes what the others have added; `false` when there is nothing.
     fn take(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> bool {
         self.bytes.clear();
@@ -271,7 +299,8 @@ impl Writing {
         // What was taken before is written now.
         queue.written = queue.written.max(queue.taken);
         if self.owes_part || queue.bytes.is_empty() {
-            self.part = queue.large.next_part();
+            let most = self.size_of_part(queue.large.is_empty(), outbox);
+            self.part = queue.large.next_part(most);
             let behind = queue.large.take_behind();
             queue.added += behind.len() as u64;
             queue.bytes.extend_from_slice(&behind);

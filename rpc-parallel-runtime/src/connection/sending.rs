@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::transfers::MAX_TRANSFERS;
-use crate::wire::{FrameWriter, Large, PART, StreamId, TransferId, part_head};
+use crate::wire::{FrameWriter, Large, StreamId, TransferId, part_head};
 
 /// What must stay in order although large frames are overtaken by others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,15 +108,19 @@ impl Sending {
         self.unknown.retain(|it| !streams.contains(it));
     }
 
-    /// Returns the head and the bytes of the next part.
-    pub(super) fn next_part(&mut self) -> Option<(Vec<u8>, Bytes)> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Returns the head and the bytes of the next part, which is no longer than `most`.
+    pub(super) fn next_part(&mut self, most: usize) -> Option<(Vec<u8>, Bytes)> {
         let active = self.queue.len().min(MAX_TRANSFERS);
         let turns = (0..active).map(|it| (self.turn + it) % active);
         let at = turns.into_iter().find(|it| self.may_go(*it))?;
         let transfer = &mut self.queue[at];
         let mut head = Vec::with_capacity(16);
         let piece = transfer.pieces.front_mut()?;
-        let bytes = piece.split_to(piece.len().min(PART));
+        let bytes = piece.split_to(piece.len().min(most));
         let total = (!transfer.begun).then_some(transfer.total);
         part_head(&mut head, transfer.id, total, bytes.len());
         transfer.begun = true;
@@ -154,7 +158,7 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FunctionId, MessageWriter, TooLarge};
+    use crate::wire::{FunctionId, MessageWriter, PART, TooLarge};
     use std::io::Write;
 
     fn large(len: usize) -> Large {
@@ -173,7 +177,7 @@ mod tests {
         let ids = [3 * PART, 3 * PART].map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
 
         let heads: Vec<_> =
-            std::iter::from_fn(|| sending.next_part()).map(|(head, _)| head[5]).collect();
+            std::iter::from_fn(|| sending.next_part(PART)).map(|(head, _)| head[5]).collect();
 
         let [one, other] = ids.map(|TransferId(id)| id as u8);
         assert_eq!(heads, [one, other, one, other, one, other, one, other]);
@@ -187,9 +191,9 @@ mod tests {
         assert!(sending.put_behind(b"other lane", Lane::Any).is_none());
         assert!(sending.put_behind(b"behind", Lane::OneWay).is_some());
 
-        assert!(sending.next_part().is_some());
+        assert!(sending.next_part(PART).is_some());
         assert!(sending.take_behind().is_empty());
-        while sending.next_part().is_some() {}
+        while sending.next_part(PART).is_some() {}
         assert_eq!(sending.take_behind(), b"behind");
     }
 }

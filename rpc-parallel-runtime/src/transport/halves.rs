@@ -32,6 +32,10 @@ pub(crate) trait Writer: Send + Sync + 'static {
     /// Writes as much of two buffers as goes without waiting, or fails with `WouldBlock`.
     fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize>;
 
+    /// Sets how much waits in the transport at most before it is read: a lot, or little, so that
+    /// what is written next is not far behind.
+    fn hold(&self, much: bool);
+
     /// Waits until there is room. One task at a time may wait.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -147,6 +151,8 @@ pub(crate) mod memory {
             }
             Ok(written + self.try_write(second).unwrap_or(0))
         }
+
+        fn hold(&self, _: bool) {}
 
         fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             let mut stream = self.0.lock().expect("no test panics in here");

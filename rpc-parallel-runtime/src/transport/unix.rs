@@ -9,12 +9,16 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 
+use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::halves::{Halves, Reader, Writer};
+
+/// How much a socket holds, in bytes, when what comes next must not wait for long.
+const LITTLE_ROOM: usize = 16 * 1024;
 
 /// Makes two connected sockets; both close on exec.
 pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
@@ -71,7 +75,9 @@ pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
     let socket = StdStream::from(socket.into());
     socket.set_nonblocking(true)?;
     let reader = SocketReader(Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?);
-    let writer = SocketWriter { socket, once_full: OnceLock::new() };
+    // The kernel keeps twice what it is told, for its own needs.
+    let usual_room = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
+    let writer = SocketWriter { socket, usual_room, once_full: OnceLock::new() };
     Ok((Box::new(reader), Box::new(writer)))
 }
 
@@ -86,6 +92,7 @@ struct SocketReader(Receiver);
 /// Writes to a socket, and waits for room only after there was none for once.
 struct SocketWriter {
     socket: StdStream,
+    usual_room: Option<usize>,
     once_full: OnceLock<UnixStream>,
 }
 
@@ -132,6 +139,14 @@ impl Writer for SocketWriter {
                 Ok(sendmsg(&self.socket, &buffers, &mut ancillary, SendFlags::NOSIGNAL)?)
             }
         }
+    }
+
+    fn hold(&self, much: bool) {
+        // What the kernel does not allow stays as it is: that is only slower.
+        let _ = match (much, self.usual_room) {
+            (true, Some(usual)) => set_socket_send_buffer_size(&self.socket, usual),
+            _ => set_socket_send_buffer_size(&self.socket, LITTLE_ROOM),
+        };
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
