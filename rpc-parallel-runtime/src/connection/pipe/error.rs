@@ -30,14 +30,15 @@ struct Inner {
 pub enum PipeErrorKind {
     /// Nobody reads it any more: the reader has dropped it.
     ReaderGone,
-    /// Whoever writes it has said that it failed: [`PipeWriter::fail`](super::PipeWriter::fail).
+    /// Whoever writes it has said that it failed ([`PipeWriter::fail`](super::PipeWriter::fail)), or
+    /// the function that was to write it has not begun.
     WriterFailed {
         /// What was said.
         why: String,
     },
     /// What writes it panicked.
     Panicked(Panic),
-    /// The call that writes it was cancelled, or never began.
+    /// The call that writes it was cancelled, before its function began or after.
     Cancelled,
     /// The process of the worker at its other end has ended. Only the process that started the
     /// worker knows this; others see a lost connection.
