@@ -44,11 +44,82 @@
 //! Functions and worker types are known by hashes of what they are, so there is no order in which
 //! anything must be declared, and no list to keep.
 //!
+//! # Streams
+//!
+//! Arguments and results may be streams, or hold some: a [`Pipe`] is read, a [`PipeWriter`] is
+//! written.
+//!
+//! ```
+//! use rpc_parallel::prelude::*;
+//!
+//! #[rpc_parallel::worker]
+//! pub trait Numbers {
+//!     fn count_up(&self) -> Pipe<u64>;
+//!     async fn total(&self, numbers: Pipe<u64>) -> Result<u64, PipeError>;
+//!     async fn squares(&self, below: u64, to: PipeWriter<u64>);
+//! }
+//!
+//! #[derive(Default, WorkerState)]
+//! struct Counter;
+//!
+//! #[rpc_parallel::worker]
+//! impl Numbers for Counter {
+//!     fn count_up(&self) -> Pipe<u64> {
+//!         Pipe::from_items(0..) // asked as fast as it is read
+//!     }
+//!     async fn total(&self, mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
+//!         let mut total = 0;
+//!         while let Some(number) = numbers.next().await {
+//!             total += number?; // an error is no end
+//!         }
+//!         Ok(total)
+//!     }
+//!     async fn squares(&self, below: u64, to: PipeWriter<u64>) {
+//!         let _ = to.send_all((0..below).map(|it| it * it)).await; // fails when nobody reads
+//!     }
+//! }
+//!
+//! #[rpc_parallel::entry]
+//! async fn main() -> anyhow::Result<()> {
+//!     let counter = Counter::spawn(()).await?;
+//!
+//!     let mut numbers = counter.count_up().await?;
+//!     assert_eq!(numbers.next().await.transpose()?, Some(0));
+//!     drop(numbers); // the worker stops counting
+//!
+//!     assert_eq!(counter.total(Pipe::from_items([1, 2, 3])).await?, 6); // any stream will do
+//!
+//!     let (to, mut squares) = Pipe::channel();
+//!     counter.squares(2, to).await?;
+//!     assert_eq!(squares.next().await.transpose()?, Some(0));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A pipe just ends where its writer has finished; a [`PipeError`] says what else has ended it. A
+//! reader that does not read holds up its writer and nothing else, see
+//! [`stream_window`](Settings::stream_window). [`for_each_direct`](Pipe::for_each_direct) reads by a
+//! callback. Functions without an answer are marked [`one_way`](macro@worker).
+//!
+//! # Cancelling and deadlines
+//!
+//! What is dropped ends: a [`Call`] ends its function at the next await point, a pipe its writer.
+//! [`timeout`](Call::timeout) sets a deadline, which holds for all that the function calls in turn.
+//! A function sees both through its [`Context`], and `#[worker(no_cancel)]` lets it finish. Calls and
+//! pipes keep their worker alive, whatever becomes of the client.
+//!
+//! # Other programs
+//!
+//! Another program calls functions with fixed ids, `#[worker(id = "..")]`, through a
+//! [`WorkerAddress`].
+//!
 //! # Errors
 //!
 //! A call ends in an answer or in a [`CallError`], which says what happened: the function panicked
 //! and where, the worker died and of what, the message was too large and by how much. A function
-//! that returns a `Result` keeps its own error type, inside a [`FunctionError`].
+//! that returns a `Result` keeps its own error type, inside a [`FunctionError`]. A message larger
+//! than [`max_message_size`](Settings::max_message_size) fails its call, or its element of a pipe,
+//! and nothing else.
 
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{

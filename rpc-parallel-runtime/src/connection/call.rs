@@ -31,11 +31,19 @@ use crate::wire::{
 /// A call that a function makes has no more time than the function itself: see
 /// [`timeout`](Self::timeout).
 ///
+/// It keeps its connection open while it exists, so the client may be dropped before. A call of a
+/// one-way function is done when it is written.
+///
+/// # Panics
+///
+/// Polled outside of a tokio runtime, if its time is limited.
+///
 /// # Cancel safety
 ///
 /// Dropping a call cancels it: its function is dropped at its next await point in the worker, or
-/// never begins. A function with `#[worker(no_cancel)]` goes on. It keeps its connection open while
-/// it exists.
+/// never begins. What the function calls in turn is cancelled with it. A function that computes
+/// without awaiting goes on until it awaits or returns; one with `#[worker(no_cancel)]` or
+/// `#[worker(one_way)]` goes on to its end.
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<T, E: CallFailure = CallError> {
     hold: Arc<Hold>,
@@ -98,18 +106,24 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
-    /// when it is first polled.
+    /// when it is first polled. The function is cancelled then, as if the call had been dropped.
     ///
-    /// The function learns its deadline, and so do the workers that it calls: a call made inside a
-    /// function ends when that function's time is over, if not sooner. Deadlines travel as
-    /// durations, so that clocks need not agree. A call whose time is over before its function
-    /// could begin never begins.
+    /// The function learns its [deadline](crate::Context::deadline), and so do the workers that it
+    /// calls: a call made inside a function ends when that function's time is over, if not sooner.
+    /// This holds for calls that the function itself makes, not for those of tasks that it spawns.
+    /// Deadlines travel as durations, so that clocks need not agree. A call whose time is over
+    /// before its function could begin never begins. The pipes of an answer may be read for longer.
+    ///
+    /// A one-way call fails if it is not written within this time; its function knows no deadline.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Some(after);
         self
     }
 
     /// Lets a call that is made inside a function take more time than the function has.
+    ///
+    /// It is still dropped with the function, if that is cancelled, unless it is awaited in a task
+    /// of its own. Elsewhere this changes nothing.
     pub fn without_inherited_deadline(mut self) -> Self {
         self.inherited = None;
         self

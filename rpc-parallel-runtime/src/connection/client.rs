@@ -10,7 +10,8 @@ use crate::wire::{Label, WorkerId};
 
 /// What every generated client holds: one connection to a worker.
 ///
-/// Clones share the connection. It ends when the last clone and the last call are dropped.
+/// Clones share the connection. It ends when the last clone is dropped, and the last call and the
+/// last pipe that was made by it.
 #[derive(Clone)]
 pub struct Client(pub(super) Arc<Hold>);
 
@@ -45,7 +46,7 @@ impl Client {
 
     /// Closes the connection, after the calls that have been sent.
     ///
-    /// Calls that wait for an answer fail.
+    /// Calls that wait for an answer fail, and pipes end with an error, on both sides.
     pub fn close(&self) {
         self.caller().close();
     }

@@ -35,9 +35,9 @@ pub enum CallErrorKind {
     },
     /// This process closed the connection.
     ConnectionClosed,
-    /// The call's own time was over.
+    /// The call's time was over: its own, or what it had inherited of the function that made it.
     TimedOut {
-        /// How long the caller was willing to wait.
+        /// How long the caller was willing to wait, from when the call was first polled.
         after: Duration,
     },
     /// The worker has no such function: its program is another one.

@@ -40,7 +40,12 @@ use crate::worker::WorkerClient;
 ///
 /// The id stands for the protocol and its version. When the connection is opened, the types that
 /// travel are compared as they are written, without their modules; arguments may be given by value
-/// or by reference. Where they differ the error names both.
+/// or by reference. Where they differ the error names both. That types of the same name have the
+/// same fields nobody can compare: give a changed type's functions another id.
+///
+/// An address keeps nothing alive. It leads to this one worker, for as long as that takes
+/// connections, and never to another; only processes of the same user reach it. The worker must
+/// have been started with [`with_other_builds`](Settings::with_other_builds).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkerAddress {
     pub(super) id: WorkerId,
@@ -50,13 +55,17 @@ pub struct WorkerAddress {
 }
 
 impl WorkerAddress {
-    /// Opens a connection to the worker. `init` is for the state of the connection; `()` where
-    /// there is none.
+    /// Opens a connection to the worker. `init` is for the state of the connection, and must be of
+    /// the type that the worker expects; `()` where there is none.
+    ///
+    /// Functions of `C` that the worker lacks are no error until they are called.
     ///
     /// # Errors
     ///
-    /// The worker has ended or cannot be reached, it does not let other programs connect, the types
-    /// of a function differ, or the connection's `init` failed.
+    /// The worker has ended, has closed its server, or is out of reach of this process; its settings
+    /// let no other program connect ([`OtherBuild`](super::ConnectErrorKind::OtherBuild)); the types
+    /// of a function differ ([`OtherTypes`](super::ConnectErrorKind::OtherTypes)); or the
+    /// connection's `init` failed.
     ///
     /// # Cancel safety
     ///

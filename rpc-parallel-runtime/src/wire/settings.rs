@@ -13,8 +13,21 @@ pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 
 /// What both ends of a connection agree on.
 ///
-/// A worker has the settings of the process that started it, and its connections have those of
-/// the worker.
+/// A worker has the settings of the process that started it, unless its spawner was given others,
+/// and its connections have those of the worker.
+///
+/// ```
+/// # use rpc_parallel_runtime as rpc_parallel;
+/// # fn example() -> Result<(), rpc_parallel::SettingsError> {
+/// use rpc_parallel::Settings;
+///
+/// let settings = Settings::default()
+///     .with_max_message_size(1024 * 1024 * 1024)?
+///     .with_stream_window(4 * 1024 * 1024)?;
+/// // Ledger::spawner().settings(settings).start(path).await?
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     max_message_size: usize,
@@ -33,9 +46,12 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// Returns the largest message that travels, in bytes: the arguments of a call, or its result.
+    /// Returns the largest message that travels, in bytes: the arguments of a call, its result, an
+    /// element of a pipe, or what an `init` is given.
     ///
-    /// 100 MiB unless set, as in the original.
+    /// 100 MiB unless set, as in the original. It is checked before a message is sent and before
+    /// memory is allocated for one that comes; what is larger fails that call or element, and
+    /// nothing else.
     #[must_use]
     pub fn max_message_size(&self) -> usize {
         self.max_message_size
@@ -54,8 +70,9 @@ impl Settings {
     /// Returns how much of a stream may be on its way before its reader has read it, in bytes.
     ///
     /// 256 KiB unless set. It bounds what a pipe whose reader is slow holds in memory, at both
-    /// ends, beside one element. [`Pipe::with_window`](crate::Pipe::with_window) sets it for one
-    /// pipe.
+    /// ends, beside one element. More lets a writer far from its reader write on while word of
+    /// what was read is on its way. [`Pipe::with_window`](crate::Pipe::with_window) sets it for
+    /// one pipe.
     #[must_use]
     pub fn stream_window(&self) -> usize {
         self.stream_window as usize

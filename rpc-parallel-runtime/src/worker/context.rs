@@ -14,6 +14,20 @@ use crate::wire::WorkerId;
 ///
 /// A function that takes a `&Context<C>` sees the [`ConnectionState`](super::ConnectionState) `C`
 /// through it. The client's function has no such argument.
+///
+/// ```text
+/// #[worker(no_cancel)]
+/// async fn compact(&self, cx: &Context) -> Report {
+///     let mut report = Report::default();
+///     for file in self.files() {
+///         if cx.is_cancelled() {
+///             break; // nobody waits for it: leave the rest, tidily
+///         }
+///         report.add(self.compact_file(file).await);
+///     }
+///     report
+/// }
+/// ```
 pub struct Context<C = ()> {
     connection: Arc<Connection<C>>,
     call: Option<Arc<CallScope>>,
@@ -46,12 +60,16 @@ impl<C> Context<C> {
 
     /// Returns until when the caller waits, if it does not wait for ever.
     ///
-    /// Calls that the function makes inherit it.
+    /// Calls that the function makes inherit it, but for those of tasks that it spawns. A one-way
+    /// function has none.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.as_ref()?.deadline()
     }
 
-    /// Says whether the caller wants no answer any more.
+    /// Says whether the caller wants no answer any more: it has dropped the call, or its time is
+    /// over.
+    ///
+    /// A worker on one thread learns it only while its functions wait for something.
     pub fn is_cancelled(&self) -> bool {
         self.call.as_ref().is_some_and(|it| it.is_cancelled())
     }
@@ -60,7 +78,7 @@ impl<C> Context<C> {
     ///
     /// A function that may be cancelled is dropped at its next await point then; this is for
     /// functions with `#[worker(no_cancel)]`, and for tasks that a function has spawned. It never
-    /// ends for a call that is answered.
+    /// ends for a call that is answered, and not because the connection has ended.
     ///
     /// # Cancel safety
     ///

@@ -8,8 +8,8 @@ use crate::wire::{Codec, FunctionInfo, Label, Message, Place, WorkerId, WorkerTr
 
 /// A generated client: what all of them can do.
 ///
-/// Clients are cheap to clone; the clones share one connection, which ends when the last clone and
-/// the last call are dropped.
+/// Clients are cheap to clone; the clones share one connection, which ends when the last clone is
+/// dropped, and the last call and the last pipe that was made by it.
 pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// The state of its connections; `()` where no function takes a `Context`.
     type Connection;
@@ -36,7 +36,8 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
 
     /// Closes the connection, after the calls that have been sent.
     ///
-    /// Calls that wait for an answer fail. A worker that lives with this connection ends.
+    /// Calls that wait for an answer fail, and pipes end with an error, on both sides. A worker that
+    /// lives with this connection ends.
     fn close(&self) {
         self.client().close();
     }

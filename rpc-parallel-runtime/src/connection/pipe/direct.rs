@@ -35,7 +35,7 @@ pub enum Closed {
     ByWriter,
     /// It was aborted by its handle.
     ByAbort,
-    /// The pipe broke.
+    /// The pipe broke, or an element could not be sent.
     Error(PipeError),
 }
 
@@ -49,9 +49,11 @@ impl Closed {
     }
 }
 
-/// Ends a pipe that is read by a callback.
+/// Ends a pipe that is read by a callback:
+/// [`Pipe::for_each_direct`](super::Pipe::for_each_direct) gives it.
 ///
-/// Dropping it changes nothing.
+/// Dropping it changes nothing. Its clones end the same pipe, from any thread, or from inside the
+/// callback.
 #[derive(Clone)]
 pub struct AbortHandle(Arc<Abort>);
 
@@ -79,7 +81,10 @@ impl<T: Send> Aborted for Channel<T> {
 }
 
 impl AbortHandle {
-    /// Ends the pipe. The callback sees no more elements, and then that it is closed.
+    /// Ends the pipe. The callback sees no more elements, and then [`Closed::ByAbort`].
+    ///
+    /// For a pipe of another process it sees that as soon as the writer has been told, which may be
+    /// after this returns. Aborting again, or after the end, changes nothing.
     pub fn abort(&self) {
         if self.0.aborted.swap(true, Ordering::AcqRel) {
             return;

@@ -9,7 +9,12 @@ use crate::wire::{FrameWriter, Label, Panic, StreamId, TooLarge, decode, encode_
 
 /// A pipe that broke: at which worker, and why.
 ///
-/// A pipe whose writer has finished just ends; this is for all else.
+/// A pipe whose writer has finished just ends; this is for all else. The reader gets it as the last
+/// item, and the writer from [`send`](super::PipeWriter::send). Where it is about a single element,
+/// the pipe goes on: [`TooLarge`](PipeErrorKind::TooLarge) and
+/// [`Unencodable`](PipeErrorKind::Unencodable).
+///
+/// It can be sent to other processes, so a function may return it and use `?` on what it reads.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PipeError(Box<Inner>);
 
@@ -25,16 +30,18 @@ struct Inner {
 pub enum PipeErrorKind {
     /// Nobody reads it any more: the reader has dropped it.
     ReaderGone,
-    /// Whoever writes it has said that it failed.
+    /// Whoever writes it has said that it failed ([`PipeWriter::fail`](super::PipeWriter::fail)), or
+    /// the function that was to write it has not begun.
     WriterFailed {
         /// What was said.
         why: String,
     },
     /// What writes it panicked.
     Panicked(Panic),
-    /// The call that writes it was cancelled.
+    /// The call that writes it was cancelled, before its function began or after.
     Cancelled,
-    /// The process of the worker at its other end has ended.
+    /// The process of the worker at its other end has ended. Only the process that started the
+    /// worker knows this; others see a lost connection.
     WorkerDied(WorkerFailure),
     /// Its connection broke, and how the process at its other end fares is not known.
     ConnectionLost {
@@ -50,7 +57,8 @@ pub enum PipeErrorKind {
         /// What the encoder said.
         why: String,
     },
-    /// Bytes could not be turned back into an element.
+    /// Bytes could not be turned back into an element. This ends the pipe, and the connection goes
+    /// on.
     Undecodable {
         /// What the decoder said.
         why: String,

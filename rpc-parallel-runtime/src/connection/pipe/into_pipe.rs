@@ -5,7 +5,10 @@ use futures_core::Stream;
 use super::reader::Pipe;
 
 /// What can be passed to a client's function where the worker's takes a `Pipe<T>`: any stream of
-/// `T`, and a [`Pipe<T>`] itself.
+/// `T` (`futures::Stream<Item = T> + Send + 'static`), and a [`Pipe<T>`] itself.
+///
+/// What is no stream is made one: of an iterator by [`Pipe::from_items`], of single elements by
+/// [`Pipe::channel`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no stream of `{T}` that can be sent to another process",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",

@@ -32,14 +32,18 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// stops reading bounds the memory of both ends at the pipe's [window](Self::with_window), beside
 /// one element, and delays nothing else.
 ///
-/// Dropping it tells the writer. While it exists it keeps the connection open that it came over,
-/// and so a worker that lives as long as that.
+/// Dropping it tells the writer, which stops: the stream that feeds the pipe is dropped, and
+/// [`PipeWriter::closed`] resolves. Until its end has come a pipe keeps the connection open that it
+/// came over, and so a worker that lives as long as that.
 ///
-/// A pipe can be sent on: the process that sends it forwards its elements for as long as it lives.
+/// A pipe can be sent once, and sent on by whoever receives it: the process that sends it on
+/// forwards its elements for as long as it lives. It travels in an argument or a result of a
+/// function, and not in an element of another pipe, nor in the argument of an `init`.
 ///
 /// ```
-/// # async fn example() -> Result<(), rpc_parallel_runtime::PipeError> {
-/// use rpc_parallel_runtime::Pipe;
+/// # use rpc_parallel_runtime as rpc_parallel;
+/// # async fn example() -> Result<(), rpc_parallel::PipeError> {
+/// use rpc_parallel::Pipe;
 ///
 /// let mut numbers = Pipe::from_items(0..3);
 /// while let Some(number) = numbers.next().await {
@@ -98,13 +102,20 @@ impl<T> Pipe<T> {
 }
 
 impl<T: Send + 'static> Pipe<T> {
-    /// Makes a pipe of a stream, which is polled where the pipe is read or, once it has been sent,
-    /// as fast as its reader reads.
+    /// Makes a pipe of a stream.
+    ///
+    /// It is polled where the pipe is read. Once the pipe has been sent, a task of this process
+    /// polls it as far as the reader has room; if it panics then, the reader gets the panic as an
+    /// error. Errors of the stream itself are elements like others: of `Result<T, E>` it makes a
+    /// `Pipe<Result<T, E>>`.
     pub fn from_stream(stream: impl Stream<Item = T> + Send + 'static) -> Self {
         Self::new(Source::Stream(Box::pin(stream)))
     }
 
     /// Makes a pipe of what an iterator gives, which is asked as fast as the pipe is read.
+    ///
+    /// It may be endless. An iterator that takes long for an item keeps its thread busy meanwhile:
+    /// use a [channel](Self::channel) then.
     pub fn from_items(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         struct Items<I>(I);
 
@@ -122,9 +133,25 @@ impl<T: Send + 'static> Pipe<T> {
         Self::from_stream(Items(items.into_iter()))
     }
 
-    /// Makes a pipe and its writer. Either may be sent to another process.
+    /// Makes a pipe and its writer. Either may be sent to another process, or both.
     ///
-    /// While both are in this process, up to 64 elements wait for the reader.
+    /// While both are in this process, up to 64 elements wait for the reader, whatever their size;
+    /// once one of them has been sent, the pipe's [window](Self::with_window) is the limit.
+    ///
+    /// ```
+    /// # use rpc_parallel_runtime as rpc_parallel;
+    /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
+    /// use rpc_parallel::Pipe;
+    ///
+    /// let (writer, mut pipe) = Pipe::channel();
+    /// writer.send("one").await?;
+    /// drop(writer);
+    ///
+    /// assert_eq!(pipe.next().await, Some(Ok("one")));
+    /// assert_eq!(pipe.next().await, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn channel() -> (PipeWriter<T>, Self) {
         let channel = Arc::new(Channel::new());
@@ -137,15 +164,22 @@ impl<T: Send + 'static> Pipe<T> {
     /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;
     /// [`stream_window`](crate::Settings::stream_window) if not said.
     ///
-    /// An element larger than the window still passes, alone. The window is at least one byte and
-    /// at most 1 GiB.
+    /// What counts are the elements as they travel, and some bytes for each frame of them. An
+    /// element larger than the window still passes, alone. A window is at least one byte and at
+    /// most 1 GiB; values beyond are taken for these.
+    ///
+    /// It changes nothing for a pipe that is read here: its window was chosen when it was sent.
     #[must_use]
     pub fn with_window(self, bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, LARGEST_WINDOW);
         Self { window: Some(bytes), ..self }
     }
 
-    /// Returns the next element, or why there are no more; `None` at the end.
+    /// Returns the next element, or an error; `None` at the end.
+    ///
+    /// After an error comes `None`, unless it is about one element that could not be sent
+    /// ([`TooLarge`](PipeErrorKind::TooLarge), [`Unencodable`](PipeErrorKind::Unencodable)): then
+    /// the pipe goes on.
     ///
     /// # Cancel safety
     ///
@@ -155,13 +189,40 @@ impl<T: Send + 'static> Pipe<T> {
     }
 
     /// Reads the pipe by a callback, which runs where elements arrive: for those from another
-    /// process, in the task that reads the connection, before anything else is read from it.
+    /// process, in the task that reads the connection, before anything else is read from it; for
+    /// those of a [writer](Self::channel) in this process, where they are written; for those of a
+    /// stream of this process, in a task of its own.
     ///
     /// It is called with [`Direct::Closed`] exactly once, last. A callback that panics is called no
-    /// more, and its pipe is dropped. It must not block: everything on the connection waits for it.
+    /// more, not even for that, and its pipe is dropped. It must not block: everything on the
+    /// connection waits for it.
     ///
     /// This is the original's direct pipe. Unlike there, dropping the handle changes nothing, and
     /// the handle of one pipe cannot end another one.
+    ///
+    /// # Panics
+    ///
+    /// For a pipe that is made of a stream or of items, and was not sent: outside of a tokio
+    /// runtime.
+    ///
+    /// ```
+    /// # use rpc_parallel_runtime as rpc_parallel;
+    /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
+    /// use rpc_parallel::{Closed, Direct, Pipe};
+    ///
+    /// let (writer, pipe) = Pipe::channel();
+    /// let abort = pipe.for_each_direct(|next| match next {
+    ///     Direct::Element(number) => println!("{number}"),
+    ///     Direct::Closed(Closed::Error(error)) => println!("broken: {error}"),
+    ///     Direct::Closed(why) => println!("the end: {why:?}"),
+    /// });
+    /// writer.send(1).await?; // or give it to a function, and that writes
+    ///
+    /// abort.abort();
+    /// assert!(writer.is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn for_each_direct(self, callback: impl FnMut(Direct<T>) + Send + 'static) -> AbortHandle {
         let (callback, handle) = Callback::new(callback);
         match self.into_source() {

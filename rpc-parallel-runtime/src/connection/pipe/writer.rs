@@ -21,10 +21,30 @@ use crate::wire::{Message, codec};
 ///
 /// As an argument of a function it makes a direct pipe: what the function writes goes to the wire
 /// at once, with no queue and no task between. What is written before the function returns is not
-/// lost, and it can go on writing after that.
+/// lost, and it can go on writing after that, from a task that keeps the writer.
 ///
 /// Dropping it ends the pipe. Dropped by a panic, or because its call was cancelled, it ends the
-/// pipe with an error instead; [`fail`](Self::fail) does so on purpose.
+/// pipe with an error instead; [`fail`](Self::fail) does so on purpose. An early return by `?` does
+/// not: for the reader it is the end of the pipe, though not for the caller of the function.
+///
+/// It is written to by a shared reference, also by several tasks at once. It is not cloned: put it
+/// into an `Arc`, and the pipe ends with the last of them.
+///
+/// ```
+/// # use rpc_parallel_runtime as rpc_parallel;
+/// # use rpc_parallel::PipeWriter;
+/// # struct Painter;
+/// # impl Painter {
+/// // as a function of a worker:
+/// async fn paint(&self, tiles: PipeWriter<Vec<u8>>) {
+///     for tile in 0..64 {
+///         if tiles.send(vec![tile; 256]).await.is_err() {
+///             return; // nobody looks any more
+///         }
+///     }
+/// }
+/// # }
+/// ```
 pub struct PipeWriter<T> {
     target: Target<T>,
     /// It is in another process.
@@ -44,13 +64,14 @@ enum Target<T> {
 pub enum TrySendError<T> {
     /// The reader has no room for it now.
     Full(T),
-    /// It never will be.
+    /// It never will be. The element is lost.
     Failed(PipeError),
 }
 
 impl<T: Send + 'static> PipeWriter<T> {
     /// Sets how much may be on its way before it has been read, in bytes, when this writer is sent:
-    /// see [`Pipe::with_window`](super::Pipe::with_window).
+    /// see [`Pipe::with_window`](super::Pipe::with_window). It is the sender of the message who
+    /// chooses, here the one who reads.
     #[must_use]
     pub fn with_window(mut self, bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -60,10 +81,13 @@ impl<T: Send + 'static> PipeWriter<T> {
 
     /// Writes an element as soon as the reader has room for it.
     ///
+    /// It is on its way then; whether the reader will take it nobody knows.
+    ///
     /// # Errors
     ///
-    /// Nobody reads any more. Or the element is too large or cannot be encoded: then the pipe goes
-    /// on without it.
+    /// Nobody reads any more, because the [reader](PipeErrorKind::ReaderGone) or its process or
+    /// connection is gone. Or the element is too large or cannot be encoded: then the pipe goes on
+    /// without it.
     ///
     /// # Cancel safety
     ///
@@ -87,11 +111,13 @@ impl<T: Send + 'static> PipeWriter<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send). The elements before the one that failed have been written.
+    /// Those of [`send`](Self::send). Of the elements before the one that failed none is missing;
+    /// those after it are not written.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has written some of the elements.
+    /// Dropped before it is done, it has written some of the elements, and may have taken more of
+    /// them out of the iterator, which are lost.
     pub async fn send_all(&self, elements: impl IntoIterator<Item = T>) -> Result<(), PipeError> {
         let mut elements = elements.into_iter().peekable();
         while elements.peek().is_some() {
@@ -125,11 +151,12 @@ impl<T: Send + 'static> PipeWriter<T> {
         Ok(())
     }
 
-    /// Writes an element if the reader has room for it now.
+    /// Writes an element if the reader has room for it now. It needs no runtime: any thread may
+    /// call it.
     ///
     /// # Errors
     ///
-    /// The reader has no room, or those of [`send`](Self::send).
+    /// The reader has no room: then the element is given back. Or those of [`send`](Self::send).
     pub fn try_send(&self, element: T) -> Result<(), TrySendError<T>> {
         let mut element = Some(element);
         let outgoing = match self.check().map_err(TrySendError::Failed)? {
@@ -154,7 +181,8 @@ impl<T: Send + 'static> PipeWriter<T> {
         }
     }
 
-    /// Waits until nobody reads any more.
+    /// Waits until nobody reads any more: the pipe was dropped or aborted, or the process or the
+    /// connection of its reader is gone.
     ///
     /// # Cancel safety
     ///
