@@ -281,6 +281,20 @@ async fn a_function_sees_that_nobody_waits_for_it() {
 }
 
 #[rpc_parallel::test]
+async fn a_function_that_goes_on_sees_that_its_connection_has_ended() {
+    let worker = Hand::spawner().start(()).await.expect("start a worker");
+    let one = worker.connect(()).await.expect("connect to it");
+    let other = worker.connect(()).await.expect("connect to it");
+    let mut call = one.linger();
+
+    assert!((&mut call).now_or_never().is_none());
+    happened(&other, "cancelled: false").await;
+    one.close();
+
+    happened(&other, "cancelled: true").await;
+}
+
+#[rpc_parallel::test]
 async fn closing_a_connection_ends_the_functions_that_it_called() {
     let worker = Hand::spawner().start(()).await.expect("start a worker");
     let one = worker.connect(()).await.expect("connect to it");

@@ -327,6 +327,24 @@ async fn an_element_of_a_stream_that_is_too_large_is_an_error_in_its_place() {
 }
 
 #[rpc_parallel::test]
+async fn elements_that_are_too_large_together_go_one_after_the_other() {
+    let well = start_limited().await;
+    let (writer, pipe) = Pipe::channel();
+    for _ in 0..50 {
+        writer.send(vec![7; LIMIT / 3]).await.expect("there is room");
+    }
+    writer.send(vec![7; LIMIT - 100]).await.expect("there is room");
+    drop(writer);
+
+    well.keep(pipe).await.expect("call it");
+    let sizes = well.sizes(vec![LIMIT / 3, LIMIT / 2, LIMIT - 100, 1]).await.expect("call it");
+    let sizes = soon(elements(sizes)).await.into_iter().map(|it| it.len());
+
+    assert!(sizes.eq([LIMIT / 3, LIMIT / 2, LIMIT - 100, 1]));
+    assert_eq!(soon(well.read_kept()).await, Ok(51));
+}
+
+#[rpc_parallel::test]
 async fn many_pipes_flow_at_once_in_both_directions() {
     let well = start().await;
     let reading = (0..20).map(async |_| {

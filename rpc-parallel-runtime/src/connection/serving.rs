@@ -127,10 +127,7 @@ impl Serving {
                         task::yield_now().await;
                     }
                 }
-                Event::Ended => {
-                    self.calls.lasting.detach_all();
-                    return Ok(());
-                }
+                Event::Ended => return Ok(()),
             }
         }
     }
@@ -236,6 +233,14 @@ struct Arrived<'a> {
     arguments: Body<'a>,
     ends: Vec<OwnedEnd>,
     deadline: Option<Instant>,
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        // Those that last, and tasks that functions have spawned, learn that nobody waits any more.
+        self.running.values().filter_map(|it| it.scope.as_ref()).for_each(|it| it.cancel());
+        self.lasting.detach_all();
+    }
 }
 
 impl Calls {

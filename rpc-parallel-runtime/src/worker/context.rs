@@ -78,7 +78,7 @@ impl<C> Context<C> {
     ///
     /// A function that may be cancelled is dropped at its next await point then; this is for
     /// functions with `#[worker(no_cancel)]`, and for tasks that a function has spawned. It never
-    /// ends for a call that is answered, and not because the connection has ended.
+    /// ends for a call that is answered.
     ///
     /// # Cancel safety
     ///

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use super::direct::{Callback, Closed, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
+use super::reader::Pipe;
 use super::remote::{Incoming, Outgoing};
 use crate::connection::inflow::Flow;
 
@@ -98,6 +99,8 @@ impl<T> Channel<T> {
     /// Puts a callback back after it has run.
     fn put_back(&self, mut callback: Callback<T>, flow: Flow) {
         let mut state = self.state();
+        // Who aborts it while it runs leaves the rest to us.
+        let flow = if callback.is_aborted() { Flow::Stop } else { flow };
         let waiting = mem::take(&mut state.waiting);
         let end = state.end.take();
         if flow == Flow::Continue && end.is_none() {
@@ -233,27 +236,40 @@ impl<T: Send + 'static> Channel<T> {
     }
 
     /// Has what the writer writes go to another process.
-    pub(super) fn send_reader(&self, outgoing: Outgoing<T>) {
+    pub(super) fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
         let mut state = self.state();
         if let Some(incoming) = state.away.take() {
             drop(state);
             return pump::forward(incoming, outgoing);
         }
-        let mut queue = mem::take(&mut state.queue);
-        let waiting = mem::take(&mut state.waiting);
-        // There is room for one frame, however large, on a stream that has just been opened.
-        let (mut elements, failed) = outgoing.encode_all(usize::MAX, || queue.pop_front());
-        let sent = outgoing.end.0.try_send(&mut elements);
-        let failed = failed.or(sent.err().map(|it| it.kind().clone()));
-        match failed.map(Err).or(state.end.take()) {
+        if !state.queue.is_empty() {
+            // As long as elements wait, the writer must not overtake them.
+            drop(state);
+            return pump::start(Pipe::of_channel(self.clone()), outgoing);
+        }
+        match state.end.take() {
             None => state.reader = Reader::Away(outgoing),
             Some(end) => {
                 state.reader = Reader::Gone;
                 end_outgoing(&outgoing, end);
             }
         }
+        let waiting = mem::take(&mut state.waiting);
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Does the same if nothing waits for the reader any more, and says whether it has.
+    pub(super) fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
+        let mut state = self.state();
+        if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {
+            return false;
+        }
+        state.reader = Reader::Away(outgoing.clone());
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        true
     }
 
     /// Has what comes from another process go to the reader.

@@ -137,6 +137,10 @@ pub(super) struct Callback<T> {
 }
 
 impl<T> Callback<T> {
+    pub(super) fn is_aborted(&self) -> bool {
+        self.abort.is_aborted()
+    }
+
     /// Calls it, and says whether it wants more.
     pub(super) fn call(&mut self, with: Direct<T>) -> Flow {
         let unwanted = matches!(with, Direct::Element(_)) && self.abort.is_aborted();

@@ -22,7 +22,7 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    runtime.spawn(Pump { pipe, outgoing, elements: None, skipped: None, end: None });
+    runtime.spawn(Pump { pipe, outgoing, elements: None, left: None, skipped: None, end: None });
 }
 
 /// A pipe, and the stream that it feeds.
@@ -31,6 +31,8 @@ struct Pump<T> {
     outgoing: Outgoing<T>,
     /// What is ready to be sent.
     elements: Option<Elements>,
+    /// An element that had no room with them.
+    left: Option<T>,
     /// An element after those that cannot be sent.
     skipped: Option<PipeError>,
     /// How the pipe ended, after that.
@@ -40,7 +42,7 @@ struct Pump<T> {
 impl<T: Send + 'static> Pump<T> {
     /// Takes from the pipe what is ready; `false` if that is nothing.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { pipe, outgoing, elements, skipped, end } = self;
+        let Self { pipe, outgoing, elements, left, skipped, end } = self;
         // No more than the reader has room for.
         let full = outgoing.end.0.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
@@ -48,7 +50,11 @@ impl<T: Send + 'static> Pump<T> {
             false => *end = Some(Err(error)),
         };
         let mut ended = false;
-        let (gathered, failed) = outgoing.encode_all(full, || {
+        let mut first = left.take();
+        let gathered = outgoing.encode_all(full, || {
+            if let Some(element) = first.take() {
+                return Some(element);
+            }
             match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
                 Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
                 Ok(Poll::Ready(Some(Err(error)))) => fail(error),
@@ -58,13 +64,14 @@ impl<T: Send + 'static> Pump<T> {
             }
             None
         });
-        if let Some(kind) = failed {
+        if let Some(kind) = gathered.failed {
             fail(error(kind));
         }
         if ended {
             *end = Some(Ok(()));
         }
-        *elements = gathered;
+        *left = gathered.left;
+        *elements = gathered.elements;
         elements.is_some() || skipped.is_some() || end.is_some()
     }
 }
@@ -100,8 +107,14 @@ impl<T: Send + 'static> Future for Pump<T> {
                 return Poll::Ready(());
             }
             // Nothing is taken out of the pipe that the reader has no room for.
-            if outflow.poll_room(cx).is_pending() || !pump.gather(cx) {
+            if outflow.poll_room(cx).is_pending() {
                 return Poll::Pending;
+            }
+            if !pump.gather(cx) {
+                if !pump.pipe.send_idle(&pump.outgoing) {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(());
             }
         }
         cx.waker().wake_by_ref();

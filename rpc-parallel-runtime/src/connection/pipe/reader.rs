@@ -96,6 +96,11 @@ impl<T> Pipe<T> {
         Self { source: Mutex::new(source), window: None }
     }
 
+    /// Makes the pipe that reads a channel.
+    pub(super) fn of_channel(channel: Arc<Channel<T>>) -> Self {
+        Self::new(Source::Channel(Reading(Some(channel))))
+    }
+
     fn into_source(self) -> Source<T> {
         self.source.into_inner().expect("nobody panics while holding this lock")
     }
@@ -155,10 +160,7 @@ impl<T: Send + 'static> Pipe<T> {
     #[must_use]
     pub fn channel() -> (PipeWriter<T>, Self) {
         let channel = Arc::new(Channel::new());
-        (
-            PipeWriter::to_channel(channel.clone()),
-            Self::new(Source::Channel(Reading(Some(channel)))),
-        )
+        (PipeWriter::to_channel(channel.clone()), Self::of_channel(channel))
     }
 
     /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;
@@ -236,6 +238,19 @@ impl<T: Send + 'static> Pipe<T> {
             source => callback.read_stream(Self::new(source)),
         }
         handle
+    }
+
+    /// Has what is still to come out of a channel go straight to another process, if nothing waits
+    /// here any more.
+    pub(super) fn send_idle(&mut self, outgoing: &Outgoing<T>) -> bool {
+        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let Source::Channel(Reading(channel)) = source else { return false };
+        if !channel.as_ref().is_some_and(|it| it.send_idle_reader(outgoing)) {
+            return false;
+        }
+        // The other process is the reader now.
+        *channel = None;
+        true
     }
 
     /// Has all that comes out of the pipe go to another process.

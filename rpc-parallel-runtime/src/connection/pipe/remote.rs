@@ -129,21 +129,19 @@ impl<T> Outgoing<T> {
         elements.map_err(|Unsendable(kind)| self.error(kind))
     }
 
-    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`; tells
-    /// why it stopped if that is an error. None if there was not one.
+    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`.
     pub(super) fn encode_all(
         &self,
         full: usize,
         mut next: impl FnMut() -> Option<T>,
-    ) -> (Option<Elements>, Option<PipeErrorKind>) {
+    ) -> Gathered<T> {
         let max = self.end.0.connection().settings.max_message_size();
-        let (mut count, mut failed) = (0, None);
-        let elements = self.end.0.encode(max.saturating_add(full), |sink| {
+        let (mut count, mut failed, mut left) = (0, None, None);
+        let elements = self.end.0.encode(max, |sink| {
             while sink.len() < full
                 && let Some(element) = next()
             {
-                let mark = sink.mark();
-                let before = sink.len();
+                let (mark, before) = (sink.mark(), sink.len());
                 let encoded = catch(|| (self.codec.encode)(&element, sink));
                 let encoded = match encoded {
                     Ok(encoded) => encoded.map_err(Unsendable::from),
@@ -156,13 +154,21 @@ impl<T> Outgoing<T> {
                     failed = Some(kind);
                     break;
                 }
+                // Together they are too large for a frame, so that it goes with the next one.
+                if sink.len() > max {
+                    sink.rewind(&mark);
+                    left = Some(element);
+                    break;
+                }
                 count += 1;
             }
             Ok::<_, Unsendable>(count)
         });
         match elements {
-            Ok(elements) => (Some(elements).filter(|_| count > 0), failed),
-            Err(Unsendable(kind)) => (None, Some(kind)),
+            Ok(elements) => {
+                Gathered { elements: Some(elements).filter(|_| count > 0), failed, left }
+            }
+            Err(Unsendable(kind)) => Gathered { elements: None, failed: Some(kind), left },
         }
     }
 
@@ -181,6 +187,16 @@ impl<T> Outgoing<T> {
             give_back(OwnedEnd::Writing(end));
         }
     }
+}
+
+/// Elements that go in one frame.
+pub(super) struct Gathered<T> {
+    /// None if there was not one.
+    pub(super) elements: Option<Elements>,
+    /// Why the element after them cannot be sent, if that is why there are no more.
+    pub(super) failed: Option<PipeErrorKind>,
+    /// An element that has no room with them.
+    pub(super) left: Option<T>,
 }
 
 /// Why an element cannot be sent.

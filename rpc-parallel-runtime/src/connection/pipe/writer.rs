@@ -120,12 +120,14 @@ impl<T: Send + 'static> PipeWriter<T> {
     /// them out of the iterator, which are lost.
     pub async fn send_all(&self, elements: impl IntoIterator<Item = T>) -> Result<(), PipeError> {
         let mut elements = elements.into_iter().peekable();
-        while elements.peek().is_some() {
+        // What had no room in the last frame.
+        let mut left = None;
+        while left.is_some() || elements.peek().is_some() {
             let outgoing = match self.check()? {
                 Target::Channel(channel) => {
                     let mut next = None;
                     let sent = poll_fn(|cx| {
-                        next = next.take().or_else(|| elements.next());
+                        next = next.take().or_else(|| left.take()).or_else(|| elements.next());
                         channel.poll_send(&mut next, Some(cx))
                     });
                     let Sent::Elsewhere(outgoing) = sent.await? else { continue };
@@ -140,11 +142,12 @@ impl<T: Send + 'static> PipeWriter<T> {
             poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
             let full = outgoing.end.0.room().clamp(1, BATCH);
-            let (frame, failed) = outgoing.encode_all(full, || elements.next());
-            if let Some(frame) = frame {
+            let gathered = outgoing.encode_all(full, || left.take().or_else(|| elements.next()));
+            left = gathered.left;
+            if let Some(frame) = gathered.elements {
                 outgoing.send(frame).await?;
             }
-            if let Some(kind) = failed {
+            if let Some(kind) = gathered.failed {
                 return Err(outgoing.error(kind));
             }
         }
