@@ -96,6 +96,11 @@ impl Serving {
         Self { session, reader, inbox, writing, calls, one_way, wakers, ended, end }
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        self.end.0.clone()
+    }
+
     /// Answers calls until the peer is gone.
     ///
     /// # Errors
