@@ -134,7 +134,10 @@ impl Driver {
         let loss = loop {
             match self.next_event().await {
                 Event::Received => {
-                    if let Err(error) = self.deliver_all() {
+                    let delivered = self.deliver_all();
+                    // What came before a violation still holds.
+                    self.wakers.drain(..).for_each(Waker::wake);
+                    if let Err(error) = delivered {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
                     }
                 }
@@ -204,8 +207,6 @@ impl Driver {
             pending = None;
             connection.handle(frame, wakers)?;
         }
-        drop(pending);
-        wakers.drain(..).for_each(Waker::wake);
         Ok(())
     }
 }

@@ -114,8 +114,13 @@ impl Serving {
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Received => {
                     self.inbox.look_for_cancels(&mut self.calls.cancelled);
-                    poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await?;
+                    let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
+                    // What came before a violation still holds.
                     self.wakers.drain(..).for_each(Waker::wake);
+                    if handled.is_err() {
+                        self.calls.lasting.detach_all();
+                        return handled;
+                    }
                     if !inline {
                         wake_another_thread().await;
                     } else if self.inbox.is_receiving_large() {

@@ -373,6 +373,75 @@ mod of_a_worker {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_was_answered_before_a_violation_has_its_answer() {
+    let Called { peer, both, .. } = called().await;
+    yield_now().await;
+
+    peer.say(&[answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+
+    assert_eq!(soon("the call", both).await.expect("nothing panics"), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_element_that_came_before_a_violation_wakes_its_reader() {
+    let Called { peer, mut pipe, .. } = called().await;
+    let read = tokio::spawn(async move { (pipe.next().await, pipe.next().await) });
+    settle().await;
+
+    peer.say(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+
+    let (first, second) = soon("the reader", read).await.expect("nothing panics");
+    assert_eq!(first, Some(Ok(7)));
+    assert!(second.is_some_and(|it| it.is_err()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_element_that_came_before_a_violation_wakes_its_reader_in_a_worker() {
+    const READ: &FunctionInfo = &function("read");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
+    let functions = functions().with(READ, move |mut pipe: Pipe<u64>| {
+        let tell = tell.lock().expect("nobody panics").take();
+        async {
+            tokio::spawn(async move {
+                let read = (pipe.next().await, pipe.next().await);
+                tell.map(|it| it.send(read))
+            });
+        }
+    });
+    let (peer, worker, _) = play_caller(functions).await;
+    peer.say(&call(1, READ, PIPE, &[(1, SENDER, 100)]));
+    settle().await;
+
+    peer.say(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+
+    let (first, second) = soon("the reader", told).await.expect("it is told");
+    assert_eq!(first, Some(Ok(7)));
+    assert!(second.is_some_and(|it| it.is_err()));
+    worker.await.expect("the driver does not panic").expect_err("it is a violation");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_does_not_stop_a_function_that_cannot_be_cancelled() {
+    const LASTING: &FunctionInfo = &function("lasting").no_cancel();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
+    let functions = functions().with(LASTING, move |(): ()| {
+        let tell = tell.lock().expect("nobody panics").take();
+        async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tell.map(|it| it.send(()).expect("the test waits"));
+        }
+    });
+    let (peer, worker, _) = play_caller(functions).await;
+
+    peer.say(&[call(1, LASTING, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+
+    worker.await.expect("the driver does not panic").expect_err("it is a violation");
+    soon("the function", told).await.expect("it comes to its end");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_breaks_the_protocol_at_once_gets_no_connection() {
     let (here, there) = pair(1024);
     let worker = tokio::spawn(async move {
