@@ -7,6 +7,7 @@ mod direct;
 mod transfers;
 mod cancelling;
 mod deadlines;
+mod writing;
 mod peer;
 mod violations;
 

@@ -73,7 +73,7 @@ pub(super) async fn play_worker() -> (Peer, Client) {
 }
 
 impl Peer {
-    fn new((reader, writer): Halves) -> Self {
+    pub(super) fn new((reader, writer): Halves) -> Self {
         Self {
             reader: Box::new(reader),
             writer: Box::new(writer),

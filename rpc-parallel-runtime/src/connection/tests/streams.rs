@@ -109,6 +109,20 @@ async fn streams_go_both_ways_at_once_over_a_transport_with_room_for_seven_bytes
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_function_writes_before_it_returns_is_not_lost() {
+    let connected = connected(100, functions()).await;
+    let (writer, pipe) = Pipe::<u64>::channel();
+
+    let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, (2000_u64, writer)));
+
+    assert_eq!(read_well(pipe).await, Vec::from_iter(0..2000));
+    let written = soon("the function", written).await.expect("nothing panics");
+    assert_eq!(written.expect("it is answered"), 2000);
+    settle().await;
+    connected.assert_no_streams();
+}
+
+#[tokio::test(start_paused = true)]
 async fn pipes_in_a_value_keep_their_places() {
     let connected = connected(100, functions()).await;
     let pipes = (Pipe::from_items(0..10_u64), Pipe::from_items(10..20_u64));
