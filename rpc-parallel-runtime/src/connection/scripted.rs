@@ -10,7 +10,7 @@ use super::answer::plain;
 use super::answering::{Answering, Incoming, Running, Session};
 use super::call::Call;
 use super::client::Client;
-use super::opening::{Opening, ask_for};
+use super::opening::{Opening, OpeningError, ask_for};
 use super::scope::CallScope;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
 use crate::transport::{Reader, Writer};
@@ -138,13 +138,18 @@ pub(super) fn opening((reader, writer): Halves, settings: Settings) -> Opening {
 
 /// Connects a client to whoever welcomes it.
 pub(super) async fn client(here: Halves, settings: Settings) -> Client {
+    try_client(here, settings).await.expect("the worker welcomes everybody")
+}
+
+/// Connects a client, unless it is refused.
+pub(super) async fn try_client(here: Halves, settings: Settings) -> Result<Client, OpeningError> {
     let mut opening = opening(here, settings);
     let id = WorkerId::random();
-    let ask = ask_for(id, Greeting::new(&[]), &[], settings).expect("it is short");
-    opening.connect(&ask).await.expect("the worker welcomes everybody");
+    let ask = ask_for(id, Greeting::new(&[]), &[], settings)?;
+    opening.connect(&ask).await?;
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
     let label = Label { name: None, worker_type, pid: None, host };
-    Client::begin(opening, id, label, Box::pin(async { None }))
+    Ok(Client::begin(opening, id, label, Box::pin(async { None })))
 }
 
 /// Calls a function.

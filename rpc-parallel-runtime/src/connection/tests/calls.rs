@@ -147,3 +147,14 @@ async fn a_closed_connection_fails_the_calls_that_wait_and_those_that_come() {
     let error = call(&connected, 1).await.expect_err("it was closed");
     assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_with_more_to_say_than_a_frame_holds_is_cut_short() {
+    let connected = waiting(1024).await;
+
+    let error = panicking(&connected, &"long ".repeat(100_000)).await.expect_err("it panics");
+
+    let CallErrorKind::Panicked(panic) = error.kind() else { panic!("{error}") };
+    assert!(panic.message.starts_with("long long "), "{panic}");
+    assert!(call(&connected, 1).await.is_ok());
+}

@@ -16,7 +16,7 @@ use crate::connection::shared::Connection;
 use crate::connection::{CallError, CallErrorKind, Pipe, PipeErrorKind, PipeWriter};
 use crate::transport::Writer;
 use crate::transport::memory::pair;
-use crate::wire::{FrameError, FunctionInfo};
+use crate::wire::{FrameError, FunctionInfo, Refusal};
 
 /// Counts up to its argument.
 const COUNT: &FunctionInfo = &function("count");
@@ -477,4 +477,20 @@ async fn answers_that_nobody_reads_keep_further_calls_waiting() {
     drop(peer);
     let ended = soon("the worker", worker).await.expect("the driver does not panic");
     ended.expect("a peer that is gone is no error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_for_a_long_reason_hears_the_beginning_of_it() {
+    let (here, there) = pair(64 * 1024);
+    let worker = tokio::spawn(async move {
+        let mut opening = scripted::opening(there, settings());
+        opening.receive_request().await.expect("the client asks at once");
+        opening.refuse(&Refusal::Init { why: "long ".repeat(100_000) }).await
+    });
+
+    let refused = scripted::try_client(here, settings()).await.expect_err("it is refused");
+
+    let OpeningError::Refused(Refusal::Init { why }) = refused else { panic!("{refused:?}") };
+    assert!(why.starts_with("long long "), "{why}");
+    worker.await.expect("nothing panics").expect("it fits");
 }
