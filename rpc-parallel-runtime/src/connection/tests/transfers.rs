@@ -134,6 +134,30 @@ async fn elements_overtake_a_large_answer_that_has_nothing_to_do_with_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_call_that_is_dropped_on_its_way_takes_its_streams_with_it() {
+    for (turns, element) in [(1, 1), (5, 1), (50, 1), (1, ELEMENT), (5, ELEMENT), (50, ELEMENT)] {
+        let connected = connected(1000, functions()).await;
+        let (writer, pipe) = Pipe::<Vec<u8>>::channel();
+        let arguments = (vec![7_u8; 900_000], pipe);
+        let large = tokio::spawn(call::<_, Vec<u8>>(&connected.client, READ, arguments));
+        tokio::task::yield_now().await;
+        writer.send(vec![7; element]).await.expect("there is room");
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+
+        large.abort();
+
+        soon("word of it", writer.closed()).await;
+        let error = writer.send(vec![7]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), &PipeErrorKind::ReaderGone);
+        settle().await;
+        connected.assert_no_streams();
+        call::<_, ()>(&connected.client, QUICK, ()).await.expect("the connection lives");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_large_call_that_is_dropped_on_its_way_closes_the_pipe_that_it_would_have_written() {
     let connected = connected(1000, functions()).await;
     let (writer, mut pipe) = Pipe::<u64>::channel();
