@@ -252,6 +252,21 @@ async fn a_stop_and_an_end_may_cross() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_is_ended_once_although_it_ends_at_both_ends_at_once() {
+    let (mut peer, client) = play_worker().await;
+    let (_, end) = client.caller().connection.open(WrittenBy::Sender, None, None);
+    let OwnedEnd::Writing(end) = end else { panic!("this side writes") };
+
+    // Word of the reader has been taken off the wire just when the writer ends the stream.
+    end.0.end(None);
+    end.0.stop(&mut Vec::new());
+    drop(end);
+    client.close();
+
+    assert_eq!(peer.hear_all().await, [frame(kind::END, &[&1_u64.to_le_bytes()])[4..].to_vec()]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pipe_keeps_its_connection_open_until_it_ends() {
     let Connected { client, worker, .. } = connected(100, functions()).await;
     let pipe: Pipe<u64> = call(&client, COUNT, 500_u64).await.expect("it is answered");
