@@ -42,10 +42,17 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 
 /// Runs what drops a call that was cancelled, so that what is dropped with it can tell.
 pub(crate) fn cancelling<T>(drop_it: impl FnOnce() -> T) -> T {
-    let outer = CANCELLING.replace(true);
-    let result = drop_it();
-    CANCELLING.set(outer);
-    result
+    let _outer = Outer(CANCELLING.replace(true));
+    drop_it()
+}
+
+/// What held before; it does again when this is dropped, also by a panic.
+struct Outer(bool);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        CANCELLING.set(self.0);
+    }
 }
 
 /// Tells why what is being dropped on this thread has not come to its own end.

@@ -473,8 +473,8 @@ async fn answer_later(
         polled.map(|()| answering.after())
     })
     .await;
-    // It has come to its own end.
-    drop(unfinished.0.take());
+    // It has come to its own end, and has its answer even if it panics now.
+    let _ = catch(|| drop(unfinished.0.take()));
     if let Some(refusal) = &after.failed {
         complain(&*session, function, refusal);
     }

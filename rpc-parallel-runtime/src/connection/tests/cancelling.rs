@@ -202,6 +202,62 @@ async fn a_pipe_in_an_answer_that_nobody_wants_any_more_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_function_that_panics_when_it_is_cancelled_changes_nothing_for_others() {
+    let (functions, _) = functions();
+    let connected = connected(100, functions).await;
+    let exploding = tokio::spawn(call::<_, ()>(&connected.client, EXPLODE, ()));
+    settle().await;
+
+    exploding.abort();
+    settle().await;
+
+    assert_alive(&connected).await;
+    let (writer, pipe) = Pipe::<u64>::channel();
+    drop(writer);
+    assert_eq!(read_well(pipe).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_panics_behind_its_end_is_answered() {
+    /// A future that panics when it is dropped.
+    struct Late(Arc<Notify>, bool);
+
+    impl Future for Late {
+        type Output = u64;
+
+        fn poll(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<u64> {
+            if std::mem::replace(&mut self.1, true) {
+                return std::task::Poll::Ready(7);
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }
+    }
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.0.notify_one();
+            panic!("dropped");
+        }
+    }
+
+    let notify = Arc::new(Notify::new());
+    let notified = notify.clone();
+    let (functions, _) = functions();
+    let functions = functions.with(LATE, move |(): ()| Late(notified.clone(), false));
+    let connected = connected(100, functions).await;
+
+    let late = soon("an answer", call::<_, u64>(&connected.client, LATE, ())).await;
+
+    assert_eq!(late.expect("it has an answer"), 7);
+    notify.notified().await;
+    assert_alive(&connected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_number_is_used_again_only_when_the_worker_is_done_with_it() {
     let (functions, fates) = functions();
     let connected = connected(7, functions).await;
