@@ -70,8 +70,11 @@ impl<T> Incoming<T> {
         }
     }
 
-    /// Returns the stream, and what of it has been decoded already.
+    /// Returns the stream, and what of it has been decoded already, which counts as read.
     pub(super) fn into_parts(mut self) -> (Option<ReadEnd>, VecDeque<T>, Codec<T>) {
+        if let Some(end) = &self.end {
+            end.0.note_read(std::mem::take(&mut self.cost));
+        }
         (self.end.take(), std::mem::take(&mut self.decoded), self.codec)
     }
 }

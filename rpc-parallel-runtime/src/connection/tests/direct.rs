@@ -75,6 +75,21 @@ async fn a_callback_sees_everything_and_then_that_it_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_callback_goes_on_where_a_reader_has_stopped() {
+    for window in [1, 1000] {
+        let connected = connected(100, functions()).await;
+        let mut pipe = count(&connected, 1000, window).await;
+        assert_eq!(soon("an element", pipe.next()).await, Some(Ok(0)));
+
+        let (_, seen) = record(pipe);
+
+        settle().await;
+        assert_seen(&seen, 1..1000, Closed::ByWriter);
+        connected.assert_no_streams();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_abort_closes_once_and_stops_the_writer() {
     let connected = connected(100, functions()).await;
     let (writer, pipe) = Pipe::channel();
