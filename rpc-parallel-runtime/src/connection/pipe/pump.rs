@@ -21,8 +21,19 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
+    go_on(pipe, outgoing, None, None);
+}
+
+/// Starts to feed a stream, with some elements and then one that cannot be sent.
+pub(super) fn go_on<T: Send + 'static>(
+    pipe: Pipe<T>,
+    outgoing: Outgoing<T>,
+    elements: Option<Elements>,
+    skipped: Option<PipeError>,
+) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    runtime.spawn(Pump { pipe, outgoing, elements: None, skipped: None, end: None });
+    let (left, end) = (None, None);
+    runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end });
 }
 
 /// A pipe, and the stream that it feeds.
@@ -31,6 +42,8 @@ struct Pump<T> {
     outgoing: Outgoing<T>,
     /// What is ready to be sent.
     elements: Option<Elements>,
+    /// An element for which there was no more room in them.
+    left: Option<T>,
     /// An element after those that cannot be sent.
     skipped: Option<PipeError>,
     /// How the pipe ended, after that.
@@ -40,7 +53,7 @@ struct Pump<T> {
 impl<T: Send + 'static> Pump<T> {
     /// Takes from the pipe what is ready; `false` if that is nothing.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { pipe, outgoing, elements, skipped, end } = self;
+        let Self { pipe, outgoing, elements, left, skipped, end } = self;
         // No more than the reader has room for.
         let full = outgoing.end.0.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
@@ -48,7 +61,7 @@ impl<T: Send + 'static> Pump<T> {
             false => *end = Some(Err(error)),
         };
         let mut ended = false;
-        let (gathered, failed) = outgoing.encode_all(full, || {
+        let (gathered, failed) = outgoing.encode_all(full, left, || {
             match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
                 Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
                 Ok(Poll::Ready(Some(Err(error)))) => fail(error),

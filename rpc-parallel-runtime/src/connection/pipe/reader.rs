@@ -92,6 +92,11 @@ impl<T> Pipe<T> {
         Self { source: Mutex::new(source), window: None }
     }
 
+    /// Makes the pipe that reads a channel.
+    pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
+        Self::new(Source::Channel(Reading(Some(channel))))
+    }
+
     fn into_source(self) -> Source<T> {
         self.source.into_inner().expect("nobody panics while holding this lock")
     }
@@ -128,10 +133,7 @@ impl<T: Send + 'static> Pipe<T> {
     #[must_use]
     pub fn channel() -> (PipeWriter<T>, Self) {
         let channel = Arc::new(Channel::new());
-        (
-            PipeWriter::to_channel(channel.clone()),
-            Self::new(Source::Channel(Reading(Some(channel)))),
-        )
+        (PipeWriter::to_channel(channel.clone()), Self::of(channel))
     }
 
     /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;

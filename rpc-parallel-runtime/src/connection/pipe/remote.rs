@@ -134,16 +134,19 @@ impl<T> Outgoing<T> {
 
     /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`; tells
     /// why it stopped if that is an error. None if there was not one.
+    ///
+    /// An element for which a message has no more room is `left` for the next frame.
     pub(super) fn encode_all(
         &self,
         full: usize,
+        left: &mut Option<T>,
         mut next: impl FnMut() -> Option<T>,
     ) -> (Option<Elements>, Option<PipeErrorKind>) {
         let max = self.end.0.connection().settings.max_message_size();
         let (mut count, mut failed) = (0, None);
-        let elements = self.end.0.encode(max.saturating_add(full), |sink| {
+        let elements = self.end.0.encode(max, |sink| {
             while sink.len() < full
-                && let Some(element) = next()
+                && let Some(element) = left.take().or_else(&mut next)
             {
                 let mark = sink.mark();
                 let before = sink.len();
@@ -154,12 +157,17 @@ impl<T> Outgoing<T> {
                 };
                 let size = sink.len() - before;
                 let fits = if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) };
-                if let Err(Unsendable(kind)) = encoded.and(fits) {
-                    sink.rewind(&mark);
-                    failed = Some(kind);
-                    break;
+                let encoded = encoded.and(fits);
+                if encoded.is_ok() && sink.len() <= max {
+                    count += 1;
+                    continue;
                 }
-                count += 1;
+                sink.rewind(&mark);
+                match encoded {
+                    Ok(()) => *left = Some(element),
+                    Err(Unsendable(kind)) => failed = Some(kind),
+                }
+                break;
             }
             Ok::<_, Unsendable>(count)
         });

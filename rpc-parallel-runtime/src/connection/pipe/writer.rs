@@ -94,12 +94,13 @@ impl<T: Send + 'static> PipeWriter<T> {
     /// Dropped before it is done, it has written some of the elements.
     pub async fn send_all(&self, elements: impl IntoIterator<Item = T>) -> Result<(), PipeError> {
         let mut elements = elements.into_iter().peekable();
-        while elements.peek().is_some() {
+        let mut left = None;
+        while left.is_some() || elements.peek().is_some() {
             let outgoing = match self.check()? {
                 Target::Channel(channel) => {
                     let mut next = None;
                     let sent = poll_fn(|cx| {
-                        next = next.take().or_else(|| elements.next());
+                        next = next.take().or_else(|| left.take()).or_else(|| elements.next());
                         channel.poll_send(&mut next, Some(cx))
                     });
                     let Sent::Elsewhere(outgoing) = sent.await? else { continue };
@@ -114,7 +115,7 @@ impl<T: Send + 'static> PipeWriter<T> {
             poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
             let full = outgoing.end.0.room().clamp(1, BATCH);
-            let (frame, failed) = outgoing.encode_all(full, || elements.next());
+            let (frame, failed) = outgoing.encode_all(full, &mut left, || elements.next());
             if let Some(frame) = frame {
                 outgoing.send(frame).await?;
             }

@@ -202,6 +202,82 @@ async fn an_element_larger_than_the_window_passes_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn elements_that_fit_one_by_one_fit_together() {
+    const ECHO: &FunctionInfo = &function("echo");
+    let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
+    let connected = connected(64 * 1024, functions).await;
+    // The last one is as large as a message may be.
+    let elements = [10, 20_000, 1024 * 1024 - 5].map(|len| vec![7_u8; len]);
+
+    let pipe = Pipe::from_items(elements.clone());
+    let echoed = call(&connected.client, ECHO, pipe).await.expect("it is answered");
+
+    let echoed = read_well::<Vec<u8>>(echoed).await;
+    assert!(echoed == elements, "{:?}", Vec::from_iter(echoed.iter().map(Vec::len)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn elements_that_are_written_together_fit_together() {
+    const ECHO: &FunctionInfo = &function("echo");
+    let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
+    let connected = connected(64 * 1024, functions).await;
+    let elements = [10, 20_000, 1024 * 1024 - 5].map(|len| vec![7_u8; len]);
+
+    let (writer, pipe) = Pipe::channel();
+    let echoed = call(&connected.client, ECHO, pipe).await.expect("it is answered");
+    let sending = elements.clone();
+    let sent = tokio::spawn(async move { writer.send_all(sending).await });
+
+    let echoed = read_well::<Vec<u8>>(echoed).await;
+    assert!(echoed == elements, "{:?}", Vec::from_iter(echoed.iter().map(Vec::len)));
+    sent.await.expect("nothing panics").expect("the reader has read everything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn elements_that_wait_in_a_pipe_when_it_is_sent_fit_together() {
+    const ECHO: &FunctionInfo = &function("echo");
+    let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
+    let connected = connected(64 * 1024, functions).await;
+    let (writer, pipe) = Pipe::channel();
+    for first in 0..10 {
+        let mut element = vec![0_u8; 500_000];
+        element[0] = first;
+        writer.try_send(element).expect("there is room");
+    }
+
+    let echoed = call(&connected.client, ECHO, pipe).await.expect("it is answered");
+    let more = tokio::spawn(async move { writer.send(vec![10]).await });
+
+    let echoed: Vec<_> = read_well::<Vec<u8>>(echoed).await.iter().map(|it| it[0]).collect();
+    assert_eq!(echoed, Vec::from_iter(0..=10));
+    more.await.expect("nothing panics").expect("the reader has read everything");
+    settle().await;
+    connected.assert_no_streams();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_element_too_large_is_an_error_in_its_place_also_if_it_waited_when_the_pipe_was_sent() {
+    const ECHO: &FunctionInfo = &function("echo");
+    let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
+    let connected = connected(64 * 1024, functions).await;
+    let (writer, pipe) = Pipe::channel();
+    for len in [1, 2_000_000, 3] {
+        writer.try_send(vec![7_u8; len]).expect("there is room");
+    }
+    drop(writer);
+
+    let mut echoed: Pipe<Vec<u8>> =
+        call(&connected.client, ECHO, pipe).await.expect("it is answered");
+
+    assert_eq!(soon("an element", echoed.next()).await, Some(Ok(vec![7])));
+    let error = soon("an element", echoed.next()).await.expect("it has not ended");
+    let kind = kind_of(error);
+    assert!(matches!(kind, Some(PipeErrorKind::TooLarge(_))), "{kind:?}");
+    assert_eq!(soon("an element", echoed.next()).await, Some(Ok(vec![7; 3])));
+    assert_eq!(soon("the end", echoed.next()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_writer_that_does_not_wait_is_told_that_there_is_no_room() {
     let connected = connected(1024, functions()).await;
     let (writer, pipe) = Pipe::<u64>::channel();
@@ -346,4 +422,20 @@ async fn a_writer_that_fails_is_an_error_after_what_it_has_written() {
     let why = "no more numbers".to_owned();
     let expected = (vec![7], Some(PipeErrorKind::WriterFailed { why }));
     assert_eq!(tell.await.expect("the function has told"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn elements_that_wait_in_a_pipe_whose_both_ends_are_sent_are_not_lost() {
+    let connected = connected(1024, functions()).await;
+    let (writer, pipe) = Pipe::<u64>::channel();
+    writer.try_send(100).expect("there is room");
+    let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, (3_u64, writer)));
+    settle().await;
+
+    let doubled = call(&connected.client, DOUBLE, pipe).await.expect("it is answered");
+
+    assert_eq!(read_well::<u64>(doubled).await, [200, 0, 2, 4]);
+    written.await.expect("nothing panics").expect("it is answered");
+    settle().await;
+    connected.assert_no_streams();
 }
