@@ -103,6 +103,7 @@ impl<'a> Answering<'a> {
                 .message(|sink| Ok((codec.encode)(&error, sink)?)),
             (Err(_), None) => unreachable!("only a `Result` has an error"),
         });
+        let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
         let refusal = match written.map_err(|Unsendable(refusal)| refusal) {
             Ok(frame) => {
                 let (opened, starts) = pipe::open(opening, self.connection, None);

@@ -206,3 +206,52 @@ async fn a_message_as_large_as_allowed_passes_and_one_larger_is_an_error_of_its_
     assert_eq!((too_large.size, too_large.max), (most + 6, most + 5));
     assert!(echo(7).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_streams_that_a_message_opens_count_as_part_of_it() {
+    const TAKE: &FunctionInfo = &function("take");
+    type Argument = (Bytes, Vec<Pipe<u64>>);
+    let functions = functions().with(TAKE, async |(bytes, _): Argument| bytes.len());
+    let connected = connected(64 * 1024, functions).await;
+    let mut passed = 0;
+
+    for spare in 0..400 {
+        let bytes = Bytes::from(vec![7; 1024 * 1024 - spare]);
+        let pipes = Vec::from_iter((0..10).map(|_| Pipe::from_items(0..1_u64)));
+        let take = call::<_, usize>(&connected.client, TAKE, (bytes, pipes));
+        match soon("a call", take.timeout(Duration::from_secs(9))).await {
+            Ok(_) => passed += 1,
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, CallErrorKind::TooLarge { .. }), "{spare}: {error}");
+            }
+        }
+    }
+
+    assert!((1..400).contains(&passed), "{passed} passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_streams_that_an_answer_opens_count_as_part_of_it() {
+    const GIVE: &FunctionInfo = &function("give");
+    type Answer = (Bytes, Vec<Pipe<u64>>);
+    let functions = functions().with(GIVE, async |len: usize| {
+        let pipes = Vec::from_iter((0..10).map(|_| Pipe::from_items(0..1_u64)));
+        (Bytes::from(vec![7; len]), pipes)
+    });
+    let connected = connected(64 * 1024, functions).await;
+    let mut passed = 0;
+
+    for spare in 0..400 {
+        let give = call::<_, Answer>(&connected.client, GIVE, 1024 * 1024 - spare);
+        match soon("a call", give).await {
+            Ok(_) => passed += 1,
+            Err(error) => {
+                let kind = error.kind();
+                assert!(matches!(kind, CallErrorKind::TooLarge { .. }), "{spare}: {error}");
+            }
+        }
+    }
+
+    assert!((1..400).contains(&passed), "{passed} passed");
+}
