@@ -161,7 +161,7 @@ impl Connection {
             Frame::End { stream, error } => self.finish(stream, error, wakers),
             Frame::Stop { stream } => self.stop(stream, wakers),
             Frame::Credit { stream, bytes } => self.credit(stream, bytes, wakers),
-            _ => Err(FrameError::OutOfPlace("a frame of another kind")),
+            frame => Err(FrameError::OutOfPlace(frame.describe())),
         }
     }
 

@@ -184,6 +184,9 @@ worker_ends! {
         [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048609 are allowed";
     an_empty_transfer_ends_the_connection:
         [begin(5, 0, &[])] => "empty frame";
+    a_transfer_inside_of_a_transfer_ends_the_connection:
+        [begin(5, 9, &[kind::BEGIN, 0, 0, 0, 0, 0, 0, 0, 0])]
+        => "a part of a large frame inside of one out of place";
     a_frame_beyond_the_largest_message_ends_the_connection:
         [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048609 are allowed";
     an_unknown_kind_of_frame_ends_the_connection:
@@ -197,6 +200,15 @@ worker_ends! {
         => "frame of kind 4 cut short after 20 bytes";
     an_empty_frame_ends_the_connection:
         [vec![0; 4]] => "empty frame";
+    an_answer_to_a_worker_ends_the_connection:
+        [answer(1, NIL, &[])] => "an answer out of place";
+    a_second_greeting_ends_the_connection:
+        [frame(kind::CONNECT, &[b"rpcp\x01\0\0\0", &[0; 8], &[0; 16]])]
+        => "a greeting out of place";
+    a_welcome_to_a_worker_ends_the_connection:
+        [frame(kind::WELCOME, &[])] => "a welcome out of place";
+    a_refusal_to_a_worker_ends_the_connection:
+        [frame(3, &[])] => "a refusal out of place";
 }
 
 #[tokio::test(start_paused = true)]
@@ -356,6 +368,18 @@ mod of_a_worker {
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
         a_transfer_beyond_the_largest_message_ends_the_connection:
             [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048609 are allowed";
+        a_call_to_a_client_ends_the_connection:
+            [call(1, COUNT, &[3], &[])] => "a call out of place";
+        a_one_way_call_to_a_client_ends_the_connection:
+            [one_way(NOTE, NIL, &[])] => "a one-way call out of place";
+        a_cancel_to_a_client_ends_the_connection:
+            [frame(kind::CANCEL, &[&[0; 8]])] => "a cancel out of place";
+        a_second_welcome_ends_the_connection:
+            [frame(kind::WELCOME, &[])] => "a welcome out of place";
+        what_came_before_a_violation_counts:
+            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "a welcome out of place";
+        elements_that_came_before_a_violation_are_read:
+            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "a welcome out of place";
     }
 
     #[tokio::test(start_paused = true)]
