@@ -173,10 +173,13 @@ impl Driver {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
             Poll::Pending => {}
         }
-        if self.unwritable {
-            return Poll::Pending;
-        }
         let caller = &self.end.0;
+        if self.unwritable {
+            // Registered first, so that the closing is not missed.
+            caller.connection.outbox.wake_later(cx);
+            let closing = caller.closing.load(Ordering::Acquire);
+            return if closing { Poll::Ready(Event::ClosedHere) } else { Poll::Pending };
+        }
         // Looked at first: frames are added before the connection is closed.
         let closing = caller.closing.load(Ordering::Acquire);
         match self.writing.poll_write(&caller.connection.outbox, cx) {

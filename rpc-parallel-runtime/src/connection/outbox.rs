@@ -165,6 +165,11 @@ impl Outbox {
         Self::wake_driver(self.lock());
     }
 
+    /// Has the driver woken by what is added, and by [`wake`](Self::wake), though it cannot write.
+    pub(super) fn wake_later(&self, cx: &Context<'_>) {
+        self.lock().driver = Some(cx.waker().clone());
+    }
+
     /// Says whether so much waits to be written that nothing should be added, as was last seen.
     pub(super) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)

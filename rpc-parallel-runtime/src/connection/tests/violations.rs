@@ -504,6 +504,25 @@ async fn answers_that_nobody_reads_keep_further_calls_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_can_be_closed_although_its_worker_reads_no_more() {
+    let Called { peer, client, both, mut pipe, .. } = called().await;
+    let deaf = peer.read_no_more();
+    let lost = tokio::spawn(scripted::call::<_, ()>(&client, COUNT, 3_u64));
+    settle().await;
+
+    client.close();
+
+    let closed = soon("the client", client.closed()).await;
+    assert_eq!(closed, CallErrorKind::ConnectionClosed);
+    for call in [both, lost] {
+        let error = soon("a call", call).await.expect("nothing panics").expect_err("it is lost");
+        assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
+    }
+    assert!(soon("the pipe", pipe.next()).await.is_some_and(|it| it.is_err()));
+    drop(deaf);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_refused_for_a_long_reason_hears_the_beginning_of_it() {
     let (here, there) = pair(64 * 1024);
     let worker = tokio::spawn(async move {
