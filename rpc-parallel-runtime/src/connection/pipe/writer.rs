@@ -260,12 +260,30 @@ impl<T: Message> Serialize for PipeWriter<T> {
         }
         let opening = || {
             self.sent.store(true, Ordering::Release);
-            // If the message is not sent after all, this writer is dropped with it.
-            let writer = self.travelling();
-            let start = Start::Read(Box::new(move |end| writer.send_away(end)));
+            let writer = Leaving(Some(self.travelling()));
+            let start = Start::Read(Box::new(move |end| writer.leave(end)));
             Opening { window: self.window, start }
         };
         travel::serialize(serializer, travel::WRITER, opening)
+    }
+}
+
+/// A writer whose message has not been sent. If it never is, nobody will write.
+struct Leaving<T>(Option<PipeWriter<T>>);
+
+impl<T: Message> Leaving<T> {
+    fn leave(mut self, end: ReadEnd) {
+        if let Some(writer) = self.0.take() {
+            writer.send_away(end);
+        }
+    }
+}
+
+impl<T> Drop for Leaving<T> {
+    fn drop(&mut self) {
+        if let Some(writer) = &mut self.0 {
+            writer.end(Err(PipeErrorKind::Cancelled));
+        }
     }
 }
 

@@ -439,3 +439,23 @@ async fn elements_that_wait_in_a_pipe_whose_both_ends_are_sent_are_not_lost() {
     settle().await;
     connected.assert_no_streams();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_whose_writer_was_never_sent_ends_with_an_error() {
+    let connected = connected(1024, functions()).await;
+    let write = |client| {
+        let (writer, pipe) = Pipe::<u64>::channel();
+        (call::<_, u64>(client, WRITE, (3_u64, writer)), pipe)
+    };
+
+    let (never_polled, one) = write(&connected.client);
+    drop(never_polled);
+    connected.client.close();
+    settle().await;
+    let (too_late, other) = write(&connected.client);
+    soon("a call", too_late).await.expect_err("it was closed");
+
+    for pipe in [one, other] {
+        assert_eq!(read_all(pipe).await, (vec![], Some(PipeErrorKind::Cancelled)));
+    }
+}
