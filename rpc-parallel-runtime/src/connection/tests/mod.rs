@@ -10,6 +10,7 @@ mod deadlines;
 mod writing;
 mod peer;
 mod violations;
+mod model;
 
 use std::sync::Arc;
 use std::time::Duration;
