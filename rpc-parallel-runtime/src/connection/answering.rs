@@ -114,6 +114,7 @@ impl<'a> Answering<'a> {
                 .message(|sink| Ok((codec.encode)(&error, sink)?)),
             (Err(_), None) => unreachable!("only a `Result` has an error"),
         });
+        let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
         let refusal = match written.map_err(|Unsendable(refusal)| refusal) {
             Ok(frame) => {
                 let (opened, starts) = pipe::open(opening, self.connection, None);
@@ -134,12 +135,17 @@ impl<'a> Answering<'a> {
             self.after.failed = Some(refusal.clone());
             return;
         };
+        if !self.try_refuse(call, refusal) && !self.try_refuse(call, &refusal.shortened()) {
+            unreachable!("a refusal that was cut short fits and encodes");
+        }
+    }
+
+    fn try_refuse(&mut self, call: CallId, refusal: &Refusal) -> bool {
         let written = MessageWriter::refused_answer(self.buffer, call)
             .message(|sink| Ok::<_, Unsendable>(encode_own(refusal, sink)?));
-        match written {
-            Ok(frame) => self.after.large = frame.finish().map(|it| (it, Vec::new())),
-            Err(_) => unreachable!("refusals are short and encode"),
-        }
+        let Ok(frame) = written else { return false };
+        self.after.large = frame.finish().map(|it| (it, Vec::new()));
+        true
     }
 
     /// Answers with a refusal, whatever has been answered before.

@@ -93,6 +93,7 @@ impl<T, E: CallFailure> Call<T, E> {
         };
         let (written, opening) =
             pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
+        let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
         let state = match written.map(MessageWriter::finish) {
             Ok(Some(large)) => State::New(Unsent::Large(Box::new(large)), opening),
             Ok(None) => State::New(Unsent::Small(frame), opening),

@@ -134,7 +134,10 @@ impl Driver {
         let loss = loop {
             match self.next_event().await {
                 Event::Received => {
-                    if let Err(error) = self.deliver_all() {
+                    let delivered = self.deliver_all();
+                    // What came before a violation still holds.
+                    self.wakers.drain(..).for_each(Waker::wake);
+                    if let Err(error) = delivered {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
                     }
                 }
@@ -170,10 +173,13 @@ impl Driver {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
             Poll::Pending => {}
         }
-        if self.unwritable {
-            return Poll::Pending;
-        }
         let caller = &self.end.0;
+        if self.unwritable {
+            // Registered first, so that the closing is not missed.
+            caller.connection.outbox.wake_later(cx);
+            let closing = caller.closing.load(Ordering::Acquire);
+            return if closing { Poll::Ready(Event::ClosedHere) } else { Poll::Pending };
+        }
         // Looked at first: frames are added before the connection is closed.
         let closing = caller.closing.load(Ordering::Acquire);
         match self.writing.poll_write(&caller.connection.outbox, cx) {
@@ -204,8 +210,6 @@ impl Driver {
             pending = None;
             connection.handle(frame, wakers)?;
         }
-        drop(pending);
-        wakers.drain(..).for_each(Waker::wake);
         Ok(())
     }
 }

@@ -258,6 +258,13 @@ impl Inflow {
         self.connection.outbox.add(&frame, Lane::Stream(self.id));
     }
 
+    /// Returns how many bytes are kept that nobody has read, and how large the window is.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        let kept = self.state().chunks.iter().map(Chunk::cost).sum();
+        (kept, self.window as usize)
+    }
+
     fn leave(&self) {
         let mut state = self.state();
         if let Reader::Direct(_) | Reader::Busy = state.reader {

@@ -26,6 +26,9 @@ mod serving;
 mod shared;
 mod transfers;
 
+#[cfg(any(test, fuzzing))]
+mod scripted;
+
 pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, plain};
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;

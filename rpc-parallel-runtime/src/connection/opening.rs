@@ -128,8 +128,8 @@ impl Opening {
 
     /// Tells the other side why there will be no conversation.
     pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
-        FrameWriter::refuse(self.writing.buffer())
-            .message(|sink| Ok::<_, OpeningError>(encode_own(refusal, sink)?))?;
+        let buffer = self.writing.buffer();
+        write_refusal(buffer, refusal).or_else(|_| write_refusal(buffer, &refusal.shortened()))?;
         Ok(self.write().await?)
     }
 
@@ -152,4 +152,8 @@ impl Opening {
         let Self { writing, outbox, .. } = self;
         poll_fn(|cx| writing.poll_write(outbox, cx)).await
     }
+}
+
+fn write_refusal(buffer: &mut Vec<u8>, refusal: &Refusal) -> Result<(), OpeningError> {
+    FrameWriter::refuse(buffer).message(|sink| Ok::<_, OpeningError>(encode_own(refusal, sink)?))
 }

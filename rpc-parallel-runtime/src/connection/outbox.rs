@@ -38,6 +38,8 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
+    /// The rest of a frame that has begun to be written: nothing may come before it.
+    torn: Vec<u8>,
     bytes: Vec<u8>,
     large: Sending,
     /// The driver holds bytes that come before those of the queue.
@@ -88,9 +90,10 @@ impl Outbox {
         if written == frame.len() {
             return Ticket::Written;
         }
-        // Nothing else may come between the two halves of a frame.
-        let lane = if written > 0 { Lane::Any } else { lane };
-        let ticket = queue.add(&frame[written..], lane);
+        let ticket = match written {
+            0 => queue.add(frame, lane),
+            _ => queue.tear(&frame[written..]),
+        };
         self.note_room(&queue);
         Self::wake_driver(queue);
         ticket
@@ -154,7 +157,7 @@ impl Outbox {
     pub(super) fn end(&self) {
         self.writer.end();
         let mut queue = self.lock();
-        queue.bytes = Vec::new();
+        (queue.torn, queue.bytes) = (Vec::new(), Vec::new());
         queue.large = Sending::default();
         queue.written = u64::MAX;
         self.note_room(&queue);
@@ -166,6 +169,11 @@ impl Outbox {
     /// Wakes the driver, because something else than a frame awaits it.
     pub(super) fn wake(&self) {
         Self::wake_driver(self.lock());
+    }
+
+    /// Has the driver woken by what is added, and by [`wake`](Self::wake), though it cannot write.
+    pub(super) fn wake_later(&self, cx: &Context<'_>) {
+        self.lock().driver = Some(cx.waker().clone());
     }
 
     /// Says whether so much waits to be written that nothing should be added, as was last seen.
@@ -200,6 +208,19 @@ impl Queue {
         self.added += frame.len() as u64;
         Ticket::Queued(self.added)
     }
+
+    /// Keeps the rest of a frame for the driver; until then nobody else writes.
+    fn tear(&mut self, rest: &[u8]) -> Ticket {
+        self.torn.extend_from_slice(rest);
+        self.driver_writes = true;
+        self.added += rest.len() as u64;
+        Ticket::Queued(self.added)
+    }
+
+    fn take_torn(&mut self) -> Vec<u8> {
+        self.taken += self.torn.len() as u64;
+        mem::take(&mut self.torn)
+    }
 }
 
 /// The driver's side of an [`Outbox`]: the bytes it is writing.
@@ -211,6 +232,8 @@ pub(super) struct Writing {
     bytes: Vec<u8>,
     /// How much of what is being written has been.
     written: usize,
+    /// Nobody else writes until this has been.
+    claimed: bool,
     owes_part: bool,
     /// Frames that are not large have been written since the last part.
     wrote_others: bool,
@@ -238,6 +261,9 @@ impl Writing {
         outbox: &Outbox,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.claimed && !self.bytes.is_empty() {
+            self.claim(outbox);
+        }
         loop {
             let written = if let Some((head, body)) = &self.part {
                 match self.written.checked_sub(head.len()) {
@@ -262,7 +288,6 @@ impl Writing {
             match written {
                 Ok(written) => self.written += written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    outbox.lock().driver_writes = true;
                     ready!(outbox.writer.poll_writable(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
@@ -287,6 +312,16 @@ impl Writing {
         if self.small_parts > 0 { SMALL_PART } else { PART }
     }
 
+    /// Keeps others from writing while the driver's own frames are.
+    fn claim(&mut self, outbox: &Outbox) {
+        let mut queue = outbox.lock();
+        queue.driver_writes = true;
+        let torn = queue.take_torn();
+        drop(queue);
+        self.bytes.splice(0..0, torn);
+        self.claimed = true;
+    }
+
     /// Takes what the others have added; `false` when there is nothing.
     fn take(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> bool {
         self.bytes.clear();
@@ -298,7 +333,9 @@ impl Writing {
         let queue = &mut *guard;
         // What was taken before is written now.
         queue.written = queue.written.max(queue.taken);
-        if self.owes_part || queue.bytes.is_empty() {
+        if !queue.torn.is_empty() {
+            self.bytes = queue.take_torn();
+        } else if self.owes_part || queue.bytes.is_empty() {
             let most = self.size_of_part(queue.large.is_empty(), outbox);
             self.part = queue.large.next_part(most);
             let behind = queue.large.take_behind();
@@ -307,12 +344,13 @@ impl Writing {
         }
         // Other frames and parts of large ones take turns.
         self.owes_part = self.part.is_none();
-        if self.part.is_none() {
+        if self.part.is_none() && self.bytes.is_empty() {
             mem::swap(&mut self.bytes, &mut queue.bytes);
             queue.taken = queue.added;
         }
         let taken = !self.bytes.is_empty() || self.part.is_some();
         queue.driver_writes = taken;
+        self.claimed = taken;
         if !taken && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
             queue.driver = Some(cx.waker().clone());
         }

@@ -184,8 +184,14 @@ impl Outflow {
 
     /// Takes word that nobody reads any more.
     pub(super) fn stop(&self, wakers: &mut Vec<Waker>) {
-        let keep = self.close(PipeErrorKind::ReaderGone, wakers);
-        self.send_end(None);
+        let mut state = self.state();
+        let ended = state.ended || state.closed.is_some();
+        let keep = state.close(PipeErrorKind::ReaderGone, wakers);
+        drop(state);
+        // Whoever ended it meanwhile, on another thread, has said so.
+        if !ended {
+            self.send_end(None);
+        }
         drop(keep);
     }
 
@@ -194,10 +200,7 @@ impl Outflow {
     }
 
     pub(super) fn close(&self, why: PipeErrorKind, wakers: &mut Vec<Waker>) -> Option<Arc<Hold>> {
-        let mut state = self.state();
-        state.closed.get_or_insert(why);
-        wakers.append(&mut state.waiting);
-        state.keep.take()
+        self.state().close(why, wakers)
     }
 
     pub(super) fn credit(&self, bytes: u32, wakers: &mut Vec<Waker>) -> Result<(), &'static str> {
@@ -216,6 +219,12 @@ impl Outflow {
 }
 
 impl State {
+    fn close(&mut self, why: PipeErrorKind, wakers: &mut Vec<Waker>) -> Option<Arc<Hold>> {
+        self.closed.get_or_insert(why);
+        wakers.append(&mut self.waiting);
+        self.keep.take()
+    }
+
     fn wait(&mut self, cx: &Context<'_>) {
         if !self.waiting.iter().any(|it| it.will_wake(cx.waker())) {
             self.waiting.push(cx.waker().clone());

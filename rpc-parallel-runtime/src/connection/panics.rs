@@ -42,9 +42,17 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 
 /// Drops what has not come to its own end, so that the pipes in it can tell why.
 pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
-    let outer = CUT_SHORT.replace(Some(why));
+    let _outer = Outer(CUT_SHORT.replace(Some(why)));
     drop(unfinished);
-    CUT_SHORT.set(outer);
+}
+
+/// What held before; it does again when this is dropped, also by a panic.
+struct Outer(Option<PipeErrorKind>);
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        CUT_SHORT.set(self.0.take());
+    }
 }
 
 /// Tells why what is being dropped on this thread has not come to its own end.

@@ -47,6 +47,9 @@ impl Sending {
     pub(super) fn begin(&mut self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> TransferId {
         let id = TransferId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
+        if self.is_unknown(lane) {
+            return id;
+        }
         let (total, pieces) = frame.into_pieces();
         self.queue.push_back(Transfer {
             id,
@@ -100,6 +103,8 @@ impl Sending {
             FrameWriter::abandon(out, id).finish();
         }
         self.unknown.extend(&transfer.opens);
+        // What is large on those streams has not begun: it had to wait for this frame.
+        self.queue.retain(|it| !transfer.opens.iter().any(|id| it.lane == Lane::Stream(*id)));
         Some(transfer.opens)
     }
 

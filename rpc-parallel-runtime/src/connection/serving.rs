@@ -98,6 +98,11 @@ impl Serving {
         Self { session, reader, inbox, writing, calls, one_way, wakers, ended, end }
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        self.end.0.clone()
+    }
+
     /// Answers calls until the peer is gone.
     ///
     /// # Errors
@@ -111,8 +116,13 @@ impl Serving {
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Received => {
                     self.inbox.look_for_cancels(&mut self.calls.cancelled);
-                    poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await?;
+                    let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
+                    // What came before a violation still holds.
                     self.wakers.drain(..).for_each(Waker::wake);
+                    if handled.is_err() {
+                        self.calls.lasting.detach_all();
+                        return handled;
+                    }
                     if !inline {
                         wake_another_thread().await;
                     } else if self.inbox.is_receiving_large() {
@@ -473,8 +483,8 @@ async fn answer_later(
         polled.map(|()| answering.after())
     })
     .await;
-    // It has come to its own end.
-    drop(unfinished.0.take());
+    // It has come to its own end, and has its answer even if it panics now.
+    let _ = catch(|| drop(unfinished.0.take()));
     if let Some(refusal) = &after.failed {
         complain(&*session, function, refusal);
     }

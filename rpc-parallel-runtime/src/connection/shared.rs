@@ -161,7 +161,7 @@ impl Connection {
             Frame::End { stream, error } => self.finish(stream, error, wakers),
             Frame::Stop { stream } => self.stop(stream, wakers),
             Frame::Credit { stream, bytes } => self.credit(stream, bytes, wakers),
-            _ => Err(FrameError::OutOfPlace("a frame of another kind")),
+            frame => Err(FrameError::OutOfPlace(frame.describe())),
         }
     }
 
@@ -275,6 +275,21 @@ impl Connection {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("nobody panics while holding this lock")
+    }
+
+    /// Returns how many bytes are kept that nobody has read, and how many may be.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> (usize, usize) {
+        // The last element of each stream may overdraw its window.
+        let overdraft = crate::wire::largest_frame(self.settings.max_message_size());
+        let table = self.table();
+        let kept = table.streams.values().filter_map(|it| match it {
+            End::Reading(inflow) => Some(inflow.kept()),
+            End::Writing(_) => None,
+        });
+        kept.fold((0, 0), |(kept, allowed), (bytes, window)| {
+            (kept + bytes, allowed + window + overdraft)
+        })
     }
 
     /// Returns how many streams are open.

@@ -43,8 +43,8 @@ pub(crate) trait Writer: Send + Sync + 'static {
     fn end(&self);
 }
 
-/// Two connected transports in memory, for the tests of the floors above.
-#[cfg(test)]
+/// Two connected transports in memory, for the tests and fuzz targets of the floors above.
+#[cfg(any(test, fuzzing))]
 pub(crate) mod memory {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};

@@ -8,7 +8,7 @@ mod descriptors;
 mod run_dir;
 
 pub(crate) use self::descriptors::{receive, send};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::run_dir::{RunDir, ServedPath};

@@ -138,6 +138,29 @@ pub(crate) enum Frame<'a> {
     },
 }
 
+impl Frame<'_> {
+    /// Names its kind, for people.
+    pub(crate) fn describe(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "a greeting",
+            Self::Introduce { .. } => "an introduction",
+            Self::Welcome => "a welcome",
+            Self::Refuse { .. } => "a refusal",
+            Self::Call { .. } => "a call",
+            Self::Answer { .. } => "an answer",
+            Self::Cancel { .. } => "a cancel",
+            Self::OneWay { .. } => "a one-way call",
+            Self::Items { .. } | Self::Skipped { .. } => "an element of a stream",
+            Self::End { .. } => "the end of a stream",
+            Self::Stop { .. } => "a stop of a stream",
+            Self::Credit { .. } => "credit for a stream",
+            Self::Begin { .. } | Self::Part { .. } | Self::Abandon { .. } => {
+                "a part of a large frame inside of one"
+            }
+        }
+    }
+}
+
 /// The peer sent what is no frame, or has no place where it stands.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -7,14 +7,18 @@ use bytes::Bytes;
 
 use super::frame::{
     CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, TransferId, WITH_DEADLINE, WITH_STREAMS,
+    largest_frame,
 };
 use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};
 use super::sink::{Sink, Splice, TooLarge};
-use super::stream::{Opened, StreamId};
+use super::stream::{ONE_LEN, Opened, StreamId};
 
 /// A frame larger than this travels in parts, of which none is larger.
 pub(crate) const PART: usize = 64 * 1024;
+
+/// How long a trailer is beside its streams: their count, and a deadline.
+const TRAILER: usize = 2 + 8;
 
 /// Where the extras stand in frames that have some.
 const EXTRAS_OF_CALL: usize = LENGTH_LEN + 1 + 16;
@@ -191,6 +195,22 @@ impl<'a> MessageWriter<'a> {
         let mut sink = Sink::splicing(buffer, *start, *max_message_size);
         write(&mut sink)?;
         self.spliced = sink.finish()?;
+        Ok(self)
+    }
+
+    /// Makes sure that there is room for so many streams: they count as part of the message.
+    ///
+    /// # Errors
+    ///
+    /// The message is too large with them. Then nothing has been written.
+    pub(crate) fn room_for(self, streams: usize) -> Result<Self, TooLarge> {
+        let max = self.frame.max_message_size;
+        let spliced = self.spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
+        let frame = self.frame.buffer.len() - self.frame.start - LENGTH_LEN + spliced;
+        let beyond = (frame + TRAILER + streams * ONE_LEN).saturating_sub(largest_frame(max));
+        if streams > 0 && beyond > 0 {
+            return Err(TooLarge { size: max + beyond, max });
+        }
         Ok(self)
     }
 

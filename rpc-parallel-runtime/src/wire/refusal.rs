@@ -68,9 +68,73 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How much of a text is kept that is too long for a frame, in bytes.
+const SHORT: usize = 16 * 1024;
+
 impl Refusal {
+    /// Cuts what is said short: users can say more than a frame holds.
+    pub(crate) fn shortened(&self) -> Self {
+        match self.clone() {
+            Self::Panicked(Panic { message, location }) => {
+                Self::Panicked(Panic { message: shorten(message), location: location.map(shorten) })
+            }
+            Self::UnknownFunction { mut offers } => {
+                let mut left = SHORT;
+                offers.retain(|it| {
+                    left = left.saturating_sub(it.len() + 8);
+                    left > 0
+                });
+                Self::UnknownFunction { offers }
+            }
+            Self::Undecodable { why } => Self::Undecodable { why: shorten(why) },
+            Self::Unencodable { why } => Self::Unencodable { why: shorten(why) },
+            Self::OtherBuild { why } => Self::OtherBuild { why: shorten(why) },
+            Self::OtherTypes { why } => Self::OtherTypes { why: shorten(why) },
+            Self::Init { why } => Self::Init { why: shorten(why) },
+            Self::Violation { why } => Self::Violation { why: shorten(why) },
+            short @ (Self::TooLarge { .. }
+            | Self::Cancelled
+            | Self::Expired
+            | Self::NoSuchWorker) => short,
+        }
+    }
+
     /// Decodes a refusal. It is no generic function, lest every program compile it anew.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         decode(bytes)
+    }
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > SHORT {
+        let end = (0..=SHORT).rev().find(|it| text.is_char_boundary(*it));
+        text.truncate(end.unwrap_or(0));
+        text.push_str(" ..");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let why = "\u{e4}".repeat(SHORT);
+
+        let shortened = Refusal::Init { why }.shortened();
+
+        let Refusal::Init { why } = shortened else { panic!("it stays what it is") };
+        assert_eq!(why, "\u{e4}".repeat(SHORT / 2) + " ..");
+    }
+
+    #[test]
+    fn a_list_is_cut_between_its_entries() {
+        let offers = vec!["x".repeat(100); SHORT];
+
+        let shortened = Refusal::UnknownFunction { offers }.shortened();
+
+        let Refusal::UnknownFunction { offers } = shortened else { panic!("it stays what it is") };
+        assert_eq!(offers.len(), SHORT / 108);
     }
 }

@@ -9,7 +9,7 @@ use super::direct::{Callback, Closed, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::reader::Pipe;
-use super::remote::{Incoming, Outgoing};
+use super::remote::{BATCH, Incoming, Outgoing};
 use crate::connection::inflow::Flow;
 
 /// How many elements wait, at most, for a reader in this process.
@@ -238,24 +238,34 @@ impl<T: Send + 'static> Channel<T> {
     /// Has what the writer writes go to another process.
     pub(super) fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
         let mut state = self.state();
-        if let Some(incoming) = state.away.take() {
-            drop(state);
-            return pump::forward(incoming, outgoing);
-        }
-        if !state.queue.is_empty() {
-            // As long as elements wait, the writer must not overtake them.
-            drop(state);
-            return pump::start(Pipe::of_channel(self.clone()), outgoing);
-        }
-        match state.end.take() {
-            None => state.reader = Reader::Away(outgoing),
-            Some(end) => {
-                state.reader = Reader::Gone;
-                end_outgoing(&outgoing, end);
-            }
-        }
         let waiting = mem::take(&mut state.waiting);
-        drop(state);
+        // There is room for one frame on a stream that has just been opened.
+        let (mut left, queue) = (None, &mut state.queue);
+        let (mut elements, failed) = outgoing.encode_all(BATCH, &mut left, || queue.pop_front());
+        left.into_iter().for_each(|it| queue.push_front(it));
+        let sent = outgoing.end.0.try_send(&mut elements).map(|_| ());
+        let error = |kind| PipeError::new(None, kind);
+        let (skipped, failed) = match failed.map(error) {
+            Some(error) if error.is_of_an_element() => (Some(error), sent),
+            Some(error) => (None, Err(error)),
+            None => (None, sent),
+        };
+        let ended = failed.map_err(|it| it.kind().clone()).err().map(Err);
+        if ended.is_none() && (skipped.is_some() || !state.queue.is_empty() || state.away.is_some())
+        {
+            state.reader = Reader::Here(None);
+            drop(state);
+            pump::go_on(Pipe::of(self.clone()), outgoing, elements, skipped);
+        } else {
+            match ended.or(state.end.take()) {
+                None => state.reader = Reader::Away(outgoing),
+                Some(end) => {
+                    state.reader = Reader::Gone;
+                    end_outgoing(&outgoing, end);
+                }
+            }
+            drop(state);
+        }
         waiting.into_iter().for_each(Waker::wake);
     }
 

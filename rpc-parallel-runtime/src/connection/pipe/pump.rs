@@ -21,8 +21,19 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
+    go_on(pipe, outgoing, None, None);
+}
+
+/// Starts to feed a stream, with some elements and then one that cannot be sent.
+pub(super) fn go_on<T: Send + 'static>(
+    pipe: Pipe<T>,
+    outgoing: Outgoing<T>,
+    elements: Option<Elements>,
+    skipped: Option<PipeError>,
+) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    runtime.spawn(Pump { pipe, outgoing, elements: None, left: None, skipped: None, end: None });
+    let (left, end) = (None, None);
+    runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end });
 }
 
 /// A pipe, and the stream that it feeds.
@@ -31,7 +42,7 @@ struct Pump<T> {
     outgoing: Outgoing<T>,
     /// What is ready to be sent.
     elements: Option<Elements>,
-    /// An element that had no room with them.
+    /// An element for which there was no more room in them.
     left: Option<T>,
     /// An element after those that cannot be sent.
     skipped: Option<PipeError>,
@@ -50,11 +61,7 @@ impl<T: Send + 'static> Pump<T> {
             false => *end = Some(Err(error)),
         };
         let mut ended = false;
-        let mut first = left.take();
-        let gathered = outgoing.encode_all(full, || {
-            if let Some(element) = first.take() {
-                return Some(element);
-            }
+        let (gathered, failed) = outgoing.encode_all(full, left, || {
             match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
                 Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
                 Ok(Poll::Ready(Some(Err(error)))) => fail(error),
@@ -64,14 +71,13 @@ impl<T: Send + 'static> Pump<T> {
             }
             None
         });
-        if let Some(kind) = gathered.failed {
+        if let Some(kind) = failed {
             fail(error(kind));
         }
         if ended {
             *end = Some(Ok(()));
         }
-        *left = gathered.left;
-        *elements = gathered.elements;
+        *elements = gathered;
         elements.is_some() || skipped.is_some() || end.is_some()
     }
 }

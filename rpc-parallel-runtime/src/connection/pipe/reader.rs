@@ -97,7 +97,7 @@ impl<T> Pipe<T> {
     }
 
     /// Makes the pipe that reads a channel.
-    pub(super) fn of_channel(channel: Arc<Channel<T>>) -> Self {
+    pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
         Self::new(Source::Channel(Reading(Some(channel))))
     }
 
@@ -160,7 +160,7 @@ impl<T: Send + 'static> Pipe<T> {
     #[must_use]
     pub fn channel() -> (PipeWriter<T>, Self) {
         let channel = Arc::new(Channel::new());
-        (PipeWriter::to_channel(channel.clone()), Self::of_channel(channel))
+        (PipeWriter::to_channel(channel.clone()), Self::of(channel))
     }
 
     /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;

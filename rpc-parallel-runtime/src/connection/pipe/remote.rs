@@ -70,8 +70,11 @@ impl<T> Incoming<T> {
         }
     }
 
-    /// Returns the stream, and what of it has been decoded already.
+    /// Returns the stream, and what of it has been decoded already, which counts as read.
     pub(super) fn into_parts(mut self) -> (Option<ReadEnd>, VecDeque<T>, Codec<T>) {
+        if let Some(end) = &self.end {
+            end.0.note_read(std::mem::take(&mut self.cost));
+        }
         (self.end.take(), std::mem::take(&mut self.decoded), self.codec)
     }
 }
@@ -129,17 +132,21 @@ impl<T> Outgoing<T> {
         elements.map_err(|Unsendable(kind)| self.error(kind))
     }
 
-    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`.
+    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`; tells
+    /// why it stopped if that is an error. None if there was not one.
+    ///
+    /// An element for which a message has no more room is `left` for the next frame.
     pub(super) fn encode_all(
         &self,
         full: usize,
+        left: &mut Option<T>,
         mut next: impl FnMut() -> Option<T>,
-    ) -> Gathered<T> {
+    ) -> (Option<Elements>, Option<PipeErrorKind>) {
         let max = self.end.0.connection().settings.max_message_size();
-        let (mut count, mut failed, mut left) = (0, None, None);
+        let (mut count, mut failed) = (0, None);
         let elements = self.end.0.encode(max, |sink| {
             while sink.len() < full
-                && let Some(element) = next()
+                && let Some(element) = left.take().or_else(&mut next)
             {
                 let (mark, before) = (sink.mark(), sink.len());
                 let encoded = catch(|| (self.codec.encode)(&element, sink));
@@ -149,26 +156,23 @@ impl<T> Outgoing<T> {
                 };
                 let size = sink.len() - before;
                 let fits = if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) };
-                if let Err(Unsendable(kind)) = encoded.and(fits) {
-                    sink.rewind(&mark);
-                    failed = Some(kind);
-                    break;
+                let encoded = encoded.and(fits);
+                if encoded.is_ok() && sink.len() <= max {
+                    count += 1;
+                    continue;
                 }
-                // Together they are too large for a frame, so that it goes with the next one.
-                if sink.len() > max {
-                    sink.rewind(&mark);
-                    left = Some(element);
-                    break;
+                sink.rewind(&mark);
+                match encoded {
+                    Ok(()) => *left = Some(element),
+                    Err(Unsendable(kind)) => failed = Some(kind),
                 }
-                count += 1;
+                break;
             }
             Ok::<_, Unsendable>(count)
         });
         match elements {
-            Ok(elements) => {
-                Gathered { elements: Some(elements).filter(|_| count > 0), failed, left }
-            }
-            Err(Unsendable(kind)) => Gathered { elements: None, failed: Some(kind), left },
+            Ok(elements) => (Some(elements).filter(|_| count > 0), failed),
+            Err(Unsendable(kind)) => (None, Some(kind)),
         }
     }
 
@@ -187,16 +191,6 @@ impl<T> Outgoing<T> {
             give_back(OwnedEnd::Writing(end));
         }
     }
-}
-
-/// Elements that go in one frame.
-pub(super) struct Gathered<T> {
-    /// None if there was not one.
-    pub(super) elements: Option<Elements>,
-    /// Why the element after them cannot be sent, if that is why there are no more.
-    pub(super) failed: Option<PipeErrorKind>,
-    /// An element that has no room with them.
-    pub(super) left: Option<T>,
 }
 
 /// Why an element cannot be sent.

@@ -120,7 +120,6 @@ impl<T: Send + 'static> PipeWriter<T> {
     /// them out of the iterator, which are lost.
     pub async fn send_all(&self, elements: impl IntoIterator<Item = T>) -> Result<(), PipeError> {
         let mut elements = elements.into_iter().peekable();
-        // What had no room in the last frame.
         let mut left = None;
         while left.is_some() || elements.peek().is_some() {
             let outgoing = match self.check()? {
@@ -142,12 +141,11 @@ impl<T: Send + 'static> PipeWriter<T> {
             poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
             let full = outgoing.end.0.room().clamp(1, BATCH);
-            let gathered = outgoing.encode_all(full, || left.take().or_else(|| elements.next()));
-            left = gathered.left;
-            if let Some(frame) = gathered.elements {
+            let (frame, failed) = outgoing.encode_all(full, &mut left, || elements.next());
+            if let Some(frame) = frame {
                 outgoing.send(frame).await?;
             }
-            if let Some(kind) = gathered.failed {
+            if let Some(kind) = failed {
                 return Err(outgoing.error(kind));
             }
         }
@@ -290,12 +288,30 @@ impl<T: Message> Serialize for PipeWriter<T> {
         }
         let opening = || {
             self.sent.store(true, Ordering::Release);
-            // If the message is not sent after all, this writer is dropped with it.
-            let writer = self.travelling();
-            let start = Start::Read(Box::new(move |end| writer.send_away(end)));
+            let writer = Leaving(Some(self.travelling()));
+            let start = Start::Read(Box::new(move |end| writer.leave(end)));
             Opening { window: self.window, start }
         };
         travel::serialize(serializer, travel::WRITER, opening)
+    }
+}
+
+/// A writer whose message has not been sent. If it never is, nobody will write.
+struct Leaving<T>(Option<PipeWriter<T>>);
+
+impl<T: Message> Leaving<T> {
+    fn leave(mut self, end: ReadEnd) {
+        if let Some(writer) = self.0.take() {
+            writer.send_away(end);
+        }
+    }
+}
+
+impl<T> Drop for Leaving<T> {
+    fn drop(&mut self) {
+        if let Some(writer) = &mut self.0 {
+            writer.end(Err(PipeErrorKind::Cancelled));
+        }
     }
 }
 

@@ -1,0 +1,210 @@
+//! A peer that says whatever a test wants it to say, byte by byte.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use tokio::io::ReadBuf;
+use tokio::task::JoinHandle;
+
+use super::settings;
+use crate::connection::Serving;
+use crate::connection::client::Client;
+use crate::connection::scripted::{Functions, Halves, client, opening};
+use crate::connection::shared::Connection;
+use crate::transport::memory::pair;
+use crate::transport::{Reader, Writer};
+use crate::wire::{FrameError, FrameWriter, FunctionInfo, Greeting, WorkerId};
+
+/// The numbers of the frames, as the header of `wire/frame.rs` lists them.
+pub(super) mod kind {
+    pub(in super::super) const CONNECT: u8 = 1;
+    pub(in super::super) const WELCOME: u8 = 2;
+    pub(in super::super) const CALL: u8 = 4;
+    pub(in super::super) const ANSWER: u8 = 5;
+    pub(in super::super) const CANCEL: u8 = 6;
+    pub(in super::super) const ONE_WAY: u8 = 7;
+    pub(in super::super) const ITEMS: u8 = 8;
+    pub(in super::super) const END: u8 = 9;
+    pub(in super::super) const STOP: u8 = 10;
+    pub(in super::super) const CREDIT: u8 = 11;
+    pub(in super::super) const BEGIN: u8 = 12;
+    pub(in super::super) const PART: u8 = 13;
+    pub(in super::super) const ABANDON: u8 = 14;
+}
+
+/// A peer that is played by a test.
+pub(super) struct Peer {
+    reader: Box<dyn Reader>,
+    writer: Box<dyn Writer>,
+    received: Vec<u8>,
+    /// The rest of a frame of which only the beginning has been said.
+    unsaid: Vec<u8>,
+}
+
+/// How much the transports hold: what a test says at once fits.
+const CAPACITY: usize = 4 * 1024 * 1024;
+
+/// Plays the caller of some functions.
+pub(super) async fn play_caller(
+    functions: Functions,
+) -> (Peer, JoinHandle<Result<(), FrameError>>, Arc<Connection>) {
+    let (here, there) = pair(CAPACITY);
+    let mut peer = Peer::new(here);
+    let mut ask = Vec::new();
+    FrameWriter::connect(&mut ask, Greeting::new(&[]), WorkerId::random(), 0).finish();
+    peer.say(&ask);
+    let mut opening = opening(there, settings());
+    opening.receive_request().await.expect("it has been said");
+    let serving = Serving::welcome(opening, Arc::new(functions));
+    let connection = serving.connection();
+    let worker = tokio::spawn(serving.run());
+    assert_eq!(peer.hear().await.as_deref(), Some(&[kind::WELCOME][..]));
+    (peer, worker, connection)
+}
+
+/// Plays the worker of a client.
+pub(super) async fn play_worker() -> (Peer, Client) {
+    let (here, there) = pair(CAPACITY);
+    let mut peer = Peer::new(there);
+    peer.say(&frame(kind::WELCOME, &[]));
+    let client = client(here, settings()).await;
+    assert_eq!(peer.hear().await.map(|it| it[0]), Some(kind::CONNECT));
+    (peer, client)
+}
+
+impl Peer {
+    pub(super) fn new((reader, writer): Halves) -> Self {
+        Self {
+            reader: Box::new(reader),
+            writer: Box::new(writer),
+            received: Vec::new(),
+            unsaid: Vec::new(),
+        }
+    }
+
+    /// Says everything at once.
+    pub(super) fn say(&self, frames: &[u8]) {
+        let written = self.writer.try_write(frames).expect("there is room");
+        assert_eq!(written, frames.len(), "there is room for all");
+    }
+
+    /// Says all of it, or nothing if there is no room.
+    pub(super) fn try_say(&mut self, frame: &[u8]) -> bool {
+        let rest = if self.unsaid.is_empty() { frame } else { &self.unsaid };
+        let written = self.writer.try_write(rest).unwrap_or(0);
+        let said = written == rest.len();
+        if written > 0 || !self.unsaid.is_empty() {
+            self.unsaid = rest[written..].to_vec();
+        }
+        said
+    }
+
+    /// Drops the half that reads.
+    pub(super) fn read_no_more(self) -> Box<dyn Writer> {
+        self.writer
+    }
+
+    /// Returns the next frame without its length; none if the other side has ended.
+    pub(super) async fn hear(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some((length, rest)) = self.received.split_first_chunk() {
+                let length = u32::from_le_bytes(*length) as usize;
+                if let Some(frame) = rest.get(..length) {
+                    let frame = frame.to_vec();
+                    self.received.drain(..4 + length);
+                    return Some(frame);
+                }
+            }
+            let mut buffer = [0; 1024];
+            let mut space = ReadBuf::new(&mut buffer);
+            let read = poll_fn(|cx| self.reader.poll_read(cx, &mut space)).await;
+            read.expect("memory does not fail");
+            if space.filled().is_empty() {
+                return None;
+            }
+            self.received.extend_from_slice(space.filled());
+        }
+    }
+
+    /// Returns all frames that come before the other side ends.
+    pub(super) async fn hear_all(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.hear().await {
+            frames.push(frame);
+        }
+        frames
+    }
+}
+
+/// Makes a frame of its kind and its fields.
+pub(super) fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
+    let fields = fields.concat();
+    let length = u32::try_from(1 + fields.len()).expect("tests are small");
+    [&length.to_le_bytes()[..], &[kind], &fields].concat()
+}
+
+/// A stream that a message opens: its number, who writes it, and its window.
+pub(super) type Opens = (u64, u8, u32);
+
+/// Writers of a stream, from the point of view of who opens it.
+pub(super) const SENDER: u8 = 0;
+pub(super) const RECEIVER: u8 = 1;
+
+fn message(message: &[u8], opens: &[Opens]) -> Vec<u8> {
+    let mut bytes = vec![u8::from(!opens.is_empty())];
+    bytes.extend_from_slice(message);
+    for (id, writer, window) in opens {
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.push(*writer);
+        bytes.extend_from_slice(&window.to_le_bytes());
+    }
+    if !opens.is_empty() {
+        let count = u16::try_from(opens.len()).expect("tests are small");
+        bytes.extend_from_slice(&count.to_le_bytes());
+    }
+    bytes
+}
+
+pub(super) fn call(number: u64, info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
+    let function = info.id().get().to_le_bytes();
+    frame(kind::CALL, &[&number.to_le_bytes(), &function, &message(arguments, opens)])
+}
+
+pub(super) fn one_way(info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
+    frame(kind::ONE_WAY, &[&info.id().get().to_le_bytes(), &message(arguments, opens)])
+}
+
+/// Answers a call with a value.
+pub(super) fn answer(number: u64, value: &[u8], opens: &[Opens]) -> Vec<u8> {
+    frame(kind::ANSWER, &[&number.to_le_bytes(), &[0], &message(value, opens)])
+}
+
+pub(super) fn items(stream: u64, count: u32, elements: &[u8]) -> Vec<u8> {
+    frame(kind::ITEMS, &[&stream.to_le_bytes(), &count.to_le_bytes(), elements])
+}
+
+pub(super) fn end(stream: u64) -> Vec<u8> {
+    frame(kind::END, &[&stream.to_le_bytes()])
+}
+
+pub(super) fn stop(stream: u64) -> Vec<u8> {
+    frame(kind::STOP, &[&stream.to_le_bytes()])
+}
+
+pub(super) fn credit(stream: u64, bytes: u32) -> Vec<u8> {
+    frame(kind::CREDIT, &[&stream.to_le_bytes(), &bytes.to_le_bytes()])
+}
+
+pub(super) fn begin(transfer: u32, total: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(kind::BEGIN, &[&transfer.to_le_bytes(), &total.to_le_bytes(), bytes])
+}
+
+pub(super) fn part(transfer: u32, bytes: &[u8]) -> Vec<u8> {
+    frame(kind::PART, &[&transfer.to_le_bytes(), bytes])
+}
+
+/// A pipe in a message, of which it is the first.
+pub(super) const PIPE: &[u8] = b"\x81\xb2rpc_parallel::Pipe\x00";
+
+/// A pipe's writer in a message, of which it is the first.
+pub(super) const WRITER: &[u8] = b"\x81\xb8rpc_parallel::PipeWriter\x00";
