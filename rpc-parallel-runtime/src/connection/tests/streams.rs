@@ -409,7 +409,9 @@ async fn a_writer_that_fails_is_an_error_after_what_it_has_written() {
         let told = told.lock().expect("nobody panics").take();
         async move {
             let read = read_all(pipe).await;
-            told.map(|it| it.send(read));
+            if let Some(told) = told {
+                let _ = told.send(read);
+            }
         }
     };
     let connected = connected(100, functions().with(READ, read)).await;
