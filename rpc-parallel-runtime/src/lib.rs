@@ -53,4 +53,9 @@ pub mod fuzzing {
         crate::wire::decode_everything(bytes);
         crate::launch::decode_everything(bytes);
     }
+
+    /// Plays a peer that says what these bytes are made into, to a worker or to a client.
+    pub fn converse(bytes: &[u8]) {
+        crate::connection::converse(bytes);
+    }
 }

@@ -28,6 +28,8 @@ mod transfers;
 
 #[cfg(any(test, fuzzing))]
 mod scripted;
+#[cfg(fuzzing)]
+mod fuzzing;
 
 pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, plain};
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
@@ -37,6 +39,8 @@ pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
 pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
+#[cfg(fuzzing)]
+pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, introduce};
 pub(crate) use self::panics::{catch_future, install_hook};
 pub use self::pipe::{

@@ -1,0 +1,369 @@
+//! Either end of a connection, talked to by a stranger.
+//!
+//! The input is a list of words, most of which become well-formed frames: so the fuzzer gets past
+//! lengths and ids, which it would seldom guess, to the rules of the conversation.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+use tokio::task::{JoinSet, yield_now};
+
+use super::scripted::{Functions, Halves, call, client, function, opening};
+use super::serving::Serving;
+use super::shared::Connection;
+use super::{Direct, Pipe, PipeWriter};
+use crate::transport::memory::pair;
+use crate::transport::{Reader, Writer};
+use crate::wire::{FrameWriter, FunctionInfo, Greeting, Settings, WorkerId};
+
+const ECHO: &FunctionInfo = &function("echo");
+const SUM: &FunctionInfo = &function("sum");
+const COUNT: &FunctionInfo = &function("count");
+const DOUBLE: &FunctionInfo = &function("double");
+const WRITE: &FunctionInfo = &function("write");
+const KEEP: &FunctionInfo = &function("keep");
+const LASTING: &FunctionInfo = &function("lasting").no_cancel();
+const NOTE: &FunctionInfo = &function("note").one_way();
+
+const FUNCTIONS: [&FunctionInfo; 8] = [ECHO, SUM, COUNT, DOUBLE, WRITE, KEEP, LASTING, NOTE];
+
+/// Larger messages take long to fuzz, and show nothing else.
+const MAX_MESSAGE_SIZE: usize = 1024;
+
+/// How much of a stream is on its way, unless its message says so.
+const WINDOW: usize = 1000;
+
+/// How many turns everybody gets after each word: more than anybody needs.
+const TURNS: usize = 8;
+
+/// Plays the peer of a worker or of a client, by what the input says.
+///
+/// # Panics
+///
+/// Something was kept or left that must not be.
+pub(crate) fn converse(bytes: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime without sockets can be made");
+    let mut input = Input(bytes);
+    let side = input.u8();
+    // The greeting fits.
+    let capacity = 64 + usize::from(input.u16()) % 4096;
+    match side % 2 {
+        0 => runtime.block_on(with_worker(input, capacity)),
+        _ => runtime.block_on(with_client(input, capacity)),
+    }
+}
+
+async fn with_worker(input: Input<'_>, capacity: usize) {
+    let (here, there) = pair(capacity);
+    let mut peer = Peer(here);
+    let mut opening = opening(there, settings());
+    let worker = tokio::spawn(async move {
+        opening.receive_request().await.expect("the greeting is right");
+        let serving = Serving::welcome(opening, Arc::new(functions()));
+        let connection = serving.connection();
+        (connection, tokio::spawn(serving.run()))
+    });
+    let mut greeting = Vec::new();
+    let id = WorkerId::random();
+    FrameWriter::connect(&mut greeting, Greeting::new(&[]), id, 0).finish();
+    peer.say(&greeting).await;
+    let (connection, worker) = worker.await.expect("it does not panic");
+
+    peer.say_all(input, &connection).await;
+    drop(peer);
+
+    let _ = worker.await.expect("the driver does not panic");
+    turns(TURNS).await;
+    assert_eq!(connection.open_streams(), 0, "streams are left");
+}
+
+async fn with_client(input: Input<'_>, capacity: usize) {
+    let (here, there) = pair(capacity);
+    let mut peer = Peer(there);
+    let client = tokio::spawn(client(here, settings()));
+    peer.say(&frame(2, &[])).await;
+    let client = client.await.expect("it is welcome");
+    let connection = client.caller().connection.clone();
+    let mut begun = JoinSet::new();
+    begun.spawn(ignore(call::<_, Vec<u8>>(&client, ECHO, vec![7_u8; 10])));
+    begun.spawn(ignore(call::<_, Bytes>(&client, ECHO, Bytes::from_static(&[7; 900]))));
+    begun.spawn(ignore(call::<_, u64>(&client, SUM, Pipe::from_items(0..50_u64))));
+    let (writer, pipe) = Pipe::<u64>::channel();
+    begun.spawn(ignore(call::<_, ()>(&client, WRITE, (5_u64, writer.with_window(100)))));
+    begun.spawn(read(pipe));
+    let (writer, pipe) = Pipe::<u64>::channel();
+    begun.spawn(ignore(call::<_, ()>(&client, WRITE, (5_u64, writer.with_window(100)))));
+    pipe.for_each_direct(|_: Direct<u64>| {});
+    let doubled = call::<_, Pipe<u64>>(&client, DOUBLE, Pipe::from_items(0..).with_window(1));
+    begun.spawn(async {
+        if let Ok(doubled) = doubled.await {
+            read(doubled).await;
+        }
+    });
+    let map = call::<_, BTreeMap<u8, Pipe<Bytes>>>(&client, COUNT, 3_u64);
+    begun.spawn(async {
+        for (_, pipe) in map.await.unwrap_or_default() {
+            read(pipe).await;
+        }
+    });
+    begun.spawn(ignore(call::<_, ()>(&client, NOTE, Pipe::from_items(0..3_u64))));
+    turns(TURNS).await;
+
+    peer.say_all(input, &connection).await;
+    drop((peer, client));
+
+    // Nothing may wait for ever for a peer that is gone.
+    for _ in 0..1000 {
+        while let Some(ended) = begun.try_join_next() {
+            ended.expect("nothing panics");
+        }
+        if begun.is_empty() {
+            break;
+        }
+        yield_now().await;
+    }
+    assert_eq!(begun.len(), 0, "a call or a pipe has not ended");
+    assert_eq!(connection.open_streams(), 0, "streams are left");
+}
+
+fn settings() -> Settings {
+    let settings = Settings::default().with_max_message_size(MAX_MESSAGE_SIZE);
+    let settings = settings.and_then(|it| it.with_stream_window(WINDOW));
+    settings.expect("both are allowed")
+}
+
+fn functions() -> Functions {
+    Functions::default()
+        .with(ECHO, async |it: Bytes| it)
+        .with(SUM, async |pipe: Pipe<u64>| read(pipe).await)
+        .with(COUNT, async |to: u64| Pipe::from_items(0..to))
+        .with(DOUBLE, async |pipe: Pipe<u64>| pipe)
+        .with(WRITE, async |(to, writer): (u8, PipeWriter<u64>)| {
+            let _ = writer.send_all(0..u64::from(to)).await;
+        })
+        .with(KEEP, async |pipes: BTreeMap<u8, Pipe<u64>>| {
+            let _pipes = pipes;
+            std::future::pending::<()>().await;
+        })
+        .with(LASTING, async |pipe: Pipe<u64>| {
+            pipe.for_each_direct(|_: Direct<u64>| {});
+        })
+        .with(NOTE, async |pipe: Pipe<Bytes>| read(pipe).await)
+}
+
+async fn ignore<T>(call: impl Future<Output = T>) {
+    let _ = call.await;
+}
+
+async fn read<T: Send + 'static>(mut pipe: Pipe<T>) {
+    while pipe.next().await.is_some() {}
+}
+
+async fn turns(turns: usize) {
+    for _ in 0..turns {
+        yield_now().await;
+    }
+}
+
+/// The stranger.
+struct Peer(Halves);
+
+impl Peer {
+    /// Says all that the input has, and looks at what becomes of it.
+    async fn say_all(&mut self, mut input: Input<'_>, connection: &Connection) {
+        while !input.0.is_empty() {
+            let mut words = Vec::new();
+            input.next_word(&mut words);
+            if !self.say(&words).await {
+                return;
+            }
+            turns(TURNS).await;
+            let (kept, allowed) = connection.kept();
+            assert!(kept <= allowed, "{kept} bytes are kept, {allowed} are allowed");
+        }
+    }
+
+    /// Says something, unless the other side has ended or listens no more.
+    async fn say(&mut self, mut words: &[u8]) -> bool {
+        let mut idle = 0;
+        while !words.is_empty() {
+            match self.0.1.try_write(words) {
+                Ok(written) => {
+                    words = &words[written..];
+                    idle = 0;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => idle += 1,
+                Err(_) => return false,
+            }
+            self.hear().await;
+            yield_now().await;
+            if idle > 10_000 {
+                panic!("the other side reads no more");
+            }
+        }
+        true
+    }
+
+    /// Takes what the other side has said.
+    async fn hear(&mut self) {
+        let mut buffer = [0; 1024];
+        loop {
+            let mut space = ReadBuf::new(&mut buffer);
+            let read = poll_fn(|cx| Poll::Ready(self.0.0.poll_read(cx, &mut space))).await;
+            if read.is_pending() || space.filled().is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+/// What is left of the input; when there is none, it goes on with zeros.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn u8(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes([self.u8(), self.u8()])
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let len = usize::from(self.u8()).min(self.0.len());
+        let (bytes, rest) = self.0.split_at(len);
+        self.0 = rest;
+        bytes
+    }
+
+    /// Takes a number that is most often small.
+    fn u32(&mut self) -> u32 {
+        match self.u8() {
+            255 => u32::MAX,
+            254 => 1 << self.u8().min(31),
+            253 => u32::from(self.u16()),
+            small => small.into(),
+        }
+    }
+
+    fn stream(&mut self) -> [u8; 8] {
+        u64::from(self.u32()).to_le_bytes()
+    }
+
+    /// Takes the number of a call: those of a client have their uses in the upper half.
+    fn call(&mut self) -> [u8; 8] {
+        let number = self.u8();
+        (u64::from(number >> 4) << 32 | u64::from(number & 15)).to_le_bytes()
+    }
+
+    fn function(&mut self) -> [u8; 8] {
+        FUNCTIONS[usize::from(self.u8()) % FUNCTIONS.len()].id().get().to_le_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        const PIPE: &[u8] = b"\x81\xb2rpc_parallel::Pipe";
+        const WRITER: &[u8] = b"\x81\xb8rpc_parallel::PipeWriter";
+        match self.u8() % 8 {
+            0 => [PIPE, &[0]].concat(),
+            1 => [&[0x92, 5], WRITER, &[0]].concat(),
+            2 => [&[0x82, 0], PIPE, &[0, 1], PIPE, &[1]].concat(),
+            3 => vec![self.u8()],
+            4 => [WRITER, &[self.u8()]].concat(),
+            5 => vec![0xc0],
+            6 => {
+                let bytes = self.bytes();
+                [&[0xc4, bytes.len() as u8], bytes].concat()
+            }
+            _ => self.bytes().to_vec(),
+        }
+    }
+
+    /// Takes a message, with the streams that it opens and its deadline.
+    fn message(&mut self) -> Vec<u8> {
+        let extras = self.u8();
+        let mut message = vec![extras & 3];
+        message.extend(self.value());
+        if extras & 1 != 0 {
+            let count = u16::from(extras >> 2) % 4;
+            for _ in 0..count {
+                message.extend(self.stream());
+                message.push(self.u8() & 1);
+                message.extend(self.u32().to_le_bytes());
+            }
+            message.extend(count.to_le_bytes());
+        }
+        if extras & 2 != 0 {
+            message.extend(u64::from(self.u32()).to_le_bytes());
+        }
+        message
+    }
+
+    /// Takes one thing to say.
+    fn next_word(&mut self, words: &mut Vec<u8>) {
+        let word = self.u8();
+        match word % 16 {
+            0 => words.extend(frame(4, &[&self.call(), &self.function(), &self.message()])),
+            1 => words.extend(frame(7, &[&self.function(), &self.message()])),
+            2 => {
+                let (call, outcome) = (self.call(), self.u8() % 4);
+                words.extend(frame(5, &[&call, &[outcome], &self.message()]));
+            }
+            3 => words.extend(frame(6, &[&self.call()])),
+            4 => {
+                let (stream, count) = (self.stream(), self.u32().to_le_bytes());
+                words.extend(frame(8, &[&stream, &count, self.bytes()]));
+            }
+            5 => {
+                // As many elements as there are bytes.
+                let (stream, len) = (self.stream(), self.u8());
+                let count = u32::from(len).to_le_bytes();
+                words.extend(frame(8, &[&stream, &count, &vec![7; len.into()]]));
+            }
+            6 => words.extend(frame(9, &[&self.stream(), self.bytes()])),
+            7 => words.extend(frame(10, &[&self.stream()])),
+            8 => words.extend(frame(11, &[&self.stream(), &self.u32().to_le_bytes()])),
+            9 => {
+                let (transfer, total) = (self.u32().to_le_bytes(), self.u32().to_le_bytes());
+                words.extend(frame(12, &[&transfer, &total, self.bytes()]));
+            }
+            10 => words.extend(frame(13, &[&self.u32().to_le_bytes(), self.bytes()])),
+            11 => words.extend(frame(14, &[&self.u32().to_le_bytes()])),
+            12 => words.extend(frame(15, &[&self.stream(), self.bytes()])),
+            13 => {
+                // The next one, in two parts.
+                let transfer = self.u32().to_le_bytes();
+                let mut whole = Vec::new();
+                if word < 128 {
+                    self.next_word(&mut whole);
+                }
+                let Some((_, whole)) = whole.split_first_chunk::<4>() else { return };
+                let total = (whole.len() as u32).to_le_bytes();
+                let (first, second) = whole.split_at(usize::from(self.u8()) % (whole.len() + 1));
+                words.extend(frame(12, &[&transfer, &total, first]));
+                words.extend(frame(13, &[&transfer, second]));
+            }
+            14 => {
+                // The next two at once.
+                if word < 128 {
+                    self.next_word(words);
+                    self.next_word(words);
+                }
+            }
+            _ => words.extend_from_slice(self.bytes()),
+        }
+    }
+}
+
+/// Makes a frame of its kind and its fields.
+fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
+    let fields = fields.concat();
+    let length = fields.len() as u32 + 1;
+    [&length.to_le_bytes()[..], &[kind], &fields].concat()
+}
