@@ -140,6 +140,15 @@ impl Inbox {
         Ok(None)
     }
 
+    /// Forgets, when no frame is complete, all arrivals but that of the beginning of the next one: a
+    /// peer may send it byte by byte.
+    pub(super) fn forget_arrivals(&mut self) {
+        if self.arrivals.len() > 1 {
+            self.arrival_of_next();
+            self.arrivals.truncate(1);
+        }
+    }
+
     /// Returns how many bytes wait to be handled.
     pub(super) fn waiting(&self) -> usize {
         self.filled - self.handled
@@ -188,5 +197,32 @@ impl Inbox {
         if self.filled == self.buffer.len() {
             self.buffer.resize((self.filled * 2).max(SMALL), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Writer;
+    use crate::transport::memory::pair;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_comes_byte_by_byte_is_not_remembered_byte_by_byte() {
+        let ((mut reader, _), (_, writer)) = pair(1);
+        let mut inbox = Inbox::new(1024 * 1024);
+        inbox.note_arrivals();
+        let begun = Instant::now();
+
+        for byte in 1000_u32.to_le_bytes().into_iter().chain([7; 900]) {
+            writer.try_write(&[byte]).expect("there is room");
+            let received = std::future::poll_fn(|cx| inbox.poll_receive(&mut reader, cx)).await;
+            assert!(received.expect("memory does not fail"));
+            assert!(inbox.next_frame().expect("nothing is wrong yet").is_none());
+            inbox.forget_arrivals();
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        }
+
+        assert_eq!(inbox.arrivals.len(), 1);
+        assert_eq!(inbox.arrival_of_next(), begun);
     }
 }

@@ -174,7 +174,10 @@ impl Serving {
         let mut gathering = inbox.arrival_of_next();
         loop {
             let arrival = inbox.arrival_of_next();
-            let Some(frame) = inbox.next_frame()? else { return Ok(()) };
+            let Some(frame) = inbox.next_frame()? else {
+                inbox.forget_arrivals();
+                return Ok(());
+            };
             let arrived = match frame {
                 Frame::Call { call, function, arguments, streams, deadline } => Arrived {
                     call: Some(call),
