@@ -100,6 +100,9 @@ impl Connection {
         self: &Arc<Self>,
         streams: Streams<'_>,
     ) -> Result<Vec<OwnedEnd>, FrameError> {
+        if streams.is_empty() {
+            return Ok(Vec::new());
+        }
         let ours = self.next_stream.load(Ordering::Relaxed) % 2;
         let accept = |Opened { id, writer, window }: Opened| {
             let mut table = self.table();

@@ -42,6 +42,10 @@ impl<'a> Streams<'a> {
         }
     }
 
+    pub(crate) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn iter(self) -> impl Iterator<Item = Opened> + 'a {
         let (streams, _) = self.0.as_chunks::<ONE_LEN>();
         streams.iter().map(|it| {

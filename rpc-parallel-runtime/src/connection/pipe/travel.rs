@@ -4,7 +4,7 @@
 //! beside it, for the thread that encodes or decodes it. In the value stands a number: which of the
 //! streams of its message it is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::thread::LocalKey;
 
@@ -76,8 +76,28 @@ pub(in crate::connection) type Begin = Box<dyn FnOnce() + Send>;
 const MOST_STREAMS: usize = u16::MAX as usize;
 
 thread_local! {
-    static ENCODING: RefCell<Option<Vec<Opening>>> = const { RefCell::new(None) };
-    static DECODING: RefCell<Option<Decoding>> = const { RefCell::new(None) };
+    /// The message that is encoded. Most open no stream: for those this is all that is looked at.
+    static ENCODING: Cell<Option<Encoding>> = const { Cell::new(None) };
+    /// The streams of all messages that are encoded: of two, one may be encoded while the other is,
+    /// by what users write.
+    static OPENINGS: RefCell<Vec<Opening>> = const { RefCell::new(Vec::new()) };
+    /// Whether a message is decoded, and whether it opens streams.
+    static DECODING: Cell<Streams> = const { Cell::new(Streams::NoMessage) };
+    static ENDS: RefCell<Option<Decoding>> = const { RefCell::new(None) };
+}
+
+/// Which of the [`OPENINGS`] belong to the message that is encoded.
+#[derive(Clone, Copy)]
+struct Encoding {
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Streams {
+    NoMessage,
+    None,
+    Some,
 }
 
 /// The streams of the message that is decoded.
@@ -88,11 +108,30 @@ struct Decoding {
 
 /// Encodes a message, and returns beside it which streams it opens.
 pub(in crate::connection) fn encoding<R>(encode: impl FnOnce() -> R) -> (R, Vec<Opening>) {
-    // Of two messages, one may be encoded while the other is: by what users write.
-    let _outer = Outer(&ENCODING, ENCODING.replace(Some(Vec::new())));
+    let outer = ENCODING.get();
+    let start = outer.map_or(0, |it| it.end);
+    ENCODING.set(Some(Encoding { start, end: start }));
+    let _outer = OuterEncoding(outer, start);
     let result = encode();
-    let opening = ENCODING.with_borrow_mut(Option::take);
-    (result, opening.unwrap_or_default())
+    let end = ENCODING.get().map_or(start, |it| it.end);
+    if end == start {
+        return (result, Vec::new());
+    }
+    (result, OPENINGS.with_borrow_mut(|it| it.split_off(start)))
+}
+
+/// What a thread was encoding before. It does again when this is dropped, also by a panic, which
+/// leaves streams behind that are opened by no message.
+struct OuterEncoding(Option<Encoding>, usize);
+
+impl Drop for OuterEncoding {
+    fn drop(&mut self) {
+        let Self(outer, start) = *self;
+        if ENCODING.replace(outer).is_some_and(|it| it.end > start) {
+            let left = OPENINGS.with_borrow_mut(|it| it.split_off(start.min(it.len())));
+            drop(left);
+        }
+    }
 }
 
 /// Makes the ends of streams that a message opens, for the moment when it is sent.
@@ -114,21 +153,23 @@ pub(in crate::connection) fn open(
         };
         (opened, begin)
     };
+    if opening.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
     opening.into_iter().map(open).unzip()
 }
 
 /// Notes that the message that is encoded opens a stream, and returns its number.
 fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
-    ENCODING.with_borrow_mut(|message| {
-        let Some(message) = message else {
-            return Err(NO_CALL);
-        };
-        if message.len() == MOST_STREAMS {
-            return Err("a message opens no more than 65535 pipes");
-        }
-        message.push(opening());
-        Ok(message.len() - 1)
-    })
+    let Encoding { start, end } = ENCODING.get().ok_or(NO_CALL)?;
+    let number = end - start;
+    if number == MOST_STREAMS {
+        return Err("a message opens no more than 65535 pipes");
+    }
+    let opening = opening();
+    OPENINGS.with_borrow_mut(|it| it.push(opening));
+    ENCODING.set(Some(Encoding { start, end: end + 1 }));
+    Ok(number)
 }
 
 /// Decodes a message whose frame has opened these streams. Those that it does not mention end.
@@ -137,20 +178,30 @@ pub(in crate::connection) fn decoding<R>(
     keep: Option<&Arc<Hold>>,
     decode: impl FnOnce() -> R,
 ) -> R {
+    if ends.is_empty() {
+        let _outer = OuterDecoding(DECODING.replace(Streams::None));
+        return decode();
+    }
     let ends: Vec<_> = ends.into_iter().map(|it| (it.id(), Some(it))).collect();
-    // Most messages open no stream.
-    let keep = keep.filter(|_| !ends.is_empty()).cloned();
-    let message = Decoding { ends, keep };
-    let _outer = Outer(&DECODING, DECODING.replace(Some(message)));
+    let message = Decoding { ends, keep: keep.cloned() };
+    let _outer = OuterDecoding(DECODING.replace(Streams::Some));
+    let _outer = Outer(&ENDS, ENDS.replace(Some(message)));
     let result = decode();
     // Ends that nobody claimed are dropped, when there is no message any more that they could
     // go back to.
-    let unclaimed = DECODING.with_borrow_mut(Option::take);
-    if unclaimed.as_ref().is_some_and(|it| !it.ends.is_empty()) {
-        let why = "nobody has taken it out of its message".to_owned();
-        drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
-    }
+    let unclaimed = ENDS.with_borrow_mut(Option::take);
+    let why = "nobody has taken it out of its message".to_owned();
+    drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
     result
+}
+
+/// What a thread was decoding before; put back when this is dropped.
+struct OuterDecoding(Streams);
+
+impl Drop for OuterDecoding {
+    fn drop(&mut self) {
+        DECODING.set(self.0);
+    }
 }
 
 /// Takes the reading end of a stream of the message that is decoded.
@@ -173,11 +224,16 @@ fn claim<E>(
     number: usize,
     take: impl FnOnce(OwnedEnd) -> Result<E, OwnedEnd>,
 ) -> Result<E, &'static str> {
-    DECODING.with_borrow_mut(|message| {
-        let Some(Decoding { ends, keep }) = message else {
-            return Err(NO_CALL);
-        };
-        let (_, slot) = ends.get_mut(number).ok_or("its message has not opened this pipe")?;
+    const NOT_OPENED: &str = "its message has not opened this pipe";
+
+    match DECODING.get() {
+        Streams::NoMessage => return Err(NO_CALL),
+        Streams::None => return Err(NOT_OPENED),
+        Streams::Some => {}
+    }
+    ENDS.with_borrow_mut(|message| {
+        let Decoding { ends, keep } = message.as_mut().ok_or(NO_CALL)?;
+        let (_, slot) = ends.get_mut(number).ok_or(NOT_OPENED)?;
         let end = slot.take().ok_or("this pipe stands in its message twice")?;
         end.keep(keep.clone());
         take(end).map_err(|end| {
@@ -190,7 +246,7 @@ fn claim<E>(
 /// Gives an end back that was claimed by a value which is dropped while its message is still
 /// decoded: `untagged` tries one variant after the other.
 pub(super) fn give_back(end: OwnedEnd) {
-    let unwanted = DECODING.with(|message| {
+    let unwanted = ENDS.with(|message| {
         // An end that is dropped together with its message finds the message borrowed.
         let Ok(mut message) = message.try_borrow_mut() else { return Some(end) };
         let slots = message.iter_mut().flat_map(|it| &mut it.ends);
@@ -206,7 +262,7 @@ pub(super) fn give_back(end: OwnedEnd) {
     drop(unwanted);
 }
 
-/// What a thread was encoding or decoding before; put back when this is dropped.
+/// The ends of the message that a thread was decoding before; put back when this is dropped.
 struct Outer<T: 'static>(&'static LocalKey<RefCell<Option<T>>>, Option<T>);
 
 impl<T> Drop for Outer<T> {
