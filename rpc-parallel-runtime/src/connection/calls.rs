@@ -1,0 +1,315 @@
+//! The calls of one connection, from when they have come until they are answered.
+
+use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::task::{self, AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::answering::{Answering, Incoming, Running, Session};
+use super::deadline::within;
+use super::outbox::Writing;
+use super::panics::{catch, drop_unfinished};
+use super::pipe::PipeErrorKind;
+use super::scope::{CallScope, LazyScope};
+use super::sending::Lane;
+use super::shared::{Connection, OwnedEnd};
+use crate::wire::{Body, CallId, FunctionId, Refusal};
+
+/// The calls that have begun and wait for something.
+#[derive(Default)]
+pub(super) struct Calls {
+    tasks: JoinSet<CallId>,
+    /// Those that go on although the connection has ended.
+    lasting: JoinSet<CallId>,
+    running: HashMap<CallId, RunningCall>,
+    aborted: HashMap<task::Id, CallId>,
+    /// Calls that have not begun, and are cancelled by frames that wait to be handled.
+    pub(super) cancelled: HashSet<CallId>,
+}
+
+struct RunningCall {
+    function: FunctionId,
+    abort: AbortHandle,
+    scope: Option<Arc<CallScope>>,
+}
+
+/// A call that has not begun.
+pub(super) struct Arrived<'a> {
+    pub(super) call: Option<CallId>,
+    pub(super) function: FunctionId,
+    pub(super) arguments: Body<'a>,
+    pub(super) ends: Vec<OwnedEnd>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        // Those that last, and tasks that functions have spawned, learn that nobody waits any more.
+        self.running.values().filter_map(|it| it.scope.as_ref()).for_each(|it| it.cancel());
+        self.lasting.detach_all();
+    }
+}
+
+impl Calls {
+    /// Begins a call in the driver's own turn.
+    pub(super) fn begin(
+        &mut self,
+        arrived: Arrived<'_>,
+        session: &Arc<dyn Session>,
+        connection: &Arc<Connection>,
+        writing: &mut Writing,
+        cx: &mut Context<'_>,
+    ) {
+        let Arrived { call, function, .. } = arrived;
+        let mut answering = Answering::new(call, connection, writing.buffer());
+        if let Some(refusal) = self.refuses(&arrived, &**session) {
+            drop_unfinished(arrived.ends, refusal.of_pipes());
+            return answering.refuse(&refusal);
+        }
+        let mut scope = LazyScope::new(arrived.deadline);
+        let begun = begin(&**session, arrived, &mut scope, cx, &mut answering);
+        let after = answering.after();
+        if let Some(refusal) = &after.failed {
+            complain(&**session, function, refusal);
+        }
+        if after.needs_order() {
+            // What is written on a stream must not overtake the answer that opens it.
+            let _ = writing.poll_write(&connection.outbox, cx);
+        }
+        after.go_on(&connection.outbox);
+        if let Some(rest) = begun {
+            let deadline = scope.deadline;
+            let scope = scope.made();
+            let rest = Unfinished(Some(rest));
+            let (session, connection) = (session.clone(), connection.clone());
+            match call {
+                Some(call) => {
+                    let lasts = !session.may_cancel(function);
+                    let answer = async move {
+                        answer_later(Some(call), function, deadline, rest, session, connection)
+                            .await;
+                        call
+                    };
+                    self.spawn_call(call, function, scope, lasts, answer);
+                }
+                None => {
+                    self.lasting.spawn(async move {
+                        answer_later(None, function, deadline, rest, session, connection).await;
+                        NO_CALL
+                    });
+                }
+            }
+        }
+    }
+
+    /// Gives a call a task of its own.
+    pub(super) fn spawn(
+        &mut self,
+        call: CallId,
+        arrived: Arrived<'_>,
+        session: &Arc<dyn Session>,
+        connection: &Arc<Connection>,
+    ) {
+        let Arrived { function, arguments, ends, deadline, .. } = arrived;
+        let lasts = !session.may_cancel(function);
+        if !lasts && self.cancelled.remove(&call) {
+            drop_unfinished(ends, PipeErrorKind::Cancelled);
+            return refuse(call, &Refusal::Cancelled, connection);
+        }
+        let mut scope = LazyScope::new(deadline);
+        let shared = scope.get();
+        let (session, connection) = (session.clone(), connection.clone());
+        let arguments = arguments.keep();
+        let answer = async move {
+            let mut buffer = Vec::new();
+            if deadline.is_some_and(|it| it <= Instant::now()) {
+                drop_unfinished(ends, Refusal::Expired.of_pipes());
+                refuse(call, &Refusal::Expired, &connection);
+                return call;
+            }
+            let mut ends = Some(ends);
+            let begun = poll_fn(|cx| {
+                let mut answering = Answering::new(Some(call), &connection, &mut buffer);
+                let arguments = Body::shared(&arguments);
+                let ends = ends.take().unwrap_or_default();
+                let arrived = Arrived { call: Some(call), function, arguments, ends, deadline };
+                let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
+                Poll::Ready((begun, answering.after()))
+            });
+            let (begun, after) = begun.await;
+            connection.outbox.add(&buffer, Lane::Any);
+            after.go_on(&connection.outbox);
+            if let Some(rest) = begun {
+                let rest = Unfinished(Some(rest));
+                answer_later(Some(call), function, deadline, rest, session, connection).await;
+            }
+            call
+        };
+        self.spawn_call(call, function, Some(shared), lasts, answer);
+    }
+
+    fn spawn_call(
+        &mut self,
+        call: CallId,
+        function: FunctionId,
+        scope: Option<Arc<CallScope>>,
+        lasts: bool,
+        answer: impl Future<Output = CallId> + Send + 'static,
+    ) {
+        let tasks = if lasts { &mut self.lasting } else { &mut self.tasks };
+        let abort = tasks.spawn(answer);
+        self.running.insert(call, RunningCall { function, abort, scope });
+    }
+
+    /// Says why a call must not begin, if so.
+    fn refuses(&mut self, arrived: &Arrived<'_>, session: &dyn Session) -> Option<Refusal> {
+        if let Some(call) = arrived.call
+            && !self.cancelled.is_empty()
+            && self.cancelled.remove(&call)
+            && session.may_cancel(arrived.function)
+        {
+            return Some(Refusal::Cancelled);
+        }
+        let expired = arrived.deadline.is_some_and(|it| it <= Instant::now());
+        expired.then_some(Refusal::Expired)
+    }
+
+    /// Takes word that nobody waits for the answer of a call any more.
+    pub(super) fn cancel(&mut self, call: CallId, session: &dyn Session) {
+        self.cancelled.remove(&call);
+        // One that is not there has been answered.
+        let Some(RunningCall { function, abort, scope }) = self.running.get(&call) else { return };
+        if let Some(scope) = scope {
+            scope.cancel();
+        }
+        if session.may_cancel(*function) {
+            abort.abort();
+            self.aborted.insert(abort.id(), call);
+            self.running.remove(&call);
+        }
+    }
+
+    /// Notes which calls have ended. Those that were aborted still need an answer: only then may
+    /// the caller use their number again.
+    pub(super) fn poll_joined(
+        &mut self,
+        connection: &Arc<Connection>,
+        buffer: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) {
+        while let Poll::Ready(Some(joined)) = self.tasks.poll_join_next_with_id(cx) {
+            match joined {
+                Ok((id, call)) => {
+                    self.running.remove(&call);
+                    self.aborted.remove(&id);
+                }
+                Err(error) => {
+                    if let Some(call) = self.aborted.remove(&error.id()) {
+                        Answering::new(Some(call), connection, buffer).refuse(&Refusal::Cancelled);
+                    }
+                }
+            }
+        }
+        while let Poll::Ready(Some(joined)) = self.lasting.poll_join_next(cx) {
+            if let Ok(call) = joined {
+                self.running.remove(&call);
+            }
+        }
+    }
+}
+
+/// What the task of a one-way call ends with.
+const NO_CALL: CallId = CallId(0);
+
+/// Begins a call and lets it run until it waits for something; what is left of it is returned.
+pub(super) fn begin(
+    session: &dyn Session,
+    arrived: Arrived<'_>,
+    scope: &mut LazyScope,
+    cx: &mut Context<'_>,
+    answering: &mut Answering<'_>,
+) -> Option<Pin<Box<dyn Running>>> {
+    let Arrived { function, arguments, ends, deadline, .. } = arrived;
+    let begun = catch(|| {
+        let call = Incoming { function, arguments, ends, scope };
+        within(deadline, || session.call(call, cx, answering))
+    });
+    begun.unwrap_or_else(|panic| {
+        answering.refuse_instead(&Refusal::Panicked(panic));
+        None
+    })
+}
+
+/// Runs a call to its end.
+pub(super) async fn answer_later(
+    call: Option<CallId>,
+    function: FunctionId,
+    deadline: Option<Instant>,
+    mut unfinished: Unfinished,
+    session: Arc<dyn Session>,
+    connection: Arc<Connection>,
+) {
+    let mut buffer = Vec::new();
+    let after = poll_fn(|cx| {
+        let Some(running) = &mut unfinished.0 else { return Poll::Pending };
+        let mut answering = Answering::new(call, &connection, &mut buffer);
+        let polled =
+            catch(|| within(deadline, || running.as_mut().poll_answer(cx, &mut answering)));
+        let polled = polled.unwrap_or_else(|panic| {
+            answering.refuse_instead(&Refusal::Panicked(panic));
+            Poll::Ready(())
+        });
+        polled.map(|()| answering.after())
+    })
+    .await;
+    // It has come to its own end, and has its answer even if it panics now.
+    let _ = catch(|| drop(unfinished.0.take()));
+    if let Some(refusal) = &after.failed {
+        complain(&*session, function, refusal);
+    }
+    connection.outbox.add(&buffer, Lane::Any);
+    after.go_on(&connection.outbox);
+}
+
+/// A call that has not come to its end; dropped, it has been cancelled.
+pub(super) struct Unfinished(pub(super) Option<Pin<Box<dyn Running>>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take() {
+            drop_unfinished(running, PipeErrorKind::Cancelled);
+        }
+    }
+}
+
+impl Refusal {
+    /// Returns how pipes end whose function has not begun.
+    fn of_pipes(&self) -> PipeErrorKind {
+        match self {
+            Self::Cancelled => PipeErrorKind::Cancelled,
+            _ => PipeErrorKind::WriterFailed { why: "its function has not begun".to_owned() },
+        }
+    }
+}
+
+/// Answers a call with a refusal.
+fn refuse(call: CallId, refusal: &Refusal, connection: &Arc<Connection>) {
+    let mut buffer = Vec::new();
+    Answering::new(Some(call), connection, &mut buffer).refuse(refusal);
+    connection.outbox.add(&buffer, Lane::Any);
+}
+
+/// Says on stderr what nobody else will hear: a one-way call has failed.
+pub(super) fn complain(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
+    // A fuzzer would hear of little else.
+    if cfg!(fuzzing) {
+        return;
+    }
+    let what = session.describe(function);
+    let _ = writeln!(io::stderr(), "rpc-parallel: {what} {refusal}");
+}

@@ -1,0 +1,75 @@
+//! One-way calls on a runtime of several threads.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{self, JoinSet};
+
+use super::answering::{Answering, Session};
+use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
+use super::scope::LazyScope;
+use super::shared::{Connection, OwnedEnd};
+use crate::wire::{Body, FunctionId};
+
+/// Where the one-way calls of a connection go, in the order in which they have come.
+pub(super) struct OneWayLane(UnboundedSender<OneWay>);
+
+impl OneWayLane {
+    pub(super) fn start(session: &Arc<dyn Session>, connection: &Arc<Connection>) -> Self {
+        // Not bounded, like the calls that wait: only their memory limits them.
+        let (lane, one_ways) = unbounded_channel();
+        // It ends with the lane, when the connection does.
+        task::spawn(answer_all(one_ways, session.clone(), connection.clone()));
+        Self(lane)
+    }
+
+    pub(super) fn add(&self, arrived: Arrived<'_>) {
+        let Arrived { function, arguments, ends, .. } = arrived;
+        let _ = self.0.send(OneWay { function, arguments: arguments.keep(), ends });
+    }
+}
+
+/// A one-way call that has not begun.
+struct OneWay {
+    function: FunctionId,
+    arguments: Bytes,
+    ends: Vec<OwnedEnd>,
+}
+
+/// Begins one-way calls one after the other, on a runtime of several threads: so they begin in the
+/// order in which they were sent.
+async fn answer_all(
+    mut one_ways: UnboundedReceiver<OneWay>,
+    session: Arc<dyn Session>,
+    connection: Arc<Connection>,
+) {
+    let mut running = JoinSet::new();
+    while let Some(OneWay { function, arguments, ends }) = one_ways.recv().await {
+        while running.try_join_next().is_some() {}
+        let mut buffer = Vec::new();
+        let mut ends = Some(ends);
+        let begun = poll_fn(|cx| {
+            let mut answering = Answering::new(None, &connection, &mut buffer);
+            let arguments = Body::shared(&arguments);
+            let ends = ends.take().unwrap_or_default();
+            let arrived = Arrived { call: None, function, arguments, ends, deadline: None };
+            let mut scope = LazyScope::new(None);
+            let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
+            Poll::Ready((begun, answering.after()))
+        });
+        let (begun, after) = begun.await;
+        if let Some(refusal) = &after.failed {
+            complain(&*session, function, refusal);
+        }
+        if let Some(rest) = begun {
+            let rest = Unfinished(Some(rest));
+            let (session, connection) = (session.clone(), connection.clone());
+            running.spawn(answer_later(None, function, None, rest, session, connection));
+        }
+    }
+    // The connection has ended; what was said over it still holds.
+    running.detach_all();
+}
