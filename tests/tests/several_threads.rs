@@ -149,3 +149,20 @@ async fn pipes_keep_their_order_on_several_threads() {
     assert!(read.into_iter().all(|it| it.into_iter().eq(0..20_000)));
     assert!(totals.into_iter().all(|it| it == Ok((0..20_000).sum())));
 }
+
+#[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
+async fn pipes_that_are_dropped_just_when_they_end_harm_nobody() {
+    let threaded = start().await;
+
+    // Each of them may be at its end, or not, when the worker learns that nobody reads it.
+    let dropping = (0..8).map(async |task| {
+        for number in 0..1000 {
+            let pipe = threaded.count((task + number) % 500).await;
+            assert!(pipe.is_ok(), "{number}: {pipe:?}");
+        }
+    });
+    soon(join_all(dropping)).await;
+
+    let pipe = threaded.count(3).await.expect("call it");
+    assert_eq!(elements(pipe).await, [0, 1, 2]);
+}
