@@ -14,19 +14,30 @@ pub trait Search {
     #[worker(no_cancel)]
     async fn look_around(&self, cx: &Context);
 
-    /// Waits until so many functions have ended without a result.
+    /// Waits until so many of them have begun, in all.
+    async fn begun(&self, count: u32);
+
+    /// Waits until so many of them have ended, in whichever way.
     async fn ended(&self, count: u32);
 }
 
 struct Searcher {
+    begun: Semaphore,
     ended: Semaphore,
+}
+
+impl Searcher {
+    fn begin(&self) -> Ended<'_> {
+        self.begun.add_permits(1);
+        Ended(self)
+    }
 }
 
 impl WorkerState for Searcher {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        Ok(Self { ended: Semaphore::new(0) })
+        Ok(Self { begun: Semaphore::new(0), ended: Semaphore::new(0) })
     }
 }
 
@@ -43,7 +54,7 @@ impl Drop for Ended<'_> {
 #[rpc_parallel::worker]
 impl Search for Searcher {
     async fn find(&self, number: u64) -> u64 {
-        let _ended = Ended(self);
+        let _ended = self.begin();
         for candidate in 0.. {
             if candidate == number {
                 return candidate;
@@ -55,15 +66,19 @@ impl Search for Searcher {
     }
 
     async fn look_around(&self, cx: &Context) {
-        let _ended = Ended(self);
+        let _ended = self.begin();
         // It is not dropped, but it can see that nobody waits for it.
         cx.cancelled().await;
         tokio::task::yield_now().await;
         println!("worker: everything is tidy");
     }
 
+    async fn begun(&self, count: u32) {
+        let _ = self.begun.acquire_many(count).await;
+    }
+
     async fn ended(&self, count: u32) {
-        self.ended.acquire_many(count).await.expect("it is never closed").forget();
+        let _ = self.ended.acquire_many(count).await;
     }
 }
 
@@ -71,9 +86,9 @@ impl Search for Searcher {
 async fn main() -> anyhow::Result<()> {
     let (one, other) = (Searcher::spawn(()).await?, Searcher::spawn(()).await?);
 
-    // Whoever is first; the other one is cancelled.
+    // Whoever is first; the other one is cancelled. (Had it not begun, it never would.)
     select! {
-        found = one.find(1000) => println!("found {}", found?),
+        found = async { other.begun(1).await?; one.find(1000).await } => println!("found {}", found?),
         found = other.find(u64::MAX) => println!("found {}", found?),
     }
     one.ended(1).await?;
@@ -81,15 +96,15 @@ async fn main() -> anyhow::Result<()> {
 
     // A task that is aborted drops its calls.
     let task = tokio::spawn(other.find(u64::MAX));
-    tokio::task::yield_now().await;
+    other.begun(2).await?;
     task.abort();
-    other.ended(1).await?;
+    other.ended(2).await?;
 
     // Dropped too, but this function says that it wants to go on.
     select! {
+        found = async { one.begun(2).await?; other.find(1000).await } => println!("found {}", found?),
         looked = one.look_around() => looked?,
-        found = other.find(1000) => println!("found {}", found?),
     }
-    one.ended(1).await?;
+    one.ended(2).await?;
     Ok(())
 }
