@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::time::Instant;
+
 use super::answer::{Answer, CallFailure};
 use super::any_error::AnyError;
 use super::outbox::Outbox;
@@ -80,6 +82,7 @@ pub struct Answering<'a> {
     connection: &'a Arc<Connection>,
     buffer: &'a mut Vec<u8>,
     start: usize,
+    deadline: Option<Instant>,
     after: After,
 }
 
@@ -99,12 +102,22 @@ impl<'a> Answering<'a> {
         buffer: &'a mut Vec<u8>,
     ) -> Self {
         let start = buffer.len();
-        Self { call, connection, buffer, start, after: After::default() }
+        Self { call, connection, buffer, start, deadline: None, after: After::default() }
+    }
+
+    /// Says until when a result is wanted.
+    pub(super) fn until(self, deadline: Option<Instant>) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Answers with the result of the function.
     pub(crate) fn result<R, T, E: CallFailure>(&mut self, answer: Answer<R, T, E>, result: R) {
         let Some(call) = self.call else { return };
+        // What the function has called was out of time at the same moment: its caller must not be
+        // told of that as if the function had failed by itself.
+        if self.deadline.is_some_and(|it| it <= Instant::now()) {
+            return self.refuse(&Refusal::Expired);
+        }
         let max = self.connection.settings.max_message_size();
         let buffer = &mut *self.buffer;
         let (written, opening) = pipe::encoding(|| match ((answer.split)(result), answer.error) {

@@ -257,7 +257,7 @@ pub(super) async fn answer_later(
     let mut buffer = Vec::new();
     let after = poll_fn(|cx| {
         let Some(running) = &mut unfinished.0 else { return Poll::Pending };
-        let mut answering = Answering::new(call, &connection, &mut buffer);
+        let mut answering = Answering::new(call, &connection, &mut buffer).until(deadline);
         let polled =
             catch(|| within(deadline, || running.as_mut().poll_answer(cx, &mut answering)));
         let polled = polled.unwrap_or_else(|panic| {
