@@ -29,7 +29,7 @@ pub(super) struct Inbox {
     buffer: Vec<u8>,
     handled: usize,
     filled: usize,
-    /// Up to where [`cancels`](Self::cancels) has looked.
+    /// Up to where [`look_for_cancels`](Self::look_for_cancels) has looked.
     looked: usize,
     /// Whether anybody asks when frames were received: the time is not for nothing.
     is_timed: bool,

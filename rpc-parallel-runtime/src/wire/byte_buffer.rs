@@ -53,7 +53,12 @@ pub(super) fn write_slice<T: Any>(slice: &[T], sink: &mut Sink<'_>) -> bool {
     }
     // Elements of a known type: the compiler makes a plain copy of it.
     let bytes = slice.iter().map(|it| (it as &dyn Any).downcast_ref::<u8>().map_or(0, |it| *it));
-    write(&bytes.collect::<Vec<u8>>(), sink);
+    write_len(slice.len(), sink);
+    if sink.splices(slice.len()) {
+        sink.write_shared(bytes.collect::<Vec<u8>>().into());
+    } else {
+        sink.extend(bytes);
+    }
     true
 }
 

@@ -66,6 +66,14 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Writes bytes one by one, where they do not lie in a slice.
+    pub(super) fn extend(&mut self, bytes: impl ExactSizeIterator<Item = u8>) {
+        self.size = self.size.saturating_add(bytes.len());
+        if self.size <= self.max {
+            self.buffer.extend(bytes);
+        }
+    }
+
     /// Says whether large bytes are better copied into a buffer of their own than into this one.
     pub(super) fn splices(&self, len: usize) -> bool {
         self.start.is_some()

@@ -9,7 +9,7 @@ use super::direct::{Callback, Closed, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::reader::Pipe;
-use super::remote::{BATCH, Incoming, Outgoing};
+use super::remote::{Incoming, Outgoing};
 use crate::connection::inflow::Flow;
 
 /// How many elements wait, at most, for a reader in this process.
@@ -237,36 +237,10 @@ impl<T: Send + 'static> Channel<T> {
 
     /// Has what the writer writes go to another process.
     pub(super) fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
-        let mut state = self.state();
-        let waiting = mem::take(&mut state.waiting);
-        // There is room for one frame on a stream that has just been opened.
-        let (mut left, queue) = (None, &mut state.queue);
-        let (mut elements, failed) = outgoing.encode_all(BATCH, &mut left, || queue.pop_front());
-        left.into_iter().for_each(|it| queue.push_front(it));
-        let sent = outgoing.end.0.try_send(&mut elements).map(|_| ());
-        let error = |kind| PipeError::new(None, kind);
-        let (skipped, failed) = match failed.map(error) {
-            Some(error) if error.is_of_an_element() => (Some(error), sent),
-            Some(error) => (None, Err(error)),
-            None => (None, sent),
-        };
-        let ended = failed.map_err(|it| it.kind().clone()).err().map(Err);
-        if ended.is_none() && (skipped.is_some() || !state.queue.is_empty() || state.away.is_some())
-        {
-            state.reader = Reader::Here(None);
-            drop(state);
-            pump::go_on(Pipe::of(self.clone()), outgoing, elements, skipped);
-        } else {
-            match ended.or(state.end.take()) {
-                None => state.reader = Reader::Away(outgoing),
-                Some(end) => {
-                    state.reader = Reader::Gone;
-                    end_outgoing(&outgoing, end);
-                }
-            }
-            drop(state);
+        // While something waits here, the writer must not overtake it.
+        if !self.send_idle_reader(&outgoing) {
+            pump::start(Pipe::of(self.clone()), outgoing);
         }
-        waiting.into_iter().for_each(Waker::wake);
     }
 
     /// Does the same if nothing waits for the reader any more, and says whether it has.

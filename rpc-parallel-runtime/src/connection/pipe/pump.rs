@@ -21,18 +21,8 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
-    go_on(pipe, outgoing, None, None);
-}
-
-/// Starts to feed a stream, with some elements and then one that cannot be sent.
-pub(super) fn go_on<T: Send + 'static>(
-    pipe: Pipe<T>,
-    outgoing: Outgoing<T>,
-    elements: Option<Elements>,
-    skipped: Option<PipeError>,
-) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    let (left, end) = (None, None);
+    let (elements, left, skipped, end) = (None, None, None, None);
     runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end });
 }
 
