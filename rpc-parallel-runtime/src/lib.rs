@@ -28,12 +28,13 @@ pub mod __private;
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, Closed, Death, Direct,
     FunctionError, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, Side, TryCall,
-    TrySendError, WorkerFailure,
+    TrySendError, WorkerFailure, blocking, handles_panics,
 };
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{
-    ConnectError, ConnectErrorKind, Initialized, Master, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
+    ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
+    Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, Worker,
+    WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,

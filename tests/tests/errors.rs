@@ -357,12 +357,18 @@ async fn a_death_is_told_in_words() {
 
     let error = worker.chat(1, Ending::Kill).await.expect_err("it dies");
 
+    let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    let (worker, uptime) = (worker.label(), failure.uptime().as_millis());
     let expected = format!(
-        "call `Mishaps::chat` on {}: the worker was killed by signal 9 (SIGKILL); \
-         the last lines of its stderr:\n  | this is line 1",
-        worker.label()
+        "call `Mishaps::chat` on {worker}: the worker was killed by signal 9 (SIGKILL) \
+         after {uptime} ms; the last lines of its stderr:\n  | this is line 1",
     );
     assert_eq!(error.to_string(), expected);
+    let expected = format!(
+        "{worker} was killed by signal 9 (SIGKILL) after {uptime} ms, \
+         while `Mishaps::chat` ran; the last lines of its stderr:\n  | this is line 1",
+    );
+    assert_eq!(failure.to_string(), expected);
 }
 
 #[rpc_parallel::test]

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ConnectErrorKind, Side, SpawnErrorKind, WorkerId};
+use rpc_parallel::{CallErrorKind, ConnectErrorKind, Death, Side, SpawnErrorKind, WorkerId};
 use rpc_parallel_tests::process::{PATIENCE, ends};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -224,6 +224,7 @@ async fn connect_error(bank: &Worker<Ledger>, owner: &str) -> ConnectErrorKind {
 fn copy(kind: &ConnectErrorKind) -> ConnectErrorKind {
     match kind {
         ConnectErrorKind::NoSuchWorker => ConnectErrorKind::NoSuchWorker,
+        ConnectErrorKind::WorkerDied(failure) => ConnectErrorKind::WorkerDied(failure.clone()),
         ConnectErrorKind::Init { why } => ConnectErrorKind::Init { why: why.clone() },
         ConnectErrorKind::InitPanicked(panic) => ConnectErrorKind::InitPanicked(panic.clone()),
         other => panic!("{other}"),
@@ -485,7 +486,9 @@ async fn a_handle_of_a_dead_worker_leads_nowhere() {
     kill(pid);
     assert!(ends(pid).await, "it was killed");
 
-    assert!(matches!(connect_error(&bank, "ada").await, ConnectErrorKind::NoSuchWorker));
+    let error = connect_error(&bank, "ada").await;
+    let ConnectErrorKind::WorkerDied(failure) = error else { panic!("{error}") };
+    assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
 }
 
 #[rpc_parallel::test]
@@ -511,7 +514,7 @@ async fn a_handle_of_a_dead_worker_no_longer_travels() {
 
     kill(pid);
     assert!(ends(pid).await, "it was killed");
-    while !matches!(connect_error(&bank, "ada").await, ConnectErrorKind::NoSuchWorker) {}
+    while !matches!(connect_error(&bank, "ada").await, ConnectErrorKind::WorkerDied(_)) {}
     let deposited = messenger.deposit(bank, "messenger", 1).await;
 
     let Err(FunctionError::Call(error)) = deposited else { panic!("{deposited:?}") };
@@ -543,7 +546,7 @@ async fn a_stale_handle_never_reaches_another_worker() {
     let misled = arrived(&misled).expect("it is still a handle");
 
     assert_eq!(misled, stale);
-    assert!(matches!(connect_error(&misled, "ada").await, ConnectErrorKind::NoSuchWorker));
+    assert!(matches!(connect_error(&misled, "ada").await, ConnectErrorKind::WorkerDied(_)));
     let arrived = arrived::<Worker<Ledger>>(&other_text).expect("it is still a handle");
     assert_eq!(connect(&arrived, "ada").await.branch().await, Ok("south".into()));
 }

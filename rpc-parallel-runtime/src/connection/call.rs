@@ -189,7 +189,8 @@ impl<T, E: CallFailure> Call<T, E> {
         let caller = &self.hold.0;
         let mut pending = caller.pending();
         let alone = pending.is_idle();
-        let call = pending.begin(cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;
+        let call =
+            pending.begin(self.function, cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;
         drop(pending);
         let (opened, starts) = pipe::open(opening, &caller.connection, Some(&self.hold));
         let left = self.limit.as_ref().map(|it| it.sleep.deadline() - Instant::now());

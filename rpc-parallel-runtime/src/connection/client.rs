@@ -1,12 +1,12 @@
 //! A handle on a connection, for those who call.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::caller::{Autopsy, Caller};
 use super::error::CallErrorKind;
 use super::opening::Opening;
-use crate::wire::{Label, WorkerId};
+use crate::wire::{Label, Settings, WorkerId};
 
 /// What every generated client holds: one connection to a worker.
 ///
@@ -44,6 +44,12 @@ impl Client {
         &self.caller().label
     }
 
+    /// Returns the settings that both ends of the connection share.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.caller().connection.settings
+    }
+
     /// Closes the connection, after the calls that have been sent.
     ///
     /// Calls that wait for an answer fail, and pipes end with an error, on both sides.
@@ -67,8 +73,34 @@ impl Client {
         CallErrorKind::from(&*loss)
     }
 
+    /// Returns what can tell which calls of this connection wait, and does not keep it open.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        InFlight(Arc::downgrade(self.caller()))
+    }
+
     pub(super) fn caller(&self) -> &Arc<Caller> {
         &self.0.0
+    }
+}
+
+/// The calls of one connection, as seen by who does not take part in it.
+pub(crate) struct InFlight(Weak<Caller>);
+
+impl InFlight {
+    /// Says whether the connection is no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    /// Adds the names of the functions whose answers are waited for, each once.
+    pub(crate) fn add_functions(&self, most: usize, names: &mut Vec<String>) {
+        let Some(caller) = self.0.upgrade() else { return };
+        for function in caller.pending().functions() {
+            let name = format!("{}::{}", function.worker_trait(), function.name());
+            if names.len() < most && !names.contains(&name) {
+                names.push(name);
+            }
+        }
     }
 }
 

@@ -39,12 +39,15 @@ pub use self::any_error::AnyError;
 pub use self::call::{Call, TryCall};
 pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
+pub(crate) use self::client::InFlight;
 pub use self::error::{CallError, CallErrorKind, Side};
+pub(crate) use self::failure::Obituary;
 pub use self::failure::{Death, WorkerFailure};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
-pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, introduce};
-pub(crate) use self::panics::{catch_future, install_hook};
+pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, attend_to, introduce};
+pub use self::panics::{blocking, handles_panics};
+pub(crate) use self::panics::{catch_future, install_hook, on_unhandled};
 pub use self::pipe::{
     AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
 };

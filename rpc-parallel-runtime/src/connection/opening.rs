@@ -24,7 +24,9 @@ pub(crate) struct Opening {
 pub(crate) struct Request {
     pub(crate) greeting: Greeting,
     pub(crate) worker: WorkerId,
-    pub(crate) init: Vec<u8>,
+    /// What the state of the connection is made of; none if it needs no state, because nothing will
+    /// be called but what all workers can be asked.
+    pub(crate) init: Option<Vec<u8>>,
     /// The functions of another program, as it knows them.
     pub(crate) functions: Option<Vec<Signature>>,
 }
@@ -68,6 +70,13 @@ pub(crate) fn ask_for(
     FrameWriter::connect(&mut ask, greeting, worker, settings.max_message_size())
         .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
     Ok(ask)
+}
+
+/// Makes the first words of who wants nothing of a worker but what all workers can be asked.
+pub(crate) fn attend_to(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
+    let mut ask = Vec::new();
+    FrameWriter::attend(&mut ask, greeting, worker).finish();
+    ask
 }
 
 impl Opening {
@@ -116,7 +125,10 @@ impl Opening {
                 }
                 Frame::Connect { greeting, worker, init } => {
                     let functions = functions.take();
-                    Ok(Some(Request { greeting, worker, init: init.to_vec(), functions }))
+                    Ok(Some(Request { greeting, worker, init: Some(init.to_vec()), functions }))
+                }
+                Frame::Attend { greeting, worker } => {
+                    Ok(Some(Request { greeting, worker, init: None, functions: None }))
                 }
                 _ => Err(OpeningError::from(FrameError::OutOfPlace("a frame before the greeting"))),
             });

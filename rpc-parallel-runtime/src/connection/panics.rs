@@ -1,11 +1,12 @@
 //! Panics in the code of users: caught, with their message and place.
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::future::poll_fn;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::thread;
 
 use super::pipe::PipeErrorKind;
@@ -16,7 +17,15 @@ thread_local! {
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread.
     static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    /// How many on this thread will see to it if there is a panic.
+    static HANDLED: Cell<usize> = const { Cell::new(0) };
 }
+
+/// How much of a backtrace travels.
+const MAX_BACKTRACE: usize = 16 * 1024;
+
+/// What becomes of a panic that nobody handles.
+static UNHANDLED: OnceLock<fn(Panic)> = OnceLock::new();
 
 /// Makes panics leave their place for [`catch`]; whatever hook there was still runs.
 pub(crate) fn install_hook() {
@@ -24,18 +33,89 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            SEEN.set(Some(describe(info)));
+            let panic = describe(info);
+            SEEN.set(Some(panic.clone()));
             previous(info);
+            // Where panics abort, nobody handles any.
+            if (HANDLED.get() == 0 || cfg!(panic = "abort"))
+                && let Some(unhandled) = UNHANDLED.get()
+            {
+                unhandled(panic);
+            }
         }));
     });
 }
 
+/// Says what becomes of panics that nobody handles. The first one who does so has its way.
+pub(crate) fn on_unhandled(unhandled: fn(Panic)) {
+    install_hook();
+    let _ = UNHANDLED.set(unhandled);
+}
+
+/// Somebody who will see to it if there is a panic on this thread.
+struct Handler;
+
+impl Handler {
+    fn new() -> Self {
+        HANDLED.set(HANDLED.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        HANDLED.set(HANDLED.get() - 1);
+    }
+}
+
+/// Says that panics on this thread are handled: a worker does not end because of one.
+///
+/// A panic outside of any call ends its worker, see [`WorkerFailure`](crate::WorkerFailure). This is
+/// for threads whose owner catches panics and tells somebody, like those of a pool:
+///
+/// ```text
+/// rayon::ThreadPoolBuilder::new().start_handler(|_| rpc_parallel::handles_panics()).build()?
+/// ```
+pub fn handles_panics() {
+    std::mem::forget(Handler::new());
+}
+
+/// Runs a closure that blocks or computes on a thread of its own, while other functions go on.
+///
+/// It is tokio's `spawn_blocking`, but for panics: one in the closure is one of the function that
+/// awaits it, and so reaches the caller of that. (One in a task or thread that a function has spawned
+/// ends the worker: nobody can know whether anybody waits for it.)
+///
+/// # Panics
+///
+/// The closure does, or there is no tokio runtime.
+///
+/// # Cancel safety
+///
+/// Dropping it does not end the closure, if that has begun.
+pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let handled = move || {
+        let _handler = Handler::new();
+        panic::catch_unwind(AssertUnwindSafe(run)).map_err(|payload| (payload, SEEN.take()))
+    };
+    match tokio::task::spawn_blocking(handled).await {
+        Ok(Ok(value)) => value,
+        Ok(Err((payload, seen))) => {
+            SEEN.set(seen);
+            panic::resume_unwind(payload)
+        }
+        // The runtime ends, and so does whoever waits.
+        Err(_) => pending().await,
+    }
+}
+
 /// Runs a piece of user code; a panic in it is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    let _handler = Handler::new();
     // What the code has left half done is dropped with its call, or behind the user's own locks.
     let result = panic::catch_unwind(AssertUnwindSafe(run));
     result.map_err(|payload| {
-        let unseen = || Panic { message: message(&*payload), location: None };
+        let unseen = || Panic { message: message(&*payload), location: None, backtrace: None };
         SEEN.take().unwrap_or_else(unseen)
     })
 }
@@ -43,6 +123,8 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 /// Drops what has not come to its own end, so that the pipes in it can tell why.
 pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
     let _outer = Outer(CUT_SHORT.replace(Some(why)));
+    // Whoever has the call dropped goes on after a panic.
+    let _handler = Handler::new();
     drop(unfinished);
 }
 
@@ -59,7 +141,8 @@ impl Drop for Outer {
 pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
         let seen = SEEN.with_borrow(Clone::clone);
-        let unseen = || Panic { message: "(unknown)".to_owned(), location: None };
+        let message = "(unknown)".to_owned();
+        let unseen = || Panic { message, location: None, backtrace: None };
         return Some(PipeErrorKind::Panicked(seen.unwrap_or_else(unseen)));
     }
     CUT_SHORT.with_borrow(Clone::clone)
@@ -76,7 +159,23 @@ pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T
 }
 
 fn describe(info: &PanicHookInfo<'_>) -> Panic {
-    Panic { message: message(info.payload()), location: info.location().map(ToString::to_string) }
+    let location = info.location().map(ToString::to_string);
+    Panic { message: message(info.payload()), location, backtrace: backtrace() }
+}
+
+/// Returns how this thread came here, if the environment asks for that.
+fn backtrace() -> Option<String> {
+    let backtrace = Backtrace::capture();
+    if backtrace.status() != BacktraceStatus::Captured {
+        return None;
+    }
+    let mut text = backtrace.to_string();
+    if text.len() > MAX_BACKTRACE {
+        let end = (0..=MAX_BACKTRACE).rev().find(|it| text.is_char_boundary(*it));
+        text.truncate(end.unwrap_or_default());
+        text.push_str("\n..");
+    }
+    Some(text)
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
@@ -95,7 +194,7 @@ mod tests {
 
         let result = catch(|| -> u8 { panic!("seven {}", 7) });
 
-        let Panic { message, location } = result.expect_err("it did panic");
+        let Panic { message, location, .. } = result.expect_err("it did panic");
         assert_eq!(message, "seven 7");
         let location = location.expect("the hook has seen the place");
         assert!(location.starts_with(file!()), "{location}");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::failure::Loss;
 use super::shared::OwnedEnd;
-use crate::wire::{CallId, Outcome};
+use crate::wire::{CallId, FunctionInfo, Outcome};
 
 /// The calls of one connection that wait for an answer.
 ///
@@ -29,6 +29,7 @@ enum State {
     Free,
     Waiting {
         waker: Waker,
+        function: &'static FunctionInfo,
     },
     Answered(Answered),
     /// The caller has given up; the place stays taken until the worker is done with it.
@@ -68,11 +69,15 @@ impl Pending {
     /// # Errors
     ///
     /// The connection is lost already.
-    pub(super) fn begin(&mut self, waker: &Waker) -> Result<CallId, Arc<Loss>> {
+    pub(super) fn begin(
+        &mut self,
+        function: &'static FunctionInfo,
+        waker: &Waker,
+    ) -> Result<CallId, Arc<Loss>> {
         if let Some(loss) = &self.lost {
             return Err(loss.clone());
         }
-        let state = State::Waiting { waker: waker.clone() };
+        let state = State::Waiting { waker: waker.clone(), function };
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -91,7 +96,7 @@ impl Pending {
         let lost = self.lost.clone();
         let Some((index, place)) = self.place(call) else { return Look::Lost(lost_place(lost)) };
         match &mut place.state {
-            State::Waiting { waker: known } => match lost {
+            State::Waiting { waker: known, .. } => match lost {
                 Some(loss) => {
                     self.release(index);
                     Look::Lost(loss)
@@ -139,7 +144,7 @@ impl Pending {
         match &mut place.state {
             State::Waiting { .. } => {
                 match std::mem::replace(&mut place.state, State::Answered(answered)) {
-                    State::Waiting { waker } => Some(waker),
+                    State::Waiting { waker, .. } => Some(waker),
                     _ => None,
                 }
             }
@@ -155,10 +160,18 @@ impl Pending {
     pub(super) fn fail_all(&mut self, loss: Arc<Loss>) -> Vec<Waker> {
         self.lost = Some(loss);
         let waiting = self.places.iter().filter_map(|it| match &it.state {
-            State::Waiting { waker } => Some(waker.clone()),
+            State::Waiting { waker, .. } => Some(waker.clone()),
             _ => None,
         });
         waiting.collect()
+    }
+
+    /// Returns the functions whose answers are waited for.
+    pub(super) fn functions(&self) -> impl Iterator<Item = &'static FunctionInfo> {
+        self.places.iter().filter_map(|it| match &it.state {
+            State::Waiting { function, .. } => Some(*function),
+            _ => None,
+        })
     }
 
     /// Returns why the connection is lost, if it is.
@@ -185,13 +198,19 @@ fn lost_place(lost: Option<Arc<Loss>>) -> Arc<Loss> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Place;
+
+    static FUNCTION: FunctionInfo = {
+        let place = Place { package: "bank", version: "1.0.0", module: "bank", file: "", line: 1 };
+        FunctionInfo::new("deposit", "Bank", place, "", "()")
+    };
 
     fn value(value: &'static [u8]) -> Answered {
         Answered { outcome: Outcome::Value, value: Bytes::from_static(value), ends: Vec::new() }
     }
 
     fn begin(pending: &mut Pending) -> CallId {
-        pending.begin(Waker::noop()).expect("nothing is lost")
+        pending.begin(&FUNCTION, Waker::noop()).expect("nothing is lost")
     }
 
     #[test]
@@ -202,10 +221,11 @@ mod tests {
         let wakers = pending.fail_all(Arc::new(Loss::Closed));
 
         assert_eq!(wakers.len(), 2);
+        assert_eq!(pending.functions().map(FunctionInfo::name).collect::<Vec<_>>(), ["deposit"; 2]);
         for call in calls {
             assert!(matches!(pending.look(call, Waker::noop()), Look::Lost(_)));
         }
-        assert!(pending.begin(Waker::noop()).is_err());
+        assert!(pending.begin(&FUNCTION, Waker::noop()).is_err());
     }
 
     #[test]

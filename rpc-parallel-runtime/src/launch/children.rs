@@ -1,98 +1,180 @@
 //! The workers that this process has started and that live.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::keeper::Keeper;
-use super::order::Order;
-use super::process::Process;
-use crate::connection::Autopsy;
+use super::keeper::{ENDING_TIMEOUT, Keeper, Patience};
+use super::order;
+use super::process::{End, Process};
+use crate::connection::{Autopsy, Death, InFlight, WorkerFailure};
 use crate::transport::RunDir;
 use crate::wire::{Label, WorkerId};
 
 /// How long the end of a worker may come after the end of its connection.
 const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a worker may take to notice that nobody needs it any more.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many of the dead are remembered.
+const REMEMBERED: usize = 64;
+
 /// A worker that this process has started.
 pub(crate) struct Started {
-    pub(super) id: WorkerId,
-    pub(super) label: Label,
     pub(super) process: Arc<Process>,
-    pub(super) control: OwnedFd,
     pub(super) listening: Mutex<Option<PathBuf>>,
+    /// It does not end with this process.
+    pub(super) lives_on: bool,
 }
 
 /// The workers that this process has started and that live.
-pub(crate) struct Children(Mutex<HashMap<WorkerId, Arc<Started>>>);
+#[derive(Default)]
+pub(crate) struct Children(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    alive: HashMap<WorkerId, Arc<Started>>,
+    /// How those have ended that died last, for whoever looks for them.
+    dead: VecDeque<WorkerFailure>,
+}
 
 impl Children {
     pub(crate) fn get() -> &'static Self {
-        static CHILDREN: LazyLock<Children> = LazyLock::new(|| Children(Mutex::default()));
+        static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
         &CHILDREN
     }
 
     pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<Started>> {
-        self.table().get(&id).cloned()
+        self.table().alive.get(&id).cloned()
+    }
+
+    /// Returns how a worker has died, if that was not long ago.
+    pub(crate) fn find_dead(&self, id: WorkerId) -> Option<WorkerFailure> {
+        self.table().dead.iter().find(|it| it.id() == id).cloned()
     }
 
     pub(super) fn insert(&self, started: Arc<Started>) {
-        self.table().insert(started.id, started);
+        self.table().alive.insert(started.process.id(), started);
     }
 
     /// Forgets a worker that has died, and takes away what it has left.
-    pub(super) fn remove(&self, id: WorkerId) {
-        let Some(started) = self.table().remove(&id) else { return };
+    pub(super) fn bury(&self, id: WorkerId) {
+        let mut table = self.table();
+        let Some(started) = table.alive.remove(&id) else { return };
+        if let Some(end) = started.process.ended()
+            && !end.orderly
+        {
+            if table.dead.len() == REMEMBERED {
+                table.dead.pop_front();
+            }
+            table.dead.push_back(end.failure);
+        }
+        drop(table);
         if let Some(path) = started.listening().take() {
             RunDir::remove(&path);
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<WorkerId, Arc<Started>>> {
+    /// Tells all workers that nobody needs them any more, and waits until they are gone.
+    ///
+    /// It takes as long as the slowest of them, but no longer than `within`.
+    pub(crate) fn end_all(&self, within: Duration) {
+        let all: Vec<_> = self.table().alive.values().cloned().collect();
+        let all: Vec<_> = all.into_iter().filter(|it| !it.lives_on).collect();
+        for started in &all {
+            started.process.expect_end();
+            started.release();
+        }
+        let deadline = Instant::now() + within;
+        for started in all {
+            started.process.wait_until(deadline);
+        }
+    }
+
+    /// Lets go of all workers: for them it is as if this process had died.
+    pub(super) fn abandon_all(&self) {
+        for started in self.table().alive.values().filter(|it| !it.lives_on) {
+            started.let_go();
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().expect("nobody panics while holding this lock")
     }
 }
 
 /// A worker that must not outlive what holds this.
-struct Owned(Arc<Started>);
+struct Owned {
+    started: Arc<Started>,
+    /// It was the worker that has ended the connection, and so it has its own reason to end.
+    lost: bool,
+}
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        self.0.release();
+        if !self.lost {
+            self.started.process.expect_end();
+        }
+        self.started.release();
     }
 }
 
 impl Started {
     pub(crate) fn label(&self) -> &Label {
-        &self.label
+        self.process.label()
     }
 
-    /// Ends the worker's process and waits until it is gone.
+    /// Ends the worker's process at once and waits until it is gone.
     pub(crate) async fn kill(&self) {
+        self.process.expect_end();
         self.process.kill();
-        self.process.death().await;
+        self.process.end().await;
     }
 
-    /// Tells the worker that its master is done with it, and ends it if it does not listen.
+    /// Has the worker end in order, and waits until its process is gone.
+    ///
+    /// Where it does not end by itself in time it is told so by `SIGTERM`, and then killed, also
+    /// when the returned future has been dropped.
+    pub(crate) async fn shutdown(&self, within: Duration) -> Death {
+        self.process.expect_end();
+        self.end(Patience { begin: within, end: within });
+        self.process.end().await.failure.death()
+    }
+
+    /// Tells the worker that nobody needs it any more, and ends it if it does not listen.
     fn release(&self) {
+        self.end(Patience { begin: RELEASE_TIMEOUT, end: ENDING_TIMEOUT });
+    }
+
+    fn end(&self, patience: Patience) {
         if self.process.is_dead() {
             return;
         }
-        // It fails only where the worker is ending already.
-        let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
+        if let Some(control) = self.process.control() {
+            // It fails only where the worker is ending already, or does not listen any more.
+            let _ = order::end(control, patience.end);
+        }
         if let Ok(keeper) = Keeper::get() {
-            keeper.end_soon(self.process.clone());
+            keeper.end(self.process.clone(), patience);
+        }
+    }
+
+    /// Closes the control socket under the worker.
+    fn let_go(&self) {
+        if let Some(control) = self.process.control() {
+            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
     }
 
     /// Hands the worker its end of a new connection.
     pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
-        Order::Connection.send(&self.control, socket.as_fd())
+        order::send_connection(self.control()?, socket.as_fd())
     }
 
     /// Returns where the worker listens for other processes, and makes it listen first.
@@ -103,7 +185,7 @@ impl Started {
         }
         let (listener, path) = RunDir::get().bind()?;
         // Who connects before the worker has taken the listener over waits in its queue.
-        if let Err(error) = Order::Listener.send(&self.control, listener.as_fd()) {
+        if let Err(error) = order::send_listener(self.control()?, listener.as_fd()) {
             RunDir::remove(&path);
             return Err(error);
         }
@@ -111,24 +193,42 @@ impl Started {
         Ok(path)
     }
 
+    /// Returns where the worker listens for other processes, if it does.
+    pub(crate) fn listens_at(&self) -> Option<PathBuf> {
+        self.listening().clone()
+    }
+
+    /// Remembers a connection of this process to the worker, for its obituary.
+    pub(crate) fn note_caller(&self, caller: InFlight) {
+        self.process.note_caller(caller);
+    }
+
     /// Returns what will tell how the worker ended.
     pub(crate) fn autopsy(&self) -> Autopsy {
-        let (process, label) = (self.process.clone(), self.label.clone());
-        Box::pin(async move {
-            let death = timeout(AUTOPSY_TIMEOUT, process.death()).await.ok()?;
-            Some(process.failure(label, death))
-        })
+        let process = self.process.clone();
+        Box::pin(async move { Some(timeout(AUTOPSY_TIMEOUT, process.end()).await.ok()?.failure) })
     }
 
     /// Does the same, and ends the worker when it is dropped: with the connection it lives with.
     pub(crate) fn owner_autopsy(self: Arc<Self>) -> Autopsy {
         let autopsy = self.autopsy();
-        let owned = Owned(self);
+        let mut owned = Owned { started: self, lost: false };
         Box::pin(async move {
+            owned.lost = true;
             let failure = autopsy.await;
             drop(owned);
             failure
         })
+    }
+
+    /// Waits until the worker is dead, and returns how it failed, if it did.
+    pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
+        let End { failure, orderly } = self.process.end().await;
+        (!orderly).then_some(failure)
+    }
+
+    fn control(&self) -> io::Result<&OwnedFd> {
+        self.process.control().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn listening(&self) -> MutexGuard<'_, Option<PathBuf>> {

@@ -1,36 +1,76 @@
-//! What a master tells a worker that runs: to take a descriptor over.
+//! What a master tells a worker that runs.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::transport::{receive, send};
 
-/// Something that a master hands over; one descriptor comes along.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
+/// What a worker is told.
+#[derive(Debug)]
 pub(super) enum Order {
     /// Serve this connection.
-    Connection = 1,
+    Connection(OwnedFd),
     /// Serve the connections that come to this listener.
-    Listener = 2,
+    Listener(OwnedFd),
+    /// Give a sign of life.
+    Ask,
+    /// End, within this time.
+    End { within: Duration },
+}
+
+const CONNECTION: u8 = 1;
+const LISTENER: u8 = 2;
+const ASK: u8 = 3;
+const END: u8 = 4;
+
+/// Hands a worker its end of a new connection.
+pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
+    send(control, &[CONNECTION], &[socket])
+}
+
+/// Hands a worker a listener, whose connections it shall serve.
+pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io::Result<()> {
+    send(control, &[LISTENER], &[listener])
+}
+
+/// Asks a worker for a sign of life.
+pub(super) fn ask(control: impl AsFd) -> io::Result<()> {
+    send(control, &[ASK], &[])
+}
+
+/// Tells a worker to end in order, within this time.
+pub(super) fn end(control: impl AsFd, within: Duration) -> io::Result<()> {
+    let mut bytes = [END, 0, 0, 0, 0];
+    let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+    bytes[1..].copy_from_slice(&millis.to_le_bytes());
+    send(control, &bytes, &[])
 }
 
 impl Order {
-    pub(super) fn send(self, control: impl AsFd, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        send(control, &[self as u8], &[descriptor])
-    }
-
     /// Waits for the next order; none when the master is gone.
-    pub(super) fn receive(control: impl AsFd) -> io::Result<Option<(Self, OwnedFd)>> {
+    pub(super) fn receive(control: impl AsFd) -> io::Result<Option<Self>> {
         let (mut kind, mut descriptors) = ([0], Vec::new());
-        if receive(control, &mut kind, &mut descriptors)? == 0 {
+        if receive(&control, &mut kind, &mut descriptors)? == 0 {
             return Ok(None);
         }
-        let order = [Self::Connection, Self::Listener].into_iter().find(|it| *it as u8 == kind[0]);
-        match (order, descriptors.pop()) {
-            (Some(order), Some(descriptor)) => Ok(Some((order, descriptor))),
-            (None, _) => Err(io::Error::other(format!("unknown order {}", kind[0]))),
-            (_, None) => Err(io::Error::other("an order without its descriptor")),
-        }
+        let mut descriptor = || {
+            let missing = || io::Error::other("an order without its descriptor");
+            descriptors.pop().ok_or_else(missing)
+        };
+        Ok(Some(match kind[0] {
+            CONNECTION => Self::Connection(descriptor()?),
+            LISTENER => Self::Listener(descriptor()?),
+            ASK => Self::Ask,
+            END => {
+                let mut millis = [0; 4];
+                if receive(&control, &mut millis, &mut Vec::new())? < millis.len() {
+                    return Ok(None);
+                }
+                let within = Duration::from_millis(u32::from_le_bytes(millis).into());
+                Self::End { within }
+            }
+            other => return Err(io::Error::other(format!("unknown order {other}"))),
+        }))
     }
 }

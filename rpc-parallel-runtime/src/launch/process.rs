@@ -1,41 +1,116 @@
 //! One process that this process has started.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
-use std::sync::Arc;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 
 use super::tail::Tail;
-use crate::connection::{Death, WorkerFailure};
-use crate::wire::Label;
+use crate::connection::{Death, InFlight, Obituary, WorkerFailure};
+use crate::wire::{Label, Panic, WorkerId};
+
+/// How many functions an obituary names.
+const MAX_IN_PROGRESS: usize = 8;
 
 /// A process that this process has started: alive, or dead and remembered.
 pub(crate) struct Process {
-    pid: u32,
+    pub(super) serial: u64,
+    id: WorkerId,
+    label: Label,
     pidfd: OwnedFd,
-    tail: Arc<Tail>,
-    death: watch::Sender<Option<Death>>,
+    tail: Option<Arc<Tail>>,
+    began: Instant,
+    /// Our end of its control socket, from when it has started.
+    control: OnceLock<OwnedFd>,
+    /// Somebody here has asked it to end.
+    asked: AtomicBool,
+    /// The connections of this process to it.
+    callers: Mutex<Vec<InFlight>>,
+    end: watch::Sender<Option<End>>,
+}
+
+/// How a process ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) failure: WorkerFailure,
+    /// It was asked to end, or had a good reason.
+    pub(crate) orderly: bool,
 }
 
 impl Process {
-    pub(super) fn new(child: &Child, tail: Arc<Tail>) -> std::io::Result<Self> {
-        let pid = child.id();
+    pub(super) fn new(
+        serial: u64,
+        id: WorkerId,
+        label: Label,
+        child: &Child,
+        tail: Option<Arc<Tail>>,
+    ) -> std::io::Result<Self> {
         // Nobody else waits for it, so that its number cannot have gone to another process.
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        Ok(Self { pid, pidfd, tail, death: watch::Sender::new(None) })
+        let label = Label { pid: Some(child.id()), ..label };
+        Ok(Self {
+            serial,
+            id,
+            label,
+            pidfd,
+            tail,
+            began: Instant::now(),
+            control: OnceLock::new(),
+            asked: AtomicBool::new(false),
+            callers: Mutex::default(),
+            end: watch::Sender::new(None),
+        })
     }
 
-    pub(super) fn pid(&self) -> u32 {
-        self.pid
+    pub(super) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// Takes the control socket, which the process listens to from now on.
+    pub(super) fn attend(&self, control: OwnedFd) -> &OwnedFd {
+        self.control.get_or_init(|| control)
+    }
+
+    /// Returns the control socket, if the process has started.
+    pub(super) fn control(&self) -> Option<&OwnedFd> {
+        self.control.get()
     }
 
     /// Kills the process, if it lives.
     pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Tells the process to end, by a signal.
+    pub(super) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         // It fails where the process is dead already, which is what was wanted.
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Remembers that the end of the process, when it comes, is what somebody has asked for.
+    pub(super) fn expect_end(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    /// Remembers a connection to the process, for its obituary.
+    pub(super) fn note_caller(&self, caller: InFlight) {
+        let mut callers = self.callers();
+        callers.retain(|it| !it.is_over());
+        callers.push(caller);
     }
 
     /// Waits until the process is dead and nothing of it is left.
@@ -43,31 +118,68 @@ impl Process {
     /// # Cancel safety
     ///
     /// Dropping it changes nothing.
-    pub(crate) async fn death(&self) -> Death {
-        let mut death = self.death.subscribe();
-        let death = death.wait_for(Option::is_some).await.map(|it| *it);
-        death.ok().flatten().expect("`self` holds the sender, and `Some` was waited for")
+    pub(crate) async fn end(&self) -> End {
+        let mut end = self.end.subscribe();
+        let end = end.wait_for(Option::is_some).await.map(|it| (*it).clone());
+        end.ok().flatten().expect("`self` holds the sender, and `Some` was waited for")
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.death.borrow().is_some()
+        self.end.borrow().is_some()
     }
 
-    pub(super) fn failure(&self, worker: Label, death: Death) -> WorkerFailure {
-        WorkerFailure { worker, death, stderr: self.tail.lines() }
+    pub(super) fn ended(&self) -> Option<End> {
+        self.end.borrow().clone()
+    }
+
+    /// Blocks until the process is dead, but not for longer.
+    pub(super) fn wait_until(&self, deadline: Instant) {
+        // The keeper hears of it at the same time, so this asks the kernel.
+        let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+        {
+            match poll(&mut pidfd, Some(&left)) {
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns the last lines of its stderr.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        let Some(tail) = &self.tail else { return Vec::new() };
+        tail.receive();
+        tail.lines()
     }
 
     /// Remembers how the process died. Only the keeper knows.
-    pub(super) fn has_died(&self, status: ExitStatus) {
-        self.tail.receive();
-        let death = match (status.code(), status.signal()) {
-            (Some(code), _) => Death::Exited(code),
-            (None, signal) => Death::Signaled {
-                signal: signal.unwrap_or_default(),
-                core_dumped: status.core_dumped(),
-            },
+    pub(super) fn has_died(&self, death: Death, panic: Option<Panic>, orderly: bool) {
+        let mut in_progress = Vec::new();
+        // Their drivers wait for this very end before they fail their calls.
+        for caller in &*self.callers() {
+            caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
+        }
+        let obituary = Obituary {
+            worker: self.label.clone(),
+            id: self.id,
+            death,
+            why: None,
+            panic,
+            in_progress,
+            uptime: self.uptime(),
+            stderr: self.last_lines(),
         };
-        self.death.send_replace(Some(death));
+        let orderly = orderly || self.asked.load(Ordering::Acquire);
+        let failure = WorkerFailure(Box::new(obituary));
+        self.end.send_replace(Some(End { failure, orderly }));
+    }
+
+    fn uptime(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Vec<InFlight>> {
+        self.callers.lock().expect("nobody panics while holding this lock")
     }
 }
 
@@ -97,6 +209,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
+            process.expect_end();
             process.kill();
         }
     }

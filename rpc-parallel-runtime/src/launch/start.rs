@@ -8,13 +8,14 @@
 //! All of it is plain functions of bytes.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::flavor::Flavor;
 use super::redirect::Output;
 use crate::wire::{
-    DecodeError, EncodeError, Greeting, GreetingError, Settings, Sink, TooLarge, WorkerId,
+    DecodeError, EncodeError, Greeting, GreetingError, Panic, Settings, Sink, TooLarge, WorkerId,
     WorkerTypeId, decode, encode_own,
 };
 use crate::worker::InitError;
@@ -46,6 +47,8 @@ pub(crate) enum Lives {
     WithConnection,
     /// As long as its master, or until nobody can reach it any more.
     WithMaster,
+    /// Until somebody tells it to end, or nobody can reach it any more.
+    UntilTold,
 }
 
 /// How a process starts workers. Workers inherit it, so that they can be masters themselves.
@@ -61,14 +64,23 @@ pub(crate) struct Recipe {
     pub(crate) worker_flavor: Flavor,
 }
 
-/// What a worker reports while it starts.
+/// What a worker reports: first while it starts, and then for as long as it lives.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) enum Report {
     /// The process runs, and is as it was asked to be.
     Hello,
     /// The worker's `init` has made its state.
-    Started,
+    Started {
+        /// Where it listens by itself: one that may outlive its master does.
+        listens_at: Option<PathBuf>,
+    },
     Failed(StartFailure),
+    /// A sign of life, because the master asked for one.
+    Alive,
+    /// There was a panic that nobody has caught: these are the last words.
+    Panicked(Panic),
+    /// It is about to end, in order.
+    Ending,
 }
 
 /// Why a process did not become the worker that it was asked to be.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ use super::start::{Lives, Recipe, Report, Start, StartError, StartFailure};
 use super::tail::Tail;
 use crate::connection::WorkerFailure;
 use crate::transport::{adopt, connected_pair, send};
-use crate::wire::{Label, WorkerId, host_name};
+use crate::wire::{Label, Panic, WorkerId, host_name};
 use crate::worker::{WorkerType, greeting};
 
 /// The program that a worker runs unless told otherwise: the running one, even where its file has
@@ -69,7 +70,7 @@ pub(crate) enum StartingError {
 impl Plan {
     /// Starts a worker and waits until it serves.
     ///
-    /// It lives with the connection whose end it is given, or else with its master.
+    /// `lives` holds the worker's end of the connection that it lives with, if it is to.
     ///
     /// # Cancel safety
     ///
@@ -79,11 +80,11 @@ impl Plan {
         recipe: &'a Recipe,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        connection: Option<OwnedFd>,
+        lives: (Lives, Option<OwnedFd>),
         init: &'a [u8],
     ) -> Starting<'a> {
         // Boxed here, lest every program compile it anew.
-        Box::pin(self.run(recipe, worker_type, id, connection, init))
+        Box::pin(self.run(recipe, worker_type, id, lives, init))
     }
 
     async fn run(
@@ -91,15 +92,11 @@ impl Plan {
         recipe: &Recipe,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        connection: Option<OwnedFd>,
+        (lives, connection): (Lives, Option<OwnedFd>),
         init: &[u8],
     ) -> Result<Arc<Started>, StartingError> {
         let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
-        let lives = match connection {
-            Some(_) => Lives::WithConnection,
-            None => Lives::WithMaster,
-        };
-        let starting = self.begin(recipe, id, theirs)?;
+        let starting = self.begin(recipe, worker_type, id, lives, theirs)?;
         let start = self.message(recipe, worker_type, id, lives);
         let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
         let stdout = (start.stdout == Output::Descriptor)
@@ -116,30 +113,33 @@ impl Plan {
         let unborn = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
         let unborn =
             unborn.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
-        let label = self.label(worker_type, unborn.process().pid());
         match sent {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 let error = io("write to the new process")(error);
-                return Err(unborn.bury(label, error.into()).await);
+                return Err(unborn.bury(error.into()).await);
             }
             Err(_) | Ok(()) => {}
         }
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
         let conversation =
-            Conversation { control, received: Vec::new() }.run(&bytes[first..], self);
-        let control = match within(self.spawn_timeout, conversation, StartingError::TimedOut).await
-        {
-            Ok(control) => control,
-            Err(failed) => return Err(unborn.bury(label, failed).await),
+            Conversation { control, received: Vec::new(), panic: None }.run(&bytes[first..], self);
+        let conversation = within(self.spawn_timeout, conversation, StartingError::TimedOut);
+        let (control, listens_at) = match conversation.await {
+            Ok(started) => started,
+            Err(failed) => return Err(unborn.bury(failed).await),
         };
+        let attended = Keeper::get().and_then(|it| it.attend(unborn.process(), control));
+        if let Err(error) = attended {
+            return Err(unborn.bury(io("listen to the new process")(error).into()).await);
+        }
 
         let process = unborn.born();
-        let listening = Mutex::default();
-        let started = Arc::new(Started { id, label, process, control, listening });
+        let lives_on = lives == Lives::UntilTold;
+        let started = Arc::new(Started { process, listening: Mutex::new(listens_at), lives_on });
         Children::get().insert(started.clone());
         // It may have died before it was in the table from which its death removes it.
         if started.process.is_dead() {
-            Children::get().remove(id);
+            Children::get().bury(id);
         }
         Ok(started)
     }
@@ -148,12 +148,21 @@ impl Plan {
     fn begin(
         &self,
         recipe: &Recipe,
+        worker_type: &'static WorkerType,
         id: WorkerId,
+        lives: Lives,
         theirs: StdStream,
     ) -> Result<oneshot::Receiver<io::Result<Unborn>>, StartingError> {
         let mark = Mark::of(&theirs).map_err(io("look at a socket"))?;
         let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
-        let (tail, stderr) = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
+        let (tail, stderr) = match lives {
+            // Who lives on must not write to a pipe that nobody reads any more.
+            Lives::UntilTold => (None, Stdio::inherit()),
+            Lives::WithConnection | Lives::WithMaster => {
+                let piped = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
+                (Some(piped.0), piped.1.into())
+            }
+        };
         let mut command = Command::new(program(recipe));
         if let Some(arg0) = std::env::args_os().next() {
             command.arg0(arg0);
@@ -170,9 +179,10 @@ impl Plan {
             .stdout(if own_stdout { Stdio::inherit() } else { Stdio::null() })
             .stderr(stderr);
         let (reply, starting) = oneshot::channel();
-        let on_death = Box::new(move || Children::get().remove(id));
+        let on_death = Box::new(move || Children::get().bury(id));
         let keeper = Keeper::get().map_err(io("start the thread that watches over workers"))?;
-        keeper.begin(Job { command, tail, on_death, reply });
+        let (label, settings) = (self.label(worker_type), recipe.settings);
+        keeper.begin(Job { command, id, label, settings, tail, on_death, reply });
         Ok(starting)
     }
 
@@ -202,13 +212,9 @@ impl Plan {
         }
     }
 
-    pub(crate) fn label(&self, worker_type: &WorkerType, pid: u32) -> Label {
-        Label {
-            name: self.name.clone(),
-            worker_type: worker_type.path(),
-            pid: Some(pid),
-            host: host_name(),
-        }
+    fn label(&self, worker_type: &WorkerType) -> Label {
+        let (name, worker_type) = (self.name.clone(), worker_type.path());
+        Label { name, worker_type, pid: None, host: host_name() }
     }
 }
 
@@ -224,12 +230,13 @@ fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
 struct Conversation {
     control: UnixStream,
     received: Vec<u8>,
+    panic: Option<Panic>,
 }
 
 /// Why there was no conversation to the end.
 enum Failed {
-    /// The process closed its end without a word.
-    Ended,
+    /// The process closed its end, perhaps after a panic.
+    Ended(Option<Panic>),
     Other(StartingError),
 }
 
@@ -241,16 +248,22 @@ impl From<StartingError> for Failed {
 
 impl Conversation {
     /// Sends what is left of the start and waits until the worker serves.
-    async fn run(mut self, rest: &[u8], plan: &Plan) -> Result<OwnedFd, Failed> {
+    async fn run(mut self, rest: &[u8], plan: &Plan) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
         let connect = plan.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         let hello = async {
             self.send(rest).await;
-            self.expect(Report::Hello).await
+            match self.report().await? {
+                Report::Hello => Ok(()),
+                report => Err(out_of_turn(&report)),
+            }
         };
         within(Some(connect), hello, StartingError::NoHello).await?;
-        self.expect(Report::Started).await?;
+        let listens_at = match self.report().await? {
+            Report::Started { listens_at } => listens_at,
+            report => return Err(out_of_turn(&report)),
+        };
         let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
-        Ok(control.into())
+        Ok((control.into(), listens_at))
     }
 
     async fn send(&mut self, mut rest: &[u8]) {
@@ -266,33 +279,28 @@ impl Conversation {
         }
     }
 
-    async fn expect(&mut self, expected: Report) -> Result<(), Failed> {
-        match self.report().await? {
-            report if report == expected => Ok(()),
-            Report::Failed(failure) => Err(StartingError::Failed(failure).into()),
-            report => {
-                let why = io::Error::other(format!("{report:?} out of turn"));
-                Err(io("understand the new process")(why).into())
-            }
-        }
-    }
-
     async fn report(&mut self) -> Result<Report, Failed> {
         loop {
             let decoded = Report::decode(&self.received).map_err(StartingError::Message)?;
             if let Some((report, len)) = decoded {
                 self.received.drain(..len);
-                return Ok(report);
+                match report {
+                    Report::Failed(failure) => return Err(StartingError::Failed(failure).into()),
+                    // Its process ends of it, which is what is told.
+                    Report::Panicked(panic) => self.panic = Some(panic),
+                    report => return Ok(report),
+                }
+                continue;
             }
             let mut buffer = [0; 1024];
             match self.control.try_read(&mut buffer) {
-                Ok(0) => return Err(Failed::Ended),
+                Ok(0) => return Err(Failed::Ended(self.panic.take())),
                 Ok(received) => self.received.extend_from_slice(&buffer[..received]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.control.readable().await.map_err(io("wait for the new process"))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Failed::Ended);
+                    return Err(Failed::Ended(self.panic.take()));
                 }
                 Err(error) => return Err(io("read from the new process")(error).into()),
             }
@@ -312,23 +320,31 @@ async fn within<T>(
     }
 }
 
+fn out_of_turn(report: &Report) -> Failed {
+    let why = io::Error::other(format!("{report:?} out of turn"));
+    io("understand the new process")(why).into()
+}
+
 impl Unborn {
     /// Ends the process, waits until it is gone, and says why it was not born.
-    async fn bury(self, label: Label, failed: Failed) -> StartingError {
+    async fn bury(self, failed: Failed) -> StartingError {
         let process = self.process();
+        // Its end is told by the error that this returns.
+        process.expect_end();
         match failed {
             Failed::Other(error) => {
                 process.kill();
-                process.death().await;
+                process.end().await;
                 error
             }
-            Failed::Ended => {
+            Failed::Ended(panic) => {
                 // It is ending by itself, and how it ends is the best explanation there is.
-                if timeout(LAST_WORDS_TIMEOUT, process.death()).await.is_err() {
+                if timeout(LAST_WORDS_TIMEOUT, process.end()).await.is_err() {
                     process.kill();
                 }
-                let death = process.death().await;
-                StartingError::Died(process.failure(label, death))
+                let mut failure = process.end().await.failure;
+                failure.0.panic = failure.0.panic.take().or(panic);
+                StartingError::Died(failure)
             }
         }
     }

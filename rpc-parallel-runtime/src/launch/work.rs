@@ -3,35 +3,33 @@
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
 use std::task::Poll;
-use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{self, JoinSet};
+use tokio::time::timeout;
 
+use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
+use super::keeper::ENDING_TIMEOUT;
 use super::listening::{Listening, listen};
 use super::mark::Mark;
-use super::order::Order;
 use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
-use crate::connection::{AnyError, Opening, install_hook};
-use crate::transport::{RunDir, receive, send, split};
+use crate::connection::{AnyError, Opening, on_unhandled};
+use crate::transport::{RunDir, receive, split};
 use crate::wire::{Label, Settings};
-use crate::worker::{Servers, WorkerType, converse, find, greeting, registry};
+use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
 
-/// How long a worker whose master is gone may take to drop what it holds.
-const GRACE: Duration = Duration::from_millis(500);
-
-/// The exit code of a worker that did not become one, or that lost its master.
-const FAILED: i32 = 254;
+/// The exit code of a worker whose `on_shutdown` took too long, as in the original.
+const FORCED: i32 = 1;
 
 /// Becomes the worker that this process was started as, and ends with it.
 pub(crate) fn work() -> ! {
@@ -63,24 +61,24 @@ enum WorkError {
 }
 
 fn run() -> Result<i32, WorkError> {
-    let control = Mark::take_socket().map_err(WorkError::Socket)?;
-    let Some(Received { start, init, descriptors }) = receive_start(&control)? else {
+    let control = Control::keep(Mark::take_socket().map_err(WorkError::Socket)?);
+    let Some(Received { start, init, descriptors }) = receive_start(control)? else {
         return Ok(FAILED);
     };
-    die_with_master(&control)?;
-    install_hook();
+    die_with_master(control.socket())?;
+    on_unhandled(end_by_panic);
     name_process();
     let mut descriptors = descriptors.into_iter();
     let first = match start.lives {
         Lives::WithConnection => descriptors.next(),
-        Lives::WithMaster => None,
+        Lives::WithMaster | Lives::UntilTold => None,
     };
     if let Err(failure) = set_up(&start, descriptors) {
-        report(&control, Report::Failed(failure))?;
+        report(control, &Report::Failed(failure))?;
         return Ok(FAILED);
     }
     Role::Worker.assume(start.recipe.clone()).map_err(WorkError::Role)?;
-    report(&control, Report::Hello)?;
+    report(control, &Report::Hello)?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
     let code = runtime.block_on(serve(start, init, first, control));
@@ -98,11 +96,11 @@ struct Received {
 }
 
 /// Reads the start; none if it comes from another build, which has then been told.
-fn receive_start(control: &OwnedFd) -> Result<Option<Received>, WorkError> {
+fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
-        match receive(control, &mut bytes, &mut descriptors) {
+        match receive(control.socket(), &mut bytes, &mut descriptors) {
             Ok(received) if received == len => Ok(bytes),
             Ok(_) => Err(WorkError::NoMaster),
             Err(error) => Err(WorkError::Receive(error)),
@@ -115,7 +113,7 @@ fn receive_start(control: &OwnedFd) -> Result<Option<Received>, WorkError> {
     if master != own {
         let failure =
             StartFailure::OtherBuild { worker: own.fingerprint, master: master.fingerprint };
-        report(control, Report::Failed(failure))?;
+        report(control, &Report::Failed(failure))?;
         return Ok(None);
     }
     let start = Start::decode(&fill(start_len)?)?;
@@ -123,8 +121,8 @@ fn receive_start(control: &OwnedFd) -> Result<Option<Received>, WorkError> {
     Ok(Some(Received { start, init, descriptors }))
 }
 
-fn report(control: &OwnedFd, report: Report) -> Result<(), WorkError> {
-    send(control, &report.encode(), &[]).map_err(WorkError::Report)
+fn report(control: &Control, what: &Report) -> Result<(), WorkError> {
+    control.report(what).map_err(WorkError::Report)
 }
 
 /// Has the kernel kill this process with its master, for as long as nothing else watches.
@@ -172,42 +170,50 @@ fn set_up(
 /// All that can end or extend what a worker does.
 enum Event {
     Ordered(Ordered),
-    /// The master is gone, or done with this worker.
+    /// The master is gone.
     Released,
     OwnerGone,
     Idle,
+    /// Somebody who holds a handle wants it to end.
+    Told {
+        within: Duration,
+    },
 }
 
 async fn serve(
     start: Start,
     init: Vec<u8>,
     first: Option<OwnedFd>,
-    control: OwnedFd,
+    control: &'static Control,
 ) -> Result<i32, WorkError> {
-    if let Err(failure) = start_server(&start, init).await {
-        report(&control, Report::Failed(failure))?;
-        return Ok(FAILED);
-    }
-    let control = Arc::new(control);
+    let server = match start_server(&start, init).await {
+        Ok(server) => server,
+        Err(failure) => {
+            report(control, &Report::Failed(failure))?;
+            return Ok(FAILED);
+        }
+    };
     let (orders_in, mut orders) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
+    let attend = || control.attend(start.lives, start.settings, orders_in);
     if let Some(socket) = first {
-        report(&control, Report::Started)?;
+        report(control, &Report::Started { listens_at: None })?;
         spawn_connection(&mut owner, socket, start.settings);
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-        start_watching(control, orders_in);
+        attend();
     } else {
         // Its handle may leave the master as soon as it is reported, and with it comes a listener,
         // whose path must be taken away even if the master ends at once.
-        start_watching(control.clone(), orders_in);
-        report(&control, Report::Started)?;
+        attend();
+        let listens_at = listen_by_itself(&start, &mut connections);
+        report(control, &Report::Started { listens_at })?;
     }
 
-    let code = loop {
+    let (code, within) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Ordered::Connection(socket)) => {
                 spawn_connection(&mut connections, socket, start.settings);
@@ -215,26 +221,50 @@ async fn serve(
             Event::Ordered(Ordered::Listener(listener)) => {
                 connections.spawn(listen(listener, start.id, start.settings));
             }
-            Event::OwnerGone | Event::Idle => break 0,
-            Event::Released if start.lives == Lives::WithConnection => break 0,
-            Event::Released => break FAILED,
+            Event::Ordered(Ordered::End { within }) | Event::Told { within } => break (0, within),
+            Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT),
+            Event::Released if start.lives == Lives::WithConnection => break (0, GRACE),
+            Event::Released => break (FAILED, GRACE),
         }
     };
+    // Where the master is gone there is nobody to tell.
+    let _ = control.report(&Report::Ending);
+    let ended = timeout(within, shut_down(server)).await;
     connections.shutdown().await;
     owner.shutdown().await;
     Servers::get().clear();
-    Ok(code)
+    Ok(if ended.is_ok() { code } else { FORCED })
 }
 
-async fn start_server(start: &Start, init: Vec<u8>) -> Result<(), StartFailure> {
+/// Has a worker that may outlive its master listen for others.
+fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> Option<PathBuf> {
+    if start.lives != Lives::UntilTold {
+        return None;
+    }
+    let (listener, path) = RunDir::get().bind().ok()?;
+    connections.spawn(listen(Listening::new(listener), start.id, start.settings));
+    Some(path)
+}
+
+/// Runs what the user's states do before an orderly end.
+async fn shut_down(server: Arc<dyn Serves>) {
+    let others = Servers::get().all().into_iter().filter(|it| !Arc::ptr_eq(it, &server));
+    for other in others.collect::<Vec<_>>() {
+        other.shut_down().await;
+    }
+    server.shut_down().await;
+}
+
+async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, StartFailure> {
     let unknown = || StartFailure::UnknownWorkerType {
         offers: registry().worker_types().map(WorkerType::path).collect(),
     };
     let worker_type = find(start.worker_type).ok_or_else(unknown)?;
     let label = Label::here(start.name.clone(), worker_type.path());
     let server = (worker_type.start)(start.id, label, init).await?;
-    Servers::get().insert(start.id, server);
-    Ok(())
+    Servers::get().insert(start.id, server.clone());
+    Servers::get().set_own(start.id);
+    Ok(server)
 }
 
 fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
@@ -260,45 +290,19 @@ async fn next_event(
     connections: &mut JoinSet<()>,
 ) -> Event {
     let mut idle = pin!(Servers::get().idle());
+    let mut told = pin!(Servers::get().told());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         if let Poll::Ready(order) = orders.poll_recv(cx) {
             return Poll::Ready(order.map_or(Event::Released, Event::Ordered));
         }
+        if let Poll::Ready(within) = told.as_mut().poll(cx) {
+            return Poll::Ready(Event::Told { within });
+        }
         match lives {
             Lives::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerGone),
-            Lives::WithMaster => idle.as_mut().poll(cx).map(|()| Event::Idle),
+            Lives::WithMaster | Lives::UntilTold => idle.as_mut().poll(cx).map(|()| Event::Idle),
         }
     })
     .await
-}
-
-/// What the master has ordered.
-enum Ordered {
-    Connection(OwnedFd),
-    Listener(Listening),
-}
-
-/// Has a thread see the master's end, which leaves time to clean up; the kernel would not.
-fn start_watching(control: Arc<OwnedFd>, orders: UnboundedSender<Ordered>) {
-    let thread = thread::Builder::new().name("rpc-parallel control".into());
-    if thread.spawn(move || watch(&control, orders)).is_ok() {
-        let _ = set_parent_process_death_signal(None);
-    }
-}
-
-/// Hands on what the master orders, and ends the process when the master is gone.
-///
-/// This thread waits for nothing that user code could hold: its end is certain.
-fn watch(control: &OwnedFd, orders: UnboundedSender<Ordered>) {
-    while let Ok(Some((order, descriptor))) = Order::receive(control) {
-        let _ = orders.send(match order {
-            Order::Connection => Ordered::Connection(descriptor),
-            Order::Listener => Ordered::Listener(Listening::new(descriptor)),
-        });
-    }
-    drop(orders);
-    thread::sleep(GRACE);
-    RunDir::remove_all();
-    let _ = kill_process(getpid(), Signal::KILL);
 }

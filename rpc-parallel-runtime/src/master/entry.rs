@@ -4,10 +4,11 @@ use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process;
+use std::time::Duration;
 
 use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Flavor, Mark, Recipe, Role, Tail, work};
+use crate::launch::{Children, Flavor, Mark, Recipe, Role, Tail, work};
 use crate::wire::Settings;
 
 /// The entry of a program or of a test.
@@ -43,13 +44,14 @@ impl Entry {
     /// Runs a sync `main`, in a master.
     pub fn run_sync<T>(self, main: impl FnOnce() -> T) -> T {
         self.begin(None);
-        let _flush = FlushStderr;
+        let _end = EndWorkers;
         main()
     }
 
     /// Runs an async `main`, in a master.
     pub fn run_async<T, F: Future<Output = T>>(self, main: impl FnOnce() -> F) -> T {
         self.begin(None);
+        let _end = EndWorkers;
         self.block_on(main)
     }
 
@@ -63,11 +65,11 @@ impl Entry {
     /// Runs an async test, in a master.
     pub fn test_async<T, F: Future<Output = T>>(self, path: &str, test: impl FnOnce() -> F) -> T {
         self.begin(Some(path));
+        let _flush = FlushStderr;
         self.block_on(test)
     }
 
     fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
-        let _flush = FlushStderr;
         let runtime = self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it));
         runtime.block_on(main())
     }
@@ -105,7 +107,22 @@ impl Entry {
     }
 }
 
-/// Lets nothing that workers have written be lost when `main` ends, however it ends.
+/// How long `main` waits at its end for workers to end.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Ends what workers there are when `main` ends, however it ends, and waits for them: what they say
+/// until then is not lost, and who waits for this process waits for all of it.
+struct EndWorkers;
+
+impl Drop for EndWorkers {
+    fn drop(&mut self) {
+        Children::get().end_all(END_TIMEOUT);
+        Tail::flush_all();
+    }
+}
+
+/// Lets nothing that workers have written be lost when a test ends, however it ends. Workers of
+/// tests that run beside it are not its own to end.
 struct FlushStderr;
 
 impl Drop for FlushStderr {

@@ -3,10 +3,14 @@
 mod address;
 mod connect_error;
 mod connecting;
+mod control;
+mod control_error;
 mod direct;
 mod entry;
 mod listing;
+mod reach;
 mod serving;
+mod shutdown;
 mod spawn;
 mod spawn_error;
 mod spawner;
@@ -14,8 +18,11 @@ mod worker;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
+pub use self::control::Control;
+pub use self::control_error::{ControlError, ControlErrorKind};
 pub use self::direct::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 pub use self::entry::{Entry, FromArgs, from_args};
+pub use self::shutdown::Shutdown;
 pub use self::spawn::Spawn;
 pub use self::spawn_error::{SpawnError, SpawnErrorKind};
 pub use self::spawner::{Spawner, Spawning};

@@ -57,7 +57,7 @@ pub trait Spawn: WorkerState {
             let server = started.await.map_err(|it| SpawnError::new(label.to_string(), it))?;
             Servers::get().insert(id, server);
             serving::begin(id);
-            Ok(Worker::new(id, label, settings))
+            Ok(Worker::new(id, label, settings, None))
         }
     }
 }

@@ -18,7 +18,8 @@ use super::connect_error::ConnectErrorKind;
 use super::connecting::{ask_for, encode_init, open};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
-use crate::launch::{MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
+use crate::connection::WorkerFailure;
+use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
 use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{
@@ -40,8 +41,12 @@ use crate::worker::{
 pub struct Spawner<S> {
     plan: Plan,
     settings: Option<Settings>,
+    on_failure: Option<OnFailure>,
     of: PhantomData<fn() -> S>,
 }
+
+/// Who is told of a worker's failure.
+type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
 
 /// A worker that starts: a future of its client or its handle.
 ///
@@ -56,7 +61,7 @@ type ConnectionInit<S> =
 
 impl<S: Served> Spawner<S> {
     pub(super) fn new() -> Self {
-        Self { plan: Plan::default(), settings: None, of: PhantomData }
+        Self { plan: Plan::default(), settings: None, on_failure: None, of: PhantomData }
     }
 
     /// Names the worker: in errors, and in the list of processes.
@@ -111,7 +116,28 @@ impl<S: Served> Spawner<S> {
         self
     }
 
+    /// Has somebody told when the worker fails: when its process ends although nobody has asked for
+    /// that. It is called once, with all that is known.
+    ///
+    /// Orderly ends are no failures: the last client was dropped, the worker was
+    /// [shut down](Worker::shutdown), its server was closed and the last connection has ended, this
+    /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`].
+    ///
+    /// It is called in a task of the tokio runtime in which the worker was started, so it may block
+    /// that as little as any task. A runtime that has ended tells nobody.
+    ///
+    /// ```text
+    /// .on_failure(|failure| eprintln!("{failure}"))
+    /// ```
+    pub fn on_failure(mut self, tell: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Arc::new(tell));
+        self
+    }
+
     /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
+    ///
+    /// Dropping the last of them tells it to end. If it computes and does not notice within a
+    /// second, it is ended by `SIGTERM`, and then killed.
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
         S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
@@ -134,7 +160,8 @@ impl<S: Served> Spawner<S> {
             let (recipe, init, ask) = prepared.map_err(fail)?;
             // What the worker needs for its first connection is there before it is.
             let (socket, given, asked) = first_connection(&ask).map_err(fail)?;
-            let started = self.run(&recipe, id, Some(given.into()), &init).await.map_err(fail)?;
+            let lives = (Lives::WithConnection, Some(given.into()));
+            let started = self.run(&recipe, id, lives, &init).await.map_err(fail)?;
             let connected = async {
                 let whom = (id, started.label().clone());
                 let autopsy = started.clone().owner_autopsy();
@@ -147,7 +174,11 @@ impl<S: Served> Spawner<S> {
                 None => connected.await,
             };
             match connected {
-                Ok(client) => Ok(S::Client::from_client(client)),
+                Ok(client) => {
+                    started.note_caller(client.in_flight());
+                    self.watch(started);
+                    Ok(S::Client::from_client(client))
+                }
                 Err(kind) => {
                     // It would end by itself, with its connection, unless its `init` never does.
                     started.kill().await;
@@ -162,16 +193,33 @@ impl<S: Served> Spawner<S> {
         }))
     }
 
-    /// Starts the worker. It lives as long as this process.
+    /// Starts the worker. It lives as long as this process, or until it is told to end.
     pub fn start(self, init: S::Init) -> Spawning<Worker<S>> {
+        self.start_without_connection(init, Lives::WithMaster)
+    }
+
+    /// Starts the worker. It lives until it is [told to end](Worker::shutdown), also when this
+    /// process has long ended: whoever forgets it leaves a process behind for ever.
+    ///
+    /// So prefer [`start`](Self::start). Where a worker must outlive its master, keep its handle, or
+    /// its [address](Worker::address), where somebody will look for it. Its stderr is this
+    /// process's own and does not pass through it, so errors do not hold its last lines; redirect
+    /// its output to where it can be written when this process has ended.
+    pub fn start_detached(self, init: S::Init) -> Spawning<Worker<S>> {
+        self.start_without_connection(init, Lives::UntilTold)
+    }
+
+    fn start_without_connection(self, init: S::Init, lives: Lives) -> Spawning<Worker<S>> {
         let label = self.describe();
         let prepared = self.prepare(&init);
         Spawning(Box::pin(async move {
             let fail = |kind| SpawnError::new(label.clone(), kind);
             let (recipe, init) = prepared.map_err(fail)?;
             let id = WorkerId::random();
-            let started = self.run(&recipe, id, None, &init).await.map_err(fail)?;
-            Ok(Worker::new(id, started.label().clone(), recipe.settings))
+            let started = self.run(&recipe, id, (lives, None), &init).await.map_err(fail)?;
+            let (label, path) = (started.label().clone(), started.listens_at());
+            self.watch(started);
+            Ok(Worker::new(id, label, recipe.settings, path))
         }))
     }
 }
@@ -202,12 +250,23 @@ impl<S: Served> Spawner<S> {
         &self,
         recipe: &Recipe,
         id: WorkerId,
-        connection: Option<OwnedFd>,
+        lives: (Lives, Option<OwnedFd>),
         init: &[u8],
     ) -> Result<Arc<Started>, SpawnErrorKind> {
-        let started = self.plan.start(recipe, S::WORKER_TYPE, id, connection, init).await;
+        let started = self.plan.start(recipe, S::WORKER_TYPE, id, lives, init).await;
         let current_dir = self.plan.current_dir.as_ref().map(PathBuf::from);
         started.map_err(|error| SpawnErrorKind::of(error, current_dir))
+    }
+
+    /// Has a task wait for the worker's failure, if somebody wants to be told.
+    fn watch(&self, started: Arc<Started>) {
+        let Some(tell) = self.on_failure.clone() else { return };
+        // It ends with the worker.
+        tokio::spawn(async move {
+            if let Some(failure) = started.failure().await {
+                tell(failure);
+            }
+        });
     }
 }
 
@@ -239,7 +298,8 @@ impl<T> fmt::Debug for Spawning<T> {
 
 impl<S> Clone for Spawner<S> {
     fn clone(&self) -> Self {
-        Self { plan: self.plan.clone(), settings: self.settings, of: PhantomData }
+        let Self { plan, settings, on_failure, of } = self;
+        Self { plan: plan.clone(), settings: *settings, on_failure: on_failure.clone(), of: *of }
     }
 }
 

@@ -6,15 +6,17 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
-use super::connect_error::ConnectError;
+use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connecting::{ask_for, no_autopsy, open, unreachable};
+use super::reach::Reach;
 use super::serving;
-use crate::connection::Autopsy;
-use crate::launch::Children;
+use super::shutdown::Shutdown;
+use crate::launch::{Children, Started};
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
 use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
@@ -36,8 +38,13 @@ type ConnectionInit<S> =
     <<<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection as ConnectionState<S>>::Init;
 
 impl<S> Worker<S> {
-    pub(super) fn new(id: WorkerId, label: Label, settings: Settings) -> Self {
-        Self { id, label, settings, path: None, of: PhantomData }
+    pub(super) fn new(
+        id: WorkerId,
+        label: Label,
+        settings: Settings,
+        path: Option<PathBuf>,
+    ) -> Self {
+        Self { id, label, settings, path, of: PhantomData }
     }
 
     /// Returns the id of the worker.
@@ -73,6 +80,18 @@ impl<S> Worker<S> {
         Ok(WorkerAddress { id: *id, label: label.clone(), settings: *settings, path })
     }
 
+    /// Ends the worker in order and waits until its process is gone. Any process that holds the
+    /// handle can do this.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died before, has no process of its own, or was started by another process and
+    /// did not end in time.
+    pub fn shutdown(&self) -> Shutdown {
+        let Self { id, label, settings, path, .. } = self.clone();
+        Shutdown::new(Reach { id, label, settings, path, client: None })
+    }
+
     fn path(&self) -> io::Result<PathBuf> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
@@ -106,27 +125,46 @@ impl<S: Served> Worker<S> {
         let ask = ask_for(self.id, &init, self.settings);
         let connected = async {
             let ask = ask?;
-            let (socket, autopsy) = self.reach().await.map_err(unreachable)?;
+            if let Some(failure) = Children::get().find_dead(self.id) {
+                return Err(ConnectErrorKind::WorkerDied(failure));
+            }
+            let (socket, started) = self.reach().await?;
             let whom = (self.id, self.label.clone());
+            let autopsy = started.as_ref().map_or_else(no_autopsy, |it| it.autopsy());
             let client = open(socket, self.settings, whom, &ask, autopsy).await?;
+            if let Some(started) = started {
+                started.note_caller(client.in_flight());
+            }
             Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
 
     /// Makes a socket whose other end the worker serves.
-    async fn reach(&self) -> io::Result<(UnixStream, Autopsy)> {
-        if let Some(socket) = serving::reach(self.id, self.settings)? {
-            return Ok((socket, no_autopsy()));
+    async fn reach(&self) -> Result<(UnixStream, Option<Arc<Started>>), ConnectErrorKind> {
+        if let Some(socket) = serving::reach(self.id, self.settings).map_err(unreachable)? {
+            return Ok((socket, None));
         }
         if let Some(started) = Children::get().find(self.id) {
-            let (ours, theirs) = connected_pair()?;
-            started.hand_over(theirs)?;
-            return Ok((ours, started.autopsy()));
+            let handed_over = connected_pair().and_then(|(ours, theirs)| {
+                started.hand_over(theirs)?;
+                Ok(ours)
+            });
+            return match handed_over {
+                Ok(ours) => Ok((ours, Some(started))),
+                // It has died, and nobody had noticed.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    Err(match started.autopsy().await {
+                        Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                        None => unreachable(error),
+                    })
+                }
+                Err(error) => Err(unreachable(error)),
+            };
         }
         match &self.path {
-            Some(path) => Ok((transport::connect(path).await?, no_autopsy())),
-            None => Err(io::ErrorKind::NotFound.into()),
+            Some(path) => Ok((transport::connect(path).await.map_err(unreachable)?, None)),
+            None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }
 }

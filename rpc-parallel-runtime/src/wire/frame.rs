@@ -19,6 +19,7 @@
 //! abandon  length 14 transfer:4                         or does not
 //! skipped  length 15 stream:8 error..                   instead of an element that cannot be sent
 //! introduce length 16 functions..                       before `connect`, from another program
+//! attend   length 18 greeting worker:16                 `connect`, for what all workers can be asked
 //!
 //! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
 //! stream   id:8 writer:1 window:4
@@ -78,6 +79,10 @@ pub(crate) enum Frame<'a> {
     },
     Introduce {
         functions: &'a [u8],
+    },
+    Attend {
+        greeting: Greeting,
+        worker: WorkerId,
     },
     Welcome,
     Refuse {
@@ -142,7 +147,7 @@ impl Frame<'_> {
     /// Names its kind, for people.
     pub(crate) fn describe(&self) -> &'static str {
         match self {
-            Self::Connect { .. } => "a greeting",
+            Self::Connect { .. } | Self::Attend { .. } => "a greeting",
             Self::Introduce { .. } => "an introduction",
             Self::Welcome => "a welcome",
             Self::Refuse { .. } => "a refusal",
@@ -335,6 +340,10 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
         15 => Ok(Frame::Skipped { stream: fields.stream()?, error: fields.rest }),
         16 => Ok(Frame::Introduce { functions: fields.rest }),
+        18 => Ok(Frame::Attend {
+            greeting: Greeting::from_bytes(fields.take()?)?,
+            worker: WorkerId::from_bytes(*fields.take()?),
+        }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
     }
 }

@@ -41,11 +41,11 @@ impl<'a> FrameWriter<'a> {
         worker: WorkerId,
         max: usize,
     ) -> Self {
-        let mut fields = [0; GREETING_LEN + 16];
-        let (before, after) = fields.split_at_mut(GREETING_LEN);
-        before.copy_from_slice(&greeting.to_bytes());
-        after.copy_from_slice(&worker.to_bytes());
-        Self::begin(buffer, 1, &fields, max)
+        Self::begin(buffer, 1, &whom(greeting, worker), max)
+    }
+
+    pub(crate) fn attend(buffer: &'a mut Vec<u8>, greeting: Greeting, worker: WorkerId) -> Self {
+        Self::begin(buffer, 18, &whom(greeting, worker), 0)
     }
 
     pub(crate) fn introduce(buffer: &'a mut Vec<u8>) -> Self {
@@ -342,4 +342,13 @@ pub(crate) fn part_head(head: &mut Vec<u8>, transfer: TransferId, total: Option<
     if let Some(total) = total {
         head.extend_from_slice(&total.to_le_bytes());
     }
+}
+
+/// Makes the fields of a frame that opens a connection.
+fn whom(greeting: Greeting, worker: WorkerId) -> [u8; GREETING_LEN + 16] {
+    let mut fields = [0; GREETING_LEN + 16];
+    let (before, after) = fields.split_at_mut(GREETING_LEN);
+    before.copy_from_slice(&greeting.to_bytes());
+    after.copy_from_slice(&worker.to_bytes());
+    fields
 }

@@ -13,11 +13,13 @@ pub struct Panic {
     pub message: String,
     /// The place in the source, as `file:line:column`.
     pub location: Option<String>,
+    /// How it came there, where `RUST_BACKTRACE` asks for it.
+    pub backtrace: Option<String>,
 }
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { message, location } = self;
+        let Self { message, location, .. } = self;
         match location {
             Some(location) => write!(f, "panicked at {location}: {message}"),
             None => write!(f, "panicked: {message}"),
@@ -75,8 +77,9 @@ impl Refusal {
     /// Cuts what is said short: users can say more than a frame holds.
     pub(crate) fn shortened(&self) -> Self {
         match self.clone() {
-            Self::Panicked(Panic { message, location }) => {
-                Self::Panicked(Panic { message: shorten(message), location: location.map(shorten) })
+            Self::Panicked(Panic { message, location, .. }) => {
+                let (message, location) = (shorten(message), location.map(shorten));
+                Self::Panicked(Panic { message, location, backtrace: None })
             }
             Self::UnknownFunction { mut offers } => {
                 let mut left = SHORT;

@@ -88,6 +88,18 @@ impl Settings {
         Ok(Self { stream_window: bytes as u32, ..self })
     }
 
+    /// Returns how often processes ask each other for a sign of life.
+    #[must_use]
+    pub fn liveness_interval(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(10)
+    }
+
+    /// Returns for how long a process may give no sign of life until it is lost.
+    #[must_use]
+    pub fn liveness_timeout(&self) -> Option<std::time::Duration> {
+        Some(std::time::Duration::from_secs(30))
+    }
+
     /// Says whether processes of another build may connect.
     #[must_use]
     pub fn other_builds(&self) -> bool {

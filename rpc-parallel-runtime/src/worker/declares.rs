@@ -1,10 +1,9 @@
 //! What a generated client says of itself and of its functions.
 
 use super::arguments::Arguments;
-use crate::connection::{
-    Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter, plain,
-};
-use crate::wire::{Codec, FunctionInfo, Label, Message, Place, WorkerId, WorkerTrait, codec};
+use super::builtin;
+use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter};
+use crate::wire::{Codec, FunctionInfo, Label, Message, WorkerId, WorkerTrait, codec};
 
 /// A generated client: what all of them can do.
 ///
@@ -61,24 +60,9 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// Those that there are go on. The worker's handles lead nowhere from then on; where it was
     /// started by [`start`](crate::Spawner::start), its process ends with the last of them.
     fn close_server(&self) -> Call<()> {
-        Call::new(self.client(), CLOSE_SERVER, plain(codec()), |sink| ().encode((), sink))
+        builtin::close_server(self.client())
     }
 }
-
-/// The function that every worker has.
-pub(super) const CLOSE_SERVER: &FunctionInfo = &FunctionInfo::new(
-    "close_server",
-    "WorkerClient",
-    Place {
-        package: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        module: module_path!(),
-        file: file!(),
-        line: line!(),
-    },
-    "",
-    "()",
-);
 
 /// One function of a client; `F` tells them apart.
 #[doc(hidden)]

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod build_id;
+mod builtin;
 mod context;
 mod declares;
 mod dispatch;
@@ -12,13 +13,14 @@ mod servers;
 mod state;
 
 pub use self::arguments::Arguments;
+pub(crate) use self::builtin::shut_down;
 pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCall};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
-pub(crate) use self::server::InitError;
+pub(crate) use self::server::{InitError, Serves};
 pub(crate) use self::servers::{Servers, converse};
 pub use self::state::{
     BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,

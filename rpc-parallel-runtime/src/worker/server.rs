@@ -4,13 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
 
+use super::builtin;
 use super::context::Context;
-use super::declares::{CLOSE_SERVER, WorkerClient};
+use super::declares::WorkerClient;
 use super::dispatch::{Dispatch, Handle, Scope};
-use super::servers::Servers;
 use super::state::{ConnectionState, Served};
-use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future, plain};
-use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, codec, decode};
+use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
+use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, decode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -31,8 +31,14 @@ pub(crate) trait Serves: Send + Sync {
     /// Begins a session for a new connection.
     fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>>;
 
+    /// Begins a session for a connection over which only that is asked which all workers answer.
+    fn attend(&self) -> Arc<dyn Session>;
+
     /// Returns its functions, for another program to compare.
     fn signatures(&self) -> Vec<Signature>;
+
+    /// Runs what its state does before an orderly end.
+    fn shut_down(self: Arc<Self>) -> Boxed<()>;
 }
 
 struct Server<S: Served> {
@@ -106,8 +112,19 @@ impl<S: Served> Serves for Server<S> {
         })
     }
 
+    fn attend(&self) -> Arc<dyn Session> {
+        Arc::new(Attending { id: self.id, label: self.label.clone() })
+    }
+
     fn signatures(&self) -> Vec<Signature> {
         self.functions.0.iter().map(|(_, it)| Signature::of(it.info())).collect()
+    }
+
+    fn shut_down(self: Arc<Self>) -> Boxed<()> {
+        // A panic there is on stderr already, and there is nobody else to tell.
+        Box::pin(async move {
+            let _ = catch_future(self.state.on_shutdown()).await;
+        })
     }
 }
 
@@ -129,10 +146,7 @@ impl<S: Served> Session for ServerSession<S> {
         if let Some(handle) = self.functions.find(call.function) {
             return handle.call(&self.scope, call, cx, answering);
         }
-        if call.function == CLOSE_SERVER.id() {
-            Servers::get().remove(self.id);
-            answering.result(plain(codec()), ());
-        } else {
+        if builtin::answer(self.id, call, answering).is_some() {
             answering.refuse(&Refusal::UnknownFunction { offers: self.functions.names() });
         }
         None
@@ -151,5 +165,33 @@ impl<S: Served> Session for ServerSession<S> {
             }
             None => format!("{label}: one-way function {function}"),
         }
+    }
+}
+
+/// A connection over which only that is asked which all workers answer.
+struct Attending {
+    id: WorkerId,
+    label: Arc<Label>,
+}
+
+impl Session for Attending {
+    fn call(
+        &self,
+        call: Incoming<'_>,
+        _: &mut TaskContext<'_>,
+        answering: &mut Answering<'_>,
+    ) -> Option<Pin<Box<dyn Running>>> {
+        if builtin::answer(self.id, call, answering).is_some() {
+            answering.refuse(&Refusal::UnknownFunction { offers: Vec::new() });
+        }
+        None
+    }
+
+    fn may_cancel(&self, _: FunctionId) -> bool {
+        true
+    }
+
+    fn describe(&self, function: FunctionId) -> String {
+        format!("{}: one-way function {function}", self.label)
     }
 }

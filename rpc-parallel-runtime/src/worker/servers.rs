@@ -28,6 +28,10 @@ pub(crate) struct Servers {
 struct Table {
     servers: HashMap<WorkerId, Arc<dyn Serves>>,
     connections: usize,
+    /// The server for which this process was started.
+    own: Option<WorkerId>,
+    /// This process was told to end, within this time.
+    told: Option<Duration>,
 }
 
 impl Servers {
@@ -57,6 +61,33 @@ impl Servers {
 
     pub(crate) fn contains(&self, id: WorkerId) -> bool {
         self.table().servers.contains_key(&id)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Serves>> {
+        self.table().servers.values().cloned().collect()
+    }
+
+    /// Remembers for which of its servers this process was started.
+    pub(crate) fn set_own(&self, id: WorkerId) {
+        self.table().own = Some(id);
+    }
+
+    /// Tells this process to end within this time, if it was started for this server.
+    pub(super) fn shut_down(&self, id: WorkerId, within: Duration) -> bool {
+        let mut table = self.table();
+        if table.own != Some(id) {
+            return false;
+        }
+        table.told.get_or_insert(within);
+        drop(table);
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// Waits until this process is told to end, and returns how much time it has.
+    pub(crate) async fn told(&self) -> Duration {
+        self.changed_until(|it| it.told.is_some()).await;
+        self.table().told.unwrap_or_default()
     }
 
     /// Waits until there is no server any more, and nobody who still talks to one.
@@ -154,7 +185,10 @@ async fn begin(
     {
         return Err(Refusal::OtherTypes { why });
     }
-    Ok(server.connect(init).await?)
+    match init {
+        Some(init) => Ok(server.connect(init).await?),
+        None => Ok(server.attend()),
+    }
 }
 
 impl From<InitError> for Refusal {

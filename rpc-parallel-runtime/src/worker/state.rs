@@ -29,6 +29,18 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     ///
     /// Any error; the spawning process sees its text.
     fn init(init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
+
+    /// Does what must be done before an orderly end: to write what is not written yet, for instance.
+    ///
+    /// It runs in the process of the worker when that was told to end, when the owning connection
+    /// has ended, and when nobody can reach it any more; calls that run go on meanwhile, and are
+    /// dropped afterwards. It has 10 seconds, or as long as
+    /// [`shutdown`](crate::Worker::shutdown) says, and then the process is ended by `SIGTERM`. When
+    /// the master is gone it has one second. It does not run before an end that is not orderly, so
+    /// it is for tidiness and not for what must never be lost.
+    fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// The state of a connection to a worker of type `W`: made when it is opened, dropped when it ends.

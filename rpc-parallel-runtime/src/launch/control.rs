@@ -1,0 +1,143 @@
+//! The worker's end of its control socket: what it reports, and the thread that hears its master.
+//!
+//! That thread waits for nothing that user code could hold. So it answers while functions compute,
+//! and the end of the process is certain when the master is gone.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::children::Children;
+use super::listening::Listening;
+use super::liveness::{Silence, Verdict};
+use super::order::Order;
+use super::start::{Lives, Report};
+use crate::transport::{RunDir, send};
+use crate::wire::{Panic, Settings};
+
+/// How long a worker whose master is gone may take to drop what it holds.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// The exit code of a worker that did not become one, that lost its master, or that had a panic
+/// outside of any call.
+pub(super) const FAILED: i32 = 254;
+
+/// The worker's end of its control socket.
+pub(super) struct Control {
+    socket: OwnedFd,
+    /// Reports of several threads must not mix.
+    reporting: Mutex<()>,
+}
+
+/// What the runtime of the worker is told.
+pub(super) enum Ordered {
+    Connection(OwnedFd),
+    Listener(Listening),
+    End { within: Duration },
+}
+
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+impl Control {
+    /// Keeps the socket for the life of this process.
+    pub(super) fn keep(socket: OwnedFd) -> &'static Self {
+        CONTROL.get_or_init(|| Self { socket, reporting: Mutex::new(()) })
+    }
+
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub(super) fn report(&self, report: &Report) -> io::Result<()> {
+        let _guard = self.reporting.lock();
+        send(&self.socket, &report.encode(), &[])
+    }
+
+    /// Has a thread hear the master, and see its end, which leaves time to clean up; the kernel's
+    /// death signal would not.
+    pub(super) fn attend(
+        &'static self,
+        lives: Lives,
+        settings: Settings,
+        orders: UnboundedSender<Ordered>,
+    ) {
+        let thread = thread::Builder::new().name("rpc-parallel control".into());
+        if thread.spawn(move || self.run(lives, settings, orders)).is_ok() {
+            let _ = set_parent_process_death_signal(None);
+        }
+    }
+
+    fn run(&self, lives: Lives, settings: Settings, orders: UnboundedSender<Ordered>) {
+        let begin = |limit| Silence::of_asking(settings.liveness_interval(), limit, Instant::now());
+        let silence = settings.liveness_timeout().map(begin);
+        // Who lives on does not care.
+        self.hear(&orders, silence.filter(|_| lives != Lives::UntilTold));
+        if lives == Lives::UntilTold {
+            // Nobody closes this queue: that would mean the end.
+            std::mem::forget(orders);
+            return;
+        }
+        // Workers of this one end with it, and need not wait for that.
+        Children::get().abandon_all();
+        drop(orders);
+        thread::sleep(GRACE);
+        RunDir::remove_all();
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+
+    /// Does what the master orders until it is gone, or silent for too long.
+    fn hear(&self, orders: &UnboundedSender<Ordered>, mut silence: Option<Silence>) {
+        loop {
+            let left = silence.as_ref().map(|it| {
+                let left = it.next().saturating_duration_since(Instant::now());
+                Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+            });
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()) {
+                Ok(0) => {
+                    let looked = silence.as_mut().map(|it| it.look(Instant::now()));
+                    if let Some(Verdict::Lost(_)) = looked {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            }
+            let Ok(Some(order)) = Order::receive(&self.socket) else { return };
+            if let Some(silence) = &mut silence {
+                silence.broken(Instant::now());
+            }
+            let ordered = match order {
+                Order::Ask => {
+                    // It fails only where the master is gone, which is noticed soon.
+                    let _ = self.report(&Report::Alive);
+                    continue;
+                }
+                Order::Connection(socket) => Ordered::Connection(socket),
+                Order::Listener(listener) => Ordered::Listener(Listening::new(listener)),
+                Order::End { within } => Ordered::End { within },
+            };
+            let _ = orders.send(ordered);
+        }
+    }
+}
+
+/// Ends this process, because there was a panic that nobody handles.
+pub(super) fn end_by_panic(panic: Panic) {
+    if let Some(control) = CONTROL.get() {
+        let _ = control.report(&Report::Panicked(panic));
+    }
+    // Where panics abort, this one is about to: that is how such a program dies.
+    if !cfg!(panic = "abort") {
+        process::exit(FAILED);
+    }
+}

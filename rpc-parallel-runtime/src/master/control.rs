@@ -1,0 +1,37 @@
+//! What can be told to a worker, and asked of it, by who holds a client of it.
+
+use super::reach::Reach;
+use super::shutdown::Shutdown;
+use crate::worker::WorkerClient;
+
+/// What every client can tell and ask its worker, beside calling its functions.
+///
+/// The same can be done with a handle, see [`Worker`](crate::Worker). A worker's own functions win
+/// where they have the same names; `Control::shutdown(&client)` is this one.
+pub trait Control: WorkerClient {
+    /// Ends the worker in order, whoever else is connected to it, and waits until it is gone.
+    ///
+    /// A worker that lives with its connection also ends when the last client is dropped; this is
+    /// for who wants to know when that has happened, and how.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died before, has no process of its own, or was started by another process and
+    /// did not end in time.
+    fn shutdown(&self) -> Shutdown {
+        Shutdown::new(reach(self))
+    }
+}
+
+impl<C: WorkerClient> Control for C {}
+
+fn reach(client: &impl WorkerClient) -> Reach {
+    let client = client.client();
+    Reach {
+        id: client.worker_id(),
+        label: client.label().clone(),
+        settings: client.settings(),
+        path: None,
+        client: Some(client.clone()),
+    }
+}

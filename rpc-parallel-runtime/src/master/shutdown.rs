@@ -1,0 +1,76 @@
+//! The orderly end of a worker, asked for by who holds a client or a handle of it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::control_error::ControlError;
+use super::reach::Reach;
+use crate::connection::Death;
+use crate::launch::Children;
+
+/// How long a worker has for its end, unless something else is said: as in the original.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The orderly end of a worker: a future that is ready when its process is gone.
+///
+/// It begins when it is first polled. The worker's
+/// [`on_shutdown`](crate::WorkerState::on_shutdown) runs, then its connections end, then its
+/// process. A worker that has not ended within the [`timeout`](Self::timeout), because a function
+/// computes or `on_shutdown` waits, is told so by `SIGTERM`, and half a second later killed.
+///
+/// The output is how the process has ended: `Death::Exited(0)` where it was in order.
+///
+/// # Cancel safety
+///
+/// Dropping it after it has been polled changes nothing: the worker ends.
+#[must_use = "a worker ends when this is awaited"]
+pub struct Shutdown {
+    whom: Option<Reach>,
+    within: Duration,
+    running: Option<Pin<Box<Running>>>,
+}
+
+type Running = dyn Future<Output = Result<Death, ControlError>> + Send;
+
+impl Shutdown {
+    pub(super) fn new(whom: Reach) -> Self {
+        Self { whom: Some(whom), within: TIMEOUT, running: None }
+    }
+
+    /// Gives the worker this much time to end in order; 10 seconds, if not said.
+    pub fn timeout(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+}
+
+impl Future for Shutdown {
+    type Output = Result<Death, ControlError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let within = self.within;
+        if let Some(whom) = self.whom.take() {
+            self.running = Some(Box::pin(run(whom, within)));
+        }
+        match &mut self.running {
+            Some(running) => running.as_mut().poll(cx),
+            None => panic!("`Shutdown` polled after its end"),
+        }
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").field("within", &self.within).finish_non_exhaustive()
+    }
+}
+
+async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
+    const TRIED: &str = "end";
+    if let Some(started) = Children::get().find(whom.id) {
+        return Ok(started.shutdown(within).await);
+    }
+    whom.shut_down(within).await.map_err(|it| ControlError::new(whom.label, TRIED, it))
+}
