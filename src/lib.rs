@@ -127,10 +127,10 @@ pub use rpc_parallel_runtime::{
     ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Death, Declared, Direct,
     DuplicateId, Flavor, Function, FunctionError, FunctionId, FunctionInfo, Initialized, IntoPipe,
     Label, Map, MapCall, Master, Message, Panic, Pipe, PipeError, PipeErrorKind, PipeWriter, Place,
-    Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress,
-    WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized,
-    is_worker, registry, worker_main,
+    Redirect, Registry, Served, Server, Settings, SettingsError, Side, Spawn, SpawnError,
+    SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker,
+    WorkerAddress, WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId,
+    initialized, is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]

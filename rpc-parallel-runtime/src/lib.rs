@@ -32,7 +32,7 @@ pub use self::connection::{
 };
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{
-    ConnectError, ConnectErrorKind, Initialized, Master, Spawn, SpawnError, SpawnErrorKind,
+    ConnectError, ConnectErrorKind, Initialized, Master, Server, Spawn, SpawnError, SpawnErrorKind,
     Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
