@@ -105,7 +105,7 @@ pub(crate) struct EntryArgs {
     pub(crate) facade: Facade,
     pub(crate) runtime: Runtime,
     pub(crate) worker_runtime: Runtime,
-    pub(crate) max_message_size: Option<Expr>,
+    pub(crate) settings: Option<Expr>,
 }
 
 impl EntryArgs {
@@ -113,7 +113,7 @@ impl EntryArgs {
         "flavor = \"..\"",
         "threads = number",
         "worker(flavor = \"..\", threads = number)",
-        "max_message_size = bytes",
+        "settings = value",
         "crate = path",
     ];
 
@@ -123,7 +123,7 @@ impl EntryArgs {
             facade: settings.facade(errors),
             runtime: Runtime::take(&mut settings, errors),
             worker_runtime: Runtime::take_nested(&mut settings, errors),
-            max_message_size: settings.value("max_message_size", "a number of bytes", errors),
+            settings: settings.value("settings", "a value of type `Settings`", errors),
         };
         settings.finish(on, Self::POSSIBLE, errors);
         args

@@ -137,8 +137,23 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `flavor = "current_thread"` or `"multi_thread"` | the master's runtime, for an async `main` |
 /// | `threads = 4` | its threads, if `"multi_thread"` |
 /// | `worker(flavor = .., threads = ..)` | the same for the workers' runtimes |
-/// | `max_message_size = 1 << 20` | the longest message a connection takes, in bytes |
+/// | `settings = Settings::default()` | the [`Settings`] of the program's workers, or a `Result` of them |
 /// | `crate = path` | where `rpc-parallel` is, if it has another name |
+///
+/// The value of `settings` is any expression, which only the master evaluates:
+///
+/// ```
+/// use rpc_parallel::{Settings, SettingsError};
+///
+/// fn settings() -> Result<Settings, SettingsError> {
+///     Settings::default().with_max_message_size(1 << 30)?.with_liveness_timeout(None)
+/// }
+///
+/// #[rpc_parallel::entry(settings = settings())]
+/// async fn main() {}
+/// ```
+///
+/// [`Settings`]: https://docs.rs/rpc-parallel/latest/rpc_parallel/struct.Settings.html
 #[proc_macro_attribute]
 pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(args.into(), &item.into()).into()

@@ -69,7 +69,7 @@ pub(crate) fn argument_malformed(name: &str, form: &str) -> Mistake {
         "crate" => "crate = path::to::rpc_parallel",
         "client" => "client = path::to::Client",
         "flavor" => "flavor = \"multi_thread\"",
-        "max_message_size" => "max_message_size = 1 << 20",
+        "settings" => "settings = Settings::default()",
         "threads" => "threads = 4",
         "worker" => "worker(flavor = \"multi_thread\")",
         _ => "id = \"..\"",

@@ -33,7 +33,7 @@ pub use self::connection::{
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
-    Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, Worker,
+    Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, Worker,
     WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{

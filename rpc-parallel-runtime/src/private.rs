@@ -6,7 +6,7 @@ pub use crate::connection::{
     fallible, plain,
 };
 pub use crate::launch::Flavor;
-pub use crate::master::{Entry, FromArgs, from_args};
+pub use crate::master::{Entry, FromArgs, IntoSettings, from_args, settings};
 pub use crate::wire::{
     Argument, Codec, FunctionInfo, Message, Place, Travels, WorkerTrait, assert_distinct, codec,
 };

@@ -148,13 +148,15 @@ mod ignored {
     }
 
     mod with_other_settings {
-        #[rpc_parallel::test(max_message_size = 2000)]
+        use rpc_parallel::Settings;
+
+        #[rpc_parallel::test(settings = Settings::default().with_max_message_size(2000))]
         #[ignore = "another test starts it"]
         async fn small() {
             assert_eq!(crate::double(2).await, 4);
         }
 
-        #[rpc_parallel::test(max_message_size = 3000)]
+        #[rpc_parallel::test(settings = Settings::default().with_max_message_size(3000))]
         #[ignore = "another test starts it"]
         async fn large() {
             assert_eq!(crate::double(2).await, 4);

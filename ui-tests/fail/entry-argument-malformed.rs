@@ -1,2 +1,2 @@
-#[rpc_parallel::entry(flavor = multi_thread, max_message_size)]
+#[rpc_parallel::entry(flavor = multi_thread, settings)]
 async fn main() {}

@@ -1,3 +1,5 @@
+use rpc_parallel::Settings;
+
 const THREADS: usize = 2;
 
 /// Starts.
@@ -5,7 +7,7 @@ const THREADS: usize = 2;
     flavor = "multi_thread",
     threads = THREADS + 1,
     worker(flavor = "current_thread"),
-    max_message_size = 1 << 20,
+    settings = Settings::default().with_max_message_size(1 << 20)?.with_stream_window(1 << 10),
 )]
 #[allow(clippy::unused_async)]
 async fn main(args: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,13 @@
 use std::process::ExitCode;
 
-#[rpc_parallel::entry(worker(flavor = "multi_thread", threads = 2), max_message_size = 1 << 20)]
+use rpc_parallel::Settings;
+
+/// Shadows what the attribute calls the same.
+fn settings() -> Settings {
+    Settings::default().with_other_builds(true)
+}
+
+#[rpc_parallel::entry(worker(flavor = "multi_thread", threads = 2), settings = settings())]
 pub(crate) fn main(mut args: std::env::Args) -> Result<ExitCode, std::io::Error> {
     let _ = args.next();
     Ok(ExitCode::SUCCESS)

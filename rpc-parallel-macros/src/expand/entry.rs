@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
-use syn::{FnArg, Type};
+use syn::{Expr, FnArg, Type};
 
 use crate::args::{EntryArgs, Flavor, Runtime};
 use crate::head::FunctionHead;
@@ -58,7 +58,7 @@ fn from_args(args: &EntryArgs, ty: &Type) -> TokenStream {
     quote_spanned!(span=> #p::from_args::<#ty>())
 }
 
-// Output: P::Entry::new().flavor(P::Flavor::CurrentThread).max_message_size(1 << 20)
+// Output: P::Entry::new().flavor(P::Flavor::CurrentThread).settings(|| P::settings(value))
 pub(super) fn settings(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);
@@ -66,9 +66,16 @@ pub(super) fn settings(args: &EntryArgs, function: &FunctionHead) -> TokenStream
     let flavor = flavor.map(|it| quote_spanned!(span=> .flavor(#it)));
     let worker_flavor = self::flavor(args, &args.worker_runtime, function);
     let worker_flavor = worker_flavor.map(|it| quote_spanned!(span=> .worker_flavor(#it)));
-    let size = args.max_message_size.as_ref();
-    let size = size.map(|it| quote_spanned!(span=> .max_message_size(#it)));
-    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #size)
+    let settings = args.settings.as_ref().map(|it| value(args, it));
+    let settings = settings.map(|it| quote_spanned!(span=> .settings(|| #it)));
+    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings)
+}
+
+/// The one place that demands that a value is settings, at the value.
+fn value(args: &EntryArgs, value: &Expr) -> TokenStream {
+    let span = names::at(value);
+    let p = args.facade.private(span);
+    quote_spanned!(span=> #p::settings(#value))
 }
 
 fn flavor(args: &EntryArgs, runtime: &Runtime, function: &FunctionHead) -> Option<TokenStream> {

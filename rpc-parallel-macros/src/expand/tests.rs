@@ -676,7 +676,7 @@ fn a_main_gets_its_arguments_and_settings() {
                 flavor = "multi_thread",
                 threads = 4,
                 worker(flavor = "current_thread"),
-                max_message_size = 1 << 20,
+                settings = Settings::default(),
                 crate = rp
             ),
             quote!(
@@ -691,7 +691,7 @@ fn a_main_gets_its_arguments_and_settings() {
                         threads: ::core::option::Option::Some(4),
                     })
                     .worker_flavor(rp::__private::Flavor::CurrentThread)
-                    .max_message_size(1 << 20)
+                    .settings(|| rp::__private::settings(Settings::default()))
                     .run_async(|| main(rp::__private::from_args::<Vec<String>>()))
             }
         "#]],

@@ -76,7 +76,7 @@ impl Control {
     }
 
     fn run(&self, lives: Lives, settings: Settings, orders: UnboundedSender<Ordered>) {
-        let begin = |limit| Silence::of_asking(settings.liveness_interval(), limit, Instant::now());
+        let begin = |limit| Silence::of_asking(settings.beat_interval(), limit, Instant::now());
         let silence = settings.liveness_timeout().map(begin);
         // Who lives on does not care.
         self.hear(&orders, silence.filter(|_| lives != Lives::UntilTold));

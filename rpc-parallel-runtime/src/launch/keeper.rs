@@ -252,7 +252,7 @@ impl Keeping {
                     settings,
                     words: Vec::new(),
                     silence: settings.liveness_timeout().map(|limit| {
-                        Silence::of_asked(settings.liveness_interval(), limit, Instant::now())
+                        Silence::of_asked(settings.beat_interval(), limit, Instant::now())
                     }),
                     panic: None,
                     ending: false,
@@ -261,7 +261,7 @@ impl Keeping {
                     verdict: None,
                 };
                 self.kept.insert(process.serial, kept);
-                let interval = settings.liveness_interval();
+                let interval = settings.beat_interval();
                 self.remind(Instant::now() + interval, process.serial, Task::Listen);
                 process
             })
@@ -324,7 +324,7 @@ impl Keeping {
         let Some(silence) = &mut kept.silence else { return };
         let Some(control) = kept.process.control() else {
             // It has not started yet.
-            let again = now + kept.settings.liveness_interval();
+            let again = now + kept.settings.beat_interval();
             return self.remind(again, serial, Task::Listen);
         };
         match silence.look(now) {

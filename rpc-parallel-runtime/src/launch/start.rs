@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::flavor::Flavor;
 use super::redirect::Output;
 use crate::wire::{
-    DecodeError, EncodeError, Greeting, GreetingError, Panic, Settings, Sink, TooLarge, WorkerId,
-    WorkerTypeId, decode, encode_own,
+    DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
+    WorkerId, WorkerTypeId, decode, encode_own,
 };
 use crate::worker::InitError;
 
@@ -60,8 +60,18 @@ pub(crate) struct Recipe {
     pub(crate) arguments: Option<Vec<OsString>>,
     /// Whether the program prints something of its own before the worker begins.
     pub(crate) chatty: bool,
+    /// What workers have whose spawner says nothing else; in force as it stands here.
     pub(crate) settings: Settings,
+    /// What wins over all settings, also those that a spawner says.
+    pub(crate) overrides: Overrides,
     pub(crate) worker_flavor: Flavor,
+}
+
+impl Recipe {
+    /// Returns what a worker gets for which these settings were said, or none.
+    pub(crate) fn settings_for(&self, said: Option<Settings>) -> Settings {
+        said.map_or(self.settings, |it| self.overrides.over(it))
+    }
 }
 
 /// What a worker reports: first while it starts, and then for as long as it lives.

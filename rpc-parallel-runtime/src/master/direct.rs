@@ -1,6 +1,7 @@
 //! Direct control: what `#[entry]` does, step by step, for programs that want to do it themselves.
 
 use std::convert::Infallible;
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -8,8 +9,11 @@ use tokio::runtime::Handle;
 
 use super::listing::list_if_asked;
 use crate::launch::{Flavor, Mark, Recipe, Role, work};
-use crate::wire::Settings;
+use crate::wire::{Overrides, Settings, SettingsError};
 use crate::worker::{DuplicateId, registry};
+
+/// The environment variable that a master reads settings from.
+pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 
 /// Prepares this process to start workers.
 ///
@@ -58,6 +62,9 @@ pub enum StartupError {
     /// [`worker_main`] in a tokio runtime.
     #[error("a worker makes its own tokio runtime; call `worker_main` before there is one")]
     InsideRuntime,
+    /// `RPC_PARALLEL_SETTINGS` in the environment holds what are no [`Settings`].
+    #[error("the environment variable `{SETTINGS_VARIABLE}` cannot be used: {0}")]
+    Settings(SettingsError),
     /// Two declarations of this program have the same id.
     #[error(transparent)]
     DuplicateId(#[from] DuplicateId),
@@ -92,7 +99,9 @@ impl Master {
         self
     }
 
-    /// Sets what all connections of this program share.
+    /// Sets what the workers of this program and their connections share.
+    ///
+    /// Fields that `RPC_PARALLEL_SETTINGS` sets are as they are there, see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.recipe.settings = settings;
         self
@@ -108,24 +117,34 @@ impl Master {
     /// Makes this process a master.
     ///
     /// With `RPC_PARALLEL_LIST=1` in the environment it prints the worker types instead, and exits.
+    /// `RPC_PARALLEL_SETTINGS` there wins over [`settings`](Self::settings), field by field.
     ///
     /// # Errors
     ///
-    /// This process is something already or was started to be a worker, or two functions or worker
-    /// types of the program have the same id.
-    pub fn start(self) -> Result<Initialized, StartupError> {
+    /// This process is something already or was started to be a worker, two functions or worker
+    /// types of the program have the same id, or `RPC_PARALLEL_SETTINGS` is wrong.
+    pub fn start(mut self) -> Result<Initialized, StartupError> {
         if Mark::is_set() {
             return Err(StartupError::MarkedAsWorker);
         }
         let registry = registry();
         list_if_asked(&registry);
         registry.check()?;
+        self.recipe.overrides = overrides().map_err(StartupError::Settings)?;
+        self.recipe.settings = self.recipe.settings_for(Some(self.recipe.settings));
         match Role::Master.assume(self.recipe) {
             Ok(()) => Ok(Initialized(Role::Master)),
             Err(Role::Master) => Err(StartupError::AlreadyMaster),
             Err(Role::Worker) => Err(StartupError::AlreadyWorker),
         }
     }
+}
+
+/// Reads the settings that stand in the environment.
+fn overrides() -> Result<Overrides, SettingsError> {
+    let text = env::var_os(SETTINGS_VARIABLE).unwrap_or_default();
+    // What is no text becomes what no setting can be.
+    Overrides::parse(&text.to_string_lossy())
 }
 
 impl Initialized {

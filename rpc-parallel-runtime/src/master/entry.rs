@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
 use crate::launch::{Children, Flavor, Mark, Recipe, Role, Tail, work};
-use crate::wire::Settings;
+use crate::wire::{Settings, SettingsError};
 
 /// The entry of a program or of a test.
 #[doc(hidden)]
@@ -17,7 +17,7 @@ use crate::wire::Settings;
 pub struct Entry {
     flavor: Flavor,
     worker_flavor: Flavor,
-    max_message_size: Option<usize>,
+    settings: Option<fn() -> Result<Settings, SettingsError>>,
 }
 
 impl Entry {
@@ -37,8 +37,8 @@ impl Entry {
     }
 
     #[must_use]
-    pub fn max_message_size(self, max_message_size: usize) -> Self {
-        Self { max_message_size: Some(max_message_size), ..self }
+    pub fn settings(self, settings: fn() -> Result<Settings, SettingsError>) -> Self {
+        Self { settings: Some(settings), ..self }
     }
 
     /// Runs a sync `main`, in a master.
@@ -79,11 +79,8 @@ impl Entry {
         if Mark::is_set() {
             work();
         }
-        let mut settings = Settings::default();
-        if let Some(size) = self.max_message_size {
-            let checked = settings.with_max_message_size(size);
-            settings = checked.unwrap_or_else(|it| give_up("use the settings of `main`", &it));
-        }
+        let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
+        let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
         let Some(test) = test else {
             master.start().unwrap_or_else(|it| give_up("begin", &it));
@@ -94,8 +91,10 @@ impl Entry {
             Ok(_) => {}
             // The first of several tests has done it for all.
             Err(StartupError::AlreadyMaster) => {
-                let same =
-                    |it: &Recipe| it.settings == settings && it.worker_flavor == self.worker_flavor;
+                let same = |it: &Recipe| {
+                    let in_force = it.settings_for(Some(settings));
+                    it.settings == in_force && it.worker_flavor == self.worker_flavor
+                };
                 assert!(
                     Role::recipe().is_some_and(same),
                     "another test of this executable has begun with other settings of workers; \
@@ -142,6 +141,35 @@ fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
     let _ = writeln!(io::stderr(), "rpc-parallel: cannot {what}: {error}");
     process::exit(2)
+}
+
+/// What `settings = ..` of an entry can be.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` must be `Settings`, or the `Result` of making some",
+    label = "no `Settings`",
+    note = "write `settings = Settings::default().with_max_message_size(1 << 20)`, or name a \
+            function that returns such a value, `settings = settings()`"
+)]
+pub trait IntoSettings {
+    fn into_settings(self) -> Result<Settings, SettingsError>;
+}
+
+#[doc(hidden)]
+pub fn settings<T: IntoSettings>(settings: T) -> Result<Settings, SettingsError> {
+    settings.into_settings()
+}
+
+impl IntoSettings for Settings {
+    fn into_settings(self) -> Result<Settings, SettingsError> {
+        Ok(self)
+    }
+}
+
+impl IntoSettings for Result<Settings, SettingsError> {
+    fn into_settings(self) -> Result<Settings, SettingsError> {
+        self
+    }
 }
 
 /// What a `main` can take as its one parameter: the arguments of the program.

@@ -1,14 +1,10 @@
 //! The ways to start a worker.
 
-use super::connecting::encode_init;
-use super::serving;
-use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::server::Server;
+use super::spawn_error::SpawnError;
 use super::spawner::{Spawner, Spawning};
 use super::worker::Worker;
-use crate::connection::install_hook;
-use crate::launch::Role;
-use crate::wire::{Label, WorkerId};
-use crate::worker::{BeginsWithNothing, Served, Servers, WorkerClient, WorkerState};
+use crate::worker::{BeginsWithNothing, Served, WorkerClient, WorkerState};
 
 /// The ways to start a worker, for every [`WorkerState`] with a `#[worker]` impl.
 pub trait Spawn: WorkerState {
@@ -34,7 +30,7 @@ pub trait Spawn: WorkerState {
     /// Starts a worker server in this process.
     ///
     /// It serves until [`close_server`](WorkerClient::close_server), or as long as the current
-    /// tokio runtime, on which its calls run.
+    /// tokio runtime, on which its calls run. For what can be chosen see [`server`](Self::server).
     ///
     /// # Errors
     ///
@@ -43,22 +39,15 @@ pub trait Spawn: WorkerState {
     where
         Self: Served,
     {
-        let settings = Role::recipe().map(|it| it.settings).unwrap_or_default();
-        let init = encode_init(&init, settings);
-        async move {
-            install_hook();
-            let worker_type = Self::WORKER_TYPE;
-            let id = WorkerId::random();
-            let label = Label::here(None, worker_type.path());
-            let started = async {
-                let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
-                Ok::<_, SpawnErrorKind>((worker_type.start)(id, label.clone(), init).await?)
-            };
-            let server = started.await.map_err(|it| SpawnError::new(label.to_string(), it))?;
-            Servers::get().insert(id, server);
-            serving::begin(id);
-            Ok(Worker::new(id, label, settings, None))
-        }
+        Self::server().serve(init)
+    }
+
+    /// Chooses how this process serves a worker.
+    fn server() -> Server<Self>
+    where
+        Self: Served,
+    {
+        Server::new()
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
+use super::direct::SETTINGS_VARIABLE;
 use crate::connection::{AnyError, WorkerFailure};
 use crate::launch::{StartFailure, StartingError};
 use crate::wire::Panic;
@@ -124,6 +125,11 @@ impl fmt::Display for SpawnErrorKind {
             Self::NotInitialized => f.write_str(
                 "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
                  above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
+            ),
+            Self::Environment { variable } if variable == SETTINGS_VARIABLE => write!(
+                f,
+                "the environment variable `{variable}` is read by masters and would mean nothing \
+                 to a worker; use `Spawner::settings`",
             ),
             Self::Environment { variable } => {
                 write!(f, "the environment variable `{variable}` is reserved")

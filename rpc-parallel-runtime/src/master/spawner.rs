@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{ask_for, encode_init, open};
+use super::direct::SETTINGS_VARIABLE;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
@@ -71,6 +72,8 @@ impl<S: Served> Spawner<S> {
     }
 
     /// Sets an environment variable. The worker inherits the others from this process.
+    ///
+    /// `RPC_PARALLEL_WORKER` is ours, and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.plan.env.push((name.into(), value.into()));
         self
@@ -111,6 +114,8 @@ impl<S: Served> Spawner<S> {
     }
 
     /// Gives the worker settings of its own, for its connections and the workers it starts.
+    ///
+    /// Fields that the master found in its environment are as they are there, see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
         self
@@ -235,11 +240,11 @@ impl<S: Served> Spawner<S> {
     /// Checks what has been chosen, before anything is started.
     fn prepare(&self, init: &S::Init) -> Result<(Recipe, Vec<u8>), SpawnErrorKind> {
         let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
-        if let Some(settings) = self.settings {
-            recipe.settings = settings;
-        }
-        if self.plan.env.iter().any(|(name, _)| name == MARK_VARIABLE) {
-            return Err(SpawnErrorKind::Environment { variable: MARK_VARIABLE.to_owned() });
+        recipe.settings = recipe.settings_for(self.settings);
+        for ours in [MARK_VARIABLE, SETTINGS_VARIABLE] {
+            if self.plan.env.iter().any(|(name, _)| name == ours) {
+                return Err(SpawnErrorKind::Environment { variable: ours.to_owned() });
+            }
         }
         let init = encode_init(init, recipe.settings);
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;

@@ -17,7 +17,10 @@ mod frame_writer;
 mod refusal;
 mod greeting;
 mod label;
+mod quantity;
+mod setting;
 mod settings;
+mod overrides;
 mod protocol;
 
 pub use self::argument::{Argument, Message, Travels};
@@ -36,10 +39,12 @@ pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
 pub use self::label::Label;
 pub(crate) use self::label::host_name;
+pub(crate) use self::overrides::Overrides;
 pub(crate) use self::protocol::Signature;
 pub use self::refusal::{Panic, Refusal};
+pub use self::setting::SettingsError;
 pub(crate) use self::settings::LARGEST_WINDOW;
-pub use self::settings::{Settings, SettingsError};
+pub use self::settings::Settings;
 pub use self::sink::{Sink, TooLarge};
 pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
 

@@ -1,20 +1,40 @@
-//! The settings that both ends of a connection share.
+//! The settings that all who deal with a worker share.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The least that `max_message_size` may be: small arguments must always pass.
-const SMALLEST: usize = 1024;
+use super::quantity::write_duration;
+use super::setting::{SettingsError, Size, Time, read_bool};
 
-/// The most that `max_message_size` may be: lengths travel in 32 bits, and leave room for fields.
-const LARGEST: usize = u32::MAX as usize - 1024 * 1024;
+/// Small arguments must always pass; lengths travel in 32 bits, and leave room for fields.
+const MAX_MESSAGE_SIZE: Size =
+    Size { field: "max_message_size", least: 1024, most: 4095 * 1024 * 1024 };
 
 /// The most that the window of a stream may be.
 pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 
-/// What both ends of a connection agree on.
+const STREAM_WINDOW: Size =
+    Size { field: "stream_window", least: 1, most: LARGEST_WINDOW as usize };
+
+const OTHER_BUILDS: &str = "other_builds";
+
+const LIVENESS_INTERVAL: Time = Time { field: "liveness_interval", or_never: false };
+
+const LIVENESS_TIMEOUT: Time = Time { field: "liveness_timeout", or_never: true };
+
+const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: false };
+
+/// How many beats go out within the time after which a silent peer is lost.
+const BEATS: u32 = 3;
+
+/// What a worker, its master and all who connect to it agree on.
 ///
-/// A worker has the settings of the process that started it, unless its spawner was given others,
-/// and its connections have those of the worker.
+/// A program sets them with `#[entry(settings = ..)]` or [`Master::settings`]. A worker has those
+/// of the process that started it, unless its spawner was given others, and its connections and
+/// the workers that it starts have its own.
 ///
 /// ```
 /// # use rpc_parallel_runtime as rpc_parallel;
@@ -25,24 +45,41 @@ pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 ///     .with_max_message_size(1024 * 1024 * 1024)?
 ///     .with_stream_window(4 * 1024 * 1024)?;
 /// // Ledger::spawner().settings(settings).start(path).await?
+/// assert_eq!(settings, "max_message_size=1GiB,stream_window=4MiB".parse()?);
 /// # Ok(())
 /// # }
+/// # example().unwrap();
 /// ```
+///
+/// # As text
+///
+/// A list of fields and their values, as it is printed and read back. Sizes are written as bytes
+/// (`1500`) or with a unit (`64KiB`, `100MiB`, `1GiB`), times with a unit (`250ms`, `2s`, `1m`,
+/// `1h`) or as `never`; fields that are not written have their defaults.
+///
+/// # The environment
+///
+/// A master that begins with `RPC_PARALLEL_SETTINGS` in its environment takes those fields from
+/// there, whatever the program says, for itself, for its workers, and for theirs:
+///
+/// ```text
+/// RPC_PARALLEL_SETTINGS=max_message_size=1500,liveness_timeout=never ./program
+/// ```
+///
+/// Workers do not read the variable. What holds in the end is what [`Worker::settings`] returns,
+/// the same in every process.
+///
+/// [`Master::settings`]: crate::Master::settings
+/// [`Worker::settings`]: crate::Worker::settings
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Settings {
     max_message_size: usize,
     stream_window: u32,
     other_builds: bool,
-}
-
-/// A setting has a value that is not allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{field} is {value} bytes, and must be between {least} and {most}")]
-pub struct SettingsError {
-    field: &'static str,
-    value: usize,
-    least: usize,
-    most: usize,
+    liveness_interval: Duration,
+    liveness_timeout: Option<Duration>,
+    handshake_timeout: Duration,
 }
 
 impl Settings {
@@ -61,9 +98,9 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Less than 1 KiB and more than 4 GiB less 1 MiB are not allowed.
+    /// Less than 1 KiB and more than 4095 MiB are not allowed.
     pub fn with_max_message_size(self, max_message_size: usize) -> Result<Self, SettingsError> {
-        check("max_message_size", max_message_size, SMALLEST, LARGEST)?;
+        let max_message_size = MAX_MESSAGE_SIZE.check(max_message_size)?;
         Ok(Self { max_message_size, ..self })
     }
 
@@ -84,20 +121,8 @@ impl Settings {
     ///
     /// None at all, and more than 1 GiB, are not allowed.
     pub fn with_stream_window(self, bytes: usize) -> Result<Self, SettingsError> {
-        check("stream_window", bytes, 1, LARGEST_WINDOW as usize)?;
-        Ok(Self { stream_window: bytes as u32, ..self })
-    }
-
-    /// Returns how often processes ask each other for a sign of life.
-    #[must_use]
-    pub fn liveness_interval(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(10)
-    }
-
-    /// Returns for how long a process may give no sign of life until it is lost.
-    #[must_use]
-    pub fn liveness_timeout(&self) -> Option<std::time::Duration> {
-        Some(std::time::Duration::from_secs(30))
+        let stream_window = STREAM_WINDOW.check(bytes)? as u32;
+        Ok(Self { stream_window, ..self })
     }
 
     /// Says whether processes of another build may connect.
@@ -116,22 +141,162 @@ impl Settings {
     pub fn with_other_builds(self, other_builds: bool) -> Self {
         Self { other_builds, ..self }
     }
-}
 
-fn check(
-    field: &'static str,
-    value: usize,
-    least: usize,
-    most: usize,
-) -> Result<(), SettingsError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
+    /// Returns how often a master and its worker ask each other whether they live.
+    ///
+    /// 10 seconds unless set. They ask three times within
+    /// [`liveness_timeout`](Self::liveness_timeout) even where this is longer.
+    #[must_use]
+    pub fn liveness_interval(&self) -> Duration {
+        self.liveness_interval
     }
-    Err(SettingsError { field, value, least, most })
+
+    /// Sets how often a master and its worker ask each other whether they live.
+    ///
+    /// # Errors
+    ///
+    /// Less than 10 milliseconds and more than a year are not allowed.
+    pub fn with_liveness_interval(self, interval: Duration) -> Result<Self, SettingsError> {
+        let liveness_interval = LIVENESS_INTERVAL.check(interval)?;
+        Ok(Self { liveness_interval, ..self })
+    }
+
+    /// Returns how long a worker or its master may be silent before the other takes it for lost;
+    /// `None` if it never does.
+    ///
+    /// 30 seconds unless set. Functions that compute or block are not silence, whatever they hold
+    /// up; a process that is stopped is.
+    #[must_use]
+    pub fn liveness_timeout(&self) -> Option<Duration> {
+        self.liveness_timeout
+    }
+
+    /// Sets how long a worker or its master may be silent before the other takes it for lost;
+    /// `None` if it never does.
+    ///
+    /// # Errors
+    ///
+    /// Less than 10 milliseconds and more than a year are not allowed.
+    pub fn with_liveness_timeout(
+        self,
+        timeout: impl Into<Option<Duration>>,
+    ) -> Result<Self, SettingsError> {
+        let liveness_timeout = timeout.into().map(|it| LIVENESS_TIMEOUT.check(it)).transpose()?;
+        Ok(Self { liveness_timeout, ..self })
+    }
+
+    /// Returns how often the two really ask: a timeout that is short in comparison makes it often.
+    pub(crate) fn beat_interval(&self) -> Duration {
+        let often = self.liveness_timeout.map(|it| it / BEATS);
+        often.map_or(self.liveness_interval, |it| it.min(self.liveness_interval))
+    }
+
+    /// Returns how long the two ends of a new connection wait for each other's first words.
+    ///
+    /// 30 seconds unless set. Who connects waits so long until the worker has heard what is wanted,
+    /// and then for as long as the `init` of the connection's state takes. The worker waits so long
+    /// until that has been said.
+    #[must_use]
+    pub fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    /// Sets how long the two ends of a new connection wait for each other's first words.
+    ///
+    /// # Errors
+    ///
+    /// Less than 10 milliseconds and more than a year are not allowed.
+    pub fn with_handshake_timeout(self, timeout: Duration) -> Result<Self, SettingsError> {
+        let handshake_timeout = HANDSHAKE_TIMEOUT.check(timeout)?;
+        Ok(Self { handshake_timeout, ..self })
+    }
+
+    /// Sets what is written in a text, and leaves the rest as it is.
+    pub(super) fn set_all(self, text: &str) -> Result<Self, SettingsError> {
+        let mut settings = self;
+        let mut seen = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            let (name, value) = (name.trim(), value.trim());
+            let unknown = || SettingsError::unknown(name, FIELDS.map(|it| it.name).into());
+            let field = FIELDS.iter().find(|it| it.name == name).ok_or_else(unknown)?;
+            if seen.contains(&name) {
+                return Err(SettingsError::twice(name));
+            }
+            seen.push(name);
+            settings = (field.set)(settings, value)?;
+        }
+        Ok(settings)
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_message_size: 100 * 1024 * 1024, stream_window: 256 * 1024, other_builds: false }
+        Self {
+            max_message_size: 100 * 1024 * 1024,
+            stream_window: 256 * 1024,
+            other_builds: false,
+            liveness_interval: Duration::from_secs(10),
+            liveness_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Duration::from_secs(30),
+        }
     }
 }
+
+/// One setting, as text.
+struct Field {
+    name: &'static str,
+    set: fn(Settings, &str) -> Result<Settings, SettingsError>,
+    get: fn(&Settings) -> String,
+}
+
+const FIELDS: [Field; 6] = [
+    Field {
+        name: MAX_MESSAGE_SIZE.field,
+        set: |it, text| it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?),
+        get: |it| it.max_message_size.to_string(),
+    },
+    Field {
+        name: STREAM_WINDOW.field,
+        set: |it, text| it.with_stream_window(STREAM_WINDOW.read(text)?),
+        get: |it| it.stream_window.to_string(),
+    },
+    Field {
+        name: LIVENESS_INTERVAL.field,
+        set: |it, text| it.with_liveness_interval(LIVENESS_INTERVAL.read(text)?),
+        get: |it| write_duration(it.liveness_interval),
+    },
+    Field {
+        name: LIVENESS_TIMEOUT.field,
+        set: |it, text| it.with_liveness_timeout(LIVENESS_TIMEOUT.read_or_never(text)?),
+        get: |it| Time::write_or_never(it.liveness_timeout),
+    },
+    Field {
+        name: HANDSHAKE_TIMEOUT.field,
+        set: |it, text| it.with_handshake_timeout(HANDSHAKE_TIMEOUT.read(text)?),
+        get: |it| write_duration(it.handshake_timeout),
+    },
+    Field {
+        name: OTHER_BUILDS,
+        set: |it, text| Ok(it.with_other_builds(read_bool(OTHER_BUILDS, text)?)),
+        get: |it| it.other_builds.to_string(),
+    },
+];
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = FIELDS.map(|it| format!("{}={}", it.name, (it.get)(self)));
+        f.write_str(&fields.join(","))
+    }
+}
+
+impl FromStr for Settings {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        Self::default().set_all(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

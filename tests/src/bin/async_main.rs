@@ -1,6 +1,7 @@
 //! A `main` that is async, takes arguments, chooses its runtimes and may fail:
 //! `async_main [ARGUMENT..]`.
 
+use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
 use tokio::runtime::Handle;
 
@@ -51,7 +52,7 @@ struct Failure;
     flavor = "multi_thread",
     threads = 2,
     worker(flavor = "multi_thread", threads = 3),
-    max_message_size = 5 * 1000
+    settings = Settings::default().with_max_message_size(5 * 1000)
 )]
 async fn main(args: Vec<String>) -> Result<(), anyhow::Error> {
     println!("main {:?}", &args[1..]);
