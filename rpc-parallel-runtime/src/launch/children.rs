@@ -13,7 +13,7 @@ use super::keeper::Keeper;
 use super::order::Order;
 use super::process::Process;
 use crate::connection::Autopsy;
-use crate::transport::RunDir;
+use crate::transport::Address;
 use crate::wire::{Label, WorkerId};
 
 /// How long the end of a worker may come after the end of its connection.
@@ -25,7 +25,8 @@ pub(crate) struct Started {
     pub(super) label: Label,
     pub(super) process: Arc<Process>,
     pub(super) control: OwnedFd,
-    pub(super) listening: Mutex<Option<PathBuf>>,
+    /// Where it is found by other processes, once it listens for them.
+    pub(super) address: Mutex<Option<Address>>,
 }
 
 /// The workers that this process has started and that live.
@@ -45,12 +46,11 @@ impl Children {
         self.table().insert(started.id, started);
     }
 
-    /// Forgets a worker that has died, and takes away what it has left.
+    /// Forgets a worker that has died.
     pub(super) fn remove(&self, id: WorkerId) {
         let Some(started) = self.table().remove(&id) else { return };
-        if let Some(path) = started.listening().take() {
-            RunDir::remove(&path);
-        }
+        // Connections to it may be kept for much longer.
+        drop(started.address().take());
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<WorkerId, Arc<Started>>> {
@@ -97,18 +97,14 @@ impl Started {
 
     /// Returns where the worker listens for other processes, and makes it listen first.
     pub(crate) fn listen(&self) -> io::Result<PathBuf> {
-        let mut listening = self.listening();
-        if let Some(path) = &*listening {
-            return Ok(path.clone());
+        let mut address = self.address();
+        if let Some(address) = &*address {
+            return Ok(address.path());
         }
-        let (listener, path) = RunDir::get().bind()?;
+        let (listener, new) = Address::of_new_listener()?;
         // Who connects before the worker has taken the listener over waits in its queue.
-        if let Err(error) = Order::Listener.send(&self.control, listener.as_fd()) {
-            RunDir::remove(&path);
-            return Err(error);
-        }
-        *listening = Some(path.clone());
-        Ok(path)
+        Order::Listener.send(&self.control, listener.as_fd())?;
+        Ok(address.insert(new).path())
     }
 
     /// Returns what will tell how the worker ended.
@@ -131,7 +127,7 @@ impl Started {
         })
     }
 
-    fn listening(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.listening.lock().expect("nobody panics while holding this lock")
+    fn address(&self) -> MutexGuard<'_, Option<Address>> {
+        self.address.lock().expect("nobody panics while holding this lock")
     }
 }

@@ -134,8 +134,8 @@ impl Plan {
         };
 
         let process = unborn.born();
-        let listening = Mutex::default();
-        let started = Arc::new(Started { id, label, process, control, listening });
+        let address = Mutex::default();
+        let started = Arc::new(Started { id, label, process, control, address });
         Children::get().insert(started.clone());
         // It may have died before it was in the table from which its death removes it.
         if started.process.is_dead() {

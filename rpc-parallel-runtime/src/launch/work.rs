@@ -16,14 +16,14 @@ use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_sig
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{self, JoinSet};
 
-use super::listening::{Listening, listen};
+use super::listening::listen;
 use super::mark::Mark;
 use super::order::Order;
 use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, install_hook};
-use crate::transport::{RunDir, receive, send, split};
+use crate::transport::{receive, send, split};
 use crate::wire::{Label, Settings};
 use crate::worker::{Servers, WorkerType, converse, find, greeting, registry};
 
@@ -192,20 +192,15 @@ async fn serve(
     let (orders_in, mut orders) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
+    report(&control, Report::Started)?;
     if let Some(socket) = first {
-        report(&control, Report::Started)?;
         spawn_connection(&mut owner, socket, start.settings);
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-        start_watching(control, orders_in);
-    } else {
-        // Its handle may leave the master as soon as it is reported, and with it comes a listener,
-        // whose path must be taken away even if the master ends at once.
-        start_watching(control.clone(), orders_in);
-        report(&control, Report::Started)?;
     }
+    start_watching(control, orders_in);
 
     let code = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
@@ -213,7 +208,8 @@ async fn serve(
                 spawn_connection(&mut connections, socket, start.settings);
             }
             Event::Ordered(Ordered::Listener(listener)) => {
-                connections.spawn(listen(listener, start.id, start.settings));
+                // Our master keeps its address.
+                connections.spawn(listen(listener, None, start.id, start.settings));
             }
             Event::OwnerGone | Event::Idle => break 0,
             Event::Released if start.lives == Lives::WithConnection => break 0,
@@ -276,7 +272,7 @@ async fn next_event(
 /// What the master has ordered.
 enum Ordered {
     Connection(OwnedFd),
-    Listener(Listening),
+    Listener(OwnedFd),
 }
 
 /// Has a thread see the master's end, which leaves time to clean up; the kernel would not.
@@ -294,11 +290,10 @@ fn watch(control: &OwnedFd, orders: UnboundedSender<Ordered>) {
     while let Ok(Some((order, descriptor))) = Order::receive(control) {
         let _ = orders.send(match order {
             Order::Connection => Ordered::Connection(descriptor),
-            Order::Listener => Ordered::Listener(Listening::new(descriptor)),
+            Order::Listener => Ordered::Listener(descriptor),
         });
     }
     drop(orders);
     thread::sleep(GRACE);
-    RunDir::remove_all();
     let _ = kill_process(getpid(), Signal::KILL);
 }
