@@ -13,6 +13,7 @@ use rpc_parallel::prelude::*;
 use rpc_parallel::{Settings, SpawnError, SpawnErrorKind, Spawner};
 use rpc_parallel_tests::process::{ends, ends_within, is_gone};
 use rpc_parallel_tests::program::{Ended, Program};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
@@ -765,16 +766,16 @@ fn workers_end_with_a_master_that_exits() {
     }
 }
 
-/// Runs a master whose processes listen for each other, ends it, and returns what is left.
-fn left_after(what: &str, end: impl FnOnce(Family)) -> Vec<PathBuf> {
+/// Runs a master whose processes listen for each other, ends it, and checks that it leaves nothing.
+fn assert_leaves_no_file(what: &str, end: impl FnOnce(Family)) {
     let temporary = tempfile::tempdir().expect("make a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
     let family = Family::start_as(command.args([what, "3"]).env("TMPDIR", temporary.path()), 3);
-    assert_eq!(left_in(temporary.path()).len(), 1, "they listen in one place");
+    assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0], "while they listen");
 
     end(family);
 
-    left_in(temporary.path())
+    assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0], "when they have ended");
 }
 
 fn return_now(family: Family) {
@@ -786,22 +787,39 @@ fn kill_now(mut family: Family) {
     assert_gone(&family.workers, Instant::now());
 }
 
-#[test]
-fn nothing_is_left_of_listening_workers_when_their_master_ends() {
-    assert_eq!(left_after("listening", return_now), [] as [PathBuf; 0]);
-    assert_eq!(left_after("listening", kill_now), [] as [PathBuf; 0]);
+fn kill_all_at_once(mut family: Family) {
+    family.kill();
+    for worker in &family.workers {
+        let worker = i32::try_from(*worker).ok().and_then(Pid::from_raw).expect("it is positive");
+        // It fails where a worker has learned already that its master is gone.
+        let _ = kill_process(worker, Signal::KILL);
+    }
+    assert_gone(&family.workers, Instant::now());
 }
 
-// A master that listens itself and is killed leaves its socket: nobody is left to take it away.
 #[test]
-fn nothing_is_left_of_a_listening_master_that_returns() {
-    assert_eq!(left_after("serving", return_now), [] as [PathBuf; 0]);
+fn nothing_is_left_of_listening_workers_when_their_master_ends() {
+    assert_leaves_no_file("listening", return_now);
+    assert_leaves_no_file("listening", kill_now);
+}
+
+#[test]
+fn nothing_is_left_of_a_listening_master_however_it_ends() {
+    assert_leaves_no_file("serving", return_now);
+    assert_leaves_no_file("serving", kill_now);
+}
+
+#[test]
+fn nothing_is_left_of_listeners_whose_processes_are_all_killed_at_once() {
+    assert_leaves_no_file("listening", kill_all_at_once);
+    assert_leaves_no_file("serving", kill_all_at_once);
 }
 
 #[test]
 fn listeners_stand_in_any_temporary_directory_however_long_its_name() {
     let temporary = tempfile::tempdir().expect("make a directory");
-    let long = temporary.path().join("a-build-of-something-with-a-long-name");
+    let long = temporary.path().join("a-build-of-something-with-a-long-name".repeat(3));
+    assert!(long.as_os_str().len() > 108, "a socket's path is no longer than that");
     fs::create_dir(&long).expect("make a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
 

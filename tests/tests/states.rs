@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Mutex;
@@ -561,10 +561,14 @@ fn address(text: &str) -> &str {
 async fn a_worker_listens_where_only_its_user_comes() {
     let text = travelling(&start("north").await);
 
-    let directory = Path::new(address(&text)).parent().expect("it is in a directory");
+    let socket = Path::new(address(&text));
+    let directory = socket.parent().expect("it is in a directory");
 
-    let mode = directory.metadata().expect("it is there").permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
+    // The kernel lets nobody else follow what stands in this directory.
+    assert_eq!(directory, Path::new(&format!("/proc/{}/fd", std::process::id())));
+    let socket = socket.metadata().expect("it is there");
+    assert!(socket.file_type().is_socket());
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
 }
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 2)]

@@ -13,7 +13,7 @@ use super::keeper::{ENDING_TIMEOUT, Keeper, Patience};
 use super::order;
 use super::process::{End, Process};
 use crate::connection::{Autopsy, Death, InFlight, WorkerFailure};
-use crate::transport::RunDir;
+use crate::transport::Address;
 use crate::wire::{Label, WorkerId};
 
 /// How long the end of a worker may come after the end of its connection.
@@ -28,7 +28,10 @@ const REMEMBERED: usize = 64;
 /// A worker that this process has started.
 pub(crate) struct Started {
     pub(super) process: Arc<Process>,
-    pub(super) listening: Mutex<Option<PathBuf>>,
+    /// Where it is found by other processes, once we made it listen for them.
+    pub(super) address: Mutex<Option<Address>>,
+    /// Where it listens by itself.
+    pub(super) listens_at: Option<PathBuf>,
     /// It does not end with this process.
     pub(super) lives_on: bool,
 }
@@ -63,7 +66,7 @@ impl Children {
         self.table().alive.insert(started.process.id(), started);
     }
 
-    /// Forgets a worker that has died, and takes away what it has left.
+    /// Forgets a worker that has died.
     pub(super) fn bury(&self, id: WorkerId) {
         let mut table = self.table();
         let Some(started) = table.alive.remove(&id) else { return };
@@ -76,9 +79,8 @@ impl Children {
             table.dead.push_back(end.failure);
         }
         drop(table);
-        if let Some(path) = started.listening().take() {
-            RunDir::remove(&path);
-        }
+        // Connections to it may be kept for much longer.
+        drop(started.address().take());
     }
 
     /// Tells all workers that nobody needs them any more, and waits until they are gone.
@@ -179,23 +181,22 @@ impl Started {
 
     /// Returns where the worker listens for other processes, and makes it listen first.
     pub(crate) fn listen(&self) -> io::Result<PathBuf> {
-        let mut listening = self.listening();
-        if let Some(path) = &*listening {
+        if let Some(path) = &self.listens_at {
             return Ok(path.clone());
         }
-        let (listener, path) = RunDir::get().bind()?;
-        // Who connects before the worker has taken the listener over waits in its queue.
-        if let Err(error) = order::send_listener(self.control()?, listener.as_fd()) {
-            RunDir::remove(&path);
-            return Err(error);
+        let mut address = self.address();
+        if let Some(address) = &*address {
+            return Ok(address.path());
         }
-        *listening = Some(path.clone());
-        Ok(path)
+        let (listener, new) = Address::of_new_listener()?;
+        // Who connects before the worker has taken the listener over waits in its queue.
+        order::send_listener(self.control()?, listener.as_fd())?;
+        Ok(address.insert(new).path())
     }
 
-    /// Returns where the worker listens for other processes, if it does.
+    /// Returns where the worker listens by itself, if it does.
     pub(crate) fn listens_at(&self) -> Option<PathBuf> {
-        self.listening().clone()
+        self.listens_at.clone()
     }
 
     /// Remembers a connection of this process to the worker, for its obituary.
@@ -231,7 +232,7 @@ impl Started {
         self.process.control().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn listening(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.listening.lock().expect("nobody panics while holding this lock")
+    fn address(&self) -> MutexGuard<'_, Option<Address>> {
+        self.address.lock().expect("nobody panics while holding this lock")
     }
 }

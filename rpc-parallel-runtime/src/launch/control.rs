@@ -16,11 +16,10 @@ use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_sig
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::children::Children;
-use super::listening::Listening;
 use super::liveness::{Silence, Verdict};
 use super::order::Order;
 use super::start::{Lives, Report};
-use crate::transport::{RunDir, send};
+use crate::transport::send;
 use crate::wire::{Panic, Settings};
 
 /// How long a worker whose master is gone may take to drop what it holds.
@@ -40,7 +39,7 @@ pub(super) struct Control {
 /// What the runtime of the worker is told.
 pub(super) enum Ordered {
     Connection(OwnedFd),
-    Listener(Listening),
+    Listener(OwnedFd),
     End { within: Duration },
 }
 
@@ -89,7 +88,6 @@ impl Control {
         Children::get().abandon_all();
         drop(orders);
         thread::sleep(GRACE);
-        RunDir::remove_all();
         let _ = kill_process(getpid(), Signal::KILL);
     }
 
@@ -123,7 +121,7 @@ impl Control {
                     continue;
                 }
                 Order::Connection(socket) => Ordered::Connection(socket),
-                Order::Listener(listener) => Ordered::Listener(Listening::new(listener)),
+                Order::Listener(listener) => Ordered::Listener(listener),
                 Order::End { within } => Ordered::End { within },
             };
             let _ = orders.send(ordered);

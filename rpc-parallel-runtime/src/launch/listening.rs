@@ -4,8 +4,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdListener;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,34 +13,26 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::connection::Opening;
-use crate::transport::{self, Halves, RunDir, ServedPath};
+use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener that this process has taken over. Dropped, it takes its path away, served or not.
-pub(crate) struct Listening {
-    listener: StdListener,
-    _path: Option<ServedPath>,
-}
-
-impl Listening {
-    pub(crate) fn new(listener: OwnedFd) -> Self {
-        let listener = StdListener::from(listener);
-        let address = listener.local_addr().ok();
-        let path = address.and_then(|it| it.as_pathname().map(PathBuf::from));
-        Self { listener, _path: path.map(RunDir::serving) }
-    }
-}
-
 /// Serves a listener until its worker takes no new connections, and then those that there are.
-pub(crate) async fn listen(listener: Listening, id: WorkerId, settings: Settings) {
+///
+/// Its address is kept meanwhile, unless another process keeps it.
+pub(crate) async fn listen(
+    listener: OwnedFd,
+    address: Option<Address>,
+    id: WorkerId,
+    settings: Settings,
+) {
     let mut connections = JoinSet::new();
     {
         let mut closed = pin!(Servers::get().closed(id));
-        let mut accepting = pin!(accept_all(listener, settings, &mut connections));
+        let mut accepting = pin!(accept_all(listener, address, settings, &mut connections));
         let failed = poll_fn(|cx| match closed.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => accepting.as_mut().poll(cx).map(Result::err),
@@ -56,12 +46,12 @@ pub(crate) async fn listen(listener: Listening, id: WorkerId, settings: Settings
 
 /// Accepts connections for as long as it is not dropped.
 async fn accept_all(
-    listening: Listening,
+    listener: OwnedFd,
+    _address: Option<Address>,
     settings: Settings,
     connections: &mut JoinSet<()>,
 ) -> Result<Infallible, io::Error> {
-    let Listening { listener, _path } = listening;
-    let listener = transport::listen(listener.into())?;
+    let listener = transport::listen(listener)?;
     loop {
         match accept(&listener, connections).await {
             Ok(halves) => {

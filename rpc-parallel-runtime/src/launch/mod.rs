@@ -20,7 +20,7 @@ mod work;
 
 pub(crate) use self::children::{Children, Started};
 pub use self::flavor::Flavor;
-pub(crate) use self::listening::{Listening, listen};
+pub(crate) use self::listening::listen;
 pub(crate) use self::mark::{MARK_VARIABLE, Mark};
 pub use self::redirect::Redirect;
 pub(crate) use self::role::Role;

@@ -100,6 +100,7 @@ pub(crate) enum StartFailure {
     CurrentDir { why: String },
     Redirect { stream: String, why: String },
     UnknownWorkerType { offers: Vec<String> },
+    Listen { why: String },
     Init(InitError),
 }
 

@@ -135,7 +135,8 @@ impl Plan {
 
         let process = unborn.born();
         let lives_on = lives == Lives::UntilTold;
-        let started = Arc::new(Started { process, listening: Mutex::new(listens_at), lives_on });
+        let address = Mutex::default();
+        let started = Arc::new(Started { process, address, listens_at, lives_on });
         Children::get().insert(started.clone());
         // It may have died before it was in the table from which its death removes it.
         if started.process.is_dead() {

@@ -18,13 +18,13 @@ use tokio::time::timeout;
 
 use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
 use super::keeper::ENDING_TIMEOUT;
-use super::listening::{Listening, listen};
+use super::listening::listen;
 use super::mark::Mark;
 use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, on_unhandled};
-use crate::transport::{RunDir, receive, split};
+use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
 
@@ -196,22 +196,23 @@ async fn serve(
     let (orders_in, mut orders) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
-    let attend = || control.attend(start.lives, start.settings, orders_in);
+    let listens_at = match listen_by_itself(&start, &mut connections) {
+        Ok(path) => path,
+        Err(error) => {
+            let failure = StartFailure::Listen { why: error.to_string() };
+            report(control, &Report::Failed(failure))?;
+            return Ok(FAILED);
+        }
+    };
+    report(control, &Report::Started { listens_at })?;
     if let Some(socket) = first {
-        report(control, &Report::Started { listens_at: None })?;
         spawn_connection(&mut owner, socket, start.settings);
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-        attend();
-    } else {
-        // Its handle may leave the master as soon as it is reported, and with it comes a listener,
-        // whose path must be taken away even if the master ends at once.
-        attend();
-        let listens_at = listen_by_itself(&start, &mut connections);
-        report(control, &Report::Started { listens_at })?;
     }
+    control.attend(start.lives, start.settings, orders_in);
 
     let (code, within) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
@@ -219,7 +220,8 @@ async fn serve(
                 spawn_connection(&mut connections, socket, start.settings);
             }
             Event::Ordered(Ordered::Listener(listener)) => {
-                connections.spawn(listen(listener, start.id, start.settings));
+                // Our master keeps its address.
+                connections.spawn(listen(listener, None, start.id, start.settings));
             }
             Event::Ordered(Ordered::End { within }) | Event::Told { within } => break (0, within),
             Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT),
@@ -237,13 +239,14 @@ async fn serve(
 }
 
 /// Has a worker that may outlive its master listen for others.
-fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> Option<PathBuf> {
+fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<Option<PathBuf>> {
     if start.lives != Lives::UntilTold {
-        return None;
+        return Ok(None);
     }
-    let (listener, path) = RunDir::get().bind().ok()?;
-    connections.spawn(listen(Listening::new(listener), start.id, start.settings));
-    Some(path)
+    let (listener, address) = Address::of_new_listener()?;
+    let path = address.path();
+    connections.spawn(listen(listener, Some(address), start.id, start.settings));
+    Ok(Some(path))
 }
 
 /// Runs what the user's states do before an orderly end.

@@ -106,6 +106,10 @@ impl WorkerAddress {
     }
 
     /// Returns the Unix socket where the worker listens.
+    ///
+    /// It stands in no directory: the path is `/proc/PID/fd/N`, of a descriptor that the worker's
+    /// master holds, or this process if it serves the worker itself. It is gone with that process,
+    /// and means nothing on another host or in a container with processes of its own.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -9,8 +9,8 @@ use std::sync::{LazyLock, Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use crate::connection::Opening;
-use crate::launch::{self, Listening};
-use crate::transport::{RunDir, connected_pair, split};
+use crate::launch;
+use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
 
@@ -52,9 +52,10 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     if let Some(path) = &server.listening {
         return Ok(Some(path.clone()));
     }
-    let (listener, path) = RunDir::get().bind()?;
+    let (listener, address) = Address::of_new_listener()?;
+    let path = address.path();
     // It ends with the server and its connections.
-    runtime.spawn(launch::listen(Listening::new(listener), id, settings));
+    runtime.spawn(launch::listen(listener, Some(address), id, settings));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }

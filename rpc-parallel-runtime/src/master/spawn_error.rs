@@ -183,6 +183,10 @@ impl SpawnErrorKind {
                 }
                 StartFailure::Redirect { stream, why } => Self::Redirect { stream, why },
                 StartFailure::UnknownWorkerType { offers } => Self::UnknownWorkerType { offers },
+                StartFailure::Listen { why } => {
+                    let tried = "have it listen for other processes".to_owned();
+                    Self::Process { tried, source: io::Error::other(why) }
+                }
                 StartFailure::Init(error) => error.into(),
             },
         }

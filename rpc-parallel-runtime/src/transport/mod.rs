@@ -5,11 +5,11 @@
 mod halves;
 mod unix;
 mod descriptors;
-mod run_dir;
+mod listener;
 
 pub(crate) use self::descriptors::{receive, send};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
-pub(crate) use self::run_dir::{RunDir, ServedPath};
+pub(crate) use self::listener::Address;
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};

@@ -16,6 +16,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::halves::{Halves, Reader, Writer};
+use super::listener::is_stale;
 
 /// How much a socket holds, in bytes, when what comes next must not wait for long.
 const LITTLE_ROOM: usize = 16 * 1024;
@@ -32,9 +33,14 @@ pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<UnixStream> {
     UnixStream::from_std(socket)
 }
 
-/// Connects to a listener, if it belongs to the user that this process runs as.
+/// Connects to a listener, if it belongs to the user that this process runs as. Where none is found
+/// any more the error is of the kind `NotFound`.
 pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
-    let socket = UnixStream::connect(path).await?;
+    let connected = UnixStream::connect(path).await;
+    let socket = connected.map_err(|error| match is_stale(path, &error) {
+        true => io::Error::new(io::ErrorKind::NotFound, error),
+        false => error,
+    })?;
     of_same_user(&socket)?;
     socket.into_std()
 }

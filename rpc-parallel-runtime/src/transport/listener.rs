@@ -1,0 +1,203 @@
+//! Listeners that nobody leaves behind: their sockets stand in no directory.
+//!
+//! A socket gets its name when it is bound. Whoever makes a listener takes the name away at once and
+//! keeps a descriptor of the file instead, by which others find it in `/proc`. So it is the kernel
+//! that cleans up, however a process ends.
+
+use std::fs::read_link;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmod, fstat, openat, unlinkat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{bind, listen, socket_with};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// How many connections may wait to be accepted, if the kernel lets them.
+const BACKLOG: i32 = 4096;
+
+/// Where a listener is found, for as long as this is kept.
+///
+/// It may stand in another process than the listener: who connects when nobody accepts any more is
+/// told so.
+pub(crate) struct Address(OwnedFd);
+
+impl Address {
+    /// Makes a listener, and where it is found.
+    pub(crate) fn of_new_listener() -> io::Result<(OwnedFd, Self)> {
+        let directory = std::env::temp_dir();
+        listen_in(&directory).map_err(|error| {
+            let directory = directory.display();
+            let why = format!("make a socket in `{directory}`, which TMPDIR can change: {error}");
+            io::Error::new(error.kind(), why)
+        })
+    }
+
+    /// Returns the path to connect to. Only processes of the same user may follow it.
+    pub(crate) fn path(&self) -> PathBuf {
+        path_of(process::id(), &self.0)
+    }
+}
+
+fn path_of(pid: u32, descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/fd/{}", descriptor.as_raw_fd()))
+}
+
+fn listen_in(directory: &Path) -> io::Result<(OwnedFd, Address)> {
+    let found = OFlags::PATH | OFlags::CLOEXEC;
+    let directory = openat(CWD, directory, found | OFlags::DIRECTORY, Mode::empty())?;
+    let mut random = [0; 8];
+    getrandom(&mut random, GetRandomFlags::empty())?;
+    // What kills us before the name is gone again leaves a file that says whose it was.
+    let name = format!("rpc-parallel-{:016x}", u64::from_ne_bytes(random));
+    let listener =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+
+    // Paths of sockets must be short, and those of directories may be long.
+    bind(&listener, &SocketAddrUnix::new(path_of(process::id(), &directory).join(&name))?)?;
+    let file = openat(&directory, &name, found | OFlags::NOFOLLOW, Mode::empty());
+    unlinkat(&directory, &name, AtFlags::empty())?;
+
+    let file = file?;
+    let status = fstat(&file)?;
+    let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
+    if !is_socket || status.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("somebody else has put another file in its place"));
+    }
+    // Whatever the umask has left. Nobody can connect before it listens.
+    chmod(path_of(process::id(), &file), Mode::RUSR | Mode::WUSR)?;
+    listen(&listener, BACKLOG)?;
+    Ok((listener, Address(file)))
+}
+
+/// Says whether an error means that nobody listens at what once was the path of an [`Address`]: its
+/// process has ended or has forgotten it, and both numbers in it may lead elsewhere by now.
+pub(super) fn is_stale(path: &Path, error: &io::Error) -> bool {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(
+            Errno::NOENT
+            | Errno::SRCH
+            | Errno::CONNREFUSED
+            | Errno::NOTSOCK
+            | Errno::PROTOTYPE
+            | Errno::NXIO
+            | Errno::LOOP,
+        ) => true,
+        // It leads to a file that nobody may write to, unless it may not be followed at all: then
+        // the process belongs to another user, and may well be the one that is meant.
+        Some(Errno::ACCESS) => read_link(path).is_ok(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{ErrorKind, Read, Write};
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn listener() -> (UnixListener, Address) {
+        let (listener, address) = Address::of_new_listener().expect("there is a directory");
+        (listener.into(), address)
+    }
+
+    #[test]
+    fn who_connects_by_the_address_reaches_the_listener() {
+        let (listener, address) = listener();
+
+        let mut here = UnixStream::connect(address.path()).expect("it listens");
+        here.write_all(b"hello").expect("a socket takes five bytes");
+
+        let (mut there, _) = listener.accept().expect("somebody has connected");
+        let mut hello = [0; 5];
+        there.read_exact(&mut hello).expect("five bytes are there");
+        assert_eq!(&hello, b"hello");
+    }
+
+    #[test]
+    fn the_file_of_a_listener_is_a_private_socket_without_a_name() {
+        let (_listener, address) = listener();
+
+        let file = fs::metadata(address.path()).expect("it is open");
+        assert!(file.file_type().is_socket());
+        assert_eq!(file.permissions().mode() & 0o7777, 0o600);
+        let name = read_link(address.path()).expect("it is open");
+        assert!(name.to_string_lossy().ends_with(" (deleted)"), "{}", name.display());
+    }
+
+    #[test]
+    fn what_a_process_starts_inherits_no_listener() {
+        let (listener, Address(file)) = listener();
+
+        for descriptor in [listener.into(), file] {
+            let flags = rustix::io::fcntl_getfd(descriptor).expect("it is open");
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        }
+    }
+
+    #[test]
+    fn a_directory_may_have_a_long_name() {
+        let directory = std::env::temp_dir().join("x".repeat(150));
+        fs::create_dir_all(&directory).expect("make a directory");
+
+        let listening = listen_in(&directory);
+
+        // It fails where something is left in it.
+        fs::remove_dir(&directory).expect("it is empty");
+        let (_listener, address) = listening.map_err(|it| it.to_string()).expect("it listens");
+        UnixStream::connect(address.path()).expect("it listens");
+    }
+
+    #[test]
+    fn an_address_whose_listener_is_gone_is_stale() {
+        let (listener, address) = listener();
+
+        drop(listener);
+
+        let error = UnixStream::connect(address.path()).expect_err("nobody listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        assert!(is_stale(&address.path(), &error));
+    }
+
+    #[test]
+    fn an_address_that_leads_elsewhere_is_stale() {
+        let (socket, _other) = UnixStream::pair().expect("two sockets");
+        let file = fs::File::open("/proc/self/stat").expect("there is a /proc");
+        let directory = fs::File::open("/").expect("there is a root");
+        let own = process::id();
+        let paths = [
+            path_of(own, &socket.into()),
+            path_of(own, &file.into()),
+            path_of(own, &directory.into()),
+            format!("/proc/{own}/fd/1000000").into(),
+            "/proc/4194305/fd/3".into(),
+        ];
+
+        for path in paths {
+            let error = UnixStream::connect(&path).expect_err("nobody listens");
+            assert!(is_stale(&path, &error), "{}: {error:?}", path.display());
+        }
+    }
+
+    #[test]
+    fn only_a_path_that_may_be_followed_leads_to_the_wrong_file() {
+        let (_listener, address) = listener();
+        let refused = || Errno::ACCESS.into();
+
+        assert!(is_stale(&address.path(), &refused()));
+        assert!(!is_stale(Path::new("/proc/4194305/fd/3"), &refused()));
+    }
+
+    #[test]
+    fn where_no_socket_can_be_made_the_directory_is_named() {
+        let error = listen_in(Path::new("/there/is/no/such/directory")).err();
+
+        assert_eq!(error.map(|it| it.kind()), Some(ErrorKind::NotFound));
+    }
+}
