@@ -4,12 +4,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::pin::pin;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Settings, SettingsError, SpawnErrorKind};
+use rpc_parallel::{ConnectErrorKind, Settings, SettingsError, SpawnErrorKind};
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::waiting::soon;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_settings");
 
@@ -159,15 +165,52 @@ fn an_entry_reads_the_environment_too() {
 #[rpc_parallel::worker]
 trait Waits {
     fn settings_of(&self, worker: &Worker<Waiter>) -> Settings;
+    /// Connects to a worker, and returns why it cannot.
+    async fn fail_to_connect(&self, worker: &Worker<Waiter>) -> Option<String>;
+    fn patience(&self, connection: &Context<Patience>) -> Patience;
+    /// Has connections begin that wait for it.
+    fn release(&self);
 }
 
 #[derive(Default, WorkerState)]
-struct Waiter;
+struct Waiter {
+    released: Notify,
+}
+
+/// What the `init` of a connection does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Patience {
+    Ready,
+    WaitsForRelease,
+}
+
+impl ConnectionState<Waiter> for Patience {
+    type Init = Patience;
+
+    async fn init(waiter: &Waiter, patience: Patience) -> Result<Self, BoxError> {
+        if patience == Patience::WaitsForRelease {
+            waiter.released.notified().await;
+        }
+        Ok(patience)
+    }
+}
 
 #[rpc_parallel::worker]
 impl Waits for Waiter {
     fn settings_of(&self, worker: &Worker<Waiter>) -> Settings {
         worker.settings()
+    }
+
+    async fn fail_to_connect(&self, worker: &Worker<Waiter>) -> Option<String> {
+        worker.connect(Patience::Ready).await.err().map(|it| it.to_string())
+    }
+
+    fn patience(&self, connection: &Context<Patience>) -> Patience {
+        *connection.state()
+    }
+
+    fn release(&self) {
+        self.released.notify_one();
     }
 }
 
@@ -189,7 +232,7 @@ async fn a_spawner_sets_no_settings_by_the_environment() {
 
 #[rpc_parallel::test(settings = said())]
 async fn a_handle_brings_its_settings_wherever_it_goes() {
-    let client = Waiter::spawn(()).await.expect("start a worker");
+    let client = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");
     let other = settings("stream_window=1KiB,liveness_timeout=1m,handshake_timeout=2s");
     let worker = Waiter::spawner().settings(other).start(()).await.expect("start a worker");
     let server = Waiter::server().name("here").settings(other).serve(()).await.expect("serve it");
@@ -201,4 +244,53 @@ async fn a_handle_brings_its_settings_wherever_it_goes() {
     let here = Waiter::serve(()).await.expect("serve it").settings();
     assert_eq!(here.liveness_timeout(), None, "what the test says holds in it");
     assert_eq!(here.handshake_timeout(), Duration::from_secs(30));
+}
+
+/// How long a handshake may take where the tests wait for it.
+const LIMIT: Duration = Duration::from_secs(1);
+
+async fn impatient() -> Worker<Waiter> {
+    let settings = Settings::default().with_handshake_timeout(LIMIT).expect("it is allowed");
+    Waiter::spawner().settings(settings).start(()).await.expect("start a worker")
+}
+
+fn signal(worker: &Worker<Waiter>, signal: Signal) {
+    let pid = worker.label().pid().and_then(|it| Pid::from_raw(it.cast_signed()));
+    kill_process(pid.expect("a worker is a process"), signal).expect("it is there");
+}
+
+#[rpc_parallel::test(settings = said())]
+async fn who_connects_to_a_stopped_worker_is_told_in_time() {
+    let worker = impatient().await;
+    let other = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");
+    assert_eq!(other.fail_to_connect(&worker).await, Ok(None));
+    signal(&worker, Signal::STOP);
+
+    let began = Instant::now();
+    let error = soon(worker.connect(Patience::Ready)).await.map(drop).expect_err("it is stopped");
+    let took = began.elapsed();
+    let from_elsewhere = soon(other.fail_to_connect(&worker)).await.expect("the other one runs");
+
+    let ConnectErrorKind::TimedOut { within } = error.kind() else { panic!("{error}") };
+    assert_eq!(*within, LIMIT);
+    assert!(took >= LIMIT, "{took:?}");
+    let told = from_elsewhere.expect("it is stopped");
+    assert!(told.contains("it took no notice within 1s (its `handshake_timeout`)"), "{told}");
+    signal(&worker, Signal::CONT);
+    let client = soon(worker.connect(Patience::Ready)).await.expect("it goes on");
+    assert_eq!(client.patience().await, Ok(Patience::Ready));
+}
+
+#[rpc_parallel::test(settings = said())]
+async fn the_init_of_a_connection_may_take_longer_than_the_handshake() {
+    let worker = impatient().await;
+    let client = worker.connect(Patience::Ready).await.expect("it is ready at once");
+
+    let mut waiting = pin!(worker.connect(Patience::WaitsForRelease));
+    let early = timeout(2 * LIMIT, &mut waiting).await;
+    assert!(early.is_err(), "it waits for its release, and nothing ends that");
+    client.release().await.expect("it is alive");
+
+    let waited = soon(waiting).await.expect("it was heard");
+    assert_eq!(waited.patience().await, Ok(Patience::WaitsForRelease));
 }

@@ -54,7 +54,7 @@ pub(crate) fn converse(bytes: &[u8]) {
     let capacity = 64 + usize::from(input.u16()) % 4096;
     match side % 2 {
         0 => runtime.block_on(with_worker(input, capacity)),
-        _ => runtime.block_on(with_client(input, capacity)),
+        _ => runtime.block_on(with_client(input, capacity, side & 2 != 0)),
     }
 }
 
@@ -82,10 +82,13 @@ async fn with_worker(input: Input<'_>, capacity: usize) {
     assert_eq!(connection.open_streams(), 0, "streams are left");
 }
 
-async fn with_client(input: Input<'_>, capacity: usize) {
+async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     let (here, there) = pair(capacity);
     let mut peer = Peer(there);
     let client = tokio::spawn(client(here, settings()));
+    if heard {
+        peer.say(&frame(17, &[])).await;
+    }
     peer.say(&frame(2, &[])).await;
     let client = client.await.expect("it is welcome");
     let connection = client.caller().connection.clone();
@@ -308,7 +311,7 @@ impl<'a> Input<'a> {
     /// Takes one thing to say.
     fn next_word(&mut self, words: &mut Vec<u8>) {
         let word = self.u8();
-        match word % 16 {
+        match word % 17 {
             0 => words.extend(frame(4, &[&self.call(), &self.function(), &self.message()])),
             1 => words.extend(frame(7, &[&self.function(), &self.message()])),
             2 => {
@@ -356,6 +359,7 @@ impl<'a> Input<'a> {
                     self.next_word(words);
                 }
             }
+            15 => words.extend(frame(17, &[])),
             _ => words.extend_from_slice(self.bytes()),
         }
     }

@@ -2,6 +2,10 @@
 
 use std::future::poll_fn;
 use std::io::{self, Write};
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
@@ -53,6 +57,8 @@ pub(crate) enum OpeningError {
     Refused(Refusal),
     #[error("the worker closed the connection without a word")]
     Ended,
+    #[error("nothing was said within {within:?}")]
+    TimedOut { within: Duration },
     #[error("read what is no conversation of rpc-parallel")]
     Frame(#[from] FrameError),
     #[error("read from or write to the socket")]
@@ -79,6 +85,13 @@ pub(crate) fn attend_to(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
     ask
 }
 
+/// What is said to who has asked for a connection, if it is not refused.
+enum Reply {
+    /// There may be one, but that takes time.
+    Heard,
+    Welcome,
+}
+
 impl Opening {
     pub(crate) fn new((reader, writer): Halves, settings: Settings) -> Self {
         Self {
@@ -96,26 +109,47 @@ impl Opening {
 
     /// Asks for a connection by what [`ask_for`] has made, or what of it has not been written yet,
     /// and waits until it is welcome.
+    ///
+    /// The other side must have heard it within the `handshake_timeout`. What it then does to
+    /// decide may take any time.
     pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
         self.writing.buffer().extend_from_slice(ask);
-        // A peer that refuses has perhaps ended its side already: its reason still counts.
-        let written = self.write().await;
-        let welcome = self.first_frame(|frame| match frame {
-            Frame::Welcome => Ok(()),
+        let first = self.within_handshake(async |it| {
+            // A peer that refuses has perhaps ended its side already: its reason still counts.
+            let written = it.write().await;
+            match (it.reply().await, written) {
+                (Err(OpeningError::Ended), Err(error)) => Err(error.into()),
+                (reply, _) => reply,
+            }
+        });
+        match first.await? {
+            Reply::Welcome => Ok(()),
+            Reply::Heard => match self.reply().await? {
+                Reply::Welcome => Ok(()),
+                Reply::Heard => Err(FrameError::OutOfPlace(Frame::Heard.describe()).into()),
+            },
+        }
+    }
+
+    async fn reply(&mut self) -> Result<Reply, OpeningError> {
+        let reply = self.first_frame(|frame| match frame {
+            Frame::Heard => Ok(Reply::Heard),
+            Frame::Welcome => Ok(Reply::Welcome),
             Frame::Refuse { refusal } => Err(match Refusal::decode(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
                 Err(_) => FrameError::OutOfPlace("a refusal that nobody can read").into(),
             }),
             _ => Err(FrameError::OutOfPlace("a frame before the welcome").into()),
         });
-        match (welcome.await, written) {
-            (Err(OpeningError::Ended), Err(error)) => Err(error.into()),
-            (welcome, _) => welcome?,
-        }
+        reply.await?
     }
 
-    /// Waits for what the other side asks for.
+    /// Waits for what the other side asks for; it must say so within the `handshake_timeout`.
     pub(crate) async fn receive_request(&mut self) -> Result<Request, OpeningError> {
+        self.within_handshake(async |it| it.request().await).await
+    }
+
+    async fn request(&mut self) -> Result<Request, OpeningError> {
         let mut functions = None;
         loop {
             let read = self.first_frame(|frame| match frame {
@@ -136,6 +170,35 @@ impl Opening {
                 return Ok(request);
             }
         }
+    }
+
+    /// Waits for what decides about a request. Where that is not ready at once the other side is
+    /// told meanwhile that it was heard.
+    pub(crate) async fn decide<T>(&mut self, decision: impl Future<Output = T>) -> T {
+        let mut decision = pin!(decision);
+        let mut told = false;
+        poll_fn(|cx| {
+            let decided = decision.as_mut().poll(cx);
+            if decided.is_pending() {
+                if !told {
+                    FrameWriter::heard(self.writing.buffer()).finish();
+                    told = true;
+                }
+                // Who does not hear it is gone, which is found out when there is an answer.
+                let _ = self.writing.poll_write(&self.outbox, cx);
+            }
+            decided
+        })
+        .await
+    }
+
+    async fn within_handshake<T>(
+        &mut self,
+        talk: impl AsyncFnOnce(&mut Self) -> Result<T, OpeningError>,
+    ) -> Result<T, OpeningError> {
+        let within = self.settings.handshake_timeout();
+        let talked = timeout(within, talk(self)).await;
+        talked.unwrap_or(Err(OpeningError::TimedOut { within }))
     }
 
     /// Tells the other side why there will be no conversation.

@@ -36,7 +36,9 @@ pub enum ConnectErrorKind {
         /// What the encoder or the decoder said.
         why: String,
     },
-    /// The worker did not answer in time.
+    /// The worker took no notice in time, see
+    /// [`handshake_timeout`](crate::Settings::handshake_timeout): perhaps its process is stopped, or
+    /// a function blocks its only thread.
     TimedOut {
         /// The time it had.
         within: Duration,
@@ -102,7 +104,11 @@ impl fmt::Display for ConnectErrorKind {
             Self::InitArgument { why } => {
                 write!(f, "the argument of the connection's `init` cannot travel: {why}")
             }
-            Self::TimedOut { within } => write!(f, "it did not answer within {within:?}"),
+            Self::TimedOut { within } => write!(
+                f,
+                "it took no notice within {within:?} (its `handshake_timeout`); is its process \
+                 stopped, or does a function block its thread?",
+            ),
             Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
             Self::OtherTypes { why } => write!(f, "it speaks another protocol: {why}"),
             Self::Protocol { why } => write!(f, "it broke the protocol: {why}"),
@@ -115,6 +121,7 @@ impl From<OpeningError> for ConnectErrorKind {
         match error {
             OpeningError::Socket(error) => Self::Unreachable(error),
             OpeningError::Ended => Self::Unreachable(io::ErrorKind::ConnectionAborted.into()),
+            OpeningError::TimedOut { within } => Self::TimedOut { within },
             OpeningError::Encode(_) | OpeningError::TooLarge(_) => {
                 Self::InitArgument { why: AnyError::from(error).to_string() }
             }

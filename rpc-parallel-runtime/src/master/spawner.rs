@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::connect_error::ConnectErrorKind;
 use super::connecting::{ask_for, encode_init, open};
 use super::direct::SETTINGS_VARIABLE;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
@@ -175,8 +174,9 @@ impl<S: Served> Spawner<S> {
             let connected = match limit {
                 Some(within) => timeout_at(began + within, connected)
                     .await
-                    .unwrap_or(Err(ConnectErrorKind::TimedOut { within })),
-                None => connected.await,
+                    .map_err(|_| SpawnErrorKind::TimedOut { within })
+                    .and_then(|it| it.map_err(SpawnErrorKind::Connect)),
+                None => connected.await.map_err(SpawnErrorKind::Connect),
             };
             match connected {
                 Ok(client) => {
@@ -187,12 +187,7 @@ impl<S: Served> Spawner<S> {
                 Err(kind) => {
                     // It would end by itself, with its connection, unless its `init` never does.
                     started.kill().await;
-                    Err(fail(match kind {
-                        ConnectErrorKind::TimedOut { within } => {
-                            SpawnErrorKind::TimedOut { within }
-                        }
-                        kind => SpawnErrorKind::Connect(kind),
-                    }))
+                    Err(fail(kind))
                 }
             }
         }))

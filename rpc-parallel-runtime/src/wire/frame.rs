@@ -19,6 +19,7 @@
 //! abandon  length 14 transfer:4                         or does not
 //! skipped  length 15 stream:8 error..                   instead of an element that cannot be sent
 //! introduce length 16 functions..                       before `connect`, from another program
+//! heard    length 17                                    before `welcome`, where that takes time
 //! attend   length 18 greeting worker:16                 `connect`, for what all workers can be asked
 //!
 //! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
@@ -80,6 +81,7 @@ pub(crate) enum Frame<'a> {
     Introduce {
         functions: &'a [u8],
     },
+    Heard,
     Attend {
         greeting: Greeting,
         worker: WorkerId,
@@ -149,6 +151,7 @@ impl Frame<'_> {
         match self {
             Self::Connect { .. } | Self::Attend { .. } => "a greeting",
             Self::Introduce { .. } => "an introduction",
+            Self::Heard => "word of being heard",
             Self::Welcome => "a welcome",
             Self::Refuse { .. } => "a refusal",
             Self::Call { .. } => "a call",
@@ -340,6 +343,7 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
         15 => Ok(Frame::Skipped { stream: fields.stream()?, error: fields.rest }),
         16 => Ok(Frame::Introduce { functions: fields.rest }),
+        17 => Ok(Frame::Heard),
         18 => Ok(Frame::Attend {
             greeting: Greeting::from_bytes(fields.take()?)?,
             worker: WorkerId::from_bytes(*fields.take()?),

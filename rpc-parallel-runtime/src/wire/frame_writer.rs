@@ -52,6 +52,10 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 16, &[], SMALLEST_LIMIT)
     }
 
+    pub(crate) fn heard(buffer: &'a mut Vec<u8>) -> Self {
+        Self::begin(buffer, 17, &[], 0)
+    }
+
     pub(crate) fn welcome(buffer: &'a mut Vec<u8>) -> Self {
         Self::begin(buffer, 2, &[], 0)
     }

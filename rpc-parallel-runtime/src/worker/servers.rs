@@ -7,15 +7,11 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use super::registry::greeting;
 use super::server::{InitError, Serves};
 use crate::connection::{AnyError, Opening, OpeningError, Request, Serving, Session};
 use crate::wire::{Refusal, Settings, Signature, WorkerId};
-
-/// How long a peer may take to say what it wants.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The servers of this process, and how many connections they have.
 #[derive(Default)]
@@ -140,16 +136,17 @@ impl Drop for Counted {
 pub(crate) async fn converse(mut opening: Opening) {
     let servers = Servers::get();
     let _counted = servers.count();
-    let request = match timeout(GREETING_TIMEOUT, opening.receive_request()).await {
-        Ok(Ok(request)) => request,
+    let request = match opening.receive_request().await {
+        Ok(request) => request,
         // Who speaks another version can at least be told so.
-        Ok(Err(OpeningError::Frame(error))) => {
+        Err(OpeningError::Frame(error)) => {
             let _ = opening.refuse(&Refusal::Violation { why: error.to_string() }).await;
             return;
         }
-        Ok(Err(_)) | Err(_) => return,
+        Err(_) => return,
     };
-    match begin(request, opening.settings(), servers).await {
+    let settings = opening.settings();
+    match opening.decide(begin(request, settings, servers)).await {
         Ok(session) => {
             if let Err(error) = Serving::welcome(opening, session).run().await {
                 // There is nobody to tell but whoever reads the worker's stderr.

@@ -1,5 +1,6 @@
 //! Whole connections in memory, with time that stands still unless it is waited for.
 
+mod opening;
 mod calls;
 mod one_way;
 mod streams;

@@ -30,6 +30,7 @@ pub(super) mod kind {
     pub(in super::super) const BEGIN: u8 = 12;
     pub(in super::super) const PART: u8 = 13;
     pub(in super::super) const ABANDON: u8 = 14;
+    pub(in super::super) const HEARD: u8 = 17;
 }
 
 /// A peer that is played by a test.

@@ -205,6 +205,8 @@ worker_ends! {
     a_second_greeting_ends_the_connection:
         [frame(kind::CONNECT, &[b"rpcp\x01\0\0\0", &[0; 8], &[0; 16]])]
         => "a greeting out of place";
+    word_of_being_heard_to_a_worker_ends_the_connection:
+        [frame(kind::HEARD, &[])] => "word of being heard out of place";
     a_welcome_to_a_worker_ends_the_connection:
         [frame(kind::WELCOME, &[])] => "a welcome out of place";
     a_refusal_to_a_worker_ends_the_connection:
@@ -335,6 +337,8 @@ mod of_a_worker {
     use super::*;
 
     client_ends! {
+        word_of_being_heard_after_the_welcome_ends_the_connection:
+            [frame(kind::HEARD, &[])] => "word of being heard out of place";
         elements_beyond_their_credit_end_the_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
             => "stream 1: elements beyond its credit";

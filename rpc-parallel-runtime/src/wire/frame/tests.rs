@@ -24,7 +24,7 @@ fn opened(number: u64) -> Opened {
 
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let message = proptest::collection::vec(any::<u8>(), 0..MAX);
-    (0..11, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
+    (0..12, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
         |(kind, (call, number), worker, message)| {
             let (call, stream) = (CallId(call), StreamId(call));
             let put = put(&message);
@@ -46,6 +46,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
                             7 => FrameWriter::credit(out, stream, 7).finish(),
                             8 => FrameWriter::end(out, stream).message(put).expect("it fits"),
                             9 => FrameWriter::refuse(out).message(put).expect("it fits"),
+                            10 => FrameWriter::heard(out).finish(),
                             _ => {
                                 let connect = FrameWriter::connect(out, greeting, worker, MAX);
                                 connect.message(put).expect("it fits");
