@@ -67,11 +67,12 @@ impl Control {
         lives: Lives,
         settings: Settings,
         orders: UnboundedSender<Ordered>,
-    ) {
+    ) -> io::Result<()> {
         let thread = thread::Builder::new().name("rpc-parallel control".into());
-        if thread.spawn(move || self.run(lives, settings, orders)).is_ok() {
-            let _ = set_parent_process_death_signal(None);
-        }
+        thread.spawn(move || self.run(lives, settings, orders))?;
+        // Where it cannot be taken back it does no harm but to those who live on.
+        let _ = set_parent_process_death_signal(None);
+        Ok(())
     }
 
     fn run(&self, lives: Lives, settings: Settings, orders: UnboundedSender<Ordered>) {

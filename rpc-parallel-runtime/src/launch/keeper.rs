@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -75,9 +75,18 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Returns the one of this process; its thread starts with the first use.
     pub(super) fn get() -> io::Result<&'static Self> {
-        static KEEPER: OnceLock<io::Result<Keeper>> = OnceLock::new();
-        let keeper = KEEPER.get_or_init(Self::start);
-        keeper.as_ref().map_err(|it| io::Error::new(it.kind(), it.to_string()))
+        static KEEPER: OnceLock<Keeper> = OnceLock::new();
+        static STARTING: Mutex<()> = Mutex::new(());
+        if let Some(keeper) = KEEPER.get() {
+            return Ok(keeper);
+        }
+        // What fails now, because threads or descriptors have run out, may succeed later.
+        let _guard = STARTING.lock();
+        if let Some(keeper) = KEEPER.get() {
+            return Ok(keeper);
+        }
+        let keeper = Self::start()?;
+        Ok(KEEPER.get_or_init(|| keeper))
     }
 
     fn start() -> io::Result<Self> {

@@ -54,6 +54,8 @@ enum WorkError {
     Report(#[source] io::Error),
     #[error("make a tokio runtime")]
     Runtime(#[source] io::Error),
+    #[error("start the thread that hears the master")]
+    Attend(#[source] io::Error),
     #[error("the master ended before it had said what it wants")]
     NoMaster,
     #[error("this process is a {0:?} already")]
@@ -212,7 +214,7 @@ async fn serve(
         task::yield_now().await;
         task::yield_now().await;
     }
-    control.attend(start.lives, start.settings, orders_in);
+    control.attend(start.lives, start.settings, orders_in).map_err(WorkError::Attend)?;
 
     let (code, within) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
