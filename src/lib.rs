@@ -127,7 +127,7 @@ pub use rpc_parallel_runtime::{
     ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Control, ControlError,
     ControlErrorKind, Death, Declared, Direct, DuplicateId, Flavor, Function, FunctionError,
     FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Map, MapCall, Master, Message, Panic,
-    Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry, Served, Server,
+    Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry, Served, Server,
     Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning,
     StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress, WorkerClient,
     WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, blocking, handles_panics,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Panic, Settings, Side, TooLarge};
+use rpc_parallel::{CallErrorKind, Death, Panic, Panics, Settings, Side, TooLarge};
 use rpc_parallel_tests::process::{PATIENCE, ends};
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -275,6 +275,25 @@ async fn a_panic_leaves_the_calls_beside_it_alone() {
     assert!(matches!(kind(panicked), CallErrorKind::Panicked(_)));
     assert_eq!((beside, after), (Ok(3), Ok(4)));
     assert_eq!(worker.pid().await, pid);
+}
+
+#[rpc_parallel::test]
+async fn a_panic_ends_the_worker_where_that_was_chosen() {
+    let worker = Fragile::spawner().panics(Panics::EndWorker).spawn(()).await;
+    let worker = worker.expect("start a worker");
+    let pid = worker.pid().await.expect("call it");
+
+    let (beside, panicked) = join!(worker.wait(), worker.panic_after_a_while());
+
+    for died in [kind(beside), kind(panicked)] {
+        let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
+        let panic = failure.panic().expect("there was one");
+        assert_eq!(
+            (failure.death(), panic.message.as_str()),
+            (Death::Exited(254), "after a while")
+        );
+    }
+    assert!(ends(pid).await, "it died");
 }
 
 /// What happened to calls when their worker died of something.

@@ -47,7 +47,7 @@ pub use self::failure::{Death, WorkerFailure};
 pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, attend_to, introduce};
 pub use self::panics::{blocking, handles_panics};
-pub(crate) use self::panics::{catch_future, install_hook, on_unhandled};
+pub(crate) use self::panics::{catch_future, handle_no_panics, install_hook, on_unhandled};
 pub use self::pipe::{
     AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
 };

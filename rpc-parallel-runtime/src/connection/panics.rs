@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Once, OnceLock};
 use std::thread;
 
@@ -27,6 +28,9 @@ const MAX_BACKTRACE: usize = 16 * 1024;
 /// What becomes of a panic that nobody handles.
 static UNHANDLED: OnceLock<fn(Panic)> = OnceLock::new();
 
+/// Nobody is to handle any.
+static NONE_IS_HANDLED: AtomicBool = AtomicBool::new(false);
+
 /// Makes panics leave their place for [`catch`]; whatever hook there was still runs.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
@@ -37,13 +41,19 @@ pub(crate) fn install_hook() {
             SEEN.set(Some(panic.clone()));
             previous(info);
             // Where panics abort, nobody handles any.
-            if (HANDLED.get() == 0 || cfg!(panic = "abort"))
-                && let Some(unhandled) = UNHANDLED.get()
-            {
+            let handled = HANDLED.get() > 0
+                && cfg!(panic = "unwind")
+                && !NONE_IS_HANDLED.load(Ordering::Relaxed);
+            if !handled && let Some(unhandled) = UNHANDLED.get() {
                 unhandled(panic);
             }
         }));
     });
+}
+
+/// From now on no panic is handled, as if nobody were there.
+pub(crate) fn handle_no_panics() {
+    NONE_IS_HANDLED.store(true, Ordering::Relaxed);
 }
 
 /// Says what becomes of panics that nobody handles. The first one who does so has its way.

@@ -4,6 +4,7 @@
 mod mark;
 mod role;
 mod flavor;
+mod panics;
 mod redirect;
 mod start;
 mod order;
@@ -22,6 +23,7 @@ pub(crate) use self::children::{Children, Started};
 pub use self::flavor::Flavor;
 pub(crate) use self::listening::listen;
 pub(crate) use self::mark::{MARK_VARIABLE, Mark};
+pub use self::panics::Panics;
 pub use self::redirect::Redirect;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lives, Recipe, StartFailure};

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::flavor::Flavor;
+use super::panics::Panics;
 use super::redirect::Output;
 use crate::wire::{
     DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
@@ -32,6 +33,7 @@ pub(crate) struct Start {
     pub(crate) name: Option<String>,
     pub(crate) worker_type: WorkerTypeId,
     pub(crate) lives: Lives,
+    pub(crate) panics: Panics,
     pub(crate) settings: Settings,
     pub(crate) flavor: Flavor,
     pub(crate) recipe: Recipe,

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::children::{Children, Started};
 use super::keeper::{Job, Keeper};
 use super::mark::{MARK_VARIABLE, Mark};
+use super::panics::Panics;
 use super::process::Unborn;
 use super::redirect::{Output, Redirect};
 use super::start::{Lives, Recipe, Report, Start, StartError, StartFailure};
@@ -48,6 +49,7 @@ pub(crate) struct Plan {
     pub(crate) current_dir: Option<OsString>,
     pub(crate) stdout: Redirect,
     pub(crate) stderr: Redirect,
+    pub(crate) panics: Panics,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) spawn_timeout: Option<Duration>,
 }
@@ -203,6 +205,7 @@ impl Plan {
             id,
             worker_type: worker_type.id(),
             lives,
+            panics: self.panics,
             name: self.name.clone(),
             settings: recipe.settings,
             flavor: recipe.worker_flavor,

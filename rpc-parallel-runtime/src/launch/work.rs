@@ -20,10 +20,11 @@ use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
 use super::keeper::ENDING_TIMEOUT;
 use super::listening::listen;
 use super::mark::Mark;
+use super::panics::Panics;
 use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
-use crate::connection::{AnyError, Opening, on_unhandled};
+use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
@@ -269,6 +270,9 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
     let server = (worker_type.start)(start.id, label, init).await?;
     Servers::get().insert(start.id, server.clone());
     Servers::get().set_own(start.id);
+    if start.panics == Panics::EndWorker {
+        handle_no_panics();
+    }
     Ok(server)
 }
 

@@ -19,7 +19,7 @@ use super::direct::SETTINGS_VARIABLE;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
-use crate::launch::{Lives, MARK_VARIABLE, Plan, Recipe, Redirect, Role, Started};
+use crate::launch::{Lives, MARK_VARIABLE, Panics, Plan, Recipe, Redirect, Role, Started};
 use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{
@@ -117,6 +117,12 @@ impl<S: Served> Spawner<S> {
     /// Fields that the master found in its environment are as they are there, see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
+        self
+    }
+
+    /// Chooses what a panic inside a call does to the worker; it fails the call, if not said.
+    pub fn panics(mut self, panics: Panics) -> Self {
+        self.plan.panics = panics;
         self
     }
 
