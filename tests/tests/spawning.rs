@@ -638,6 +638,11 @@ fn served_workers_that_are_closed_leave_nothing_behind() {
 }
 
 #[test]
+fn served_workers_with_threads_of_their_own_leave_nothing_behind_however_they_end() {
+    assert_leaves_nothing("serve apart", 50);
+}
+
+#[test]
 fn workers_that_do_not_start_leave_nothing_behind() {
     assert_leaves_nothing("failing", 20);
 }

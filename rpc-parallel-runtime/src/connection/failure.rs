@@ -27,6 +27,9 @@ pub(crate) struct Obituary {
     pub(crate) stderr: Vec<String>,
 }
 
+/// How many functions an obituary names.
+pub(crate) const MAX_IN_PROGRESS: usize = 8;
+
 /// How a worker's process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -55,6 +58,9 @@ pub enum Death {
     Lost,
     /// It was to take the place of one that had died, and did not start.
     NotStarted,
+    /// It has a process that does other things too, and goes on: that ended it because of a panic,
+    /// see [`Server::on_failure`](crate::Server::on_failure).
+    Ended,
     /// It is gone, and only the process that started it knows how it ended.
     Gone,
 }
@@ -186,6 +192,7 @@ impl fmt::Display for Death {
             }
             Self::Lost => f.write_str("let go of its master and was killed"),
             Self::NotStarted => f.write_str("did not start again"),
+            Self::Ended => f.write_str("was ended by the process that served it"),
             Self::Gone => f.write_str("is gone"),
         }
     }

@@ -41,13 +41,15 @@ pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 pub use self::error::{CallError, CallErrorKind, Side};
-pub(crate) use self::failure::Obituary;
 pub use self::failure::{Death, WorkerFailure};
+pub(crate) use self::failure::{MAX_IN_PROGRESS, Obituary};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, attend_to, introduce};
+pub(crate) use self::panics::{
+    Owner, belong_to, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
+};
 pub use self::panics::{blocking, handles_panics};
-pub(crate) use self::panics::{catch_future, handle_no_panics, install_hook, on_unhandled};
 pub use self::pipe::{
     AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
 };

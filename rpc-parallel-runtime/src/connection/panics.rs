@@ -7,7 +7,7 @@ use std::future::{pending, poll_fn};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Once, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 
 use super::pipe::PipeErrorKind;
@@ -18,9 +18,16 @@ thread_local! {
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread.
     static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    /// What this thread drops says nothing on its connections.
+    static SILENT: Cell<bool> = const { Cell::new(false) };
     /// How many on this thread will see to it if there is a panic.
     static HANDLED: Cell<usize> = const { Cell::new(0) };
+    /// Who is told of panics on this thread that nobody handles, instead of the whole process.
+    static OWNER: RefCell<Option<Owner>> = const { RefCell::new(None) };
 }
+
+/// Is told of a panic that nobody handles, on a thread that belongs to it.
+pub(crate) type Owner = Arc<dyn Fn(Panic) + Send + Sync>;
 
 /// How much of a backtrace travels.
 const MAX_BACKTRACE: usize = 16 * 1024;
@@ -40,11 +47,16 @@ pub(crate) fn install_hook() {
             let panic = describe(info);
             SEEN.set(Some(panic.clone()));
             previous(info);
-            // Where panics abort, nobody handles any.
-            let handled = HANDLED.get() > 0
-                && cfg!(panic = "unwind")
-                && !NONE_IS_HANDLED.load(Ordering::Relaxed);
-            if !handled && let Some(unhandled) = UNHANDLED.get() {
+            // Where panics abort, nobody handles any, and they end the whole process.
+            let aborts = cfg!(panic = "abort");
+            let handled = HANDLED.get() > 0 && !NONE_IS_HANDLED.load(Ordering::Relaxed);
+            if handled && !aborts {
+                return;
+            }
+            let owner = OWNER.try_with(|it| it.borrow().clone()).ok().flatten();
+            if let Some(owner) = owner.filter(|_| !aborts) {
+                owner(panic);
+            } else if let Some(unhandled) = UNHANDLED.get() {
                 unhandled(panic);
             }
         }));
@@ -60,6 +72,11 @@ pub(crate) fn handle_no_panics() {
 pub(crate) fn on_unhandled(unhandled: fn(Panic)) {
     install_hook();
     let _ = UNHANDLED.set(unhandled);
+}
+
+/// Says to whom this thread belongs, and with it the panics that nobody handles.
+pub(crate) fn belong_to(owner: Owner) {
+    OWNER.set(Some(owner));
 }
 
 /// Somebody who will see to it if there is a panic on this thread.
@@ -136,6 +153,20 @@ pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
     // Whoever has the call dropped goes on after a panic.
     let _handler = Handler::new();
     drop(unfinished);
+}
+
+/// Drops all that belonged to a server which has ended: as with a process, none of it says anything
+/// any more, such as that its streams are complete.
+pub(crate) fn drop_silently(drop: impl FnOnce()) {
+    let _handler = Handler::new();
+    SILENT.set(true);
+    drop();
+    SILENT.set(false);
+}
+
+/// Says whether this thread drops what must not say anything any more.
+pub(super) fn is_silent() -> bool {
+    SILENT.get()
 }
 
 /// What held before; it does again when this is dropped, also by a panic.

@@ -73,14 +73,16 @@ impl Children {
         if let Some(end) = started.process.ended()
             && !end.orderly
         {
-            if table.dead.len() == REMEMBERED {
-                table.dead.pop_front();
-            }
-            table.dead.push_back(end.failure);
+            table.remember(end.failure);
         }
         drop(table);
         // Connections to it may be kept for much longer.
         drop(started.address().take());
+    }
+
+    /// Remembers how a worker has died.
+    pub(crate) fn remember(&self, failure: WorkerFailure) {
+        self.table().remember(failure);
     }
 
     /// Tells all workers that nobody needs them any more, and waits until they are gone.
@@ -108,6 +110,15 @@ impl Children {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+impl Table {
+    fn remember(&mut self, failure: WorkerFailure) {
+        if self.dead.len() == REMEMBERED {
+            self.dead.pop_front();
+        }
+        self.dead.push_back(failure);
     }
 }
 

@@ -12,11 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
 
 use super::tail::Tail;
-use crate::connection::{Death, InFlight, Obituary, WorkerFailure};
+use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
 use crate::wire::{Label, Panic, WorkerId};
-
-/// How many functions an obituary names.
-const MAX_IN_PROGRESS: usize = 8;
 
 /// A process that this process has started: alive, or dead and remembered.
 pub(crate) struct Process {

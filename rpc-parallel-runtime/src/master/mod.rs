@@ -1,6 +1,7 @@
 //! What programs use to start workers and to become one.
 
 mod address;
+mod apart;
 mod connect_error;
 mod connecting;
 mod control;
@@ -15,6 +16,7 @@ mod shutdown;
 mod spawn;
 mod spawn_error;
 mod spawner;
+mod witness;
 mod worker;
 
 pub use self::address::WorkerAddress;

@@ -50,7 +50,7 @@ impl Reach {
     }
 
     async fn socket(&self) -> std::io::Result<UnixStream> {
-        if let Some(socket) = serving::reach(self.id, self.settings)? {
+        if let Some((socket, _)) = serving::reach(self.id, self.settings)? {
             return Ok(socket);
         }
         if let Some(started) = Children::get().find(self.id) {

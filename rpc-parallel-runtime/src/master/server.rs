@@ -2,15 +2,20 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
+use super::apart::Apart;
 use super::connecting::encode_init;
-use super::serving;
+use super::serving::{self, Place};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::spawner::OnFailure;
 use super::worker::Worker;
-use crate::connection::install_hook;
+use crate::connection::{WorkerFailure, install_hook};
 use crate::launch::Role;
-use crate::wire::{Label, Settings, WorkerId};
-use crate::worker::{Served, Servers};
+use crate::wire::{Label, Panic, Settings, WorkerId};
+use crate::worker::{InitError, Served, Servers, WorkerType};
 
 /// Chooses how this process serves a worker of type `S`.
 ///
@@ -21,12 +26,13 @@ use crate::worker::{Served, Servers};
 pub struct Server<S> {
     name: Option<String>,
     settings: Option<Settings>,
+    on_failure: Option<OnFailure>,
     of: PhantomData<fn() -> S>,
 }
 
 impl<S: Served> Server<S> {
     pub(super) fn new() -> Self {
-        Self { name: None, settings: None, of: PhantomData }
+        Self { name: None, settings: None, on_failure: None, of: PhantomData }
     }
 
     /// Names the server: in errors, and in its handle.
@@ -44,10 +50,34 @@ impl<S: Served> Server<S> {
         self
     }
 
+    /// Has somebody told when the server fails: when there is a panic in it outside of any call. It
+    /// is called once.
+    ///
+    /// With this the server has a thread of its own, with a tokio runtime for its `init`, its calls
+    /// and the tasks that they spawn: so it is known whose a panic is. A panic in a call is that
+    /// call's, as everywhere. One in a task, or in `tokio::task::spawn_blocking`, ends this server:
+    /// its connections and calls fail with the [`WorkerFailure`], as if it had been a process, and
+    /// all else goes on. A function that blocks the thread holds up that end.
+    ///
+    /// Threads and runtimes that the server makes itself are not known to be its own; for what blocks
+    /// or computes there is [`blocking`](crate::blocking). Where panics abort, they end the process.
+    ///
+    /// It is called in a task of the tokio runtime in which the server was started, so it may block
+    /// that as little as any task. The server ends with that runtime, and then tells nobody.
+    ///
+    /// ```text
+    /// Cache::server().on_failure(|failure| eprintln!("{failure}")).serve(capacity).await?
+    /// ```
+    pub fn on_failure(mut self, tell: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Arc::new(tell));
+        self
+    }
+
     /// Starts the server.
     ///
     /// It serves until [`close_server`](crate::WorkerClient::close_server), or as long as the
-    /// current tokio runtime, on which its calls run.
+    /// current tokio runtime, on which its calls run, unless there is an
+    /// [`on_failure`](Self::on_failure).
     ///
     /// # Errors
     ///
@@ -67,24 +97,65 @@ impl<S: Served> Server<S> {
         let init = encode_init(&init, settings);
         async move {
             install_hook();
-            let worker_type = S::WORKER_TYPE;
             let id = WorkerId::random();
-            let label = Label::here(self.name, worker_type.path());
-            let started = async {
-                let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
-                Ok::<_, SpawnErrorKind>((worker_type.start)(id, label.clone(), init).await?)
+            let label = Label::here(self.name, S::WORKER_TYPE.path());
+            let started = match init {
+                Ok(init) => start(S::WORKER_TYPE, id, &label, init, self.on_failure).await,
+                Err(why) => Err(SpawnErrorKind::InitArgument { why }),
             };
-            let server = started.await.map_err(|it| SpawnError::new(label.to_string(), it))?;
-            Servers::get().insert(id, server);
-            serving::begin(id);
+            started.map_err(|it| SpawnError::new(label.to_string(), it))?;
             Ok(Worker::new(id, label, settings, None))
         }
     }
 }
 
+async fn start(
+    worker_type: &'static WorkerType,
+    id: WorkerId,
+    label: &Label,
+    init: Vec<u8>,
+    on_failure: Option<OnFailure>,
+) -> Result<(), SpawnErrorKind> {
+    let starting = (worker_type.start)(id, label.clone(), init);
+    let Some(tell) = on_failure else {
+        Servers::get().insert(id, starting.await?);
+        serving::begin(id, Place::Runtime(Handle::current()));
+        return Ok(());
+    };
+    let tried = || "make a thread for the server".to_owned();
+    let failed = |source| SpawnErrorKind::Process { tried: tried(), source };
+    let keep = Apart::begin(id, label.clone()).await.map_err(failed)?;
+    let apart = keep.apart().clone();
+    // On its own thread, which also takes it away when it ends: so it is not left.
+    let started = keep.apart().runtime().spawn(async move {
+        Servers::get().insert(id, starting.await?);
+        apart.end_when_idle();
+        serving::begin(id, Place::Apart(apart));
+        Ok::<_, InitError>(())
+    });
+    match started.await {
+        Ok(started) => started?,
+        // Where that is not the end already there was a panic in it.
+        Err(error) => {
+            keep.end();
+            let panic = keep.failure().await.and_then(|it| it.panic().cloned());
+            let unseen = || Panic { message: error.to_string(), location: None, backtrace: None };
+            return Err(SpawnErrorKind::InitPanicked(panic.unwrap_or_else(unseen)));
+        }
+    }
+    // It ends with the server, and the server with it.
+    tokio::spawn(async move {
+        if let Some(failure) = keep.failure().await {
+            tell(failure);
+        }
+    });
+    Ok(())
+}
+
 impl<S> Clone for Server<S> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), settings: self.settings, of: PhantomData }
+        let Self { name, settings, on_failure, of } = self;
+        Self { name: name.clone(), settings: *settings, on_failure: on_failure.clone(), of: *of }
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 
+use super::apart::Apart;
+use super::witness::Witness;
 use crate::connection::Opening;
 use crate::launch;
 use crate::transport::{Address, connected_pair, split};
@@ -18,35 +20,72 @@ use crate::worker::{Servers, converse};
 static SERVED: LazyLock<Mutex<HashMap<WorkerId, ServedHere>>> = LazyLock::new(Mutex::default);
 
 struct ServedHere {
-    runtime: Handle,
+    place: Place,
     listening: Option<PathBuf>,
 }
 
-/// Remembers that a server was begun on the current runtime.
-pub(super) fn begin(id: WorkerId) {
+/// Where the calls of a server run.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// In a tokio runtime of the program's.
+    Runtime(Handle),
+    /// On a thread of its own.
+    Apart(Arc<Apart>),
+}
+
+impl Place {
+    fn runtime(&self) -> &Handle {
+        match self {
+            Self::Runtime(runtime) => runtime,
+            Self::Apart(apart) => apart.runtime(),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Runtime(runtime) => drop(runtime.spawn(task)),
+            Self::Apart(apart) => apart.spawn(task),
+        }
+    }
+
+    fn witness(&self) -> Witness {
+        match self {
+            Self::Runtime(_) => Witness::Nobody,
+            Self::Apart(apart) => Witness::OfThread(apart.clone()),
+        }
+    }
+}
+
+/// Remembers where a server was begun.
+pub(super) fn begin(id: WorkerId, place: Place) {
     let mut served = served();
     // Closed servers leave nothing but this: it goes with the next that begins.
     served.retain(|id, _| Servers::get().contains(*id));
-    served.insert(id, ServedHere { runtime: Handle::current(), listening: None });
+    served.insert(id, ServedHere { place, listening: None });
+}
+
+/// Forgets a server that has ended.
+pub(super) fn forget(id: WorkerId) {
+    served().remove(&id);
 }
 
 /// Makes a socket whose other end this process serves; none if it does not serve that worker.
-pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<UnixStream>> {
-    let Some(runtime) = find(id) else { return Ok(None) };
+pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<(UnixStream, Witness)>> {
+    let Some(place) = find(id) else { return Ok(None) };
     let (ours, theirs) = connected_pair()?;
     let opening = {
-        let _guard = runtime.enter();
+        let _guard = place.runtime().enter();
         Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
-    runtime.spawn(converse(opening));
-    Ok(Some(ours))
+    place.spawn(converse(opening));
+    Ok(Some((ours, place.witness())))
 }
 
 /// Returns where others reach a server of this process, and makes it listen first; none if it does
 /// not serve that worker.
 pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<PathBuf>> {
-    let Some(runtime) = find(id) else { return Ok(None) };
+    let Some(place) = find(id) else { return Ok(None) };
     let mut served = served();
     let Some(server) = served.get_mut(&id) else { return Ok(None) };
     if let Some(path) = &server.listening {
@@ -55,14 +94,14 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     let (listener, address) = Address::of_new_listener()?;
     let path = address.path();
     // It ends with the server and its connections.
-    runtime.spawn(launch::listen(listener, Some(address), id, settings));
+    place.spawn(launch::listen(listener, Some(address), id, settings));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }
 
-fn find(id: WorkerId) -> Option<Handle> {
-    let runtime = served().get(&id).map(|it| it.runtime.clone());
-    runtime.filter(|_| Servers::get().contains(id))
+fn find(id: WorkerId) -> Option<Place> {
+    let place = served().get(&id).map(|it| it.place.clone());
+    place.filter(|_| Servers::get().contains(id))
 }
 
 fn served() -> MutexGuard<'static, HashMap<WorkerId, ServedHere>> {

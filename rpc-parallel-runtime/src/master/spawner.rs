@@ -46,7 +46,7 @@ pub struct Spawner<S> {
 }
 
 /// Who is told of a worker's failure.
-type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
+pub(super) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
 
 /// A worker that starts: a future of its client or its handle.
 ///

@@ -6,17 +6,17 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{ask_for, no_autopsy, open, unreachable};
+use super::connecting::{ask_for, open, unreachable};
 use super::reach::Reach;
 use super::serving;
 use super::shutdown::Shutdown;
-use crate::launch::{Children, Started};
+use super::witness::Witness;
+use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
 use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
@@ -128,22 +128,19 @@ impl<S: Served> Worker<S> {
             if let Some(failure) = Children::get().find_dead(self.id) {
                 return Err(ConnectErrorKind::WorkerDied(failure));
             }
-            let (socket, started) = self.reach().await?;
+            let (socket, witness) = self.reach().await?;
             let whom = (self.id, self.label.clone());
-            let autopsy = started.as_ref().map_or_else(no_autopsy, |it| it.autopsy());
-            let client = open(socket, self.settings, whom, &ask, autopsy).await?;
-            if let Some(started) = started {
-                started.note_caller(client.in_flight());
-            }
+            let client = open(socket, self.settings, whom, &ask, witness.autopsy()).await?;
+            witness.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
 
     /// Makes a socket whose other end the worker serves.
-    async fn reach(&self) -> Result<(UnixStream, Option<Arc<Started>>), ConnectErrorKind> {
-        if let Some(socket) = serving::reach(self.id, self.settings).map_err(unreachable)? {
-            return Ok((socket, None));
+    async fn reach(&self) -> Result<(UnixStream, Witness), ConnectErrorKind> {
+        if let Some(reached) = serving::reach(self.id, self.settings).map_err(unreachable)? {
+            return Ok(reached);
         }
         if let Some(started) = Children::get().find(self.id) {
             let handed_over = connected_pair().and_then(|(ours, theirs)| {
@@ -151,7 +148,7 @@ impl<S: Served> Worker<S> {
                 Ok(ours)
             });
             return match handed_over {
-                Ok(ours) => Ok((ours, Some(started))),
+                Ok(ours) => Ok((ours, Witness::OfProcess(started))),
                 // It has died, and nobody had noticed.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     Err(match started.autopsy().await {
@@ -163,7 +160,10 @@ impl<S: Served> Worker<S> {
             };
         }
         match &self.path {
-            Some(path) => Ok((transport::connect(path).await.map_err(unreachable)?, None)),
+            Some(path) => {
+                let socket = transport::connect(path).await.map_err(unreachable)?;
+                Ok((socket, Witness::Nobody))
+            }
             None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }

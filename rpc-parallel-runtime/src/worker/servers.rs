@@ -43,9 +43,9 @@ impl Servers {
     /// Takes a server away: new connections will not find it, those that there are go on.
     pub(crate) fn remove(&self, id: WorkerId) {
         let server = self.table().servers.remove(&id);
+        self.changed.notify_waiters();
         // Dropped here, without the lock: it may be the last to hold the state.
         drop(server);
-        self.changed.notify_waiters();
     }
 
     /// Drops all servers, and with them the states that no call holds.

@@ -12,6 +12,7 @@ use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads};
 #[rpc_parallel::worker]
 trait Short {
     fn double(&self, number: u32) -> u32;
+    fn break_down(&self);
 }
 
 struct Life;
@@ -34,6 +35,10 @@ impl WorkerState for Life {
 impl Short for Life {
     fn double(&self, number: u32) -> u32 {
         2 * number
+    }
+
+    fn break_down(&self) {
+        tokio::spawn(async { panic!("as it was told") });
     }
 }
 
@@ -59,6 +64,20 @@ async fn live(what: &str, number: u32) -> anyhow::Result<()> {
             let client = worker.connect(()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
             client.close_server().await?;
+        }
+        "serve apart" => {
+            let server = Life::server().on_failure(|_| ());
+            let worker = server.clone().serve(String::new()).await?;
+            // So that it listens.
+            serde_json::to_string(&worker)?;
+            let client = worker.connect(()).await?;
+            anyhow::ensure!(client.double(number).await? == 2 * number);
+            match number % 2 {
+                0 => client.close_server().await?,
+                // Its answer may be lost.
+                _ => drop(client.break_down().await),
+            }
+            anyhow::ensure!(server.serve("fail".into()).await.is_err());
         }
         "failing" => {
             for how in ["fail", "panic", "exit"] {

@@ -9,7 +9,7 @@ use super::error::{PipeError, PipeErrorKind};
 use super::reader::{Pipe, Source};
 use super::remote::{BATCH, Incoming, Outgoing};
 use crate::connection::outflow::Elements;
-use crate::connection::panics::catch;
+use crate::connection::panics::{catch, cut_short};
 
 /// How many frames are sent before other tasks have their turn.
 const TURNS: usize = 8;
@@ -22,8 +22,8 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 /// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.0.connection().runtime.clone();
-    let (elements, left, skipped, end) = (None, None, None, None);
-    runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end });
+    let (elements, left, skipped, end, done) = (None, None, None, None, false);
+    runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end, done });
 }
 
 /// A pipe, and the stream that it feeds.
@@ -38,12 +38,61 @@ struct Pump<T> {
     skipped: Option<PipeError>,
     /// How the pipe ended, after that.
     end: Option<Result<(), PipeError>>,
+    /// The stream has ended, or somebody else feeds it.
+    done: bool,
+}
+
+impl<T> Drop for Pump<T> {
+    fn drop(&mut self) {
+        if !self.done {
+            let why = "the tokio runtime that fed it has ended".to_owned();
+            let kind = cut_short().unwrap_or(PipeErrorKind::WriterFailed { why });
+            self.outgoing.end.0.end(Some(&error(kind)));
+        }
+    }
 }
 
 impl<T: Send + 'static> Pump<T> {
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS {
+            let outflow = &self.outgoing.end.0;
+            // The pipe is dropped with this task: so its writer learns that nobody reads.
+            if outflow.poll_closed(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.elements.is_some() {
+                match outflow.poll_send(&mut self.elements, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if let Some(error) = self.skipped.take() {
+                self.elements = Some(outflow.skip(&error));
+                continue;
+            }
+            if let Some(end) = self.end.take() {
+                outflow.end(end.err().as_ref());
+                return Poll::Ready(());
+            }
+            // Nothing is taken out of the pipe that the reader has no room for.
+            if outflow.poll_room(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if !self.gather(cx) {
+                if !self.pipe.send_idle(&self.outgoing) {
+                    return Poll::Pending;
+                }
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Takes from the pipe what is ready; `false` if that is nothing.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { pipe, outgoing, elements, left, skipped, end } = self;
+        let Self { pipe, outgoing, elements, left, skipped, end, .. } = self;
         // No more than the reader has room for.
         let full = outgoing.end.0.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
@@ -81,40 +130,9 @@ impl<T: Send + 'static> Future for Pump<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let pump = self.get_mut();
-        for _ in 0..TURNS {
-            let outflow = &pump.outgoing.end.0;
-            // The pipe is dropped with this task: so its writer learns that nobody reads.
-            if outflow.poll_closed(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if pump.elements.is_some() {
-                match outflow.poll_send(&mut pump.elements, cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            if let Some(error) = pump.skipped.take() {
-                pump.elements = Some(outflow.skip(&error));
-                continue;
-            }
-            if let Some(end) = pump.end.take() {
-                outflow.end(end.err().as_ref());
-                return Poll::Ready(());
-            }
-            // Nothing is taken out of the pipe that the reader has no room for.
-            if outflow.poll_room(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if !pump.gather(cx) {
-                if !pump.pipe.send_idle(&pump.outgoing) {
-                    return Poll::Pending;
-                }
-                return Poll::Ready(());
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        let polled = pump.poll_feed(cx);
+        pump.done = polled.is_ready();
+        polled
     }
 }
 

@@ -9,10 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::peer::{frame, kind, play_worker};
-use super::{Connected, connected, kind_of, read_all, read_well, settle, soon};
-use crate::connection::scripted::{Functions, call, function};
+use super::{Connected, connected, kind_of, read_all, read_well, settings, settle, soon};
+use crate::connection::scripted::{Functions, call, client as client_of, function, opening};
 use crate::connection::shared::OwnedEnd;
-use crate::connection::{Pipe, PipeErrorKind, PipeWriter, TrySendError};
+use crate::connection::{Pipe, PipeErrorKind, PipeWriter, Serving, TrySendError};
+use crate::transport::memory::pair;
 use crate::wire::{FunctionInfo, WrittenBy};
 
 /// Counts up to its argument.
@@ -460,4 +461,46 @@ async fn a_pipe_whose_writer_was_never_sent_ends_with_an_error() {
     for pipe in [one, other] {
         assert_eq!(read_all(pipe).await, (vec![], Some(PipeErrorKind::Cancelled)));
     }
+}
+
+#[test]
+fn a_stream_does_not_end_well_because_the_runtime_ends_that_feeds_it() {
+    const READ: &FunctionInfo = &function("read").no_cancel();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let (here, there) = (runtime().expect("make one"), runtime().expect("make one"));
+    let (begun, has_begun) = oneshot::channel();
+    let (go_on, may_go_on) = oneshot::channel::<()>();
+    let (end, ended) = oneshot::channel();
+    let once = std::sync::Mutex::new(Some((begun, may_go_on, end)));
+    let functions = Functions::default().with(READ, move |mut pipe: Pipe<u64>| {
+        let once = once.lock().expect("nobody panics").take();
+        let (begun, may_go_on, end) = once.expect("it is called once");
+        async move {
+            let first = pipe.next().await.and_then(|it| it.ok());
+            begun.send(first).expect("the test waits");
+            let _ = may_go_on.await;
+            end.send(read_all(pipe).await.1).expect("the test waits");
+        }
+    });
+    let (client, worker) = pair(1024 * 1024);
+    let reading = std::thread::spawn(move || {
+        there.block_on(async {
+            let mut opening = opening(worker, settings());
+            opening.receive_request().await.expect("the client asks at once");
+            tokio::spawn(Serving::welcome(opening, Arc::new(functions)).run());
+            ended.await
+        })
+    });
+
+    here.block_on(async {
+        let client = client_of(client, settings()).await;
+        // More than the reader has room for.
+        tokio::spawn(call::<_, ()>(&client, READ, Pipe::from_items(0_u64..)));
+        assert_eq!(has_begun.await, Ok(Some(0)));
+    });
+    drop(here);
+    drop(go_on);
+
+    let ended = reading.join().expect("no panic");
+    assert!(matches!(ended, Ok(Some(_))), "it is not complete: {ended:?}");
 }
