@@ -126,12 +126,12 @@ pub use rpc_parallel_runtime::{
     AbortHandle, AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, Closed,
     ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Control, ControlError,
     ControlErrorKind, Death, Declared, Direct, DuplicateId, Flavor, Function, FunctionError,
-    FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Map, MapCall, Master, Message, Panic,
-    Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry, Served, Server,
-    Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning,
-    StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress, WorkerClient,
-    WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, blocking, handles_panics,
-    initialized, is_worker, registry, worker_main,
+    FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Launcher, Limit, Map, MapCall, Master,
+    Message, Panic, Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry,
+    Served, Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind,
+    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress,
+    WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId,
+    Wrapped, blocking, handles_panics, initialized, is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]

@@ -30,7 +30,7 @@ pub use self::connection::{
     FunctionError, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, Side, TryCall,
     TrySendError, WorkerFailure, blocking, handles_panics,
 };
-pub use self::launch::{Flavor, Panics, Redirect};
+pub use self::launch::{Flavor, Launcher, Limit, Panics, Redirect, WorkerCommand, Wrapped};
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
     Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, Worker,

@@ -34,9 +34,19 @@ impl Program {
     /// The program cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_at(command, Stdio::piped())
+    }
+
+    /// Starts a program with a stdin of its own, which nobody can write to by `tell`.
+    ///
+    /// # Panics
+    ///
+    /// The program cannot be started.
+    #[must_use]
+    pub fn start_at(command: &mut Command, stdin: impl Into<Stdio>) -> Self {
         // Panics are told in one line: a backtrace takes its time, and nobody reads it.
         command.env("RUST_BACKTRACE", "0");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|it| panic!("start {command:?}: {it}"));
         let stdout = child.stdout.take().expect("it was piped");
         let mut stderr = child.stderr.take().expect("it was piped");
@@ -51,6 +61,8 @@ impl Program {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
+        // Otherwise our copy would stay with the command.
+        command.stdin(Stdio::null());
         let stdin = child.stdin.take();
         Self { child, stdin, lines, stderr }
     }

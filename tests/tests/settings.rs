@@ -225,7 +225,7 @@ async fn a_spawner_sets_no_settings_by_the_environment() {
 
     let error = spawner.start(()).await.expect_err("it would mean nothing");
 
-    let SpawnErrorKind::Environment { variable } = error.kind() else { panic!("{error}") };
+    let SpawnErrorKind::Environment { variable, .. } = error.kind() else { panic!("{error}") };
     assert_eq!(variable, "RPC_PARALLEL_SETTINGS");
     assert!(error.to_string().contains("use `Spawner::settings`"), "{error}");
 }

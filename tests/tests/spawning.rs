@@ -149,7 +149,6 @@ fn kind(result: Result<ReportsClient, SpawnError>) -> SpawnErrorKind {
 fn into_kind(kind: &SpawnErrorKind) -> SpawnErrorKind {
     use SpawnErrorKind::*;
     match kind {
-        Environment { variable } => Environment { variable: variable.clone() },
         InitArgument { why } => InitArgument { why: why.clone() },
         CurrentDir { path, why } => CurrentDir { path: path.clone(), why: why.clone() },
         Redirect { stream, why } => Redirect { stream: stream.clone(), why: why.clone() },
@@ -279,22 +278,6 @@ async fn variables_of_the_environment_carry_any_bytes() {
         // The others are there as well.
         assert_eq!(client.variable("PATH".into()).await, Ok(std::env::var_os("PATH")));
     }
-}
-
-#[rpc_parallel::test]
-async fn a_variable_that_the_system_refuses_is_an_error() {
-    let spawned = reporter().env("CARRIED", "a\0b").spawn(well()).await;
-
-    let error = spawned.expect_err("no variable holds a zero byte");
-    assert!(matches!(error.kind(), SpawnErrorKind::Process { .. }), "{error}");
-}
-
-#[rpc_parallel::test]
-async fn our_own_variable_is_reserved() {
-    let kind = kind(reporter().env("RPC_PARALLEL_WORKER", "1:1").spawn(well()).await);
-
-    let SpawnErrorKind::Environment { variable } = kind else { panic!("{kind}") };
-    assert_eq!(variable, "RPC_PARALLEL_WORKER");
 }
 
 #[rpc_parallel::test]
@@ -868,6 +851,22 @@ fn the_arguments_of_a_worker_tell_its_master_and_its_name() {
     let arguments: Vec<_> = arguments.split_terminator('\0').collect();
     let master = format!("worker-of-{}", family.master.pid());
     assert_eq!(arguments, [env!("CARGO_BIN_EXE_lineage"), &master, "idler"]);
+}
+
+#[test]
+fn a_chain_of_masters_can_be_followed_by_the_arguments_of_their_workers() {
+    let family = Family::start("generations", 4);
+
+    let mut master = family.master.pid();
+    for (generation, worker) in family.workers.iter().enumerate() {
+        let arguments = fs::read_to_string(format!("/proc/{worker}/cmdline"));
+        let arguments = arguments.expect("it runs");
+        let mut arguments = arguments.split_terminator('\0').skip(1);
+        assert_eq!(arguments.next(), Some(&*format!("worker-of-{master}")));
+        let name = (generation > 0).then(|| format!("with {} to come", 3 - generation));
+        assert_eq!(arguments.next(), name.as_deref());
+        master = *worker;
+    }
 }
 
 #[test]

@@ -146,8 +146,7 @@ impl Started {
     /// Ends the worker's process at once and waits until it is gone.
     pub(crate) async fn kill(&self) {
         self.process.expect_end();
-        self.process.kill();
-        self.process.end().await;
+        self.process.kill_and_wait().await;
     }
 
     /// Has the worker end in order, and waits until its process is gone.

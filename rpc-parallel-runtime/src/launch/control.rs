@@ -75,6 +75,18 @@ impl Control {
         Ok(())
     }
 
+    /// Has a thread end this process when the master is gone, and do nothing else: before there is
+    /// anything that could be ordered.
+    pub(super) fn watch(&'static self) -> io::Result<()> {
+        let thread = thread::Builder::new().name("rpc-parallel watch".into());
+        thread.spawn(|| {
+            let mut end = [PollFd::new(&self.socket, PollFlags::empty())];
+            while poll(&mut end, None).is_err() {}
+            end_soon();
+        })?;
+        Ok(())
+    }
+
     fn run(&self, lives: Lives, settings: Settings, orders: UnboundedSender<Ordered>) {
         let begin = |limit| Silence::of_asking(settings.beat_interval(), limit, Instant::now());
         let silence = settings.liveness_timeout().map(begin);
@@ -88,8 +100,7 @@ impl Control {
         // Workers of this one end with it, and need not wait for that.
         Children::get().abandon_all();
         drop(orders);
-        thread::sleep(GRACE);
-        let _ = kill_process(getpid(), Signal::KILL);
+        end_soon();
     }
 
     /// Does what the master orders until it is gone, or silent for too long.
@@ -128,6 +139,12 @@ impl Control {
             let _ = orders.send(ordered);
         }
     }
+}
+
+/// Ends this process, whatever it does, when it has had its time.
+fn end_soon() {
+    thread::sleep(GRACE);
+    let _ = kill_process(getpid(), Signal::KILL);
 }
 
 /// Ends this process, because there was a panic that nobody handles.

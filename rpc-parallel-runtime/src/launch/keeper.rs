@@ -24,8 +24,8 @@ use super::liveness::{Silence, Verdict};
 use super::memory::OutOfMemory;
 use super::order;
 use super::process::{Process, Unborn};
+use super::relay::Outputs;
 use super::start::Report;
-use super::tail::Tail;
 use crate::connection::Death;
 use crate::wire::{Label, Panic, Settings, WorkerId};
 
@@ -36,7 +36,7 @@ pub(super) struct Job {
     /// What the worker is called, but for the number of its process.
     pub(super) label: Label,
     pub(super) settings: Settings,
-    pub(super) tail: Option<Arc<Tail>>,
+    pub(super) outputs: Outputs,
     /// Runs when everybody can know that the process is dead.
     pub(super) on_death: Box<dyn FnOnce() + Send>,
     /// Whoever gives up before the reply has reached him drops it, and so ends the process.
@@ -246,13 +246,15 @@ impl Keeping {
     }
 
     fn start(&mut self, job: Job) {
-        let Job { mut command, id, label, settings, tail, on_death, reply } = job;
+        let Job { mut command, id, label, settings, outputs, on_death, reply } = job;
         let started = command.spawn();
         // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
         drop(command);
         let process = started.and_then(|child| {
-            let kept =
-                self.keep(child, |serial, child| Process::new(serial, id, label, child, tail));
+            let kept = self.keep(child, |serial, child| {
+                outputs.begin(child.id())?;
+                Process::new(serial, id, label, child, outputs)
+            });
             kept.map(|(child, process)| {
                 let kept = Kept {
                     child,
@@ -381,6 +383,8 @@ impl Keeping {
         while let Heard::Something = kept.hear() {}
         if let Some(control) = kept.process.control() {
             let _ = epoll::delete(&self.epoll, control);
+            // The worker may live on, where what has died was a launcher's process before it.
+            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
         let Kept { process, on_death, panic, ending, verdict, .. } = kept;
         let death = self.cause(&process, status, verdict);
@@ -462,7 +466,7 @@ impl Kept {
                 self.panic.get_or_insert(panic);
             }
             Report::Ending => self.ending = true,
-            Report::Alive | Report::Hello | Report::Started { .. } | Report::Failed(_) => {}
+            Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
         }
     }
 }

@@ -37,6 +37,11 @@ impl Mark {
         named.is_some() && Self::of(rustix::stdio::stdin()).is_ok_and(|it| it == named)
     }
 
+    /// Says whether this process was started with a mark, for itself or for what has started it.
+    pub(crate) fn is_known() -> bool {
+        std::env::var_os(MARK_VARIABLE).as_deref().and_then(Self::parse).is_some()
+    }
+
     /// Takes the socket off stdin, which becomes `/dev/null`.
     pub(crate) fn take_socket() -> io::Result<OwnedFd> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;

@@ -10,18 +10,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::tail::Tail;
+use super::relay::Outputs;
 use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
 use crate::wire::{Label, Panic, WorkerId};
+
+/// How long a process that was killed may take to be gone.
+const BURIAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A process that this process has started: alive, or dead and remembered.
 pub(crate) struct Process {
     pub(super) serial: u64,
     id: WorkerId,
     label: Label,
+    /// The same, where the worker is another process: one that this one has started.
+    workers_label: OnceLock<Label>,
     pidfd: OwnedFd,
-    tail: Option<Arc<Tail>>,
+    outputs: Outputs,
     began: Instant,
     /// Our end of its control socket, from when it has started.
     control: OnceLock<OwnedFd>,
@@ -46,7 +52,7 @@ impl Process {
         id: WorkerId,
         label: Label,
         child: &Child,
-        tail: Option<Arc<Tail>>,
+        outputs: Outputs,
     ) -> std::io::Result<Self> {
         // Nobody else waits for it, so that its number cannot have gone to another process.
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
@@ -55,8 +61,9 @@ impl Process {
             serial,
             id,
             label,
+            workers_label: OnceLock::new(),
             pidfd,
-            tail,
+            outputs,
             began: Instant::now(),
             control: OnceLock::new(),
             asked: AtomicBool::new(false),
@@ -70,7 +77,15 @@ impl Process {
     }
 
     pub(crate) fn label(&self) -> &Label {
-        &self.label
+        self.workers_label.get().unwrap_or(&self.label)
+    }
+
+    /// Remembers which process the worker is: a launcher may have put this one before it.
+    pub(super) fn note_worker(&self, pid: u32) {
+        if self.label.pid != Some(pid) {
+            self.workers_label.get_or_init(|| Label { pid: Some(pid), ..self.label.clone() });
+            self.outputs.name(pid);
+        }
     }
 
     /// Takes the control socket, which the process listens to from now on.
@@ -86,6 +101,13 @@ impl Process {
     /// Kills the process, if it lives.
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL);
+    }
+
+    /// Kills the process and waits until it is gone, which takes a moment; none if it takes longer,
+    /// because the system does not let go of it: the keeper will see its end.
+    pub(super) async fn kill_and_wait(&self) -> Option<End> {
+        self.kill();
+        timeout(BURIAL_TIMEOUT, self.end()).await.ok()
     }
 
     /// Tells the process to end, by a signal.
@@ -144,9 +166,8 @@ impl Process {
 
     /// Returns the last lines of its stderr.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        let Some(tail) = &self.tail else { return Vec::new() };
-        tail.receive();
-        tail.lines()
+        self.outputs.receive();
+        self.outputs.last_lines()
     }
 
     /// Remembers how the process died. Only the keeper knows.
@@ -157,7 +178,7 @@ impl Process {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
         }
         let obituary = Obituary {
-            worker: self.label.clone(),
+            worker: self.label().clone(),
             id: self.id,
             death,
             why: None,

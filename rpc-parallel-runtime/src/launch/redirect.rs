@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe::Receiver;
 
@@ -24,6 +26,7 @@ enum Target {
         append: bool,
     },
     Pipe(Arc<OwnedFd>),
+    Prefixed,
 }
 
 impl Redirect {
@@ -34,6 +37,24 @@ impl Redirect {
     #[must_use]
     pub fn inherit() -> Self {
         Self(Target::Inherit)
+    }
+
+    /// To where the master's own goes, line by line, each with the worker's name in front: `[name] `,
+    /// or `[pid 1234] ` for a worker without one.
+    ///
+    /// Lines of several workers, and those that the master prints by `println!` and `eprintln!`, never
+    /// mix. A last line without an end gets one, and a line of more than 64 KiB becomes several.
+    ///
+    /// ```
+    /// # use rpc_parallel_runtime as rpc_parallel;
+    /// use rpc_parallel::Redirect;
+    ///
+    /// let shown = Redirect::prefixed();
+    /// // Ledger::spawner().name("ledger").stdout(shown.clone()).stderr(shown).start(path).await?
+    /// ```
+    #[must_use]
+    pub fn prefixed() -> Self {
+        Self(Target::Prefixed)
     }
 
     /// To nowhere.
@@ -76,22 +97,27 @@ impl Redirect {
         Ok((Self(Target::Pipe(Arc::new(writer.into()))), reader))
     }
 
-    pub(crate) fn output(&self) -> Output {
+    /// Says whether the worker's lines pass through this process.
+    pub(super) fn is_prefixed(&self) -> bool {
+        matches!(self.0, Target::Prefixed)
+    }
+
+    pub(super) fn output(&self) -> Output {
         match &self.0 {
             Target::Inherit => Output::Inherit,
             Target::Null => Output::Null,
             Target::File { path, append } => {
                 Output::File { path: path.clone().into_os_string(), append: *append }
             }
-            Target::Pipe(_) => Output::Descriptor,
+            Target::Pipe(_) | Target::Prefixed => Output::Descriptor,
         }
     }
 
-    /// Returns what must be handed over to the worker.
-    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns the pipe that must be handed over to the worker, where it was made for the caller.
+    pub(super) fn pipe(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Target::Pipe(pipe) => Some(pipe.as_fd()),
-            Target::Inherit | Target::Null | Target::File { .. } => None,
+            Target::Inherit | Target::Null | Target::File { .. } | Target::Prefixed => None,
         }
     }
 }
@@ -135,5 +161,6 @@ fn open(path: &Path, append: bool) -> io::Result<File> {
     } else {
         options.write(true).truncate(true);
     }
-    options.create(true).open(path)
+    // A worker leads a session, whose terminal this must not become.
+    options.create(true).custom_flags(OFlags::NOCTTY.bits() as i32).open(path)
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::flavor::Flavor;
 use super::panics::Panics;
 use super::redirect::Output;
+use super::set_up::SetUp;
 use crate::wire::{
     DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
     WorkerId, WorkerTypeId, decode, encode_own,
@@ -37,7 +38,9 @@ pub(crate) struct Start {
     pub(crate) settings: Settings,
     pub(crate) flavor: Flavor,
     pub(crate) recipe: Recipe,
-    pub(crate) current_dir: Option<OsString>,
+    /// The number of the master's process.
+    pub(crate) master: u32,
+    pub(crate) set_up: SetUp,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
 }
@@ -58,6 +61,8 @@ pub(crate) enum Lives {
 pub(crate) struct Recipe {
     /// The program; the running one, if not said.
     pub(crate) program: Option<OsString>,
+    /// What the program is called by.
+    pub(crate) arg0: Option<OsString>,
     /// Its arguments; ours, if not said.
     pub(crate) arguments: Option<Vec<OsString>>,
     /// Whether the program prints something of its own before the worker begins.
@@ -79,8 +84,11 @@ impl Recipe {
 /// What a worker reports: first while it starts, and then for as long as it lives.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The process runs, and is as it was asked to be.
-    Hello,
+    /// The process runs, and is as it was asked to be. What was started may be another one, which
+    /// a launcher has put before it.
+    Hello {
+        pid: u32,
+    },
     /// The worker's `init` has made its state.
     Started {
         /// Where it listens by itself: one that may outlive its master does.
@@ -101,6 +109,7 @@ pub(crate) enum StartFailure {
     OtherBuild { worker: u64, master: u64 },
     CurrentDir { why: String },
     Redirect { stream: String, why: String },
+    SetUp { tried: String, why: String },
     UnknownWorkerType { offers: Vec<String> },
     Listen { why: String },
     Init(InitError),

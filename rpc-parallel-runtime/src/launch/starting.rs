@@ -1,42 +1,44 @@
 //! How a master starts a worker: one process, one message, two reports.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::children::{Children, Started};
+use super::conversation::{Conversation, Deadline, Failed, LAST_WORDS_TIMEOUT, unless_dead};
+use super::environment::Environment;
 use super::keeper::{Job, Keeper};
+use super::launcher::{Launching, WorkerCommand};
 use super::mark::{MARK_VARIABLE, Mark};
 use super::panics::Panics;
 use super::process::Unborn;
 use super::redirect::{Output, Redirect};
-use super::start::{Lives, Recipe, Report, Start, StartError, StartFailure};
-use super::tail::Tail;
+use super::relay::{Outputs, WorkersEnds};
+use super::set_up::SetUp;
+use super::start::{Lives, Recipe, Start, StartError, StartFailure};
 use crate::connection::WorkerFailure;
 use crate::transport::{adopt, connected_pair, send};
-use crate::wire::{Label, Panic, WorkerId, host_name};
+use crate::wire::{Label, WorkerId, host_name};
 use crate::worker::{WorkerType, greeting};
 
 /// The program that a worker runs unless told otherwise: the running one, even where its file has
 /// been renamed, replaced or deleted meanwhile.
 const RUNNING_PROGRAM: &str = "/proc/self/exe";
 
+/// What stands in a worker's first argument before the number of its master's process.
+const WORKER_OF: &str = "worker-of-";
+
 /// How long a new process may take until our code runs in it, as in the original.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a process that has closed its end may take to be dead.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much of the start is written before the process is there: every socket has room for it.
 const FIRST: usize = 16 * 1024;
@@ -45,12 +47,14 @@ const FIRST: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) name: Option<String>,
-    pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) current_dir: Option<OsString>,
+    pub(crate) environment: Environment,
+    pub(crate) set_up: SetUp,
     pub(crate) stdout: Redirect,
     pub(crate) stderr: Redirect,
+    pub(crate) launcher: Option<Launching>,
     pub(crate) panics: Panics,
     pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) init_timeout: Option<Duration>,
     pub(crate) spawn_timeout: Option<Duration>,
 }
 
@@ -65,6 +69,7 @@ pub(crate) enum StartingError {
     Message(StartError),
     Died(WorkerFailure),
     NoHello(Duration),
+    InitTimedOut(Duration),
     TimedOut(Duration),
     Failed(StartFailure),
 }
@@ -97,42 +102,54 @@ impl Plan {
         (lives, connection): (Lives, Option<OwnedFd>),
         init: &[u8],
     ) -> Result<Arc<Started>, StartingError> {
+        let spawning = Deadline::new(self.spawn_timeout, StartingError::TimedOut);
+        let connect_timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let connecting = Deadline::new(Some(connect_timeout), StartingError::NoHello);
         let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
-        let starting = self.begin(recipe, worker_type, id, lives, theirs)?;
+        let Beginning { program, stdout: shown, reply } =
+            self.begin(recipe, worker_type, id, lives, theirs)?;
         let start = self.message(recipe, worker_type, id, lives);
         let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
-        let stdout = (start.stdout == Output::Descriptor)
-            .then(|| self.stdout.descriptor().unwrap_or(rustix::stdio::stdout()));
+        let stdout = (start.stdout == Output::Descriptor).then(|| match &shown {
+            Some(shown) => shown.as_fd(),
+            None => self.stdout.pipe().unwrap_or(rustix::stdio::stdout()),
+        });
         let given = connection.as_ref().map(AsFd::as_fd);
         let descriptors: Vec<_> =
-            given.into_iter().chain(stdout).chain(self.stderr.descriptor()).collect();
+            given.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
         let first = bytes.len().min(FIRST);
         // It fails where the program could not be started, which the keeper tells better.
         let sent = send(&control, &bytes[..first], &descriptors);
-        // Our copy must not keep the connection open when the worker has ended.
-        drop(connection);
+        // Our copies must not keep the connection and the output open when the worker has ended.
+        drop((connection, shown));
 
-        let unborn = starting.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
-        let unborn =
-            unborn.map_err(io(&format!("start the program `{}`", program(recipe).display())))?;
+        let unborn = async {
+            let unborn = reply.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
+            unborn.map_err(io(&format!("start the program `{}`", program.display())))
+        };
+        // One that comes too late is dropped by the keeper, and so ended.
+        let unborn = spawning.hold(connecting.hold(unborn)).await?;
         match sent {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 let error = io("write to the new process")(error);
-                return Err(unborn.bury(error.into()).await);
+                return Err(unborn.bury(error.into(), spawning).await);
             }
             Err(_) | Ok(()) => {}
         }
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
+        let process = unborn.process().clone();
+        let conversation = Conversation::new(control);
         let conversation =
-            Conversation { control, received: Vec::new(), panic: None }.run(&bytes[first..], self);
-        let conversation = within(self.spawn_timeout, conversation, StartingError::TimedOut);
+            conversation.run(&bytes[first..], &process, connecting, self.init_timeout);
+        let conversation = spawning.hold(unless_dead(&process, conversation));
         let (control, listens_at) = match conversation.await {
             Ok(started) => started,
-            Err(failed) => return Err(unborn.bury(failed).await),
+            Err(failed) => return Err(unborn.bury(failed, spawning).await),
         };
-        let attended = Keeper::get().and_then(|it| it.attend(unborn.process(), control));
+        let attended = Keeper::get().and_then(|it| it.attend(&process, control));
         if let Err(error) = attended {
-            return Err(unborn.bury(io("listen to the new process")(error).into()).await);
+            let failed = io("listen to the new process")(error).into();
+            return Err(unborn.bury(failed, spawning).await);
         }
 
         let process = unborn.born();
@@ -155,38 +172,74 @@ impl Plan {
         id: WorkerId,
         lives: Lives,
         theirs: StdStream,
-    ) -> Result<oneshot::Receiver<io::Result<Unborn>>, StartingError> {
+    ) -> Result<Beginning, StartingError> {
         let mark = Mark::of(&theirs).map_err(io("look at a socket"))?;
         let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
-        let (tail, stderr) = match lives {
+        let (outputs, theirs_of_outputs) = match lives {
             // Who lives on must not write to a pipe that nobody reads any more.
-            Lives::UntilTold => (None, Stdio::inherit()),
+            Lives::UntilTold => {
+                self.refuse_prefixed()?;
+                (Outputs::default(), WorkersEnds::default())
+            }
             Lives::WithConnection | Lives::WithMaster => {
-                let piped = Tail::new().map_err(io("make the pipe of the worker's stderr"))?;
-                (Some(piped.0), piped.1.into())
+                let outputs = Outputs::new(self.name.as_deref(), &self.stdout, &self.stderr);
+                outputs.map_err(io("make the pipes of the worker's output"))?
             }
         };
-        let mut command = Command::new(program(recipe));
-        if let Some(arg0) = std::env::args_os().next() {
-            command.arg0(arg0);
-        }
-        match &recipe.arguments {
-            Some(arguments) => command.args(arguments),
-            None => command.arg(format!("worker-of-{}", std::process::id())).args(&self.name),
-        };
+        let WorkersEnds { stdout, stderr } = theirs_of_outputs;
+        let mut command = self.command(recipe, mark);
         let own_stdout = self.stdout.output() == Output::Inherit && !recipe.chatty;
         command
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .env(MARK_VARIABLE, mark.to_string())
             .stdin(OwnedFd::from(theirs))
             .stdout(if own_stdout { Stdio::inherit() } else { Stdio::null() })
-            .stderr(stderr);
-        let (reply, starting) = oneshot::channel();
+            .stderr(stderr.map_or_else(Stdio::inherit, Stdio::from));
+        let program = command.get_program().to_owned();
+        let (reply, replied) = oneshot::channel();
         let on_death = Box::new(move || Children::get().bury(id));
         let keeper = Keeper::get().map_err(io("start the thread that watches over workers"))?;
         let (label, settings) = (self.label(worker_type), recipe.settings);
-        keeper.begin(Job { command, id, label, settings, tail, on_death, reply });
-        Ok(starting)
+        keeper.begin(Job { command, id, label, settings, outputs, on_death, reply });
+        Ok(Beginning { program, stdout, reply: replied })
+    }
+
+    /// What passes through this process ends with it.
+    fn refuse_prefixed(&self) -> Result<(), StartingError> {
+        for (redirect, stream) in [(&self.stdout, "stdout"), (&self.stderr, "stderr")] {
+            if redirect.is_prefixed() {
+                let why = "a worker that may outlive its master cannot be shown by it";
+                let (stream, why) = (stream.to_owned(), why.to_owned());
+                return Err(StartingError::Failed(StartFailure::Redirect { stream, why }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the command that is the worker, or that a launcher makes of it.
+    fn command(&self, recipe: &Recipe, mark: Mark) -> Command {
+        let own = match &self.launcher {
+            None => RUNNING_PROGRAM.to_owned(),
+            // What is called `self` is no longer this process when it is looked up.
+            Some(_) => format!("/proc/{}/exe", std::process::id()),
+        };
+        let arguments = || {
+            let master = format!("{WORKER_OF}{}", std::process::id());
+            [master].into_iter().chain(self.name.clone()).map(OsString::from).collect()
+        };
+        let mut environment = self.environment.clone();
+        environment.set(MARK_VARIABLE.into(), mark.to_string().into());
+        let worker = WorkerCommand {
+            program: recipe.program.clone().unwrap_or(own.into()),
+            arg0: recipe.arg0.clone().unwrap_or_default(),
+            arguments: recipe.arguments.clone().unwrap_or_else(arguments),
+            environment,
+        };
+        let Some(Launching(launcher)) = &self.launcher else { return worker.command() };
+        let mut command = launcher.command(&worker);
+        if !self.set_up.foreground {
+            // The worker leaves our session itself, but the launcher's process may stay between us.
+            command.process_group(0);
+        }
+        command
     }
 
     fn message(
@@ -201,6 +254,11 @@ impl Plan {
             Output::Inherit if recipe.chatty => Output::Descriptor,
             output => output,
         };
+        // It is relayed in any case, from the first line of the process on.
+        let stderr = match self.stderr.is_prefixed() {
+            true => Output::Inherit,
+            false => self.stderr.output(),
+        };
         Start {
             id,
             worker_type: worker_type.id(),
@@ -210,9 +268,10 @@ impl Plan {
             settings: recipe.settings,
             flavor: recipe.worker_flavor,
             recipe: recipe.clone(),
-            current_dir: self.current_dir.clone(),
+            master: std::process::id(),
+            set_up: self.set_up.clone(),
             stdout,
-            stderr: self.stderr.output(),
+            stderr,
         }
     }
 
@@ -222,133 +281,46 @@ impl Plan {
     }
 }
 
-fn program(recipe: &Recipe) -> &OsStr {
-    recipe.program.as_deref().unwrap_or(OsStr::new(RUNNING_PROGRAM))
+/// Says whether this is the first argument of a worker.
+pub(crate) fn is_name_of_worker(argument: &OsStr) -> bool {
+    argument.to_str().is_some_and(|it| it.starts_with(WORKER_OF))
 }
 
-fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
+/// A process that begins.
+struct Beginning {
+    program: OsString,
+    /// The worker's end of a stdout that passes through this process.
+    stdout: Option<PipeWriter>,
+    reply: oneshot::Receiver<io::Result<Unborn>>,
+}
+
+pub(super) fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
     move |error| StartingError::Io(what.to_owned(), error)
-}
-
-/// The master's side of the control socket while the worker starts.
-struct Conversation {
-    control: UnixStream,
-    received: Vec<u8>,
-    panic: Option<Panic>,
-}
-
-/// Why there was no conversation to the end.
-enum Failed {
-    /// The process closed its end, perhaps after a panic.
-    Ended(Option<Panic>),
-    Other(StartingError),
-}
-
-impl From<StartingError> for Failed {
-    fn from(error: StartingError) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl Conversation {
-    /// Sends what is left of the start and waits until the worker serves.
-    async fn run(mut self, rest: &[u8], plan: &Plan) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
-        let connect = plan.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let hello = async {
-            self.send(rest).await;
-            match self.report().await? {
-                Report::Hello => Ok(()),
-                report => Err(out_of_turn(&report)),
-            }
-        };
-        within(Some(connect), hello, StartingError::NoHello).await?;
-        let listens_at = match self.report().await? {
-            Report::Started { listens_at } => listens_at,
-            report => return Err(out_of_turn(&report)),
-        };
-        let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
-        Ok((control.into(), listens_at))
-    }
-
-    async fn send(&mut self, mut rest: &[u8]) {
-        while !rest.is_empty() {
-            match self.control.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = self.control.writable().await;
-                }
-                // The process has closed its end: what it reported before tells more.
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn report(&mut self) -> Result<Report, Failed> {
-        loop {
-            let decoded = Report::decode(&self.received).map_err(StartingError::Message)?;
-            if let Some((report, len)) = decoded {
-                self.received.drain(..len);
-                match report {
-                    Report::Failed(failure) => return Err(StartingError::Failed(failure).into()),
-                    // Its process ends of it, which is what is told.
-                    Report::Panicked(panic) => self.panic = Some(panic),
-                    report => return Ok(report),
-                }
-                continue;
-            }
-            let mut buffer = [0; 1024];
-            match self.control.try_read(&mut buffer) {
-                Ok(0) => return Err(Failed::Ended(self.panic.take())),
-                Ok(received) => self.received.extend_from_slice(&buffer[..received]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.control.readable().await.map_err(io("wait for the new process"))?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Failed::Ended(self.panic.take()));
-                }
-                Err(error) => return Err(io("read from the new process")(error).into()),
-            }
-        }
-    }
-}
-
-/// Waits for a future, but not longer than this.
-async fn within<T>(
-    limit: Option<Duration>,
-    future: impl Future<Output = Result<T, Failed>>,
-    late: fn(Duration) -> StartingError,
-) -> Result<T, Failed> {
-    match limit {
-        Some(limit) => timeout(limit, future).await.unwrap_or_else(|_| Err(late(limit).into())),
-        None => future.await,
-    }
-}
-
-fn out_of_turn(report: &Report) -> Failed {
-    let why = io::Error::other(format!("{report:?} out of turn"));
-    io("understand the new process")(why).into()
 }
 
 impl Unborn {
     /// Ends the process, waits until it is gone, and says why it was not born.
-    async fn bury(self, failed: Failed) -> StartingError {
+    async fn bury(self, failed: Failed, spawning: Deadline) -> StartingError {
         let process = self.process();
         // Its end is told by the error that this returns.
         process.expect_end();
         match failed {
             Failed::Other(error) => {
-                process.kill();
-                process.end().await;
+                process.kill_and_wait().await;
                 error
             }
             Failed::Ended(panic) => {
                 // It is ending by itself, and how it ends is the best explanation there is.
-                if timeout(LAST_WORDS_TIMEOUT, process.end()).await.is_err() {
-                    process.kill();
-                }
-                let mut failure = process.end().await.failure;
-                failure.0.panic = failure.0.panic.take().or(panic);
-                StartingError::Died(failure)
+                let left = spawning.left().unwrap_or(LAST_WORDS_TIMEOUT).min(LAST_WORDS_TIMEOUT);
+                let end = match timeout(left, process.end()).await {
+                    Ok(end) => Some(end),
+                    Err(_) => process.kill_and_wait().await,
+                };
+                let Some(mut end) = end else {
+                    return io("end the new process")(io::ErrorKind::TimedOut.into());
+                };
+                end.failure.0.panic = end.failure.0.panic.take().or(panic);
+                StartingError::Died(end.failure)
             }
         }
     }

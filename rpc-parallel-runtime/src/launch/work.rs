@@ -1,5 +1,6 @@
 //! What a worker process does itself, before, around and after the user's code.
 
+use std::ffi::OsStr;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
@@ -21,7 +22,6 @@ use super::keeper::ENDING_TIMEOUT;
 use super::listening::listen;
 use super::mark::Mark;
 use super::panics::Panics;
-use super::redirect::Output;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled};
@@ -68,20 +68,20 @@ fn run() -> Result<i32, WorkError> {
     let Some(Received { start, init, descriptors }) = receive_start(control)? else {
         return Ok(FAILED);
     };
-    die_with_master(control.socket())?;
+    die_with_master(control, &start)?;
     on_unhandled(end_by_panic);
-    name_process();
+    name_process(start.recipe.arg0.as_deref().unwrap_or_default());
     let mut descriptors = descriptors.into_iter();
     let first = match start.lives {
         Lives::WithConnection => descriptors.next(),
         Lives::WithMaster | Lives::UntilTold => None,
     };
-    if let Err(failure) = set_up(&start, descriptors) {
+    if let Err(failure) = start.set_up.apply([&start.stdout, &start.stderr], descriptors) {
         report(control, &Report::Failed(failure))?;
         return Ok(FAILED);
     }
     Role::Worker.assume(start.recipe.clone()).map_err(WorkError::Role)?;
-    report(control, &Report::Hello)?;
+    report(control, &Report::Hello { pid: process::id() })?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
     let code = runtime.block_on(serve(start, init, first, control));
@@ -128,12 +128,17 @@ fn report(control: &Control, what: &Report) -> Result<(), WorkError> {
     control.report(what).map_err(WorkError::Report)
 }
 
-/// Has the kernel kill this process with its master, for as long as nothing else watches.
-fn die_with_master(control: &OwnedFd) -> Result<(), WorkError> {
+/// Has this process killed with its master, for as long as nothing else watches.
+fn die_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
     // It fails nowhere that we run; where it did, the control socket is watched soon.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let parent = getppid().map(|it| Pid::as_raw(Some(it)));
+    if parent != i32::try_from(start.master).ok() && start.lives != Lives::UntilTold {
+        // A launcher has put a process between them, whose end this is.
+        control.watch().map_err(WorkError::Attend)?;
+    }
     // A master that ended before that sends no signal any more, and its socket is closed.
-    let mut control = [PollFd::new(control, PollFlags::empty())];
+    let mut control = [PollFd::new(control.socket(), PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut control, Some(&now)) {
         Ok(ready) if ready > 0 => Err(WorkError::NoMaster),
@@ -142,32 +147,10 @@ fn die_with_master(control: &OwnedFd) -> Result<(), WorkError> {
 }
 
 /// Calls this process what its program is called; the kernel calls it `exe`.
-fn name_process() {
-    let program = std::env::args_os().next().unwrap_or_default();
-    let name = Path::new(&program).file_name().unwrap_or_default();
+fn name_process(program: &OsStr) {
+    let name = Path::new(program).file_name().unwrap_or_default();
     // It names the main thread, whichever this one is.
     let _ = std::fs::write("/proc/self/comm", name.as_encoded_bytes());
-}
-
-/// Makes this process what the master has asked for.
-fn set_up(
-    start: &Start,
-    mut descriptors: impl Iterator<Item = OwnedFd>,
-) -> Result<(), StartFailure> {
-    if let Some(path) = &start.current_dir {
-        let entered = std::env::set_current_dir(path);
-        entered.map_err(|it| StartFailure::CurrentDir { why: it.to_string() })?;
-    }
-    let mut redirect = |output: &Output,
-                        stream: &str,
-                        put: fn(OwnedFd) -> rustix::io::Result<()>| {
-        let opened = output.open(&mut descriptors);
-        let put = opened.and_then(|it| Ok(it.map(put).transpose()?));
-        put.map(|_| ())
-            .map_err(|it| StartFailure::Redirect { stream: stream.to_owned(), why: it.to_string() })
-    };
-    redirect(&start.stdout, "stdout", rustix::stdio::dup2_stdout)?;
-    redirect(&start.stderr, "stderr", rustix::stdio::dup2_stderr)
 }
 
 /// All that can end or extend what a worker does.

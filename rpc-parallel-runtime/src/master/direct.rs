@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 use super::listing::list_if_asked;
-use crate::launch::{Flavor, Mark, Recipe, Role, work};
+use crate::launch::{Flavor, Mark, Outputs, Recipe, Role, work};
 use crate::wire::{Overrides, Settings, SettingsError};
 use crate::worker::{DuplicateId, registry};
 
@@ -116,6 +116,9 @@ impl Master {
 
     /// Makes this process a master.
     ///
+    /// What its workers have written to their stderr is passed on before the process ends if this is
+    /// called on the main thread, and if that returns or exits. Elsewhere their last lines may be lost.
+    ///
     /// With `RPC_PARALLEL_LIST=1` in the environment it prints the worker types instead, and exits.
     /// `RPC_PARALLEL_SETTINGS` there wins over [`settings`](Self::settings), field by field.
     ///
@@ -132,6 +135,8 @@ impl Master {
         registry.check()?;
         self.recipe.overrides = overrides().map_err(StartupError::Settings)?;
         self.recipe.settings = self.recipe.settings_for(Some(self.recipe.settings));
+        self.recipe.arg0 = env::args_os().next();
+        Outputs::flush_all_with_this_thread();
         match Role::Master.assume(self.recipe) {
             Ok(()) => Ok(Initialized(Role::Master)),
             Err(Role::Master) => Err(StartupError::AlreadyMaster),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Children, Flavor, Mark, Recipe, Role, Tail, work};
+use crate::launch::{Children, Flavor, Mark, Outputs, Recipe, Role, is_name_of_worker, work};
 use crate::wire::{Settings, SettingsError};
 
 /// The entry of a program or of a test.
@@ -58,14 +58,14 @@ impl Entry {
     /// Runs a sync test, in a master.
     pub fn test_sync<T>(self, path: &str, test: impl FnOnce() -> T) -> T {
         self.begin(Some(path));
-        let _flush = FlushStderr;
+        let _flush = FlushOutputs;
         test()
     }
 
     /// Runs an async test, in a master.
     pub fn test_async<T, F: Future<Output = T>>(self, path: &str, test: impl FnOnce() -> F) -> T {
         self.begin(Some(path));
-        let _flush = FlushStderr;
+        let _flush = FlushOutputs;
         self.block_on(test)
     }
 
@@ -78,6 +78,11 @@ impl Entry {
     fn begin(&self, test: Option<&str>) {
         if Mark::is_set() {
             work();
+        }
+        if Mark::is_known() && has_arguments_of_a_worker(test) {
+            let why = "its stdin is not the socket to its master; what has started it must leave its \
+                       stdin alone";
+            give_up("become a worker", &io::Error::other(why));
         }
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
         let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
@@ -116,17 +121,27 @@ struct EndWorkers;
 impl Drop for EndWorkers {
     fn drop(&mut self) {
         Children::get().end_all(END_TIMEOUT);
-        Tail::flush_all();
+        Outputs::flush_all();
     }
 }
 
 /// Lets nothing that workers have written be lost when a test ends, however it ends. Workers of
 /// tests that run beside it are not its own to end.
-struct FlushStderr;
+struct FlushOutputs;
 
-impl Drop for FlushStderr {
+impl Drop for FlushOutputs {
     fn drop(&mut self) {
-        Tail::flush_all();
+        Outputs::flush_all();
+    }
+}
+
+/// Says whether this process has the arguments of a worker: as a master it would start others like
+/// itself, for ever.
+fn has_arguments_of_a_worker(test: Option<&str>) -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    match test {
+        Some(path) => arguments.eq(test_args(path)),
+        None => arguments.next().is_some_and(|it| is_name_of_worker(&it)),
     }
 }
 

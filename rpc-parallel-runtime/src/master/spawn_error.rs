@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
-use super::direct::SETTINGS_VARIABLE;
 use crate::connection::{AnyError, WorkerFailure};
 use crate::launch::{StartFailure, StartingError};
 use crate::wire::Panic;
@@ -27,10 +26,12 @@ pub struct SpawnError {
 pub enum SpawnErrorKind {
     /// Nothing has made this process a master or a worker.
     NotInitialized,
-    /// The environment given for the worker holds a variable that is ours.
+    /// The environment given for the worker holds a variable that cannot be, or that is ours.
     Environment {
         /// The variable.
         variable: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The argument of `init` cannot travel.
     InitArgument {
@@ -58,8 +59,21 @@ pub enum SpawnErrorKind {
         /// What the system said.
         why: String,
     },
+    /// The worker could not be given something else that was asked for: a limit, a niceness,
+    /// processors, a session of its own.
+    SetUp {
+        /// What was tried.
+        tried: String,
+        /// What the system said.
+        why: String,
+    },
     /// The process did not become a worker in time.
     NoWorker {
+        /// The time it had.
+        within: Duration,
+    },
+    /// The worker's `init` took too long.
+    InitTimedOut {
         /// The time it had.
         within: Duration,
     },
@@ -126,13 +140,8 @@ impl fmt::Display for SpawnErrorKind {
                 "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
                  above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
             ),
-            Self::Environment { variable } if variable == SETTINGS_VARIABLE => write!(
-                f,
-                "the environment variable `{variable}` is read by masters and would mean nothing \
-                 to a worker; use `Spawner::settings`",
-            ),
-            Self::Environment { variable } => {
-                write!(f, "the environment variable `{variable}` is reserved")
+            Self::Environment { variable, why } => {
+                write!(f, "cannot change the environment variable `{variable}`: {why}")
             }
             Self::InitArgument { why } => write!(f, "the argument of `init` cannot travel: {why}"),
             Self::Process { tried, .. } => write!(f, "cannot {tried}"),
@@ -140,11 +149,15 @@ impl fmt::Display for SpawnErrorKind {
                 write!(f, "cannot enter the directory `{}`: {why}", path.display())
             }
             Self::Redirect { stream, why } => write!(f, "cannot redirect its {stream}: {why}"),
+            Self::SetUp { tried, why } => write!(f, "cannot {tried}: {why}"),
             Self::NoWorker { within } => write!(
                 f,
                 "its process did not become a worker within {within:?}; does its `main` begin with \
                  `#[rpc_parallel::entry]`, or reach `rpc_parallel::worker_main`?",
             ),
+            Self::InitTimedOut { within } => {
+                write!(f, "its `init` did not return within {within:?}")
+            }
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
             Self::Died(failure) => {
                 write!(f, "before it was a worker, its process {}", failure.story())
@@ -173,6 +186,7 @@ impl SpawnErrorKind {
             }
             StartingError::Died(failure) => Self::Died(failure),
             StartingError::NoHello(within) => Self::NoWorker { within },
+            StartingError::InitTimedOut(within) => Self::InitTimedOut { within },
             StartingError::TimedOut(within) => Self::TimedOut { within },
             StartingError::Failed(failure) => match failure {
                 StartFailure::OtherBuild { worker, master } => Self::OtherBuild {
@@ -182,6 +196,7 @@ impl SpawnErrorKind {
                     Self::CurrentDir { path: current_dir.unwrap_or_default(), why }
                 }
                 StartFailure::Redirect { stream, why } => Self::Redirect { stream, why },
+                StartFailure::SetUp { tried, why } => Self::SetUp { tried, why },
                 StartFailure::UnknownWorkerType { offers } => Self::UnknownWorkerType { offers },
                 StartFailure::Listen { why } => {
                     let tried = "have it listen for other processes".to_owned();

@@ -12,19 +12,31 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::connecting::{ask_for, encode_init, open};
 use super::direct::SETTINGS_VARIABLE;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
-use crate::launch::{Lives, MARK_VARIABLE, Panics, Plan, Recipe, Redirect, Role, Started};
+use crate::launch::{
+    BadVariable, Launcher, Launching, Limit, Lives, MARK_VARIABLE, Panics, Plan, Recipe, Redirect,
+    Role, Started,
+};
 use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
 };
+
+/// The variables that nobody may change for a worker, and why.
+const RESERVED: [(&str, &str); 2] = [
+    (MARK_VARIABLE, "it is reserved"),
+    (
+        SETTINGS_VARIABLE,
+        "masters read it, and it means nothing to a worker; use `Spawner::settings`",
+    ),
+];
 
 /// Chooses how a worker of type `S` starts.
 ///
@@ -72,15 +84,84 @@ impl<S: Served> Spawner<S> {
 
     /// Sets an environment variable. The worker inherits the others from this process.
     ///
+    /// Names and values may hold any bytes that the system takes. Of two values for one variable the
+    /// later one counts.
+    ///
     /// `RPC_PARALLEL_WORKER` is ours, and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.plan.env.push((name.into(), value.into()));
+        self.plan.environment.set(name.into(), value.into());
+        self
+    }
+
+    /// Leaves an environment variable out, inherited or set before.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.plan.environment.remove(name.into());
+        self
+    }
+
+    /// Leaves all environment variables out, inherited or set before.
+    pub fn env_clear(mut self) -> Self {
+        self.plan.environment.clear();
         self
     }
 
     /// Sets the directory that the worker begins in; that of this process, if not said.
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
-        self.plan.current_dir = Some(path.as_ref().into());
+        self.plan.set_up.current_dir = Some(path.as_ref().into());
+        self
+    }
+
+    /// Sets which permissions files lose that the worker creates, those that its output is redirected
+    /// to among them: `0o077` leaves them to their owner. The mask of this process, if not said.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.plan.set_up.umask = Some(mask);
+        self
+    }
+
+    /// Limits what the system grants the worker. Several limits may be set; of two on the same, the
+    /// later one counts.
+    ///
+    /// ```text
+    /// let careful = Parser::spawner().limit(Limit::memory(2 << 30)).limit(Limit::cpu_seconds(60));
+    /// ```
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.plan.set_up.limits.retain(|it| !it.concerns(&limit));
+        self.plan.set_up.limits.push(limit);
+        self
+    }
+
+    /// Sets how much the worker lets others go first: from -20, not at all, to 19. Only the privileged
+    /// may choose less than this process has.
+    ///
+    /// Linux may share the processors out by sessions before it looks at this (`autogroup`); then it
+    /// counts among workers only if they run in the [`foreground`](Self::foreground).
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.plan.set_up.nice = Some(nice);
+        self
+    }
+
+    /// Chooses the processors that the worker may run on, by their numbers: `[0, 1]`.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
+        self.plan.set_up.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// Leaves the worker in the session and the process group of this process.
+    ///
+    /// Unless this is said a worker has a session of its own: Ctrl-C, Ctrl-Z and the end of a terminal
+    /// reach this process, and its workers end when it does, in order. In the foreground they reach
+    /// the worker as well, at the same time. That is for a worker that uses the terminal itself (it
+    /// asks for a password, or runs an editor), and for programs that handle these signals
+    /// everywhere.
+    pub fn foreground(mut self) -> Self {
+        self.plan.set_up.foreground = true;
+        self
+    }
+
+    /// Has something else start the worker's process: see [`Launcher`] and
+    /// [`Wrapped`](crate::Wrapped).
+    pub fn launcher(mut self, launcher: impl Launcher) -> Self {
+        self.plan.launcher = Some(Launching(Arc::new(launcher)));
         self
     }
 
@@ -92,7 +173,7 @@ impl<S: Served> Spawner<S> {
 
     /// Redirects the worker's stderr, once the worker has begun.
     ///
-    /// Errors that tell of its death hold its last lines only where it is inherited.
+    /// Errors that tell of its death hold its last lines only where it is inherited or prefixed.
     pub fn stderr(mut self, redirect: Redirect) -> Self {
         self.plan.stderr = redirect;
         self
@@ -106,7 +187,15 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Limits the time until the worker is ready, `init` and all; unlimited, if not said.
+    /// Limits the time that the worker's `init` takes; unlimited, if not said.
+    pub fn init_timeout(mut self, timeout: Duration) -> Self {
+        self.plan.init_timeout = Some(timeout);
+        self
+    }
+
+    /// Limits the time until the worker is ready, all in all; unlimited, if not said.
+    ///
+    /// The process of a worker that is not ready by then is ended, which takes a moment more.
     pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
         self.plan.spawn_timeout = Some(timeout);
         self
@@ -178,7 +267,7 @@ impl<S: Served> Spawner<S> {
                 open(socket, recipe.settings, whom, &ask[asked..], autopsy).await
             };
             let connected = match limit {
-                Some(within) => timeout_at(began + within, connected)
+                Some(within) => timeout(within.saturating_sub(began.elapsed()), connected)
                     .await
                     .map_err(|_| SpawnErrorKind::TimedOut { within })
                     .and_then(|it| it.map_err(SpawnErrorKind::Connect)),
@@ -242,11 +331,10 @@ impl<S: Served> Spawner<S> {
     fn prepare(&self, init: &S::Init) -> Result<(Recipe, Vec<u8>), SpawnErrorKind> {
         let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
         recipe.settings = recipe.settings_for(self.settings);
-        for ours in [MARK_VARIABLE, SETTINGS_VARIABLE] {
-            if self.plan.env.iter().any(|(name, _)| name == ours) {
-                return Err(SpawnErrorKind::Environment { variable: ours.to_owned() });
-            }
-        }
+        self.plan.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
+            let variable = name.to_string_lossy().into_owned();
+            SpawnErrorKind::Environment { variable, why: why.to_owned() }
+        })?;
         let init = encode_init(init, recipe.settings);
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
         Ok((recipe, init))
@@ -260,7 +348,7 @@ impl<S: Served> Spawner<S> {
         init: &[u8],
     ) -> Result<Arc<Started>, SpawnErrorKind> {
         let started = self.plan.start(recipe, S::WORKER_TYPE, id, lives, init).await;
-        let current_dir = self.plan.current_dir.as_ref().map(PathBuf::from);
+        let current_dir = self.plan.set_up.current_dir.as_ref().map(PathBuf::from);
         started.map_err(|error| SpawnErrorKind::of(error, current_dir))
     }
 

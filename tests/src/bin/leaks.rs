@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
+use rpc_parallel::{Limit, Wrapped};
 use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads};
 
 #[rpc_parallel::worker]
@@ -46,7 +47,8 @@ async fn live(what: &str, number: u32) -> anyhow::Result<()> {
     let spawner = Life::spawner();
     match what {
         "spawn" => {
-            let client = spawner.spawn(String::new()).await?;
+            let shown = spawner.stdout(Redirect::prefixed()).stderr(Redirect::prefixed());
+            let client = shown.spawn(String::new()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
         }
         "start" => {
@@ -87,6 +89,13 @@ async fn live(what: &str, number: u32) -> anyhow::Result<()> {
             anyhow::ensure!(Life::serve("fail".into()).await.is_err());
             let lost = spawner.clone().current_dir("/there/is/no/such/directory");
             anyhow::ensure!(lost.spawn(String::new()).await.is_err());
+            let unlimited = spawner.clone().limit(Limit::open_files(2).hard(1));
+            anyhow::ensure!(unlimited.spawn(String::new()).await.is_err());
+            let unlaunched = spawner.clone().launcher(Wrapped::new("/no/such/program"));
+            anyhow::ensure!(unlaunched.spawn(String::new()).await.is_err());
+            let shown = spawner.clone().stdout(Redirect::prefixed());
+            let endless = shown.init_timeout(Duration::from_millis(50));
+            anyhow::ensure!(endless.spawn("wait".into()).await.is_err());
             let late = spawner.spawn_timeout(Duration::from_millis(50));
             anyhow::ensure!(late.spawn("wait".into()).await.is_err());
         }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Mutex;
 
 use rpc_parallel::prelude::*;
+use rpc_parallel::{Spawner, Wrapped};
 use serde::{Deserialize, Serialize};
 
 /// What a worker does when its master ends.
@@ -58,7 +59,8 @@ impl Descendant for Child {
 
     async fn beget(&self, generations: u32) -> Result<(), AnyError> {
         if let Some(generations) = generations.checked_sub(1) {
-            let child = Child::spawn(Childhood::Short).await?;
+            let child = Child::spawner().name(format!("with {generations} to come"));
+            let child = child.spawn(Childhood::Short).await?;
             child.beget(generations).await?;
             self.0.lock().expect("nobody panics in here").push(child);
         }
@@ -110,8 +112,14 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
                 tokio::spawn(child.compute());
             }
         }
-        "waiting-in-init" => begin(count, Childhood::WaitsForEver),
-        "blocked-in-init" => begin(count, Childhood::BlocksForEver),
+        "wrapped" => {
+            for _ in 0..count {
+                clients.push(wrapped().spawn(Childhood::Short).await?);
+            }
+        }
+        "waiting-in-init" => begin(count, Child::spawner(), Childhood::WaitsForEver),
+        "blocked-in-init" => begin(count, Child::spawner(), Childhood::BlocksForEver),
+        "wrapped-and-blocked-in-init" => begin(count, wrapped(), Childhood::BlocksForEver),
         "generations" => {
             let child = Child::spawn(Childhood::Short).await?;
             child.beget(count - 1).await?;
@@ -153,11 +161,18 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     }
 }
 
+/// Has a shell between the master and its workers.
+fn wrapped() -> Spawner<Child> {
+    let shell = Wrapped::new("/bin/sh").args(["-c", r#""$@"; exit $?"#, "sh"]);
+    Child::spawner().launcher(shell)
+}
+
 /// Begins to spawn workers that are never ready.
-fn begin(count: u32, childhood: Childhood) {
+fn begin(count: u32, spawner: Spawner<Child>, childhood: Childhood) {
     for _ in 0..count {
+        let spawner = spawner.clone();
         tokio::spawn(async move {
-            let never = Child::spawn(childhood).await;
+            let never = spawner.spawn(childhood).await;
             panic!("{never:?}");
         });
     }

@@ -1,5 +1,6 @@
 //! A master whose workers run another program: `unstartable PROGRAM [ARGUMENT..]`. It prints why
-//! the worker did not start, and how many children are left of it.
+//! the worker did not start, and how many children are left of it. What is limited is the time until
+//! the process is a worker, or, where `LIMIT_ALL` is set, the time for everything.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,11 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 
     let began = Instant::now();
-    let spawner = Nobody::spawner().connect_timeout(Duration::from_millis(300));
+    let limit = Duration::from_millis(300);
+    let spawner = match std::env::var_os("LIMIT_ALL").is_some() {
+        true => Nobody::spawner().spawn_timeout(limit),
+        false => Nobody::spawner().connect_timeout(limit),
+    };
     let spawned = runtime.block_on(spawner.spawn(()));
     let took = began.elapsed();
 

@@ -1,0 +1,167 @@
+//! What is said between a master and a process that becomes its worker, and until when it must be.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::process::Process;
+use super::start::Report;
+use super::starting::{StartingError, io};
+use crate::wire::Panic;
+
+/// How long a process that has closed its end may take to be dead.
+pub(super) const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The master's side of the control socket while the worker starts.
+pub(super) struct Conversation {
+    control: UnixStream,
+    received: Vec<u8>,
+    panic: Option<Panic>,
+}
+
+/// Why there was no conversation to the end.
+pub(super) enum Failed {
+    /// The process closed its end, perhaps after a panic.
+    Ended(Option<Panic>),
+    Other(StartingError),
+}
+
+impl From<StartingError> for Failed {
+    fn from(error: StartingError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Conversation {
+    pub(super) fn new(control: UnixStream) -> Self {
+        Self { control, received: Vec::new(), panic: None }
+    }
+
+    /// Sends what is left of the start and waits until the worker serves.
+    pub(super) async fn run(
+        mut self,
+        rest: &[u8],
+        process: &Process,
+        connecting: Deadline,
+        init_timeout: Option<Duration>,
+    ) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
+        let hello = async {
+            self.send(rest).await;
+            match self.report().await? {
+                Report::Hello { pid } => Ok(pid),
+                report => Err(out_of_turn(&report)),
+            }
+        };
+        process.note_worker(connecting.hold(hello).await?);
+        let started = async {
+            match self.report().await? {
+                Report::Started { listens_at } => Ok(listens_at),
+                report => Err(out_of_turn(&report)),
+            }
+        };
+        let listens_at = Deadline::new(init_timeout, StartingError::InitTimedOut).hold(started);
+        let listens_at = listens_at.await?;
+        let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
+        Ok((control.into(), listens_at))
+    }
+
+    async fn send(&mut self, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            match self.control.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let _ = self.control.writable().await;
+                }
+                // The process has closed its end: what it reported before tells more.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn report(&mut self) -> Result<Report, Failed> {
+        loop {
+            let decoded = Report::decode(&self.received).map_err(StartingError::Message)?;
+            if let Some((report, len)) = decoded {
+                self.received.drain(..len);
+                match report {
+                    Report::Failed(failure) => return Err(StartingError::Failed(failure).into()),
+                    // Its process ends of it, which is what is told.
+                    Report::Panicked(panic) => self.panic = Some(panic),
+                    report => return Ok(report),
+                }
+                continue;
+            }
+            let mut buffer = [0; 1024];
+            match self.control.try_read(&mut buffer) {
+                Ok(0) => return Err(Failed::Ended(self.panic.take())),
+                Ok(received) => self.received.extend_from_slice(&buffer[..received]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.control.readable().await.map_err(io("wait for the new process"))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(Failed::Ended(self.panic.take()));
+                }
+                Err(error) => return Err(io("read from the new process")(error).into()),
+            }
+        }
+    }
+}
+
+fn out_of_turn(report: &Report) -> Failed {
+    let why = io::Error::other(format!("{report:?} out of turn"));
+    io("understand the new process")(why).into()
+}
+
+/// Waits until a conversation is over, or the process is dead and can have nothing more to say.
+pub(super) async fn unless_dead<T>(
+    process: &Process,
+    conversation: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    let mut conversation = pin!(conversation);
+    let mut end = pin!(process.end());
+    let over = poll_fn(|cx| match conversation.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => end.as_mut().poll(cx).map(|_| None),
+    });
+    match over.await {
+        Some(result) => result,
+        // What it has said is read, and its end; there is none where a launcher's process has ended
+        // before the worker's.
+        None => timeout(LAST_WORDS_TIMEOUT, conversation).await.unwrap_or(Err(Failed::Ended(None))),
+    }
+}
+
+/// Until when something must have happened.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    began: Instant,
+    limit: Option<Duration>,
+    late: fn(Duration) -> StartingError,
+}
+
+impl Deadline {
+    /// Begins now.
+    pub(super) fn new(limit: Option<Duration>, late: fn(Duration) -> StartingError) -> Self {
+        Self { began: Instant::now(), limit, late }
+    }
+
+    pub(super) fn left(self) -> Option<Duration> {
+        self.limit.map(|it| it.saturating_sub(self.began.elapsed()))
+    }
+
+    /// Waits for a future, but not longer than this.
+    pub(super) async fn hold<T, E>(self, future: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    where
+        E: From<StartingError>,
+    {
+        let (Some(left), Some(limit)) = (self.left(), self.limit) else { return future.await };
+        timeout(left, future).await.unwrap_or_else(|_| Err((self.late)(limit).into()))
+    }
+}
