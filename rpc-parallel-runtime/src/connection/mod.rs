@@ -26,6 +26,7 @@ mod scope;
 mod sending;
 mod serving;
 mod shared;
+mod supervised;
 mod transfers;
 
 #[cfg(any(test, fuzzing))]
@@ -55,6 +56,7 @@ pub use self::pipe::{
 };
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
+pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
 
 #[cfg(test)]
 mod tests;
