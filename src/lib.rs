@@ -127,9 +127,9 @@ pub use rpc_parallel_runtime::{
     ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Control, ControlError,
     ControlErrorKind, Death, Declared, Direct, DuplicateId, Flavor, Function, FunctionError,
     FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Map, MapCall, Master, Message, Panic,
-    Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry, Served, Server,
-    Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning,
-    StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress, WorkerClient,
+    Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry, Restart, Served,
+    Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind, Spawner,
+    Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress, WorkerClient,
     WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, blocking, handles_panics,
     initialized, is_worker, registry, worker_main,
 };
@@ -143,7 +143,7 @@ pub use rpc_parallel_runtime::__private;
 pub mod prelude {
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
-        FunctionError, Pipe, PipeError, PipeWriter, Redirect, Spawn, Worker, WorkerClient,
+        FunctionError, Pipe, PipeError, PipeWriter, Redirect, Restart, Spawn, Worker, WorkerClient,
         WorkerState,
     };
 }

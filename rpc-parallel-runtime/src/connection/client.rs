@@ -96,6 +96,14 @@ impl Client {
         }
     }
 
+    /// Says whether the connection is lost, and will be replaced.
+    pub(crate) fn is_between(&self) -> bool {
+        match &self.0 {
+            Link::Fixed(_) => false,
+            Link::Supervised(supervised) => supervised.connection().is_none(),
+        }
+    }
+
     /// Waits until the connection is closed or lost, and not to be replaced, and says why.
     ///
     /// # Cancel safety

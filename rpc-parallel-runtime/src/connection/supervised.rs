@@ -172,10 +172,7 @@ impl Phase {
 }
 
 /// Goes on to another phase, unless all is over, and returns what was before.
-fn go_on(
-    phase: &watch::Sender<Phase>,
-    next: impl FnOnce(Arc<Label>) -> Phase,
-) -> Option<Phase> {
+fn go_on(phase: &watch::Sender<Phase>, next: impl FnOnce(Arc<Label>) -> Phase) -> Option<Phase> {
     let mut before = None;
     phase.send_if_modified(|phase| {
         if phase.is_over() {
@@ -246,6 +243,8 @@ async fn unless_over<T>(
 
 impl fmt::Debug for Supervised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervised").field("worker", &self.label().to_string()).finish_non_exhaustive()
+        f.debug_struct("Supervised")
+            .field("worker", &self.label().to_string())
+            .finish_non_exhaustive()
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use super::peer::{Peer, frame, kind};
 use super::{read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
 use crate::connection::opening::ask_for;
-use crate::connection::scripted::{Functions, call, function, opening};
+use crate::connection::scripted::{Functions, Halves, call, function, opening};
 use crate::connection::supervised::{Connected, Reconnect, Reconnecting};
 use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Serving};
 use crate::transport::memory::pair;
@@ -104,6 +105,28 @@ async fn connect(id: WorkerId, seen: &Arc<Seen>) -> Connected {
         there.receive_request().await.expect("the client asks at once");
         let _ = Serving::welcome(there, Arc::new(functions)).run().await;
     });
+    connect_over(here, driver, id, seen).await
+}
+
+/// Connects to a worker that reads nothing.
+async fn connect_to_deaf(id: WorkerId, seen: &Arc<Seen>) -> Connected {
+    let (here, there) = pair(1024);
+    let driver = tokio::spawn(async move {
+        let peer = Peer::new(there);
+        peer.say(&frame(kind::WELCOME, &[]));
+        std::future::pending::<()>().await;
+        drop(peer);
+    });
+    connect_over(here, driver, id, seen).await
+}
+
+async fn connect_over(
+    here: Halves,
+    driver: JoinHandle<()>,
+    id: WorkerId,
+    seen: &Arc<Seen>,
+) -> Connected {
+    let number = seen.workers().len() as u32;
     let mut here = opening(here, settings());
     let ask = ask_for(id, Greeting::new(&[]), &[], settings()).expect("it is short");
     here.connect(&ask).await.expect("the worker welcomes everybody");
@@ -116,10 +139,14 @@ async fn connect(id: WorkerId, seen: &Arc<Seen>) -> Connected {
 }
 
 async fn workers() -> Workers {
+    workers_after(async |id, seen| connect(id, seen).await).await
+}
+
+async fn workers_after(first: impl AsyncFnOnce(WorkerId, &Arc<Seen>) -> Connected) -> Workers {
     let seen = Arc::new(Seen::default());
     let (next, orders) = unbounded_channel();
     let id = WorkerId::random();
-    let first = connect(id, &seen).await;
+    let first = first(id, &seen).await;
     let again = Again { orders, id, seen: seen.clone() };
     Workers { client: Client::supervised(first, Box::new(again)), next, seen }
 }
@@ -249,6 +276,26 @@ async fn a_one_way_call_waits_for_the_next_worker_too() {
     assert_eq!(soon("a one-way call", note).await.expect("it does not panic"), Ok(()));
     settle().await;
     assert_eq!(workers.seen.notes.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_there_was_no_room_for_goes_to_the_next_worker() {
+    let workers = workers_after(async |id, seen| connect_to_deaf(id, seen).await).await;
+    let large = || call::<_, ()>(&workers.client, WAIT, vec![0_u8; 50_000]);
+    let in_flight: Vec<_> = (0..25).map(|_| tokio::spawn(large())).collect();
+    settle().await;
+    let waits = tokio::spawn(workers.which());
+    settle().await;
+
+    workers.kill();
+    workers.come();
+
+    assert_eq!(soon("a call that waits for room", waits).await.expect("it does not panic"), Ok(1));
+    let mut lost = 0;
+    for call in in_flight {
+        lost += u32::from(is_lost(soon("a call", call).await.expect("it does not panic")));
+    }
+    assert!((20..25).contains(&lost), "{lost} were sent, or as good as sent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,7 +475,10 @@ async fn dropping_the_last_client_ends_the_connection() {
 
 #[test]
 fn calls_fail_when_the_runtime_that_supervised_ends() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("make a runtime");
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().expect("make a runtime")
+    };
     let supervising = runtime();
     let workers = supervising.block_on(async {
         let workers = workers().await;
