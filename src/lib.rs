@@ -128,10 +128,10 @@ pub use rpc_parallel_runtime::{
     ControlErrorKind, Death, Declared, Direct, DuplicateId, Flavor, Function, FunctionError,
     FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Launcher, Limit, Map, MapCall, Master,
     Message, Panic, Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry,
-    Served, Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress,
-    WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId,
-    Wrapped, blocking, handles_panics, initialized, is_worker, registry, worker_main,
+    Restart, Served, Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError,
+    SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker,
+    WorkerAddress, WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerType,
+    WorkerTypeId, Wrapped, blocking, handles_panics, initialized, is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]
@@ -143,7 +143,7 @@ pub use rpc_parallel_runtime::__private;
 pub mod prelude {
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
-        FunctionError, Pipe, PipeError, PipeWriter, Redirect, Spawn, Worker, WorkerClient,
+        FunctionError, Pipe, PipeError, PipeWriter, Redirect, Restart, Spawn, Worker, WorkerClient,
         WorkerState,
     };
 }

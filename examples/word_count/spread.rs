@@ -113,7 +113,7 @@ impl Spread<'_> {
                 rest.into_iter().for_each(|it| self.walk(it));
             }
             Event::Started { place, client: Ok(client) } => {
-                self.report.started(client.label());
+                self.report.started(&client.label());
                 self.places[place] = Place { client: Some(client), ..Place::default() };
             }
             Event::Started { place, client: Err(error) } => {

@@ -33,8 +33,8 @@ pub use self::connection::{
 pub use self::launch::{Flavor, Launcher, Limit, Panics, Redirect, WorkerCommand, Wrapped};
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
-    Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, Worker,
-    WorkerAddress, initialized, is_worker, worker_main,
+    Restart, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError,
+    Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,

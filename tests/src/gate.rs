@@ -21,7 +21,20 @@ pub struct WayThrough(String);
 
 /// One who stands at the gate; dropping it lets him pass.
 #[derive(Debug)]
-pub struct Standing(#[expect(dead_code, reason = "its end is what matters")] net::UnixStream);
+pub struct Standing(net::UnixStream);
+
+impl Standing {
+    /// Returns the process that stands there.
+    ///
+    /// # Panics
+    ///
+    /// The system does not know it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let pid = self.0.peer_cred().ok().and_then(|it| it.pid());
+        pid.and_then(|it| it.try_into().ok()).expect("it has connected from this machine")
+    }
+}
 
 impl Gate {
     /// Makes a gate.

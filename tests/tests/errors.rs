@@ -226,7 +226,7 @@ async fn the_error_of_a_call_names_the_function_and_the_worker() {
     let error = worker.plain_panic(7).await.expect_err("it panics");
 
     let label = worker.label();
-    assert_eq!(error.worker(), label);
+    assert_eq!(error.worker(), &*label);
     assert_eq!(error.function().name(), "plain_panic");
     let text = error.to_string();
     assert!(text.starts_with("call `Mishaps::plain_panic` on worker `glass` ("), "{text}");

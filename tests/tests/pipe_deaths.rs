@@ -84,7 +84,7 @@ async fn a_pipe_of_a_killed_worker_ends_with_the_signal() {
     assert!(rest.iter().copied().eq(1..=rest.len() as u64), "nothing is missing before the end");
     let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
-    assert_eq!(error.worker(), Some(mortal.label()));
+    assert_eq!(error.worker(), Some(&*mortal.label()));
     let text = error.to_string();
     assert!(text.contains("worker `mayfly`") && text.contains("SIGKILL"), "{text}");
 }

@@ -332,7 +332,7 @@ async fn a_client_knows_which_worker_it_talks_to() {
     let (id, pid) = account.ids().await.expect("call it");
 
     assert_eq!((account.worker_id(), id), (bank.id(), bank.id()));
-    assert_eq!(account.label(), bank.label());
+    assert_eq!(*account.label(), *bank.label());
     assert_eq!(bank.name(), Some("north-1"));
     let text = bank.to_string();
     assert!(text.contains("`north-1`") && text.contains(&format!("pid {pid} ")), "{text}");

@@ -11,15 +11,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer::{Answer, CallFailure, FunctionError, IsResult};
 use super::any_error::AnyError;
-use super::client::{Client, Hold};
+use super::caller::Caller;
+use super::client::{Client, Hold, Link};
 use super::deadline;
 use super::error::{CallError, CallErrorKind, Side};
+use super::failure::Loss;
 use super::outbox::Ticket;
 use super::pending::{Answered, Look};
 use super::pipe::{self, Opening};
 use super::sending::Lane;
+use super::supervised::Supervised;
 use crate::wire::{
-    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
+    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Label,
     MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent,
 };
 
@@ -46,7 +49,7 @@ use crate::wire::{
 /// `#[worker(one_way)]` goes on to its end.
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<T, E: CallFailure = CallError> {
-    hold: Arc<Hold>,
+    route: Route,
     function: &'static FunctionInfo,
     value: Codec<T>,
     error: Option<Codec<E::Function>>,
@@ -60,6 +63,15 @@ pub struct Call<T, E: CallFailure = CallError> {
 /// A call of a function that returns `R`, an alias of `Result`: a future of what is in its `Ok`,
 /// or of a [`FunctionError`] with what is in its `Err`.
 pub type TryCall<R> = Call<<R as IsResult>::Ok, FunctionError<<R as IsResult>::Err>>;
+
+/// How a call comes to its connection.
+enum Route {
+    Over(Arc<Hold>),
+    /// The connection that there is when the call is sent.
+    Through(Arc<Supervised>),
+    /// The next one, which does not exist yet.
+    Waiting(Arc<Supervised>, Pin<Box<dyn Future<Output = ()> + Send>>),
+}
 
 enum State {
     New(Unsent, Vec<Opening>),
@@ -84,7 +96,7 @@ impl<T, E: CallFailure> Call<T, E> {
         answer: Answer<R, T, E>,
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
-        let max = client.caller().connection.settings.max_message_size();
+        let max = client.settings().max_message_size();
         let mut frame = Vec::with_capacity(64);
         let writer = if function.one_way {
             MessageWriter::one_way(&mut frame, function.id(), max)
@@ -102,8 +114,11 @@ impl<T, E: CallFailure> Call<T, E> {
         let Answer { value, error, .. } = answer;
         // Nobody waits for what a one-way function does.
         let inherited = if function.one_way { None } else { deadline::inherited() };
-        let hold = client.0.clone();
-        Self { hold, function, value, error, timeout: None, inherited, limit: None, state }
+        let route = match &client.0 {
+            Link::Fixed(hold) => Route::Over(hold.clone()),
+            Link::Supervised(supervised) => Route::Through(supervised.clone()),
+        };
+        Self { route, function, value, error, timeout: None, inherited, limit: None, state }
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
@@ -136,24 +151,24 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
-        let caller = &self.hold.0;
         match mem::replace(&mut self.state, State::Done) {
             State::New(frame, opening) => {
-                if caller.connection.outbox.poll_room(cx).is_pending() {
+                let Poll::Ready(begun) = self.poll_begin(cx) else {
                     self.state = State::New(frame, opening);
                     return Poll::Pending;
+                };
+                let begun = begun.map_err(|loss| CallErrorKind::from(&*loss))?;
+                if let Some(begun) = begun {
+                    let (call, ticket) = self.send(begun, frame, opening);
+                    self.state = State::Waiting(call, ticket);
+                    return Poll::Pending;
                 }
-                if self.function.one_way {
-                    self.state = State::Writing(self.send_one_way(frame, opening)?);
-                    return self.poll_answer(cx);
-                }
-                let (call, ticket) = self.send(frame, opening, cx)?;
-                self.state = State::Waiting(call, ticket);
-                Poll::Pending
+                self.state = State::Writing(self.send_one_way(frame, opening));
+                self.poll_answer(cx)
             }
             State::Failed(kind) => Poll::Ready(Err(kind)),
             State::Waiting(call, ticket) => {
-                let look = caller.pending().look(call, cx.waker());
+                let look = self.caller().pending().look(call, cx.waker());
                 match look {
                     Look::Waiting => {
                         self.state = State::Waiting(call, ticket);
@@ -164,6 +179,7 @@ impl<T, E: CallFailure> Call<T, E> {
                 }
             }
             State::Writing(ticket) => {
+                let caller = self.caller();
                 if caller.connection.outbox.poll_written(ticket, cx).is_pending() {
                     self.state = State::Writing(ticket);
                     return Poll::Pending;
@@ -179,50 +195,84 @@ impl<T, E: CallFailure> Call<T, E> {
         }
     }
 
+    /// Begins the call on its connection, when there is one, and room.
+    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
+        loop {
+            let supervised = match &mut self.route {
+                Route::Over(hold) => return poll_begin(&hold.0, self.function, cx),
+                Route::Through(supervised) => supervised,
+                Route::Waiting(supervised, settled) => {
+                    ready!(settled.as_mut().poll(cx));
+                    supervised
+                }
+            };
+            let Some(connection) = supervised.connection() else {
+                let supervised = supervised.clone();
+                let settled = supervised.settled();
+                self.route = Route::Waiting(supervised, settled);
+                continue;
+            };
+            let hold = connection?;
+            match ready!(poll_begin(&hold.0, self.function, cx)) {
+                Ok(begun) => {
+                    self.route = Route::Over(hold);
+                    return Poll::Ready(Ok(begun));
+                }
+                // Lost just now: the call has not been sent, and goes over the next.
+                Err(_) => self.route = Route::Through(supervised.clone()),
+            }
+        }
+    }
+
     /// Sends a call, at once if no other waits on this connection.
-    fn send(
-        &self,
-        mut frame: Unsent,
-        opening: Vec<Opening>,
-        cx: &Context<'_>,
-    ) -> Result<(CallId, Ticket), CallErrorKind> {
-        let caller = &self.hold.0;
-        let mut pending = caller.pending();
-        let alone = pending.is_idle();
-        let call =
-            pending.begin(self.function, cx.waker()).map_err(|loss| CallErrorKind::from(&*loss))?;
-        drop(pending);
-        let (opened, starts) = pipe::open(opening, &caller.connection, Some(&self.hold));
+    fn send(&self, begun: Begun, mut frame: Unsent, opening: Vec<Opening>) -> (CallId, Ticket) {
+        let Begun { call, alone } = begun;
+        let connection = &self.caller().connection;
+        let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
         let left = self.limit.as_ref().map(|it| it.sleep.deadline() - Instant::now());
         frame.set_call(&opened, call, left);
-        let outbox = &caller.connection.outbox;
+        let outbox = &connection.outbox;
         let ticket = match frame {
             Unsent::Small(frame) if alone => outbox.write_now(&frame, Lane::Any),
             Unsent::Small(frame) => outbox.add(&frame, Lane::Any),
             Unsent::Large(frame) => outbox.add_large(*frame, Lane::Any, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
-        Ok((call, ticket))
+        (call, ticket)
     }
 
-    fn send_one_way(
-        &self,
-        mut frame: Unsent,
-        opening: Vec<Opening>,
-    ) -> Result<Ticket, CallErrorKind> {
-        let caller = &self.hold.0;
-        if let Some(loss) = caller.pending().lost() {
-            return Err((&**loss).into());
-        }
-        let (opened, starts) = pipe::open(opening, &caller.connection, Some(&self.hold));
+    fn send_one_way(&self, mut frame: Unsent, opening: Vec<Opening>) -> Ticket {
+        let connection = &self.caller().connection;
+        let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
         frame.set_one_way(&opened);
-        let outbox = &caller.connection.outbox;
+        let outbox = &connection.outbox;
         let ticket = match frame {
             Unsent::Small(frame) => outbox.write_now(&frame, Lane::OneWay),
             Unsent::Large(frame) => outbox.add_large(*frame, Lane::OneWay, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
-        Ok(ticket)
+        ticket
+    }
+
+    /// Returns the connection of a call that has begun.
+    fn hold(&self) -> &Arc<Hold> {
+        match &self.route {
+            Route::Over(hold) => hold,
+            Route::Through(_) | Route::Waiting(..) => {
+                unreachable!("a call begins on a connection")
+            }
+        }
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.hold().0
+    }
+
+    fn label(&self) -> Arc<Label> {
+        match &self.route {
+            Route::Over(hold) => hold.0.label.clone(),
+            Route::Through(supervised) | Route::Waiting(supervised, _) => supervised.label(),
+        }
     }
 
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
@@ -249,7 +299,7 @@ impl<T, E: CallFailure> Call<T, E> {
             let why = AnyError::from(error).to_string();
             E::from(self.fail(CallErrorKind::Undecodable { side: Side::Result, why }))
         };
-        pipe::decoding(ends, Some(&self.hold), || {
+        pipe::decoding(ends, Some(self.hold()), || {
             let value = Body::shared(&value);
             let read = match (outcome, self.error) {
                 (Outcome::Value, _) => return read(self.value, value).map_err(undecodable),
@@ -271,8 +321,30 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn fail(&self, kind: CallErrorKind) -> CallError {
-        CallError::new(self.function, self.hold.0.label.clone(), kind)
+        CallError::new(self.function, self.label(), kind)
     }
+}
+
+/// A call that has its number.
+struct Begun {
+    call: CallId,
+    /// No other waits on its connection.
+    alone: bool,
+}
+
+/// Begins a call when there is room; one-way calls have no number.
+fn poll_begin(
+    caller: &Caller,
+    function: &'static FunctionInfo,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
+    ready!(caller.connection.outbox.poll_room(cx));
+    let mut pending = caller.pending();
+    if function.one_way {
+        return Poll::Ready(pending.lost().cloned().map_or(Ok(None), Err));
+    }
+    let alone = pending.is_idle();
+    Poll::Ready(pending.begin(function, cx.waker()).map(|call| Some(Begun { call, alone })))
 }
 
 fn ids(opened: &[Opened]) -> Vec<StreamId> {
@@ -314,7 +386,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let State::Waiting(call, ticket) = mem::replace(&mut self.state, State::Done) else {
             return;
         };
-        let caller = &self.hold.0;
+        let caller = self.caller();
         if !caller.pending().give_up(call) {
             return;
         }
@@ -344,7 +416,7 @@ impl<T, E: CallFailure> fmt::Debug for Call<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
             .field("function", &self.function.signature())
-            .field("worker", &self.hold.0.label.to_string())
+            .field("worker", &self.label().to_string())
             .finish_non_exhaustive()
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Caller {
     pub(super) connection: Arc<Connection>,
     pending: Mutex<Pending>,
     closing: AtomicBool,
+    /// Nobody answers any more, though it may not be known yet why.
+    lost: AtomicBool,
     over: Notify,
 }
 
@@ -50,6 +52,7 @@ impl Caller {
             connection: Arc::new(Connection::new(peer, settings, outbox)),
             pending: Mutex::default(),
             closing: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             over: Notify::new(),
         });
         let end = End(caller.clone());
@@ -73,6 +76,11 @@ impl Caller {
         self.closing.load(Ordering::Acquire) || self.pending().lost().is_some()
     }
 
+    /// Says whether the connection is lost, as far as its driver has seen.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
     /// Waits until the connection is no more.
     pub(super) async fn over(&self) -> Arc<Loss> {
         loop {
@@ -86,7 +94,13 @@ impl Caller {
         }
     }
 
+    /// Notes that the connection is lost, before it is known why.
+    fn begin_no_more(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
     fn fail_all(&self, loss: Loss) {
+        self.begin_no_more();
         let loss = Arc::new(loss);
         let wakers = self.pending().fail_all(loss.clone());
         wakers.into_iter().for_each(Waker::wake);
@@ -144,10 +158,12 @@ impl Driver {
                 Event::Unwritable => self.unwritable = true,
                 Event::ClosedHere => break Loss::Closed,
                 Event::ClosedThere => {
+                    self.end.0.begin_no_more();
                     let why = || Loss::Broken("the worker closed the connection".to_owned());
                     break autopsy.await.map_or_else(why, Loss::Died);
                 }
                 Event::Broken(error) => {
+                    self.end.0.begin_no_more();
                     let why = || Loss::Broken(format!("read from the worker: {error}"));
                     break autopsy.await.map_or_else(why, Loss::Died);
                 }

@@ -6,14 +6,26 @@ use std::sync::{Arc, Weak};
 use super::caller::{Autopsy, Caller};
 use super::error::CallErrorKind;
 use super::opening::Opening;
+#[cfg(any(test, fuzzing))]
+use super::shared::Connection;
+use super::supervised::{Connected, Reconnect, Supervised};
 use crate::wire::{Label, Settings, WorkerId};
 
 /// What every generated client holds: one connection to a worker.
 ///
 /// Clones share the connection. It ends when the last clone is dropped, and the last call and the
 /// last pipe that was made by it.
+///
+/// Where the worker is [restarted](crate::Restart), a connection that is lost is replaced.
 #[derive(Clone)]
-pub struct Client(pub(super) Arc<Hold>);
+pub struct Client(pub(super) Link);
+
+/// What leads from a client to a connection.
+#[derive(Clone)]
+pub(super) enum Link {
+    Fixed(Arc<Hold>),
+    Supervised(Arc<Supervised>),
+}
 
 /// Keeps a connection open.
 pub(super) struct Hold(pub(super) Arc<Caller>);
@@ -29,57 +41,97 @@ impl Client {
     ///
     /// `autopsy` is asked when the connection has broken: it knows how the worker ended.
     pub(crate) fn begin(opening: Opening, id: WorkerId, label: Label, autopsy: Autopsy) -> Self {
-        Self(Arc::new(Hold(Caller::start(opening, id, label, autopsy))))
+        Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, autopsy)))))
+    }
+
+    /// Begins to replace a connection whenever it is lost.
+    pub(crate) fn supervised(first: Connected, reconnect: Box<dyn Reconnect>) -> Self {
+        Self(Link::Supervised(Supervised::begin(first, reconnect)))
     }
 
     /// Returns the id of the worker at the other end.
     #[must_use]
     pub fn worker_id(&self) -> WorkerId {
-        self.caller().id
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.id,
+            Link::Supervised(supervised) => supervised.id(),
+        }
     }
 
-    /// Returns the name, type and process of the worker at the other end.
+    /// Returns the name, type and process of the worker at the other end; of the last one, while it
+    /// is restarted.
     #[must_use]
-    pub fn label(&self) -> &Label {
-        &self.caller().label
+    pub fn label(&self) -> Arc<Label> {
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.label.clone(),
+            Link::Supervised(supervised) => supervised.label(),
+        }
     }
 
     /// Returns the settings that both ends of the connection share.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        self.caller().connection.settings
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.connection.settings,
+            Link::Supervised(supervised) => supervised.settings(),
+        }
     }
 
-    /// Closes the connection, after the calls that have been sent.
+    /// Closes the connection, after the calls that have been sent. No other replaces it.
     ///
     /// Calls that wait for an answer fail, and pipes end with an error, on both sides.
     pub fn close(&self) {
-        self.caller().close();
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.close(),
+            Link::Supervised(supervised) => supervised.close(),
+        }
     }
 
-    /// Says whether the connection is closed or lost.
+    /// Says whether the connection is closed or lost, and not to be replaced.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.caller().is_over()
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.is_over(),
+            Link::Supervised(supervised) => supervised.is_over(),
+        }
     }
 
-    /// Waits until the connection is closed or lost, and says why.
+    /// Says whether the connection is lost, and will be replaced.
+    pub(crate) fn is_between(&self) -> bool {
+        match &self.0 {
+            Link::Fixed(_) => false,
+            Link::Supervised(supervised) => supervised.connection().is_none(),
+        }
+    }
+
+    /// Waits until the connection is closed or lost, and not to be replaced, and says why.
     ///
     /// # Cancel safety
     ///
     /// Dropping it changes nothing.
     pub async fn closed(&self) -> CallErrorKind {
-        let loss = self.caller().over().await;
+        let loss = match &self.0 {
+            Link::Fixed(hold) => hold.0.over().await,
+            Link::Supervised(supervised) => supervised.over().await,
+        };
         CallErrorKind::from(&*loss)
     }
 
     /// Returns what can tell which calls of this connection wait, and does not keep it open.
     pub(crate) fn in_flight(&self) -> InFlight {
-        InFlight(Arc::downgrade(self.caller()))
+        InFlight(match &self.0 {
+            Link::Fixed(hold) => Arc::downgrade(&hold.0),
+            Link::Supervised(supervised) => match supervised.connection() {
+                Some(Ok(hold)) => Arc::downgrade(&hold.0),
+                Some(Err(_)) | None => Weak::new(),
+            },
+        })
     }
 
-    pub(super) fn caller(&self) -> &Arc<Caller> {
-        &self.0.0
+    /// Returns this end of the connection that there is now.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        self.in_flight().0.upgrade().expect("there is a connection").connection.clone()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{Loss, WorkerFailure};
+use super::failure::{GivenUp, Loss, WorkerFailure};
 use crate::wire::{FunctionInfo, Label, Panic, Refusal, TooLarge};
 
 /// A call that gave no result: which function, on which worker, and why.
@@ -28,6 +28,15 @@ pub enum CallErrorKind {
     Panicked(Panic),
     /// The worker's process ended.
     WorkerDied(WorkerFailure),
+    /// The worker's process ended, and is not started again, because that was done too often.
+    GivenUp {
+        /// How it ended the last time.
+        last: WorkerFailure,
+        /// How often it may be started again..
+        times: u32,
+        /// ..within how long.
+        within: Duration,
+    },
     /// The connection broke, and how the worker fares is not known to this process.
     ConnectionLost {
         /// What was seen of it.
@@ -129,6 +138,9 @@ impl fmt::Display for CallErrorKind {
         match self {
             Self::Panicked(panic) => write!(f, "the function {panic}"),
             Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
+            Self::GivenUp { last, times, within } => {
+                write!(f, "the worker {}", given_up(last, *times, *within))
+            }
             Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process has closed the connection"),
             Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
@@ -156,6 +168,14 @@ impl fmt::Display for Side {
     }
 }
 
+/// Says that a worker is not started again, for a sentence that names it already.
+pub(crate) fn given_up(last: &WorkerFailure, times: u32, within: Duration) -> String {
+    let story = last.story();
+    format!(
+        "is not started again, after {times} restarts within {within:?}; the last time it {story}"
+    )
+}
+
 fn write_list(f: &mut fmt::Formatter<'_>, items: &[String]) -> fmt::Result {
     match items {
         [] => f.write_str("none"),
@@ -172,6 +192,10 @@ impl From<&Loss> for CallErrorKind {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
             Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
+            Loss::GivenUp(given_up) => {
+                let GivenUp { last, times, within } = (**given_up).clone();
+                Self::GivenUp { last, times, within }
+            }
         }
     }
 }

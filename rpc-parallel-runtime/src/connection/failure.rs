@@ -233,4 +233,14 @@ pub(crate) enum Loss {
     Died(WorkerFailure),
     /// It broke, for the reason given.
     Broken(String),
+    /// The worker's process ended, and is not started again.
+    GivenUp(Box<GivenUp>),
+}
+
+/// A worker that was started again and again, until its limit was reached.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) last: WorkerFailure,
+    pub(crate) times: u32,
+    pub(crate) within: Duration,
 }

@@ -91,7 +91,7 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     }
     peer.say(&frame(2, &[])).await;
     let client = client.await.expect("it is welcome");
-    let connection = client.caller().connection.clone();
+    let connection = client.connection();
     let mut begun = JoinSet::new();
     begun.spawn(ignore(call::<_, Vec<u8>>(&client, ECHO, vec![7_u8; 10])));
     begun.spawn(ignore(call::<_, Bytes>(&client, ECHO, Bytes::from_static(&[7; 900]))));

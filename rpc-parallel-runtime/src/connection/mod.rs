@@ -26,6 +26,7 @@ mod scope;
 mod sending;
 mod serving;
 mod shared;
+mod supervised;
 mod transfers;
 
 #[cfg(any(test, fuzzing))]
@@ -40,9 +41,10 @@ pub use self::call::{Call, TryCall};
 pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
+pub(crate) use self::error::given_up;
 pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
-pub(crate) use self::failure::{MAX_IN_PROGRESS, Obituary};
+pub(crate) use self::failure::{GivenUp, Loss, MAX_IN_PROGRESS, Obituary};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, attend_to, introduce};
@@ -55,6 +57,7 @@ pub use self::pipe::{
 };
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
+pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
 
 #[cfg(test)]
 mod tests;

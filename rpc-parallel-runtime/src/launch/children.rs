@@ -63,7 +63,10 @@ impl Children {
     }
 
     pub(super) fn insert(&self, started: Arc<Started>) {
-        self.table().alive.insert(started.process.id(), started);
+        let mut table = self.table();
+        // It may be the one who takes the place of a dead one.
+        table.dead.retain(|it| it.id() != started.process.id());
+        table.alive.insert(started.process.id(), started);
     }
 
     /// Forgets a worker that has died.
@@ -143,6 +146,25 @@ impl Started {
         self.process.label()
     }
 
+    pub(crate) fn id(&self) -> WorkerId {
+        self.process.id()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.process.is_dead()
+    }
+
+    /// Says whether the worker takes no new connections.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.process.is_closed()
+    }
+
+    /// Returns what says whether the worker is dead, and keeps nothing else of it.
+    pub(crate) fn death_notice(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let process = self.process.clone();
+        Box::new(move || process.is_dead())
+    }
+
     /// Ends the worker's process at once and waits until it is gone.
     pub(crate) async fn kill(&self) {
         self.process.expect_end();
@@ -199,9 +221,19 @@ impl Started {
             return Ok(address.path());
         }
         let (listener, new) = Address::of_new_listener()?;
-        // Who connects before the worker has taken the listener over waits in its queue.
-        order::send_listener(self.control()?, listener.as_fd())?;
+        self.take_over(listener)?;
         Ok(address.insert(new).path())
+    }
+
+    /// Hands the worker a listener, whose address the caller keeps.
+    pub(crate) fn take_over(&self, listener: impl AsFd) -> io::Result<()> {
+        // Who connects before the worker has taken it over waits in its queue.
+        order::send_listener(self.control()?, listener.as_fd())
+    }
+
+    /// Keeps the address of a listener that was handed over.
+    pub(crate) fn keep(&self, address: Address) {
+        *self.address() = Some(address);
     }
 
     /// Returns where the worker listens by itself, if it does.

@@ -465,6 +465,7 @@ impl Kept {
                 // The first says why; the others are its consequences.
                 self.panic.get_or_insert(panic);
             }
+            Report::Closed => self.process.close(),
             Report::Ending => self.ending = true,
             Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
         }

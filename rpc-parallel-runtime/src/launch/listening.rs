@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::net::{Shutdown, shutdown};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -30,30 +31,33 @@ pub(crate) async fn listen(
     settings: Settings,
 ) {
     let mut connections = JoinSet::new();
-    {
-        let mut closed = pin!(Servers::get().closed(id));
-        let mut accepting = pin!(accept_all(listener, address, settings, &mut connections));
-        let failed = poll_fn(|cx| match closed.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => accepting.as_mut().poll(cx).map(Result::err),
-        });
-        if let Some(error) = failed.await {
+    match transport::listen(listener) {
+        Ok(listener) => {
+            let mut closed = pin!(Servers::get().closed(id));
+            let mut accepting = pin!(accept_all(&listener, settings, &mut connections));
+            poll_fn(|cx| match closed.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => accepting.as_mut().poll(cx).map(|never| match never {}),
+            })
+            .await;
+            refuse_all(&listener);
+        }
+        Err(error) => {
             let _ = writeln!(io::stderr(), "rpc-parallel: listen for worker {id}: {error}");
         }
     }
+    drop(address);
     while connections.join_next().await.is_some() {}
 }
 
 /// Accepts connections for as long as it is not dropped.
 async fn accept_all(
-    listener: OwnedFd,
-    _address: Option<Address>,
+    listener: &UnixListener,
     settings: Settings,
     connections: &mut JoinSet<()>,
-) -> Result<Infallible, io::Error> {
-    let listener = transport::listen(listener)?;
+) -> Infallible {
     loop {
-        match accept(&listener, connections).await {
+        match accept(listener, connections).await {
             Ok(halves) => {
                 connections.spawn(converse(Opening::new(halves, settings)));
             }
@@ -74,4 +78,11 @@ async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::R
         accepted.as_mut().poll(cx)?.map(transport::split)
     })
     .await
+}
+
+/// Has nobody connect to a listener any more, also where a master keeps it for the next worker.
+fn refuse_all(listener: &UnixListener) {
+    let _ = shutdown(listener, Shutdown::Both);
+    // Those who wait to be accepted are dropped.
+    while rustix::net::accept(listener).is_ok() {}
 }

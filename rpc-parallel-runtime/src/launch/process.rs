@@ -33,6 +33,8 @@ pub(crate) struct Process {
     control: OnceLock<OwnedFd>,
     /// Somebody here has asked it to end.
     asked: AtomicBool,
+    /// It takes no new connections.
+    closed: AtomicBool,
     /// The connections of this process to it.
     callers: Mutex<Vec<InFlight>>,
     end: watch::Sender<Option<End>>,
@@ -67,6 +69,7 @@ impl Process {
             began: Instant::now(),
             control: OnceLock::new(),
             asked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             callers: Mutex::default(),
             end: watch::Sender::new(None),
         })
@@ -123,6 +126,15 @@ impl Process {
     /// Remembers that the end of the process, when it comes, is what somebody has asked for.
     pub(super) fn expect_end(&self) {
         self.asked.store(true, Ordering::Release);
+    }
+
+    /// Remembers that the process takes no new connections.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Remembers a connection to the process, for its obituary.

@@ -99,6 +99,8 @@ pub(super) enum Report {
     Alive,
     /// There was a panic that nobody has caught: these are the last words.
     Panicked(Panic),
+    /// It takes no new connections any more.
+    Closed,
     /// It is about to end, in order.
     Ending,
 }

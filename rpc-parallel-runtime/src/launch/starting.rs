@@ -275,7 +275,8 @@ impl Plan {
         }
     }
 
-    fn label(&self, worker_type: &WorkerType) -> Label {
+    /// Returns what the worker is called, but for the number of its process.
+    pub(crate) fn label(&self, worker_type: &WorkerType) -> Label {
         let (name, worker_type) = (self.name.clone(), worker_type.path());
         Label { name, worker_type, pid: None, host: host_name() }
     }

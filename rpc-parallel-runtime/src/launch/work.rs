@@ -26,7 +26,7 @@ use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
 use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled};
 use crate::transport::{Address, receive, split};
-use crate::wire::{Label, Settings};
+use crate::wire::{Label, Settings, WorkerId};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
 
 /// The exit code of a worker whose `on_shutdown` took too long, as in the original.
@@ -198,6 +198,9 @@ async fn serve(
         task::yield_now().await;
         task::yield_now().await;
     }
+    if start.lives == Lives::WithMaster {
+        connections.spawn(tell_when_closed(start.id, control));
+    }
     control.attend(start.lives, start.settings, orders_in).map_err(WorkError::Attend)?;
 
     let (code, within) = loop {
@@ -222,6 +225,13 @@ async fn serve(
     owner.shutdown().await;
     Servers::get().clear();
     Ok(if ended.is_ok() { code } else { FORCED })
+}
+
+/// Tells the master when this worker takes no new connections.
+async fn tell_when_closed(id: WorkerId, control: &'static Control) {
+    Servers::get().closed(id).await;
+    // It fails only where the master is gone, which is noticed.
+    let _ = control.report(&Report::Closed);
 }
 
 /// Has a worker that may outlive its master listen for others.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::connection::{AnyError, OpeningError, WorkerFailure};
+use crate::connection::{AnyError, GivenUp, OpeningError, WorkerFailure, given_up};
 use crate::wire::{Label, Panic, Refusal};
 
 /// A connection that did not come about: to which worker, and why.
@@ -24,6 +24,15 @@ pub enum ConnectErrorKind {
     NoSuchWorker,
     /// The worker's process ended while the connection was made.
     WorkerDied(WorkerFailure),
+    /// The worker's process ended, and is not started again, because that was done too often.
+    GivenUp {
+        /// How it ended the last time.
+        last: WorkerFailure,
+        /// How often it may be started again..
+        times: u32,
+        /// ..within how long.
+        within: Duration,
+    },
     /// The `init` of the connection's state failed, for this reason.
     Init {
         /// The text of the error that it returned.
@@ -99,6 +108,7 @@ impl fmt::Display for ConnectErrorKind {
             Self::Unreachable(_) => f.write_str("it cannot be reached"),
             Self::NoSuchWorker => f.write_str("it has ended or closed its server"),
             Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            Self::GivenUp { last, times, within } => f.write_str(&given_up(last, *times, *within)),
             Self::Init { why } => write!(f, "the connection's `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "the connection's `init` {panic}"),
             Self::InitArgument { why } => {
@@ -130,6 +140,12 @@ impl From<OpeningError> for ConnectErrorKind {
             }
             OpeningError::Refused(refusal) => refusal.into(),
         }
+    }
+}
+
+impl From<GivenUp> for ConnectErrorKind {
+    fn from(GivenUp { last, times, within }: GivenUp) -> Self {
+        Self::GivenUp { last, times, within }
     }
 }
 

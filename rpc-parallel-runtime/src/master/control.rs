@@ -29,7 +29,7 @@ fn reach(client: &impl WorkerClient) -> Reach {
     let client = client.client();
     Reach {
         id: client.worker_id(),
-        label: client.label().clone(),
+        label: (*client.label()).clone(),
         settings: client.settings(),
         path: None,
         client: Some(client.clone()),

@@ -13,6 +13,7 @@ use super::connect_error::ConnectErrorKind;
 use super::connecting::{no_autopsy, open, unreachable};
 use super::control_error::ControlErrorKind;
 use super::serving;
+use super::supervising::Restarted;
 use crate::connection::{Client, Death, attend_to};
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
@@ -38,13 +39,17 @@ impl Reach {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
+        let ask = attend_to(self.id, greeting());
+        if let Some(restarted) = Restarted::find(self.id) {
+            return Ok(restarted.connect_once(&ask, self.settings).await?.0);
+        }
         if let Some(failure) = Children::get().find_dead(self.id) {
             return Err(ControlErrorKind::WorkerDied(failure));
         }
         let connected = async {
             let socket = self.socket().await.map_err(unreachable)?;
             let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &attend_to(self.id, greeting()), no_autopsy()).await
+            open(socket, self.settings, whom, &ask, no_autopsy()).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }

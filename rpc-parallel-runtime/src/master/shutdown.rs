@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::control_error::ControlError;
+use super::control_error::{ControlError, ControlErrorKind};
 use super::reach::Reach;
+use super::supervising::Restarted;
 use crate::connection::Death;
 use crate::launch::Children;
 
@@ -69,8 +70,25 @@ impl fmt::Debug for Shutdown {
 
 async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
     const TRIED: &str = "end";
+    if let Some(restarted) = Restarted::find(whom.id) {
+        match restarted.shutdown(within).await {
+            Ok(death) => return Ok(death),
+            Err(Some(given_up)) => {
+                let kind = ControlErrorKind::WorkerDied(given_up.last);
+                return Err(ControlError::new(whom.label, TRIED, kind));
+            }
+            Err(None) => {}
+        }
+    }
     if let Some(started) = Children::get().find(whom.id) {
         return Ok(started.shutdown(within).await);
+    }
+    if let Some(client) = &whom.client
+        && client.is_between()
+    {
+        // It has died, and need not be started again for this.
+        client.close();
+        return Ok(Children::get().find_dead(whom.id).map_or(Death::Gone, |it| it.death()));
     }
     whom.shut_down(within).await.map_err(|it| ControlError::new(whom.label, TRIED, it))
 }

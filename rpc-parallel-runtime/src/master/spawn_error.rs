@@ -33,6 +33,8 @@ pub enum SpawnErrorKind {
         /// What is wrong with it.
         why: String,
     },
+    /// The worker is to outlive its master, and to be [restarted](super::Spawner::restart) by it.
+    RestartDetached,
     /// The argument of `init` cannot travel.
     InitArgument {
         /// What the encoder or the decoder said.
@@ -143,6 +145,10 @@ impl fmt::Display for SpawnErrorKind {
             Self::Environment { variable, why } => {
                 write!(f, "cannot change the environment variable `{variable}`: {why}")
             }
+            Self::RestartDetached => f.write_str(
+                "it is to outlive its master, and then there is nobody who could restart it; \
+                 `restart` is for workers of `spawn` and `start`",
+            ),
             Self::InitArgument { why } => write!(f, "the argument of `init` cannot travel: {why}"),
             Self::Process { tried, .. } => write!(f, "cannot {tried}"),
             Self::CurrentDir { path, why } => {

@@ -2,28 +2,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
 use std::marker::PhantomData;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
-
-use super::connecting::{ask_for, encode_init, open};
+use super::connecting::{ask_for, encode_init};
 use super::direct::SETTINGS_VARIABLE;
+use super::launching::Launch;
+use super::restart::Restart;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::supervising;
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
 use crate::launch::{
-    BadVariable, Launcher, Launching, Limit, Lives, MARK_VARIABLE, Panics, Plan, Recipe, Redirect,
-    Role, Started,
+    BadVariable, Launcher, Launching, Limit, Lives, MARK_VARIABLE, Panics, Plan, Redirect, Role,
 };
-use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
@@ -54,6 +50,7 @@ pub struct Spawner<S> {
     plan: Plan,
     settings: Option<Settings>,
     on_failure: Option<OnFailure>,
+    restart: Restart,
     of: PhantomData<fn() -> S>,
 }
 
@@ -73,7 +70,13 @@ type ConnectionInit<S> =
 
 impl<S: Served> Spawner<S> {
     pub(super) fn new() -> Self {
-        Self { plan: Plan::default(), settings: None, on_failure: None, of: PhantomData }
+        Self {
+            plan: Plan::default(),
+            settings: None,
+            on_failure: None,
+            restart: Restart::never(),
+            of: PhantomData,
+        }
     }
 
     /// Names the worker: in errors, and in the list of processes.
@@ -233,6 +236,30 @@ impl<S: Served> Spawner<S> {
         self
     }
 
+    /// Says whether the worker is started again when it has failed; never, if not said.
+    ///
+    /// The new process is started in the same way, with the same argument of `init`, and the same
+    /// argument for the state of each connection. What was in memory is lost.
+    ///
+    /// For who holds a client the connection is replaced. Calls in flight fail with the death
+    /// ([`WorkerDied`](crate::CallErrorKind::WorkerDied)), because nobody knows how far they have come,
+    /// and so do pipes. Calls that come later wait until the new process serves, no longer than their
+    /// [timeout](crate::Call::timeout), and go to it. When the worker was restarted too often, they
+    /// fail with [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
+    /// [closed](crate::WorkerClient::closed). Dropping the last client also ends what is being
+    /// started.
+    ///
+    /// A handle stays valid: the new process is the same [`Worker`], and whoever connects meanwhile
+    /// waits for it. Connections to it are replaced in the process that has started it, which knows
+    /// how they began; in other processes they are lost with the worker.
+    ///
+    /// Whoever restarts is a task of the tokio runtime in which the worker was started, and ends with
+    /// it.
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
     /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
     ///
     /// Dropping the last of them tells it to end. If it computes and does not notice within a
@@ -246,45 +273,18 @@ impl<S: Served> Spawner<S> {
 
     /// Starts the worker and connects to it, with an argument for the state of that connection.
     pub fn spawn_with(self, init: S::Init, connection: ConnectionInit<S>) -> Spawning<S::Client> {
-        let label = self.describe();
-        let id = WorkerId::random();
-        let prepared = self.prepare(&init).and_then(|(recipe, init)| {
-            let ask = ask_for(id, &connection, recipe.settings);
-            Ok((recipe, init, ask.map_err(SpawnErrorKind::Connect)?))
+        let (label, restart) = (self.describe(), self.restart);
+        let prepared = self.prepare(&init).and_then(|launch| {
+            let ask = ask_for(launch.id, &connection, launch.recipe.settings);
+            Ok((launch, ask.map_err(SpawnErrorKind::Connect)?))
         });
         Spawning(Box::pin(async move {
-            let began = Instant::now();
-            let limit = self.plan.spawn_timeout;
-            let fail = |kind| SpawnError::new(label.clone(), kind);
-            let (recipe, init, ask) = prepared.map_err(fail)?;
-            // What the worker needs for its first connection is there before it is.
-            let (socket, given, asked) = first_connection(&ask).map_err(fail)?;
-            let lives = (Lives::WithConnection, Some(given.into()));
-            let started = self.run(&recipe, id, lives, &init).await.map_err(fail)?;
-            let connected = async {
-                let whom = (id, started.label().clone());
-                let autopsy = started.clone().owner_autopsy();
-                open(socket, recipe.settings, whom, &ask[asked..], autopsy).await
+            let spawned = async {
+                let (launch, ask) = prepared?;
+                supervising::spawn(launch, ask, restart).await
             };
-            let connected = match limit {
-                Some(within) => timeout(within.saturating_sub(began.elapsed()), connected)
-                    .await
-                    .map_err(|_| SpawnErrorKind::TimedOut { within })
-                    .and_then(|it| it.map_err(SpawnErrorKind::Connect)),
-                None => connected.await.map_err(SpawnErrorKind::Connect),
-            };
-            match connected {
-                Ok(client) => {
-                    started.note_caller(client.in_flight());
-                    self.watch(started);
-                    Ok(S::Client::from_client(client))
-                }
-                Err(kind) => {
-                    // It would end by itself, with its connection, unless its `init` never does.
-                    started.kill().await;
-                    Err(fail(kind))
-                }
-            }
+            let client = spawned.await.map_err(|kind| SpawnError::new(label, kind))?;
+            Ok(S::Client::from_client(client))
         }))
     }
 
@@ -305,16 +305,17 @@ impl<S: Served> Spawner<S> {
     }
 
     fn start_without_connection(self, init: S::Init, lives: Lives) -> Spawning<Worker<S>> {
-        let label = self.describe();
+        let (label, restart) = (self.describe(), self.restart);
         let prepared = self.prepare(&init);
         Spawning(Box::pin(async move {
-            let fail = |kind| SpawnError::new(label.clone(), kind);
-            let (recipe, init) = prepared.map_err(fail)?;
-            let id = WorkerId::random();
-            let started = self.run(&recipe, id, (lives, None), &init).await.map_err(fail)?;
-            let (label, path) = (started.label().clone(), started.listens_at());
-            self.watch(started);
-            Ok(Worker::new(id, label, recipe.settings, path))
+            let started = async {
+                let launch = prepared?;
+                let (id, settings) = (launch.id, launch.recipe.settings);
+                let started = supervising::start(launch, lives, restart).await?;
+                let (label, path) = (started.label().clone(), started.listens_at());
+                Ok(Worker::new(id, label, settings, path))
+            };
+            started.await.map_err(|kind| SpawnError::new(label, kind))
         }))
     }
 }
@@ -328,7 +329,7 @@ impl<S: Served> Spawner<S> {
     }
 
     /// Checks what has been chosen, before anything is started.
-    fn prepare(&self, init: &S::Init) -> Result<(Recipe, Vec<u8>), SpawnErrorKind> {
+    fn prepare(self, init: &S::Init) -> Result<Launch, SpawnErrorKind> {
         let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
         recipe.settings = recipe.settings_for(self.settings);
         self.plan.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
@@ -337,43 +338,10 @@ impl<S: Served> Spawner<S> {
         })?;
         let init = encode_init(init, recipe.settings);
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
-        Ok((recipe, init))
+        let (worker_type, id) = (S::WORKER_TYPE, WorkerId::random());
+        let Self { plan, on_failure, .. } = self;
+        Ok(Launch { plan, recipe, worker_type, id, init, on_failure })
     }
-
-    async fn run(
-        &self,
-        recipe: &Recipe,
-        id: WorkerId,
-        lives: (Lives, Option<OwnedFd>),
-        init: &[u8],
-    ) -> Result<Arc<Started>, SpawnErrorKind> {
-        let started = self.plan.start(recipe, S::WORKER_TYPE, id, lives, init).await;
-        let current_dir = self.plan.set_up.current_dir.as_ref().map(PathBuf::from);
-        started.map_err(|error| SpawnErrorKind::of(error, current_dir))
-    }
-
-    /// Has a task wait for the worker's failure, if somebody wants to be told.
-    fn watch(&self, started: Arc<Started>) {
-        let Some(tell) = self.on_failure.clone() else { return };
-        // It ends with the worker.
-        tokio::spawn(async move {
-            if let Some(failure) = started.failure().await {
-                tell(failure);
-            }
-        });
-    }
-}
-
-/// Makes a connection whose one end already holds the first words, or as many as there is room
-/// for.
-fn first_connection(ask: &[u8]) -> Result<(UnixStream, UnixStream, usize), SpawnErrorKind> {
-    let made = connected_pair().and_then(|(ours, theirs)| {
-        ours.set_nonblocking(true)?;
-        let asked = (&ours).write(ask)?;
-        Ok((ours, theirs, asked))
-    });
-    let tried = "make a socket pair".to_owned();
-    made.map_err(|source| SpawnErrorKind::Process { tried, source })
 }
 
 impl<T> Future for Spawning<T> {
@@ -392,8 +360,14 @@ impl<T> fmt::Debug for Spawning<T> {
 
 impl<S> Clone for Spawner<S> {
     fn clone(&self) -> Self {
-        let Self { plan, settings, on_failure, of } = self;
-        Self { plan: plan.clone(), settings: *settings, on_failure: on_failure.clone(), of: *of }
+        let Self { plan, settings, on_failure, restart, of } = self;
+        Self {
+            plan: plan.clone(),
+            settings: *settings,
+            on_failure: on_failure.clone(),
+            restart: *restart,
+            of: *of,
+        }
     }
 }
 
@@ -402,6 +376,7 @@ impl<S> fmt::Debug for Spawner<S> {
         f.debug_struct("Spawner")
             .field("plan", &self.plan)
             .field("settings", &self.settings)
+            .field("restart", &self.restart)
             .finish_non_exhaustive()
     }
 }

@@ -15,6 +15,7 @@ use super::connecting::{ask_for, open, unreachable};
 use super::reach::Reach;
 use super::serving;
 use super::shutdown::Shutdown;
+use super::supervising::Restarted;
 use super::witness::Witness;
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
@@ -77,7 +78,9 @@ impl<S> Worker<S> {
     pub fn address(&self) -> io::Result<WorkerAddress> {
         let Self { id, label, settings, .. } = self;
         let path = self.path()?;
-        Ok(WorkerAddress { id: *id, label: label.clone(), settings: *settings, path })
+        let restarted = Restarted::find(*id).and_then(|it| it.label());
+        let label = restarted.unwrap_or_else(|| label.clone());
+        Ok(WorkerAddress { id: *id, label, settings: *settings, path })
     }
 
     /// Ends the worker in order and waits until its process is gone. Any process that holds the
@@ -97,6 +100,9 @@ impl<S> Worker<S> {
             return Ok(path.clone());
         }
         let ended = || io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label));
+        if let Some(restarted) = Restarted::find(self.id) {
+            return restarted.listen()?.ok_or_else(ended);
+        }
         if let Some(started) = Children::get().find(self.id) {
             // Nobody may have noticed its end yet.
             return started.listen().map_err(|error| match error.kind() {
@@ -125,6 +131,10 @@ impl<S: Served> Worker<S> {
         let ask = ask_for(self.id, &init, self.settings);
         let connected = async {
             let ask = ask?;
+            if let Some(restarted) = Restarted::find(self.id) {
+                let client = restarted.connect(ask, self.settings).await?;
+                return Ok(S::Client::from_client(client));
+            }
             if let Some(failure) = Children::get().find_dead(self.id) {
                 return Err(ConnectErrorKind::WorkerDied(failure));
             }

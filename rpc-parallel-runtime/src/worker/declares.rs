@@ -1,5 +1,7 @@
 //! What a generated client says of itself and of its functions.
 
+use std::sync::Arc;
+
 use super::arguments::Arguments;
 use super::builtin;
 use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter};
@@ -8,7 +10,8 @@ use crate::wire::{Codec, FunctionInfo, Label, Message, WorkerId, WorkerTrait, co
 /// A generated client: what all of them can do.
 ///
 /// Clients are cheap to clone; the clones share one connection, which ends when the last clone is
-/// dropped, and the last call and the last pipe that was made by it.
+/// dropped, and the last call and the last pipe that was made by it. Where the worker is
+/// [restarted](crate::Restart), a connection that is lost is replaced.
 pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// The state of its connections; `()` where no function takes a `Context`.
     type Connection;
@@ -28,12 +31,13 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
         self.client().worker_id()
     }
 
-    /// Returns the name, type and process of the worker at the other end.
-    fn label(&self) -> &Label {
+    /// Returns the name, type and process of the worker at the other end; of the last one, while it
+    /// is restarted.
+    fn label(&self) -> Arc<Label> {
         self.client().label()
     }
 
-    /// Closes the connection, after the calls that have been sent.
+    /// Closes the connection, after the calls that have been sent. No other replaces it.
     ///
     /// Calls that wait for an answer fail, and pipes end with an error, on both sides. A worker that
     /// lives with this connection ends.
@@ -41,12 +45,12 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
         self.client().close();
     }
 
-    /// Says whether the connection is closed or lost.
+    /// Says whether the connection is closed or lost, and not to be replaced.
     fn is_closed(&self) -> bool {
         self.client().is_closed()
     }
 
-    /// Waits until the connection is closed or lost, and says why.
+    /// Waits until the connection is closed or lost, and not to be replaced, and says why.
     ///
     /// # Cancel safety
     ///

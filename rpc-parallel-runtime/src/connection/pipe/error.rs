@@ -147,6 +147,7 @@ impl From<&Loss> for PipeErrorKind {
         match loss {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
+            Loss::GivenUp(given_up) => Self::WorkerDied(given_up.last.clone()),
             Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
         }
     }

@@ -9,6 +9,7 @@ mod transfers;
 mod cancelling;
 mod deadlines;
 mod writing;
+mod supervised;
 mod peer;
 mod violations;
 mod model;
@@ -34,8 +35,8 @@ struct Connected {
 }
 
 impl Connected {
-    fn here(&self) -> &Arc<Connection> {
-        &self.client.caller().connection
+    fn here(&self) -> Arc<Connection> {
+        self.client.connection()
     }
 
     /// Fails unless both ends have forgotten every stream.

@@ -331,7 +331,7 @@ async fn a_stop_and_an_end_may_cross() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_ended_once_although_it_ends_at_both_ends_at_once() {
     let (mut peer, client) = play_worker().await;
-    let (_, end) = client.caller().connection.open(WrittenBy::Sender, None, None);
+    let (_, end) = client.connection().open(WrittenBy::Sender, None, None);
     let OwnedEnd::Writing(end) = end else { panic!("this side writes") };
 
     // Word of the reader has been taken off the wire just when the writer ends the stream.

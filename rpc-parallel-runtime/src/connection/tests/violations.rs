@@ -280,7 +280,7 @@ async fn client_hears(frames: &[Vec<u8>]) -> Result<(), String> {
     let Called { mut peer, client, both, mut pipe, writer } = called().await;
     peer.say(&frames.concat());
     settle().await;
-    assert_no_more_than_allowed(&client.caller().connection);
+    assert_no_more_than_allowed(&client.connection());
     if !client.is_closed() {
         both.abort();
         drop((pipe, writer));
@@ -298,7 +298,7 @@ async fn client_hears(frames: &[Vec<u8>]) -> Result<(), String> {
         let count = soon("an answer", count).await.expect("nothing panics");
         assert_eq!(read_well(count.expect("it is answered")).await, []);
         settle().await;
-        assert_eq!(client.caller().connection.open_streams(), 0);
+        assert_eq!(client.connection().open_streams(), 0);
         return Ok(());
     }
 
@@ -316,7 +316,7 @@ async fn client_hears(frames: &[Vec<u8>]) -> Result<(), String> {
     soon("the writer", writer.closed()).await;
     let sent = writer.send(7).await.expect_err("the connection is lost");
     assert_eq!(sent.kind(), &lost);
-    assert_eq!(client.caller().connection.open_streams(), 0);
+    assert_eq!(client.connection().open_streams(), 0);
     let numbers = scripted::call::<_, Pipe<u64>>(&good.client, COUNT, 3_u64).await;
     assert_eq!(read_well(numbers.expect("another connection does not notice")).await, [0, 1, 2]);
     Err(why)

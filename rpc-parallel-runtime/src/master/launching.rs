@@ -1,0 +1,154 @@
+//! How one worker is started, the first time and again.
+
+use std::error::Error;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::connect_error::ConnectErrorKind;
+use super::connecting::open;
+use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::spawner::OnFailure;
+use crate::connection::{Client, Death, Obituary, WorkerFailure};
+use crate::launch::{Lives, Plan, Recipe, Started};
+use crate::transport::connected_pair;
+use crate::wire::WorkerId;
+use crate::worker::WorkerType;
+
+/// All that it takes to start a worker.
+pub(super) struct Launch {
+    pub(super) plan: Plan,
+    pub(super) recipe: Recipe,
+    pub(super) worker_type: &'static WorkerType,
+    pub(super) id: WorkerId,
+    /// The argument of the worker's `init`.
+    pub(super) init: Vec<u8>,
+    pub(super) on_failure: Option<OnFailure>,
+}
+
+/// A worker that is started.
+pub(super) type Launching<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, SpawnErrorKind>> + Send + 'a>>;
+
+impl Launch {
+    /// Starts the worker. It lives as long as this process, or until it is told to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the worker, unless it has started.
+    pub(super) fn start(&self, lives: Lives) -> Launching<'_, Arc<Started>> {
+        Box::pin(async move {
+            let started = self.run((lives, None)).await?;
+            self.watch(&started);
+            Ok(started)
+        })
+    }
+
+    /// Starts the worker and connects to it. It lives as long as the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the worker.
+    pub(super) fn spawn<'a>(&'a self, ask: &'a [u8]) -> Launching<'a, (Client, Arc<Started>)> {
+        Box::pin(async move {
+            let began = Instant::now();
+            // What the worker needs for its first connection is there before it is.
+            let (socket, given, asked) = first_connection(ask)?;
+            let started = self.run((Lives::WithConnection, Some(given.into()))).await?;
+            let connected = async {
+                let whom = (self.id, started.label().clone());
+                let autopsy = started.clone().owner_autopsy();
+                open(socket, self.recipe.settings, whom, &ask[asked..], autopsy).await
+            };
+            let connected = match self.plan.spawn_timeout {
+                Some(within) => timeout_at(began + within, connected)
+                    .await
+                    .map_err(|_| SpawnErrorKind::TimedOut { within })
+                    .and_then(|it| it.map_err(SpawnErrorKind::Connect)),
+                None => connected.await.map_err(SpawnErrorKind::Connect),
+            };
+            match connected {
+                Ok(client) => {
+                    started.note_caller(client.in_flight());
+                    self.watch(&started);
+                    Ok((client, started))
+                }
+                Err(kind) => {
+                    // It would end by itself, with its connection, unless its `init` never does.
+                    started.kill().await;
+                    Err(kind)
+                }
+            }
+        })
+    }
+
+    async fn run(&self, lives: (Lives, Option<OwnedFd>)) -> Result<Arc<Started>, SpawnErrorKind> {
+        let Self { plan, recipe, worker_type, id, init, .. } = self;
+        let started = plan.start(recipe, worker_type, *id, lives, init).await;
+        let current_dir = plan.set_up.current_dir.as_ref().map(PathBuf::from);
+        started.map_err(|error| SpawnErrorKind::of(error, current_dir))
+    }
+
+    /// Has a task wait for the worker's failure, if somebody wants to be told.
+    fn watch(&self, started: &Arc<Started>) {
+        let Some(tell) = self.on_failure.clone() else { return };
+        let started = started.clone();
+        // It ends with the worker.
+        tokio::spawn(async move {
+            if let Some(failure) = started.failure().await {
+                tell(failure);
+            }
+        });
+    }
+
+    /// Tells that a worker has not started that was to be started again, and returns how it failed.
+    pub(super) fn failed_again(&self, kind: SpawnErrorKind) -> WorkerFailure {
+        let failure = match kind {
+            SpawnErrorKind::Died(failure)
+            | SpawnErrorKind::Connect(ConnectErrorKind::WorkerDied(failure)) => failure,
+            kind => self.not_started(kind),
+        };
+        if let Some(tell) = self.on_failure.clone() {
+            let failure = failure.clone();
+            // In a task, like all failures: what it does there disturbs nobody.
+            tokio::spawn(async move { tell(failure) });
+        }
+        failure
+    }
+
+    fn not_started(&self, kind: SpawnErrorKind) -> WorkerFailure {
+        let error = SpawnError::new(String::new(), kind);
+        let mut why = error.kind().to_string();
+        if let Some(source) = error.source() {
+            why.push_str(&format!(": {source}"));
+        }
+        WorkerFailure(Box::new(Obituary {
+            worker: self.plan.label(self.worker_type),
+            id: self.id,
+            death: Death::NotStarted,
+            why: Some(why),
+            panic: None,
+            in_progress: Vec::new(),
+            uptime: Duration::ZERO,
+            stderr: Vec::new(),
+        }))
+    }
+}
+
+/// Makes a connection whose one end already holds the first words, or as many as there is room
+/// for.
+fn first_connection(ask: &[u8]) -> Result<(UnixStream, UnixStream, usize), SpawnErrorKind> {
+    let made = connected_pair().and_then(|(ours, theirs)| {
+        ours.set_nonblocking(true)?;
+        let asked = (&ours).write(ask)?;
+        Ok((ours, theirs, asked))
+    });
+    let tried = "make a socket pair".to_owned();
+    made.map_err(|source| SpawnErrorKind::Process { tried, source })
+}

@@ -1,0 +1,408 @@
+//! Workers that are started again when they fail, and the connections to them.
+//!
+//! A worker that lives with its connection is started again by the one who replaces that
+//! connection. One that lives with this process has a task of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::connect_error::ConnectErrorKind;
+use super::connecting::{open, unreachable};
+use super::launching::{Launch, Launching};
+use super::restart::{Restart, Restarts, TooOften};
+use super::spawn_error::SpawnErrorKind;
+use crate::connection::{
+    AnyError, Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure,
+};
+use crate::launch::{Lives, Started};
+use crate::transport::{Address, connected_pair};
+use crate::wire::{Label, Settings, WorkerId};
+
+/// Starts a worker that lives with its connection.
+pub(super) async fn spawn(
+    launch: Launch,
+    ask: Vec<u8>,
+    restart: Restart,
+) -> Result<Client, SpawnErrorKind> {
+    let (client, started) = launch.spawn(&ask).await?;
+    let Some(restarts) = restart.begin() else { return Ok(client) };
+    let first = connected(client, &started);
+    let served_since = Instant::now();
+    let respawn = Respawn { launch, ask, restarts, started, served_since };
+    Ok(Client::supervised(first, Box::new(respawn)))
+}
+
+/// Starts a worker that lives without a connection.
+pub(super) async fn start(
+    launch: Launch,
+    lives: Lives,
+    restart: Restart,
+) -> Result<Arc<Started>, SpawnErrorKind> {
+    let restarts = restart.begin();
+    if restarts.is_some() && lives == Lives::UntilTold {
+        return Err(SpawnErrorKind::RestartDetached);
+    }
+    let started = launch.start(lives).await?;
+    if let Some(restarts) = restarts {
+        let restarting = Restarting::begin(launch.id, started.clone(), restart);
+        // It ends with the worker, or else with this runtime.
+        tokio::spawn(restarting.run(launch, restarts, started.clone()));
+    }
+    Ok(started)
+}
+
+fn connected(client: Client, started: &Started) -> Connected {
+    Connected { client, is_dead: started.death_notice() }
+}
+
+/// Starts a worker that has failed, again and again, until it serves or the limit is reached.
+async fn start_again<'a, T>(
+    launch: &'a Launch,
+    restarts: &mut Restarts,
+    mut last: WorkerFailure,
+    mut served: Duration,
+    start: impl Fn(&'a Launch) -> Launching<'a, T>,
+) -> Result<T, GivenUp> {
+    loop {
+        match restarts.next(served) {
+            Ok(wait) => sleep(wait).await,
+            Err(TooOften { times, within }) => return Err(GivenUp { last, times, within }),
+        }
+        match start(launch).await {
+            Ok(started) => return Ok(started),
+            Err(kind) => (last, served) = (launch.failed_again(kind), Duration::ZERO),
+        }
+    }
+}
+
+/// Replaces the connection that a worker lives with, together with the worker.
+struct Respawn {
+    launch: Launch,
+    ask: Vec<u8>,
+    restarts: Restarts,
+    started: Arc<Started>,
+    served_since: Instant,
+}
+
+impl Reconnect for Respawn {
+    fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
+        Box::pin(async move {
+            let Self { launch, ask, restarts, started, served_since } = self;
+            let Some(failure) = started.failure().await else { return Err((*lost).clone()) };
+            let served = served_since.elapsed();
+            let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
+            let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
+            (*started, *served_since) = (next, Instant::now());
+            Ok(connected(client, started))
+        })
+    }
+}
+
+/// A worker that lives with this process and is started again when it fails.
+pub(super) struct Restarted {
+    phase: watch::Sender<Phase>,
+    restart: Restart,
+    /// Where other processes connect: it outlives those that accept. The phase does not become `Up`
+    /// while this is locked.
+    listening: Mutex<Option<(OwnedFd, Address)>>,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Up(Arc<Started>),
+    /// It has failed in this way, and is started again.
+    Down(WorkerFailure),
+    /// It is not started again: it has ended in good order, or was given up.
+    Over(Option<GivenUp>),
+}
+
+/// The workers that are restarted, and some that were.
+#[derive(Default)]
+struct Table {
+    workers: HashMap<WorkerId, Arc<Restarted>>,
+    /// Those that were given up and are remembered, so that this can be said.
+    given_up: VecDeque<WorkerId>,
+}
+
+/// How many of those that were given up are remembered.
+const REMEMBERED: usize = 64;
+
+fn table() -> MutexGuard<'static, Table> {
+    static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
+    TABLE.lock().expect("nobody panics while holding this lock")
+}
+
+impl Restarted {
+    pub(super) fn find(id: WorkerId) -> Option<Arc<Self>> {
+        table().workers.get(&id).cloned()
+    }
+
+    /// Waits until the worker serves.
+    ///
+    /// # Errors
+    ///
+    /// It never will again: it was given up, or has ended in good order.
+    async fn up(&self) -> Result<Arc<Started>, Option<GivenUp>> {
+        let mut phase = self.phase.subscribe();
+        let settled = phase.wait_for(|it| match it {
+            Phase::Up(started) => !started.is_dead(),
+            Phase::Down(_) => false,
+            Phase::Over(_) => true,
+        });
+        match settled.await.as_deref() {
+            Ok(Phase::Up(started)) => Ok(started.clone()),
+            Ok(Phase::Over(given_up)) => Err(given_up.clone()),
+            Ok(Phase::Down(_)) | Err(_) => Err(None),
+        }
+    }
+
+    /// Returns what the worker is called, and which process it has now or had last.
+    pub(super) fn label(&self) -> Option<Label> {
+        match &*self.phase.borrow() {
+            Phase::Up(started) => Some(started.label().clone()),
+            Phase::Down(failure) => Some(failure.worker().clone()),
+            Phase::Over(_) => None,
+        }
+    }
+
+    /// Has the worker end in order, and be started no more.
+    ///
+    /// # Errors
+    ///
+    /// It has ended before.
+    pub(super) async fn shutdown(&self, within: Duration) -> Result<Death, Option<GivenUp>> {
+        let before = self.go_on(Phase::Over(None));
+        // Whoever connects from now on is told that nobody listens.
+        drop(self.listening().take());
+        match before {
+            Ok(Phase::Up(started)) => Ok(started.shutdown(within).await),
+            Ok(Phase::Down(failure)) => Ok(failure.death()),
+            Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up),
+        }
+    }
+
+    /// Has another process serve.
+    fn serve(&self, started: &Arc<Started>) {
+        let listening = self.listening();
+        if let Some((listener, _)) = &*listening {
+            // It fails only where this one has died too, and then there will be another.
+            let _ = started.take_over(listener);
+        }
+        let _ = self.go_on(Phase::Up(started.clone()));
+    }
+
+    /// Returns where other processes reach the worker, and makes it listen first; none if it has
+    /// ended.
+    pub(super) fn listen(&self) -> io::Result<Option<PathBuf>> {
+        let mut listening = self.listening();
+        if let Some((_, address)) = &*listening {
+            return Ok(Some(address.path()));
+        }
+        let phase = self.phase.borrow();
+        if let Phase::Over(_) = *phase {
+            return Ok(None);
+        }
+        let (listener, address) = Address::of_new_listener()?;
+        if let Phase::Up(started) = &*phase {
+            let _ = started.take_over(&listener);
+        }
+        let path = address.path();
+        *listening = Some((listener, address));
+        Ok(Some(path))
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Option<(OwnedFd, Address)>> {
+        self.listening.lock().expect("nobody panics while holding this lock")
+    }
+
+    /// Goes on to another phase, and returns what was before.
+    ///
+    /// # Errors
+    ///
+    /// All is over.
+    fn go_on(&self, next: Phase) -> Result<Phase, Option<GivenUp>> {
+        let mut before = Err(None);
+        self.phase.send_if_modified(|phase| {
+            if let Phase::Over(given_up) = phase {
+                before = Err(given_up.clone());
+                return false;
+            }
+            before = Ok(std::mem::replace(phase, next));
+            true
+        });
+        before
+    }
+
+    /// Waits for something, but not when all is over.
+    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut phase = self.phase.subscribe();
+        let mut over = pin!(phase.wait_for(|it| matches!(it, Phase::Over(_))));
+        let mut future = pin!(future);
+        poll_fn(|cx| match over.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Connects to the worker, once.
+    pub(super) async fn connect_once(
+        &self,
+        ask: &[u8],
+        settings: Settings,
+    ) -> Result<(Client, Arc<Started>), ConnectErrorKind> {
+        let started = self.up().await.map_err(|given_up| match given_up {
+            Some(given_up) => given_up.into(),
+            None => ConnectErrorKind::NoSuchWorker,
+        })?;
+        Ok((connect(&started, ask, settings).await?, started))
+    }
+
+    /// Connects to the worker, now and whenever the connection is lost.
+    pub(super) async fn connect(
+        self: Arc<Self>,
+        ask: Vec<u8>,
+        settings: Settings,
+    ) -> Result<Client, ConnectErrorKind> {
+        let (client, started) = self.connect_once(&ask, settings).await?;
+        let first = connected(client, &started);
+        let restarts = self.restart.begin();
+        let rejoin =
+            Rejoin { worker: self, ask, settings, restarts, started, served_since: Instant::now() };
+        Ok(Client::supervised(first, Box::new(rejoin)))
+    }
+}
+
+/// The task that restarts a worker. When it ends, the worker is not started again.
+struct Restarting {
+    id: WorkerId,
+    worker: Arc<Restarted>,
+}
+
+impl Restarting {
+    fn begin(id: WorkerId, started: Arc<Started>, restart: Restart) -> Self {
+        let phase = watch::Sender::new(Phase::Up(started));
+        let worker = Arc::new(Restarted { phase, restart, listening: Mutex::default() });
+        table().workers.insert(id, worker.clone());
+        Self { id, worker }
+    }
+
+    async fn run(self, launch: Launch, mut restarts: Restarts, mut started: Arc<Started>) {
+        loop {
+            let served_since = Instant::now();
+            let Some(failure) = started.failure().await else { return };
+            if started.is_closed() {
+                // It would serve nobody: its handles lead nowhere.
+                return;
+            }
+            if self.worker.go_on(Phase::Down(failure.clone())).is_err() {
+                return;
+            }
+            let served = served_since.elapsed();
+            let start = |it| Launch::start(it, Lives::WithMaster);
+            let again = start_again(&launch, &mut restarts, failure, served, start);
+            match self.worker.unless_over(again).await {
+                Some(Ok(next)) => started = next,
+                Some(Err(given_up)) => {
+                    let _ = self.worker.go_on(Phase::Over(Some(given_up)));
+                    return;
+                }
+                None => return,
+            }
+            self.worker.serve(&started);
+        }
+    }
+}
+
+impl Drop for Restarting {
+    fn drop(&mut self) {
+        let ended = self.worker.go_on(Phase::Over(None));
+        let listening = self.worker.listening().take();
+        if let (Ok(Phase::Up(started)), Some((_, address))) = (&ended, listening)
+            && !started.is_dead()
+        {
+            // The tokio runtime has ended, and the worker lives on.
+            started.keep(address);
+        }
+        let mut table = table();
+        if !matches!(ended, Err(Some(_))) {
+            table.workers.remove(&self.id);
+            return;
+        }
+        if table.given_up.len() == REMEMBERED
+            && let Some(forgotten) = table.given_up.pop_front()
+        {
+            table.workers.remove(&forgotten);
+        }
+        table.given_up.push_back(self.id);
+    }
+}
+
+/// Replaces a connection to a worker that lives with this process, when the worker serves again.
+struct Rejoin {
+    worker: Arc<Restarted>,
+    ask: Vec<u8>,
+    settings: Settings,
+    /// Connections that are lost although the worker lives are as limited as its restarts.
+    restarts: Option<Restarts>,
+    started: Arc<Started>,
+    served_since: Instant,
+}
+
+impl Reconnect for Rejoin {
+    fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
+        Box::pin(async move {
+            if !self.started.is_dead() {
+                let served = self.served_since.elapsed();
+                match self.restarts.as_mut().map(|it| it.next(served)) {
+                    Some(Ok(wait)) => sleep(wait).await,
+                    Some(Err(_)) | None => return Err((*lost).clone()),
+                }
+            }
+            loop {
+                self.started = self.worker.up().await.map_err(|given_up| match given_up {
+                    Some(given_up) => Loss::GivenUp(Box::new(given_up)),
+                    None => (*lost).clone(),
+                })?;
+                match connect(&self.started, &self.ask, self.settings).await {
+                    Ok(client) => {
+                        self.served_since = Instant::now();
+                        return Ok(connected(client, &self.started));
+                    }
+                    // It has failed once more, and there will be another.
+                    Err(_) if self.started.is_dead() => {}
+                    Err(kind) => {
+                        let why = AnyError::new(kind);
+                        return Err(Loss::Broken(format!("connect again: {why}")));
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Opens a connection to a worker that this process has started.
+async fn connect(
+    started: &Arc<Started>,
+    ask: &[u8],
+    settings: Settings,
+) -> Result<Client, ConnectErrorKind> {
+    let socket = connected_pair().and_then(|(ours, theirs)| {
+        started.hand_over(theirs)?;
+        Ok(ours)
+    });
+    let whom = (started.id(), started.label().clone());
+    let client = open(socket.map_err(unreachable)?, settings, whom, ask, started.autopsy()).await?;
+    started.note_caller(client.in_flight());
+    Ok(client)
+}
