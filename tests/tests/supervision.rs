@@ -72,7 +72,7 @@ impl Mortals for Mortal {
 
     async fn wait(&self, gate: WayThrough) {
         gate.pass_by();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn endless(&self) -> Pipe<u64> {

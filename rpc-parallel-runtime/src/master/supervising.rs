@@ -191,14 +191,14 @@ impl Restarted {
         }
     }
 
-    /// Has another process serve.
-    fn serve(&self, started: &Arc<Started>) {
+    /// Has another process serve, unless all is over, and says whether it does.
+    fn serve(&self, started: &Arc<Started>) -> bool {
         let listening = self.listening();
         if let Some((listener, _)) = &*listening {
             // It fails only where this one has died too, and then there will be another.
             let _ = started.take_over(listener);
         }
-        let _ = self.go_on(Phase::Up(started.clone()));
+        self.go_on(Phase::Up(started.clone())).is_ok()
     }
 
     /// Returns where other processes reach the worker, and makes it listen first; none if it has
@@ -319,7 +319,9 @@ impl Restarting {
                 }
                 None => return,
             }
-            self.worker.serve(&started);
+            if !self.worker.serve(&started) {
+                return started.kill().await;
+            }
         }
     }
 }
