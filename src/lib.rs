@@ -124,13 +124,13 @@
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
     AbortHandle, AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, Closed,
-    ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Death, Declared, Direct,
-    DuplicateId, Flavor, Function, FunctionError, FunctionId, FunctionInfo, Initialized, IntoPipe,
-    Label, Map, MapCall, Master, Message, Panic, Pipe, PipeError, PipeErrorKind, PipeWriter, Place,
-    Redirect, Registry, Served, Settings, SettingsError, Side, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker, WorkerAddress,
-    WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerType, WorkerTypeId, initialized,
-    is_worker, registry, worker_main,
+    ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Control, Death, Declared,
+    Direct, DuplicateId, Flavor, Function, FunctionError, FunctionId, FunctionInfo, Initialized,
+    IntoPipe, Label, Map, MapCall, Master, Message, Panic, Pipe, PipeError, PipeErrorKind,
+    PipeWriter, Place, Redirect, Registry, Served, Settings, SettingsError, Side, Spawn,
+    SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError,
+    Worker, WorkerAddress, WorkerClient, WorkerFailure, WorkerId, WorkerState, WorkerStats,
+    WorkerType, WorkerTypeId, initialized, is_worker, registry, worker_main,
 };
 
 #[doc(hidden)]
@@ -140,6 +140,7 @@ pub use rpc_parallel_runtime::__private;
 ///
 /// It leaves the attributes out, which read better with the name of the crate in front.
 pub mod prelude {
+    pub use crate::Control as _;
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Function, FunctionError, Pipe,
         PipeError, PipeWriter, Redirect, Spawn, Worker, WorkerClient, WorkerState,

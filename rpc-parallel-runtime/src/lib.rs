@@ -32,8 +32,9 @@ pub use self::connection::{
 };
 pub use self::launch::{Flavor, Redirect};
 pub use self::master::{
-    ConnectError, ConnectErrorKind, Initialized, Master, Spawn, SpawnError, SpawnErrorKind,
-    Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
+    ConnectError, ConnectErrorKind, Control, Initialized, Master, Spawn, SpawnError,
+    SpawnErrorKind, Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker,
+    worker_main,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,
@@ -41,7 +42,7 @@ pub use self::wire::{
 };
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, Contramap, Declared, DuplicateId, Function,
-    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
+    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerStats, WorkerType, registry,
 };
 
 /// What the fuzz targets drive.

@@ -26,6 +26,7 @@ mod scope;
 mod sending;
 mod serving;
 mod shared;
+mod traffic;
 mod transfers;
 
 #[cfg(any(test, fuzzing))]
@@ -50,6 +51,7 @@ pub use self::pipe::{
 };
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
+pub(crate) use self::traffic::{Counts, Traffic};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod address;
 mod connect_error;
 mod connecting;
+mod control;
 mod direct;
 mod entry;
 mod listing;
@@ -14,6 +15,7 @@ mod worker;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
+pub use self::control::Control;
 pub use self::direct::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 pub use self::entry::{Entry, FromArgs, from_args};
 pub use self::spawn::Spawn;

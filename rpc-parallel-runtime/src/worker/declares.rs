@@ -1,6 +1,7 @@
 //! What a generated client says of itself and of its functions.
 
 use super::arguments::Arguments;
+use super::stats::WorkerStats;
 use crate::connection::{
     Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter, plain,
 };
@@ -65,20 +66,24 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     }
 }
 
-/// The function that every worker has.
-pub(super) const CLOSE_SERVER: &FunctionInfo = &FunctionInfo::new(
-    "close_server",
-    "WorkerClient",
-    Place {
-        package: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-        module: module_path!(),
-        file: file!(),
-        line: line!(),
-    },
-    "",
-    "()",
-);
+/// Asks the worker's process how it is doing.
+pub(crate) fn stats(client: &Client) -> Call<WorkerStats> {
+    Call::new(client, STATS, plain(codec()), |sink| ().encode((), sink))
+}
+
+/// The functions that every worker has.
+pub(super) const CLOSE_SERVER: &FunctionInfo =
+    &FunctionInfo::new("close_server", "WorkerClient", HERE, "", "()");
+pub(super) const STATS: &FunctionInfo =
+    &FunctionInfo::new("stats", "WorkerClient", HERE, "", "WorkerStats");
+
+const HERE: Place = Place {
+    package: env!("CARGO_PKG_NAME"),
+    version: env!("CARGO_PKG_VERSION"),
+    module: module_path!(),
+    file: file!(),
+    line: line!(),
+};
 
 /// One function of a client; `F` tells them apart.
 #[doc(hidden)]

@@ -10,9 +10,11 @@ mod registry;
 mod server;
 mod servers;
 mod state;
+mod stats;
 
 pub use self::arguments::Arguments;
 pub use self::context::{Context, IsContext, context};
+pub(crate) use self::declares::stats;
 pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCall};
@@ -23,3 +25,4 @@ pub(crate) use self::servers::{Servers, converse};
 pub use self::state::{
     BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
 };
+pub use self::stats::WorkerStats;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use super::context::Context;
-use super::declares::{CLOSE_SERVER, WorkerClient};
+use super::declares::{CLOSE_SERVER, STATS, WorkerClient};
 use super::dispatch::{Dispatch, Handle, Scope};
 use super::servers::Servers;
 use super::state::{ConnectionState, Served};
+use super::stats::WorkerStats;
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future, plain};
 use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, codec, decode};
 
@@ -132,6 +133,8 @@ impl<S: Served> Session for ServerSession<S> {
         if call.function == CLOSE_SERVER.id() {
             Servers::get().remove(self.id);
             answering.result(plain(codec()), ());
+        } else if call.function == STATS.id() {
+            answering.result(plain(codec()), WorkerStats::in_call());
         } else {
             answering.refuse(&Refusal::UnknownFunction { offers: self.functions.names() });
         }
