@@ -130,8 +130,9 @@ pub use rpc_parallel_runtime::{
     Message, Panic, Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry,
     Restart, Served, Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError,
     SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker,
-    WorkerAddress, WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerType,
-    WorkerTypeId, Wrapped, blocking, handles_panics, initialized, is_worker, registry, worker_main,
+    WorkerAddress, WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerStats,
+    WorkerType, WorkerTypeId, Wrapped, blocking, handles_panics, initialized, is_worker, registry,
+    worker_main,
 };
 
 #[doc(hidden)]

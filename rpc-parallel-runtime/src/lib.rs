@@ -42,7 +42,7 @@ pub use self::wire::{
 };
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, Contramap, Declared, DuplicateId, Function,
-    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerType, registry,
+    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerStats, WorkerType, registry,
 };
 
 /// What the fuzz targets drive.

@@ -120,6 +120,21 @@ async fn a_function_that_computes_sees_that_its_call_was_dropped() {
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
+async fn a_function_that_computes_is_counted_as_a_call_in_flight() {
+    let threaded = start().await;
+    let gate = Gate::new();
+    let in_flight = || async { soon(threaded.stats()).await.map(|it| it.calls_in_flight()) };
+    let blocked = tokio::spawn(threaded.block(gate.way()));
+    let standing = soon(gate.reached()).await;
+
+    assert_eq!(in_flight().await, Ok(1));
+
+    drop(standing);
+    assert_eq!(soon(blocked).await.expect("nothing panics"), Ok(()));
+    assert_eq!(in_flight().await, Ok(0));
+}
+
+#[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
 async fn a_call_dropped_while_all_threads_are_blocked_never_begins() {
     let threaded = start().await;
     let gate = Gate::new();

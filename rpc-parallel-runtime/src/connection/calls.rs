@@ -18,6 +18,7 @@ use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
+use super::traffic::InFlight;
 use crate::wire::{Body, CallId, FunctionId, Refusal};
 
 /// The calls that have begun and wait for something.
@@ -30,6 +31,8 @@ pub(super) struct Calls {
     aborted: HashMap<task::Id, CallId>,
     /// Calls that have not begun, and are cancelled by frames that wait to be handled.
     pub(super) cancelled: HashSet<CallId>,
+    /// How many have ended in the driver's own turn since that was counted.
+    pub(super) ended: u64,
 }
 
 struct RunningCall {
@@ -66,9 +69,11 @@ impl Calls {
         cx: &mut Context<'_>,
     ) {
         let Arrived { call, function, .. } = arrived;
+        let in_flight = connection.traffic().call_begins();
         let mut answering = Answering::new(call, connection, writing.buffer());
         if let Some(refusal) = self.refuses(&arrived, &**session) {
             drop_unfinished(arrived.ends, refusal.of_pipes());
+            in_flight.end_later(&mut self.ended);
             return answering.refuse(&refusal);
         }
         let mut scope = LazyScope::new(arrived.deadline);
@@ -82,27 +87,25 @@ impl Calls {
             let _ = writing.poll_write(&connection.outbox, cx);
         }
         after.go_on(&connection.outbox);
-        if let Some(rest) = begun {
-            let deadline = scope.deadline;
-            let scope = scope.made();
-            let rest = Unfinished(Some(rest));
-            let (session, connection) = (session.clone(), connection.clone());
-            match call {
-                Some(call) => {
-                    let lasts = !session.may_cancel(function);
-                    let answer = async move {
-                        answer_later(Some(call), function, deadline, rest, session, connection)
-                            .await;
-                        call
-                    };
-                    self.spawn_call(call, function, scope, lasts, answer);
-                }
-                None => {
-                    self.lasting.spawn(async move {
-                        answer_later(None, function, deadline, rest, session, connection).await;
-                        NO_CALL
-                    });
-                }
+        let Some(rest) = begun else { return in_flight.end_later(&mut self.ended) };
+        let deadline = scope.deadline;
+        let scope = scope.made();
+        let rest = Unfinished::new(rest, in_flight);
+        let (session, connection) = (session.clone(), connection.clone());
+        match call {
+            Some(call) => {
+                let lasts = !session.may_cancel(function);
+                let answer = async move {
+                    answer_later(Some(call), function, deadline, rest, session, connection).await;
+                    call
+                };
+                self.spawn_call(call, function, scope, lasts, answer);
+            }
+            None => {
+                self.lasting.spawn(async move {
+                    answer_later(None, function, deadline, rest, session, connection).await;
+                    NO_CALL
+                });
             }
         }
     }
@@ -116,6 +119,7 @@ impl Calls {
         connection: &Arc<Connection>,
     ) {
         let Arrived { function, arguments, ends, deadline, .. } = arrived;
+        let in_flight = connection.traffic().call_begins();
         let lasts = !session.may_cancel(function);
         if !lasts && self.cancelled.remove(&call) {
             drop_unfinished(ends, PipeErrorKind::Cancelled);
@@ -129,6 +133,7 @@ impl Calls {
             let mut buffer = Vec::new();
             if deadline.is_some_and(|it| it <= Instant::now()) {
                 drop_unfinished(ends, Refusal::Expired.of_pipes());
+                drop(in_flight);
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
             }
@@ -142,10 +147,11 @@ impl Calls {
                 Poll::Ready((begun, answering.after()))
             });
             let (begun, after) = begun.await;
+            // Where nothing is left of it, it has ended here.
+            let rest = begun.map(|it| Unfinished::new(it, in_flight));
             connection.outbox.add(&buffer, Lane::Any);
             after.go_on(&connection.outbox);
-            if let Some(rest) = begun {
-                let rest = Unfinished(Some(rest));
+            if let Some(rest) = rest {
                 answer_later(Some(call), function, deadline, rest, session, connection).await;
             }
             call
@@ -256,7 +262,7 @@ pub(super) async fn answer_later(
 ) {
     let mut buffer = Vec::new();
     let after = poll_fn(|cx| {
-        let Some(running) = &mut unfinished.0 else { return Poll::Pending };
+        let Some(running) = &mut unfinished.running else { return Poll::Pending };
         let mut answering = Answering::new(call, &connection, &mut buffer).until(deadline);
         let polled =
             catch(|| within(deadline, || running.as_mut().poll_answer(cx, &mut answering)));
@@ -268,7 +274,8 @@ pub(super) async fn answer_later(
     })
     .await;
     // It has come to its own end, and has its answer even if it panics now.
-    let _ = catch(|| drop(unfinished.0.take()));
+    let _ = catch(|| drop(unfinished.running.take()));
+    drop(unfinished);
     if let Some(refusal) = &after.failed {
         complain(&*session, function, refusal);
     }
@@ -277,11 +284,20 @@ pub(super) async fn answer_later(
 }
 
 /// A call that has not come to its end; dropped, it has been cancelled.
-pub(super) struct Unfinished(pub(super) Option<Pin<Box<dyn Running>>>);
+pub(super) struct Unfinished {
+    running: Option<Pin<Box<dyn Running>>>,
+    _in_flight: InFlight,
+}
+
+impl Unfinished {
+    pub(super) fn new(running: Pin<Box<dyn Running>>, in_flight: InFlight) -> Self {
+        Self { running: Some(running), _in_flight: in_flight }
+    }
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(running) = self.0.take() {
+        if let Some(running) = self.running.take() {
             drop_unfinished(running, PipeErrorKind::Cancelled);
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use super::traffic::Traffic;
 use super::transfers::Transfers;
 use crate::transport::Reader;
 use crate::wire::{
@@ -41,10 +42,11 @@ pub(super) struct Inbox {
     /// The large frame that was put together last.
     whole: Option<Bytes>,
     max_message_size: usize,
+    traffic: &'static Traffic,
 }
 
 impl Inbox {
-    pub(super) fn new(max_message_size: usize) -> Self {
+    pub(super) fn new(max_message_size: usize, traffic: &'static Traffic) -> Self {
         Self {
             buffer: Vec::new(),
             handled: 0,
@@ -56,6 +58,7 @@ impl Inbox {
             direct: None,
             whole: None,
             max_message_size,
+            traffic,
         }
     }
 
@@ -83,12 +86,15 @@ impl Inbox {
                     return Poll::Pending;
                 };
                 read?;
-                space.filled().len()
+                let received = space.filled().len();
+                self.traffic.received(received);
+                received
             }
             Some((transfer, left)) => {
                 let part = self.transfers.space(transfer, left);
                 let beside = &mut self.buffer[self.filled..][..BESIDE];
                 let received = ready!(reader.poll_read_both(cx, part, beside))?;
+                self.traffic.received(received);
                 let direct = received.min(left);
                 self.whole = self.transfers.filled(transfer, direct);
                 self.direct = Some((transfer, left - direct)).filter(|(_, left)| *left > 0);
@@ -209,7 +215,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_comes_byte_by_byte_is_not_remembered_byte_by_byte() {
         let ((mut reader, _), (_, writer)) = pair(1);
-        let mut inbox = Inbox::new(1024 * 1024);
+        let mut inbox = Inbox::new(1024 * 1024, Traffic::here());
         inbox.note_arrivals();
         let begun = Instant::now();
 

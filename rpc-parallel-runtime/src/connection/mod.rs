@@ -27,6 +27,7 @@ mod sending;
 mod serving;
 mod shared;
 mod supervised;
+mod traffic;
 mod transfers;
 
 #[cfg(any(test, fuzzing))]
@@ -58,6 +59,7 @@ pub use self::pipe::{
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
 pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
+pub(crate) use self::traffic::{Counts, Traffic};
 
 #[cfg(test)]
 mod tests;

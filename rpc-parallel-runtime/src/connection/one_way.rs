@@ -12,6 +12,7 @@ use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
+use super::traffic::InFlight;
 use crate::wire::{Body, FunctionId};
 
 /// Where the one-way calls of a connection go, in the order in which they have come.
@@ -26,9 +27,10 @@ impl OneWayLane {
         Self(lane)
     }
 
-    pub(super) fn add(&self, arrived: Arrived<'_>) {
+    pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: InFlight) {
         let Arrived { function, arguments, ends, .. } = arrived;
-        let _ = self.0.send(OneWay { function, arguments: arguments.keep(), ends });
+        let arguments = arguments.keep();
+        let _ = self.0.send(OneWay { function, arguments, ends, in_flight });
     }
 }
 
@@ -37,6 +39,7 @@ struct OneWay {
     function: FunctionId,
     arguments: Bytes,
     ends: Vec<OwnedEnd>,
+    in_flight: InFlight,
 }
 
 /// Begins one-way calls one after the other, on a runtime of several threads: so they begin in the
@@ -47,7 +50,7 @@ async fn answer_all(
     connection: Arc<Connection>,
 ) {
     let mut running = JoinSet::new();
-    while let Some(OneWay { function, arguments, ends }) = one_ways.recv().await {
+    while let Some(OneWay { function, arguments, ends, in_flight }) = one_ways.recv().await {
         while running.try_join_next().is_some() {}
         let mut buffer = Vec::new();
         let mut ends = Some(ends);
@@ -65,7 +68,7 @@ async fn answer_all(
             complain(&*session, function, refusal);
         }
         if let Some(rest) = begun {
-            let rest = Unfinished(Some(rest));
+            let rest = Unfinished::new(rest, in_flight);
             let (session, connection) = (session.clone(), connection.clone());
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
+use super::traffic::Traffic;
 use crate::transport::{Halves, Reader};
 use crate::wire::{
     DecodeError, EncodeError, Frame, FrameError, FrameWriter, FunctionInfo, Greeting, Refusal,
@@ -93,11 +94,19 @@ enum Reply {
 }
 
 impl Opening {
-    pub(crate) fn new((reader, writer): Halves, settings: Settings) -> Self {
+    pub(crate) fn new(halves: Halves, settings: Settings) -> Self {
+        Self::counted_by(Traffic::here(), halves, settings)
+    }
+
+    pub(super) fn counted_by(
+        traffic: &'static Traffic,
+        (reader, writer): Halves,
+        settings: Settings,
+    ) -> Self {
         Self {
             reader,
-            inbox: Inbox::new(settings.max_message_size()),
-            outbox: Outbox::new(writer),
+            inbox: Inbox::new(settings.max_message_size(), traffic),
+            outbox: Outbox::new(writer, traffic),
             writing: Writing::default(),
             settings,
         }

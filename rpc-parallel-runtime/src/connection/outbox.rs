@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::panics::is_silent;
 use super::sending::{Lane, Sending};
+use super::traffic::Traffic;
 use crate::transport::Writer;
 use crate::wire::{Large, PART, StreamId, TransferId};
 
@@ -35,6 +36,7 @@ pub(super) struct Outbox {
     /// Whether there is no room, as was last seen: spares a call the lock where there is.
     full: AtomicBool,
     writer: Box<dyn Writer>,
+    pub(super) traffic: &'static Traffic,
 }
 
 #[derive(Default)]
@@ -66,8 +68,8 @@ pub(super) enum Ticket {
 }
 
 impl Outbox {
-    pub(super) fn new(writer: Box<dyn Writer>) -> Self {
-        Self { queue: Mutex::default(), full: AtomicBool::new(false), writer }
+    pub(super) fn new(writer: Box<dyn Writer>, traffic: &'static Traffic) -> Self {
+        Self { queue: Mutex::default(), full: AtomicBool::new(false), writer, traffic }
     }
 
     /// Adds a frame for the driver to write together with others.
@@ -89,6 +91,7 @@ impl Outbox {
         // An error is met again by the driver, which knows what to do about it.
         let written =
             if first && !is_silent() { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
+        self.traffic.sent(written);
         if written == frame.len() {
             return Ticket::Written;
         }
@@ -288,7 +291,10 @@ impl Writing {
                 return Poll::Ready(Ok(()));
             };
             match written {
-                Ok(written) => self.written += written,
+                Ok(written) => {
+                    self.written += written;
+                    outbox.traffic.sent(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(outbox.writer.poll_writable(cx))?;
                 }

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::client::Client;
 use super::opening::{Opening, OpeningError, ask_for};
 use super::scope::CallScope;
+use super::traffic::Traffic;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
@@ -133,7 +134,9 @@ impl<F: Future<Output: Message> + Send> Running for RunningFuture<F> {
 /// Makes one end of a connection on which nothing has been said.
 pub(super) fn opening((reader, writer): Halves, settings: Settings) -> Opening {
     let halves: (Box<dyn Reader>, Box<dyn Writer>) = (Box::new(reader), Box::new(writer));
-    Opening::new(halves, settings)
+    // Each end counts for itself, whatever other tests of this process do.
+    let traffic = if cfg!(test) { Box::leak(Box::default()) } else { Traffic::here() };
+    Opening::counted_by(traffic, halves, settings)
 }
 
 /// Connects a client to whoever welcomes it.

@@ -50,6 +50,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let why = "the process that called has closed the connection";
         self.0.lose(&Arc::new(Loss::Broken(why.to_owned())));
+        self.0.traffic().connection_ended();
         self.0.outbox.end();
     }
 }
@@ -67,6 +68,7 @@ impl Serving {
         inbox.note_arrivals();
         FrameWriter::welcome(writing.buffer()).finish();
         let end = End(Arc::new(Connection::new(Peer::Caller, settings, outbox)));
+        end.0.traffic().connection_opened();
         let calls = Calls::default();
         let (one_way, wakers, ended) = (None, Vec::new(), false);
         Self { session, reader, inbox, writing, calls, one_way, wakers, ended, end }
@@ -91,6 +93,7 @@ impl Serving {
                 Event::Received => {
                     self.inbox.look_for_cancels(&mut self.calls.cancelled);
                     let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
+                    self.end.0.traffic().calls_ended(&mut self.calls.ended);
                     // What came before a violation still holds.
                     self.wakers.drain(..).for_each(Waker::wake);
                     handled?;
@@ -179,7 +182,7 @@ impl Serving {
                     None => self
                         .one_way
                         .get_or_insert_with(|| OneWayLane::start(session, connection))
-                        .add(arrived),
+                        .add(arrived, connection.traffic().call_begins()),
                 }
                 continue;
             }
@@ -187,6 +190,7 @@ impl Serving {
             // Answers of quick functions leave together; those of a function that computes leave
             // before the next one does. An error is met again when there is more to write.
             if inbox.waiting() > 0 && gathering.elapsed() > GATHERING {
+                connection.traffic().calls_ended(&mut calls.ended);
                 let _ = writing.poll_write(&connection.outbox, cx);
                 // Meanwhile the callers may have lost interest in what has not begun.
                 if inbox.waiting() < AHEAD && !self.ended {

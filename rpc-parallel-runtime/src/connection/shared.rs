@@ -16,6 +16,7 @@ use super::outbox::Outbox;
 use super::outflow::{Outflow, WriteEnd};
 use super::panics::install_hook;
 use super::pipe::{PipeError, PipeErrorKind};
+use super::traffic::Traffic;
 use crate::wire::{
     Body, Frame, FrameError, LARGEST_WINDOW, Label, Opened, Settings, StreamId, Streams, WrittenBy,
 };
@@ -73,6 +74,11 @@ impl Connection {
         }
     }
 
+    /// Returns what counts what goes over the connection.
+    pub(super) fn traffic(&self) -> &'static Traffic {
+        self.outbox.traffic
+    }
+
     /// Returns the worker at the other end, if it is one.
     pub(super) fn worker(&self) -> Option<&Label> {
         match &self.peer {
@@ -126,12 +132,14 @@ impl Connection {
             let outflow = Arc::new(Outflow::new(id, window, self.clone()));
             if lost.is_none() {
                 table.streams.insert(id, End::Writing(outflow.clone()));
+                self.traffic().pipe_opened();
             }
             OwnedEnd::Writing(WriteEnd(outflow))
         } else {
             let inflow = Arc::new(Inflow::new(id, window, self.clone()));
             if lost.is_none() {
                 table.streams.insert(id, End::Reading(inflow.clone()));
+                self.traffic().pipe_opened();
             }
             OwnedEnd::Reading(ReadEnd(inflow))
         };
@@ -174,6 +182,7 @@ impl Connection {
         let mut table = self.table();
         let ends: Vec<_> = streams.iter().filter_map(|it| table.streams.remove(it)).collect();
         drop(table);
+        self.traffic().pipes_ended(ends.len());
         for end in ends {
             match end {
                 End::Reading(inflow) => {
@@ -256,6 +265,9 @@ impl Connection {
 
     pub(super) fn remove(&self, id: StreamId) {
         let removed = self.table().streams.remove(&id);
+        if removed.is_some() {
+            self.traffic().pipes_ended(1);
+        }
         // Dropped here, without the lock.
         drop(removed);
     }
@@ -266,6 +278,7 @@ impl Connection {
         table.lost.get_or_insert_with(|| loss.clone());
         let streams = std::mem::take(&mut table.streams);
         drop(table);
+        self.traffic().pipes_ended(streams.len());
         let mut wakers = Vec::new();
         for end in streams.into_values() {
             match end {

@@ -15,6 +15,7 @@ use super::process::{End, Process};
 use crate::connection::{Autopsy, Death, InFlight, WorkerFailure};
 use crate::transport::Address;
 use crate::wire::{Label, WorkerId};
+use crate::worker::WorkerStats;
 
 /// How long the end of a worker may come after the end of its connection.
 const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -239,6 +240,22 @@ impl Started {
     /// Returns where the worker listens by itself, if it does.
     pub(crate) fn listens_at(&self) -> Option<PathBuf> {
         self.listens_at.clone()
+    }
+
+    /// Asks the worker's process how it is doing, also while its functions compute.
+    ///
+    /// # Errors
+    ///
+    /// It has died: this is how.
+    pub(crate) async fn stats(&self) -> Result<WorkerStats, WorkerFailure> {
+        let answer = match self.process.ask_for_stats() {
+            Ok(answer) => answer.await.ok(),
+            Err(_) => None,
+        };
+        match answer {
+            Some(stats) => Ok(stats),
+            None => Err(self.process.end().await.failure),
+        }
     }
 
     /// Remembers a connection of this process to the worker, for its obituary.

@@ -21,6 +21,7 @@ use super::order::Order;
 use super::start::{Lives, Report};
 use crate::transport::send;
 use crate::wire::{Panic, Settings};
+use crate::worker::WorkerStats;
 
 /// How long a worker whose master is gone may take to drop what it holds.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
@@ -130,6 +131,10 @@ impl Control {
                 Order::Ask => {
                     // It fails only where the master is gone, which is noticed soon.
                     let _ = self.report(&Report::Alive);
+                    continue;
+                }
+                Order::Stats => {
+                    let _ = self.report(&Report::Stats(Box::new(WorkerStats::here())));
                     continue;
                 }
                 Order::Connection(socket) => Ordered::Connection(socket),

@@ -466,6 +466,7 @@ impl Kept {
                 self.panic.get_or_insert(panic);
             }
             Report::Closed => self.process.close(),
+            Report::Stats(stats) => self.process.tell_stats(*stats),
             Report::Ending => self.ending = true,
             Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
         }

@@ -15,6 +15,8 @@ pub(super) enum Order {
     Listener(OwnedFd),
     /// Give a sign of life.
     Ask,
+    /// Tell how the process is doing.
+    Stats,
     /// End, within this time.
     End { within: Duration },
 }
@@ -23,6 +25,7 @@ const CONNECTION: u8 = 1;
 const LISTENER: u8 = 2;
 const ASK: u8 = 3;
 const END: u8 = 4;
+const STATS: u8 = 5;
 
 /// Hands a worker its end of a new connection.
 pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -37,6 +40,11 @@ pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io:
 /// Asks a worker for a sign of life.
 pub(super) fn ask(control: impl AsFd) -> io::Result<()> {
     send(control, &[ASK], &[])
+}
+
+/// Asks a worker how its process is doing.
+pub(super) fn ask_for_stats(control: impl AsFd) -> io::Result<()> {
+    send(control, &[STATS], &[])
 }
 
 /// Tells a worker to end in order, within this time.
@@ -62,6 +70,7 @@ impl Order {
             CONNECTION => Self::Connection(descriptor()?),
             LISTENER => Self::Listener(descriptor()?),
             ASK => Self::Ask,
+            STATS => Self::Stats,
             END => {
                 let mut millis = [0; 4];
                 if receive(&control, &mut millis, &mut Vec::new())? < millis.len() {

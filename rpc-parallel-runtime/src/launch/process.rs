@@ -1,5 +1,7 @@
 //! One process that this process has started.
 
+use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
+use super::order;
 use super::relay::Outputs;
 use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
 use crate::wire::{Label, Panic, WorkerId};
+use crate::worker::WorkerStats;
 
 /// How long a process that was killed may take to be gone.
 const BURIAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,6 +41,8 @@ pub(crate) struct Process {
     closed: AtomicBool,
     /// The connections of this process to it.
     callers: Mutex<Vec<InFlight>>,
+    /// Who has asked how it is doing, in the order of the answers.
+    asking: Mutex<VecDeque<oneshot::Sender<WorkerStats>>>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -55,7 +61,7 @@ impl Process {
         label: Label,
         child: &Child,
         outputs: Outputs,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         // Nobody else waits for it, so that its number cannot have gone to another process.
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let label = Label { pid: Some(child.id()), ..label };
@@ -71,6 +77,7 @@ impl Process {
             asked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             callers: Mutex::default(),
+            asking: Mutex::default(),
             end: watch::Sender::new(None),
         })
     }
@@ -144,6 +151,25 @@ impl Process {
         callers.push(caller);
     }
 
+    /// Asks the process how it is doing. The answer does not come if it dies before.
+    pub(super) fn ask_for_stats(&self) -> io::Result<oneshot::Receiver<WorkerStats>> {
+        let (asks, answer) = oneshot::channel();
+        let control = self.control().ok_or(io::ErrorKind::NotConnected)?;
+        // Held while asking: answers come in the order of the questions.
+        let mut asking = self.asking();
+        order::ask_for_stats(control)?;
+        asking.push_back(asks);
+        Ok(answer)
+    }
+
+    /// Tells who has asked first how the process is doing.
+    pub(super) fn tell_stats(&self, stats: WorkerStats) {
+        if let Some(asks) = self.asking().pop_front() {
+            // Whoever has given up does not hear it.
+            let _ = asks.send(stats);
+        }
+    }
+
     /// Waits until the process is dead and nothing of it is left.
     ///
     /// # Cancel safety
@@ -199,6 +225,7 @@ impl Process {
             uptime: self.uptime(),
             stderr: self.last_lines(),
         };
+        self.asking().clear();
         let orderly = orderly || self.asked.load(Ordering::Acquire);
         let failure = WorkerFailure(Box::new(obituary));
         self.end.send_replace(Some(End { failure, orderly }));
@@ -206,6 +233,10 @@ impl Process {
 
     fn uptime(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    fn asking(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<WorkerStats>>> {
+        self.asking.lock().expect("nobody panics while holding this lock")
     }
 
     fn callers(&self) -> MutexGuard<'_, Vec<InFlight>> {

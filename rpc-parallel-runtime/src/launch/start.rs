@@ -20,7 +20,7 @@ use crate::wire::{
     DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
     WorkerId, WorkerTypeId, decode, encode_own,
 };
-use crate::worker::InitError;
+use crate::worker::{InitError, WorkerStats};
 
 pub(super) const HEADER_LEN: usize = 24;
 
@@ -97,6 +97,8 @@ pub(super) enum Report {
     Failed(StartFailure),
     /// A sign of life, because the master asked for one.
     Alive,
+    /// How the process is doing, because the master asked.
+    Stats(Box<WorkerStats>),
     /// There was a panic that nobody has caught: these are the last words.
     Panicked(Panic),
     /// It takes no new connections any more.

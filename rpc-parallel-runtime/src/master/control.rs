@@ -1,8 +1,9 @@
 //! What can be told to a worker, and asked of it, by who holds a client of it.
 
+use super::control_error::ControlError;
 use super::reach::Reach;
 use super::shutdown::Shutdown;
-use crate::worker::WorkerClient;
+use crate::worker::{WorkerClient, WorkerStats};
 
 /// What every client can tell and ask its worker, beside calling its functions.
 ///
@@ -20,6 +21,19 @@ pub trait Control: WorkerClient {
     /// did not end in time.
     fn shutdown(&self) -> Shutdown {
         Shutdown::new(reach(self))
+    }
+
+    /// Asks how the worker's process is doing.
+    ///
+    /// The process that has started the worker is answered also while functions compute; others
+    /// wait with their other calls.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died, or its connection is lost.
+    fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send {
+        let whom = reach(self);
+        async move { whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it)) }
     }
 }
 

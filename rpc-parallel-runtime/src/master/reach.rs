@@ -18,7 +18,7 @@ use crate::connection::{Client, Death, attend_to};
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, host_name};
-use crate::worker::{greeting, shut_down};
+use crate::worker::{WorkerStats, greeting, shut_down, stats};
 
 /// How much longer than it was given a worker may take to be gone: it is ended by signals then.
 const SLACK: Duration = Duration::from_secs(2);
@@ -67,6 +67,15 @@ impl Reach {
             Some(path) => transport::connect(path).await,
             None => Err(std::io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Asks how the worker's process is doing.
+    pub(super) async fn stats(&self) -> Result<WorkerStats, ControlErrorKind> {
+        if let Some(started) = Children::get().find(self.id) {
+            return started.stats().await.map_err(ControlErrorKind::WorkerDied);
+        }
+        let client = self.attend().await?;
+        stats(&client).await.map_err(|error| ControlErrorKind::Call(error.kind().clone()))
     }
 
     /// Ends a worker that another process has started.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connecting::{ask_for, open, unreachable};
+use super::control_error::ControlError;
 use super::reach::Reach;
 use super::serving;
 use super::shutdown::Shutdown;
@@ -20,7 +21,7 @@ use super::witness::Witness;
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
-use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient};
+use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient, WorkerStats};
 
 /// Identifies a worker server of type `S`.
 ///
@@ -91,8 +92,25 @@ impl<S> Worker<S> {
     /// The worker has died before, has no process of its own, or was started by another process and
     /// did not end in time.
     pub fn shutdown(&self) -> Shutdown {
+        Shutdown::new(self.reach_process())
+    }
+
+    /// Asks how the worker's process is doing. Any process that holds the handle can do this.
+    ///
+    /// The process that has started the worker is answered also while functions compute; others
+    /// wait until the worker takes connections.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died, or cannot be reached.
+    pub async fn stats(&self) -> Result<WorkerStats, ControlError> {
+        let whom = self.reach_process();
+        whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it))
+    }
+
+    fn reach_process(&self) -> Reach {
         let Self { id, label, settings, path, .. } = self.clone();
-        Shutdown::new(Reach { id, label, settings, path, client: None })
+        Reach { id, label, settings, path, client: None }
     }
 
     fn path(&self) -> io::Result<PathBuf> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::arguments::Arguments;
 use super::servers::Servers;
+use super::stats::WorkerStats;
 use crate::connection::{Answering, AnyError, Call, Client, Incoming, plain};
 use crate::wire::{FunctionInfo, Place, Refusal, WorkerId, codec};
 
@@ -24,6 +25,7 @@ const fn builtin(
 }
 
 const CLOSE_SERVER: &FunctionInfo = &builtin("close_server", "", "()", line!());
+const STATS: &FunctionInfo = &builtin("stats", "", "WorkerStats", line!());
 const SHUT_DOWN: &FunctionInfo = &builtin("shut_down", "Duration", "bool", line!());
 
 /// Asks a worker to take no new connections.
@@ -38,6 +40,11 @@ pub(crate) fn shut_down(client: &Client, within: Duration) -> Call<bool> {
     })
 }
 
+/// Asks a worker's process how it is doing.
+pub(crate) fn stats(client: &Client) -> Call<WorkerStats> {
+    Call::new(client, STATS, plain(codec()), |sink| ().encode((), sink))
+}
+
 /// Answers what every worker can be asked; hands the call back if it is none of that.
 pub(super) fn answer<'a>(
     id: WorkerId,
@@ -47,6 +54,8 @@ pub(super) fn answer<'a>(
     if call.function == CLOSE_SERVER.id() {
         Servers::get().remove(id);
         answering.result(plain(codec()), ());
+    } else if call.function == STATS.id() {
+        answering.result(plain(codec()), WorkerStats::in_call());
     } else if call.function == SHUT_DOWN.id() {
         match call.arguments(|body| (codec::<Duration>(),).decode(body)) {
             Ok((within,)) => {

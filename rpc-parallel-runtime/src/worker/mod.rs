@@ -11,9 +11,10 @@ mod registry;
 mod server;
 mod servers;
 mod state;
+mod stats;
 
 pub use self::arguments::Arguments;
-pub(crate) use self::builtin::shut_down;
+pub(crate) use self::builtin::{shut_down, stats};
 pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
@@ -25,3 +26,4 @@ pub(crate) use self::servers::{Servers, converse};
 pub use self::state::{
     BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
 };
+pub use self::stats::WorkerStats;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::pin::pin;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -18,6 +18,8 @@ use crate::wire::{Refusal, Settings, Signature, WorkerId};
 pub(crate) struct Servers {
     table: Mutex<Table>,
     changed: Notify,
+    /// When the first of them began.
+    began: OnceLock<Instant>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,7 @@ impl Servers {
     }
 
     pub(crate) fn insert(&self, id: WorkerId, server: Arc<dyn Serves>) {
+        self.began.get_or_init(Instant::now);
         self.table().servers.insert(id, server);
     }
 
@@ -53,6 +56,11 @@ impl Servers {
         let servers = std::mem::take(&mut self.table().servers);
         drop(servers);
         self.changed.notify_waiters();
+    }
+
+    /// Returns how long this process has been a worker.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.began.get().map(Instant::elapsed).unwrap_or_default()
     }
 
     pub(crate) fn contains(&self, id: WorkerId) -> bool {

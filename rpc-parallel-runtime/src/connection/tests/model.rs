@@ -337,6 +337,7 @@ impl Run {
         sleep(Duration::from_secs(10)).await;
         settle().await;
         connected.assert_no_streams();
+        assert_eq!(connected.there.traffic().counts().calls_in_flight, 0);
         let notes = notes.lock().expect("nobody panics").clone();
         assert!(notes.is_sorted_by(|one, next| one < next), "out of order: {notes:?}");
         if !broken.load(Ordering::Relaxed) {

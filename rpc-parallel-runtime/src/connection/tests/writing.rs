@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::peer::{Peer, frame};
 use crate::connection::outbox::{Outbox, Writing};
 use crate::connection::sending::Lane;
+use crate::connection::traffic::Traffic;
 use crate::transport::Reader;
 use crate::transport::memory::pair;
 use crate::wire::{FunctionId, Large, MessageWriter, PART, TooLarge};
@@ -30,7 +31,8 @@ fn large() -> Large {
 fn outbox() -> (Outbox, Writing, Peer, Box<dyn Reader>) {
     let (here, there) = pair(7);
     let (reader, writer) = here;
-    (Outbox::new(Box::new(writer)), Writing::default(), Peer::new(there), Box::new(reader))
+    let outbox = Outbox::new(Box::new(writer), Traffic::here());
+    (outbox, Writing::default(), Peer::new(there), Box::new(reader))
 }
 
 /// Writes everything while it is read, and returns the kinds of the frames.

@@ -1,0 +1,112 @@
+//! Counters of what goes over connections.
+//!
+//! They are read while functions compute, so whoever counts does it at once; but what is quick is
+//! counted for many calls together.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What goes over the connections of one process.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    calls_begun: AtomicU64,
+    calls_done: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    open_pipes: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// What was counted until some moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Counts {
+    /// Calls that others have made and that have not ended.
+    pub(crate) calls_in_flight: u64,
+    /// Calls that others have made and that have ended in any way.
+    pub(crate) calls_done: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) open_pipes: u64,
+    /// Connections that others have opened.
+    pub(crate) connections: u64,
+}
+
+impl Traffic {
+    /// Returns the one of this process.
+    pub(crate) fn here() -> &'static Self {
+        static TRAFFIC: Traffic = Traffic {
+            calls_begun: AtomicU64::new(0),
+            calls_done: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            open_pipes: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        };
+        &TRAFFIC
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        // Read first: what has ended had begun before.
+        let calls_done = self.calls_done.load(Relaxed);
+        Counts {
+            calls_in_flight: self.calls_begun.load(Relaxed).saturating_sub(calls_done),
+            calls_done,
+            bytes_received: self.bytes_received.load(Relaxed),
+            bytes_sent: self.bytes_sent.load(Relaxed),
+            open_pipes: self.open_pipes.load(Relaxed),
+            connections: self.connections.load(Relaxed),
+        }
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.bytes_received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn pipe_opened(&self) {
+        self.open_pipes.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn pipes_ended(&self, pipes: usize) {
+        self.open_pipes.fetch_sub(pipes as u64, Relaxed);
+    }
+
+    pub(super) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn connection_ended(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn call_begins(&'static self) -> InFlight {
+        self.calls_begun.fetch_add(1, Relaxed);
+        InFlight(self)
+    }
+
+    /// Counts calls whose end was to be counted [later](InFlight::end_later).
+    pub(super) fn calls_ended(&self, calls: &mut u64) {
+        if *calls > 0 {
+            self.calls_done.fetch_add(std::mem::take(calls), Relaxed);
+        }
+    }
+}
+
+/// A call that has come; dropped, it has ended, in whatever way.
+pub(super) struct InFlight(&'static Traffic);
+
+impl InFlight {
+    /// Ends the call, which is counted together with others.
+    pub(super) fn end_later(self, ended: &mut u64) {
+        *ended += 1;
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.calls_done.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,267 @@
+//! What can be said of a worker's process while it runs.
+
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use rustix::param::page_size;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::servers::Servers;
+use crate::connection::{Counts, Traffic};
+use crate::wire::host_name;
+
+/// How a worker's process is doing: what it needs, and what goes over its connections.
+///
+/// The numbers are those of the whole process, also where it serves several workers or is a master.
+/// Those that grow do so from the beginning of the process and never shrink: who asks twice knows
+/// what has happened between. They are counted without stopping anybody, so that some may be a
+/// moment older than others.
+///
+/// ```text
+/// let before = worker.stats().await?;
+/// interval.tick().await;
+/// let now = worker.stats().await?;
+/// println!("{} calls a second", (now.calls_done() - before.calls_done()) / 10);
+/// println!("{now}");
+/// ```
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerStats {
+    pid: u32,
+    host: String,
+    uptime: Duration,
+    resident_memory: u64,
+    cpu_time: Duration,
+    calls_in_flight: u64,
+    calls_done: u64,
+    bytes_received: u64,
+    bytes_sent: u64,
+    open_pipes: u64,
+    connections: u64,
+}
+
+impl WorkerStats {
+    /// Looks at this process. It waits for nobody, and takes some microseconds.
+    pub(crate) fn here() -> Self {
+        let Counts {
+            calls_in_flight,
+            calls_done,
+            bytes_received,
+            bytes_sent,
+            open_pipes,
+            connections,
+        } = Traffic::here().counts();
+        Self {
+            pid: std::process::id(),
+            host: host_name(),
+            uptime: Servers::get().uptime(),
+            resident_memory: resident_memory(),
+            cpu_time: cpu_time(),
+            calls_in_flight,
+            calls_done,
+            bytes_received,
+            bytes_sent,
+            open_pipes,
+            connections,
+        }
+    }
+
+    /// Looks at this process in a call, which does not count as one in flight.
+    pub(super) fn in_call() -> Self {
+        let stats = Self::here();
+        Self { calls_in_flight: stats.calls_in_flight.saturating_sub(1), ..stats }
+    }
+
+    /// Returns the number of the process, on its host.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Returns what the host of the process calls itself.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Returns how long the process has been a worker: since the `init` of its (first) state was
+    /// done.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.uptime
+    }
+
+    /// Returns how much memory the process has in use, in bytes: its resident set, with what it
+    /// shares with others.
+    #[must_use]
+    pub fn resident_memory(&self) -> u64 {
+        self.resident_memory
+    }
+
+    /// Returns how long the processors have worked for the process, in its own code and in the
+    /// kernel, all threads together.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        self.cpu_time
+    }
+
+    /// Returns how many calls of its functions have come and have not ended.
+    ///
+    /// A call that still waits in a socket, because a function computes, has not come.
+    #[must_use]
+    pub fn calls_in_flight(&self) -> u64 {
+        self.calls_in_flight
+    }
+
+    /// Returns how many calls of its functions have ended: answered, refused or cancelled, one-way
+    /// calls as well, and those that ask for these numbers.
+    #[must_use]
+    pub fn calls_done(&self) -> u64 {
+        self.calls_done
+    }
+
+    /// Returns how many bytes have been received over connections, whoever opened them.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// Returns how many bytes have been sent over connections, whoever opened them.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Returns how many pipes to and from other processes are open, whoever made them.
+    ///
+    /// A pipe that is read is open until the last element has come, not until it is read.
+    #[must_use]
+    pub fn open_pipes(&self) -> u64 {
+        self.open_pipes
+    }
+
+    /// Returns how many connections to the process others have open, the one included that it may
+    /// live with.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+}
+
+impl fmt::Display for WorkerStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, host, calls_in_flight, calls_done, open_pipes, connections, .. } = self;
+        write!(
+            f,
+            "pid {pid} on {host}: up {:.1} s, {} of memory, {:.1} s of cpu time; {calls_in_flight} \
+             calls in flight, {calls_done} done; {} received, {} sent; {open_pipes} pipes and \
+             {connections} connections open",
+            self.uptime.as_secs_f64(),
+            Bytes(self.resident_memory),
+            self.cpu_time.as_secs_f64(),
+            Bytes(self.bytes_received),
+            Bytes(self.bytes_sent),
+        )
+    }
+}
+
+/// A number of bytes, for people.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+        if self.0 < 1024 {
+            return write!(f, "{} bytes", self.0);
+        }
+        let mut value = self.0 as f64 / 1024.0;
+        let mut units = UNITS.iter();
+        let mut unit = units.next();
+        while value >= 1023.95
+            && let Some(next) = units.next()
+        {
+            (value, unit) = (value / 1024.0, Some(next));
+        }
+        write!(f, "{value:.1} {}", unit.unwrap_or(&""))
+    }
+}
+
+/// Returns the resident set of this process in bytes; nothing where there is no `/proc`.
+fn resident_memory() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|it| it.parse().ok());
+    pages.unwrap_or(0_u64) * page_size() as u64
+}
+
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    fn stats() -> WorkerStats {
+        WorkerStats {
+            pid: 4711,
+            host: "ada".to_owned(),
+            uptime: Duration::from_millis(83_250),
+            resident_memory: 12_900_000,
+            cpu_time: Duration::from_millis(1960),
+            calls_in_flight: 3,
+            calls_done: 1_000_000,
+            bytes_received: 1023,
+            bytes_sent: 1024 * 1024 * 1024 - 1,
+            open_pipes: 0,
+            connections: 2,
+        }
+    }
+
+    #[test]
+    fn people_read_one_line() {
+        assert_eq!(
+            stats().to_string(),
+            "pid 4711 on ada: up 83.2 s, 12.3 MiB of memory, 2.0 s of cpu time; 3 calls in flight, \
+             1000000 done; 1023 bytes received, 1.0 GiB sent; 0 pipes and 2 connections open"
+        );
+    }
+
+    #[test]
+    fn bytes_are_told_in_the_unit_that_fits() {
+        let told = |bytes| Bytes(bytes).to_string();
+
+        assert_eq!([told(0), told(1024)], ["0 bytes", "1.0 KiB"]);
+        assert_eq!([told(1024 * 1024 - 1), told(1024 * 1024)], ["1.0 MiB", "1.0 MiB"]);
+        assert_eq!(told(u64::MAX), "16384.0 PiB");
+    }
+
+    #[test]
+    fn memory_that_is_used_is_counted() {
+        const LEN: usize = 64 * 1024 * 1024;
+        let before = WorkerStats::here();
+
+        let used = black_box(vec![7_u8; LEN]);
+        let after = WorkerStats::here();
+
+        drop(used);
+        assert!(before.resident_memory() > 1024 * 1024, "{before}");
+        // Other tests of this process give some back meanwhile.
+        let more = after.resident_memory().saturating_sub(before.resident_memory());
+        assert!(more > LEN as u64 / 2, "{before}\n{after}");
+    }
+
+    #[test]
+    fn time_that_is_spent_is_counted() {
+        let before = WorkerStats::here().cpu_time();
+
+        let mut turns = 0_u64;
+        while WorkerStats::here().cpu_time() < before + Duration::from_millis(20) {
+            turns = black_box(turns + 1);
+        }
+
+        assert!(turns > 0);
+    }
+}
