@@ -25,6 +25,7 @@ trait Busy {
     fn compute(&self, millis: u64);
     /// Reads from another worker.
     async fn fetch(&self, other: Worker<Bee>, to: u64) -> Result<usize, AnyError>;
+    async fn ask(&self, other: Worker<Bee>) -> Result<u32, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
@@ -70,6 +71,10 @@ impl Busy for Bee {
         while std::time::Instant::now() < until {
             turns = black_box(turns + 1);
         }
+    }
+
+    async fn ask(&self, other: Worker<Bee>) -> Result<u32, AnyError> {
+        Ok(other.stats().await?.pid())
     }
 
     async fn fetch(&self, other: Worker<Bee>, to: u64) -> Result<usize, AnyError> {
@@ -123,10 +128,32 @@ async fn calls_are_counted_however_they_end() {
     assert!(bee.wait().timeout(Duration::from_millis(10)).await.is_err());
     bee.note().await.expect("it is sent");
 
-    // The call that asks is done when its answer is.
-    let stats = stats_become(&bee, |it| it.calls_in_flight() == 0).await;
-    assert!(stats.calls_done() >= 4, "{stats}");
-    assert_eq!(self::stats(&bee).await.calls_done(), stats.calls_done() + 1);
+    // The master asks over a lane of its own, which is no call.
+    stats_become(&bee, |it| (it.calls_in_flight(), it.calls_done()) == (0, 4)).await;
+    assert_eq!(stats(&bee).await.calls_done(), 4);
+}
+
+#[rpc_parallel::test]
+async fn a_worker_tells_while_its_functions_compute() {
+    let bee = bee().await;
+    let computing = tokio::spawn(bee.compute(300_000));
+
+    let stats = stats_become(&bee, |it| it.calls_in_flight() == 1).await;
+
+    assert_eq!(stats.calls_done(), 0);
+    assert!(!computing.is_finished());
+    computing.abort();
+}
+
+#[rpc_parallel::test]
+async fn who_holds_a_handle_asks_as_its_master_does() {
+    let handle = Bee::spawner().start(()).await.expect("start a worker");
+    let elsewhere = bee().await;
+
+    let here = soon(handle.stats()).await.expect("it answers");
+    let pid = soon(elsewhere.ask(handle)).await.expect("it answers");
+
+    assert_eq!(pid, here.pid());
 }
 
 #[rpc_parallel::test]
