@@ -159,14 +159,15 @@ async fn a_panic_of_a_stream_reaches_the_reader_with_its_text_and_place() {
 }
 
 #[rpc_parallel::test]
-async fn a_panic_of_a_task_that_writes_reaches_the_reader() {
+async fn a_panic_of_a_task_that_writes_reaches_the_reader_as_the_death_of_its_worker() {
     let ender = start().await;
 
     let pipe = ender.written(3, Then::Panic).await.expect("call it");
-    let (count, panic) = panic_of(pipe).await;
+    let (elements, error) = error_of(pipe).await;
 
-    assert_eq!((count, panic.message.as_str()), (3, "after 3 elements"));
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    let panic = failure.panic().map(|it| it.message.as_str());
+    assert_eq!((elements, panic), (vec![0, 1, 2], Some("after 3 elements")));
 }
 
 #[rpc_parallel::test]

@@ -103,7 +103,7 @@ impl Cares for Carer {
     }
 
     async fn wait(&self) {
-        pending().await
+        pending().await;
     }
 
     fn break_down(&self, how: Break) {
@@ -111,11 +111,11 @@ impl Cares for Carer {
     }
 
     async fn panic(&self) {
-        panic!("in a call")
+        panic!("in a call");
     }
 
     async fn panic_while_blocking(&self) {
-        rpc_parallel::blocking(|| panic!("in a call")).await
+        rpc_parallel::blocking(|| panic!("in a call")).await;
     }
 
     fn block(&self) {

@@ -476,7 +476,7 @@ fn a_stream_does_not_end_well_because_the_runtime_ends_that_feeds_it() {
         let once = once.lock().expect("nobody panics").take();
         let (begun, may_go_on, end) = once.expect("it is called once");
         async move {
-            let first = pipe.next().await.and_then(|it| it.ok());
+            let first = pipe.next().await.and_then(Result::ok);
             begun.send(first).expect("the test waits");
             let _ = may_go_on.await;
             end.send(read_all(pipe).await.1).expect("the test waits");
