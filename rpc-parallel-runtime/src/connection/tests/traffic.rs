@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
-use super::peer::{self, play_caller};
+use super::peer::{self, frame, kind, play_caller};
 use super::{Connected, connected, read_well, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::traffic::Counts;
@@ -164,6 +164,21 @@ async fn calls_that_came_before_a_violation_are_counted() {
     peer.hear_all().await;
     let Counts { calls_in_flight, calls_done, connections, .. } = connection.traffic().counts();
     assert_eq!((calls_in_flight, calls_done, connections), (0, 3, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_cancelled_before_it_begins_is_counted() {
+    let (functions, _gate) = functions();
+    let (mut peer, _worker, connection) = play_caller(functions).await;
+
+    peer.say(
+        &[peer::call(1, WAIT, &[], &[]), frame(kind::CANCEL, &[&1_u64.to_le_bytes()])].concat(),
+    );
+
+    let refused = peer.hear().await.expect("it is answered");
+    assert_eq!(refused[0], kind::ANSWER);
+    let Counts { calls_in_flight, calls_done, .. } = connection.traffic().counts();
+    assert_eq!((calls_in_flight, calls_done), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
