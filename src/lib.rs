@@ -108,6 +108,11 @@
 //! A function sees both through its [`Context`], and `#[worker(no_cancel)]` lets it finish. Calls and
 //! pipes keep their worker alive, whatever becomes of the client.
 //!
+//! # Logs
+//!
+//! With the feature `tracing` workers keep what they log, and `logs::forward(&client)` has the master
+//! log it as well, in the spans in which it has called. Any process may read `client.logs()`.
+//!
 //! # Other programs
 //!
 //! Another program calls functions with fixed ids, `#[worker(id = "..")]`, through a
@@ -134,6 +139,9 @@ pub use rpc_parallel_runtime::{
     WorkerType, WorkerTypeId, Wrapped, blocking, handles_panics, initialized, is_worker, registry,
     worker_main,
 };
+
+#[cfg(feature = "tracing")]
+pub use rpc_parallel_runtime::logs;
 
 #[doc(hidden)]
 pub use rpc_parallel_runtime::__private;

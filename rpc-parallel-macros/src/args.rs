@@ -106,6 +106,7 @@ pub(crate) struct EntryArgs {
     pub(crate) runtime: Runtime,
     pub(crate) worker_runtime: Runtime,
     pub(crate) settings: Option<Expr>,
+    pub(crate) worker_logs: Option<Expr>,
 }
 
 impl EntryArgs {
@@ -114,6 +115,7 @@ impl EntryArgs {
         "threads = number",
         "worker(flavor = \"..\", threads = number)",
         "settings = value",
+        "worker_logs = bool",
         "crate = path",
     ];
 
@@ -123,6 +125,7 @@ impl EntryArgs {
             facade: settings.facade(errors),
             runtime: Runtime::take(&mut settings, errors),
             worker_runtime: Runtime::take_nested(&mut settings, errors),
+            worker_logs: settings.value("worker_logs", "`true` or `false`", errors),
             settings: settings.value("settings", "a value of type `Settings`", errors),
         };
         settings.finish(on, Self::POSSIBLE, errors);

@@ -45,6 +45,12 @@ pub use self::worker::{
     Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerStats, WorkerType, registry,
 };
 
+/// What workers log, for whoever asks: see [`Control::logs`].
+#[cfg(feature = "tracing")]
+pub mod logs {
+    pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
+}
+
 /// What the fuzz targets drive.
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -8,6 +8,7 @@ const THREADS: usize = 2;
     threads = THREADS + 1,
     worker(flavor = "current_thread"),
     settings = Settings::default().with_max_message_size(1 << 20)?.with_stream_window(1 << 10),
+    worker_logs = false,
 )]
 #[allow(clippy::unused_async)]
 async fn main(args: Vec<String>) -> Result<(), Box<dyn std::error::Error>> {

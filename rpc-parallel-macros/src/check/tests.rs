@@ -734,6 +734,7 @@ fn a_runtime_is_one_of_two() {
     one(&of_main(quote!(worker(name = "w")), main()), "`name` must be a known argument");
     one(&of_main(quote!(worker = "w"), main()), "`worker` must be a list");
     one(&of_main(quote!(settings), main()), "`settings` must be a value of type `Settings`");
+    one(&of_main(quote!(worker_logs), main()), "`worker_logs` must be `true` or `false`");
 }
 
 #[test]

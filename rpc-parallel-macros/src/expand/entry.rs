@@ -68,7 +68,9 @@ pub(super) fn settings(args: &EntryArgs, function: &FunctionHead) -> TokenStream
     let worker_flavor = worker_flavor.map(|it| quote_spanned!(span=> .worker_flavor(#it)));
     let settings = args.settings.as_ref().map(|it| value(args, it));
     let settings = settings.map(|it| quote_spanned!(span=> .settings(|| #it)));
-    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings)
+    let logs = args.worker_logs.as_ref();
+    let logs = logs.map(|it| quote_spanned!(span=> .worker_logs(#it)));
+    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings #logs)
 }
 
 /// The one place that demands that a value is settings, at the value.

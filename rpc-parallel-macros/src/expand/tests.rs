@@ -677,6 +677,7 @@ fn a_main_gets_its_arguments_and_settings() {
                 threads = 4,
                 worker(flavor = "current_thread"),
                 settings = Settings::default(),
+                worker_logs = false,
                 crate = rp
             ),
             quote!(
@@ -692,6 +693,7 @@ fn a_main_gets_its_arguments_and_settings() {
                     })
                     .worker_flavor(rp::__private::Flavor::CurrentThread)
                     .settings(|| rp::__private::settings(Settings::default()))
+                    .worker_logs(false)
                     .run_async(|| main(rp::__private::from_args::<Vec<String>>()))
             }
         "#]],

@@ -36,6 +36,14 @@ pub trait Session: Send + Sync + 'static {
 
     /// Names a function and its worker, for people.
     fn describe(&self, function: FunctionId) -> String;
+
+    /// Names a function, for the span of its call.
+    #[cfg(feature = "tracing")]
+    fn function_name(&self, function: FunctionId) -> String;
+
+    /// Names the worker, for the span of a call.
+    #[cfg(feature = "tracing")]
+    fn worker_name(&self) -> &str;
 }
 
 /// A call that waits for something.

@@ -20,6 +20,7 @@ use super::outbox::Ticket;
 use super::pending::{Answered, Look};
 use super::pipe::{self, Opening};
 use super::sending::Lane;
+use super::spans::CallerSpan;
 use super::supervised::Supervised;
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Label,
@@ -58,6 +59,8 @@ pub struct Call<T, E: CallFailure = CallError> {
     /// Made when the call is first polled, for then there surely is a runtime.
     limit: Option<Box<Limit>>,
     state: State,
+    /// While it waits for its answer.
+    caller_span: CallerSpan,
 }
 
 /// A call of a function that returns `R`, an alias of `Result`: a future of what is in its `Ok`,
@@ -118,7 +121,8 @@ impl<T, E: CallFailure> Call<T, E> {
             Link::Fixed(hold) => Route::Over(hold.clone()),
             Link::Supervised(supervised) => Route::Through(supervised.clone()),
         };
-        Self { route, function, value, error, timeout: None, inherited, limit: None, state }
+        let (timeout, limit, caller_span) = (None, None, CallerSpan::none());
+        Self { route, function, value, error, timeout, inherited, limit, state, caller_span }
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
@@ -152,12 +156,13 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
         match mem::replace(&mut self.state, State::Done) {
-            State::New(frame, opening) => {
+            State::New(mut frame, opening) => {
                 let Poll::Ready(begun) = self.poll_begin(cx) else {
                     self.state = State::New(frame, opening);
                     return Poll::Pending;
                 };
                 let begun = begun.map_err(|loss| CallErrorKind::from(&*loss))?;
+                self.caller_span = CallerSpan::begin(&mut frame);
                 if let Some(begun) = begun {
                     let (call, ticket) = self.send(begun, frame, opening);
                     self.state = State::Waiting(call, ticket);
@@ -368,6 +373,7 @@ impl<T, E: CallFailure> Future for Call<T, E> {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ready!(call.poll_timeout(cx))),
         };
+        call.caller_span = CallerSpan::none();
         Poll::Ready(match result {
             Ok(answered) => call.read(answered),
             Err(kind) => {

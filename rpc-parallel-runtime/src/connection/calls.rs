@@ -18,6 +18,7 @@ use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
+use super::spans::{CallSpan, Callers};
 use super::traffic::InFlight;
 use crate::wire::{Body, CallId, FunctionId, Refusal};
 
@@ -48,6 +49,7 @@ pub(super) struct Arrived<'a> {
     pub(super) arguments: Body<'a>,
     pub(super) ends: Vec<OwnedEnd>,
     pub(super) deadline: Option<Instant>,
+    pub(super) callers: Callers,
 }
 
 impl Drop for Calls {
@@ -87,10 +89,10 @@ impl Calls {
             let _ = writing.poll_write(&connection.outbox, cx);
         }
         after.go_on(&connection.outbox);
-        let Some(rest) = begun else { return in_flight.end_later(&mut self.ended) };
+        let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };
         let deadline = scope.deadline;
         let scope = scope.made();
-        let rest = Unfinished::new(rest, in_flight);
+        let rest = Unfinished::new(rest, span, in_flight);
         let (session, connection) = (session.clone(), connection.clone());
         match call {
             Some(call) => {
@@ -118,7 +120,7 @@ impl Calls {
         session: &Arc<dyn Session>,
         connection: &Arc<Connection>,
     ) {
-        let Arrived { function, arguments, ends, deadline, .. } = arrived;
+        let Arrived { function, arguments, ends, deadline, callers, .. } = arrived;
         let in_flight = connection.traffic().call_begins();
         let lasts = !session.may_cancel(function);
         if !lasts && self.cancelled.remove(&call) {
@@ -137,18 +139,19 @@ impl Calls {
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
             }
-            let mut ends = Some(ends);
+            let mut given = Some((ends, callers));
             let begun = poll_fn(|cx| {
                 let mut answering = Answering::new(Some(call), &connection, &mut buffer);
                 let arguments = Body::shared(&arguments);
-                let ends = ends.take().unwrap_or_default();
-                let arrived = Arrived { call: Some(call), function, arguments, ends, deadline };
+                let (ends, callers) = given.take().expect("it is polled once");
+                let call = Some(call);
+                let arrived = Arrived { call, function, arguments, ends, deadline, callers };
                 let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
                 Poll::Ready((begun, answering.after()))
             });
             let (begun, after) = begun.await;
             // Where nothing is left of it, it has ended here.
-            let rest = begun.map(|it| Unfinished::new(it, in_flight));
+            let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight));
             connection.outbox.add(&buffer, Lane::Any);
             after.go_on(&connection.outbox);
             if let Some(rest) = rest {
@@ -239,16 +242,18 @@ pub(super) fn begin(
     scope: &mut LazyScope,
     cx: &mut Context<'_>,
     answering: &mut Answering<'_>,
-) -> Option<Pin<Box<dyn Running>>> {
-    let Arrived { function, arguments, ends, deadline, .. } = arrived;
+) -> Option<(Pin<Box<dyn Running>>, CallSpan)> {
+    let Arrived { function, arguments, ends, deadline, callers, .. } = arrived;
+    let span = CallSpan::open(session, function, callers);
     let begun = catch(|| {
         let call = Incoming { function, arguments, ends, scope };
-        within(deadline, || session.call(call, cx, answering))
+        span.run(|| within(deadline, || session.call(call, cx, answering)))
     });
-    begun.unwrap_or_else(|panic| {
+    let begun = begun.unwrap_or_else(|panic| {
         answering.refuse_instead(&Refusal::Panicked(panic));
         None
-    })
+    });
+    begun.map(|running| (running, span))
 }
 
 /// Runs a call to its end.
@@ -262,10 +267,12 @@ pub(super) async fn answer_later(
 ) {
     let mut buffer = Vec::new();
     let after = poll_fn(|cx| {
-        let Some(running) = &mut unfinished.running else { return Poll::Pending };
+        let Unfinished { running: Some(running), span, .. } = &mut unfinished else {
+            return Poll::Pending;
+        };
         let mut answering = Answering::new(call, &connection, &mut buffer).until(deadline);
-        let polled =
-            catch(|| within(deadline, || running.as_mut().poll_answer(cx, &mut answering)));
+        let mut poll = || within(deadline, || running.as_mut().poll_answer(cx, &mut answering));
+        let polled = catch(|| span.run(&mut poll));
         let polled = polled.unwrap_or_else(|panic| {
             answering.refuse_instead(&Refusal::Panicked(panic));
             Poll::Ready(())
@@ -274,7 +281,8 @@ pub(super) async fn answer_later(
     })
     .await;
     // It has come to its own end, and has its answer even if it panics now.
-    let _ = catch(|| drop(unfinished.running.take()));
+    let Unfinished { running, span, .. } = &mut unfinished;
+    let _ = catch(|| span.run(|| drop(running.take())));
     drop(unfinished);
     if let Some(refusal) = &after.failed {
         complain(&*session, function, refusal);
@@ -286,19 +294,20 @@ pub(super) async fn answer_later(
 /// A call that has not come to its end; dropped, it has been cancelled.
 pub(super) struct Unfinished {
     running: Option<Pin<Box<dyn Running>>>,
+    span: CallSpan,
     _in_flight: InFlight,
 }
 
 impl Unfinished {
-    pub(super) fn new(running: Pin<Box<dyn Running>>, in_flight: InFlight) -> Self {
-        Self { running: Some(running), _in_flight: in_flight }
+    pub(super) fn new(running: Pin<Box<dyn Running>>, span: CallSpan, in_flight: InFlight) -> Self {
+        Self { running: Some(running), span, _in_flight: in_flight }
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            drop_unfinished(running, PipeErrorKind::Cancelled);
+            self.span.run(|| drop_unfinished(running, PipeErrorKind::Cancelled));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A handle on a connection, for those who call.
 
 use std::fmt;
+#[cfg(feature = "tracing")]
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use super::caller::{Autopsy, Caller};
@@ -117,6 +119,25 @@ impl Client {
         CallErrorKind::from(&*loss)
     }
 
+    /// Returns a way back that keeps no connection open.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn downgrade(&self) -> WeakClient {
+        WeakClient(match &self.0 {
+            Link::Fixed(hold) => WeakLink::Fixed(Arc::downgrade(hold)),
+            Link::Supervised(supervised) => WeakLink::Supervised(Arc::downgrade(supervised)),
+        })
+    }
+
+    /// Returns what waits until calls need not wait for a connection, and keeps none open; none if
+    /// no connection ever replaces this one.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn settled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        match &self.0 {
+            Link::Fixed(_) => None,
+            Link::Supervised(supervised) => Some(supervised.settled()),
+        }
+    }
+
     /// Returns what can tell which calls of this connection wait, and does not keep it open.
     pub(crate) fn in_flight(&self) -> InFlight {
         InFlight(match &self.0 {
@@ -132,6 +153,27 @@ impl Client {
     #[cfg(any(test, fuzzing))]
     pub(super) fn connection(&self) -> Arc<Connection> {
         self.in_flight().0.upgrade().expect("there is a connection").connection.clone()
+    }
+}
+
+/// A client that keeps no connection open.
+#[cfg(feature = "tracing")]
+pub(crate) struct WeakClient(WeakLink);
+
+#[cfg(feature = "tracing")]
+enum WeakLink {
+    Fixed(Weak<Hold>),
+    Supervised(Weak<Supervised>),
+}
+
+#[cfg(feature = "tracing")]
+impl WeakClient {
+    /// Returns the client, unless all others are gone.
+    pub(crate) fn upgrade(&self) -> Option<Client> {
+        Some(Client(match &self.0 {
+            WeakLink::Fixed(hold) => Link::Fixed(hold.upgrade()?),
+            WeakLink::Supervised(supervised) => Link::Supervised(supervised.upgrade()?),
+        }))
     }
 }
 

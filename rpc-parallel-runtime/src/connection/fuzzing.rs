@@ -288,13 +288,21 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Takes a message, with the streams that it opens and its deadline.
+    /// Takes a message, with the spans of its caller, the streams that it opens and its deadline.
     fn message(&mut self) -> Vec<u8> {
         let extras = self.u8();
-        let mut message = vec![extras & 3];
+        let mut message = vec![extras & 7];
         message.extend(self.value());
+        if extras & 4 != 0 {
+            let count = extras >> 3;
+            for _ in 0..count {
+                message.extend(self.stream());
+                message.extend(self.stream());
+            }
+            message.push(count);
+        }
         if extras & 1 != 0 {
-            let count = u16::from(extras >> 2) % 4;
+            let count = u16::from(extras >> 3) % 4;
             for _ in 0..count {
                 message.extend(self.stream());
                 message.push(self.u8() & 1);

@@ -86,6 +86,12 @@ impl Inflow {
         }
     }
 
+    /// Lets the connection end, and returns what has kept it open.
+    #[cfg(feature = "tracing")]
+    pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
+        self.state().keep.take()
+    }
+
     /// Takes what the peer has written.
     pub(super) fn receive(
         &self,

@@ -26,6 +26,11 @@ mod scope;
 mod sending;
 mod serving;
 mod shared;
+#[cfg(feature = "tracing")]
+mod spans;
+#[cfg(not(feature = "tracing"))]
+#[path = "no_spans.rs"]
+mod spans;
 mod supervised;
 mod traffic;
 mod transfers;
@@ -42,6 +47,8 @@ pub use self::call::{Call, TryCall};
 pub(crate) use self::caller::Autopsy;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
+#[cfg(feature = "tracing")]
+pub(crate) use self::client::WeakClient;
 pub(crate) use self::error::given_up;
 pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};
@@ -58,6 +65,8 @@ pub use self::pipe::{
 };
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
+#[cfg(feature = "tracing")]
+pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::traffic::{Counts, Traffic};
 

@@ -12,6 +12,7 @@ use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
+use super::spans::Callers;
 use super::traffic::InFlight;
 use crate::wire::{Body, FunctionId};
 
@@ -28,9 +29,9 @@ impl OneWayLane {
     }
 
     pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: InFlight) {
-        let Arrived { function, arguments, ends, .. } = arrived;
+        let Arrived { function, arguments, ends, callers, .. } = arrived;
         let arguments = arguments.keep();
-        let _ = self.0.send(OneWay { function, arguments, ends, in_flight });
+        let _ = self.0.send(OneWay { function, arguments, ends, callers, in_flight });
     }
 }
 
@@ -39,6 +40,7 @@ struct OneWay {
     function: FunctionId,
     arguments: Bytes,
     ends: Vec<OwnedEnd>,
+    callers: Callers,
     in_flight: InFlight,
 }
 
@@ -50,15 +52,17 @@ async fn answer_all(
     connection: Arc<Connection>,
 ) {
     let mut running = JoinSet::new();
-    while let Some(OneWay { function, arguments, ends, in_flight }) = one_ways.recv().await {
+    while let Some(one_way) = one_ways.recv().await {
+        let OneWay { function, arguments, ends, callers, in_flight } = one_way;
         while running.try_join_next().is_some() {}
         let mut buffer = Vec::new();
-        let mut ends = Some(ends);
+        let mut given = Some((ends, callers));
         let begun = poll_fn(|cx| {
             let mut answering = Answering::new(None, &connection, &mut buffer);
             let arguments = Body::shared(&arguments);
-            let ends = ends.take().unwrap_or_default();
-            let arrived = Arrived { call: None, function, arguments, ends, deadline: None };
+            let (ends, callers) = given.take().expect("it is polled once");
+            let (call, deadline) = (None, None);
+            let arrived = Arrived { call, function, arguments, ends, deadline, callers };
             let mut scope = LazyScope::new(None);
             let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
             Poll::Ready((begun, answering.after()))
@@ -67,8 +71,8 @@ async fn answer_all(
         if let Some(refusal) = &after.failed {
             complain(&*session, function, refusal);
         }
-        if let Some(rest) = begun {
-            let rest = Unfinished::new(rest, in_flight);
+        if let Some((rest, span)) = begun {
+            let rest = Unfinished::new(rest, span, in_flight);
             let (session, connection) = (session.clone(), connection.clone());
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }

@@ -115,6 +115,16 @@ impl Session for Functions {
     fn describe(&self, function: FunctionId) -> String {
         format!("function {function}")
     }
+
+    #[cfg(feature = "tracing")]
+    fn function_name(&self, function: FunctionId) -> String {
+        function.to_string()
+    }
+
+    #[cfg(feature = "tracing")]
+    fn worker_name(&self) -> &str {
+        "Scripted"
+    }
 }
 
 struct RunningFuture<F>(Pin<Box<F>>);

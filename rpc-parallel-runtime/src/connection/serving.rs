@@ -17,6 +17,7 @@ use super::one_way::OneWayLane;
 use super::opening::Opening;
 use super::outbox::Writing;
 use super::shared::{Connection, Peer};
+use super::spans::Callers;
 use crate::transport::Reader;
 use crate::wire::{Frame, FrameError, FrameWriter};
 
@@ -153,19 +154,21 @@ impl Serving {
                 return Ok(());
             };
             let arrived = match frame {
-                Frame::Call { call, function, arguments, streams, deadline } => Arrived {
+                Frame::Call { call, function, arguments, streams, deadline, spans } => Arrived {
                     call: Some(call),
                     function,
                     arguments,
                     ends: connection.accept(streams)?,
                     deadline: deadline.and_then(|it| arrival.checked_add(it)),
+                    callers: Callers::of(spans),
                 },
-                Frame::OneWay { function, arguments, streams } => Arrived {
+                Frame::OneWay { function, arguments, streams, spans } => Arrived {
                     call: None,
                     function,
                     arguments,
                     ends: connection.accept(streams)?,
                     deadline: None,
+                    callers: Callers::of(spans),
                 },
                 Frame::Cancel { call } => {
                     calls.cancel(call, &**session);

@@ -72,6 +72,8 @@ pub(crate) struct Recipe {
     /// What wins over all settings, also those that a spawner says.
     pub(crate) overrides: Overrides,
     pub(crate) worker_flavor: Flavor,
+    /// Whether the program gives workers a `tracing` subscriber itself.
+    pub(crate) own_subscriber: bool,
 }
 
 impl Recipe {

@@ -69,6 +69,10 @@ fn run() -> Result<i32, WorkError> {
         return Ok(FAILED);
     };
     die_with_master(control, &start)?;
+    #[cfg(feature = "tracing")]
+    if !start.recipe.own_subscriber {
+        crate::worker::logs::install();
+    }
     on_unhandled(end_by_panic);
     name_process(start.recipe.arg0.as_deref().unwrap_or_default());
     let mut descriptors = descriptors.into_iter();

@@ -3,6 +3,8 @@
 use super::control_error::ControlError;
 use super::reach::Reach;
 use super::shutdown::Shutdown;
+#[cfg(feature = "tracing")]
+use crate::worker::logs::Logs;
 use crate::worker::{WorkerClient, WorkerStats};
 
 /// What every client can tell and ask its worker, beside calling its functions.
@@ -34,6 +36,20 @@ pub trait Control: WorkerClient {
     fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send {
         let whom = reach(self);
         async move { whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it)) }
+    }
+
+    /// Asks for what the worker's process logs, from the worker's `init` on.
+    ///
+    /// [`logs::forward`](crate::logs::forward) has this process log it, too. Where the worker is
+    /// restarted, its next process has a log of its own.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died, or its connection is lost.
+    #[cfg(feature = "tracing")]
+    fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send {
+        let whom = reach(self);
+        async move { whom.logs().await.map_err(|it| ControlError::new(whom.label, "ask", it)) }
     }
 }
 

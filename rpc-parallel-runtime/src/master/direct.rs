@@ -99,6 +99,22 @@ impl Master {
         self
     }
 
+    /// Says whether workers keep what they log for those who ask; they do, if not said.
+    ///
+    /// They have a `tracing` subscriber for that before their `init` runs. A program that sets one
+    /// of its own in its workers says `false` here, and may have [`layer`](crate::logs::layer) in
+    /// it.
+    #[cfg(feature = "tracing")]
+    pub fn worker_logs(self, worker_logs: bool) -> Self {
+        self.own_subscriber(!worker_logs)
+    }
+
+    /// Says whether the program gives workers a `tracing` subscriber.
+    pub(super) fn own_subscriber(mut self, own_subscriber: bool) -> Self {
+        self.recipe.own_subscriber = own_subscriber;
+        self
+    }
+
     /// Sets what the workers of this program and their connections share.
     ///
     /// Fields that `RPC_PARALLEL_SETTINGS` sets are as they are there, see [`Settings`].

@@ -18,6 +18,7 @@ pub struct Entry {
     flavor: Flavor,
     worker_flavor: Flavor,
     settings: Option<fn() -> Result<Settings, SettingsError>>,
+    own_subscriber: bool,
 }
 
 impl Entry {
@@ -39,6 +40,12 @@ impl Entry {
     #[must_use]
     pub fn settings(self, settings: fn() -> Result<Settings, SettingsError>) -> Self {
         Self { settings: Some(settings), ..self }
+    }
+
+    /// Without the feature `tracing` there are no logs, whatever is said here.
+    #[must_use]
+    pub fn worker_logs(self, worker_logs: bool) -> Self {
+        Self { own_subscriber: !worker_logs, ..self }
     }
 
     /// Runs a sync `main`, in a master.
@@ -87,6 +94,7 @@ impl Entry {
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
         let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
+        let master = master.own_subscriber(self.own_subscriber);
         let Some(test) = test else {
             master.start().unwrap_or_else(|it| give_up("begin", &it));
             return;
@@ -98,7 +106,9 @@ impl Entry {
             Err(StartupError::AlreadyMaster) => {
                 let same = |it: &Recipe| {
                     let in_force = it.settings_for(Some(settings));
-                    it.settings == in_force && it.worker_flavor == self.worker_flavor
+                    it.settings == in_force
+                        && it.worker_flavor == self.worker_flavor
+                        && it.own_subscriber == self.own_subscriber
                 };
                 assert!(
                     Role::recipe().is_some_and(same),

@@ -18,6 +18,10 @@ use crate::connection::{Client, Death, attend_to};
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, host_name};
+#[cfg(feature = "tracing")]
+use crate::worker::ask_for_logs;
+#[cfg(feature = "tracing")]
+use crate::worker::logs::Logs;
 use crate::worker::{WorkerStats, greeting, shut_down, stats};
 
 /// How much longer than it was given a worker may take to be gone: it is ended by signals then.
@@ -76,6 +80,15 @@ impl Reach {
         }
         let client = self.attend().await?;
         stats(&client).await.map_err(|error| ControlErrorKind::Call(error.kind().clone()))
+    }
+
+    /// Asks for what the worker's process logs.
+    #[cfg(feature = "tracing")]
+    pub(super) async fn logs(&self) -> Result<Logs, ControlErrorKind> {
+        let client = self.attend().await?;
+        let asked = ask_for_logs(&client).await;
+        let logs = asked.map_err(|error| ControlErrorKind::Call(error.kind().clone()))?;
+        Ok(if self.client.is_none() { logs.over_its_own(client) } else { logs })
     }
 
     /// Ends a worker that another process has started.

@@ -21,6 +21,8 @@ use super::witness::Witness;
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
+#[cfg(feature = "tracing")]
+use crate::worker::logs::Logs;
 use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient, WorkerStats};
 
 /// Identifies a worker server of type `S`.
@@ -106,6 +108,18 @@ impl<S> Worker<S> {
     pub async fn stats(&self) -> Result<WorkerStats, ControlError> {
         let whom = self.reach_process();
         whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it))
+    }
+
+    /// Asks for what the worker's process logs, from the worker's `init` on. Any process that holds
+    /// the handle can do this.
+    ///
+    /// # Errors
+    ///
+    /// The worker has died, or cannot be reached.
+    #[cfg(feature = "tracing")]
+    pub async fn logs(&self) -> Result<Logs, ControlError> {
+        let whom = self.reach_process();
+        whom.logs().await.map_err(|it| ControlError::new(whom.label, "ask", it))
     }
 
     fn reach_process(&self) -> Reach {

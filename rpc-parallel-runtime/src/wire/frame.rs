@@ -22,24 +22,30 @@
 //! heard    length 17                                    before `welcome`, where that takes time
 //! attend   length 18 greeting worker:16                 `connect`, for what all workers can be asked
 //!
-//! trailer  [streams.. count:2] [deadline:8]             each where `extras` says so
+//! trailer  [spans.. count:1] [streams.. count:2] [deadline:8]   each where `extras` says so
+//! span     process:8 span:8                             innermost first, of `call` and `one_way`
 //! stream   id:8 writer:1 window:4
 //! ```
 //!
 //! The trailer stands behind the message because it is known later: which streams a message opens
-//! turns out while it is encoded, how much is left of a deadline when it leaves.
+//! turns out while it is encoded, how much is left of a deadline, and in which spans the caller is,
+//! when it leaves.
 
 use std::time::Duration;
 
 use super::body::Body;
 use super::greeting::{GREETING_LEN, Greeting, GreetingError};
 use super::id::{FunctionId, WorkerId};
+use super::span_key::{KEY_LEN, MOST_KEYS, SpanKeys};
 use super::stream::{ONE_LEN, StreamId, Streams};
 
 pub(super) const LENGTH_LEN: usize = size_of::<u32>();
 
 /// What a frame may hold beside the message it carries: its kind and the largest of its fields.
-const FIELDS_LEN: usize = 1 + GREETING_LEN + 16;
+const FIELDS_LEN: usize = 1 + GREETING_LEN + 16 + SPANS_LEN;
+
+/// How long the spans of a call can be.
+pub(super) const SPANS_LEN: usize = MOST_KEYS * KEY_LEN + 1;
 
 /// The smallest frame that must always pass: refusals are written by us and name our own things.
 pub(super) const SMALLEST_LIMIT: usize = 64 * 1024;
@@ -49,6 +55,9 @@ pub(super) const WITH_STREAMS: u8 = 1;
 
 /// A call has a deadline.
 pub(super) const WITH_DEADLINE: u8 = 2;
+
+/// A call is made in spans of its caller.
+pub(super) const WITH_SPANS: u8 = 4;
 
 /// Numbers a call on its connection. A number is used again only after its answer has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -96,6 +105,7 @@ pub(crate) enum Frame<'a> {
         arguments: Body<'a>,
         streams: Streams<'a>,
         deadline: Option<Duration>,
+        spans: SpanKeys<'a>,
     },
     Answer {
         call: CallId,
@@ -110,6 +120,7 @@ pub(crate) enum Frame<'a> {
         function: FunctionId,
         arguments: Body<'a>,
         streams: Streams<'a>,
+        spans: SpanKeys<'a>,
     },
     Items {
         stream: StreamId,
@@ -311,9 +322,9 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         4 => {
             let call = CallId(fields.u64()?);
             let function = FunctionId(fields.u64()?);
-            let Trailer { streams, deadline } = fields.trailer()?;
+            let Trailer { streams, deadline, spans } = fields.trailer()?;
             let arguments = frame.part(fields.rest);
-            Ok(Frame::Call { call, function, arguments, streams, deadline })
+            Ok(Frame::Call { call, function, arguments, streams, deadline, spans })
         }
         5 => {
             let call = CallId(fields.u64()?);
@@ -324,8 +335,8 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         6 => Ok(Frame::Cancel { call: CallId(fields.u64()?) }),
         7 => {
             let function = FunctionId(fields.u64()?);
-            let Trailer { streams, .. } = fields.trailer()?;
-            Ok(Frame::OneWay { function, arguments: frame.part(fields.rest), streams })
+            let Trailer { streams, spans, .. } = fields.trailer()?;
+            Ok(Frame::OneWay { function, arguments: frame.part(fields.rest), streams, spans })
         }
         8 => {
             let (stream, count) = (fields.stream()?, fields.u32()?);
@@ -369,6 +380,7 @@ struct Fields<'a> {
 struct Trailer<'a> {
     streams: Streams<'a>,
     deadline: Option<Duration>,
+    spans: SpanKeys<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -407,9 +419,10 @@ impl<'a> Fields<'a> {
 
     /// Reads which extras there are, and takes them off the end.
     fn trailer(&mut self) -> Result<Trailer<'a>, FrameError> {
-        let mut trailer = Trailer { streams: Streams::default(), deadline: None };
+        let (streams, spans) = (Streams::default(), SpanKeys::default());
+        let mut trailer = Trailer { streams, deadline: None, spans };
         let extras = self.u8()?;
-        if extras & !(WITH_STREAMS | WITH_DEADLINE) != 0 {
+        if extras & !(WITH_STREAMS | WITH_DEADLINE | WITH_SPANS) != 0 {
             return Err(FrameError::Unknown { what: "extras", value: extras });
         }
         if extras & WITH_DEADLINE != 0 {
@@ -420,6 +433,10 @@ impl<'a> Fields<'a> {
             let count = *self.take_last(2)?.first_chunk().ok_or(self.short())?;
             let list = self.take_last(usize::from(u16::from_le_bytes(count)) * ONE_LEN)?;
             trailer.streams = Streams::parse(list)?;
+        }
+        if extras & WITH_SPANS != 0 {
+            let [count] = *self.take_last(1)?.first_chunk().ok_or(self.short())?;
+            trailer.spans = SpanKeys::of(self.take_last(usize::from(count) * KEY_LEN)?);
         }
         Ok(trailer)
     }

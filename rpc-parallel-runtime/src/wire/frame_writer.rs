@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+#[cfg(any(feature = "tracing", test))]
+use super::frame::WITH_SPANS;
 use super::frame::{
-    CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, TransferId, WITH_DEADLINE, WITH_STREAMS,
-    largest_frame,
+    CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, TransferId, WITH_DEADLINE,
+    WITH_STREAMS, largest_frame,
 };
 use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};
 use super::sink::{Sink, Splice, TooLarge};
+#[cfg(any(feature = "tracing", test))]
+use super::span_key::SpanKey;
 use super::stream::{ONE_LEN, Opened, StreamId};
 
 /// A frame larger than this travels in parts, of which none is larger.
 pub(crate) const PART: usize = 64 * 1024;
 
-/// How long a trailer is beside its streams: their count, and a deadline.
-const TRAILER: usize = 2 + 8;
+/// How long a trailer is beside its streams, at most: their count, a deadline, and spans.
+const TRAILER: usize = 2 + 8 + SPANS_LEN;
 
 /// Where the extras stand in frames that have some.
 const EXTRAS_OF_CALL: usize = LENGTH_LEN + 1 + 16;
@@ -311,6 +315,17 @@ impl Unsent {
         let (frame, elsewhere) = self.parts();
         let extras = write_streams(frame, streams);
         frame[EXTRAS_OF_ONE_WAY] |= extras;
+        set_length(frame, elsewhere);
+    }
+
+    /// Says in which spans a call is made, innermost first. Streams and a deadline come later.
+    #[cfg(any(feature = "tracing", test))]
+    pub(crate) fn set_spans(&mut self, keys: &[SpanKey]) {
+        let (frame, elsewhere) = self.parts();
+        keys.iter().for_each(|it| frame.extend_from_slice(&it.to_bytes()));
+        frame.push(u8::try_from(keys.len()).expect("a call hands few spans on"));
+        let one_way = frame[LENGTH_LEN] == 7;
+        frame[if one_way { EXTRAS_OF_ONE_WAY } else { EXTRAS_OF_CALL }] |= WITH_SPANS;
         set_length(frame, elsewhere);
     }
 

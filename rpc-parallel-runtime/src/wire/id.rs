@@ -153,7 +153,7 @@ impl WorkerId {
         Self(u128::from_be_bytes(bytes))
     }
 
-    pub(super) const fn to_bytes(self) -> [u8; 16] {
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 }

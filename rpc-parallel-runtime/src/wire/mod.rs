@@ -12,6 +12,7 @@ mod guard;
 mod sink;
 mod body;
 mod stream;
+mod span_key;
 mod frame;
 mod frame_writer;
 mod refusal;
@@ -46,6 +47,11 @@ pub use self::setting::SettingsError;
 pub(crate) use self::settings::LARGEST_WINDOW;
 pub use self::settings::Settings;
 pub use self::sink::{Sink, TooLarge};
+#[cfg(feature = "tracing")]
+pub(crate) use self::span_key::MOST_KEYS;
+#[cfg(any(feature = "tracing", test))]
+pub(crate) use self::span_key::SpanKey;
+pub(crate) use self::span_key::SpanKeys;
 pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
 
 /// Decodes bytes as frames, and what is in the frames as values.

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use super::arguments::Arguments;
+#[cfg(feature = "tracing")]
+use super::logs::{Logs, count, logs_of};
 use super::servers::Servers;
 use super::stats::WorkerStats;
 use crate::connection::{Answering, AnyError, Call, Client, Incoming, plain};
-use crate::wire::{FunctionInfo, Place, Refusal, WorkerId, codec};
+#[cfg(feature = "tracing")]
+use crate::wire::FunctionId;
+use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, codec};
 
 const fn builtin(
     name: &'static str,
@@ -26,6 +30,12 @@ const fn builtin(
 
 const CLOSE_SERVER: &FunctionInfo = &builtin("close_server", "", "()", line!());
 const STATS: &FunctionInfo = &builtin("stats", "", "WorkerStats", line!());
+/// The log of the worker's process.
+#[cfg(feature = "tracing")]
+const LOGS: &FunctionInfo = &builtin("logs", "", "Logs", line!());
+/// How many records that log has had.
+#[cfg(feature = "tracing")]
+const LOGGED: &FunctionInfo = &builtin("logged", "", "u64", line!());
 const SHUT_DOWN: &FunctionInfo = &builtin("shut_down", "Duration", "bool", line!());
 
 /// Asks a worker to take no new connections.
@@ -45,12 +55,42 @@ pub(crate) fn stats(client: &Client) -> Call<WorkerStats> {
     Call::new(client, STATS, plain(codec()), |sink| ().encode((), sink))
 }
 
+/// Asks for what a worker's process logs.
+#[cfg(feature = "tracing")]
+pub(crate) fn ask_for_logs(client: &Client) -> Call<Logs> {
+    Call::new(client, LOGS, plain(codec()), |sink| ().encode((), sink))
+}
+
+/// Asks how many records a worker's process has logged.
+#[cfg(feature = "tracing")]
+pub(super) fn ask_for_count(client: &Client) -> Call<u64> {
+    Call::new(client, LOGGED, plain(codec()), |sink| ().encode((), sink))
+}
+
+/// Returns the name of one of these functions, for the span of its call.
+#[cfg(feature = "tracing")]
+pub(super) fn name(function: FunctionId) -> Option<String> {
+    let all = [CLOSE_SERVER, STATS, LOGS, LOGGED, SHUT_DOWN];
+    let info = all.into_iter().find(|it| it.id() == function)?;
+    Some(format!("{}::{}", info.worker_trait(), info.name()))
+}
+
 /// Answers what every worker can be asked; hands the call back if it is none of that.
 pub(super) fn answer<'a>(
-    id: WorkerId,
+    (id, label): (WorkerId, &Label),
     mut call: Incoming<'a>,
     answering: &mut Answering<'_>,
 ) -> Option<Incoming<'a>> {
+    #[cfg(not(feature = "tracing"))]
+    let _ = label;
+    #[cfg(feature = "tracing")]
+    if call.function == LOGS.id() {
+        answering.result(plain(codec()), logs_of(label));
+        return None;
+    } else if call.function == LOGGED.id() {
+        answering.result(plain(codec()), count());
+        return None;
+    }
     if call.function == CLOSE_SERVER.id() {
         Servers::get().remove(id);
         answering.result(plain(codec()), ());

@@ -7,6 +7,8 @@ mod context;
 mod declares;
 mod dispatch;
 mod function;
+#[cfg(feature = "tracing")]
+pub(crate) mod logs;
 mod registry;
 mod server;
 mod servers;
@@ -14,6 +16,8 @@ mod state;
 mod stats;
 
 pub use self::arguments::Arguments;
+#[cfg(feature = "tracing")]
+pub(crate) use self::builtin::ask_for_logs;
 pub(crate) use self::builtin::{shut_down, stats};
 pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};

@@ -146,7 +146,7 @@ impl<S: Served> Session for ServerSession<S> {
         if let Some(handle) = self.functions.find(call.function) {
             return handle.call(&self.scope, call, cx, answering);
         }
-        if builtin::answer(self.id, call, answering).is_some() {
+        if builtin::answer((self.id, &self.label), call, answering).is_some() {
             answering.refuse(&Refusal::UnknownFunction { offers: self.functions.names() });
         }
         None
@@ -166,6 +166,19 @@ impl<S: Served> Session for ServerSession<S> {
             None => format!("{label}: one-way function {function}"),
         }
     }
+
+    #[cfg(feature = "tracing")]
+    fn function_name(&self, function: FunctionId) -> String {
+        match self.functions.find(function).map(Handle::info) {
+            Some(info) => format!("{}::{}", info.worker_trait(), info.name()),
+            None => builtin::name(function).unwrap_or_else(|| function.to_string()),
+        }
+    }
+
+    #[cfg(feature = "tracing")]
+    fn worker_name(&self) -> &str {
+        self.label.name().unwrap_or(self.label.worker_type())
+    }
 }
 
 /// A connection over which only that is asked which all workers answer.
@@ -181,7 +194,7 @@ impl Session for Attending {
         _: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        if builtin::answer(self.id, call, answering).is_some() {
+        if builtin::answer((self.id, &self.label), call, answering).is_some() {
             answering.refuse(&Refusal::UnknownFunction { offers: Vec::new() });
         }
         None
@@ -193,5 +206,15 @@ impl Session for Attending {
 
     fn describe(&self, function: FunctionId) -> String {
         format!("{}: one-way function {function}", self.label)
+    }
+
+    #[cfg(feature = "tracing")]
+    fn function_name(&self, function: FunctionId) -> String {
+        builtin::name(function).unwrap_or_else(|| function.to_string())
+    }
+
+    #[cfg(feature = "tracing")]
+    fn worker_name(&self) -> &str {
+        self.label.name().unwrap_or(self.label.worker_type())
     }
 }

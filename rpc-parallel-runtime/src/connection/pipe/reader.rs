@@ -17,6 +17,8 @@ use super::pump;
 use super::remote::{Incoming, Outgoing};
 use super::travel::{self, Opening, PipeNumber, Start, claim_reading};
 use super::writer::PipeWriter;
+#[cfg(feature = "tracing")]
+use crate::connection::client::{Client, Link};
 use crate::wire::{LARGEST_WINDOW, Message, codec};
 
 /// A stream between two processes.
@@ -238,6 +240,15 @@ impl<T: Send + 'static> Pipe<T> {
             source => callback.read_stream(Self::new(source)),
         }
         handle
+    }
+
+    /// Lets the connection end although the pipe comes over it; returns the client that the pipe
+    /// has held.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn let_go(&mut self) -> Option<Client> {
+        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let Source::Remote(incoming) = source else { return None };
+        incoming.let_go().map(|it| Client(Link::Fixed(it)))
     }
 
     /// Has what is still to come out of a channel go straight to another process, if nothing waits

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use super::error::{PipeError, PipeErrorKind};
 use super::travel::give_back;
 use crate::connection::any_error::AnyError;
+#[cfg(feature = "tracing")]
+use crate::connection::client::Hold;
 use crate::connection::inflow::ReadEnd;
 use crate::connection::outflow::{Elements, WriteEnd};
 use crate::connection::panics::catch;
@@ -68,6 +70,12 @@ impl<T> Incoming<T> {
                 }
             }
         }
+    }
+
+    /// Lets the connection end although there is something to come; returns what has kept it open.
+    #[cfg(feature = "tracing")]
+    pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
+        self.end.as_ref().and_then(|it| it.0.let_go())
     }
 
     /// Returns the stream, and what of it has been decoded already, which counts as read.

@@ -181,23 +181,26 @@ worker_ends! {
     a_transfer_that_begins_twice_ends_the_connection:
         [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: it has begun already";
     a_transfer_beyond_the_largest_message_ends_the_connection:
-        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048609 are allowed";
+        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
     an_empty_transfer_ends_the_connection:
         [begin(5, 0, &[])] => "empty frame";
     a_transfer_inside_of_a_transfer_ends_the_connection:
         [begin(5, 9, &[kind::BEGIN, 0, 0, 0, 0, 0, 0, 0, 0])]
         => "a part of a large frame inside of one out of place";
     a_frame_beyond_the_largest_message_ends_the_connection:
-        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048609 are allowed";
+        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048738 are allowed";
     an_unknown_kind_of_frame_ends_the_connection:
         [frame(77, &[])] => "unknown kind of frame 77";
     a_frame_cut_short_ends_the_connection:
         [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 cut short after 17 bytes";
     unknown_extras_end_the_connection:
-        [frame(kind::CALL, &[&[0; 16], &[4]])] => "unknown extras 4";
+        [frame(kind::CALL, &[&[0; 16], &[8]])] => "unknown extras 8";
     more_streams_than_there_is_place_for_end_the_connection:
         [frame(kind::CALL, &[&[0; 16], &[1], &[255, 255]])]
         => "frame of kind 4 cut short after 20 bytes";
+    more_spans_than_there_is_place_for_end_the_connection:
+        [frame(kind::CALL, &[&[0; 16], &[4], &[7; 31], &[2]])]
+        => "frame of kind 4 cut short after 50 bytes";
     an_empty_frame_ends_the_connection:
         [vec![0; 4]] => "empty frame";
     an_answer_to_a_worker_ends_the_connection:
@@ -371,7 +374,7 @@ mod of_a_worker {
         an_outcome_that_is_none_ends_the_connection:
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
         a_transfer_beyond_the_largest_message_ends_the_connection:
-            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048609 are allowed";
+            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
         a_call_to_a_client_ends_the_connection:
             [call(1, COUNT, &[3], &[])] => "a call out of place";
         a_one_way_call_to_a_client_ends_the_connection:

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{FrameWriter, MessageWriter, Opened, PART, Sink, TooLarge, Unsent, WrittenBy};
+use crate::wire::{
+    FrameWriter, MessageWriter, Opened, PART, Sink, SpanKey, TooLarge, Unsent, WrittenBy,
+};
 
 const MAX: usize = 100;
 
@@ -20,6 +22,10 @@ fn put(bytes: &[u8]) -> impl FnOnce(&mut Sink<'_>) -> Result<(), TooLarge> {
 
 fn opened(number: u64) -> Opened {
     Opened { id: StreamId(number), writer: WrittenBy::Receiver, window: 7 }
+}
+
+fn key(number: u64) -> SpanKey {
+    SpanKey { process: 1 << 63 | number, span: number }
 }
 
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
@@ -103,12 +109,94 @@ fn a_call_keeps_its_number_its_function_its_streams_and_its_deadline() {
 
     let (frame, _) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
 
-    let Frame::Call { call, function, arguments, streams, deadline } = frame else {
+    let Frame::Call { call, function, arguments, streams, deadline, spans } = frame else {
         panic!("{frame:?}")
     };
     assert_eq!((call, function, deadline), (CallId(5), FunctionId(7), Some(micros)));
     assert_eq!(arguments.bytes(), b"arguments");
     assert!(streams.iter().eq([opened(1), opened(3)]));
+    assert_eq!(spans.iter().count(), 0);
+}
+
+#[test]
+fn a_call_keeps_the_spans_that_it_is_made_in_beside_all_the_rest() {
+    let keys = [key(5), key(6), key(7)];
+    let mut unsent = Unsent::Small(written(|out| {
+        let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
+        assert!(writer.expect("it fits").finish().is_none(), "it is small");
+    }));
+    let micros = Duration::from_micros(1234);
+    unsent.set_spans(&keys);
+    unsent.set_call(&[opened(1), opened(3)], CallId(5), Some(micros));
+    let Unsent::Small(bytes) = unsent else { panic!("it is small") };
+
+    let (frame, len) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
+
+    let Frame::Call { arguments, streams, deadline, spans, .. } = frame else {
+        panic!("{frame:?}")
+    };
+    assert_eq!(len, bytes.len());
+    assert_eq!(arguments.bytes(), b"arguments");
+    assert_eq!(deadline, Some(micros));
+    assert!(streams.iter().eq([opened(1), opened(3)]));
+    assert!(spans.iter().eq(keys));
+}
+
+#[test]
+fn a_one_way_call_keeps_the_spans_that_it_is_made_in() {
+    let mut unsent = Unsent::Small(written(|out| {
+        let writer = MessageWriter::one_way(out, FunctionId(7), MAX).message(put(b"arguments"));
+        assert!(writer.expect("it fits").finish().is_none(), "it is small");
+    }));
+    unsent.set_spans(&[key(5)]);
+    unsent.set_one_way(&[opened(1)]);
+    let Unsent::Small(bytes) = unsent else { panic!("it is small") };
+
+    let (frame, _) = split(&bytes, MAX).expect("it is a frame").expect("it is whole");
+
+    let Frame::OneWay { arguments, streams, spans, .. } = frame else { panic!("{frame:?}") };
+    assert_eq!(arguments.bytes(), b"arguments");
+    assert!(streams.iter().eq([opened(1)]));
+    assert!(spans.iter().eq([key(5)]));
+}
+
+#[test]
+fn the_largest_call_has_room_for_the_spans_that_it_is_made_in() {
+    let keys = [7; MOST_KEYS].map(key);
+    let mut unsent = Unsent::Small(written(|out| {
+        let message = put(&[7; SMALLEST_LIMIT]);
+        let writer = MessageWriter::call(out, FunctionId(7), SMALLEST_LIMIT).message(message);
+        let large = writer.expect("it fits").finish().expect("it is large");
+        out.extend(large.into_pieces().1.iter().flatten());
+        let length = u32::try_from(out.len()).expect("it is not that large").to_le_bytes();
+        out.splice(..0, length);
+    }));
+    unsent.set_spans(&keys);
+    unsent.set_call(&[], CallId(5), Some(Duration::ZERO));
+    let Unsent::Small(bytes) = unsent else { panic!("it was made so") };
+
+    let (frame, _) = split(&bytes, SMALLEST_LIMIT).expect("it is allowed").expect("it is whole");
+
+    let Frame::Call { arguments, spans, .. } = frame else { panic!("{frame:?}") };
+    assert_eq!(arguments.bytes().len(), SMALLEST_LIMIT);
+    assert!(spans.iter().eq(keys));
+}
+
+#[test]
+fn of_more_spans_than_are_handed_on_the_innermost_count() {
+    let mut bytes = written(|out| {
+        let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
+        assert!(writer.expect("it fits").finish().is_none(), "it is small");
+    });
+    let mut unsent = Unsent::Small(std::mem::take(&mut bytes));
+    unsent.set_spans(&(0..100).map(key).collect::<Vec<_>>());
+    let Unsent::Small(bytes) = unsent else { panic!("it is small") };
+
+    let (frame, _) = split(&bytes, 10_000).expect("it is a frame").expect("it is whole");
+
+    let Frame::Call { arguments, spans, .. } = frame else { panic!("{frame:?}") };
+    assert_eq!(arguments.bytes(), b"arguments");
+    assert!(spans.iter().eq((0..MOST_KEYS as u64).map(key)));
 }
 
 #[test]

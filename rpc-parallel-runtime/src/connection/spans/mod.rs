@@ -1,0 +1,10 @@
+//! Spans that go on in another process: a call says in which spans it is made, and its function runs
+//! in a span that knows them.
+
+mod caller_span;
+mod call_span;
+
+pub(in crate::connection) use self::call_span::CallSpan;
+pub(crate) use self::call_span::{Callers, Inherited};
+pub(in crate::connection) use self::caller_span::CallerSpan;
+pub(crate) use self::caller_span::{Reading, find, process};

@@ -1,0 +1,254 @@
+//! The latest records of this process, and those who follow them.
+//!
+//! Nobody who follows holds up who logs: records that are too many go, whoever has not seen them,
+//! and each reader counts what went before it came.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use super::record::{LogItem, LogRecord};
+
+/// How many records are kept, at most.
+const MOST_RECORDS: usize = 1024;
+
+/// How much memory they take, about, at most. The last one is kept however large it is.
+const MOST_BYTES: usize = 512 * 1024;
+
+/// The latest records of a process.
+#[derive(Default)]
+pub(super) struct Backlog(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    records: VecDeque<Arc<LogRecord>>,
+    /// How many records there were before these.
+    gone: u64,
+    bytes: usize,
+    /// Readers that have seen everything, by their numbers.
+    waiting: Vec<(u64, Waker)>,
+    readers: u64,
+}
+
+/// Who follows the records, from the first that is left.
+pub(super) struct Follower {
+    backlog: Arc<Backlog>,
+    number: u64,
+    /// How many records it has seen or missed.
+    seen: u64,
+}
+
+impl Backlog {
+    /// Returns that of this process.
+    pub(super) fn get() -> &'static Arc<Self> {
+        static BACKLOG: LazyLock<Arc<Backlog>> = LazyLock::new(Arc::default);
+        &BACKLOG
+    }
+
+    /// Adds a record, and tells those who follow.
+    pub(super) fn add(&self, record: LogRecord) {
+        let record = Arc::new(record);
+        let mut state = self.state();
+        state.bytes += record.size();
+        state.records.push_back(record);
+        let mut gone = Vec::new();
+        while state.records.len() > MOST_RECORDS
+            || (state.bytes > MOST_BYTES && state.records.len() > 1)
+        {
+            let Some(first) = state.records.pop_front() else { break };
+            state.bytes -= first.size();
+            state.gone += 1;
+            gone.push(first);
+        }
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        // Whoever is woken or dropped may log in turn.
+        drop(gone);
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
+    /// Returns how many records there have been.
+    pub(super) fn count(&self) -> u64 {
+        let state = self.state();
+        state.gone + state.records.len() as u64
+    }
+
+    pub(super) fn follow(self: &Arc<Self>) -> Follower {
+        let mut state = self.state();
+        state.readers += 1;
+        Follower { backlog: self.clone(), number: state.readers, seen: 0 }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nobody panics while holding this lock")
+    }
+}
+
+impl Follower {
+    /// Returns the next record, or how many were lost before it.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LogItem> {
+        if let Some(item) = self.next() {
+            return Poll::Ready(item);
+        }
+        // Cloned without the lock: a runtime may log that.
+        let waker = cx.waker().clone();
+        let mut state = self.backlog.state();
+        let before = state.waiting.iter_mut().find(|it| it.0 == self.number);
+        let before = match before {
+            Some((_, known)) => Some(mem::replace(known, waker)),
+            None => {
+                state.waiting.push((self.number, waker));
+                None
+            }
+        };
+        drop(state);
+        drop(before);
+        // One that came meanwhile has woken nobody.
+        self.next().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn next(&mut self) -> Option<LogItem> {
+        let state = self.backlog.state();
+        let lost = state.gone.saturating_sub(self.seen);
+        if lost > 0 {
+            self.seen = state.gone;
+            return Some(LogItem::Lagged(lost));
+        }
+        let at = usize::try_from(self.seen - state.gone).ok()?;
+        let record = state.records.get(at)?.clone();
+        drop(state);
+        self.seen += 1;
+        Some(LogItem::Record(Box::new(LogRecord::clone(&record))))
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut state = self.backlog.state();
+        let at = state.waiting.iter().position(|it| it.0 == self.number);
+        let waker = at.map(|it| state.waiting.swap_remove(it));
+        drop(state);
+        drop(waker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::time::SystemTime;
+
+    use tracing::Level;
+
+    use super::super::record::Fields;
+    use super::*;
+
+    fn record(message: impl Into<String>) -> LogRecord {
+        LogRecord {
+            time: SystemTime::UNIX_EPOCH,
+            level: Level::INFO,
+            target: "test".into(),
+            message: message.into(),
+            fields: Fields::default(),
+            file: None,
+            line: None,
+            spans: Vec::new(),
+            lasted: None,
+            worker: None,
+            process: 0,
+            callers: Vec::new(),
+        }
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes all that is there: messages, and how many are lost.
+    fn take_all(follower: &mut Follower, waker: &Waker) -> Vec<Result<String, u64>> {
+        let mut cx = Context::from_waker(waker);
+        let mut items = Vec::new();
+        while let Poll::Ready(item) = follower.poll_next(&mut cx) {
+            items.push(match item {
+                LogItem::Record(record) => Ok(record.message().to_owned()),
+                LogItem::Lagged(lost) => Err(lost),
+            });
+        }
+        items
+    }
+
+    #[test]
+    fn who_follows_begins_with_what_was_before() {
+        let backlog = Arc::new(Backlog::default());
+        backlog.add(record("first"));
+        let mut follower = backlog.follow();
+        backlog.add(record("second"));
+
+        let items = take_all(&mut follower, Waker::noop());
+
+        assert_eq!(items, [Ok("first".to_owned()), Ok("second".to_owned())]);
+        assert_eq!(backlog.count(), 2);
+    }
+
+    #[test]
+    fn what_goes_before_it_was_read_is_counted() {
+        let backlog = Arc::new(Backlog::default());
+        let mut follower = backlog.follow();
+        backlog.add(record("seen"));
+        let before = take_all(&mut follower, Waker::noop());
+        for number in 0..MOST_RECORDS + 7 {
+            backlog.add(record(number.to_string()));
+        }
+
+        let items = take_all(&mut follower, Waker::noop());
+
+        assert_eq!(before, [Ok("seen".to_owned())]);
+        assert_eq!(items.len(), 1 + MOST_RECORDS);
+        assert_eq!(items[..2], [Err(7), Ok("7".to_owned())]);
+        assert_eq!(backlog.count(), 1 + MOST_RECORDS as u64 + 7);
+    }
+
+    #[test]
+    fn memory_is_bounded_by_size_and_not_by_count_alone() {
+        let backlog = Arc::new(Backlog::default());
+        for _ in 0..100 {
+            backlog.add(record("x".repeat(MOST_BYTES / 10)));
+        }
+        let one = record("x".repeat(MOST_BYTES / 10)).size();
+
+        let kept = backlog.state().records.len();
+        backlog.add(record("x".repeat(2 * MOST_BYTES)));
+
+        assert_eq!(kept, MOST_BYTES / one);
+        let state = backlog.state();
+        assert_eq!(state.records.len(), 1, "the last one is kept");
+        assert_eq!(state.bytes, state.records[0].size());
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_and_who_is_gone_is_forgotten() {
+        let backlog = Arc::new(Backlog::default());
+        let woken = [Arc::new(Woken::default()), Arc::new(Woken::default())];
+        let mut followers = [backlog.follow(), backlog.follow()];
+        for (follower, woken) in followers.iter_mut().zip(&woken) {
+            let waker = Waker::from(woken.clone());
+            assert!(take_all(follower, &waker).is_empty());
+            assert!(take_all(follower, &waker).is_empty());
+        }
+        let [_stays, goes] = followers;
+        drop(goes);
+
+        backlog.add(record("first"));
+        backlog.add(record("second"));
+
+        assert_eq!(woken.map(|it| it.0.load(Ordering::Relaxed)), [1, 0]);
+        assert!(backlog.state().waiting.is_empty());
+    }
+}

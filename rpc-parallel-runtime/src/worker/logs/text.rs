@@ -1,0 +1,62 @@
+//! Texts of a length that is known beforehand, whatever is written into them.
+
+use std::fmt;
+
+/// A budget of bytes for texts, and how much did not fit.
+pub(super) struct Text {
+    left: usize,
+    cut: usize,
+    text: String,
+}
+
+impl Text {
+    /// Makes texts of no more than so many bytes, together.
+    pub(super) fn within(left: usize) -> Self {
+        Self { left, cut: 0, text: String::new() }
+    }
+
+    /// Writes a value out; where it is too long, the text says how much of it is missing.
+    pub(super) fn of(&mut self, value: fmt::Arguments<'_>) -> String {
+        // Values that fail to be written are cut where they fail.
+        let _ = fmt::write(self, value);
+        let mut text = std::mem::take(&mut self.text);
+        let cut = std::mem::take(&mut self.cut);
+        if cut > 0 {
+            text.push_str(&format!(".. ({cut} bytes more)"));
+        }
+        text
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        // What comes behind a cut would look as if it stood there.
+        let mut fits = if self.cut > 0 { 0 } else { piece.len().min(self.left) };
+        while !piece.is_char_boundary(fits) {
+            fits -= 1;
+        }
+        let (kept, cut) = piece.split_at(fits);
+        self.text.push_str(kept);
+        self.left -= kept.len();
+        self.cut += cut.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_too_long_says_how_much_is_missing() {
+        let mut text = Text::within(5);
+
+        let texts = [
+            text.of(format_args!("{}", "ab")),
+            text.of(format_args!("c{}f", "dé")),
+            text.of(format_args!("{:?}", [7; 3])),
+        ];
+
+        assert_eq!(texts, ["ab", "cd.. (3 bytes more)", "[.. (8 bytes more)"]);
+    }
+}
