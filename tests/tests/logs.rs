@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rpc_parallel::logs::{LogItem, LogRecord, Logs};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind};
+use rpc_parallel::{CallErrorKind, ControlErrorKind, PipeErrorKind};
 use rpc_parallel_tests::process::kill;
 use rpc_parallel_tests::waiting::soon;
 use tracing::{Instrument, Level, Span, debug, error, info, info_span, trace, warn};
@@ -102,7 +102,7 @@ impl Talks for Talker {
         other: &Worker<Talker>,
         until: &str,
     ) -> Result<Vec<String>, AnyError> {
-        let logs = other.connect(()).await?.logs().await?;
+        let logs = other.logs().await?;
         Ok(read_until(logs, until).await.iter().map(|it| it.message().to_owned()).collect())
     }
 
@@ -156,7 +156,7 @@ async fn a_reader_sees_what_was_logged_since_init() {
     assert_eq!((record.target(), record.file()), (module_path!(), Some(file!())));
     assert!(record.line().is_some());
     assert!(before <= record.time() && record.time() <= SystemTime::now(), "{record:?}");
-    assert_eq!(record.worker(), talker.label());
+    assert_eq!(record.worker(), &*talker.label());
     assert_eq!(record.worker().name(), Some("talker"));
     assert_eq!(record.spans().len(), 1);
     assert_eq!(record.spans()[0].to_string(), "init{of=\"a talker\"}");
@@ -378,6 +378,7 @@ async fn a_worker_that_is_gone_has_no_logs() {
 
     let error = soon(talker.logs()).await.expect_err("it is closed");
 
-    assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
+    let ControlErrorKind::Call(kind) = error.kind() else { panic!("{error}") };
+    assert_eq!(kind, &CallErrorKind::ConnectionClosed);
     assert!(Span::current().is_none(), "nobody traces here");
 }

@@ -1,11 +1,12 @@
 //! Spans go on in workers: what is logged there is logged here, in the span that called.
 
 use std::fmt::{Debug, Write};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use rpc_parallel::logs::{LogItem, Logs, forward};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::ends;
+use rpc_parallel_tests::process::{ends, kill};
 use rpc_parallel_tests::waiting::{Events, soon};
 use tokio::sync::Mutex;
 use tracing::field::{Field, Visit};
@@ -347,6 +348,44 @@ async fn forwarding_keeps_no_worker_alive_and_ends_with_it() {
     assert!(ends(pid).await, "it ends");
     soon(forwarding.flush()).await;
     assert_eq!(forwarded(&events), ["|INFO|last words"]);
+}
+
+#[rpc_parallel::test]
+async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted() {
+    let (events, _guard) = capture();
+    let restart =
+        Restart::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
+    let link = Link::spawner().restart(restart).spawn(()).await.expect("start a worker");
+    let forwarding = forward(&link).await.expect("it has logs");
+    link.say("first life").await.expect("it says it");
+    soon(forwarding.flush()).await;
+
+    kill(link.label().pid().expect("it has one"));
+    let say = || link.say("second life").instrument(info_span!("near"));
+    // It may be on its way when the worker dies.
+    while soon(say()).await.is_err() {}
+
+    soon(events.begins_with("near|INFO|rpc_parallel::worker|second life|")).await;
+    soon(forwarding.flush()).await;
+    assert_eq!(forwarded(&events), ["near|INFO|second life", "|INFO|first life"]);
+    let pid = link.label().pid().expect("it has one");
+    drop(link);
+    assert!(ends(pid).await, "forwarding keeps no worker alive");
+    soon(forwarding.flush()).await;
+}
+
+#[rpc_parallel::test]
+async fn logs_of_a_handle_are_forwarded_without_a_client() {
+    let (events, _guard) = capture();
+    let link = Link::spawner().start(()).await.expect("start a worker");
+    let forwarding = link.logs().await.expect("it has logs").forward();
+
+    let client = link.connect(()).await.expect("connect to it");
+    client.say("hello").instrument(info_span!("near")).await.expect("it says it");
+    drop(client);
+
+    soon(forwarding.flush()).await;
+    assert_eq!(forwarded(&events), ["near|INFO|hello"]);
 }
 
 #[rpc_parallel::test]
