@@ -103,7 +103,7 @@ impl Cares for Carer {
     }
 
     async fn wait(&self) {
-        pending().await;
+        pending::<()>().await;
     }
 
     fn break_down(&self, how: Break) {

@@ -45,7 +45,7 @@ impl Connected {
     fn assert_no_streams(&self) {
         let open = (self.here().open_streams(), self.there.open_streams());
         assert_eq!(open, (0, 0), "streams are left");
-        let counted = [self.here(), self.there.clone()].map(|it| it.traffic().counts().open_pipes);
+        let counted = [&self.here(), &self.there].map(|it| it.traffic().counts().open_pipes);
         assert_eq!(counted, [0, 0], "streams are counted");
     }
 }
