@@ -115,7 +115,7 @@ impl Cares for Carer {
     }
 
     async fn panic_while_blocking(&self) {
-        rpc_parallel::blocking(|| panic!("in a call")).await;
+        rpc_parallel::blocking::<()>(|| panic!("in a call")).await;
     }
 
     fn block(&self) {
