@@ -71,8 +71,10 @@ impl Control {
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name("rpc-parallel control".into());
         thread.spawn(move || self.run(lives, settings, orders))?;
-        // Where it cannot be taken back it does no harm but to those who live on.
-        let _ = set_parent_process_death_signal(None);
+        // This thread ends the process when the master is gone. To do so it must not be stopped.
+        let signal = (lives != Lives::UntilTold).then_some(Signal::CONT);
+        // Where it cannot be changed it does no harm but to those who live on.
+        let _ = set_parent_process_death_signal(signal);
         Ok(())
     }
 
