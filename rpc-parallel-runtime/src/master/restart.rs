@@ -71,8 +71,8 @@ impl Restart {
     /// Sets how many times a worker may be started again within this time. When it fails once more
     /// it stays dead, and whoever needs it is told so, and of what it died the last time.
     ///
-    /// What was to be started again and did not start counts too. Changes nothing of
-    /// [`never`](Self::never).
+    /// What was to be started again and did not start counts too. `u32::MAX` times is as often as it
+    /// takes. Changes nothing of [`never`](Self::never).
     pub fn limit(mut self, times: u32, within: Duration) -> Self {
         if let Some(policy) = &mut self.0 {
             (policy.times, policy.within) = (times, within);

@@ -223,7 +223,8 @@ impl<S: Served> Spawner<S> {
     ///
     /// Orderly ends are no failures: the last client was dropped, the worker was
     /// [shut down](Worker::shutdown), its server was closed and the last connection has ended, this
-    /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`].
+    /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`];
+    /// one that was to be [started again](Self::restart) and did not start is told.
     ///
     /// It is called in a task of the tokio runtime in which the worker was started, so it may block
     /// that as little as any task. A runtime that has ended tells nobody.
@@ -239,7 +240,8 @@ impl<S: Served> Spawner<S> {
     /// Says whether the worker is started again when it has failed; never, if not said.
     ///
     /// The new process is started in the same way, with the same argument of `init`, and the same
-    /// argument for the state of each connection. What was in memory is lost.
+    /// argument for the state of each connection. What was in memory is lost, and so is what stood in
+    /// a file that its output was redirected to by [`Redirect::truncate`].
     ///
     /// For who holds a client the connection is replaced. Calls in flight fail with the death
     /// ([`WorkerDied`](crate::CallErrorKind::WorkerDied)), because nobody knows how far they have come,
@@ -249,9 +251,11 @@ impl<S: Served> Spawner<S> {
     /// [closed](crate::WorkerClient::closed). Dropping the last client also ends what is being
     /// started.
     ///
-    /// A handle stays valid: the new process is the same [`Worker`], and whoever connects meanwhile
-    /// waits for it. Connections to it are replaced in the process that has started it, which knows
-    /// how they began; in other processes they are lost with the worker.
+    /// A handle stays valid: the new process is the same [`Worker`], though its
+    /// [`label`](Worker::label) still names the one that was there when the handle was made. Whoever
+    /// connects meanwhile waits for the new process, elsewhere no longer than the
+    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced in the process
+    /// that has started the worker and knows how they began; in others they are lost with it.
     ///
     /// Whoever restarts is a task of the tokio runtime in which the worker was started, and ends with
     /// it.

@@ -208,13 +208,19 @@ impl Restarted {
         if let Some((_, address)) = &*listening {
             return Ok(Some(address.path()));
         }
-        let phase = self.phase.borrow();
-        if let Phase::Over(_) = *phase {
+        let phase = self.phase.borrow().clone();
+        if let Phase::Over(_) = phase {
             return Ok(None);
         }
         let (listener, address) = Address::of_new_listener()?;
-        if let Phase::Up(started) = &*phase {
-            let _ = started.take_over(&listener);
+        if let Phase::Up(started) = phase
+            && let Err(error) = started.take_over(&listener)
+        {
+            match error.kind() {
+                // It has died, and the next will take it over.
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {}
+                _ => return Err(error),
+            }
         }
         let path = address.path();
         *listening = Some((listener, address));
