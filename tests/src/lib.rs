@@ -8,8 +8,12 @@ pub mod shuffled;
 pub mod elsewhere;
 pub mod process;
 pub mod waiting;
+pub mod failures;
+pub mod mortal;
+pub mod cgroup;
 pub mod gate;
 pub mod program;
+pub mod family;
 pub mod build;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Programs that a test starts: what they print, what they are told, how they end.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
@@ -143,6 +143,15 @@ impl Program {
         let stderr = reading.join().expect("reading does not panic");
         Ended { status, stdout, stderr }
     }
+}
+
+/// Prints a line in one piece, where several processes write to the same pipe.
+///
+/// # Panics
+///
+/// Nobody reads any more.
+pub fn say(line: &str) {
+    io::stdout().write_all(format!("{line}\n").as_bytes()).expect("somebody reads it");
 }
 
 impl Drop for Program {

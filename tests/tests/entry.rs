@@ -149,6 +149,14 @@ fn worker_main_does_not_return_from_a_worker() {
 }
 
 #[test]
+fn a_worker_has_the_arguments_that_lead_to_worker_main_and_no_others() {
+    let ended = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
+
+    let [told] = &ended.stdout[..] else { panic!("{ended:?}") };
+    assert!(told.starts_with(r#"(["worker"], "worker `teller` (startup::Teller, "#), "{ended:?}");
+}
+
+#[test]
 fn two_functions_with_the_same_id_stop_the_program_and_are_both_named() {
     let ended = run(env!("CARGO_BIN_EXE_duplicate_ids"), &[]);
 

@@ -1,5 +1,5 @@
-//! A master with workers, each of which prints its process id when it begins. It ends as it is
-//! told: `lineage WHAT COUNT`, and then `return`, `panic` or `exit` on stdin.
+//! A master with workers, each of which prints its process id when it begins: `lineage WHAT COUNT`.
+//! It returns when it reads `return` on stdin.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 /// What a worker does when its master ends.
 #[rpc_parallel::worker]
 trait Descendant {
-    /// Computes, and waits for nothing, for ever.
-    async fn compute(&self);
     /// Spawns a worker that spawns a worker, so many times.
     async fn beget(&self, generations: u32) -> Result<(), AnyError>;
     async fn meet(&self, other: Worker<Child>) -> Result<(), AnyError>;
@@ -24,7 +22,6 @@ trait Descendant {
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Childhood {
     Short,
-    WaitsForEver,
     BlocksForEver,
 }
 
@@ -38,25 +35,15 @@ impl WorkerState for Child {
         say(&format!("worker {}", std::process::id()))?;
         match childhood {
             Childhood::Short => Ok(Self::default()),
-            Childhood::WaitsForEver => std::future::pending().await,
-            Childhood::BlocksForEver => compute(),
+            Childhood::BlocksForEver => loop {
+                std::hint::spin_loop();
+            },
         }
-    }
-}
-
-fn compute() -> ! {
-    loop {
-        std::hint::spin_loop();
     }
 }
 
 #[rpc_parallel::worker]
 impl Descendant for Child {
-    async fn compute(&self) {
-        say("computing").expect("stdout takes it");
-        compute()
-    }
-
     async fn beget(&self, generations: u32) -> Result<(), AnyError> {
         if let Some(generations) = generations.checked_sub(1) {
             let child = Child::spawner().name(format!("with {generations} to come"));
@@ -101,24 +88,11 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
                 clients.push(Child::spawner().name("idler").spawn(Childhood::Short).await?);
             }
         }
-        "started" => {
-            for _ in 0..count {
-                workers.push(Child::spawner().start(Childhood::Short).await?);
-            }
-        }
-        "computing" => {
-            for _ in 0..count {
-                let child = Child::spawn(Childhood::Short).await?;
-                tokio::spawn(child.compute());
-            }
-        }
         "wrapped" => {
             for _ in 0..count {
                 clients.push(wrapped().spawn(Childhood::Short).await?);
             }
         }
-        "waiting-in-init" => begin(count, Child::spawner(), Childhood::WaitsForEver),
-        "blocked-in-init" => begin(count, Child::spawner(), Childhood::BlocksForEver),
         "wrapped-and-blocked-in-init" => begin(count, wrapped(), Childhood::BlocksForEver),
         "generations" => {
             let child = Child::spawn(Childhood::Short).await?;
@@ -155,8 +129,6 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let told = tokio::task::spawn_blocking(|| io::stdin().lines().next()).await?;
     match told.transpose()?.as_deref() {
         Some("return") | None => Ok(()),
-        Some("panic") => panic!("as it was told"),
-        Some("exit") => std::process::exit(3),
         Some(other) => anyhow::bail!("what is `{other}`?"),
     }
 }

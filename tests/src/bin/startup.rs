@@ -15,6 +15,7 @@ static BEFORE: OnceLock<Vec<String>> = OnceLock::new();
 trait Tells {
     fn before(&self) -> Vec<String>;
     fn now(&self) -> Vec<String>;
+    fn arguments(&self) -> Vec<String>;
 }
 
 #[derive(Default, WorkerState)]
@@ -28,6 +29,10 @@ impl Tells for Teller {
 
     fn now(&self) -> Vec<String> {
         vec![roles(), tell(Master::builder().start()), tell(worker_main())]
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        std::env::args().skip(1).collect()
     }
 }
 
@@ -84,6 +89,14 @@ fn main() -> anyhow::Result<()> {
             let spawned = runtime()?.block_on(async { Teller::spawn(()).await.map(drop) });
             println!("{}", spawned.map_or_else(|it| it.to_string(), |()| "started".to_owned()));
             println!("{}", roles());
+        }
+        ["with-a-name"] => {
+            Master::builder().worker_args(["worker"]).start()?;
+            let told = runtime()?.block_on(async {
+                let teller = Teller::spawner().name("teller").spawn(()).await?;
+                Ok::<_, anyhow::Error>((teller.arguments().await?, teller.label().to_string()))
+            })?;
+            println!("{told:?}");
         }
         ["not-returning"] => {
             Master::builder().worker_args(["worker", "twice"]).start()?;

@@ -1,0 +1,541 @@
+//! How long a worker lives, and how it ends when it is told to.
+
+use std::fs;
+use std::future::pending;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rpc_parallel::prelude::*;
+use rpc_parallel::{CallErrorKind, ConnectErrorKind, ControlErrorKind, Death, Spawner};
+use rpc_parallel_tests::failures::Failures;
+use rpc_parallel_tests::family::{LIMIT, describe};
+use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, stop};
+use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::waiting::{Events, soon};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A worker that takes its leave.
+#[rpc_parallel::worker]
+trait Guests {
+    fn pid(&self) -> u32;
+    async fn wait(&self);
+    fn block(&self);
+    /// Does not die of SIGTERM from now on.
+    fn ignore_termination(&self) -> Result<(), AnyError>;
+    async fn happened(&self, event: &str);
+    fn let_go(&self);
+    /// Serves a guest in the same process.
+    async fn invite(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError>;
+    /// Has another guest leave.
+    async fn send_away(&self, other: Worker<Guest>) -> Result<Death, AnyError>;
+    /// Starts a guest that leaves when it is told to, and returns it.
+    async fn release(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError>;
+}
+
+/// What a guest does before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Manner {
+    /// It is quick.
+    Polite,
+    /// It waits for `let_go`.
+    Talkative,
+    /// It waits for ever.
+    Lingers,
+    /// It blocks its thread for ever.
+    Sticks,
+    Panics,
+}
+
+struct Guest {
+    manner: Manner,
+    diary: PathBuf,
+    events: Events,
+}
+
+impl Guest {
+    /// Writes down what happens, for the test to read when the process is gone.
+    fn note(&self, what: &str) {
+        let line = format!("{what} {}\n", std::process::id());
+        let mut file = fs::File::options();
+        let file = file.append(true).create(true).open(&self.diary).expect("it has a diary");
+        std::io::Write::write_all(&mut &file, line.as_bytes()).expect("the diary takes it");
+    }
+}
+
+impl WorkerState for Guest {
+    type Init = (Manner, PathBuf);
+
+    async fn init((manner, diary): (Manner, PathBuf)) -> Result<Self, BoxError> {
+        Ok(Self { manner, diary, events: Events::default() })
+    }
+
+    async fn on_shutdown(&self) {
+        self.note("leaves");
+        self.events.note("leaves");
+        match self.manner {
+            Manner::Polite => tokio::time::sleep(Duration::from_millis(20)).await,
+            Manner::Talkative => self.events.happened("let go").await,
+            Manner::Lingers => pending::<()>().await,
+            Manner::Sticks => block(),
+            Manner::Panics => panic!("no good manners"),
+        }
+        self.note("left");
+    }
+}
+
+fn block() -> ! {
+    loop {
+        thread::sleep(Duration::from_secs(1000));
+    }
+}
+
+#[rpc_parallel::worker]
+impl Guests for Guest {
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    async fn wait(&self) {
+        pending::<()>().await;
+    }
+
+    fn block(&self) {
+        block();
+    }
+
+    fn ignore_termination(&self) -> Result<(), AnyError> {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::spawn(async move { while terminated.recv().await.is_some() {} });
+        Ok(())
+    }
+
+    async fn happened(&self, event: &str) {
+        self.events.happened(event).await;
+    }
+
+    fn let_go(&self) {
+        self.events.note("let go");
+    }
+
+    async fn invite(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError> {
+        Ok(Guest::serve((manner, diary)).await?)
+    }
+
+    async fn send_away(&self, other: Worker<Guest>) -> Result<Death, AnyError> {
+        Ok(other.shutdown().await?)
+    }
+
+    async fn release(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError> {
+        Ok(Guest::spawner().start_detached((manner, diary)).await?)
+    }
+}
+
+/// What guests write down.
+struct Diary(TempDir);
+
+impl Diary {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("make a directory"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("diary")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path()).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn assert_left(&self, pid: u32) {
+        assert_eq!(self.lines(), [format!("leaves {pid}"), format!("left {pid}")]);
+    }
+}
+
+fn guest() -> Spawner<Guest> {
+    Guest::spawner().name("guest")
+}
+
+async fn start(manner: Manner, diary: &Diary) -> (Worker<Guest>, GuestsClient, u32) {
+    let worker = guest().start((manner, diary.path())).await.expect("start a worker");
+    let client = worker.connect(()).await.expect("connect to it");
+    let pid = client.pid().await.expect("call it");
+    (worker, client, pid)
+}
+
+async fn spawn(manner: Manner, diary: &Diary) -> (GuestsClient, u32) {
+    let client = guest().spawn((manner, diary.path())).await.expect("start a worker");
+    let pid = client.pid().await.expect("call it");
+    (client, pid)
+}
+
+/// Waits until another worker has lived and ended: time enough for what should not happen.
+async fn meanwhile() {
+    let (client, pid) = spawn(Manner::Polite, &Diary::new()).await;
+    drop(client);
+    assert!(ends(pid).await, "nobody can call it any more");
+}
+
+#[rpc_parallel::test]
+async fn a_spawned_worker_ends_with_its_owning_connection_and_takes_its_leave() {
+    let diary = Diary::new();
+
+    let (client, pid) = spawn(Manner::Polite, &diary).await;
+    drop(client);
+    assert!(ends(pid).await, "nobody can call it any more");
+    diary.assert_left(pid);
+
+    let (client, pid) = spawn(Manner::Polite, &Diary::new()).await;
+    client.close();
+    assert!(ends(pid).await, "nobody can call it any more");
+}
+
+#[rpc_parallel::test]
+async fn a_started_worker_needs_neither_its_handle_nor_a_connection() {
+    let (worker, client, pid) = start(Manner::Polite, &Diary::new()).await;
+
+    drop((worker, client));
+    meanwhile().await;
+
+    assert!(!is_gone(pid), "it lives with its master");
+    kill(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_nobody_can_reach_any_more_takes_its_leave() {
+    let diary = Diary::new();
+    let (_, client, pid) = start(Manner::Polite, &diary).await;
+
+    client.close_server().await.expect("call it");
+    meanwhile().await;
+    assert!(!is_gone(pid), "somebody still talks to it");
+    drop(client);
+
+    assert!(ends(pid).await, "nobody can reach it");
+    diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_shutdown_is_done_when_the_process_is_gone_and_tells_how_it_ended() {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(Manner::Polite, &diary).await;
+    let waiting = tokio::spawn(client.wait());
+
+    let death = soon(worker.shutdown()).await.expect("it lives");
+
+    assert!(is_gone(pid), "{}", describe(pid));
+    assert!(!Path::new(&format!("/proc/{pid}")).exists(), "not even a zombie is left");
+    assert_eq!(death, Death::Exited(0));
+    diary.assert_left(pid);
+    soon(waiting).await.expect("no panic").expect_err("it does not answer");
+    let error = soon(worker.connect(())).await.expect_err("it has ended");
+    assert!(matches!(error.kind(), ConnectErrorKind::NoSuchWorker), "{error}");
+}
+
+#[rpc_parallel::test]
+async fn a_shutdown_is_asked_for_by_any_client_too() {
+    let diary = Diary::new();
+    let (client, pid) = spawn(Manner::Polite, &diary).await;
+
+    let death = soon(client.shutdown()).await.expect("it lives");
+
+    assert!(is_gone(pid), "{}", describe(pid));
+    assert_eq!(death, Death::Exited(0));
+    diary.assert_left(pid);
+    soon(client.wait()).await.expect_err("it has ended");
+}
+
+#[rpc_parallel::test]
+async fn a_shutdown_begins_when_it_is_awaited_and_goes_on_when_it_is_dropped() {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(Manner::Talkative, &diary).await;
+
+    drop(worker.shutdown());
+    meanwhile().await;
+    assert_eq!(client.pid().await, Ok(pid));
+    let shutdown = worker.shutdown().timeout(Duration::from_secs(100));
+    tokio::select! {
+        biased;
+        death = shutdown => panic!("{death:?}"),
+        happened = soon(client.happened("leaves")) => happened.expect("call it"),
+    }
+    client.let_go().await.expect("call it");
+
+    assert!(ends(pid).await, "it was told to");
+    diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn functions_go_on_while_a_worker_takes_its_leave() {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(Manner::Talkative, &diary).await;
+    let waiting = tokio::spawn(client.happened("let go"));
+    let leaving = tokio::spawn(worker.shutdown());
+
+    soon(client.happened("leaves")).await.expect("call it");
+    client.let_go().await.expect("call it");
+
+    assert_eq!(soon(waiting).await.expect("no panic"), Ok(()));
+    assert_eq!(soon(leaving).await.expect("no panic").ok(), Some(Death::Exited(0)));
+    diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn who_asks_for_the_same_end_gets_the_same_answer() {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(Manner::Polite, &diary).await;
+
+    let (one, other, third) = tokio::join!(worker.shutdown(), client.shutdown(), worker.shutdown());
+
+    for death in [one, other, third] {
+        assert_eq!(death.ok(), Some(Death::Exited(0)));
+    }
+    diary.assert_left(pid);
+}
+
+/// How much later than it should a thing may happen here.
+const LATE: Duration = Duration::from_secs(10);
+
+/// How long the guests that do not leave may take.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Has a guest leave that does not, and returns how it ends.
+async fn shut_down_in_vain(manner: Manner, prepare: impl AsyncFnOnce(&GuestsClient)) -> Death {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(manner, &diary).await;
+    prepare(&client).await;
+
+    let began = Instant::now();
+    let death = soon(worker.shutdown().timeout(PATIENCE)).await.expect("it lives");
+    let took = began.elapsed();
+
+    assert!(took >= PATIENCE && took < PATIENCE + LATE, "{took:?}");
+    assert!(is_gone(pid), "{}", describe(pid));
+    assert!(!diary.lines().iter().any(|it| it.starts_with("left")), "{:?}", diary.lines());
+    death
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_is_never_done_with_its_leave_is_ended_in_time() {
+    let death = shut_down_in_vain(Manner::Lingers, async |_| {}).await;
+
+    // It notices by itself, unless its master is quicker.
+    let terminated = Death::Signaled { signal: Signal::TERM.as_raw(), core_dumped: false };
+    assert!(death == Death::Exited(1) || death == terminated, "{death}");
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_blocks_in_its_leave_is_ended_by_sigterm() {
+    let death = shut_down_in_vain(Manner::Sticks, async |_| {}).await;
+
+    let signal = Signal::TERM.as_raw();
+    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_blocks_in_a_function_is_ended_by_sigterm() {
+    let death = shut_down_in_vain(Manner::Polite, async |client| {
+        let late = client.block().timeout(Duration::from_millis(50)).await;
+        late.expect_err("it blocks");
+    });
+
+    let signal = Signal::TERM.as_raw();
+    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_does_not_die_of_sigterm_is_killed() {
+    let death = shut_down_in_vain(Manner::Sticks, async |client| {
+        client.ignore_termination().await.expect("call it");
+    });
+
+    let signal = Signal::KILL.as_raw();
+    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_is_stopped_is_killed() {
+    let death = shut_down_in_vain(Manner::Polite, async |client| {
+        stop(client.pid().await.expect("call it"));
+    });
+
+    let signal = Signal::KILL.as_raw();
+    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
+}
+
+#[rpc_parallel::test]
+async fn a_panic_in_the_leave_of_a_worker_is_no_failure() {
+    let (diary, failures) = (Diary::new(), Failures::default());
+    let spawner = guest().on_failure(failures.note());
+    let worker = spawner.start((Manner::Panics, diary.path())).await.expect("start a worker");
+
+    soon(worker.shutdown()).await.expect("it lives");
+    meanwhile().await;
+
+    assert_eq!(diary.lines().len(), 1, "{:?}", diary.lines());
+    assert_eq!(failures.list(), []);
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_is_killed_takes_no_leave() {
+    let diary = Diary::new();
+    let (_, _, pid) = start(Manner::Polite, &diary).await;
+
+    kill(pid);
+
+    assert!(ends(pid).await, "it was killed");
+    assert_eq!(diary.lines(), [] as [String; 0]);
+}
+
+#[rpc_parallel::test]
+async fn all_that_a_process_serves_takes_its_leave_with_it() {
+    let (own, other) = (Diary::new(), Diary::new());
+    let (worker, client, pid) = start(Manner::Polite, &own).await;
+    let invited = client.invite(Manner::Polite, other.path()).await.expect("call it");
+    let visiting = invited.connect(()).await.expect("connect to it");
+    assert_eq!(visiting.pid().await, Ok(pid));
+
+    assert_eq!(soon(worker.shutdown()).await.ok(), Some(Death::Exited(0)));
+
+    own.assert_left(pid);
+    other.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn what_is_served_in_this_process_has_no_end_of_its_own() {
+    let diary = Diary::new();
+    let served = Guest::serve((Manner::Polite, diary.path())).await.expect("serve it");
+    let client = served.connect(()).await.expect("connect to it");
+
+    for refused in [soon(served.shutdown()).await, soon(client.shutdown()).await] {
+        let error = refused.expect_err("this process does not end");
+        assert!(matches!(error.kind(), ControlErrorKind::NoProcessOfItsOwn), "{error}");
+        assert!(error.to_string().contains("close_server"), "{error}");
+    }
+    assert_eq!(client.pid().await, Ok(std::process::id()));
+}
+
+#[rpc_parallel::test]
+async fn a_shutdown_of_a_dead_worker_is_an_error_that_tells_how_it_died() {
+    let (worker, client, pid) = start(Manner::Polite, &Diary::new()).await;
+    kill(pid);
+    // It is dead, and its master knows.
+    soon(client.closed()).await;
+
+    for refused in [soon(worker.shutdown()).await, soon(client.shutdown()).await] {
+        let error = refused.expect_err("it is dead");
+
+        let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        let signal = Signal::KILL.as_raw();
+        assert_eq!(failure.death(), Death::Signaled { signal, core_dumped: false });
+        assert_eq!(error.worker(), worker.label());
+        assert!(error.to_string().starts_with("end worker `guest`"), "{error}");
+    }
+}
+
+#[rpc_parallel::test]
+async fn a_process_that_did_not_start_a_worker_shuts_it_down_as_well() {
+    let diary = Diary::new();
+    let (worker, _, pid) = start(Manner::Polite, &diary).await;
+    let (other, _) = spawn(Manner::Polite, &Diary::new()).await;
+
+    let death = soon(other.send_away(worker.clone())).await.expect("call it");
+
+    // How it ended only its master knows.
+    assert_eq!(death, Death::Gone);
+    assert!(is_gone(pid), "{}", describe(pid));
+    diary.assert_left(pid);
+    let again = soon(other.send_away(worker)).await;
+    again.expect_err("it is dead");
+}
+
+#[rpc_parallel::test]
+async fn a_worker_shuts_itself_down() {
+    let diary = Diary::new();
+    let (worker, client, pid) = start(Manner::Polite, &diary).await;
+
+    let error = soon(client.send_away(worker)).await.expect_err("it does not survive the answer");
+
+    let FunctionError::Call(error) = error else { panic!("{error}") };
+    let kind = error.kind();
+    assert!(
+        matches!(kind, CallErrorKind::WorkerDied(_) | CallErrorKind::ConnectionLost { .. }),
+        "{error}"
+    );
+    assert!(ends(pid).await, "it was told to");
+    diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_detached_worker_outlives_a_master_that_is_killed() {
+    let diary = Diary::new();
+    let (master, master_pid) = spawn(Manner::Polite, &Diary::new()).await;
+    let released = master.release(Manner::Polite, diary.path()).await.expect("call it");
+    let client = released.connect(()).await.expect("connect to it");
+    let pid = client.pid().await.expect("call it");
+
+    kill(master_pid);
+    assert!(ends(master_pid).await, "it was killed");
+    meanwhile().await;
+
+    assert_eq!(soon(client.pid()).await, Ok(pid));
+    let again = soon(released.connect(())).await.expect("connect to it");
+    assert_eq!(soon(again.pid()).await, Ok(pid));
+    soon(released.shutdown()).await.expect("it lives");
+    assert!(is_gone(pid), "{}", describe(pid));
+    diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_detached_worker_outlives_a_master_that_ends_in_order() {
+    let diary = Diary::new();
+    let (master, master_pid) = spawn(Manner::Polite, &Diary::new()).await;
+    let released = master.release(Manner::Polite, diary.path()).await.expect("call it");
+
+    drop(master);
+    assert!(ends(master_pid).await, "nobody can call it any more");
+
+    let client = soon(released.connect(())).await.expect("connect to it");
+    let pid = client.pid().await.expect("call it");
+    client.close_server().await.expect("call it");
+    drop(client);
+    assert!(ends(pid).await, "nobody can reach it any more");
+    diary.assert_left(pid);
+}
+
+/// Runs `detached` with this file, for so long as it has something to say.
+fn detached(what: &str, file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_detached"));
+    command.arg(what).arg(file).env("TMPDIR", file.parent().expect("it is in a directory"));
+    command
+}
+
+#[test]
+fn a_detached_worker_is_reached_by_a_handle_in_a_file_and_ends_when_it_is_told() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let file = directory.path().join("handle");
+    let mut master = Program::start(&mut detached("start", &file));
+    let [pid] = master.numbers()[..] else { panic!("one process") };
+    master.kill();
+    assert!(ends_within(master.pid(), LIMIT), "it was killed");
+
+    // Its stderr went through its master, and it still writes to it.
+    for _ in 0..3 {
+        let called = Program::run(&mut detached("call", &file));
+        assert_eq!(called.stdout, [pid.to_string()], "{called:?}");
+    }
+    let told = Program::run(&mut detached("shutdown", &file));
+
+    assert_eq!(told.stdout, ["is gone"], "{told:?}");
+    assert!(is_gone(pid), "{}", describe(pid));
+    let late = Program::run(&mut detached("call", &file));
+    assert!(!late.status.success() && late.stderr.contains("it has ended"), "{late:?}");
+    let left = fs::read_dir(directory.path()).expect("it is there");
+    let left: Vec<_> = left.filter_map(|it| Some(it.ok()?.file_name())).collect();
+    assert_eq!(left, ["handle"]);
+}

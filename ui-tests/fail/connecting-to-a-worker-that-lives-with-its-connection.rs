@@ -1,0 +1,24 @@
+use rpc_parallel::prelude::*;
+
+#[rpc_parallel::worker]
+pub trait Bank {
+    fn total(&self) -> u64;
+}
+
+#[derive(Default, WorkerState)]
+pub struct Ledger;
+
+#[rpc_parallel::worker]
+impl Bank for Ledger {
+    fn total(&self) -> u64 {
+        0
+    }
+}
+
+pub async fn start() -> Result<(), BoxError> {
+    let ledger = Ledger::spawn(()).await?;
+    ledger.connect(()).await?;
+    Ok(())
+}
+
+fn main() {}
