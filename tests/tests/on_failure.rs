@@ -200,7 +200,7 @@ async fn a_failure_is_told_in_the_span_in_which_the_worker_was_started() {
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry());
     let (sender, mut told) = unbounded_channel();
     let spawner = Mortal::spawner().on_failure(move |_| {
-        let span = Span::current().metadata().map(|it| it.name());
+        let span = Span::current().metadata().map(tracing::Metadata::name);
         sender.send(span).expect("the test listens");
     });
 
