@@ -18,9 +18,12 @@ mod carrier;
 mod holding;
 mod canceller;
 mod opener;
+mod mourner;
+mod fresh;
 mod role;
 mod worker_process;
 mod contenders;
+mod chaos;
 mod groups;
 
 use std::io::Write;
@@ -28,7 +31,8 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 
-use options::Wish;
+use group::Content;
+use options::{ROUNDS, Wish};
 use report::Report;
 
 #[rpc_parallel::entry]
@@ -55,16 +59,27 @@ fn measure(options: &options::Options) -> anyhow::Result<()> {
         eprintln!("warning: a debug build; figures count with `cargo run --release` only");
     }
     let mut report = Report::begin(options.format)?;
-    let mut measured = 0;
+    let (mut measured, mut bad) = (0, 0);
     for group in &options.groups {
-        for figure in (group.figures)()? {
-            if figure.name.starts_with(&options.only) {
-                report.add(rounds::run(figure, options.rounds)?)?;
+        match group.content {
+            Content::Figures(figures) => {
+                for figure in figures()? {
+                    if figure.name.starts_with(&options.only) {
+                        report.add(rounds::run(figure, options.rounds.unwrap_or(ROUNDS))?)?;
+                        measured += 1;
+                    }
+                }
+            }
+            Content::Chaos => {
+                let sum = chaos::run(options.chaos())?;
+                report.add(sum.rows())?;
                 measured += 1;
+                bad += sum.bad();
             }
         }
         report.end_group(group.name)?;
     }
     ensure!(measured > 0, "no figure of these groups begins with `{}`", options.only);
+    ensure!(bad == 0, "chaos: {bad} things were not as they must be");
     Ok(())
 }

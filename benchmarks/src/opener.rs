@@ -1,16 +1,14 @@
 //! Streams that are open and idle, and what each holds in memory.
 
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use crate::conversation::Conversation;
-use crate::memory;
 use crate::place::{self, Place};
 use crate::role::Role;
-use crate::worker_process;
+use crate::{fresh, memory};
 
 /// Enough for whatever is made when it is first needed.
 const WARM_UP: usize = 16;
@@ -38,30 +36,21 @@ pub(crate) async fn opened<C: Opener>(
 }
 
 /// What many open streams hold at their two ends, in bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Held {
     pub(crate) master: f64,
     pub(crate) worker: f64,
 }
 
 impl Held {
-    /// Has a fresh master of the given role measure what its streams hold: memory that this
-    /// process has given back to its allocator would hide some of it.
+    /// Has a fresh master of the given role measure what its streams hold.
     pub(crate) fn by(role: Role) -> anyhow::Result<Self> {
-        let (mut socket, process) = worker_process::start(role)?;
-        let mut answer = [0; 2 * size_of::<f64>()];
-        socket.read_exact(&mut answer).context("the master of the open streams failed")?;
-        process.wait()?;
-        let (master, worker) = answer.split_at(size_of::<f64>());
-        Ok(Self {
-            master: f64::from_le_bytes(master.try_into()?),
-            worker: f64::from_le_bytes(worker.try_into()?),
-        })
+        fresh::measured(role)
     }
 }
 
-/// The fresh master: measures what `count` open streams hold, and writes it to its socket.
-pub(crate) fn measure<C: Opener>(mut socket: UnixStream, count: usize) -> anyhow::Result<()> {
+/// The fresh master: measures what `count` open streams hold, and reports it.
+pub(crate) fn measure<C: Opener>(socket: UnixStream, count: usize) -> anyhow::Result<()> {
     let held = place::run(Place::Task, async move {
         let mut opener = C::start().await?;
         drop(opened(&mut opener, WARM_UP).await?);
@@ -72,8 +61,7 @@ pub(crate) fn measure<C: Opener>(mut socket: UnixStream, count: usize) -> anyhow
         opener.end().await?;
         Ok(Held { master: after.master - before.master, worker: after.worker - before.worker })
     })?;
-    socket.write_all(&held.master.to_le_bytes())?;
-    Ok(socket.write_all(&held.worker.to_le_bytes())?)
+    fresh::report(socket, &held)
 }
 
 async fn held_now<C: Opener>(opener: &mut C) -> anyhow::Result<Held> {

@@ -114,6 +114,9 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn decimals(value: f64, significant: i32) -> usize {
+    if value == 0.0 {
+        return 0;
+    }
     let before_the_point = value.abs().max(f64::MIN_POSITIVE).log10().floor() as i32 + 1;
     usize::try_from(significant - before_the_point).unwrap_or(0)
 }
@@ -154,6 +157,7 @@ mod tests {
     fn numbers_keep_three_digits() {
         assert_eq!(number(0.012_345), "0.0123");
         assert_eq!(number(1.0), "1.00");
+        assert_eq!((number(0.0).as_str(), rounded(0.0)), ("0", 0.0));
         assert_eq!(number(9_876.5), "9876");
     }
 }

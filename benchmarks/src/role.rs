@@ -5,13 +5,18 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, bail};
 
+use crate::contenders::floor::calls::{self, FloorCaller};
 use crate::contenders::floor::channels::FloorChannels;
-use crate::contenders::floor::{calls, requests};
+use crate::contenders::floor::requests;
 use crate::contenders::remoc::{self, RemocPeer};
+use crate::contenders::rpc_parallel::calls::{
+    RpcParallelCaller, RpcParallelStarted, RpcParallelWatched,
+};
 use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
 use crate::contenders::tarpc;
+use crate::groups::life::{idle, thousand};
 use crate::groups::stream::open;
-use crate::{opener, place};
+use crate::{chaos, opener, place};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {
@@ -32,9 +37,22 @@ pub(crate) enum Role {
     ChannelsOpen,
     PipesOpen,
     RemocOpen,
+    /// Is a master, and measures what its idle workers cost it.
+    MasterOfBare,
+    MasterOfSpawned,
+    MasterOfStarted,
+    WokenByBare,
+    WokenByWatched,
+    /// Is a master, and starts a thousand workers.
+    ThousandBare,
+    Thousand,
+    /// Ends at once.
+    Nothing,
+    /// Is the first master of a round of chaos.
+    Chaos,
 }
 
-const ROLES: [Role; 11] = [
+const ROLES: [Role; 20] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
@@ -46,6 +64,15 @@ const ROLES: [Role; 11] = [
     Role::ChannelsOpen,
     Role::PipesOpen,
     Role::RemocOpen,
+    Role::MasterOfBare,
+    Role::MasterOfSpawned,
+    Role::MasterOfStarted,
+    Role::WokenByBare,
+    Role::WokenByWatched,
+    Role::ThousandBare,
+    Role::Thousand,
+    Role::Nothing,
+    Role::Chaos,
 ];
 
 impl Role {
@@ -62,6 +89,15 @@ impl Role {
             Self::ChannelsOpen => "channels-open",
             Self::PipesOpen => "pipes-open",
             Self::RemocOpen => "remoc-open",
+            Self::MasterOfBare => "master-of-bare",
+            Self::MasterOfSpawned => "master-of-spawned",
+            Self::MasterOfStarted => "master-of-started",
+            Self::WokenByBare => "woken-by-bare",
+            Self::WokenByWatched => "woken-by-watched",
+            Self::ThousandBare => "thousand-bare",
+            Self::Thousand => "thousand",
+            Self::Nothing => "nothing",
+            Self::Chaos => "chaos",
         }
     }
 
@@ -88,6 +124,15 @@ impl Role {
             Self::ChannelsOpen => opener::measure::<FloorChannels>(socket, open::PIPES),
             Self::PipesOpen => opener::measure::<RpcParallelPipes>(socket, open::PIPES),
             Self::RemocOpen => opener::measure::<RemocPeer>(socket, open::PIPES),
+            Self::MasterOfBare => idle::hold::<FloorCaller>(socket),
+            Self::MasterOfSpawned => idle::hold::<RpcParallelCaller>(socket),
+            Self::MasterOfStarted => idle::hold::<RpcParallelStarted>(socket),
+            Self::WokenByBare => idle::observe::<FloorCaller>(socket),
+            Self::WokenByWatched => idle::observe::<RpcParallelWatched>(socket),
+            Self::ThousandBare => thousand::start_bare(socket),
+            Self::Thousand => thousand::start(socket),
+            Self::Nothing => Ok(()),
+            Self::Chaos => chaos::master::serve(socket),
         }
     }
 }

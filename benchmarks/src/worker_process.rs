@@ -2,10 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use rustix::process::Signal;
 
 use crate::role::Role;
 
@@ -45,6 +47,14 @@ impl WorkerProcess {
     pub(crate) fn wait(mut self) -> anyhow::Result<()> {
         let status = self.process.wait()?;
         ensure!(status.success(), "the worker for `{}` ended with {status}", self.role.name());
+        Ok(())
+    }
+
+    /// Waits for the end of a worker, and demands that SIGKILL was its end.
+    pub(crate) fn was_killed(mut self) -> anyhow::Result<()> {
+        let status = self.process.wait()?;
+        let killed = status.signal() == Some(Signal::KILL.as_raw());
+        ensure!(killed, "the worker for `{}` ended with {status}", self.role.name());
         Ok(())
     }
 }

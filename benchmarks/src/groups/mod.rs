@@ -3,4 +3,5 @@
 pub(crate) mod call;
 pub(crate) mod spawn;
 pub(crate) mod stream;
+pub(crate) mod life;
 pub(crate) mod build;

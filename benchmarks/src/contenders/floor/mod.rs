@@ -3,3 +3,4 @@
 pub(crate) mod calls;
 pub(crate) mod requests;
 pub(crate) mod channels;
+pub(crate) mod mourning;

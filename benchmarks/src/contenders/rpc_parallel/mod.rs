@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub(crate) mod bulk;
 pub(crate) mod holding;
+pub(crate) mod mourning;
 pub(crate) mod pipes;
 
 use std::path::PathBuf;
