@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rpc_parallel::WorkerStats;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::process::{PATIENCE, kill};
 use rpc_parallel_tests::waiting::{elements, soon};
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +25,8 @@ trait Busy {
     fn compute(&self, millis: u64);
     /// Reads from another worker.
     async fn fetch(&self, other: Worker<Bee>, to: u64) -> Result<usize, AnyError>;
-    async fn ask(&self, other: Worker<Bee>) -> Result<u32, AnyError>;
+    /// Returns the process of another worker, and how many connections it says there are.
+    async fn ask(&self, other: Worker<Bee>) -> Result<(u32, u64), AnyError>;
 }
 
 #[derive(Default, WorkerState)]
@@ -73,8 +74,9 @@ impl Busy for Bee {
         }
     }
 
-    async fn ask(&self, other: Worker<Bee>) -> Result<u32, AnyError> {
-        Ok(other.stats().await?.pid())
+    async fn ask(&self, other: Worker<Bee>) -> Result<(u32, u64), AnyError> {
+        let stats = other.stats().await?;
+        Ok((stats.pid(), stats.connections()))
     }
 
     async fn fetch(&self, other: Worker<Bee>, to: u64) -> Result<usize, AnyError> {
@@ -151,9 +153,23 @@ async fn who_holds_a_handle_asks_as_its_master_does() {
     let elsewhere = bee().await;
 
     let here = soon(handle.stats()).await.expect("it answers");
-    let pid = soon(elsewhere.ask(handle)).await.expect("it answers");
+    let there = soon(elsewhere.ask(handle)).await.expect("it answers");
 
-    assert_eq!(pid, here.pid());
+    assert_eq!(there, (here.pid(), 0), "who only asks has no connection that counts");
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_is_dead_tells_nothing_and_who_asks_is_told_why() {
+    let worker = Bee::spawner().start(()).await.expect("start a worker");
+    let bee = worker.connect(()).await.expect("it listens");
+    kill(bee.label().pid().expect("it has a process"));
+    soon(bee.closed()).await;
+
+    for asked in [soon(worker.stats()).await, soon(bee.stats()).await] {
+        let error = asked.expect_err("it is dead").to_string();
+        assert!(error.starts_with("ask worker stats::Bee (pid "), "{error}");
+        assert!(error.contains("was killed by signal 9 (SIGKILL)"), "{error}");
+    }
 }
 
 #[rpc_parallel::test]

@@ -34,6 +34,11 @@ pub trait Session: Send + Sync + 'static {
     /// Says whether a function stops when nobody waits for its answer any more.
     fn may_cancel(&self, function: FunctionId) -> bool;
 
+    /// Says whether the connection is there to call functions, and not to look after the worker.
+    fn is_counted(&self) -> bool {
+        true
+    }
+
     /// Names a function and its worker, for people.
     fn describe(&self, function: FunctionId) -> String;
 

@@ -19,7 +19,7 @@ use super::scope::{CallScope, LazyScope};
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::{CallSpan, Callers};
-use super::traffic::InFlight;
+use super::traffic::CountedCall;
 use crate::wire::{Body, CallId, FunctionId, Refusal};
 
 /// The calls that have begun and wait for something.
@@ -295,11 +295,15 @@ pub(super) async fn answer_later(
 pub(super) struct Unfinished {
     running: Option<Pin<Box<dyn Running>>>,
     span: CallSpan,
-    _in_flight: InFlight,
+    _in_flight: CountedCall,
 }
 
 impl Unfinished {
-    pub(super) fn new(running: Pin<Box<dyn Running>>, span: CallSpan, in_flight: InFlight) -> Self {
+    pub(super) fn new(
+        running: Pin<Box<dyn Running>>,
+        span: CallSpan,
+        in_flight: CountedCall,
+    ) -> Self {
         Self { running: Some(running), span, _in_flight: in_flight }
     }
 }

@@ -13,7 +13,7 @@ use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::Callers;
-use super::traffic::InFlight;
+use super::traffic::CountedCall;
 use crate::wire::{Body, FunctionId};
 
 /// Where the one-way calls of a connection go, in the order in which they have come.
@@ -28,7 +28,7 @@ impl OneWayLane {
         Self(lane)
     }
 
-    pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: InFlight) {
+    pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: CountedCall) {
         let Arrived { function, arguments, ends, callers, .. } = arrived;
         let arguments = arguments.keep();
         let _ = self.0.send(OneWay { function, arguments, ends, callers, in_flight });
@@ -41,7 +41,7 @@ struct OneWay {
     arguments: Bytes,
     ends: Vec<OwnedEnd>,
     callers: Callers,
-    in_flight: InFlight,
+    in_flight: CountedCall,
 }
 
 /// Begins one-way calls one after the other, on a runtime of several threads: so they begin in the

@@ -18,6 +18,7 @@ use super::opening::Opening;
 use super::outbox::Writing;
 use super::shared::{Connection, Peer};
 use super::spans::Callers;
+use super::traffic::CountedConnection;
 use crate::transport::Reader;
 use crate::wire::{Frame, FrameError, FrameWriter};
 
@@ -42,6 +43,7 @@ pub(crate) struct Serving {
     wakers: Vec<Waker>,
     ended: bool,
     end: End,
+    _counted: Option<CountedConnection>,
 }
 
 /// The driver's hold on the connection: when it ends, so do the streams.
@@ -51,7 +53,6 @@ impl Drop for End {
     fn drop(&mut self) {
         let why = "the process that called has closed the connection";
         self.0.lose(&Arc::new(Loss::Broken(why.to_owned())));
-        self.0.traffic().connection_ended();
         self.0.outbox.end();
     }
 }
@@ -69,10 +70,21 @@ impl Serving {
         inbox.note_arrivals();
         FrameWriter::welcome(writing.buffer()).finish();
         let end = End(Arc::new(Connection::new(Peer::Caller, settings, outbox)));
-        end.0.traffic().connection_opened();
+        let counted = session.is_counted().then(|| end.0.traffic().connection_opens());
         let calls = Calls::default();
         let (one_way, wakers, ended) = (None, Vec::new(), false);
-        Self { session, reader, inbox, writing, calls, one_way, wakers, ended, end }
+        Self {
+            session,
+            reader,
+            inbox,
+            writing,
+            calls,
+            one_way,
+            wakers,
+            ended,
+            end,
+            _counted: counted,
+        }
     }
 
     #[cfg(any(test, fuzzing))]

@@ -73,20 +73,17 @@ impl Traffic {
         self.open_pipes.fetch_sub(pipes as u64, Relaxed);
     }
 
-    pub(super) fn connection_opened(&self) {
+    pub(super) fn connection_opens(&'static self) -> CountedConnection {
         self.connections.fetch_add(1, Relaxed);
+        CountedConnection(self)
     }
 
-    pub(super) fn connection_ended(&self) {
-        self.connections.fetch_sub(1, Relaxed);
-    }
-
-    pub(super) fn call_begins(&'static self) -> InFlight {
+    pub(super) fn call_begins(&'static self) -> CountedCall {
         self.calls_begun.fetch_add(1, Relaxed);
-        InFlight(self)
+        CountedCall(self)
     }
 
-    /// Counts calls whose end was to be counted [later](InFlight::end_later).
+    /// Counts calls whose end was to be counted [later](CountedCall::end_later).
     pub(super) fn calls_ended(&self, calls: &mut u64) {
         if *calls > 0 {
             self.calls_done.fetch_add(std::mem::take(calls), Relaxed);
@@ -95,9 +92,9 @@ impl Traffic {
 }
 
 /// A call that has come; dropped, it has ended, in whatever way.
-pub(super) struct InFlight(&'static Traffic);
+pub(super) struct CountedCall(&'static Traffic);
 
-impl InFlight {
+impl CountedCall {
     /// Ends the call, which is counted together with others.
     pub(super) fn end_later(self, ended: &mut u64) {
         *ended += 1;
@@ -105,8 +102,17 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for CountedCall {
     fn drop(&mut self) {
         self.0.calls_done.fetch_add(1, Relaxed);
+    }
+}
+
+/// A connection that others have opened; dropped, it has ended.
+pub(super) struct CountedConnection(&'static Traffic);
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
     }
 }

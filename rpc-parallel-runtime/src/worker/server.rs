@@ -204,6 +204,10 @@ impl Session for Attending {
         true
     }
 
+    fn is_counted(&self) -> bool {
+        false
+    }
+
     fn describe(&self, function: FunctionId) -> String {
         format!("{}: one-way function {function}", self.label)
     }

@@ -142,7 +142,8 @@ impl WorkerStats {
     }
 
     /// Returns how many connections to the process others have open, the one included that it may
-    /// live with.
+    /// live with. Those do not count over which a handle's holder only asks or tells what any worker
+    /// can be asked and told.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
