@@ -375,6 +375,23 @@ async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted(
 }
 
 #[rpc_parallel::test]
+async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
+    let (events, _guard) = capture();
+    let restart =
+        Restart::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
+    let spawner = Link::spawner().restart(restart);
+    let spawner = spawner.on_failure(|failure| warn!("lost {:?}", failure.worker().pid()));
+    let link = info_span!("near").in_scope(|| spawner.spawn(())).await.expect("start a worker");
+
+    for _ in 0..2 {
+        let pid = link.label().pid().expect("it has one");
+        kill(pid);
+        soon(events.begins_with(&format!("near|WARN|spans|lost Some({pid})|"))).await;
+        soon(link.say("still here")).await.expect("it says it");
+    }
+}
+
+#[rpc_parallel::test]
 async fn logs_of_a_handle_are_forwarded_without_a_client() {
     let (events, _guard) = capture();
     let link = Link::spawner().start(()).await.expect("start a worker");

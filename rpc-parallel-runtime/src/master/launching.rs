@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout_at};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::spawner::OnFailure;
 use crate::connection::{Client, Death, Obituary, WorkerFailure};
 use crate::launch::{Lives, Plan, Recipe, Started};
 use crate::transport::connected_pair;
@@ -30,6 +29,19 @@ pub(super) struct Launch {
     /// The argument of the worker's `init`.
     pub(super) init: Vec<u8>,
     pub(super) on_failure: Option<OnFailure>,
+}
+
+/// Who is told of a worker's failure.
+pub(super) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
+
+/// Has somebody told in the span that this is called in, wherever the failure is noticed.
+pub(super) fn in_this_span(tell: OnFailure) -> OnFailure {
+    #[cfg(feature = "tracing")]
+    let tell = {
+        let span = tracing::Span::current();
+        Arc::new(move |failure| span.in_scope(|| tell(failure)))
+    };
+    tell
 }
 
 /// A worker that is started.

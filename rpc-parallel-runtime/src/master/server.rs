@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 
 use super::apart::Apart;
 use super::connecting::encode_init;
+use super::launching::{OnFailure, in_this_span};
 use super::serving::{self, Place};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::spawner::OnFailure;
 use super::worker::Worker;
 use crate::connection::{WorkerFailure, install_hook};
 use crate::launch::Role;
@@ -95,12 +95,13 @@ impl<S: Served> Server<S> {
             None => self.settings.unwrap_or_default(),
         };
         let init = encode_init(&init, settings);
+        let on_failure = self.on_failure.map(in_this_span);
         async move {
             install_hook();
             let id = WorkerId::random();
             let label = Label::here(self.name, S::WORKER_TYPE.path());
             let started = match init {
-                Ok(init) => start(S::WORKER_TYPE, id, &label, init, self.on_failure).await,
+                Ok(init) => start(S::WORKER_TYPE, id, &label, init, on_failure).await,
                 Err(why) => Err(SpawnErrorKind::InitArgument { why }),
             };
             started.map_err(|it| SpawnError::new(label.to_string(), it))?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::connecting::{ask_for, encode_init};
 use super::direct::SETTINGS_VARIABLE;
-use super::launching::Launch;
+use super::launching::{Launch, OnFailure, in_this_span};
 use super::restart::Restart;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::supervising;
@@ -53,9 +53,6 @@ pub struct Spawner<S> {
     restart: Restart,
     of: PhantomData<fn() -> S>,
 }
-
-/// Who is told of a worker's failure.
-pub(super) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
 
 /// A worker that starts: a future of its client or its handle.
 ///
@@ -226,8 +223,9 @@ impl<S: Served> Spawner<S> {
     /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`];
     /// one that was to be [started again](Self::restart) and did not start is told.
     ///
-    /// It is called in a task of the tokio runtime in which the worker was started, so it may block
-    /// that as little as any task. A runtime that has ended tells nobody.
+    /// It is called in a task of the tokio runtime in which the worker was started, and in the
+    /// `tracing` span; so it may block that as little as any task. A runtime that has ended tells
+    /// nobody.
     ///
     /// ```text
     /// .on_failure(|failure| eprintln!("{failure}"))
@@ -344,6 +342,7 @@ impl<S: Served> Spawner<S> {
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
         let (worker_type, id) = (S::WORKER_TYPE, WorkerId::random());
         let Self { plan, on_failure, .. } = self;
+        let on_failure = on_failure.map(in_this_span);
         Ok(Launch { plan, recipe, worker_type, id, init, on_failure })
     }
 }
