@@ -1,6 +1,6 @@
 //! One round, as the driver sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -68,6 +68,7 @@ struct Round {
     struck: Vec<u32>,
     deaths: Vec<(String, String)>,
     detached: BTreeMap<String, (u32, String)>,
+    told_to_end: BTreeSet<String>,
     outcome: Outcome,
 }
 
@@ -93,6 +94,7 @@ pub(super) async fn play(plan: Plan, directory: PathBuf) -> anyhow::Result<Outco
         struck: Vec::new(),
         deaths: Vec::new(),
         detached: BTreeMap::new(),
+        told_to_end: BTreeSet::new(),
         outcome: Outcome::default(),
         master_socket: Some(socket),
         directory,
@@ -277,6 +279,12 @@ impl Round {
         };
         self.tell(&format!("strike {whom:?} by {blow:?}: {struck:?}"));
         for pid in struck {
+            // Until it runs a program of its own, whoever starts it stands still with it.
+            let stops = matches!(blow, Blow::Stop | Blow::Pause(_));
+            if stops && !signal::has_begun(pid) {
+                self.tell(&format!("{pid} has not begun"));
+                continue;
+            }
             if Target::of(pid, &self.directory).is_some_and(|it| it.strike(blow)) {
                 self.note_blow(pid, blow);
             }
@@ -320,7 +328,6 @@ impl Round {
         }
         // What was told before the end counts.
         self.catch_up();
-        self.end_detached().await;
         self.expect_nobody().await;
         self.expect_no_files().await;
         self.check_deaths();
@@ -359,9 +366,12 @@ impl Round {
         }
     }
 
-    /// Ends the workers that live until they are told to end.
+    /// Ends the workers that live until they are told to end, if they have not been told.
     async fn end_detached(&mut self) {
         for (name, (pid, handle)) in self.detached.clone() {
+            if !self.told_to_end.insert(name.clone()) {
+                continue;
+            }
             // It lives on without a master, and so does nobody but us see that it is stopped.
             if let Some(target) = Target::of(pid, &self.directory) {
                 target.resume();
@@ -398,24 +408,40 @@ impl Round {
         let mut begin = Instant::now();
         loop {
             self.catch_up();
+            let told_to_end = self.told_to_end.len();
+            self.end_detached().await;
+            if self.told_to_end.len() > told_to_end {
+                begin = Instant::now();
+            }
             let left = signal::marked(&self.directory);
             if left.is_empty() {
                 return;
             }
             if begin.elapsed() > GONE_BOUND {
                 for target in left {
-                    let what = signal::describe(target.pid);
-                    if self.is_forgotten(target.pid) {
-                        self.tell(&format!("nobody knew how to end {what}"));
-                    } else {
-                        let name = self.names.get(&target.pid).cloned().unwrap_or_default();
-                        self.wrong(Kind::LeftOver, format!("{name}: {what}"));
-                    }
+                    self.judge_left_over(&target);
                     target.kill();
                 }
                 begin = Instant::now();
             }
             sleep(POLL).await;
+        }
+    }
+
+    /// Says what is wrong with a process that is left, if something is.
+    fn judge_left_over(&mut self, target: &Target) {
+        let what = signal::describe(target.pid);
+        match self.names.get(&target.pid) {
+            Some(_) if self.is_forgotten(target.pid) => {
+                self.tell(&format!("nobody knew how to end {what}"));
+            }
+            None if signal::state(target.pid) == State::Stopped => {
+                self.tell(&format!("stopped before any of our code ran: {what}"));
+            }
+            name => {
+                let name = name.map_or("somebody", String::as_str);
+                self.wrong(Kind::LeftOver, format!("{name}: {what}"));
+            }
         }
     }
 

@@ -134,6 +134,12 @@ pub(super) fn parent(pid: u32) -> Option<u32> {
     status(pid).split(' ').nth(1)?.parse().ok()
 }
 
+/// Says whether a process runs a program of its own already, and not that of who starts it.
+pub(super) fn has_begun(pid: u32) -> bool {
+    let command = |pid| fs::read(format!("/proc/{pid}/cmdline")).ok();
+    parent(pid).is_none_or(|it| command(it) != command(pid))
+}
+
 /// Returns what the kernel says of a process, from its state on.
 fn status(pid: u32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
