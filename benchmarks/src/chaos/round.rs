@@ -350,9 +350,10 @@ impl Round {
             self.catch_up();
             let mut others = signal::marked(&self.directory);
             others.retain(|it| {
-                let name = self.names.get(&it.pid);
-                let detached = name.is_some_and(|it| !self.detached_above(it).is_empty());
-                it.pid != self.master && !detached && signal::state(it.pid) == State::Runs
+                // Who has no name waits to be told what it is, until its master dies.
+                let Some(name) = self.names.get(&it.pid) else { return false };
+                let detached = !self.detached_above(name).is_empty();
+                !detached && signal::state(it.pid) == State::Runs
             });
             if others.is_empty() {
                 return;
