@@ -76,7 +76,7 @@ fn every_test_that_is_named_as_coverage_exists() {
 }
 
 /// The rows of the original, in the order in which they are told.
-const ROWS: [(&str, u32); 11] = [
+const ROWS: [(&str, u32); 12] = [
     ("ID", 7),
     ("ST", 12),
     ("FN", 18),
@@ -88,6 +88,7 @@ const ROWS: [(&str, u32); 11] = [
     ("CN", 8),
     ("WK", 8),
     ("RS", 8),
+    ("MG", 5),
 ];
 
 #[test]
