@@ -21,7 +21,7 @@ use crate::worker::WorkerStats;
 const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to notice that nobody needs it any more.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many of the dead are remembered.
 const REMEMBERED: usize = 64;
@@ -285,6 +285,11 @@ impl Started {
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
         let End { failure, orderly } = self.process.end().await;
         (!orderly).then_some(failure)
+    }
+
+    /// Returns how the worker failed, if it is known to be dead by now.
+    pub(crate) fn has_failed(&self) -> Option<WorkerFailure> {
+        self.process.ended().filter(|it| !it.orderly).map(|it| it.failure)
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

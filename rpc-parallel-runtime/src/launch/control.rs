@@ -3,7 +3,7 @@
 //! That thread waits for nothing that user code could hold. So it answers while functions compute,
 //! and the end of the process is certain when the master is gone.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::{Mutex, OnceLock};
@@ -142,6 +142,10 @@ impl Control {
                 Order::Connection(socket) => Ordered::Connection(socket),
                 Order::Listener(listener) => Ordered::Listener(listener),
                 Order::End { within } => Ordered::End { within },
+                Order::Lost(error) => {
+                    let _ = writeln!(io::stderr(), "rpc-parallel: take a connection: {error}");
+                    continue;
+                }
             };
             let _ = orders.send(ordered);
         }

@@ -19,6 +19,8 @@ pub(super) enum Order {
     Stats,
     /// End, within this time.
     End { within: Duration },
+    /// Something that came with a descriptor, for which this process had no room.
+    Lost(io::Error),
 }
 
 const CONNECTION: u8 = 1;
@@ -59,8 +61,14 @@ impl Order {
     /// Waits for the next order; none when the master is gone.
     pub(super) fn receive(control: impl AsFd) -> io::Result<Option<Self>> {
         let (mut kind, mut descriptors) = ([0], Vec::new());
-        if receive(&control, &mut kind, &mut descriptors)? == 0 {
-            return Ok(None);
+        match receive(&control, &mut kind, &mut descriptors) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            // It has been read, but for what came with it; whoever sent that sees that it is closed.
+            Err(error) if error.kind() == io::ErrorKind::Other => {
+                return Ok(Some(Self::Lost(error)));
+            }
+            Err(error) => return Err(error),
         }
         let mut descriptor = || {
             let missing = || io::Error::other("an order without its descriptor");

@@ -194,18 +194,27 @@ async fn serve(
             return Ok(FAILED);
         }
     };
-    report(control, &Report::Started { listens_at })?;
     if let Some(socket) = first {
+        report(control, &Report::Started { listens_at })?;
         spawn_connection(&mut owner, socket, start.settings);
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
+        control.attend(start.lives, start.settings, orders_in).map_err(WorkError::Attend)?;
+    } else {
+        // The master may end as soon as it hears this, and a detached worker must not end with it.
+        if let Err(error) = control.attend(start.lives, start.settings, orders_in) {
+            let tried = "start the thread that hears the master".to_owned();
+            let failure = StartFailure::SetUp { tried, why: error.to_string() };
+            report(control, &Report::Failed(failure))?;
+            return Ok(FAILED);
+        }
+        report(control, &Report::Started { listens_at })?;
     }
     if start.lives == Lives::WithMaster {
         connections.spawn(tell_when_closed(start.id, control));
     }
-    control.attend(start.lives, start.settings, orders_in).map_err(WorkError::Attend)?;
 
     let (code, within) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {

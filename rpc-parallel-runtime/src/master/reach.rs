@@ -14,7 +14,7 @@ use super::connecting::{no_autopsy, open, unreachable};
 use super::control_error::ControlErrorKind;
 use super::serving;
 use super::supervising::Restarted;
-use crate::connection::{Client, Death, attend_to};
+use crate::connection::{CallErrorKind, Client, Death, attend_to};
 use crate::launch::Children;
 use crate::transport::{self, connected_pair};
 use crate::wire::{Label, Settings, WorkerId, host_name};
@@ -94,6 +94,12 @@ impl Reach {
     /// Ends a worker that another process has started.
     pub(super) async fn shut_down(&self, within: Duration) -> Result<Death, ControlErrorKind> {
         let client = self.attend().await?;
+        if client.is_closed() {
+            return Err(match client.closed().await {
+                CallErrorKind::WorkerDied(failure) => ControlErrorKind::WorkerDied(failure),
+                kind => ControlErrorKind::Call(kind),
+            });
+        }
         // The worker lives: it has welcomed us. So the number is still its own.
         let pidfd = self.label.pid.filter(|_| self.label.host == host_name());
         let pidfd = pidfd.and_then(|it| Pid::from_raw(it as i32));

@@ -81,6 +81,14 @@ async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
         }
     }
     if let Some(started) = Children::get().find(whom.id) {
+        // Those who wait for its death hear of it a moment before it is forgotten.
+        if let Some(failure) = started.has_failed() {
+            return Err(ControlError::new(
+                whom.label,
+                TRIED,
+                ControlErrorKind::WorkerDied(failure),
+            ));
+        }
         return Ok(started.shutdown(within).await);
     }
     if let Some(client) = &whom.client

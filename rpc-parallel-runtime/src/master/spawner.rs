@@ -264,8 +264,8 @@ impl<S: Served> Spawner<S> {
 
     /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
     ///
-    /// Dropping the last of them tells it to end. If it computes and does not notice within a
-    /// second, it is ended by `SIGTERM`, and then killed.
+    /// Dropping the last of them tells it to end. If it computes and does not notice within
+    /// half a second, it is ended by `SIGTERM`, and then killed.
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
         S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
