@@ -12,6 +12,9 @@ use rpc_parallel_tests::program::Ended;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
+/// Has `env` undo what may be ignored here, and would be there: in the background, for instance.
+const BY_DEFAULT: &str = "--default-signal=INT,HUP";
+
 /// Waits until the master and its workers are there.
 fn begun(mut family: Family) -> Family {
     while family.line() != "ready" {}
@@ -37,8 +40,9 @@ fn assert_ended_in_order(family: Family, since: Instant) -> Ended {
 
 /// Starts the program in a process group of its own, as a shell starts a job.
 fn start_in_a_group(how: &str) -> Family {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_leaving"));
-    begun(Family::begin(command.arg(how).process_group(0), how))
+    let mut command = Command::new("env");
+    command.args([BY_DEFAULT, env!("CARGO_BIN_EXE_leaving"), how]);
+    begun(Family::begin(command.process_group(0), how))
 }
 
 fn interrupt_the_group_of(family: &Family) -> Instant {
@@ -84,7 +88,7 @@ impl Terminal {
         let name = name.to_str().expect("it is a path in /dev").to_owned();
 
         // `setsid --ctty` makes its stdin the terminal of a new session.
-        let shell = format!(r#"exec setsid --ctty "$0" "$1" <{name}"#);
+        let shell = format!(r#"exec setsid --ctty env {BY_DEFAULT} "$0" "$1" <{name}"#);
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &shell, env!("CARGO_BIN_EXE_leaving"), how]);
         (Self { keyboard: terminal.into() }, begun(Family::begin(&mut command, how)))
