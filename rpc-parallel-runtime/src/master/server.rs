@@ -95,8 +95,8 @@ impl<S: Served> Server<S> {
             None => self.settings.unwrap_or_default(),
         };
         let init = encode_init(&init, settings);
-        let on_failure = self.on_failure.map(in_this_span);
         async move {
+            let on_failure = self.on_failure.map(in_this_span);
             install_hook();
             let id = WorkerId::random();
             let label = Label::here(self.name, S::WORKER_TYPE.path());

@@ -282,7 +282,8 @@ impl<S: Served> Spawner<S> {
         });
         Spawning(Box::pin(async move {
             let spawned = async {
-                let (launch, ask) = prepared?;
+                let (mut launch, ask) = prepared?;
+                launch.on_failure = launch.on_failure.map(in_this_span);
                 supervising::spawn(launch, ask, restart).await
             };
             let client = spawned.await.map_err(|kind| SpawnError::new(label, kind))?;
@@ -311,7 +312,8 @@ impl<S: Served> Spawner<S> {
         let prepared = self.prepare(&init);
         Spawning(Box::pin(async move {
             let started = async {
-                let launch = prepared?;
+                let mut launch = prepared?;
+                launch.on_failure = launch.on_failure.map(in_this_span);
                 let (id, settings) = (launch.id, launch.recipe.settings);
                 let started = supervising::start(launch, lives, restart).await?;
                 let (label, path) = (started.label().clone(), started.listens_at());
@@ -342,7 +344,6 @@ impl<S: Served> Spawner<S> {
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
         let (worker_type, id) = (S::WORKER_TYPE, WorkerId::random());
         let Self { plan, on_failure, .. } = self;
-        let on_failure = on_failure.map(in_this_span);
         Ok(Launch { plan, recipe, worker_type, id, init, on_failure })
     }
 }
