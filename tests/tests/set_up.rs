@@ -307,7 +307,8 @@ fn interrupt(how: &str) -> Ended {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let end = ioctl_tiocgptpeer(&terminal, flags).expect("it is unlocked");
     let mut command = Command::new(env!("CARGO_BIN_EXE_terminal"));
-    command.args([env!("CARGO_BIN_EXE_interrupted"), how]);
+    // What may be ignored here would be there: in the background, for instance.
+    command.args(["env", "--default-signal=INT", env!("CARGO_BIN_EXE_interrupted"), how]);
 
     let master = Program::start_at(&mut command, end);
     assert_eq!(master.line(), "ready");
