@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use futures_util::future::{join_all, poll_immediate};
 use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, ConnectErrorKind, Death, Side, SpawnErrorKind, WorkerId};
 use rpc_parallel_tests::process::{PATIENCE, ends};
@@ -360,9 +361,8 @@ async fn what_has_been_sent_before_a_close_is_still_done() {
     let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
 
     // Too large to be written in one go.
-    let deposits = (0..1000).map(|_| tokio::spawn(ada.deposit(1)));
-    let deposits: Vec<_> = deposits.collect();
-    tokio::task::yield_now().await;
+    let mut deposits = join_all((0..1000).map(|_| ada.deposit(1)));
+    assert!(poll_immediate(&mut deposits).await.is_none(), "they have been sent, and no more");
     ada.close();
     bob.closed_accounts(1).timeout(PATIENCE).await.expect("call it");
 

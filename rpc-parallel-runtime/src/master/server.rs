@@ -95,8 +95,10 @@ impl<S: Served> Server<S> {
             None => self.settings.unwrap_or_default(),
         };
         let init = encode_init(&init, settings);
+        // Outside of spans it is the one in which the future is awaited.
+        let on_failure = self.on_failure.map(in_this_span);
         async move {
-            let on_failure = self.on_failure.map(in_this_span);
+            let on_failure = on_failure.map(in_this_span);
             install_hook();
             let id = WorkerId::random();
             let label = Label::here(self.name, S::WORKER_TYPE.path());

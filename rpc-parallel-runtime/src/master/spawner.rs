@@ -344,6 +344,8 @@ impl<S: Served> Spawner<S> {
         let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
         let (worker_type, id) = (S::WORKER_TYPE, WorkerId::random());
         let Self { plan, on_failure, .. } = self;
+        // Outside of spans it is the one in which the future is awaited.
+        let on_failure = on_failure.map(in_this_span);
         Ok(Launch { plan, recipe, worker_type, id, init, on_failure })
     }
 }
