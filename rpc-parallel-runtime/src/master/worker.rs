@@ -191,9 +191,9 @@ impl<S: Served> Worker<S> {
             });
             return match handed_over {
                 Ok(ours) => Ok((ours, Witness::OfProcess(started))),
-                // It has died, and nobody had noticed.
+                // It has ended, and is not forgotten yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    Err(match started.autopsy().await {
+                    Err(match started.failure().await {
                         Some(failure) => ConnectErrorKind::WorkerDied(failure),
                         None => unreachable(error),
                     })
