@@ -16,7 +16,6 @@ use rpc_parallel::{CallErrorKind, Death, Limit, SpawnErrorKind, Spawner};
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::soon;
-use rustix::process::{Pid, getpgrp, getpid, getsid};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -44,9 +43,16 @@ struct Session {
 }
 
 impl Session {
+    /// Reads it from /proc: there, a group or session that was made outside of this process's
+    /// namespace is 0, which `getpgrp` and `getsid` cannot say.
     fn here() -> Self {
-        let session = getsid(None).expect("every process is in a session");
-        let [process, group, session] = [getpid(), getpgrp(), session].map(Pid::as_raw_pid);
+        let stat = fs::read_to_string("/proc/self/stat").expect("there is a /proc");
+        let (process, rest) = stat.split_once(' ').expect("it begins with the process");
+        // The name before it, which is in parentheses, may have any of these characters.
+        let (_name, fields) = rest.rsplit_once(") ").expect("the name is in parentheses");
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let [process, group, session] =
+            [process, fields[2], fields[3]].map(|it| it.parse().expect("it is a number"));
         Self { process, group, session }
     }
 }
