@@ -508,6 +508,42 @@ async fn a_detached_worker_outlives_a_master_that_ends_in_order() {
     diary.assert_left(pid);
 }
 
+/// Releases a worker whose master is killed, has it made unable to take notice, and shuts it down.
+async fn shut_down_an_orphan(manner: Manner, prepare: impl AsyncFnOnce(&GuestsClient, u32)) {
+    let diary = Diary::new();
+    let (master, master_pid) = spawn(Manner::Polite, &Diary::new()).await;
+    let released = master.release(manner, diary.path()).await.expect("call it");
+    let client = released.connect(()).await.expect("connect to it");
+    let pid = client.pid().await.expect("call it");
+    kill(master_pid);
+    assert!(ends(master_pid).await, "it was killed");
+
+    prepare(&client, pid).await;
+    let ended = soon(released.shutdown().timeout(Duration::from_millis(200))).await;
+
+    assert_eq!(ended.expect("it lives"), Death::Gone);
+    assert!(is_gone(pid), "{}", describe(pid));
+}
+
+#[rpc_parallel::test]
+async fn a_detached_worker_that_blocks_is_ended_by_whoever_tells_it_to_end() {
+    shut_down_an_orphan(Manner::Polite, async |client, _| {
+        let late = client.block().timeout(Duration::from_millis(50)).await;
+        late.expect_err("it blocks");
+    })
+    .await;
+}
+
+#[rpc_parallel::test]
+async fn a_detached_worker_that_is_stopped_is_ended_by_whoever_tells_it_to_end() {
+    shut_down_an_orphan(Manner::Polite, async |_, pid| stop(pid)).await;
+}
+
+#[rpc_parallel::test]
+async fn a_detached_worker_that_blocks_in_its_leave_is_ended_by_whoever_tells_it_to_end() {
+    shut_down_an_orphan(Manner::Sticks, async |_, _| {}).await;
+}
+
 /// Runs `detached` with this file, for so long as it has something to say.
 fn detached(what: &str, file: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_detached"));

@@ -221,7 +221,7 @@ impl Started {
         if let Some(address) = &*address {
             return Ok(address.path());
         }
-        let (listener, new) = Address::of_new_listener()?;
+        let (listener, new) = Address::of_new_listener(self.id())?;
         self.take_over(listener)?;
         Ok(address.insert(new).path())
     }

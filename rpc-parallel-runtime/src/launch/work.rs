@@ -252,7 +252,7 @@ fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<
     if start.lives != Lives::UntilTold {
         return Ok(None);
     }
-    let (listener, address) = Address::of_new_listener()?;
+    let (listener, address) = Address::of_new_listener(start.id)?;
     let path = address.path();
     connections.spawn(listen(listener, Some(address), start.id, start.settings));
     Ok(Some(path))

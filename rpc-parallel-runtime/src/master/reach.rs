@@ -1,12 +1,14 @@
 //! How a worker is reached by who does not want to call its functions, but to ask or tell it what
 //! every worker can be asked and told.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
@@ -16,7 +18,7 @@ use super::serving;
 use super::supervising::Restarted;
 use crate::connection::{CallErrorKind, Client, Death, attend_to};
 use crate::launch::Children;
-use crate::transport::{self, connected_pair};
+use crate::transport::{self, connected_pair, kept_by};
 use crate::wire::{Label, Settings, WorkerId, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -24,8 +26,11 @@ use crate::worker::ask_for_logs;
 use crate::worker::logs::Logs;
 use crate::worker::{WorkerStats, greeting, shut_down, stats};
 
-/// How much longer than it was given a worker may take to be gone: it is ended by signals then.
+/// How much longer than it was given a worker may take to be gone.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// How long a process may take to die of `SIGTERM`, before it is killed.
+const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A worker, and the ways to it.
 pub(super) struct Reach {
@@ -93,6 +98,30 @@ impl Reach {
 
     /// Ends a worker that another process has started.
     pub(super) async fn shut_down(&self, within: Duration) -> Result<Death, ControlErrorKind> {
+        // Before the worker is seen to live: so the number is still its own.
+        let process = self.process();
+        let ended = match timeout(within, self.tell_to_end(within)).await {
+            Ok(Ok(client)) => timeout(within + SLACK, client.closed()).await.is_ok(),
+            // It lives, and takes no notice.
+            Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
+            Ok(Err(error)) => return Err(error),
+        };
+        let gone = match process {
+            Some(process) if ended => is_gone(process, SLACK).await,
+            Some(process) => self.force(process).await,
+            None => ended,
+        };
+        if gone { Ok(Death::Gone) } else { Err(ControlErrorKind::TimedOut { within }) }
+    }
+
+    /// Returns the worker's process, if it runs on this host.
+    fn process(&self) -> Option<Arc<OwnedFd>> {
+        let pid = self.label.pid.filter(|_| self.label.host == host_name())?;
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        Some(Arc::new(pidfd_open(pid, PidfdFlags::empty()).ok()?))
+    }
+
+    async fn tell_to_end(&self, within: Duration) -> Result<Client, ControlErrorKind> {
         let client = self.attend().await?;
         if client.is_closed() {
             return Err(match client.closed().await {
@@ -100,33 +129,43 @@ impl Reach {
                 kind => ControlErrorKind::Call(kind),
             });
         }
-        // The worker lives: it has welcomed us. So the number is still its own.
-        let pidfd = self.label.pid.filter(|_| self.label.host == host_name());
-        let pidfd = pidfd.and_then(|it| Pid::from_raw(it as i32));
-        let pidfd = pidfd.and_then(|it| pidfd_open(it, PidfdFlags::empty()).ok());
-        let late = || ControlErrorKind::TimedOut { within };
-        let ended = timeout(within + SLACK, async {
-            match shut_down(&client, within).await {
-                Ok(true) => {}
-                Ok(false) => return Err(ControlErrorKind::NoProcessOfItsOwn),
-                // It may have ended before its answer had left.
-                Err(error) if client.is_closed() => drop(error),
-                Err(error) => return Err(ControlErrorKind::Call(error.kind().clone())),
-            }
-            client.closed().await;
-            Ok(())
-        });
-        ended.await.unwrap_or_else(|_| Err(late()))?;
-        let Some(pidfd) = pidfd else { return Ok(Death::Gone) };
-        let gone = tokio::task::spawn_blocking(move || {
-            let slack = Timespec::try_from(SLACK).expect("it is a few seconds");
-            poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&slack))
-        });
-        match gone.await {
-            Ok(Ok(0)) => Err(late()),
-            _ => Ok(Death::Gone),
+        match shut_down(&client, within).await {
+            Ok(true) => Ok(client),
+            Ok(false) => Err(ControlErrorKind::NoProcessOfItsOwn),
+            // It may have ended before its answer had left.
+            Err(_) if client.is_closed() => Ok(client),
+            Err(error) => Err(ControlErrorKind::Call(error.kind().clone())),
         }
     }
+
+    /// Ends a worker that did not end when it was told to, by signals, and says whether it is gone.
+    ///
+    /// It is for detached workers: others have a master that ends them. And only of a worker that
+    /// keeps its own address it is certain that its process is the one in its label: the address is
+    /// looked at after the process was opened, so nobody can have got its number in between.
+    async fn force(&self, process: Arc<OwnedFd>) -> bool {
+        let kept_by = self.path.as_deref().and_then(|path| kept_by(path, self.id));
+        if kept_by.is_none() || kept_by != self.label.pid {
+            return false;
+        }
+        for (signal, patience) in [(Signal::TERM, LAST_PATIENCE), (Signal::KILL, SLACK)] {
+            // It fails where the process has ended.
+            let _ = pidfd_send_signal(&process, signal);
+            if is_gone(process.clone(), patience).await {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Waits until a process is gone, but not for longer than this, and says whether it is.
+async fn is_gone(process: Arc<OwnedFd>, within: Duration) -> bool {
+    let waiting = tokio::task::spawn_blocking(move || {
+        let within = Timespec::try_from(within).expect("it is a few seconds");
+        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within))
+    });
+    !matches!(waiting.await, Ok(Ok(0)))
 }
 
 impl From<ConnectErrorKind> for ControlErrorKind {

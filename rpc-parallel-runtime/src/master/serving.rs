@@ -91,7 +91,7 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     if let Some(path) = &server.listening {
         return Ok(Some(path.clone()));
     }
-    let (listener, address) = Address::of_new_listener()?;
+    let (listener, address) = Address::of_new_listener(id)?;
     let path = address.path();
     // It ends with the server and its connections.
     place.spawn(launch::listen(listener, Some(address), id, settings));

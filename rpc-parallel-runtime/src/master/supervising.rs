@@ -203,7 +203,7 @@ impl Restarted {
 
     /// Returns where other processes reach the worker, and makes it listen first; none if it has
     /// ended.
-    pub(super) fn listen(&self) -> io::Result<Option<PathBuf>> {
+    pub(super) fn listen(&self, id: WorkerId) -> io::Result<Option<PathBuf>> {
         let mut listening = self.listening();
         if let Some((_, address)) = &*listening {
             return Ok(Some(address.path()));
@@ -212,7 +212,7 @@ impl Restarted {
         if let Phase::Over(_) = phase {
             return Ok(None);
         }
-        let (listener, address) = Address::of_new_listener()?;
+        let (listener, address) = Address::of_new_listener(id)?;
         if let Phase::Up(started) = phase
             && let Err(error) = started.take_over(&listener)
         {

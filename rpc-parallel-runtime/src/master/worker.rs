@@ -133,7 +133,7 @@ impl<S> Worker<S> {
         }
         let ended = || io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label));
         if let Some(restarted) = Restarted::find(self.id) {
-            return restarted.listen()?.ok_or_else(ended);
+            return restarted.listen(self.id)?.ok_or_else(ended);
         }
         if let Some(started) = Children::get().find(self.id) {
             // Nobody may have noticed its end yet.

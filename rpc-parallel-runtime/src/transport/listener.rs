@@ -14,7 +14,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmod, fstat, openat, unl
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{bind, listen, socket_with};
-use rustix::rand::{GetRandomFlags, getrandom};
+
+use crate::wire::WorkerId;
 
 /// How many connections may wait to be accepted, if the kernel lets them.
 const BACKLOG: i32 = 4096;
@@ -26,10 +27,10 @@ const BACKLOG: i32 = 4096;
 pub(crate) struct Address(OwnedFd);
 
 impl Address {
-    /// Makes a listener, and where it is found.
-    pub(crate) fn of_new_listener() -> io::Result<(OwnedFd, Self)> {
+    /// Makes a listener for a worker, and where it is found.
+    pub(crate) fn of_new_listener(worker: WorkerId) -> io::Result<(OwnedFd, Self)> {
         let directory = std::env::temp_dir();
-        listen_in(&directory).map_err(|error| {
+        listen_in(&directory, worker).map_err(|error| {
             let directory = directory.display();
             let why = format!("make a socket in `{directory}`, which TMPDIR can change: {error}");
             io::Error::new(error.kind(), why)
@@ -42,17 +43,28 @@ impl Address {
     }
 }
 
+/// Returns the process that keeps the [`Address`] of a worker at this moment, if one does.
+pub(crate) fn kept_by(path: &Path, worker: WorkerId) -> Option<u32> {
+    let process = path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()?;
+    // What the kernel says of a file that has lost its name.
+    let name = format!("{} (deleted)", name(worker));
+    read_link(path).ok()?.ends_with(name).then_some(process)
+}
+
+/// Who the file of a listener belongs to can be seen: also of one whose maker was killed before it
+/// took the name away.
+fn name(worker: WorkerId) -> String {
+    format!("rpc-parallel-{worker}")
+}
+
 fn path_of(pid: u32, descriptor: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd/{}", descriptor.as_raw_fd()))
 }
 
-fn listen_in(directory: &Path) -> io::Result<(OwnedFd, Address)> {
+fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address)> {
     let found = OFlags::PATH | OFlags::CLOEXEC;
     let directory = openat(CWD, directory, found | OFlags::DIRECTORY, Mode::empty())?;
-    let mut random = [0; 8];
-    getrandom(&mut random, GetRandomFlags::empty())?;
-    // What kills us before the name is gone again leaves a file that says whose it was.
-    let name = format!("rpc-parallel-{:016x}", u64::from_ne_bytes(random));
+    let name = name(worker);
     let listener =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
 
@@ -103,7 +115,8 @@ mod tests {
     use super::*;
 
     fn listener() -> (UnixListener, Address) {
-        let (listener, address) = Address::of_new_listener().expect("there is a directory");
+        let (listener, address) =
+            Address::of_new_listener(WorkerId::random()).expect("there is a directory");
         (listener.into(), address)
     }
 
@@ -132,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn a_path_says_who_keeps_it() {
+        let worker = WorkerId::random();
+        let (_listener, address) = Address::of_new_listener(worker).expect("there is a directory");
+
+        assert_eq!(kept_by(&address.path(), worker), Some(process::id()));
+        assert_eq!(kept_by(&address.path(), WorkerId::random()), None);
+        assert_eq!(kept_by(Path::new("/proc/4194305/fd/3"), worker), None);
+    }
+
+    #[test]
     fn what_a_process_starts_inherits_no_listener() {
         let (listener, Address(file)) = listener();
 
@@ -146,7 +169,7 @@ mod tests {
         let directory = std::env::temp_dir().join("x".repeat(150));
         fs::create_dir_all(&directory).expect("make a directory");
 
-        let listening = listen_in(&directory);
+        let listening = listen_in(&directory, WorkerId::random());
 
         // It fails where something is left in it.
         fs::remove_dir(&directory).expect("it is empty");
@@ -196,7 +219,7 @@ mod tests {
 
     #[test]
     fn where_no_socket_can_be_made_the_directory_is_named() {
-        let error = listen_in(Path::new("/there/is/no/such/directory")).err();
+        let error = listen_in(Path::new("/there/is/no/such/directory"), WorkerId::random()).err();
 
         assert_eq!(error.map(|it| it.kind()), Some(ErrorKind::NotFound));
     }

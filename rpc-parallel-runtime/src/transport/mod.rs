@@ -11,5 +11,5 @@ pub(crate) use self::descriptors::{receive, send};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
-pub(crate) use self::listener::Address;
+pub(crate) use self::listener::{Address, kept_by};
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};
