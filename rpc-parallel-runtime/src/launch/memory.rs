@@ -21,10 +21,18 @@ impl OutOfMemory {
             return false;
         }
         self.kills = kills;
-        // Some process was. Where the kernel's log cannot be read, it is this one by all
+        // Some process was. Where the kernel's log does not tell which, it is this one by all
         // likelihood: both have happened since the last death.
-        log().is_none_or(|log| names(&log, pid))
+        !numbers_are_the_kernels() || log().is_none_or(|log| names(&log, pid))
     }
+}
+
+/// Says whether processes have the same numbers here as in the kernel's log: they have others in a
+/// container.
+fn numbers_are_the_kernels() -> bool {
+    // The kernel has this number fixed: `PROC_PID_INIT_INO`.
+    const OUTERMOST: &str = "pid:[4026531836]";
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|it| it.as_os_str() == OUTERMOST)
 }
 
 /// Returns how many processes of this machine were killed for memory since it began.
