@@ -244,6 +244,7 @@ pub(super) struct Writing {
     wrote_others: bool,
     /// So many parts are to be small, because others wait for their end.
     small_parts: u32,
+    nobody_reads: bool,
 }
 
 impl Writing {
@@ -255,6 +256,11 @@ impl Writing {
     /// Says whether so much waits to be written that nothing should be added.
     pub(super) fn is_full(&self, outbox: &Outbox) -> bool {
         self.bytes.len() >= FULL || outbox.is_full()
+    }
+
+    /// Has all that is to be written forgotten from now on, because nobody reads it.
+    pub(super) fn forget_all(&mut self) {
+        self.nobody_reads = true;
     }
 
     /// Writes all that there is, and is ready when nothing is left.
@@ -270,6 +276,10 @@ impl Writing {
             self.claim(outbox);
         }
         loop {
+            if self.nobody_reads {
+                (self.part, self.written) = (None, 0);
+                self.bytes.clear();
+            }
             let written = if let Some((head, body)) = &self.part {
                 match self.written.checked_sub(head.len()) {
                     Some(of_body) if of_body == body.len() => {

@@ -146,14 +146,9 @@ impl Serving {
                 }
             }
             match writing.poll_write(&connection.outbox, cx) {
-                // A peer that has closed does not read its answers. What it said before still holds.
-                Poll::Ready(Err(_)) if !full => {
-                    return Poll::Ready(match inbox.poll_receive(&mut **reader, cx) {
-                        Poll::Ready(Ok(true)) => Event::Received,
-                        Poll::Ready(Ok(false) | Err(_)) | Poll::Pending => Event::Ended,
-                    });
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Event::Ended),
+                // A peer that has closed reads no answers. What it said before still holds, and
+                // only reading tells when that was all.
+                Poll::Ready(Err(_)) => writing.forget_all(),
                 // What kept us from reading is gone, and nothing else would wake us for it.
                 Poll::Ready(Ok(())) if full => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,

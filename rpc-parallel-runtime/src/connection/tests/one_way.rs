@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::peer::{call, one_way, play_caller};
 use super::{connected, settle, soon};
 use crate::connection::Call;
 use crate::connection::client::Client;
@@ -62,6 +63,25 @@ async fn a_call_overtakes_a_large_one_way_call() {
 
     assert_eq!(noted.expect("it is answered"), 0);
     soon("a large one-way call", large).await.expect("nothing panics").expect("it is sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_says_is_done_although_it_reads_no_answers() {
+    let (functions, notes) = notebook();
+    let (peer, worker, _) = play_caller(functions).await;
+    let quick = call(1, QUICK, &[0xc0], &[]);
+
+    let deaf = peer.read_no_more();
+    for note in [7, 8] {
+        // The answer cannot be written.
+        deaf.try_write(&quick).expect("there is room");
+        settle().await;
+        deaf.try_write(&one_way(NOTE, &[0x91, note], &[])).expect("there is room");
+    }
+    drop(deaf);
+
+    soon("the worker", worker).await.expect("nothing panics").expect("nothing is wrong");
+    assert_eq!(*notes.lock().expect("nobody panics"), [7, 8]);
 }
 
 #[tokio::test(start_paused = true)]
