@@ -1,7 +1,7 @@
 //! Direct control: a `main` of one's own, which decides by its arguments what the process is.
 //!
-//! This is what `#[rpc_parallel::entry]` does by itself. A program with subcommands, a runtime or
-//! set-up of its own can do it step by step.
+//! `#[rpc_parallel::entry]` does this by itself, and ends workers in order when `main` returns. A
+//! program with subcommands, a runtime or set-up of its own can do it step by step.
 
 use clap::{Parser, Subcommand};
 use rpc_parallel::Master;

@@ -560,7 +560,7 @@ fn a_detached_worker_is_reached_by_a_handle_in_a_file_and_ends_when_it_is_told()
     master.kill();
     assert!(ends_within(master.pid(), LIMIT), "it was killed");
 
-    // Its stderr went through its master, and it still writes to it.
+    // It still writes to the stderr that it has from its master.
     for _ in 0..3 {
         let called = Program::run(&mut detached("call", &file));
         assert_eq!(called.stdout, [pid.to_string()], "{called:?}");

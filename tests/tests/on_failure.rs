@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, SpawnErrorKind, WorkerFailure};
+use rpc_parallel::{CallErrorKind, Death, SpawnErrorKind, WorkerFailure, Wrapped};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::mortal::{Ending, Mortal, Youth, all_failures, mortal, start};
 use rpc_parallel_tests::process::{PATIENCE, ends, is_gone, kill, resume, stop};
@@ -151,8 +151,9 @@ async fn a_worker_that_does_not_start_is_an_error_of_who_starts_it_and_no_failur
         }
         soon(mortal(&failures).start(youth)).await.expect_err("it does not start");
     }
-    let late = mortal(&failures).spawn_timeout(Duration::from_millis(1)).spawn(Youth::Happy).await;
-    late.expect_err("nobody is so quick");
+    let stuck = mortal(&failures).launcher(Wrapped::new("/bin/sh").args(["-c", "exec sleep 1000"]));
+    let late = stuck.spawn_timeout(Duration::from_millis(50)).spawn(Youth::Happy);
+    soon(late).await.expect_err("no worker begins");
     drop(mortal(&failures).spawn(Youth::Happy));
 
     assert_eq!(all_failures(&failures).await, []);

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Limit, SpawnErrorKind, Spawner};
+use rpc_parallel::{CallErrorKind, Death, Limit, SpawnErrorKind, Spawner, Wrapped};
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::soon;
@@ -367,12 +367,12 @@ async fn a_started_worker_has_the_same_time_for_its_init() {
 
 #[rpc_parallel::test]
 async fn the_time_for_an_init_does_not_count_what_comes_before_and_after() {
-    let limited = looking().init_timeout(Duration::from_secs(10));
+    let never = Wrapped::new("/bin/sh").args(["-c", "exec sleep 1000", "sh"]);
+    let limited = looking().launcher(never).init_timeout(Duration::from_secs(1000));
 
-    // No process could start in that.
-    let error = limited.connect_timeout(Duration::ZERO).spawn(Begin::Well).await;
+    let spawning = limited.connect_timeout(Duration::from_millis(50)).spawn(Begin::Well);
 
-    let error = error.expect_err("it has no time to start");
+    let error = soon(spawning).await.expect_err("no worker begins");
     assert!(matches!(error.kind(), SpawnErrorKind::NoWorker { .. }), "{error}");
 }
 

@@ -1,4 +1,4 @@
-//! Direct control: what `#[entry]` does, step by step, for programs that want to do it themselves.
+//! Direct control: what `#[entry]` does first, for programs that want to do it themselves.
 
 use std::convert::Infallible;
 use std::env;
@@ -23,13 +23,16 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 ///
 /// ```text
 /// match Cli::parse().command {
-///     Command::Worker => rpc_parallel::worker_main()?,
+///     Command::Worker => match rpc_parallel::worker_main()? {},
 ///     Command::Run => {
 ///         Master::builder().worker_args(["worker"]).start()?;
 ///         tokio_main()
 ///     }
 /// }
 /// ```
+///
+/// `#[entry]` also ends the workers in order when `main` returns. Here they notice that their master
+/// is gone, and have a second to be tidy; [`shutdown`](crate::Worker::shutdown) gives them more.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a process becomes a master by `start`"]
 pub struct Master {

@@ -224,8 +224,8 @@ impl<S: Served> Spawner<S> {
     /// one that was to be [started again](Self::restart) and did not start is told.
     ///
     /// It is called in a task of the tokio runtime in which the worker was started, and in the
-    /// `tracing` span; so it may block that as little as any task. A runtime that has ended tells
-    /// nobody.
+    /// `tracing` span in which that was awaited; so it may block the runtime as little as any task. A
+    /// runtime that has ended tells nobody.
     ///
     /// ```text
     /// .on_failure(|failure| eprintln!("{failure}"))
@@ -296,8 +296,9 @@ impl<S: Served> Spawner<S> {
         self.start_without_connection(init, Lives::WithMaster)
     }
 
-    /// Starts the worker. It lives until it is [told to end](Worker::shutdown), also when this
-    /// process has long ended: whoever forgets it leaves a process behind for ever.
+    /// Starts the worker. It lives until it is [told to end](Worker::shutdown), or its server is
+    /// [closed](WorkerClient::close_server), also when this process has long ended: whoever forgets
+    /// it leaves a process behind for ever.
     ///
     /// So prefer [`start`](Self::start). Where a worker must outlive its master, keep its handle, or
     /// its [address](Worker::address), where somebody will look for it. Its stderr is this

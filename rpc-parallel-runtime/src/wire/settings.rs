@@ -164,7 +164,8 @@ impl Settings {
     /// Returns how long a worker or its master may be silent before the other takes it for lost;
     /// `None` if it never does.
     ///
-    /// 30 seconds unless set. Functions that compute or block are not silence, whatever they hold
+    /// 30 seconds unless set, from when a worker was asked for a sign of life, or from when its
+    /// master should have asked. Functions that compute or block are not silence, whatever they hold
     /// up; a process that is stopped is.
     #[must_use]
     pub fn liveness_timeout(&self) -> Option<Duration> {

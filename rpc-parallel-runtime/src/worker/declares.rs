@@ -61,8 +61,8 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
 
     /// Asks the worker to take no new connections.
     ///
-    /// Those that there are go on. The worker's handles lead nowhere from then on; where it was
-    /// started by [`start`](crate::Spawner::start), its process ends with the last of them.
+    /// Those that there are go on. The worker's handles lead nowhere from then on; unless it
+    /// lives with its connection, its process ends with the last of them.
     fn close_server(&self) -> Call<()> {
         builtin::close_server(self.client())
     }

@@ -35,8 +35,8 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     /// It runs in the process of the worker when that was told to end, when the owning connection
     /// has ended, and when nobody can reach it any more; calls that run go on meanwhile, and are
     /// dropped afterwards. It has 10 seconds, or as long as
-    /// [`shutdown`](crate::Worker::shutdown) says, and then the process is ended by `SIGTERM`. When
-    /// the master is gone it has one second. It does not run before an end that is not orderly, so
+    /// [`shutdown`](crate::Worker::shutdown) says. Then the process ends without it, with code 1, or
+    /// by `SIGTERM` where it blocks. When the master is gone it has one second. It does not run before an end that is not orderly, so
     /// it is for tidiness and not for what must never be lost.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
         async {}
