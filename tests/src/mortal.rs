@@ -1,5 +1,7 @@
 //! A worker that dies in every way there is, as a test tells it.
 
+use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use futures_util::stream;
@@ -7,6 +9,8 @@ use rpc_parallel::prelude::*;
 use rpc_parallel::{
     CallErrorKind, PipeErrorKind, Spawner, WorkerFailure, blocking, handles_panics,
 };
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::task;
@@ -42,6 +46,9 @@ pub trait Mortals {
     fn limit_memory(&self, bytes: u64);
     /// Allows core dumps, if that is allowed.
     fn allow_core_dumps(&self) -> bool;
+    /// Starts a process that holds all sockets of this one, as one that was only forked would, and
+    /// returns it.
+    fn leave_copies(&self) -> Result<u32, AnyError>;
 }
 
 /// How a process can end.
@@ -217,6 +224,26 @@ impl Mortals for Mortal {
     fn allow_core_dumps(&self) -> bool {
         let Rlimit { maximum, .. } = getrlimit(Resource::Core);
         setrlimit(Resource::Core, Rlimit { current: maximum, maximum }).is_ok()
+    }
+
+    fn leave_copies(&self) -> Result<u32, AnyError> {
+        let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+        let mut copies = Vec::new();
+        for entry in fs::read_dir("/proc/self/fd")? {
+            let path = entry?.path();
+            let number = path.file_name().and_then(|it| it.to_str()?.parse().ok());
+            let target = fs::read_link(&path).unwrap_or_default();
+            let Some(number) = number.filter(|_| target.to_string_lossy().starts_with("socket:"))
+            else {
+                continue;
+            };
+            let copy = pidfd_getfd(&own, number, PidfdGetfdFlags::empty())?;
+            fcntl_setfd(&copy, FdFlags::empty())?;
+            copies.push(copy);
+        }
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(sleeper.spawn()?.id())
     }
 }
 

@@ -120,6 +120,18 @@ pub fn is_gone(pid: u32) -> bool {
     ends_within(pid, Duration::ZERO)
 }
 
+/// Looks again and again until there is what is looked for; none if there is not soon.
+pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() > deadline {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Returns the processes that this process has started and that are not gone without a trace.
 ///
 /// # Errors

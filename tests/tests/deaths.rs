@@ -4,12 +4,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rpc_parallel::Death;
 use rpc_parallel::prelude::*;
+use rpc_parallel::{CallErrorKind, ControlErrorKind, Death};
 use rpc_parallel_tests::cgroup::MemoryGroup;
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::mortal::{Ending, Place, Youth, assert_last_words, death, mortal, start};
-use rpc_parallel_tests::process;
+use rpc_parallel_tests::process::{self, PATIENCE, ends_within, is_gone, kill};
+use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;
 
@@ -162,6 +163,61 @@ async fn a_worker_that_is_killed_for_memory_is_told_so() {
     assert_eq!(failure.death(), Death::OutOfMemory, "{failure}");
     assert!(!failure.to_string().contains("memory allocation of"), "{failure}");
     assert!(failure.to_string().contains("memory"), "{failure}");
+}
+
+#[rpc_parallel::test]
+async fn a_death_that_comes_before_the_order_to_end_is_a_failure() {
+    for _ in 0..50 {
+        let failures = Failures::default();
+        let client = start(&failures).await;
+        let pid = client.pid().await.expect("call it");
+        kill(pid);
+        // It is dead from here on, whoever knows that.
+        assert!(ends_within(pid, PATIENCE));
+
+        let error = soon(client.shutdown()).await.expect_err("there is nobody to tell");
+
+        let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+        assert_eq!(failures.first().await, *failure);
+    }
+}
+
+#[rpc_parallel::test]
+async fn calls_and_pipes_end_though_another_process_holds_the_sockets_of_a_dead_worker() {
+    let failures = Failures::default();
+    let client = start(&failures).await;
+    let pid = client.pid().await.expect("call it");
+    let holder = client.leave_copies().await.expect("start a program");
+    let mut pipe = client.silent().await.expect("call it");
+    let waiting = tokio::spawn(client.wait());
+
+    kill(pid);
+
+    let error = soon(waiting).await.expect("it does not panic").expect_err("it is dead");
+    assert!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
+    soon(pipe.next()).await.expect("an end is not a death").expect_err("it is dead");
+    assert!(!is_gone(holder), "it holds the sockets");
+    kill(holder);
+}
+
+#[test]
+fn a_death_is_seen_where_the_system_does_not_say_how() {
+    let watcher = |what: &str| {
+        let mut command = Command::new("env");
+        command.args(["--ignore-signal=CHLD", env!("CARGO_BIN_EXE_watcher"), what]);
+        Program::start(&mut command)
+    };
+
+    let mut program = watcher("failure");
+    kill(program.line().parse().expect("a process id"));
+    let failed = program.line();
+    assert!(failed.contains("is gone"), "{failed}");
+
+    let mut program = watcher("end");
+    let _pid = program.line();
+    program.tell("end");
+    assert_eq!(program.line(), "is gone");
 }
 
 #[rpc_parallel::test]

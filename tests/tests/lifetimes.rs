@@ -7,11 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::future::poll_immediate;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, ConnectErrorKind, ControlErrorKind, Death, Spawner};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{LIMIT, describe};
-use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, stop};
+use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, marked, stop, until};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::{Events, soon};
 use rustix::process::Signal;
@@ -25,6 +26,8 @@ trait Guests {
     fn pid(&self) -> u32;
     async fn wait(&self);
     fn block(&self);
+    /// Blocks its thread for so long.
+    fn nap(&self, time: Duration);
     /// Does not die of SIGTERM from now on.
     fn ignore_termination(&self) -> Result<(), AnyError>;
     async fn happened(&self, event: &str);
@@ -106,6 +109,10 @@ impl Guests for Guest {
 
     fn block(&self) {
         block();
+    }
+
+    fn nap(&self, time: Duration) {
+        thread::sleep(time);
     }
 
     fn ignore_termination(&self) -> Result<(), AnyError> {
@@ -193,6 +200,35 @@ async fn a_spawned_worker_ends_with_its_owning_connection_and_takes_its_leave() 
     let (client, pid) = spawn(Manner::Polite, &Diary::new()).await;
     client.close();
     assert!(ends(pid).await, "nobody can call it any more");
+}
+
+#[rpc_parallel::test]
+async fn a_worker_may_have_all_the_time_there_is() {
+    let diary = Diary::new();
+    let patient = guest().connect_timeout(Duration::MAX).init_timeout(Duration::MAX);
+    let spawning = patient.spawn_timeout(Duration::MAX).spawn((Manner::Polite, diary.path()));
+    let client = soon(spawning).await.expect("start a worker");
+
+    let ended = soon(client.shutdown().timeout(Duration::MAX)).await;
+
+    assert_eq!(ended.expect("it lives"), Death::Exited(0));
+    // Who watches over workers is still there.
+    meanwhile().await;
+}
+
+#[rpc_parallel::test]
+async fn who_was_given_time_to_end_keeps_it_when_its_owner_goes() {
+    let diary = Diary::new();
+    let (client, pid) = spawn(Manner::Polite, &diary).await;
+    let nap = client.nap(Duration::from_secs(2)).timeout(Duration::from_millis(50)).await;
+    nap.expect_err("it sleeps");
+
+    let mut ending = client.shutdown().timeout(Duration::from_secs(60));
+    assert!(poll_immediate(&mut ending).await.is_none(), "it has begun");
+    drop((ending, client));
+
+    assert!(ends(pid).await, "it was told to");
+    diary.assert_left(pid);
 }
 
 #[rpc_parallel::test]
@@ -506,6 +542,29 @@ async fn a_detached_worker_outlives_a_master_that_ends_in_order() {
     drop(client);
     assert!(ends(pid).await, "nobody can reach it any more");
     diary.assert_left(pid);
+}
+
+#[test]
+fn a_detached_worker_whose_master_is_killed_before_it_has_the_handle_ends_too() {
+    let (variable, value) = ("RELEASED_BY", format!("{}-release", std::process::id()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watcher"));
+    let master = Program::start(command.arg("release").env(variable, &value));
+    let mut worker = || {
+        let others = marked(variable, &value).into_iter().filter(|it| *it != master.pid());
+        others.into_iter().find(|it| has_thread(*it, "rpc-parallel co"))
+    };
+    let worker = until(&mut worker).expect("it serves soon");
+
+    kill(master.pid());
+
+    assert!(ends_within(worker, LIMIT), "{}", describe(worker));
+}
+
+/// Says whether a process has a thread of this name, as far as the kernel keeps it.
+fn has_thread(pid: u32, name: &str) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let names = threads.flatten().flat_map(|it| fs::read_to_string(it.path().join("comm")));
+    names.into_iter().any(|it| it.trim_end() == name)
 }
 
 /// Releases a worker whose master is killed, has it made unable to take notice, and shuts it down.

@@ -10,6 +10,7 @@ use rpc_parallel::{CallErrorKind, Death, PipeErrorKind, Settings, Spawner};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{End, Family, describe};
 use rpc_parallel_tests::process::{PATIENCE, ends, ends_within, is_gone, resume, signal, stop};
+use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::{read, soon};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -264,6 +265,23 @@ fn the_workers_of_a_stopped_master_end_after_the_timeout_and_not_before() {
 
         family.end(End::Kill);
     }
+}
+
+#[test]
+fn a_master_that_was_stopped_for_too_long_is_told_that_its_worker_has_ended() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watcher"));
+    let mut master = Program::start(command.arg("failure").env("RPC_PARALLEL_SETTINGS", SETTINGS));
+    let worker = master.line().parse().expect("a process id");
+    stop(master.pid());
+    // As a zombie: who would bury it is stopped.
+    assert!(ends_within(worker, PATIENCE), "{}", describe(worker));
+
+    resume(master.pid());
+
+    let told = master.line();
+    assert!(told.contains("exited with code 254"), "{told}");
+    let why = master.line();
+    assert!(why.contains("rpc-parallel: the master gave no sign of life for 1."), "{why}");
 }
 
 #[test]

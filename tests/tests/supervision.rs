@@ -13,7 +13,7 @@ use rpc_parallel::{
     SpawnErrorKind, Spawner, WorkerFailure,
 };
 use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::{ends, is_gone, kill};
+use rpc_parallel_tests::process::{PATIENCE, ends, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::{read, soon};
 use serde::{Deserialize, Serialize};
@@ -702,6 +702,22 @@ trait Visits {
 
 struct Inn {
     sign: String,
+    gate: Option<WayThrough>,
+    moody: Option<PathBuf>,
+}
+
+/// How an inn is kept.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct Keeping {
+    sign: String,
+    /// Where visitors wait.
+    gate: Option<WayThrough>,
+    /// A file whose presence has one visitor sent away.
+    moody: Option<PathBuf>,
+}
+
+fn keeping(sign: &str) -> Keeping {
+    Keeping { sign: sign.to_owned(), ..Keeping::default() }
 }
 
 struct Visitor {
@@ -710,10 +726,10 @@ struct Visitor {
 }
 
 impl WorkerState for Inn {
-    type Init = String;
+    type Init = Keeping;
 
-    async fn init(sign: String) -> Result<Self, BoxError> {
-        Ok(Self { sign })
+    async fn init(Keeping { sign, gate, moody }: Keeping) -> Result<Self, BoxError> {
+        Ok(Self { sign, gate, moody })
     }
 }
 
@@ -721,6 +737,14 @@ impl ConnectionState<Inn> for Visitor {
     type Init = String;
 
     async fn init(inn: &Inn, name: String) -> Result<Self, BoxError> {
+        if let Some(gate) = &inn.gate {
+            gate.block();
+        }
+        if let Some(moody) = &inn.moody
+            && std::fs::remove_file(moody).is_ok()
+        {
+            return Err("not today".into());
+        }
         Ok(Self { name: format!("{name} at {}", inn.sign), visits: AtomicU32::new(0) })
     }
 }
@@ -739,9 +763,9 @@ impl Visits for Inn {
 #[rpc_parallel::test]
 async fn states_are_made_anew_from_the_same_arguments() {
     let (spawner, mut told) = telling(Inn::spawner().restart(at_once()));
-    let lion = spawner.clone().spawn_with("the Lion".into(), "Ann".into());
+    let lion = spawner.clone().spawn_with(keeping("the Lion"), "Ann".into());
     let lion = lion.await.expect("start a worker");
-    let swan = spawner.start("the Swan".into()).await.expect("start a worker");
+    let swan = spawner.start(keeping("the Swan")).await.expect("start a worker");
     let bob = swan.connect("Bob".into()).await.expect("connect to it");
     let eve = swan.connect("Eve".into()).await.expect("connect to it");
 
@@ -756,6 +780,58 @@ async fn states_are_made_anew_from_the_same_arguments() {
             soon(client.exit()).await.expect_err("it does not answer");
             soon(told.recv()).await.expect("it is told");
         }
+    }
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_is_shut_down_while_its_new_process_connects_stays_down() {
+    let gate = Gate::new();
+    let (spawner, mut told) = telling(Inn::spawner().restart(at_once()));
+    let lion = Keeping { gate: Some(gate.way()), ..keeping("the Lion") };
+    let spawning = tokio::spawn(spawner.spawn_with(lion, "Ann".into()));
+    drop(soon(gate.reached()).await);
+    let ann = soon(spawning).await.expect("it does not panic").expect("start a worker");
+    soon(ann.exit()).await.expect_err("it does not answer");
+    let standing = soon(gate.reached()).await;
+
+    let ended = soon(ann.shutdown().timeout(BRIEFLY)).await;
+
+    ended.expect("it lives");
+    assert!(is_gone(standing.pid()));
+    assert!(ann.is_closed());
+    drop(ann);
+    soon(told.recv()).await.expect("the first is told");
+    assert!(soon(told.recv()).await.is_none(), "and no other");
+}
+
+#[rpc_parallel::test]
+async fn a_connection_that_does_not_come_about_the_first_time_is_tried_again() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let moody = directory.path().join("moody");
+    let inn = Keeping { moody: Some(moody.clone()), ..keeping("the Swan") };
+    let swan = Inn::spawner().restart(at_once()).start(inn).await.expect("start a worker");
+    let bob = swan.connect("Bob".into()).await.expect("connect to it");
+    assert_eq!(soon(bob.visit()).await, Ok(("Bob at the Swan".to_owned(), 1)));
+    std::fs::write(&moody, "").expect("write a file");
+
+    soon(bob.exit()).await.expect_err("it does not answer");
+
+    assert_eq!(soon(bob.visit()).await, Ok(("Bob at the Swan".to_owned(), 1)));
+    assert!(!moody.exists(), "it was sent away before");
+}
+
+#[rpc_parallel::test]
+async fn who_connects_to_a_worker_that_has_just_died_waits_for_the_new_process() {
+    let worker = mortal(at_once()).start(Birth::default()).await.expect("start a worker");
+    for _ in 0..50 {
+        let pid = pid_of(&worker.connect(()).await.expect("connect to it")).await;
+        kill(pid);
+        // It is dead from here on, whoever knows that.
+        assert!(ends_within(pid, PATIENCE));
+
+        let client = soon(worker.connect(())).await.expect("there will be another");
+
+        assert_ne!(pid_of(&client).await, pid);
     }
 }
 

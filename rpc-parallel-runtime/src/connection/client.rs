@@ -186,6 +186,13 @@ impl InFlight {
         self.0.strong_count() == 0
     }
 
+    /// Ends the connection, after what has been received already: its worker is dead.
+    pub(crate) fn end(&self) {
+        if let Some(caller) = self.0.upgrade() {
+            caller.connection.outbox.hang_up();
+        }
+    }
+
     /// Adds the names of the functions whose answers are waited for, each once.
     pub(crate) fn add_functions(&self, most: usize, names: &mut Vec<String>) {
         let Some(caller) = self.0.upgrade() else { return };

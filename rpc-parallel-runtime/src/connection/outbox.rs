@@ -158,6 +158,12 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Ends the transport, whoever else still holds a half of it. What the peer has said can still
+    /// be read.
+    pub(super) fn hang_up(&self) {
+        self.writer.end();
+    }
+
     /// Ends the transport, whoever else still holds a half of it. Nobody waits for room any more.
     pub(super) fn end(&self) {
         self.writer.end();

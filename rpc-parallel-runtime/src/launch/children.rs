@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::keeper::{ENDING_TIMEOUT, Keeper, Patience};
+use super::keeper::{ENDING_TIMEOUT, Keeper};
 use super::order;
 use super::process::{End, Process};
 use crate::connection::{Autopsy, Death, InFlight, WorkerFailure};
@@ -19,9 +19,6 @@ use crate::worker::WorkerStats;
 
 /// How long the end of a worker may come after the end of its connection.
 const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long a worker may take to notice that nobody needs it any more.
-const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How many of the dead are remembered.
 const REMEMBERED: usize = 64;
@@ -172,32 +169,48 @@ impl Started {
         self.process.kill_and_wait().await;
     }
 
-    /// Has the worker end in order, and waits until its process is gone.
+    /// Has the worker end in order.
     ///
-    /// Where it does not end by itself in time it is told so by `SIGTERM`, and then killed, also
-    /// when the returned future has been dropped.
-    pub(crate) async fn shutdown(&self, within: Duration) -> Death {
+    /// Where it does not end by itself in time it is told so by `SIGTERM`, and then killed.
+    pub(crate) fn tell_to_end(&self, within: Duration) {
         self.process.expect_end();
-        self.end(Patience { begin: within, end: within });
-        self.process.end().await.failure.death()
+        self.order_end(within);
+        if let Ok(keeper) = Keeper::get() {
+            keeper.end(self.process.clone(), within);
+        }
     }
 
     /// Tells the worker that nobody needs it any more, and ends it if it does not listen.
     fn release(&self) {
-        self.end(Patience { begin: RELEASE_TIMEOUT, end: ENDING_TIMEOUT });
+        self.order_end(ENDING_TIMEOUT);
+        if let Ok(keeper) = Keeper::get() {
+            keeper.release(self.process.clone());
+        }
     }
 
-    fn end(&self, patience: Patience) {
-        if self.process.is_dead() {
-            return;
-        }
+    fn order_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
             // It fails only where the worker is ending already, or does not listen any more.
-            let _ = order::end(control, patience.end);
+            let _ = order::end(control, within);
         }
-        if let Ok(keeper) = Keeper::get() {
-            keeper.end(self.process.clone(), patience);
+    }
+
+    /// Tells a detached worker that somebody has its handle, so that it lives on without us.
+    pub(crate) fn live_on(&self) {
+        if let Some(control) = self.process.control() {
+            // It fails only where the worker has died.
+            let _ = order::live_on(control);
         }
+    }
+
+    /// Waits until the worker's process is gone, which was told to end, and returns how it did.
+    ///
+    /// # Errors
+    ///
+    /// It had failed before it was told.
+    pub(crate) async fn ended(&self) -> Result<Death, WorkerFailure> {
+        let End { failure, orderly } = self.process.end().await;
+        if orderly { Ok(failure.death()) } else { Err(failure) }
     }
 
     /// Closes the control socket under the worker.
@@ -285,11 +298,6 @@ impl Started {
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
         let End { failure, orderly } = self.process.end().await;
         (!orderly).then_some(failure)
-    }
-
-    /// Returns how the worker failed, if it is known to be dead by now.
-    pub(crate) fn has_failed(&self) -> Option<WorkerFailure> {
-        self.process.ended().filter(|it| !it.orderly).map(|it| it.failure)
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

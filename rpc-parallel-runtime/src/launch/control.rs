@@ -3,9 +3,10 @@
 //! That thread waits for nothing that user code could hold. So it answers while functions compute,
 //! and the end of the process is certain when the master is gone.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::children::Children;
 use super::liveness::{Silence, Verdict};
 use super::order::Order;
-use super::start::{Lives, Report};
+use super::start::Report;
 use crate::transport::send;
 use crate::wire::{Panic, Settings};
 use crate::worker::WorkerStats;
@@ -35,13 +36,23 @@ pub(super) struct Control {
     socket: OwnedFd,
     /// Reports of several threads must not mix.
     reporting: Mutex<()>,
+    /// This process need not end with its master.
+    lives_on: AtomicBool,
 }
 
 /// What the runtime of the worker is told.
 pub(super) enum Ordered {
     Connection(OwnedFd),
     Listener(OwnedFd),
-    End { within: Duration },
+    End {
+        within: Duration,
+    },
+    /// There was something to take, which could not be taken.
+    Lost(io::Error),
+    /// The master has given no sign of life for so long.
+    MasterLost {
+        silence: Duration,
+    },
 }
 
 static CONTROL: OnceLock<Control> = OnceLock::new();
@@ -49,7 +60,8 @@ static CONTROL: OnceLock<Control> = OnceLock::new();
 impl Control {
     /// Keeps the socket for the life of this process.
     pub(super) fn keep(socket: OwnedFd) -> &'static Self {
-        CONTROL.get_or_init(|| Self { socket, reporting: Mutex::new(()) })
+        let (reporting, lives_on) = (Mutex::new(()), AtomicBool::new(false));
+        CONTROL.get_or_init(|| Self { socket, reporting, lives_on })
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -65,16 +77,14 @@ impl Control {
     /// death signal would not.
     pub(super) fn attend(
         &'static self,
-        lives: Lives,
         settings: Settings,
         orders: UnboundedSender<Ordered>,
     ) -> io::Result<()> {
         let thread = thread::Builder::new().name("rpc-parallel control".into());
-        thread.spawn(move || self.run(lives, settings, orders))?;
-        // This thread ends the process when the master is gone. To do so it must not be stopped.
-        let signal = (lives != Lives::UntilTold).then_some(Signal::CONT);
-        // Where it cannot be changed it does no harm but to those who live on.
-        let _ = set_parent_process_death_signal(signal);
+        thread.spawn(move || self.run(settings, orders))?;
+        // That thread ends the process when the master is gone. To do so it must not be stopped.
+        // Where the signal cannot be changed it does no harm but to those who live on.
+        let _ = set_parent_process_death_signal(Some(Signal::CONT));
         Ok(())
     }
 
@@ -85,17 +95,15 @@ impl Control {
         thread.spawn(|| {
             let mut end = [PollFd::new(&self.socket, PollFlags::empty())];
             while poll(&mut end, None).is_err() {}
-            end_soon();
+            self.end_soon();
         })?;
         Ok(())
     }
 
-    fn run(&self, lives: Lives, settings: Settings, orders: UnboundedSender<Ordered>) {
+    fn run(&self, settings: Settings, orders: UnboundedSender<Ordered>) {
         let begin = |limit| Silence::of_asking(settings.beat_interval(), limit, Instant::now());
-        let silence = settings.liveness_timeout().map(begin);
-        // Who lives on does not care.
-        self.hear(&orders, silence.filter(|_| lives != Lives::UntilTold));
-        if lives == Lives::UntilTold {
+        self.hear(&orders, settings.liveness_timeout().map(begin));
+        if self.lives_on() {
             // Nobody closes this queue: that would mean the end.
             std::mem::forget(orders);
             return;
@@ -103,7 +111,11 @@ impl Control {
         // Workers of this one end with it, and need not wait for that.
         Children::get().abandon_all();
         drop(orders);
-        end_soon();
+        self.end_soon();
+    }
+
+    fn lives_on(&self) -> bool {
+        self.lives_on.load(Ordering::Acquire)
     }
 
     /// Does what the master orders until it is gone, or silent for too long.
@@ -116,7 +128,8 @@ impl Control {
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()) {
                 Ok(0) => {
                     let looked = silence.as_mut().map(|it| it.look(Instant::now()));
-                    if let Some(Verdict::Lost(_)) = looked {
+                    if let Some(Verdict::Lost(silence)) = looked {
+                        let _ = orders.send(Ordered::MasterLost { silence });
                         return;
                     }
                     continue;
@@ -142,20 +155,29 @@ impl Control {
                 Order::Connection(socket) => Ordered::Connection(socket),
                 Order::Listener(listener) => Ordered::Listener(listener),
                 Order::End { within } => Ordered::End { within },
-                Order::Lost(error) => {
-                    let _ = writeln!(io::stderr(), "rpc-parallel: take a connection: {error}");
+                // Not told here: stderr may be full, and locked by what waits for that.
+                Order::Lost(error) => Ordered::Lost(error),
+                Order::LiveOn => {
+                    self.lives_on.store(true, Ordering::Release);
+                    // Who lives on does not care.
+                    silence = None;
                     continue;
                 }
             };
             let _ = orders.send(ordered);
         }
     }
-}
 
-/// Ends this process, whatever it does, when it has had its time.
-fn end_soon() {
-    thread::sleep(GRACE);
-    let _ = kill_process(getpid(), Signal::KILL);
+    /// Ends this process, whatever it does, when it has had its time.
+    fn end_soon(&self) {
+        thread::sleep(GRACE);
+        // The last order may have been seen later than the end of the master.
+        if !self.lives_on() {
+            let _ = kill_process(getpid(), Signal::KILL);
+            // The first process of a namespace cannot kill itself.
+            process::abort();
+        }
+    }
 }
 
 /// Ends this process, because there was a panic that nobody handles.

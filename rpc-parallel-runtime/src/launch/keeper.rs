@@ -46,24 +46,23 @@ pub(super) struct Job {
 /// What the thread is asked for.
 enum Request {
     Start(Box<Job>),
-    /// A process has been told to end: see to it.
-    End(Arc<Process>, Patience),
+    /// A process has been told to end within this time: see to it.
+    End(Arc<Process>, Duration),
+    /// A process has been told that nobody needs it any more: see to its end, if nobody does so yet.
+    Release(Arc<Process>),
 }
 
-/// How long a process that was told to end may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// Until it says that it is about to.
-    pub(crate) begin: Duration,
-    /// All in all.
-    pub(crate) end: Duration,
-}
+/// How long a worker that is told that nobody needs it any more may take to notice.
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of `SIGTERM`, before it is killed.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a worker may take that ends because of something else than an order.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A time that is as good as for ever, and can be added to any other.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The thread, as others see it.
 pub(super) struct Keeper {
@@ -117,13 +116,24 @@ impl Keeper {
     pub(super) fn attend(&self, process: &Process, control: OwnedFd) -> io::Result<()> {
         let control = process.attend(control);
         let data = epoll::EventData::new_u64(process.serial | WORD);
-        Ok(epoll::add(&self.epoll, control, data, epoll::EventFlags::IN)?)
+        epoll::add(&self.epoll, control, data, epoll::EventFlags::IN)?;
+        if process.is_dead() {
+            // Who has buried it may have come before, and nobody would take its end from us.
+            let _ = epoll::delete(&self.epoll, control);
+        }
+        Ok(())
     }
 
-    /// Ends a process that was told to end, if it does not do so by itself: it may be too busy to
-    /// notice, or stopped.
-    pub(super) fn end(&self, process: Arc<Process>, patience: Patience) {
-        self.request(Request::End(process, patience));
+    /// Ends a process that was told to end within this time, if it does not do so by itself: it may
+    /// be too busy to notice, or stopped.
+    pub(super) fn end(&self, process: Arc<Process>, within: Duration) {
+        self.request(Request::End(process, within));
+    }
+
+    /// Does the same with a process that was told that nobody needs it any more. One that has been
+    /// given another time to end keeps it.
+    pub(super) fn release(&self, process: Arc<Process>) {
+        self.request(Request::Release(process));
     }
 
     fn request(&self, request: Request) {
@@ -167,8 +177,8 @@ struct Kept {
     words: Vec<u8>,
     silence: Option<Silence>,
     panic: Option<Panic>,
-    /// It has said that it is about to end.
-    ending: bool,
+    /// It has said that it is about to end, within this time.
+    ending: Option<Duration>,
     end: Option<Ending>,
     /// It has closed its control socket without a word.
     lost: bool,
@@ -180,7 +190,7 @@ struct Kept {
 #[derive(Clone, Copy)]
 enum Ending {
     Told { end_by: Instant },
-    Terminated,
+    Terminated { kill_at: Instant },
 }
 
 impl Keeping {
@@ -210,16 +220,33 @@ impl Keeping {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Start(job) => self.start(*job),
-                Request::End(process, patience) => {
-                    let now = Instant::now();
-                    if let Some(kept) = self.kept.get_mut(&process.serial) {
-                        kept.end = Some(Ending::Told { end_by: now + patience.end });
-                        let first = if kept.ending { patience.end } else { patience.begin };
-                        self.remind(now + first, process.serial, Task::End);
+                Request::End(process, within) => self.see_to_end(process.serial, within, within),
+                Request::Release(process) => {
+                    let serial = process.serial;
+                    if self.kept.get(&serial).is_some_and(|it| it.end.is_none()) {
+                        self.see_to_end(serial, RELEASE_TIMEOUT, ENDING_TIMEOUT);
                     }
                 }
             }
         }
+    }
+
+    /// Sees to it that a process which must end says so within one time and is gone within another.
+    /// If somebody has given it less time, that counts.
+    fn see_to_end(&mut self, serial: u64, begin: Duration, end: Duration) {
+        let Some(kept) = self.kept.get_mut(&serial) else { return };
+        let now = Instant::now();
+        let (mut next, mut end_by) = (now + begin.min(LONGEST), now + end.min(LONGEST));
+        match kept.end {
+            None => {}
+            Some(Ending::Told { end_by: before }) => end_by = end_by.min(before),
+            Some(Ending::Terminated { .. }) => return,
+        }
+        if kept.ending.is_some() {
+            next = end_by;
+        }
+        kept.end = Some(Ending::Told { end_by });
+        self.remind(next.min(end_by), serial, Task::End);
     }
 
     fn remind(&mut self, at: Instant, serial: u64, task: Task) {
@@ -266,14 +293,16 @@ impl Keeping {
                         Silence::of_asked(settings.beat_interval(), limit, Instant::now())
                     }),
                     panic: None,
-                    ending: false,
+                    ending: None,
                     end: None,
                     lost: false,
                     verdict: None,
                 };
                 self.kept.insert(process.serial, kept);
-                let interval = settings.beat_interval();
-                self.remind(Instant::now() + interval, process.serial, Task::Listen);
+                if settings.liveness_timeout().is_some() {
+                    let next = Instant::now() + settings.beat_interval();
+                    self.remind(next, process.serial, Task::Listen);
+                }
                 process
             })
         });
@@ -309,8 +338,10 @@ impl Keeping {
     fn listen(&mut self, serial: u64) {
         let Some(kept) = self.kept.get_mut(&serial) else { return };
         let within = match kept.hear() {
-            Heard::Something if !kept.ending => return,
-            Heard::Something => ENDING_TIMEOUT,
+            Heard::Something => match kept.ends_within() {
+                Some(within) => within,
+                None => return,
+            },
             Heard::Nothing => return,
             Heard::End => {
                 // It is dying, or it lives on without us, which it shall not.
@@ -318,14 +349,12 @@ impl Keeping {
                     let _ = epoll::delete(&self.epoll, control);
                 }
                 kept.silence = None;
-                kept.lost = !kept.ending;
+                kept.lost = kept.ending.is_none();
                 CLOSED_TIMEOUT
             }
         };
         if kept.end.is_none() {
-            let end_by = Instant::now() + within;
-            kept.end = Some(Ending::Told { end_by });
-            self.remind(end_by, serial, Task::End);
+            self.see_to_end(serial, within, within);
         }
     }
 
@@ -358,25 +387,32 @@ impl Keeping {
     fn hasten(&mut self, serial: u64, now: Instant) {
         let Some(kept) = self.kept.get_mut(&serial) else { return };
         match kept.end {
-            Some(Ending::Told { end_by }) if kept.ending && now < end_by => {
+            Some(Ending::Told { end_by }) if kept.ending.is_some() && now < end_by => {
                 self.remind(end_by, serial, Task::End);
             }
             Some(Ending::Told { .. }) => {
-                kept.end = Some(Ending::Terminated);
+                let kill_at = now + LAST_PATIENCE;
+                kept.end = Some(Ending::Terminated { kill_at });
                 if kept.lost {
                     kept.verdict = Some(Death::Lost);
                 }
                 kept.process.terminate();
-                self.remind(now + LAST_PATIENCE, serial, Task::End);
+                self.remind(kill_at, serial, Task::End);
             }
-            Some(Ending::Terminated) => kept.process.kill(),
-            None => {}
+            Some(Ending::Terminated { kill_at }) if now >= kill_at => kept.process.kill(),
+            Some(Ending::Terminated { .. }) | None => {}
         }
     }
 
     fn bury(&mut self, serial: u64) {
         let Some(kept) = self.kept.get_mut(&serial) else { return };
-        let Ok(Some(status)) = kept.child.try_wait() else { return };
+        let status = match kept.child.try_wait() {
+            Ok(Some(status)) => Some(status),
+            Ok(None) => return,
+            // It is dead, and somebody else has been told how: the kernel itself, where this process
+            // ignores `SIGCHLD`, or another part of the program, which waits for every process.
+            Err(_) => None,
+        };
         let Some(mut kept) = self.kept.remove(&serial) else { return };
         let _ = epoll::delete(&self.epoll, &kept.process);
         // Its last words.
@@ -387,16 +423,25 @@ impl Keeping {
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
         let Kept { process, on_death, panic, ending, verdict, .. } = kept;
-        let death = self.cause(&process, status, verdict);
-        process.has_died(death, panic, ending);
+        let death = match status {
+            Some(status) => self.cause(&process, status, verdict),
+            None => verdict.unwrap_or(Death::Gone),
+        };
+        process.has_died(death, panic, ending.is_some());
+        if let Some(control) = process.control() {
+            // It may have been attended to meanwhile.
+            let _ = epoll::delete(&self.epoll, control);
+        }
         on_death();
     }
 
     /// Finds out what a process has died of.
     fn cause(&mut self, process: &Process, status: ExitStatus, verdict: Option<Death>) -> Death {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
+        let terminated = status.signal() == Some(Signal::TERM.as_raw());
         match (status.code(), status.signal(), verdict) {
-            (None, Some(_), Some(verdict)) => verdict,
+            // Whatever else it has died of came before our signals.
+            (None, Some(_), Some(verdict)) if killed || terminated => verdict,
             (Some(code), ..) => Death::Exited(code),
             (None, signal, _) => {
                 let pid = process.label().pid().unwrap_or_default();
@@ -433,6 +478,16 @@ enum Heard {
 }
 
 impl Kept {
+    /// Returns within which time the process must be gone because of what it has said.
+    fn ends_within(&self) -> Option<Duration> {
+        if let Some(within) = self.ending {
+            // It knows itself when its time is over.
+            return Some(within.saturating_add(LAST_PATIENCE));
+        }
+        // Its exit runs code of the user's and of libraries. A core dump may take longer.
+        (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
+    }
+
     /// Takes what the process has said.
     fn hear(&mut self) -> Heard {
         let Some(control) = self.process.control() else { return Heard::End };
@@ -467,7 +522,7 @@ impl Kept {
             }
             Report::Closed => self.process.close(),
             Report::Stats(stats) => self.process.tell_stats(*stats),
-            Report::Ending => self.ending = true,
+            Report::Ending { within } => self.ending = Some(within),
             Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Order {
     Stats,
     /// End, within this time.
     End { within: Duration },
+    /// Do not end with your master: somebody has your handle.
+    LiveOn,
     /// Something that came with a descriptor, for which this process had no room.
     Lost(io::Error),
 }
@@ -28,6 +30,7 @@ const LISTENER: u8 = 2;
 const ASK: u8 = 3;
 const END: u8 = 4;
 const STATS: u8 = 5;
+const LIVE_ON: u8 = 6;
 
 /// Hands a worker its end of a new connection.
 pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -47,6 +50,11 @@ pub(super) fn ask(control: impl AsFd) -> io::Result<()> {
 /// Asks a worker how its process is doing.
 pub(super) fn ask_for_stats(control: impl AsFd) -> io::Result<()> {
     send(control, &[STATS], &[])
+}
+
+/// Tells a detached worker that its start has come to its end.
+pub(super) fn live_on(control: impl AsFd) -> io::Result<()> {
+    send(control, &[LIVE_ON], &[])
 }
 
 /// Tells a worker to end in order, within this time.
@@ -79,6 +87,7 @@ impl Order {
             LISTENER => Self::Listener(descriptor()?),
             ASK => Self::Ask,
             STATS => Self::Stats,
+            LIVE_ON => Self::LiveOn,
             END => {
                 let mut millis = [0; 4];
                 if receive(&control, &mut millis, &mut Vec::new())? < millis.len() {

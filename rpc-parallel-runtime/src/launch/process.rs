@@ -130,9 +130,14 @@ impl Process {
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Remembers that the end of the process, when it comes, is what somebody has asked for.
+    /// Remembers that the end of the process, when it comes, is what somebody has asked for. One that
+    /// has come before, though nobody knows of it yet, is not.
     pub(super) fn expect_end(&self) {
-        self.asked.store(true, Ordering::Release);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
+        if ended != Ok(1) {
+            self.asked.store(true, Ordering::Release);
+        }
     }
 
     /// Remembers that the process takes no new connections.
@@ -229,6 +234,10 @@ impl Process {
         let orderly = orderly || self.asked.load(Ordering::Acquire);
         let failure = WorkerFailure(Box::new(obituary));
         self.end.send_replace(Some(End { failure, orderly }));
+        // A process that the worker has forked may keep its ends of their sockets open.
+        for caller in &*self.callers() {
+            caller.end();
+        }
     }
 
     fn uptime(&self) -> Duration {

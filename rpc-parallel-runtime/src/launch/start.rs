@@ -9,6 +9,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,8 +106,10 @@ pub(super) enum Report {
     Panicked(Panic),
     /// It takes no new connections any more.
     Closed,
-    /// It is about to end, in order.
-    Ending,
+    /// It is about to end, in order, within this time.
+    Ending {
+        within: Duration,
+    },
 }
 
 /// Why a process did not become the worker that it was asked to be.

@@ -1,6 +1,7 @@
 //! What a worker process does itself, before, around and after the user's code.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -137,7 +138,7 @@ fn die_with_master(control: &'static Control, start: &Start) -> Result<(), WorkE
     // It fails nowhere that we run; where it did, the control socket is watched soon.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map(|it| Pid::as_raw(Some(it)));
-    if parent != i32::try_from(start.master).ok() && start.lives != Lives::UntilTold {
+    if parent != i32::try_from(start.master).ok() {
         // A launcher has put a process between them, whose end this is.
         control.watch().map_err(WorkError::Attend)?;
     }
@@ -201,10 +202,10 @@ async fn serve(
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-        control.attend(start.lives, start.settings, orders_in).map_err(WorkError::Attend)?;
+        control.attend(start.settings, orders_in).map_err(WorkError::Attend)?;
     } else {
-        // The master may end as soon as it hears this, and a detached worker must not end with it.
-        if let Err(error) = control.attend(start.lives, start.settings, orders_in) {
+        // The master may end as soon as it has heard this and said that a detached worker lives on.
+        if let Err(error) = control.attend(start.settings, orders_in) {
             let tried = "start the thread that hears the master".to_owned();
             let failure = StartFailure::SetUp { tried, why: error.to_string() };
             report(control, &Report::Failed(failure))?;
@@ -216,7 +217,8 @@ async fn serve(
         connections.spawn(tell_when_closed(start.id, control));
     }
 
-    let (code, within) = loop {
+    // How long it may take, with what code, and whether there is a master who should know.
+    let (code, within, tell) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Ordered::Connection(socket)) => {
                 spawn_connection(&mut connections, socket, start.settings);
@@ -225,19 +227,34 @@ async fn serve(
                 // Our master keeps its address.
                 connections.spawn(listen(listener, None, start.id, start.settings));
             }
-            Event::Ordered(Ordered::End { within }) | Event::Told { within } => break (0, within),
-            Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT),
-            Event::Released if start.lives == Lives::WithConnection => break (0, GRACE),
-            Event::Released => break (FAILED, GRACE),
+            Event::Ordered(Ordered::Lost(error)) => {
+                complain(format_args!("take a connection from the master: {error}"));
+            }
+            Event::Ordered(Ordered::MasterLost { silence }) => {
+                complain(format_args!("the master gave no sign of life for {silence:?}"));
+            }
+            Event::Ordered(Ordered::End { within }) | Event::Told { within } => {
+                break (0, within, true);
+            }
+            Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT, true),
+            // To a master that was only stopped, and goes on, this is a failure.
+            Event::Released => break (FAILED, GRACE, false),
         }
     };
-    // Where the master is gone there is nobody to tell.
-    let _ = control.report(&Report::Ending);
+    if tell {
+        // It fails only where the master has ended as well.
+        let _ = control.report(&Report::Ending { within });
+    }
     let ended = timeout(within, shut_down(server)).await;
     connections.shutdown().await;
     owner.shutdown().await;
     Servers::get().clear();
     Ok(if ended.is_ok() { code } else { FORCED })
+}
+
+/// Says on stderr what nobody else can be told.
+fn complain(of: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "rpc-parallel: {of}");
 }
 
 /// Tells the master when this worker takes no new connections.
@@ -288,7 +305,7 @@ fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings
             tasks.spawn(converse(Opening::new(halves, settings)));
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "rpc-parallel: take a connection over: {error}");
+            complain(format_args!("take a connection over: {error}"));
         }
     }
 }

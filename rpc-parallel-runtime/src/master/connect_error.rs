@@ -87,6 +87,27 @@ impl ConnectError {
     }
 }
 
+impl ConnectErrorKind {
+    /// Says whether it may succeed when it is tried again.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_)
+                | Self::TimedOut { .. }
+                | Self::Init { .. }
+                | Self::InitPanicked(_)
+        )
+    }
+
+    /// Returns the text together with that of its cause.
+    pub(super) fn in_full(&self) -> String {
+        match self {
+            Self::Unreachable(error) => format!("{self}: {error}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {

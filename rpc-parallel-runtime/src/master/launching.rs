@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
@@ -79,7 +79,7 @@ impl Launch {
                 open(socket, self.recipe.settings, whom, &ask[asked..], autopsy).await
             };
             let connected = match self.plan.spawn_timeout {
-                Some(within) => timeout_at(began + within, connected)
+                Some(within) => timeout(within.saturating_sub(began.elapsed()), connected)
                     .await
                     .map_err(|_| SpawnErrorKind::TimedOut { within })
                     .and_then(|it| it.map_err(SpawnErrorKind::Connect)),

@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
@@ -56,9 +57,13 @@ impl Reach {
             return Err(ControlErrorKind::WorkerDied(failure));
         }
         let connected = async {
+            let autopsy = match Children::get().find(self.id) {
+                Some(started) => started.autopsy(),
+                None => no_autopsy(),
+            };
             let socket = self.socket().await.map_err(unreachable)?;
             let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &ask, no_autopsy()).await
+            open(socket, self.settings, whom, &ask, autopsy).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }
@@ -101,7 +106,7 @@ impl Reach {
         // Before the worker is seen to live: so the number is still its own.
         let process = self.process();
         let ended = match timeout(within, self.tell_to_end(within)).await {
-            Ok(Ok(client)) => timeout(within + SLACK, client.closed()).await.is_ok(),
+            Ok(Ok(client)) => timeout(within.saturating_add(SLACK), client.closed()).await.is_ok(),
             // It lives, and takes no notice.
             Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
             Ok(Err(error)) => return Err(error),
@@ -161,11 +166,18 @@ impl Reach {
 
 /// Waits until a process is gone, but not for longer than this, and says whether it is.
 async fn is_gone(process: Arc<OwnedFd>, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
     let waiting = tokio::task::spawn_blocking(move || {
-        let within = Timespec::try_from(within).expect("it is a few seconds");
-        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within))
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).expect("it is a few seconds");
+            match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
+                Err(Errno::INTR) => {}
+                ready => return ready == Ok(1),
+            }
+        }
     });
-    !matches!(waiting.await, Ok(Ok(0)))
+    waiting.await.unwrap_or(false)
 }
 
 impl From<ConnectErrorKind> for ControlErrorKind {

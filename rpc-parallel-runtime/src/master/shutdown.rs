@@ -1,14 +1,16 @@
 //! The orderly end of a worker, asked for by who holds a client or a handle of it.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::connect_error::ConnectErrorKind;
 use super::control_error::{ControlError, ControlErrorKind};
 use super::reach::Reach;
 use super::supervising::Restarted;
-use crate::connection::Death;
+use crate::connection::{Client, Death};
 use crate::launch::Children;
 
 /// How long a worker has for its end, unless something else is said: as in the original.
@@ -21,7 +23,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// process. A worker that has not ended within the [`timeout`](Self::timeout), because a function
 /// computes or `on_shutdown` waits, is told so by `SIGTERM`, and half a second later killed.
 ///
-/// The output is how the process has ended: `Death::Exited(0)` where it was in order.
+/// The output is how the process has ended, for who has started it: `Death::Exited(0)` where that was
+/// in order. Others learn that it is [gone](Death::Gone); they are sure of it on the worker's own host,
+/// and wait a few seconds longer than the timeout for a worker that does not listen, which its master
+/// ends, or they themselves where it was [detached](crate::Spawner::start_detached) and this comes of
+/// its handle.
 ///
 /// # Cancel safety
 ///
@@ -81,15 +87,16 @@ async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
         }
     }
     if let Some(started) = Children::get().find(whom.id) {
-        // Those who wait for its death hear of it a moment before it is forgotten.
-        if let Some(failure) = started.has_failed() {
-            return Err(ControlError::new(
-                whom.label,
-                TRIED,
-                ControlErrorKind::WorkerDied(failure),
-            ));
+        started.tell_to_end(within);
+        if let Some(client) = whom.client.as_ref().filter(|it| it.is_between()) {
+            // It is being started again, which is not wanted any more.
+            client.close();
         }
-        return Ok(started.shutdown(within).await);
+        return started.ended().await.map_err(|failure| {
+            // It had failed before, and shall not be started again.
+            whom.client.iter().for_each(Client::close);
+            ControlError::new(whom.label, TRIED, ControlErrorKind::WorkerDied(failure))
+        });
     }
     if let Some(client) = &whom.client
         && client.is_between()
@@ -98,5 +105,16 @@ async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
         client.close();
         return Ok(Children::get().find_dead(whom.id).map_or(Death::Gone, |it| it.death()));
     }
-    whom.shut_down(within).await.map_err(|it| ControlError::new(whom.label, TRIED, it))
+    if let Some(failure) = Children::get().find_dead(whom.id) {
+        let kind = ControlErrorKind::WorkerDied(failure);
+        return Err(ControlError::new(whom.label, TRIED, kind));
+    }
+    let label = whom.label.clone();
+    // A task, so that it goes on when the future that waits for it is dropped.
+    let told = tokio::spawn(async move { whom.shut_down(within).await });
+    let told = told.await.unwrap_or_else(|_| {
+        let why = io::Error::other("the tokio runtime that told it has ended");
+        Err(ControlErrorKind::Connect(ConnectErrorKind::Unreachable(why)))
+    });
+    told.map_err(|it| ControlError::new(label, TRIED, it))
 }

@@ -246,8 +246,8 @@ impl<S: Served> Spawner<S> {
     /// and so do pipes. Calls that come later wait until the new process serves, no longer than their
     /// [timeout](crate::Call::timeout), and go to it. When the worker was restarted too often, they
     /// fail with [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
-    /// [closed](crate::WorkerClient::closed). Dropping the last client also ends what is being
-    /// started.
+    /// [closed](crate::WorkerClient::closed); that, or when it could not be connected to a worker that
+    /// lives, as often. Dropping the last client also ends what is being started.
     ///
     /// A handle stays valid: the new process is the same [`Worker`], though its
     /// [`label`](Worker::label) still names the one that was there when the handle was made. Whoever
@@ -300,7 +300,8 @@ impl<S: Served> Spawner<S> {
     /// [closed](WorkerClient::close_server), also when this process has long ended: whoever forgets
     /// it leaves a process behind for ever.
     ///
-    /// So prefer [`start`](Self::start). Where a worker must outlive its master, keep its handle, or
+    /// A process that ends before it has the handle takes the worker along. So prefer
+    /// [`start`](Self::start). Where a worker must outlive its master, keep its handle, or
     /// its [address](Worker::address), where somebody will look for it. Its stderr is this
     /// process's own and does not pass through it, so errors do not hold its last lines; redirect
     /// its output to where it can be written when this process has ended.
@@ -318,6 +319,11 @@ impl<S: Served> Spawner<S> {
                 let (id, settings) = (launch.id, launch.recipe.settings);
                 let started = supervising::start(launch, lives, restart).await?;
                 let (label, path) = (started.label().clone(), started.listens_at());
+                if lives == Lives::UntilTold {
+                    // The last thing that is done: nothing comes between this and the handle but
+                    // the end of this process.
+                    started.live_on();
+                }
                 Ok(Worker::new(id, label, settings, path))
             };
             started.await.map_err(|kind| SpawnError::new(label, kind))

@@ -22,7 +22,7 @@ use super::launching::{Launch, Launching};
 use super::restart::{Restart, Restarts, TooOften};
 use super::spawn_error::SpawnErrorKind;
 use crate::connection::{
-    AnyError, Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure,
+    Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure,
 };
 use crate::launch::{Lives, Started};
 use crate::transport::{Address, connected_pair};
@@ -185,7 +185,10 @@ impl Restarted {
         // Whoever connects from now on is told that nobody listens.
         drop(self.listening().take());
         match before {
-            Ok(Phase::Up(started)) => Ok(started.shutdown(within).await),
+            Ok(Phase::Up(started)) => {
+                started.tell_to_end(within);
+                Ok(started.ended().await.unwrap_or_else(|failure| failure.death()))
+            }
             Ok(Phase::Down(failure)) => Ok(failure.death()),
             Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up),
         }
@@ -267,11 +270,18 @@ impl Restarted {
         ask: &[u8],
         settings: Settings,
     ) -> Result<(Client, Arc<Started>), ConnectErrorKind> {
-        let started = self.up().await.map_err(|given_up| match given_up {
-            Some(given_up) => given_up.into(),
-            None => ConnectErrorKind::NoSuchWorker,
-        })?;
-        Ok((connect(&started, ask, settings).await?, started))
+        loop {
+            let started = self.up().await.map_err(|given_up| match given_up {
+                Some(given_up) => given_up.into(),
+                None => ConnectErrorKind::NoSuchWorker,
+            })?;
+            match connect(&started, ask, settings).await {
+                Ok(client) => return Ok((client, started)),
+                // There will be another, or it is over.
+                Err(_) if started.is_dead() => {}
+                Err(kind) => return Err(kind),
+            }
+        }
     }
 
     /// Connects to the worker, now and whenever the connection is lost.
@@ -389,10 +399,13 @@ impl Reconnect for Rejoin {
                     }
                     // It has failed once more, and there will be another.
                     Err(_) if self.started.is_dead() => {}
-                    Err(kind) => {
-                        let why = AnyError::new(kind);
-                        return Err(Loss::Broken(format!("connect again: {why}")));
-                    }
+                    Err(kind) => match self.restarts.as_mut().map(|it| it.next(Duration::ZERO)) {
+                        Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
+                        Some(_) | None => {
+                            let why = kind.in_full();
+                            return Err(Loss::Broken(format!("connect again: {why}")));
+                        }
+                    },
                 }
             }
         })
@@ -409,8 +422,19 @@ async fn connect(
         started.hand_over(theirs)?;
         Ok(ours)
     });
+    let socket = match socket {
+        Ok(socket) => socket,
+        // It has died, and not everybody knows that yet.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return Err(match started.autopsy().await {
+                Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                None => unreachable(error),
+            });
+        }
+        Err(error) => return Err(unreachable(error)),
+    };
     let whom = (started.id(), started.label().clone());
-    let client = open(socket.map_err(unreachable)?, settings, whom, ask, started.autopsy()).await?;
+    let client = open(socket, settings, whom, ask, started.autopsy()).await?;
     started.note_caller(client.in_flight());
     Ok(client)
 }
