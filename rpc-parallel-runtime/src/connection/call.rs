@@ -208,7 +208,9 @@ impl<T, E: CallFailure> Call<T, E> {
                 Route::Through(supervised) => supervised,
                 Route::Waiting(supervised, settled) => {
                     ready!(settled.as_mut().poll(cx));
-                    supervised
+                    // It must not be polled again if there is no room now.
+                    self.route = Route::Through(supervised.clone());
+                    continue;
                 }
             };
             let Some(connection) = supervised.connection() else {

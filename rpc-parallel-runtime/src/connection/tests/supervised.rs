@@ -24,6 +24,8 @@ const WHICH: &FunctionInfo = &function("which");
 const WAIT: &FunctionInfo = &function("wait");
 /// Returns a pipe without an end.
 const COUNT: &FunctionInfo = &function("count");
+/// Returns the length of what it is given.
+const LENGTH: &FunctionInfo = &function("length");
 /// Notes that it was called.
 const NOTE: &FunctionInfo = &FunctionInfo { one_way: true, ..function("note") };
 
@@ -94,6 +96,7 @@ async fn connect(id: WorkerId, seen: &Arc<Seen>) -> Connected {
     let functions = Functions::default()
         .with(WHICH, move |(): ()| async move { number })
         .with(WAIT, async |(): ()| std::future::pending::<()>().await)
+        .with(LENGTH, async |bytes: Vec<u8>| bytes.len())
         .with(COUNT, async |(): ()| Pipe::<u64>::from_items(0..))
         .with(NOTE, move |(): ()| {
             noting.notes.fetch_add(1, Ordering::Relaxed);
@@ -296,6 +299,22 @@ async fn a_call_that_there_was_no_room_for_goes_to_the_next_worker() {
         lost += u32::from(is_lost(soon("a call", call).await.expect("it does not panic")));
     }
     assert!((20..25).contains(&lost), "{lost} were sent, or as good as sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_waited_for_the_next_worker_wait_for_room_there_too() {
+    let workers = workers().await;
+    workers.kill();
+    settle().await;
+    let large = || call::<_, usize>(&workers.client, LENGTH, vec![0_u8; 50_000]);
+    let waits: Vec<_> = (0..25).map(|_| tokio::spawn(large())).collect();
+    settle().await;
+
+    workers.come();
+
+    for waits in waits {
+        assert_eq!(soon("a large call", waits).await.expect("it does not panic"), Ok(50_000));
+    }
 }
 
 #[tokio::test(start_paused = true)]
