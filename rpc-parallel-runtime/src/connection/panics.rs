@@ -121,11 +121,7 @@ pub fn handles_panics() {
 ///
 /// Dropping it does not end the closure, if that has begun.
 pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let handled = move || {
-        let _handler = Handler::new();
-        panic::catch_unwind(AssertUnwindSafe(run)).map_err(|payload| (payload, SEEN.take()))
-    };
-    match tokio::task::spawn_blocking(handled).await {
+    match tokio::task::spawn_blocking(|| watch(run)).await {
         Ok(Ok(value)) => value,
         Ok(Err((payload, seen))) => {
             SEEN.set(seen);
@@ -138,12 +134,24 @@ pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'stati
 
 /// Runs a piece of user code; a panic in it is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    watch(run).map_err(|(payload, seen)| {
+        let unseen = || Panic { message: message(&*payload), location: None, backtrace: None };
+        seen.unwrap_or_else(unseen)
+    })
+}
+
+/// Runs a piece of user code; of a panic in it there is also what the hook has seen, if it ran.
+fn watch<T>(run: impl FnOnce() -> T) -> Result<T, (Box<dyn Any + Send>, Option<Panic>)> {
     let _handler = Handler::new();
+    // This may be a destructor that runs because of a panic which others have yet to catch.
+    let outer = SEEN.take();
     // What the code has left half done is dropped with its call, or behind the user's own locks.
     let result = panic::catch_unwind(AssertUnwindSafe(run));
+    let seen = SEEN.replace(outer);
     result.map_err(|payload| {
-        let unseen = || Panic { message: message(&*payload), location: None, backtrace: None };
-        SEEN.take().unwrap_or_else(unseen)
+        // No hook runs for a panic that is handed on; what was seen may be one before it.
+        let seen = seen.filter(|it| it.message == message(&*payload));
+        (payload, seen)
     })
 }
 
@@ -228,6 +236,7 @@ fn message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::runtime::Builder;
 
     #[test]
     fn a_panic_is_an_error_with_its_message_and_place() {
@@ -239,5 +248,68 @@ mod tests {
         assert_eq!(message, "seven 7");
         let location = location.expect("the hook has seen the place");
         assert!(location.starts_with(file!()), "{location}");
+    }
+    /// Panics and catches that, as a function may.
+    fn panic_in_private() {
+        let caught = panic::catch_unwind(|| panic!("nobody is told"));
+        assert!(caught.is_err());
+    }
+
+    /// Panics as who hands on a panic of another thread does: no hook runs.
+    fn hand_on(message: &'static str) {
+        panic::resume_unwind(Box::new(message))
+    }
+
+    fn assert_handed_on(result: Result<(), Panic>) {
+        let Panic { message, location, .. } = result.expect_err("it did panic");
+        assert_eq!((message.as_str(), location), ("from elsewhere", None));
+    }
+
+    #[test]
+    fn a_panic_that_was_caught_before_is_not_taken_for_this_one() {
+        install_hook();
+
+        panic_in_private();
+        assert_handed_on(catch(|| hand_on("from elsewhere")));
+        assert_handed_on(catch(|| {
+            panic_in_private();
+            hand_on("from elsewhere");
+        }));
+    }
+
+    #[test]
+    fn a_panic_that_was_caught_before_is_not_taken_for_one_that_blocks() {
+        install_hook();
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build();
+        let runtime = runtime.expect("a runtime with two threads");
+
+        let result = runtime.block_on(async {
+            let first = tokio::task::spawn_blocking(panic_in_private).await;
+            first.expect("it catches its panic");
+            catch_future(blocking(|| hand_on("from elsewhere"))).await
+        });
+
+        assert_handed_on(result);
+    }
+
+    #[test]
+    fn what_is_caught_while_a_panic_unwinds_does_not_take_its_place() {
+        struct Catches;
+        impl Drop for Catches {
+            fn drop(&mut self) {
+                let message = catch(|| panic!("eight")).map(|(): ()| ()).map_err(|it| it.message);
+                assert_eq!(message, Err("eight".to_owned()));
+            }
+        }
+        install_hook();
+
+        let result = catch(|| {
+            let _catches = Catches;
+            panic!("seven");
+        });
+
+        let Panic { message, location, .. } = result.map(|(): ()| ()).expect_err("it did panic");
+        assert_eq!(message, "seven");
+        assert!(location.is_some());
     }
 }
