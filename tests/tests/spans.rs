@@ -4,6 +4,7 @@ use std::fmt::{Debug, Write};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rpc_parallel::Settings;
 use rpc_parallel::logs::{LogItem, Logs, forward};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::{ends, kill};
@@ -375,6 +376,20 @@ async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted(
 }
 
 #[rpc_parallel::test]
+async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_end() {
+    let (events, _guard) = capture();
+    let link = Link::spawner().restart(Restart::on_failure()).spawn(()).await;
+    let link = link.expect("start a worker");
+    let forwarding = forward(&link).await.expect("it has logs");
+    link.say("last words").await.expect("it says it");
+
+    soon(link.shutdown()).await.expect("it ends");
+
+    soon(forwarding.flush()).await;
+    assert_eq!(forwarded(&events), ["|INFO|last words"]);
+}
+
+#[rpc_parallel::test]
 async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
     let (events, _guard) = capture();
     let restart =
@@ -442,4 +457,21 @@ async fn what_is_lost_is_a_warning() {
     let (_, lost) = lost.split_once("lost=").expect("it says how many");
     let lost: usize = lost.trim_end_matches(',').parse().expect("it is a number");
     assert_eq!(forwarded(&events).len(), 1 + 2000 - lost);
+}
+
+#[rpc_parallel::test]
+async fn a_record_that_is_too_large_to_come_is_a_warning() {
+    let (events, _guard) = capture();
+    let settings = Settings::default().with_max_message_size(1024).expect("a kilobyte is allowed");
+    let link = Link::spawner().settings(settings).spawn(()).await.expect("start a worker");
+    let forwarding = forward(&link).await.expect("it has logs");
+
+    // With what a record says beside its message, it is more than a kilobyte.
+    link.say(&"x".repeat(1000)).await.expect("it says it");
+    link.say("small").await.expect("it says it");
+    soon(forwarding.flush()).await;
+
+    assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|records of its log are lost"]);
+    let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
+    assert!(lost.contains("lost=1,why=an element is too large: "), "{lost}");
 }

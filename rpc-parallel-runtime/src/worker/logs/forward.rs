@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tracing::field::display;
 use tracing::{Level, Metadata, Span, event};
 
 use super::record::{LogItem, LogRecord};
@@ -139,29 +140,34 @@ async fn log_all(logs: &mut Logs, progress: &watch::Sender<Progress>) -> Next {
             // It would go round for ever.
             Ok(LogItem::Record(record)) if record.process == process() => {}
             Ok(LogItem::Record(record)) => log(*record),
-            Ok(LogItem::Lagged(lost)) => {
-                let worker = logs.worker();
-                event!(
-                    target: TARGET,
-                    parent: None,
-                    Level::WARN,
-                    %worker,
-                    lost,
-                    "records of its log are lost"
-                );
-            }
-            // The end of a worker is told to others.
-            Err(error) => {
-                if let PipeErrorKind::WorkerDied(_) | PipeErrorKind::ConnectionLost { .. } =
-                    error.kind()
-                {
+            Ok(LogItem::Lagged(lost)) => warn_of_lost(logs, lost, None),
+            Err(error) => match error.kind() {
+                why @ (PipeErrorKind::TooLarge(_) | PipeErrorKind::Unencodable { .. }) => {
+                    warn_of_lost(logs, 1, Some(why));
+                }
+                PipeErrorKind::WorkerDied(_) | PipeErrorKind::ConnectionLost { .. } => {
                     next = Next::MayCome;
                 }
-            }
+                // The end of a worker is told to others.
+                _ => {}
+            },
         }
         progress.send_modify(|it| it.seen = logs.seen());
     }
     next
+}
+
+fn warn_of_lost(logs: &Logs, lost: u64, why: Option<&PipeErrorKind>) {
+    let (worker, why) = (logs.worker(), why.map(display));
+    event!(
+        target: TARGET,
+        parent: None,
+        Level::WARN,
+        %worker,
+        lost,
+        why,
+        "records of its log are lost"
+    );
 }
 
 /// Waits for the next process of a worker that is restarted, and asks for its log.
@@ -171,6 +177,9 @@ async fn log_of_next(client: Option<&WeakClient>) -> Option<Logs> {
         let settled = client?.upgrade()?.settled()?;
         settled.await;
         let client = client?.upgrade()?;
+        if client.is_closed() {
+            return None;
+        }
         match ask_for_logs(&client).await {
             Ok(logs) => return Some(logs.without_keeping_alive()),
             Err(error) => match error.kind() {

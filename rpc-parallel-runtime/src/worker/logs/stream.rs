@@ -75,7 +75,13 @@ impl Logs {
         self
     }
 
-    /// Has this process log what the worker logs: see [`forward`](super::forward).
+    /// Has this process log what comes here: each record becomes an event, as with
+    /// [`logs::forward`](super::forward).
+    ///
+    /// Other than there it is about one process of the worker: where that is restarted, this ends
+    /// with the first one. Logs that a client was asked for keep no connection open from now on;
+    /// those of a handle have one of their own, and keep it open until the worker ends or
+    /// [`stop`](Forwarding::stop) is called.
     ///
     /// # Panics
     ///
