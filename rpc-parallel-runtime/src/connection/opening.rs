@@ -3,12 +3,14 @@
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, Writing};
+use super::serving::AHEAD;
 use super::traffic::Traffic;
 use crate::transport::{Halves, Reader};
 use crate::wire::{
@@ -183,20 +185,33 @@ impl Opening {
 
     /// Waits for what decides about a request. Where that is not ready at once the other side is
     /// told meanwhile that it was heard.
-    pub(crate) async fn decide<T>(&mut self, decision: impl Future<Output = T>) -> T {
+    ///
+    /// # Errors
+    ///
+    /// The other side is gone before it is decided; what would decide is dropped then.
+    pub(crate) async fn decide<T>(
+        &mut self,
+        decision: impl Future<Output = T>,
+    ) -> Result<T, OpeningError> {
         let mut decision = pin!(decision);
         let mut told = false;
         poll_fn(|cx| {
-            let decided = decision.as_mut().poll(cx);
-            if decided.is_pending() {
-                if !told {
-                    FrameWriter::heard(self.writing.buffer()).finish();
-                    told = true;
-                }
-                // Who does not hear it is gone, which is found out when there is an answer.
-                let _ = self.writing.poll_write(&self.outbox, cx);
+            if let Poll::Ready(decided) = decision.as_mut().poll(cx) {
+                return Poll::Ready(Ok(decided));
             }
-            decided
+            if !told {
+                FrameWriter::heard(self.writing.buffer()).finish();
+                told = true;
+            }
+            // Who does not hear it is gone, which reading tells.
+            let _ = self.writing.poll_write(&self.outbox, cx);
+            // What is said already is kept for the conversation.
+            while self.inbox.waiting() < AHEAD {
+                if !ready!(self.inbox.poll_receive(&mut *self.reader, cx))? {
+                    return Poll::Ready(Err(OpeningError::Ended));
+                }
+            }
+            Poll::Pending
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! The end of a connection that answers, and the task that drives it.
 
 use std::future::poll_fn;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::wire::{Frame, FrameError, FrameWriter};
 const GATHERING: Duration = Duration::from_micros(50);
 
 /// How many bytes are received ahead of the calls that are begun.
-const AHEAD: usize = 1024 * 1024;
+pub(super) const AHEAD: usize = 1024 * 1024;
 
 /// Answers the calls of one connection until its peer ends it.
 ///
@@ -101,8 +102,14 @@ impl Serving {
         // On one thread a function that is ready at once needs no task of its own. On several, a
         // function that computes would keep its connection from being read.
         let inline = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        // A peer may not have waited for the welcome.
+        let mut received = self.inbox.waiting() > 0;
         loop {
-            match poll_fn(|cx| self.poll_event(cx)).await {
+            let event = match mem::take(&mut received) {
+                true => Event::Received,
+                false => poll_fn(|cx| self.poll_event(cx)).await,
+            };
+            match event {
                 Event::Received => {
                     self.inbox.look_for_cancels(&mut self.calls.cancelled);
                     let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;

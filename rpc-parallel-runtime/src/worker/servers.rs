@@ -155,16 +155,18 @@ pub(crate) async fn converse(mut opening: Opening) {
     };
     let settings = opening.settings();
     match opening.decide(begin(request, settings, servers)).await {
-        Ok(session) => {
+        Ok(Ok(session)) => {
             if let Err(error) = Serving::welcome(opening, session).run().await {
                 // There is nobody to tell but whoever reads the worker's stderr.
                 let error = AnyError::from(error);
                 let _ = writeln!(io::stderr(), "rpc-parallel: ended a connection: {error}");
             }
         }
-        Err(refusal) => {
+        Ok(Err(refusal)) => {
             let _ = opening.refuse(&refusal).await;
         }
+        // Whoever asked is gone.
+        Err(_) => {}
     }
 }
 

@@ -57,6 +57,8 @@ pub trait ConnectionState<W>: Sized + Send + Sync + 'static {
 
     /// Makes the state, in the process of the worker.
     ///
+    /// It is dropped at its next await point when whoever connects gives that up.
+    ///
     /// # Errors
     ///
     /// Any error; the connecting process sees its text.

@@ -1,13 +1,14 @@
 //! The first words of a connection, and how long each side waits for those of the other.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::peer::{Peer, frame, kind};
-use super::soon;
+use super::peer::{self, Peer, frame, kind};
+use super::{settle, soon};
 use crate::connection::opening::{OpeningError, ask_for};
 use crate::connection::scripted::{Functions, Halves, call, function, opening, try_client};
 use crate::connection::{Client, Serving};
@@ -35,7 +36,7 @@ fn decides(there: Halves, takes: Duration, refusal: Option<Refusal>) -> JoinHand
             }
             refusal
         };
-        match opening.decide(deciding).await {
+        match opening.decide(deciding).await.expect("the client waits") {
             Some(refusal) => opening.refuse(&refusal).await.expect("the client waits"),
             None => {
                 let functions = Functions::default().with(ECHO, async |it: u64| it);
@@ -137,13 +138,17 @@ async fn who_is_heard_twice_ends_the_connection() {
     assert_eq!((what, took), ("word of being heard", Duration::ZERO));
 }
 
+fn ask() -> Vec<u8> {
+    let ask = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    ask.expect("there is nothing to encode")
+}
+
 /// Returns what a worker says that takes so long to decide.
 async fn words_of_who_takes(takes: Duration) -> Vec<Vec<u8>> {
     let (here, there) = pair(1024);
     let mut peer = Peer::new(here);
     let worker = decides(there, takes, Some(Refusal::NoSuchWorker));
-    let ask = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
-    peer.say(&ask.expect("there is nothing to encode"));
+    peer.say(&ask());
     let words = soon("the worker", peer.hear_all()).await;
     worker.await.expect("nothing panics");
     words
@@ -172,4 +177,54 @@ async fn a_worker_waits_no_longer_than_that_for_who_says_little_or_nothing() {
         assert!(matches!(error, OpeningError::TimedOut { within: LIMIT }), "{error:?}");
         assert_eq!(began.elapsed(), LIMIT);
     }
+}
+
+/// A worker that never decides, and a peer that it has heard.
+async fn never_decides() -> (Peer, JoinHandle<Result<(), OpeningError>>, Arc<()>) {
+    let (here, there) = pair(1024);
+    let deciding = Arc::new(());
+    let decides = deciding.clone();
+    let worker = tokio::spawn(async move {
+        let mut opening = opening(there, settings());
+        opening.receive_request().await?;
+        let never = async move {
+            pending::<()>().await;
+            drop(decides);
+        };
+        opening.decide(never).await
+    });
+    let mut peer = Peer::new(here);
+    peer.say(&ask());
+    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::HEARD]));
+    (peer, worker, deciding)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_decides_nothing_for_who_is_gone() {
+    let (peer, worker, deciding) = never_decides().await;
+    settle().await;
+    assert_eq!(Arc::strong_count(&deciding), 2);
+
+    drop(peer);
+
+    let decided = soon("the worker", worker).await.expect("nothing panics");
+    assert!(matches!(decided, Err(OpeningError::Ended)), "{decided:?}");
+    assert_eq!(Arc::strong_count(&deciding), 1, "nobody goes on with it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_before_it_is_decided_is_heard_afterwards() {
+    let (here, there) = pair(1024);
+    let worker = decides(there, LONG, None);
+    let mut peer = Peer::new(here);
+    peer.say(&ask());
+    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::HEARD]));
+
+    peer.say(&peer::call(1, ECHO, &[7], &[]));
+
+    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::WELCOME]));
+    let answer = soon("the worker", peer.hear()).await;
+    assert_eq!(answer.as_deref(), Some(&peer::answer(1, &[7], &[])[4..]));
+    drop(peer);
+    soon("the worker", worker).await.expect("nothing panics");
 }
