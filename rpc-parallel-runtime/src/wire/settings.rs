@@ -72,7 +72,7 @@ const BEATS: u32 = 3;
 /// [`Master::settings`]: crate::Master::settings
 /// [`Worker::settings`]: crate::Worker::settings
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Unchecked")]
 pub struct Settings {
     max_message_size: usize,
     stream_window: u32,
@@ -241,6 +241,53 @@ impl Default for Settings {
             liveness_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+/// Settings as another process has written them: another program, perhaps, or by hand.
+#[derive(Deserialize)]
+#[serde(default, rename = "Settings")]
+struct Unchecked {
+    max_message_size: usize,
+    stream_window: usize,
+    other_builds: bool,
+    liveness_interval: Duration,
+    liveness_timeout: Option<Duration>,
+    handshake_timeout: Duration,
+}
+
+impl Default for Unchecked {
+    fn default() -> Self {
+        let Settings {
+            max_message_size,
+            stream_window,
+            other_builds,
+            liveness_interval,
+            liveness_timeout,
+            handshake_timeout,
+        } = Settings::default();
+        Self {
+            max_message_size,
+            stream_window: stream_window as usize,
+            other_builds,
+            liveness_interval,
+            liveness_timeout,
+            handshake_timeout,
+        }
+    }
+}
+
+impl TryFrom<Unchecked> for Settings {
+    type Error = SettingsError;
+
+    fn try_from(unchecked: Unchecked) -> Result<Self, SettingsError> {
+        Self::default()
+            .with_max_message_size(unchecked.max_message_size)?
+            .with_stream_window(unchecked.stream_window)?
+            .with_other_builds(unchecked.other_builds)
+            .with_liveness_interval(unchecked.liveness_interval)?
+            .with_liveness_timeout(unchecked.liveness_timeout)?
+            .with_handshake_timeout(unchecked.handshake_timeout)
     }
 }
 

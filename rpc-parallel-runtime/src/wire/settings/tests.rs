@@ -1,3 +1,5 @@
+use std::error::Error as _;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -137,6 +139,29 @@ fn what_is_not_allowed_cannot_be_set() {
         settings.with_handshake_timeout(long),
     ] {
         assert!(refused.is_err(), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_is_not_allowed_cannot_be_received() {
+    let (short, right) = (Duration::from_millis(9), Settings::default());
+
+    for (field, wrong) in [
+        ("max_message_size", Settings { max_message_size: 1023, ..right }),
+        ("stream_window", Settings { stream_window: 0, ..right }),
+        ("stream_window", Settings { stream_window: u32::MAX, ..right }),
+        ("liveness_interval", Settings { liveness_interval: short, ..right }),
+        ("liveness_timeout", Settings { liveness_timeout: Some(short), ..right }),
+        ("handshake_timeout", Settings { handshake_timeout: Duration::ZERO, ..right }),
+    ] {
+        let mut bytes = Vec::new();
+        encode(&wrong, &mut Sink::new(&mut bytes, 1024)).expect("they are numbers");
+
+        let error = decode::<Settings>(&bytes).expect_err("it is not allowed");
+
+        let why = error.source().expect("there is a reason").to_string();
+        assert!(why.starts_with(&format!("`{field}` is `")), "{why}");
+        assert!(why.contains(", and must be a "), "{why}");
     }
 }
 
