@@ -11,6 +11,7 @@ use rpc_parallel::{
 use rpc_parallel_tests::waiting::{read, soon};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 
 #[rpc_parallel::worker]
 trait Cares {
@@ -290,8 +291,8 @@ async fn a_server_that_is_closed_ends_with_its_last_connection_and_that_is_no_fa
 async fn a_server_ends_with_the_runtime_that_has_begun_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("make a runtime");
-    let (begun, served) = tokio::sync::oneshot::channel();
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let (begun, served) = oneshot::channel();
+    let (end, ended) = oneshot::channel::<()>();
     let running = thread::spawn(move || {
         runtime.block_on(async {
             begun.send(serve().await).expect("the test waits");
@@ -309,6 +310,45 @@ async fn a_server_ends_with_the_runtime_that_has_begun_it() {
         panic!("it is lost, and nobody has died")
     };
     running.join().expect("no panic");
+}
+
+#[rpc_parallel::worker]
+trait Keeps {}
+
+/// Holds what tells that it is dropped.
+struct Keeper {
+    _kept: oneshot::Sender<()>,
+}
+
+static KEPT: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
+
+impl WorkerState for Keeper {
+    type Init = ();
+
+    async fn init((): ()) -> Result<Self, BoxError> {
+        let kept = KEPT.lock().expect("nobody panics here").take();
+        Ok(Self { _kept: kept.ok_or("there is one for one of them")? })
+    }
+}
+
+#[rpc_parallel::worker]
+impl Keeps for Keeper {}
+
+#[rpc_parallel::test]
+async fn the_state_of_a_server_is_dropped_with_the_runtime_that_has_begun_it() {
+    let (kept, mut dropped) = oneshot::channel();
+    *KEPT.lock().expect("nobody panics here") = Some(kept);
+    let serving = thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("make a runtime");
+        runtime.block_on(Keeper::serve(())).expect("serve it")
+    });
+
+    let worker = serving.join().expect("no panic");
+
+    assert_eq!(dropped.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    let late = soon(worker.connect(())).await.map(drop).expect_err("it has ended");
+    assert!(matches!(late.kind(), ConnectErrorKind::NoSuchWorker), "{late}");
 }
 
 #[rpc_parallel::worker]

@@ -166,10 +166,16 @@ pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
 /// Drops all that belonged to a server which has ended: as with a process, none of it says anything
 /// any more, such as that its streams are complete.
 pub(crate) fn drop_silently(drop: impl FnOnce()) {
+    /// What held before; it does again when this is dropped, also by a panic.
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            SILENT.set(self.0);
+        }
+    }
     let _handler = Handler::new();
-    SILENT.set(true);
+    let _before = Before(SILENT.replace(true));
     drop();
-    SILENT.set(false);
 }
 
 /// Says whether this thread drops what must not say anything any more.

@@ -77,7 +77,7 @@ impl<S: Served> Server<S> {
     ///
     /// It serves until [`close_server`](crate::WorkerClient::close_server), or as long as the
     /// current tokio runtime, on which its calls run, unless there is an
-    /// [`on_failure`](Self::on_failure).
+    /// [`on_failure`](Self::on_failure). When it ends, and its connections have, the state is dropped.
     ///
     /// # Errors
     ///

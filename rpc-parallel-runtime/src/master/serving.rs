@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::apart::Apart;
 use super::witness::Witness;
-use crate::connection::Opening;
+use crate::connection::{Opening, drop_silently};
 use crate::launch;
 use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
@@ -58,15 +58,33 @@ impl Place {
 
 /// Remembers where a server was begun.
 pub(super) fn begin(id: WorkerId, place: Place) {
-    let mut served = served();
-    // Closed servers leave nothing but this: it goes with the next that begins.
-    served.retain(|id, _| Servers::get().contains(*id));
-    served.insert(id, ServedHere { place, listening: None });
+    served().insert(id, ServedHere { place: place.clone(), listening: None });
+    // A thread of its own sees to this itself.
+    if let Place::Runtime(runtime) = place {
+        let ending = Ending(id);
+        // It ends with the server, and the server with its runtime.
+        runtime.spawn(async move {
+            Servers::get().closed(id).await;
+            drop(ending);
+        });
+    }
+}
+
+/// Takes a server away, and with it the state, when this is dropped.
+struct Ending(WorkerId);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        forget(self.0);
+        drop_silently(|| Servers::get().remove(self.0));
+    }
 }
 
 /// Forgets a server that has ended.
 pub(super) fn forget(id: WorkerId) {
-    served().remove(&id);
+    let forgotten = served().remove(&id);
+    // Dropped here, without the lock.
+    drop(forgotten);
 }
 
 /// Makes a socket whose other end this process serves; none if it does not serve that worker.

@@ -36,8 +36,12 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     /// has ended, and when nobody can reach it any more; calls that run go on meanwhile, and are
     /// dropped afterwards. It has 10 seconds, or as long as
     /// [`shutdown`](crate::Worker::shutdown) says. Then the process ends without it, with code 1, or
-    /// by `SIGTERM` where it blocks. When the master is gone it has one second. It does not run before an end that is not orderly, so
-    /// it is for tidiness and not for what must never be lost.
+    /// by `SIGTERM` where it blocks. When the master is gone it has one second. It does not run
+    /// before an end that is not orderly, so it is for tidiness and not for what must never be lost.
+    ///
+    /// That is for a worker that was started. The state of a server that a worker
+    /// [serves](crate::Server::serve) itself has it run at the orderly end of that process, unless
+    /// the server has ended before; that of one which a master serves never does: it is dropped.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
