@@ -449,7 +449,7 @@ fn kind(error: CallError) -> CallErrorKind {
 }
 
 fn timed_out(millis: u64) -> CallErrorKind {
-    CallErrorKind::TimedOut { after: Duration::from_millis(millis) }
+    CallErrorKind::TimedOut { after: Duration::from_millis(millis), unsent: None }
 }
 
 #[rpc_parallel::test]

@@ -210,7 +210,7 @@ async fn a_function_that_is_out_of_time_ends() {
 
     let error = clerk.wait("it").timeout(limit).await.expect_err("it is too slow");
 
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
     assert_eq!(soon(clerk.happened("it ended")).await, Ok(()));
 }
 
@@ -223,7 +223,7 @@ async fn all_that_a_function_called_ends_when_it_is_out_of_time() {
     let waited = soon(waited).await;
 
     let Err(FunctionError::Call(error)) = waited else { panic!("{waited:?}") };
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
     for clerk in [first, second, third] {
         let ended = soon(connect(&clerk).await.happened("waiting ended")).await;
         assert_eq!(ended, Ok(()));
@@ -265,7 +265,7 @@ async fn without_any_time_no_function_begins() {
     let begun = clerk.begin().timeout(Duration::ZERO).await;
 
     let error = begun.expect_err("there was no time");
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: Duration::ZERO });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
     assert_eq!(clerk.begun().await, Ok(0));
 }
 

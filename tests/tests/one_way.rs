@@ -366,7 +366,7 @@ async fn a_one_way_call_that_is_not_written_in_time_fails_and_leaves_the_connect
     drop(standing);
     soon(blocking).await.expect("no panic").expect("call it");
 
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
     log.measure("cloth").await.expect("it is written");
     assert_eq!(soon(log.happened("cloth measured")).await, Ok(()));
 }

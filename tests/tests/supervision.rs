@@ -245,7 +245,11 @@ async fn a_call_waits_for_the_new_process_no_longer_than_its_time() {
 
     let error = soon(mortal.pid().timeout(limit)).await.expect_err("nobody serves");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: limit });
+    let CallErrorKind::TimedOut { after, unsent: Some(why) } = error.kind() else {
+        panic!("{error}")
+    };
+    assert_eq!(*after, limit);
+    assert!(why.starts_with("its worker is being started again"), "{why}");
     assert!(!mortal.is_closed());
 }
 

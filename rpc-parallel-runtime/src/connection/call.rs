@@ -285,7 +285,18 @@ impl<T, E: CallFailure> Call<T, E> {
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
         let Some(limit) = &mut self.limit else { return Poll::Pending };
         ready!(limit.sleep.as_mut().poll(cx));
-        Poll::Ready(CallErrorKind::TimedOut { after: limit.after })
+        let after = limit.after;
+        Poll::Ready(CallErrorKind::TimedOut { after, unsent: self.why_unsent() })
+    }
+
+    fn why_unsent(&self) -> Option<String> {
+        let State::New(..) = self.state else { return None };
+        Some(match &self.route {
+            Route::Waiting(supervised, _) => supervised.why_between(),
+            Route::Over(_) | Route::Through(_) => {
+                "too much waits to be written on its connection".to_owned()
+            }
+        })
     }
 
     /// Begins to measure the time, if it is limited.
@@ -322,7 +333,9 @@ impl<T, E: CallFailure> Call<T, E> {
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
         match (refusal, &self.limit) {
             // The worker has seen it before this process did.
-            (Refusal::Expired, Some(limit)) => CallErrorKind::TimedOut { after: limit.after },
+            (Refusal::Expired, Some(limit)) => {
+                CallErrorKind::TimedOut { after: limit.after, unsent: None }
+            }
             (refusal, _) => refusal.into(),
         }
     }

@@ -48,6 +48,9 @@ pub enum CallErrorKind {
     TimedOut {
         /// How long the caller was willing to wait, from when the call was first polled.
         after: Duration,
+        /// Why the call was never sent, if it was not: its worker was being started again, for
+        /// instance. Then its function has surely not begun.
+        unsent: Option<String>,
     },
     /// The worker has no such function: its program is another one.
     UnknownFunction {
@@ -143,7 +146,10 @@ impl fmt::Display for CallErrorKind {
             }
             Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process has closed the connection"),
-            Self::TimedOut { after } => write!(f, "no answer within {after:?}"),
+            Self::TimedOut { after, unsent: None } => write!(f, "no answer within {after:?}"),
+            Self::TimedOut { after, unsent: Some(why) } => {
+                write!(f, "not sent within {after:?}: {why}")
+            }
             Self::UnknownFunction { offers } => {
                 f.write_str("the worker has no such function; it has ")?;
                 write_list(f, offers)?;

@@ -50,7 +50,7 @@ pub(super) struct Supervised {
 enum Phase {
     Up(Up),
     /// The connection to this worker was lost, and calls wait for the next.
-    Down(Arc<Label>),
+    Down(Arc<Label>, Arc<Loss>),
     /// There will be no other.
     Over(Arc<Label>, Arc<Loss>),
 }
@@ -94,8 +94,21 @@ impl Supervised {
         match &*self.phase.borrow() {
             Phase::Up(up) if up.is_lost() => None,
             Phase::Up(up) => Some(Ok(up.hold.clone())),
-            Phase::Down(_) => None,
+            Phase::Down(..) => None,
             Phase::Over(_, loss) => Some(Err(loss.clone())),
+        }
+    }
+
+    /// Tells why calls wait for a connection, for a sentence about a call.
+    pub(super) fn why_between(&self) -> String {
+        let again = "its worker is being started again";
+        match &*self.phase.borrow() {
+            Phase::Down(_, loss) => match &**loss {
+                Loss::Died(failure) => format!("{again}; it {}", failure.story()),
+                Loss::Broken(why) => format!("{again}; its connection was lost: {why}"),
+                Loss::Closed | Loss::GivenUp(_) => again.to_owned(),
+            },
+            Phase::Up(_) | Phase::Over(..) => again.to_owned(),
         }
     }
 
@@ -153,7 +166,7 @@ impl Phase {
     fn label(&self) -> &Arc<Label> {
         match self {
             Self::Up(up) => &up.hold.0.label,
-            Self::Down(label) | Self::Over(label, _) => label,
+            Self::Down(label, _) | Self::Over(label, _) => label,
         }
     }
 
@@ -161,7 +174,7 @@ impl Phase {
     fn is_between(&self) -> bool {
         match self {
             Self::Up(up) => up.is_lost(),
-            Self::Down(_) => true,
+            Self::Down(..) => true,
             Self::Over(..) => false,
         }
     }
@@ -198,7 +211,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(mut self, mut caller: Arc<Caller>) {
         while let Some(loss) = unless_over(&self.phase, caller.over()).await {
-            if go_on(&self.phase, Phase::Down).is_none() {
+            if go_on(&self.phase, |label| Phase::Down(label, loss.clone())).is_none() {
                 return;
             }
             let reconnecting = self.reconnect.reconnect(loss);

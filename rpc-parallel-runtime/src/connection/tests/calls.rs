@@ -105,7 +105,7 @@ async fn a_call_that_timed_out_leaves_the_connection_as_it_was() {
 
     let error = call(&connected, 5000).timeout(second).await.expect_err("it waits longer");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: second });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: second, unsent: None });
     assert!(call(&connected, 1).timeout(second).await.is_ok());
 }
 

@@ -92,7 +92,7 @@ async fn a_call_that_times_out_stops_its_function() {
     let waiting = call::<_, ()>(&connected.client, WAIT, ()).timeout(SECOND);
 
     let error = soon("the time", waiting).await.expect_err("it waits longer");
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: SECOND });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: SECOND, unsent: None });
     settle().await;
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
 }
@@ -118,7 +118,7 @@ async fn a_call_that_has_no_time_never_begins() {
     let waiting = call::<_, ()>(&connected.client, WAIT, ()).timeout(Duration::ZERO);
 
     let error = soon("the time", waiting).await.expect_err("there is none");
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
     settle().await;
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
 }

@@ -183,7 +183,7 @@ async fn a_large_call_that_times_out_on_its_way_leaves_the_connection_as_it_was(
 
     let error = soon("the call", large).await.expect_err("there is no time");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
     sleep(Duration::from_secs(1)).await;
     call::<_, ()>(&connected.client, QUICK, ()).await.expect("the connection lives");
 }
