@@ -376,8 +376,11 @@ async fn a_worker_that_is_gone_has_no_logs() {
     let talker = talker().await;
     talker.close();
 
-    let error = soon(talker.logs()).await.expect_err("it is closed");
+    let asked = soon(tokio::spawn(talker.logs())).await.expect("it does not panic");
+    let error = asked.expect_err("it is closed");
 
+    let text = error.to_string();
+    assert!(text.starts_with("ask for the logs of worker logs::Talker (pid "), "{text}");
     let ControlErrorKind::Call(kind) = error.kind() else { panic!("{error}") };
     assert_eq!(kind, &CallErrorKind::ConnectionClosed);
     assert!(Span::current().is_none(), "nobody traces here");

@@ -90,7 +90,8 @@ async fn bee() -> BusyClient {
 }
 
 async fn stats(client: &BusyClient) -> WorkerStats {
-    soon(client.stats()).await.expect("it answers")
+    let asked = soon(tokio::spawn(client.stats())).await.expect("it does not panic");
+    asked.expect("it answers")
 }
 
 /// Asks until the answer is as it should be.
@@ -152,7 +153,9 @@ async fn who_holds_a_handle_asks_as_its_master_does() {
     let handle = Bee::spawner().start(()).await.expect("start a worker");
     let elsewhere = bee().await;
 
-    let here = soon(handle.stats()).await.expect("it answers");
+    // What asks borrows nothing.
+    let here = soon(tokio::spawn(handle.stats())).await.expect("it does not panic");
+    let here = here.expect("it answers");
     let there = soon(elsewhere.ask(handle)).await.expect("it answers");
 
     assert_eq!(there, (here.pid(), 0), "who only asks has no connection that counts");
@@ -167,7 +170,7 @@ async fn a_worker_that_is_dead_tells_nothing_and_who_asks_is_told_why() {
 
     for asked in [soon(worker.stats()).await, soon(bee.stats()).await] {
         let error = asked.expect_err("it is dead").to_string();
-        assert!(error.starts_with("ask worker stats::Bee (pid "), "{error}");
+        assert!(error.starts_with("ask for the stats of worker stats::Bee (pid "), "{error}");
         assert!(error.contains("was killed by signal 9 (SIGKILL)"), "{error}");
     }
 }

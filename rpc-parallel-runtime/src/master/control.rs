@@ -33,9 +33,12 @@ pub trait Control: WorkerClient {
     /// # Errors
     ///
     /// The worker has died, or its connection is lost.
-    fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send {
-        let whom = reach(self);
-        async move { whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it)) }
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<Self> {
+        ask_for_stats(reach(self))
     }
 
     /// Asks for what the worker's process logs, from the worker's `init` on.
@@ -46,10 +49,13 @@ pub trait Control: WorkerClient {
     /// # Errors
     ///
     /// The worker has died, or its connection is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
     #[cfg(feature = "tracing")]
-    fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send {
-        let whom = reach(self);
-        async move { whom.logs().await.map_err(|it| ControlError::new(whom.label, "ask", it)) }
+    fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<Self> {
+        ask_for_logs(reach(self))
     }
 }
 
@@ -64,4 +70,15 @@ fn reach(client: &impl WorkerClient) -> Reach {
         path: None,
         client: Some(client.clone()),
     }
+}
+
+pub(super) async fn ask_for_stats(whom: Reach) -> Result<WorkerStats, ControlError> {
+    let tried = "ask for the stats of";
+    whom.stats().await.map_err(|it| ControlError::new(whom.label, tried, it))
+}
+
+#[cfg(feature = "tracing")]
+pub(super) async fn ask_for_logs(whom: Reach) -> Result<Logs, ControlError> {
+    let tried = "ask for the logs of";
+    whom.logs().await.map_err(|it| ControlError::new(whom.label, tried, it))
 }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connecting::{ask_for, open, unreachable};
+#[cfg(feature = "tracing")]
+use super::control::ask_for_logs;
+use super::control::ask_for_stats;
 use super::control_error::ControlError;
 use super::reach::Reach;
 use super::serving;
@@ -105,9 +108,12 @@ impl<S> Worker<S> {
     /// # Errors
     ///
     /// The worker has died, or cannot be reached.
-    pub async fn stats(&self) -> Result<WorkerStats, ControlError> {
-        let whom = self.reach_process();
-        whom.stats().await.map_err(|it| ControlError::new(whom.label, "ask", it))
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<S> {
+        ask_for_stats(self.reach_process())
     }
 
     /// Asks for what the worker's process logs, from the worker's `init` on. Any process that holds
@@ -116,10 +122,13 @@ impl<S> Worker<S> {
     /// # Errors
     ///
     /// The worker has died, or cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
     #[cfg(feature = "tracing")]
-    pub async fn logs(&self) -> Result<Logs, ControlError> {
-        let whom = self.reach_process();
-        whom.logs().await.map_err(|it| ControlError::new(whom.label, "ask", it))
+    pub fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<S> {
+        ask_for_logs(self.reach_process())
     }
 
     fn reach_process(&self) -> Reach {
