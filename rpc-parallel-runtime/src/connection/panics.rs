@@ -103,6 +103,15 @@ impl Drop for Handler {
 /// ```text
 /// rayon::ThreadPoolBuilder::new().start_handler(|_| rpc_parallel::handles_panics()).build()?
 /// ```
+///
+/// # Panic hooks
+///
+/// Where a panic was, and whether it was outside of any call, is known from a panic hook. A worker's
+/// process sets it before its `init`, any other with its first server or connection. It calls the
+/// hook that was there. One that is set later (`std::panic::set_hook`, `color_eyre::install`) takes
+/// its place: then panics in tasks and threads end nothing and are told to nobody, and those in calls
+/// come without their place. So set hooks before, or have them call the one that
+/// `std::panic::take_hook` returns, as one must in a worker.
 pub fn handles_panics() {
     std::mem::forget(Handler::new());
 }

@@ -61,6 +61,8 @@ impl<S: Served> Server<S> {
     ///
     /// Threads and runtimes that the server makes itself are not known to be its own; for what blocks
     /// or computes there is [`blocking`](crate::blocking). Where panics abort, they end the process.
+    /// A panic hook that the program sets later must chain, see
+    /// [`handles_panics`](crate::handles_panics#panic-hooks).
     ///
     /// It is called in a task of the tokio runtime in which the server was started, so it may block
     /// that as little as any task. The server ends with that runtime, and then tells nobody.

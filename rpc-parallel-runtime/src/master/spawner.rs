@@ -227,6 +227,9 @@ impl<S: Served> Spawner<S> {
     /// `tracing` span in which that was awaited; so it may block the runtime as little as any task. A
     /// runtime that has ended tells nobody.
     ///
+    /// A panic in a task is a failure only where the worker sets no panic hook of its own, or one that
+    /// chains, see [`handles_panics`](crate::handles_panics#panic-hooks).
+    ///
     /// ```text
     /// .on_failure(|failure| eprintln!("{failure}"))
     /// ```
