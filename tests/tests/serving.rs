@@ -357,6 +357,8 @@ trait Hosts {
     async fn watch(&self, carer: Worker<Carer>) -> String;
     /// Has a server of this process break down, and returns what is told of that.
     async fn host(&self) -> WorkerFailure;
+    /// Has a server of this process break down of whose end nobody asks to be told.
+    async fn host_untold(&self, how: Break);
 }
 
 #[derive(Default, WorkerState)]
@@ -376,6 +378,13 @@ impl Hosts for Host {
         drop(client.break_down(Break::Task).await);
         told_once(told).await
     }
+
+    async fn host_untold(&self, how: Break) {
+        let worker = Carer::serve(Begin::Well).await.expect("serve it");
+        let client = connect(&worker).await;
+        drop(client.break_down(how).await);
+        pending::<()>().await;
+    }
 }
 
 #[rpc_parallel::test]
@@ -387,6 +396,19 @@ async fn a_server_may_break_down_in_a_worker_too() {
 
         assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"));
         assert_eq!(failure.worker().pid(), host.client().label().pid());
+    }
+}
+
+#[rpc_parallel::test]
+async fn a_worker_ends_by_a_panic_in_a_task_of_a_server_that_has_no_thread_of_its_own() {
+    for how in [Break::Task, Break::Blocking, Break::TaskOfATask] {
+        let host = Host::spawn(()).await.expect("start a worker");
+
+        let error = soon(host.host_untold(how)).await.expect_err("it ends with the worker");
+
+        let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert_eq!(failure.death(), Death::Exited(254), "{how:?}");
+        assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{how:?}");
     }
 }
 

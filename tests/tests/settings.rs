@@ -95,6 +95,18 @@ fn the_environment_may_set_everything() {
 }
 
 #[test]
+fn the_environment_may_take_away_from_what_the_program_says() {
+    let (seen, _) = look(&[], Some("max_message_size=2000"));
+
+    // The program says 1500 for itself, and 3000 for the others.
+    assert_seen(
+        &seen,
+        "max_message_size=2000,handshake_timeout=1s",
+        "max_message_size=2000,handshake_timeout=3s",
+    );
+}
+
+#[test]
 fn an_environment_that_sets_nothing_changes_nothing() {
     let (seen, _) = look(&[], Some(""));
 
