@@ -22,7 +22,6 @@ pub(super) const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// The master's side of the control socket while the worker starts.
 pub(super) struct Conversation {
     control: UnixStream,
-    received: Vec<u8>,
     panic: Option<Panic>,
 }
 
@@ -41,7 +40,7 @@ impl From<StartingError> for Failed {
 
 impl Conversation {
     pub(super) fn new(control: UnixStream) -> Self {
-        Self { control, received: Vec::new(), panic: None }
+        Self { control, panic: None }
     }
 
     /// Sends what is left of the start and waits until the worker serves.
@@ -76,8 +75,11 @@ impl Conversation {
         while !rest.is_empty() {
             match self.control.try_write(rest) {
                 Ok(written) => rest = &rest[written..],
+                // It fails where this runtime ends, and whoever waits with it.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = self.control.writable().await;
+                    if self.control.writable().await.is_err() {
+                        return;
+                    }
                 }
                 // The process has closed its end: what it reported before tells more.
                 Err(_) => return,
@@ -85,23 +87,25 @@ impl Conversation {
         }
     }
 
+    /// Receives the next report, and nothing of what comes behind it: that is for the keeper.
     async fn report(&mut self) -> Result<Report, Failed> {
+        let mut received = Vec::new();
         loop {
-            let decoded = Report::decode(&self.received).map_err(StartingError::Message)?;
-            if let Some((report, len)) = decoded {
-                self.received.drain(..len);
+            if let Some((report, _)) = Report::decode(&received).map_err(StartingError::Message)? {
                 match report {
                     Report::Failed(failure) => return Err(StartingError::Failed(failure).into()),
                     // Its process ends of it, which is what is told.
                     Report::Panicked(panic) => self.panic = Some(panic),
                     report => return Ok(report),
                 }
-                continue;
+                received.clear();
             }
             let mut buffer = [0; 1024];
-            match self.control.try_read(&mut buffer) {
+            let len = Report::first_len(&received).map_err(StartingError::Message)?;
+            let lacking = buffer.len().min(len - received.len());
+            match self.control.try_read(&mut buffer[..lacking]) {
                 Ok(0) => return Err(Failed::Ended(self.panic.take())),
-                Ok(received) => self.received.extend_from_slice(&buffer[..received]),
+                Ok(len) => received.extend_from_slice(&buffer[..len]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.control.readable().await.map_err(io("wait for the new process"))?;
                 }
@@ -163,5 +167,80 @@ impl Deadline {
     {
         let (Some(left), Some(limit)) = (self.left(), self.limit) else { return future.await };
         timeout(left, future).await.unwrap_or_else(|_| Err((self.late)(limit).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::transport::{adopt, connected_pair};
+
+    #[tokio::test]
+    async fn what_is_said_behind_a_report_stays_for_the_keeper() {
+        let (ours, mut theirs) = connected_pair().expect("two sockets");
+        let started = Report::Started { listens_at: None };
+        let backtrace = Some("frame\n".repeat(1000));
+        let panic = Panic { message: "at once".to_owned(), location: None, backtrace };
+        let panicked = Report::Panicked(panic).encode();
+        let both = [started.encode(), panicked.clone()].concat();
+        theirs.write_all(&both).expect("a socket takes some thousand bytes");
+        drop(theirs);
+
+        let mut conversation = Conversation::new(adopt(ours).expect("there is a runtime"));
+        let report = conversation.report().await;
+
+        assert!(report.is_ok_and(|it| it == started));
+        let mut left = conversation.control.into_std().expect("take a socket from tokio");
+        left.set_nonblocking(false).expect("it is open");
+        let mut behind = Vec::new();
+        left.read_to_end(&mut behind).expect("it is open");
+        assert!(behind == panicked, "{} of {} bytes", behind.len(), panicked.len());
+    }
+
+    #[tokio::test]
+    async fn a_report_that_comes_in_parts_is_one_and_a_panic_before_the_end_is_told() {
+        let (ours, mut theirs) = connected_pair().expect("two sockets");
+        let message = "at last ".repeat(1000);
+        let panic = Panic { message, location: None, backtrace: None };
+        let hello = Report::Hello { pid: 7 };
+        let said = [Report::Panicked(panic.clone()).encode(), hello.encode()].concat();
+        let mut conversation = Conversation::new(adopt(ours).expect("there is a runtime"));
+
+        let saying = async move {
+            for part in said.chunks(3) {
+                theirs.write_all(part).expect("a socket takes three bytes");
+                tokio::task::yield_now().await;
+            }
+        };
+        let (report, ()) = tokio::join!(conversation.report(), saying);
+        let end = conversation.report().await;
+
+        assert!(report.is_ok_and(|it| it == hello));
+        assert!(matches!(end, Err(Failed::Ended(Some(it))) if it == panic));
+    }
+
+    #[test]
+    fn who_tells_a_process_what_it_does_not_read_ends_with_the_runtime() {
+        let (ours, _theirs) = connected_pair().expect("two sockets");
+        let runtime =
+            || Builder::new_current_thread().enable_all().build().expect("make a runtime");
+        let ending = runtime();
+        let mut conversation =
+            ending.block_on(async { Conversation::new(adopt(ours).expect("there is a runtime")) });
+        drop(ending);
+
+        let (ended, end) = channel();
+        thread::spawn(move || {
+            runtime().block_on(conversation.send(&[0; 10]));
+            ended.send(())
+        });
+
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(()));
     }
 }

@@ -25,6 +25,9 @@ use crate::worker::{InitError, WorkerStats};
 
 pub(super) const HEADER_LEN: usize = 24;
 
+/// How many bytes say how long a report is.
+const LENGTH: usize = 4;
+
 /// Beyond this a start or a report is none of ours.
 const MAX_LEN: usize = 1024 * 1024;
 
@@ -190,15 +193,21 @@ impl Report {
 
     /// Decodes the first report, and returns how many bytes it took; none if it is incomplete.
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, StartError> {
-        let Some((len, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let len = Self::first_len(bytes)?;
+        match bytes.get(LENGTH..len) {
+            Some(report) => Ok(Some((decode(report)?, len))),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns how many bytes the first report takes, or its length, as long as that is incomplete.
+    pub(super) fn first_len(bytes: &[u8]) -> Result<usize, StartError> {
+        let Some(len) = bytes.first_chunk() else { return Ok(LENGTH) };
         let len = u32::from_le_bytes(*len) as usize;
         if len > MAX_LEN {
             return Err(TooLarge { size: len, max: MAX_LEN }.into());
         }
-        match rest.get(..len) {
-            Some(report) => Ok(Some((decode(report)?, 4 + len))),
-            None => Ok(None),
-        }
+        Ok(LENGTH + len)
     }
 }
 
