@@ -64,6 +64,8 @@ pub enum Ending {
     Overflow,
     /// It panics.
     Panic,
+    /// It panics with a message of two MiB.
+    PanicAtLength,
     /// It drops what panics then.
     PanicInDrop,
     /// It panics, and what it drops then panics as well.
@@ -105,6 +107,7 @@ fn end(how: Ending) {
             sink(u64::MAX);
         }
         Ending::Panic => panic!("it is over"),
+        Ending::PanicAtLength => panic!("it is over{}", "!".repeat(2 * 1024 * 1024)),
         Ending::PanicInDrop => drop(PanicsWhenDropped),
         Ending::PanicTwice => {
             let _second = PanicsWhenDropped;

@@ -106,6 +106,22 @@ async fn a_panic_brings_its_backtrace_where_the_environment_asks_for_one() {
 }
 
 #[rpc_parallel::test]
+async fn a_panic_that_says_too_much_is_told_cut_short() {
+    let failures = Failures::default();
+    let spawner = mortal(&failures).stderr(Redirect::null());
+    let client = spawner.spawn(Youth::Happy).await.expect("start a worker");
+
+    drop(soon(client.die_in_a_thread(Ending::PanicAtLength)).await);
+
+    let failure = failures.first().await;
+    let Panic { message, location, .. } = failure.panic().expect("it was a panic");
+    let said = message.strip_prefix("it is over").and_then(|it| it.strip_suffix(" .."));
+    let len = said.map(str::len);
+    assert!(len.is_some_and(|it| (10_000..1_000_000).contains(&it)), "{len:?}");
+    assert!(location.as_deref().is_some_and(|it| it.contains("mortal.rs:")), "{location:?}");
+}
+
+#[rpc_parallel::test]
 async fn a_panic_in_a_call_is_for_its_caller_and_no_failure() {
     let failures = Failures::default();
     let client = start(&failures).await;

@@ -42,6 +42,7 @@ struct Reporter(String);
 enum Begin {
     Well(String),
     Fails,
+    FailsAtLength,
     Panics,
     TakesAWhile,
     WaitsForEver,
@@ -56,6 +57,10 @@ impl WorkerState for Reporter {
         match begin {
             Begin::Well(argument) => return Ok(Self(argument)),
             Begin::Fails => return Err(format!("process {pid} fails").into()),
+            Begin::FailsAtLength => {
+                let more = "x".repeat(2 * 1024 * 1024);
+                return Err(format!("process {pid} fails: {more}").into());
+            }
             Begin::Panics => panic!("process {pid} panics"),
             _ => println!("{pid}"),
         }
@@ -165,6 +170,17 @@ async fn an_init_that_fails_says_why_and_leaves_no_process() {
 
     let SpawnErrorKind::Init { why } = kind else { panic!("{kind}") };
     assert!(is_gone(pid_in(&why)), "{why}");
+}
+
+#[rpc_parallel::test]
+async fn an_init_that_says_too_much_when_it_fails_is_cut_short() {
+    let kind = kind(Reporter::spawn(Begin::FailsAtLength).await);
+
+    let SpawnErrorKind::Init { why } = kind else { panic!("{kind}") };
+    let said = why.strip_prefix("process ").and_then(|it| it.strip_suffix(" .."));
+    let len = said.map(str::len);
+    assert!(len.is_some_and(|it| (10_000..1_000_000).contains(&it)), "{len:?}");
+    assert!(is_gone(pid_in(&why)));
 }
 
 #[rpc_parallel::test]

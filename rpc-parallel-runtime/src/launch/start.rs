@@ -19,7 +19,7 @@ use super::redirect::Output;
 use super::set_up::SetUp;
 use crate::wire::{
     DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
-    WorkerId, WorkerTypeId, decode, encode_own,
+    WorkerId, WorkerTypeId, decode, encode_own, shorten, shorten_list,
 };
 use crate::worker::{InitError, WorkerStats};
 
@@ -182,13 +182,34 @@ impl Header {
 }
 
 impl Report {
+    /// Encodes a report. What users say too much of is cut short, lest the master take it for none.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![0; 4];
-        let encoded = encode_own(self, &mut Sink::new(&mut bytes, MAX_LEN));
+        let encoded = self.try_encode().or_else(|_| self.shortened().try_encode());
+        encoded.expect("short texts and numbers are a short report")
+    }
+
+    fn try_encode(&self) -> Result<Vec<u8>, TooLarge> {
+        let mut bytes = vec![0; LENGTH];
+        let mut sink = Sink::new(&mut bytes, MAX_LEN);
+        let encoded = encode_own(self, &mut sink);
         encoded.expect("a report holds texts and numbers only");
-        let len = u32::try_from(bytes.len() - 4).expect("a sink keeps to its limit");
-        bytes[..4].copy_from_slice(&len.to_le_bytes());
-        bytes
+        sink.finish()?;
+        let len = u32::try_from(bytes.len() - LENGTH).expect("a sink keeps to its limit");
+        bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
+        Ok(bytes)
+    }
+
+    fn shortened(&self) -> Self {
+        match self.clone() {
+            Self::Failed(failure) => Self::Failed(failure.shortened()),
+            Self::Panicked(panic) => Self::Panicked(panic.shortened()),
+            short @ (Self::Hello { .. }
+            | Self::Started { .. }
+            | Self::Alive
+            | Self::Stats(_)
+            | Self::Closed
+            | Self::Ending) => short,
+        }
     }
 
     /// Decodes the first report, and returns how many bytes it took; none if it is incomplete.
@@ -208,6 +229,30 @@ impl Report {
             return Err(TooLarge { size: len, max: MAX_LEN }.into());
         }
         Ok(LENGTH + len)
+    }
+}
+
+impl StartFailure {
+    fn shortened(self) -> Self {
+        match self {
+            Self::OtherBuild { worker, master } => Self::OtherBuild { worker, master },
+            Self::CurrentDir { why } => Self::CurrentDir { why: shorten(why) },
+            Self::Redirect { stream, why } => Self::Redirect { stream, why: shorten(why) },
+            Self::SetUp { tried, why } => Self::SetUp { tried: shorten(tried), why: shorten(why) },
+            Self::UnknownWorkerType { offers } => {
+                Self::UnknownWorkerType { offers: shorten_list(offers) }
+            }
+            Self::Listen { why } => Self::Listen { why: shorten(why) },
+            Self::Init(InitError::Failed { why }) => {
+                Self::Init(InitError::Failed { why: shorten(why) })
+            }
+            Self::Init(InitError::Panicked(panic)) => {
+                Self::Init(InitError::Panicked(panic.shortened()))
+            }
+            Self::Init(InitError::Undecodable { why }) => {
+                Self::Init(InitError::Undecodable { why: shorten(why) })
+            }
+        }
     }
 }
 
@@ -236,6 +281,30 @@ mod tests {
             if let Ok(Some((_, len))) = Report::decode(&bytes) {
                 prop_assert!(len <= bytes.len());
             }
+        }
+    }
+
+    #[test]
+    fn a_report_that_says_too_much_is_cut_short() {
+        let long = || "x".repeat(2 * MAX_LEN);
+        let message = "it is over".to_owned();
+        let panic = || Panic { message: message.clone(), location: None, backtrace: Some(long()) };
+        let panicked = InitError::Panicked(panic());
+        let reports = [
+            Report::Panicked(panic()),
+            Report::Failed(StartFailure::Init(panicked)),
+            Report::Failed(StartFailure::Init(InitError::Failed { why: long() })),
+            Report::Failed(StartFailure::UnknownWorkerType { offers: vec![long(), long()] }),
+        ];
+
+        for report in reports {
+            let bytes = report.encode();
+            let (decoded, len) =
+                Report::decode(&bytes).expect("it is a report").expect("a whole one");
+
+            assert_eq!(len, bytes.len());
+            let expected = report.shortened();
+            assert!(decoded == expected && decoded != report, "{expected:?}");
         }
     }
 

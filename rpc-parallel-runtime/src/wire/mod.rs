@@ -43,6 +43,7 @@ pub(crate) use self::label::host_name;
 pub(crate) use self::overrides::Overrides;
 pub(crate) use self::protocol::Signature;
 pub use self::refusal::{Panic, Refusal};
+pub(crate) use self::refusal::{shorten, shorten_list};
 pub use self::setting::SettingsError;
 pub(crate) use self::settings::LARGEST_WINDOW;
 pub use self::settings::Settings;

@@ -17,6 +17,14 @@ pub struct Panic {
     pub backtrace: Option<String>,
 }
 
+impl Panic {
+    /// Cuts what is said short.
+    pub(crate) fn shortened(self) -> Self {
+        let Self { message, location, .. } = self;
+        Self { message: shorten(message), location: location.map(shorten), backtrace: None }
+    }
+}
+
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, location, .. } = self;
@@ -77,17 +85,9 @@ impl Refusal {
     /// Cuts what is said short: users can say more than a frame holds.
     pub(crate) fn shortened(&self) -> Self {
         match self.clone() {
-            Self::Panicked(Panic { message, location, .. }) => {
-                let (message, location) = (shorten(message), location.map(shorten));
-                Self::Panicked(Panic { message, location, backtrace: None })
-            }
-            Self::UnknownFunction { mut offers } => {
-                let mut left = SHORT;
-                offers.retain(|it| {
-                    left = left.saturating_sub(it.len() + 8);
-                    left > 0
-                });
-                Self::UnknownFunction { offers }
+            Self::Panicked(panic) => Self::Panicked(panic.shortened()),
+            Self::UnknownFunction { offers } => {
+                Self::UnknownFunction { offers: shorten_list(offers) }
             }
             Self::Undecodable { why } => Self::Undecodable { why: shorten(why) },
             Self::Unencodable { why } => Self::Unencodable { why: shorten(why) },
@@ -108,13 +108,24 @@ impl Refusal {
     }
 }
 
-fn shorten(mut text: String) -> String {
+/// Cuts a text short that is too long for where it is to be told.
+pub(crate) fn shorten(mut text: String) -> String {
     if text.len() > SHORT {
         let end = (0..=SHORT).rev().find(|it| text.is_char_boundary(*it));
         text.truncate(end.unwrap_or(0));
         text.push_str(" ..");
     }
     text
+}
+
+/// Leaves the last ones of a list out that is too long.
+pub(crate) fn shorten_list(mut texts: Vec<String>) -> Vec<String> {
+    let mut left = SHORT;
+    texts.retain(|it| {
+        left = left.saturating_sub(it.len() + 8);
+        left > 0
+    });
+    texts
 }
 
 #[cfg(test)]
