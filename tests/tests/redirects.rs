@@ -93,6 +93,22 @@ fn nothing_is_lost_when_a_master_without_entry_ends_and_the_last_line_is_complet
 }
 
 #[test]
+fn the_last_words_of_a_worker_are_shown_while_its_stderr_is_still_held() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>&1", env!("CARGO_BIN_EXE_shown"), "last", "return"]);
+    let mut master = Program::start(&mut command);
+
+    let shown = [master.line(), master.line()];
+
+    assert_eq!(shown, ["[ann] the first words", "[ann] the last words"]);
+    master.tell("they are here");
+    let ended = master.end();
+    assert!(ended.status.success(), "{ended:?}");
+    // Lines of others wait for their ends meanwhile.
+    assert_eq!(ended.stdout, ["[ben] not cut", "[ben] not cut"]);
+}
+
+#[test]
 fn a_line_without_an_end_is_shown_in_pieces_and_takes_no_memory() {
     let ended = shown("long", "return");
 

@@ -65,9 +65,14 @@ impl Outputs {
         self.all().for_each(|it| it.name(pid));
     }
 
-    /// Receives what has been written so far.
+    /// Receives what has been written so far, and has it passed on.
     pub(super) fn receive(&self) {
-        self.all().for_each(|it| it.receive());
+        for relayed in self.all() {
+            if relayed.receive() {
+                // Its thread hears of what stands in the pipe, where nothing stands any more.
+                relayed.relay.wake();
+            }
+        }
     }
 
     /// Returns the last lines of stderr that have been received.
@@ -141,7 +146,8 @@ impl Relayed {
         self.state().prefix = prefix;
     }
 
-    fn receive(&self) {
+    /// Receives what has been written, some of it if that is much; `false` if that is nothing.
+    fn receive(&self) -> bool {
         let mut state = self.state();
         let (mut buffer, mut received) = ([0; 4096], 0);
         while !state.ended && received < TURN {
@@ -156,6 +162,7 @@ impl Relayed {
                 Err(_) => state.end(),
             }
         }
+        received > 0
     }
 
     /// Writes what has been received; `false` after the end.
@@ -164,7 +171,9 @@ impl Relayed {
         let (unwritten, ended) = (mem::take(&mut state.unwritten), state.ended);
         // Its lock is not held while writing: that may take as long as a person holds a terminal.
         drop(state);
-        self.relay.write(&unwritten);
+        if !unwritten.is_empty() {
+            self.relay.write(&unwritten);
+        }
         !ended
     }
 
@@ -234,7 +243,7 @@ struct Flushes {
     done: u64,
 }
 
-/// Marks an event as a wish to pass everything on.
+/// Marks an event as a wish to pass on what has been received, or everything.
 const WAKE: u64 = u64::MAX;
 
 static STDOUT: OnceLock<Arc<Relay>> = OnceLock::new();
@@ -304,13 +313,16 @@ impl Relay {
         }
     }
 
-    /// Passes on all that has been written, lines that are not whole among them.
+    /// Passes on all that has been written; if somebody waits for it, lines that are not whole among
+    /// them.
     fn pass_on(&self) {
-        let asked = self.flushes().asked;
+        let Flushes { asked, done } = *self.flushes();
         let watched: Vec<_> = self.watched().iter().flatten().cloned().collect();
         for relayed in watched {
             relayed.receive();
-            relayed.state().finish();
+            if asked != done {
+                relayed.state().finish();
+            }
             relayed.forward();
         }
         self.flushes().done = asked;
@@ -322,8 +334,13 @@ impl Relay {
         let mut flushes = self.flushes();
         flushes.asked += 1;
         let mine = flushes.asked;
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.wake();
         let _ = self.flushed.wait_timeout_while(flushes, limit, |it| it.done < mine);
+    }
+
+    fn wake(&self) {
+        // It fails only where the thread has 2^64 reasons to wake up already.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     fn relay(&self, index: usize) {
@@ -373,7 +390,10 @@ fn write(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
                 Ok(written) => lines = &lines[written..],
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    poll(&mut [PollFd::new(&stream, PollFlags::OUT)], None)?;
+                    match poll(&mut [PollFd::new(&stream, PollFlags::OUT)], None) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(errno) => return Err(errno),
+                    }
                 }
                 Err(errno) => return Err(errno),
             }

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
 use rpc_parallel::{Master, Spawner};
+use rpc_parallel_tests::process::PATIENCE;
+use rustix::io::ioctl_fionread;
 
 #[rpc_parallel::worker]
 trait Speaks {
@@ -15,6 +17,10 @@ trait Speaks {
     fn say_lines(&self, count: u32) -> Result<(), AnyError>;
     /// Writes a text without an end to its line, so many times.
     fn say(&self, text: &str, times: u32) -> Result<(), AnyError>;
+    /// Writes a line to stderr, and waits until its master has received it.
+    fn warn(&self, line: &str) -> Result<(), AnyError>;
+    /// Writes a line to stderr and aborts.
+    fn die(&self, line: &str);
 }
 
 #[derive(Default, WorkerState)]
@@ -50,6 +56,20 @@ impl Speaks for Speaker {
             output.flush()?;
         }
         Ok(())
+    }
+
+    fn warn(&self, line: &str) -> Result<(), AnyError> {
+        let began = Instant::now();
+        eprintln!("{line}");
+        while ioctl_fionread(io::stderr())? > 0 && began.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn die(&self, line: &str) {
+        eprintln!("{line}");
+        std::process::abort()
     }
 }
 
@@ -87,6 +107,22 @@ async fn run(what: &str) -> anyhow::Result<()> {
             // Its line holds up the worker when nobody reads what this process writes.
             let held = ann.say(&"x".repeat(1024), 1024).timeout(Duration::from_millis(300));
             anyhow::ensure!(held.await.is_err());
+        }
+        "last" => {
+            let ann = speaker().name("ann").spawn(()).await?;
+            let ben = speaker().name("ben").spawn(()).await?;
+            ben.say("not ", 1).await?;
+            // What ann could have left to a process of its own, which lives on.
+            let stderr = format!("/proc/{}/fd/2", ann.pid().await?);
+            let _held = fs::OpenOptions::new().write(true).open(stderr)?;
+            // What ann says last is not received by whoever waits here to show the first.
+            let lock = io::stderr().lock();
+            ann.warn("the first words").await?;
+            anyhow::ensure!(ann.die("the last words").await.is_err());
+            drop(lock);
+            // Until somebody has seen them.
+            io::stdin().read_line(&mut String::new())?;
+            ben.say("cut", 1).await?;
         }
         what => anyhow::bail!("what is `{what}`?"),
     }
