@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{Shutdown, SocketFlags, accept_with, shutdown};
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -84,5 +84,5 @@ async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::R
 fn refuse_all(listener: &UnixListener) {
     let _ = shutdown(listener, Shutdown::Both);
     // Those who wait to be accepted are dropped.
-    while rustix::net::accept(listener).is_ok() {}
+    while accept_with(listener, SocketFlags::CLOEXEC).is_ok() {}
 }
