@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{ask_for, introduce, no_autopsy, open, unreachable};
-use crate::transport;
+use super::connecting::{ask_for, connect_to, introduce, no_autopsy, open};
 use crate::wire::{Label, Message, Settings, WorkerId};
 use crate::worker::WorkerClient;
 
@@ -77,7 +76,7 @@ impl WorkerAddress {
         });
         let connected = async {
             let ask = asked?;
-            let socket = transport::connect(&self.path).await.map_err(unreachable)?;
+            let socket = connect_to(&self.path, self.settings).await?;
             let whom = (self.id, self.label.clone());
             open(socket, self.settings, whom, &ask, no_autopsy()).await
         };

@@ -2,16 +2,32 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::Pin;
+
+use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Autopsy, Client, Opening};
-use crate::transport::split;
+use crate::transport::{self, split};
 use crate::wire::{FunctionInfo, Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::greeting;
 
 /// A connection that is opened.
 type Opened<'a> = Pin<Box<dyn Future<Output = Result<Client, ConnectErrorKind>> + Send + 'a>>;
+
+/// Makes a socket that leads to a listener. Whoever finds no room among those who wait there waits
+/// as well, but no longer than a handshake may take.
+pub(super) async fn connect_to(
+    path: &Path,
+    settings: Settings,
+) -> Result<UnixStream, ConnectErrorKind> {
+    let within = settings.handshake_timeout();
+    match timeout(within, transport::connect(path)).await {
+        Ok(connected) => connected.map_err(unreachable),
+        Err(_) => Err(ConnectErrorKind::TimedOut { within }),
+    }
+}
 
 /// Opens a connection to a worker over a socket that leads to it, by what is left to be said of
 /// [`ask_for`].
@@ -75,4 +91,26 @@ pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec
     let encoded = encode(init, &mut sink).map_err(AnyError::from);
     let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
     encoded.map(|_| bytes).map_err(|it| it.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Address;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_waits_no_longer_than_a_handshake_may_take() {
+        let made = Address::of_new_listener(WorkerId::random());
+        let (listener, address) = made.expect("there is a directory");
+        rustix::net::listen(&listener, 0).expect("it listens already");
+        let (path, settings) = (address.path(), Settings::default());
+        let _first = connect_to(&path, settings).await.expect("there is room for one");
+
+        let began = tokio::time::Instant::now();
+        let second = connect_to(&path, settings).await;
+
+        let expected = settings.handshake_timeout();
+        let Err(ConnectErrorKind::TimedOut { within }) = second else { panic!("{second:?}") };
+        assert_eq!((within, began.elapsed()), (expected, expected));
+    }
 }

@@ -13,13 +13,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{no_autopsy, open, unreachable};
+use super::connecting::{connect_to, no_autopsy, open, unreachable};
 use super::control_error::ControlErrorKind;
 use super::serving;
 use super::supervising::Restarted;
 use crate::connection::{CallErrorKind, Client, Death, attend_to};
 use crate::launch::Children;
-use crate::transport::{self, connected_pair, kept_by};
+use crate::transport::{connected_pair, kept_by};
 use crate::wire::{Label, Settings, WorkerId, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -61,25 +61,25 @@ impl Reach {
                 Some(started) => started.autopsy(),
                 None => no_autopsy(),
             };
-            let socket = self.socket().await.map_err(unreachable)?;
+            let socket = self.socket().await?;
             let whom = (self.id, self.label.clone());
             open(socket, self.settings, whom, &ask, autopsy).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }
 
-    async fn socket(&self) -> std::io::Result<UnixStream> {
-        if let Some((socket, _)) = serving::reach(self.id, self.settings)? {
+    async fn socket(&self) -> Result<UnixStream, ConnectErrorKind> {
+        if let Some((socket, _)) = serving::reach(self.id, self.settings).map_err(unreachable)? {
             return Ok(socket);
         }
         if let Some(started) = Children::get().find(self.id) {
-            let (ours, theirs) = connected_pair()?;
-            started.hand_over(theirs)?;
+            let (ours, theirs) = connected_pair().map_err(unreachable)?;
+            started.hand_over(theirs).map_err(unreachable)?;
             return Ok(ours);
         }
         match &self.path {
-            Some(path) => transport::connect(path).await,
-            None => Err(std::io::ErrorKind::NotFound.into()),
+            Some(path) => connect_to(path, self.settings).await,
+            None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{ask_for, open, unreachable};
+use super::connecting::{ask_for, connect_to, open, unreachable};
 #[cfg(feature = "tracing")]
 use super::control::ask_for_logs;
 use super::control::ask_for_stats;
@@ -22,7 +22,7 @@ use super::shutdown::Shutdown;
 use super::supervising::Restarted;
 use super::witness::Witness;
 use crate::launch::Children;
-use crate::transport::{self, connected_pair};
+use crate::transport::connected_pair;
 use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
@@ -212,7 +212,7 @@ impl<S: Served> Worker<S> {
         }
         match &self.path {
             Some(path) => {
-                let socket = transport::connect(path).await.map_err(unreachable)?;
+                let socket = connect_to(path, self.settings).await?;
                 Ok((socket, Witness::Nobody))
             }
             None => Err(ConnectErrorKind::NoSuchWorker),

@@ -8,18 +8,23 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::sleep;
 
 use super::halves::{Halves, Reader, Writer};
 use super::listener::is_stale;
 
 /// How much a socket holds, in bytes, when what comes next must not wait for long.
 const LITTLE_ROOM: usize = 16 * 1024;
+
+/// How long to wait before a listener is asked again that had no room.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes two connected sockets; both close on exec.
 pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
@@ -35,12 +40,20 @@ pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<UnixStream> {
 
 /// Connects to a listener, if it belongs to the user that this process runs as. Where none is found
 /// any more the error is of the kind `NotFound`.
+///
+/// It waits for as long as there is no room among those who wait to be accepted.
 pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
-    let connected = UnixStream::connect(path).await;
-    let socket = connected.map_err(|error| match is_stale(path, &error) {
-        true => io::Error::new(io::ErrorKind::NotFound, error),
-        false => error,
-    })?;
+    let socket = loop {
+        match UnixStream::connect(path).await {
+            Ok(socket) => break socket,
+            // The system would wait, but tells nobody when there is room.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+            Err(error) if is_stale(path, &error) => {
+                return Err(io::Error::new(io::ErrorKind::NotFound, error));
+            }
+            Err(error) => return Err(error),
+        }
+    };
     of_same_user(&socket)?;
     socket.into_std()
 }
@@ -175,8 +188,11 @@ impl Writer for SocketWriter {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
 
     use super::*;
+    use crate::transport::Address;
+    use crate::wire::WorkerId;
 
     async fn read(reader: &mut dyn Reader, buffer: &mut [u8]) -> usize {
         let mut buffer = ReadBuf::new(buffer);
@@ -214,6 +230,24 @@ mod tests {
         }
         assert_eq!(received, LEN);
         writing.await.expect("it does not panic");
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_among_those_who_wait_waits_for_it() {
+        let made = Address::of_new_listener(WorkerId::random());
+        let (listener, address) = made.expect("there is a directory");
+        rustix::net::listen(&listener, 0).expect("it listens already");
+        let path = address.path();
+        let _first = connect(&path).await.expect("there is room for one");
+
+        let mut second = pin!(connect(&path));
+        let waits = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending())).await;
+        let listener = listen(listener).expect("there is a runtime");
+        let accepted = accept(&listener).await;
+
+        assert!(waits, "there is no room");
+        assert!(accepted.is_ok());
+        assert!(second.await.is_ok());
     }
 
     #[tokio::test]
