@@ -8,6 +8,7 @@ pub mod shuffled;
 pub mod elsewhere;
 pub mod process;
 pub mod waiting;
+pub mod exit_codes;
 pub mod failures;
 pub mod mortal;
 pub mod cgroup;

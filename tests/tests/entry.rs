@@ -149,6 +149,19 @@ fn worker_main_does_not_return_from_a_worker() {
 }
 
 #[test]
+fn a_worker_of_a_program_that_calls_worker_main_is_a_master_as_well() {
+    let ended = run(env!("CARGO_BIN_EXE_startup"), &["of-workers"]);
+
+    assert!(ended.status.success(), "{ended:?}");
+    let told: Vec<_> = ended.stdout.iter().map(|it| it.split_once(": ").expect("a pid")).collect();
+    let [first, second, third] = &told[..] else { panic!("{ended:?}") };
+    for (_, roles) in [first, second, third] {
+        assert_eq!(*roles, "is_worker true, initialized Some(true)");
+    }
+    assert!(first.0 != second.0 && second.0 != third.0 && first.0 != third.0, "{ended:?}");
+}
+
+#[test]
 fn a_worker_has_the_arguments_that_lead_to_worker_main_and_no_others() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::poll_immediate;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, ConnectErrorKind, ControlErrorKind, Death, Spawner};
+use rpc_parallel_tests::exit_codes::{ExitCodes, telling};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{LIMIT, describe};
 use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, marked, stop, until};
@@ -232,6 +233,41 @@ async fn who_was_given_time_to_end_keeps_it_when_its_owner_goes() {
 }
 
 #[rpc_parallel::test]
+async fn a_spawned_worker_ends_with_code_0_whoever_else_is_connected_to_its_process() {
+    let (own, other, codes) = (Diary::new(), Diary::new(), ExitCodes::new());
+    let spawner = guest().launcher(telling(&codes.path()));
+    let client = spawner.spawn((Manner::Polite, own.path())).await.expect("start a worker");
+    let pid = client.pid().await.expect("call it");
+    let invited = client.invite(Manner::Polite, other.path()).await.expect("call it");
+    let visiting = invited.connect(()).await.expect("connect to it");
+    assert_eq!(visiting.pid().await, Ok(pid));
+
+    drop(client);
+
+    assert_eq!(codes.next().await, 0);
+    soon(visiting.closed()).await;
+    own.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_started_worker_ends_with_a_code_that_tells_how_its_master_did() {
+    for (killed, code) in [(true, 254), (false, 0)] {
+        let codes = ExitCodes::new();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_started"));
+        let mut master = Program::start(command.arg(codes.path()));
+        assert_eq!(master.line(), "ready");
+
+        if killed {
+            master.kill();
+        } else {
+            master.tell("return");
+        }
+
+        assert_eq!(codes.next().await, code, "killed: {killed}");
+    }
+}
+
+#[rpc_parallel::test]
 async fn a_started_worker_needs_neither_its_handle_nor_a_connection() {
     let (worker, client, pid) = start(Manner::Polite, &Diary::new()).await;
 
@@ -304,6 +340,19 @@ async fn a_shutdown_begins_when_it_is_awaited_and_goes_on_when_it_is_dropped() {
 
     assert!(ends(pid).await, "it was told to");
     diary.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn a_shutdown_leaves_ten_seconds_if_nothing_else_is_said() {
+    let (worker, client, _) = start(Manner::Polite, &Diary::new()).await;
+
+    for (shutdown, within) in [
+        (worker.shutdown(), "10s"),
+        (client.shutdown(), "10s"),
+        (worker.shutdown().timeout(Duration::from_secs(3)), "3s"),
+    ] {
+        assert_eq!(format!("{shutdown:?}"), format!("Shutdown {{ within: {within}, .. }}"));
+    }
 }
 
 #[rpc_parallel::test]

@@ -96,12 +96,16 @@ async fn a_panic_brings_its_backtrace_where_the_environment_asks_for_one() {
         let spawner = mortal(&failures).env("RUST_BACKTRACE", asked);
         let client = spawner.spawn(Youth::Happy).await.expect("start a worker");
 
+        let error = soon(client.die(Ending::Panic)).await.expect_err("it panics");
         drop(soon(client.die_in_a_thread(Ending::Panic)).await);
 
+        let CallErrorKind::Panicked(in_a_call) = error.kind() else { panic!("{error}") };
         let failure = failures.first().await;
-        let backtrace = failure.panic().expect("it was a panic").backtrace.as_deref();
-        assert_eq!(backtrace.is_some(), brought, "{failure}");
-        assert!(backtrace.is_none_or(|it| it.contains("mortal::end")), "{backtrace:?}");
+        for panic in [in_a_call, failure.panic().expect("it was a panic")] {
+            let backtrace = panic.backtrace.as_deref();
+            assert_eq!(backtrace.is_some(), brought, "{panic}");
+            assert!(backtrace.is_none_or(|it| it.contains("mortal::end")), "{backtrace:?}");
+        }
     }
 }
 

@@ -27,6 +27,8 @@ trait Looks {
     fn file(&self, name: &str) -> Result<String, AnyError>;
     /// Reads such a file of each of its threads.
     fn threads(&self, name: &str) -> Result<Vec<String>, AnyError>;
+    /// Has a worker of its own read such a file.
+    async fn file_of_a_worker(&self, name: &str) -> Result<String, AnyError>;
     fn session(&self) -> Session;
     fn create(&self, path: &Path) -> Result<(), AnyError>;
     fn variables(&self) -> HashMap<OsString, OsString>;
@@ -94,6 +96,11 @@ impl Looks for Looking {
         threads.map(|it| Ok(fs::read_to_string(it?.path().join(name))?)).collect()
     }
 
+    async fn file_of_a_worker(&self, name: &str) -> Result<String, AnyError> {
+        let worker = Looking::spawn(Begin::Well).await?;
+        Ok(worker.file(name).await?)
+    }
+
     fn session(&self) -> Session {
         Session::here()
     }
@@ -152,6 +159,22 @@ async fn files_of_a_worker_lose_the_permissions_that_its_umask_names() {
         let mode = fs::metadata(path).expect("it was created").permissions().mode();
         assert_eq!(mode & 0o777, expected);
     }
+}
+
+#[rpc_parallel::test]
+async fn a_worker_has_the_umask_of_its_master_where_none_is_said() {
+    let mask = |status: Result<String, _>| {
+        let status = status.expect("read it");
+        status.lines().find_map(|it| it.strip_prefix("Umask:\t")).map(str::to_owned)
+    };
+    // Nobody else has this one.
+    let master = spawn(looking().umask(0o135)).await;
+
+    let of_the_master = mask(master.file("status").await);
+    let of_its_worker = mask(master.file_of_a_worker("status").await);
+
+    assert_eq!(of_the_master.as_deref(), Some("0135"));
+    assert_eq!(of_its_worker, of_the_master);
 }
 
 /// Returns the soft and the hard limits of a process.
@@ -501,6 +524,19 @@ fn what_the_master_inherits_its_workers_inherit() {
     for expected in ["RUST_LOG=debug", "RUST_BACKTRACE=0", "MARKED=a \u{e4}\t"] {
         assert!(variables.contains(&expected.as_bytes()), "{expected}");
     }
+}
+
+#[rpc_parallel::test]
+async fn a_variable_that_is_set_wins_over_the_one_that_is_inherited() {
+    let inherited = std::env::var_os("PATH").expect("whoever runs tests has one");
+
+    let set = spawn(looking().env("PATH", "/elsewhere")).await;
+    let other = spawn(looking()).await;
+
+    let [set, other] = [set.variables().await, other.variables().await]
+        .map(|it| it.expect("call it")[OsStr::new("PATH")].clone());
+    assert_eq!(set, "/elsewhere");
+    assert_eq!(other, inherited);
 }
 
 /// How workers fared where the system had nothing left to give.

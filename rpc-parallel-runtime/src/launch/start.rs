@@ -208,7 +208,7 @@ impl Report {
             | Self::Alive
             | Self::Stats(_)
             | Self::Closed
-            | Self::Ending) => short,
+            | Self::Ending { .. }) => short,
         }
     }
 

@@ -16,6 +16,8 @@ trait Tells {
     fn before(&self) -> Vec<String>;
     fn now(&self) -> Vec<String>;
     fn arguments(&self) -> Vec<String>;
+    /// Tells its process and what that is, and has a worker of its own tell the same, to this depth.
+    async fn lineage(&self, depth: u32) -> Result<Vec<String>, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
@@ -33,6 +35,14 @@ impl Tells for Teller {
 
     fn arguments(&self) -> Vec<String> {
         std::env::args().skip(1).collect()
+    }
+
+    async fn lineage(&self, depth: u32) -> Result<Vec<String>, AnyError> {
+        let mut told = vec![format!("{}: {}", std::process::id(), roles())];
+        if depth > 0 {
+            told.extend(Teller::spawn(()).await?.lineage(depth - 1).await?);
+        }
+        Ok(told)
     }
 }
 
@@ -97,6 +107,14 @@ fn main() -> anyhow::Result<()> {
                 Ok::<_, anyhow::Error>((teller.arguments().await?, teller.label().to_string()))
             })?;
             println!("{told:?}");
+        }
+        ["of-workers"] => {
+            Master::builder().worker_args(["worker"]).start()?;
+            runtime()?.block_on(async {
+                let told = Teller::spawn(()).await?.lineage(2).await?;
+                told.iter().for_each(|it| println!("{it}"));
+                anyhow::Ok(())
+            })?;
         }
         ["not-returning"] => {
             Master::builder().worker_args(["worker", "twice"]).start()?;
