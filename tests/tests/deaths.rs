@@ -209,7 +209,7 @@ fn a_death_is_seen_where_the_system_does_not_say_how() {
         Program::start(&mut command)
     };
 
-    let mut program = watcher("failure");
+    let program = watcher("failure");
     kill(program.line().parse().expect("a process id"));
     let failed = program.line();
     assert!(failed.contains("is gone"), "{failed}");

@@ -270,7 +270,7 @@ fn the_workers_of_a_stopped_master_end_after_the_timeout_and_not_before() {
 #[test]
 fn a_master_that_was_stopped_for_too_long_is_told_that_its_worker_has_ended() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_watcher"));
-    let mut master = Program::start(command.arg("failure").env("RPC_PARALLEL_SETTINGS", SETTINGS));
+    let master = Program::start(command.arg("failure").env("RPC_PARALLEL_SETTINGS", SETTINGS));
     let worker = master.line().parse().expect("a process id");
     stop(master.pid());
     // As a zombie: who would bury it is stopped.
