@@ -156,6 +156,21 @@ pub fn descriptors_and_threads() -> io::Result<(usize, usize)> {
     Ok((count("/proc/self/fd")?, count("/proc/self/task")?))
 }
 
+/// Returns how many bytes of memory this process has to itself.
+///
+/// # Errors
+///
+/// There is no `/proc`.
+pub fn memory() -> io::Result<usize> {
+    let statm = fs::read_to_string("/proc/self/statm")?;
+    let pages = |field| {
+        let pages = statm.split(' ').nth(field).and_then(|it| it.parse::<usize>().ok());
+        pages.ok_or_else(|| io::Error::other(format!("no memory in {statm:?}")))
+    };
+    // Resident ones, without those of files.
+    Ok((pages(1)? - pages(2)?) * rustix::param::page_size())
+}
+
 fn number(pid: u32) -> Pid {
     i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid is positive")
 }

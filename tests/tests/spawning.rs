@@ -611,6 +611,7 @@ fn assert_leaves_nothing(what: &str, count: u32) {
 
     let ended = Program::run(&mut command);
 
+    assert!(ended.status.success(), "{ended:?}");
     let [before, after] = &ended.stdout[..] else { panic!("{ended:?}") };
     assert_eq!(before, after, "descriptors, threads and children");
     assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0]);

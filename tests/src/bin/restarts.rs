@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads};
+use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads, memory};
 
 #[rpc_parallel::worker]
 trait Short {
@@ -88,13 +88,6 @@ async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
             return Ok(counts);
         }
     }
-}
-
-/// Returns how many bytes of memory this process has.
-fn memory() -> anyhow::Result<usize> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = statm.split(' ').nth(1).unwrap_or_default().parse()?;
-    Ok(pages * rustix::param::page_size())
 }
 
 #[rpc_parallel::entry]
