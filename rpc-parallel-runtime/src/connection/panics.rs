@@ -18,6 +18,9 @@ thread_local! {
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread.
     static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    /// How many have been seen on this thread. It costs next to nothing to look at, and is looked at
+    /// for each element of a pipe.
+    static SEEN_COUNT: Cell<usize> = const { Cell::new(0) };
     /// What this thread drops says nothing on its connections.
     static SILENT: Cell<bool> = const { Cell::new(false) };
     /// How many on this thread will see to it if there is a panic.
@@ -45,7 +48,7 @@ pub(crate) fn install_hook() {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let panic = describe(info);
-            SEEN.set(Some(panic.clone()));
+            see(Some(panic.clone()));
             previous(info);
             // Where panics abort, nobody handles any, and they end the whole process.
             let aborts = cfg!(panic = "abort");
@@ -130,10 +133,14 @@ pub fn handles_panics() {
 ///
 /// Dropping it does not end the closure, if that has begun.
 pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(|| watch(run)).await {
+    let watched = || {
+        let count = SEEN_COUNT.get();
+        watch(run).map_err(|payload| (seen_since(count, &*payload), payload))
+    };
+    match tokio::task::spawn_blocking(watched).await {
         Ok(Ok(value)) => value,
-        Ok(Err((payload, seen))) => {
-            SEEN.set(seen);
+        Ok(Err((seen, payload))) => {
+            see(seen);
             panic::resume_unwind(payload)
         }
         // The runtime ends, and so does whoever waits.
@@ -142,26 +149,49 @@ pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Runs a piece of user code; a panic in it is an error.
+///
+/// This and what it calls run for each element of a pipe.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
-    watch(run).map_err(|(payload, seen)| {
-        let unseen = || Panic { message: message(&*payload), location: None, backtrace: None };
-        seen.unwrap_or_else(unseen)
-    })
+    if thread::panicking() {
+        return catch_in_destructor(run);
+    }
+    let count = SEEN_COUNT.get();
+    watch(run).map_err(|payload| caught(count, &*payload))
 }
 
-/// Runs a piece of user code; of a panic in it there is also what the hook has seen, if it ran.
-fn watch<T>(run: impl FnOnce() -> T) -> Result<T, (Box<dyn Any + Send>, Option<Panic>)> {
+/// Does the same in a destructor that runs because of a panic which others have yet to catch.
+#[cold]
+fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+    let (outer, count) = (SEEN.take(), SEEN_COUNT.get());
+    let result = watch(run).map_err(|payload| caught(count, &*payload));
+    SEEN.set(outer);
+    result
+}
+
+/// Runs a piece of user code, and sees to it if there is a panic in it.
+fn watch<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
     let _handler = Handler::new();
-    // This may be a destructor that runs because of a panic which others have yet to catch.
-    let outer = SEEN.take();
     // What the code has left half done is dropped with its call, or behind the user's own locks.
-    let result = panic::catch_unwind(AssertUnwindSafe(run));
-    let seen = SEEN.replace(outer);
-    result.map_err(|payload| {
-        // No hook runs for a panic that is handed on; what was seen may be one before it.
-        let seen = seen.filter(|it| it.message == message(&*payload));
-        (payload, seen)
-    })
+    panic::catch_unwind(AssertUnwindSafe(run))
+}
+
+#[cold]
+fn caught(count: usize, payload: &(dyn Any + Send)) -> Panic {
+    let unseen = || Panic { message: message(payload), location: None, backtrace: None };
+    seen_since(count, payload).unwrap_or_else(unseen)
+}
+
+/// Takes what the hook has seen of a panic that was caught, if it ran.
+fn seen_since(count: usize, payload: &(dyn Any + Send)) -> Option<Panic> {
+    // No hook runs for a panic that is handed on; what was seen may be one before it.
+    let seen = SEEN.take().filter(|_| SEEN_COUNT.get() != count);
+    seen.filter(|it| it.message == message(payload))
+}
+
+/// Notes a panic on this thread.
+fn see(panic: Option<Panic>) {
+    SEEN.set(panic);
+    SEEN_COUNT.set(SEEN_COUNT.get().wrapping_add(1));
 }
 
 /// Drops what has not come to its own end, so that the pipes in it can tell why.
