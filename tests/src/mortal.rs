@@ -141,6 +141,8 @@ pub enum Youth {
     Fails,
     /// It does not return.
     Dies(Ending),
+    /// It succeeds, and leaves a thread behind that dies.
+    Doomed(Ending),
 }
 
 impl WorkerState for Mortal {
@@ -150,6 +152,10 @@ impl WorkerState for Mortal {
         match youth {
             Youth::Happy => Ok(Self),
             Youth::Fails => Err("it was not to be".into()),
+            Youth::Doomed(how) => {
+                thread::spawn(move || end(how));
+                Ok(Self)
+            }
             Youth::Dies(how) => {
                 end(how);
                 Ok(Self)

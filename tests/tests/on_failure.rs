@@ -145,7 +145,7 @@ async fn a_worker_that_does_not_start_is_an_error_of_who_starts_it_and_no_failur
             Youth::Dies(Ending::Panic) => {
                 assert!(matches!(kind, SpawnErrorKind::InitPanicked(_)), "{error}");
             }
-            Youth::Dies(_) | Youth::Happy => {
+            Youth::Dies(_) | Youth::Doomed(_) | Youth::Happy => {
                 assert!(matches!(kind, SpawnErrorKind::Died(_)), "{error}");
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Panic, WorkerFailure};
+use rpc_parallel::{CallErrorKind, ConnectErrorKind, Death, Panic, SpawnErrorKind, WorkerFailure};
 use rpc_parallel_tests::build::build;
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::mortal::{
@@ -106,6 +106,25 @@ async fn a_panic_brings_its_backtrace_where_the_environment_asks_for_one() {
             assert_eq!(backtrace.is_some(), brought, "{panic}");
             assert!(backtrace.is_none_or(|it| it.contains("mortal::end")), "{backtrace:?}");
         }
+    }
+}
+
+#[rpc_parallel::test]
+async fn a_panic_while_a_worker_starts_is_told_whenever_it_comes() {
+    for _ in 0..100 {
+        let failures = Failures::default();
+        let spawner = mortal(&failures).stderr(Redirect::null());
+
+        let failure = match soon(spawner.spawn(Youth::Doomed(Ending::Panic))).await {
+            Ok(_client) => failures.first().await,
+            Err(error) => match error.kind() {
+                SpawnErrorKind::Died(failure)
+                | SpawnErrorKind::Connect(ConnectErrorKind::WorkerDied(failure)) => failure.clone(),
+                kind => panic!("{kind:?}"),
+            },
+        };
+
+        assert_eq!(failure.panic().map(|it| &*it.message), Some("it is over"), "{failure}");
     }
 }
 

@@ -294,6 +294,7 @@ mod tests {
         let location = location.expect("the hook has seen the place");
         assert!(location.starts_with(file!()), "{location}");
     }
+
     /// Panics and catches that, as a function may.
     fn panic_in_private() {
         let caught = panic::catch_unwind(|| panic!("nobody is told"));

@@ -1,5 +1,6 @@
 //! What is said between a master and a process that becomes its worker, and until when it must be.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use super::process::Process;
 use super::start::Report;
 use super::starting::{StartingError, io};
+use crate::transport::adopt;
 use crate::wire::Panic;
 
 /// How long a process that has closed its end may take to be dead.
@@ -61,6 +63,10 @@ impl Conversation {
         process.note_worker(connecting.hold(hello).await?);
         let started = async {
             match self.report().await? {
+                // One of its threads has had a panic before, and ends it at this moment.
+                Report::Started { .. } if self.panic.is_some() => {
+                    Err(Failed::Ended(self.panic.take()))
+                }
                 Report::Started { listens_at } => Ok(listens_at),
                 report => Err(out_of_turn(&report)),
             }
@@ -115,6 +121,23 @@ impl Conversation {
                 Err(error) => return Err(io("read from the new process")(error).into()),
             }
         }
+    }
+}
+
+/// Returns what a process has died of, by what it has said after it had started.
+pub(super) async fn last_words(control: OwnedFd) -> Failed {
+    let listening = async {
+        let control = adopt(control).map_err(io("register a socket with tokio"))?;
+        let mut conversation = Conversation::new(control);
+        loop {
+            conversation.report().await?;
+        }
+    };
+    let heard: Result<Result<Infallible, Failed>, _> = timeout(LAST_WORDS_TIMEOUT, listening).await;
+    match heard {
+        Ok(Err(failed)) => failed,
+        // What it has forked holds its end open.
+        Err(_) => Failed::Ended(None),
     }
 }
 

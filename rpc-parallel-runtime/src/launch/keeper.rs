@@ -113,10 +113,11 @@ impl Keeper {
     }
 
     /// Listens to a process that has started, on its control socket.
-    pub(super) fn attend(&self, process: &Process, control: OwnedFd) -> io::Result<()> {
-        let control = process.attend(control);
+    pub(super) fn attend(&self, process: &Process, control: OwnedFd) -> Result<(), Unattended> {
+        let control = process.attend(control).map_err(Unattended::Buried)?;
         let data = epoll::EventData::new_u64(process.serial | WORD);
-        epoll::add(&self.epoll, control, data, epoll::EventFlags::IN)?;
+        let added = epoll::add(&self.epoll, control, data, epoll::EventFlags::IN);
+        added.map_err(|errno| Unattended::Io(errno.into()))?;
         if process.is_dead() {
             // Who has buried it may have come before, and nobody would take its end from us.
             let _ = epoll::delete(&self.epoll, control);
@@ -141,6 +142,13 @@ impl Keeper {
         // It fails only where the keeper has 2^64 reasons to wake up already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
+}
+
+/// Why nobody listens to a process.
+pub(super) enum Unattended {
+    /// It is dead. What it has said is still in its control socket.
+    Buried(OwnedFd),
+    Io(io::Error),
 }
 
 /// Marks an event as a new request.
@@ -415,7 +423,8 @@ impl Keeping {
         };
         let Some(mut kept) = self.kept.remove(&serial) else { return };
         let _ = epoll::delete(&self.epoll, &kept.process);
-        // Its last words.
+        // Its last words. Whoever attends to it later reads them himself.
+        kept.process.leave();
         while let Heard::Something = kept.hear() {}
         if let Some(control) = kept.process.control() {
             let _ = epoll::delete(&self.epoll, control);

@@ -33,8 +33,8 @@ pub(crate) struct Process {
     pidfd: OwnedFd,
     outputs: Outputs,
     began: Instant,
-    /// Our end of its control socket, from when it has started.
-    control: OnceLock<OwnedFd>,
+    /// Our end of its control socket, from when it has started; none if it was buried before.
+    control: OnceLock<Option<OwnedFd>>,
     /// Somebody here has asked it to end.
     asked: AtomicBool,
     /// It takes no new connections.
@@ -98,14 +98,23 @@ impl Process {
         }
     }
 
-    /// Takes the control socket, which the process listens to from now on.
-    pub(super) fn attend(&self, control: OwnedFd) -> &OwnedFd {
-        self.control.get_or_init(|| control)
+    /// Takes the control socket, or gives it back if the process is being buried.
+    pub(super) fn attend(&self, control: OwnedFd) -> Result<&OwnedFd, OwnedFd> {
+        let mut control = Some(control);
+        match self.control.get_or_init(|| control.take()) {
+            Some(taken) => Ok(taken),
+            None => Err(control.take().unwrap_or_else(|| unreachable!("it was not taken"))),
+        }
     }
 
     /// Returns the control socket, if the process has started.
     pub(super) fn control(&self) -> Option<&OwnedFd> {
-        self.control.get()
+        self.control.get()?.as_ref()
+    }
+
+    /// Has nobody take the control socket any more, because the process is dead.
+    pub(super) fn leave(&self) {
+        self.control.get_or_init(|| None);
     }
 
     /// Kills the process, if it lives.

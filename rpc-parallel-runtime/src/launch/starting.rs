@@ -14,9 +14,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::children::{Children, Started};
-use super::conversation::{Conversation, Deadline, Failed, LAST_WORDS_TIMEOUT, unless_dead};
+use super::conversation::{
+    Conversation, Deadline, Failed, LAST_WORDS_TIMEOUT, last_words, unless_dead,
+};
 use super::environment::Environment;
-use super::keeper::{Job, Keeper};
+use super::keeper::{Job, Keeper, Unattended};
 use super::launcher::{Launching, WorkerCommand};
 use super::mark::{MARK_VARIABLE, Mark};
 use super::panics::Panics;
@@ -146,9 +148,13 @@ impl Plan {
             Ok(started) => started,
             Err(failed) => return Err(unborn.bury(failed, spawning).await),
         };
-        let attended = Keeper::get().and_then(|it| it.attend(&process, control));
-        if let Err(error) = attended {
-            let failed = io("listen to the new process")(error).into();
+        let attended = Keeper::get().map_err(Unattended::Io);
+        let failed = match attended.and_then(|it| it.attend(&process, control)) {
+            Ok(()) => None,
+            Err(Unattended::Buried(control)) => Some(last_words(control).await),
+            Err(Unattended::Io(error)) => Some(io("listen to the new process")(error).into()),
+        };
+        if let Some(failed) = failed {
             return Err(unborn.bury(failed, spawning).await);
         }
 
