@@ -66,7 +66,11 @@ pub(crate) struct Sum {
     pub(crate) lost: u64,
     pub(crate) hung: u64,
     pub(crate) left_over: u64,
+    pub(crate) files: u64,
 }
+
+/// Of how many rounds one may leave the socket of a process that was killed while it made it.
+const ROUNDS_PER_FILE: u64 = 500;
 
 /// Plays rounds, and tells the story of each that was not as it must be.
 pub(crate) fn run(wanted: Wanted) -> anyhow::Result<Sum> {
@@ -139,12 +143,14 @@ impl Sum {
             row("chaos.lost", "deaths", self.lost),
             row("chaos.hung", "waits", self.hung),
             row("chaos.left_over", "things", self.left_over),
+            row("chaos.files", "sockets", self.files),
         ]
     }
 
     /// Returns how much there is that must not be.
     pub(crate) fn bad(self) -> u64 {
-        self.lost + self.hung + self.left_over
+        let files = self.files.saturating_sub(1 + self.rounds / ROUNDS_PER_FILE);
+        self.lost + self.hung + self.left_over + files
     }
 
     fn add(&mut self, outcome: &Outcome) {
@@ -154,6 +160,7 @@ impl Sum {
         self.lost += count(Kind::Lost);
         self.hung += count(Kind::Hung);
         self.left_over += count(Kind::LeftOver);
+        self.files += outcome.files;
     }
 }
 
