@@ -323,10 +323,15 @@ impl Career {
                 drop(client);
             }
         }
-        let mut patience = Patience::of(GONE_BOUND);
+        let bound = match self.branch.ending {
+            // It ends with its last connection, which somebody may have who waits for a stopped one.
+            Ending::CloseServer => LIVENESS_BOUND,
+            Ending::Leave | Ending::Drop | Ending::ShutDown => GONE_BOUND,
+        };
+        let mut patience = Patience::of(bound);
         while signal::state(pid) != State::Gone {
             if !patience.wait().await {
-                let what = format!("{} lives {GONE_BOUND:?} after its end", signal::describe(pid));
+                let what = format!("{} lives {bound:?} after its end", signal::describe(pid));
                 self.wrong(Kind::LeftOver, what);
                 break;
             }
