@@ -45,8 +45,9 @@ pub enum Death {
     },
     /// It was killed because memory ran out, or gave up because it was given no more.
     ///
-    /// The kernel says so in its log and counts it in the cgroup; where neither can be read, such a
-    /// death is a [`Signaled`](Self::Signaled) by `SIGKILL`.
+    /// The kernel counts such deaths, and says in its log whom it has killed. Where the log cannot be
+    /// read, or names processes by other numbers as in a container, a worker that is killed by
+    /// somebody else at that very moment is taken for the one.
     OutOfMemory,
     /// It gave no sign of life for the
     /// [`liveness_timeout`](crate::Settings::liveness_timeout), and was killed.
