@@ -144,8 +144,8 @@ async fn a_worker_that_is_given_no_more_memory_is_told_so() {
 
 #[rpc_parallel::test]
 async fn a_worker_that_is_killed_for_memory_is_told_so() {
-    // In a container the kernel's log does not tell whom it has killed, and whoever is killed at the
-    // same moment by another test would be taken for this one.
+    // In a container the kernel's log does not tell whom it has killed, and only those in the
+    // master's own group are counted.
     let outermost = "pid:[4026531836]";
     if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|it| it.as_os_str() != outermost) {
         return println!("skipped: processes have other numbers here than in the kernel's log");

@@ -46,8 +46,8 @@ pub enum Death {
     /// It was killed because memory ran out, or gave up because it was given no more.
     ///
     /// The kernel counts such deaths, and says in its log whom it has killed. Where the log cannot be
-    /// read, or names processes by other numbers as in a container, a worker that is killed by
-    /// somebody else at that very moment is taken for the one.
+    /// read, or names processes by other numbers as in a container, what is counted in the master's
+    /// own cgroup is taken for the next worker that dies by `SIGKILL`.
     OutOfMemory,
     /// It gave no sign of life for the
     /// [`liveness_timeout`](crate::Settings::liveness_timeout), and was killed.

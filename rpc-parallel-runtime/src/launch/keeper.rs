@@ -427,7 +427,6 @@ impl Keeping {
         kept.process.leave();
         while let Heard::Something = kept.hear() {}
         if let Some(control) = kept.process.control() {
-            let _ = epoll::delete(&self.epoll, control);
             // The worker may live on, where what has died was a launcher's process before it.
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
@@ -438,7 +437,7 @@ impl Keeping {
         };
         process.has_died(death, panic, ending.is_some());
         if let Some(control) = process.control() {
-            // It may have been attended to meanwhile.
+            // Now that whoever attends to it late sees that it is dead.
             let _ = epoll::delete(&self.epoll, control);
         }
         on_death();
