@@ -58,6 +58,7 @@ pub mod fuzzing {
     /// Decodes bytes as all that a peer could send.
     pub fn decode_everything(bytes: &[u8]) {
         crate::wire::decode_everything(bytes);
+        crate::connection::decode_everything(bytes);
         crate::launch::decode_everything(bytes);
     }
 

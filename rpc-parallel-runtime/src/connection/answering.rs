@@ -17,7 +17,7 @@ use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
 use crate::wire::{
     Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, Refusal, StreamId,
-    TooLarge, encode_own,
+    TooLarge, write_message,
 };
 
 /// What answers the calls of one connection.
@@ -167,8 +167,10 @@ impl<'a> Answering<'a> {
     }
 
     fn try_refuse(&mut self, call: CallId, refusal: &Refusal) -> bool {
-        let written = MessageWriter::refused_answer(self.buffer, call)
-            .message(|sink| Ok::<_, Unsendable>(encode_own(refusal, sink)?));
+        let written = MessageWriter::refused_answer(self.buffer, call).message(|sink| {
+            write_message(refusal, sink);
+            Ok::<_, TooLarge>(())
+        });
         let Ok(frame) = written else { return false };
         self.after.large = frame.finish().map(|it| (it, Vec::new()));
         true

@@ -24,7 +24,7 @@ use super::spans::CallerSpan;
 use super::supervised::Supervised;
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Label,
-    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent,
+    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent, read_message,
 };
 
 /// A call of a function: a future of its result.
@@ -313,21 +313,31 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn read(&self, answered: Answered) -> Result<T, E> {
         let Answered { outcome, value, ends } = answered;
-        let undecodable = |error: DecodeError| {
-            let why = AnyError::from(error).to_string();
-            E::from(self.fail(CallErrorKind::Undecodable { side: Side::Result, why }))
-        };
+        let undecodable = |error: DecodeError| E::from(self.undecodable(error));
         pipe::decoding(ends, Some(self.hold()), || {
             let value = Body::shared(&value);
             let read = match (outcome, self.error) {
                 (Outcome::Value, _) => return read(self.value, value).map_err(undecodable),
                 (Outcome::Error, Some(error)) => read(error, value).map(E::from_function),
                 (Outcome::Error, None) | (Outcome::Refused, _) => {
-                    Refusal::decode(value.bytes()).map(|it| self.fail(self.kind_of(it)).into())
+                    return Err(self.refused(value.bytes()).into());
                 }
             };
             Err(read.unwrap_or_else(undecodable))
         })
+    }
+
+    /// Returns the error of an answer that is a refusal.
+    fn refused(&self, refusal: &[u8]) -> CallError {
+        match read_message(refusal) {
+            Ok(refusal) => self.fail(self.kind_of(refusal)),
+            Err(malformed) => self.undecodable(malformed),
+        }
+    }
+
+    fn undecodable(&self, error: impl std::error::Error) -> CallError {
+        let why = AnyError::from(error).to_string();
+        self.fail(CallErrorKind::Undecodable { side: Side::Result, why })
     }
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {

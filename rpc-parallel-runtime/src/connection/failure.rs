@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Label, Panic, WorkerId};
+use crate::wire::{Label, Panic, WorkerId, fields};
 
 /// A worker process that ended although nobody had asked it to: all that is known of it.
 ///
@@ -65,6 +65,19 @@ pub enum Death {
     /// It is gone, and only the process that started it knows how it ended.
     Gone,
 }
+
+fields!(newtype WorkerFailure);
+fields!(struct Obituary { worker, id, death, why, panic, in_progress, uptime, stderr });
+fields!(enum Death {
+    0 => Exited(code),
+    1 => Signaled { signal, core_dumped },
+    2 => OutOfMemory,
+    3 => Unresponsive { silence },
+    4 => Lost,
+    5 => NotStarted,
+    6 => Ended,
+    7 => Gone,
+});
 
 impl WorkerFailure {
     /// Returns which worker it was.

@@ -70,5 +70,11 @@ pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::traffic::{Counts, Traffic};
 
+/// Decodes bytes as what ends a stream.
+#[cfg(fuzzing)]
+pub(crate) fn decode_everything(bytes: &[u8]) {
+    let _ = PipeError::of_frame(bytes, None);
+}
+
 #[cfg(test)]
 mod tests;

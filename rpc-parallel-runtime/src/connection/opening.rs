@@ -14,8 +14,8 @@ use super::serving::AHEAD;
 use super::traffic::Traffic;
 use crate::transport::{Halves, Reader};
 use crate::wire::{
-    DecodeError, EncodeError, Frame, FrameError, FrameWriter, FunctionInfo, Greeting, Refusal,
-    Settings, Signature, TooLarge, WorkerId, decode, encode_own,
+    Frame, FrameError, FrameWriter, FunctionInfo, Greeting, MalformedMessage, Refusal, Settings,
+    Signature, TooLarge, WorkerId, read_message,
 };
 
 /// A connection on which the conversation has not begun.
@@ -42,18 +42,15 @@ pub(crate) struct Request {
 pub(crate) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
     let functions: Vec<_> = functions.iter().map(Signature::of).collect();
     let mut words = Vec::new();
-    FrameWriter::introduce(&mut words)
-        .message(|sink| Ok::<_, OpeningError>(encode_own(&functions, sink)?))?;
+    FrameWriter::introduce(&mut words).own_message(&functions)?;
     Ok(words)
 }
 
 /// A connection did not come about.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpeningError {
-    #[error("encode why there is no connection")]
-    Encode(#[from] EncodeError),
-    #[error("read the functions of another program")]
-    Introduction(#[from] DecodeError),
+    #[error("failed to read the functions of another program")]
+    Introduction(#[from] MalformedMessage),
     #[error("the connection's `init` argument is too large")]
     TooLarge(#[from] TooLarge),
     #[error("the worker refused")]
@@ -146,7 +143,7 @@ impl Opening {
         let reply = self.first_frame(|frame| match frame {
             Frame::Heard => Ok(Reply::Heard),
             Frame::Welcome => Ok(Reply::Welcome),
-            Frame::Refuse { refusal } => Err(match Refusal::decode(refusal) {
+            Frame::Refuse { refusal } => Err(match read_message(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
                 Err(_) => FrameError::OutOfPlace("a refusal that nobody can read").into(),
             }),
@@ -165,7 +162,7 @@ impl Opening {
         loop {
             let read = self.first_frame(|frame| match frame {
                 Frame::Introduce { functions: list } if functions.is_none() => {
-                    functions = Some(decode(list)?);
+                    functions = Some(read_message(list)?);
                     Ok(None)
                 }
                 Frame::Connect { greeting, worker, init } => {
@@ -253,6 +250,6 @@ impl Opening {
     }
 }
 
-fn write_refusal(buffer: &mut Vec<u8>, refusal: &Refusal) -> Result<(), OpeningError> {
-    FrameWriter::refuse(buffer).message(|sink| Ok::<_, OpeningError>(encode_own(refusal, sink)?))
+fn write_refusal(buffer: &mut Vec<u8>, refusal: &Refusal) -> Result<(), TooLarge> {
+    FrameWriter::refuse(buffer).own_message(refusal)
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
+use crate::wire::fields;
 use tokio::runtime::{Builder, Runtime};
 
 /// The kind of a tokio runtime.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Flavor {
     /// Everything runs on one thread: the fastest for a process among many.
     #[default]
@@ -17,6 +17,8 @@ pub enum Flavor {
         threads: Option<usize>,
     },
 }
+
+fields!(enum Flavor { 0 => CurrentThread, 1 => MultiThread { threads } });
 
 impl Flavor {
     pub(crate) fn build(self) -> io::Result<Runtime> {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::wire::fields;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use serde::{Deserialize, Serialize};
 
 /// How much of something the system grants a worker.
 ///
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// let limits = [Limit::memory(2 << 30), Limit::open_files(256).hard(1024)];
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limit {
     of: Limited,
     soft: u64,
@@ -28,7 +28,7 @@ pub struct Limit {
 }
 
 /// What is limited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Limited {
     Memory,
     Data,
@@ -40,6 +40,19 @@ enum Limited {
     OpenFiles,
     Processes,
 }
+
+fields!(struct Limit { of, soft, hard });
+fields!(enum Limited {
+    0 => Memory,
+    1 => Data,
+    2 => Stack,
+    3 => LockedMemory,
+    4 => CpuSeconds,
+    5 => FileSize,
+    6 => CoreSize,
+    7 => OpenFiles,
+    8 => Processes,
+});
 
 impl Limit {
     /// No limit.

@@ -1,11 +1,11 @@
 //! What a panic inside a call does to its worker.
 
-use serde::{Deserialize, Serialize};
+use crate::wire::fields;
 
 /// What a panic inside a call does to its worker.
 ///
 /// A panic outside of any call always ends it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Panics {
     /// It is an error of the call. The worker and its connections live on.
     #[default]
@@ -14,3 +14,5 @@ pub enum Panics {
     /// be trusted after a function was left half done.
     EndWorker,
 }
+
+fields!(enum Panics { 0 => FailCall, 1 => EndWorker });

@@ -8,8 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::wire::fields;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 use tokio::net::unix::pipe::Receiver;
 
 /// Where the stdout or the stderr of a worker goes.
@@ -123,7 +123,7 @@ impl Redirect {
 }
 
 /// What a worker is told about where one of its outputs goes.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Output {
     /// Where it goes already.
     Inherit,
@@ -135,6 +135,8 @@ pub(crate) enum Output {
     /// To the next descriptor that was handed over.
     Descriptor,
 }
+
+fields!(enum Output { 0 => Inherit, 1 => Null, 2 => File { path, append }, 3 => Descriptor });
 
 impl Output {
     /// Opens what takes the place of the worker's output; none if it stays as it is.

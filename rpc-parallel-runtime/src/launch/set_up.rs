@@ -6,18 +6,18 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::wire::fields;
 use rustix::fs::{Mode, RawMode};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpriority_process, setpriority_process, setsid, umask};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use serde::{Deserialize, Serialize};
 
 use super::limit::Limit;
 use super::redirect::Output;
 use super::start::StartFailure;
 
 /// What a worker's process shall be like, beside its output.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct SetUp {
     /// Whether it stays in its master's session.
     pub(crate) foreground: bool,
@@ -28,6 +28,8 @@ pub(crate) struct SetUp {
     /// At most one of each kind.
     pub(crate) limits: Vec<Limit>,
 }
+
+fields!(struct SetUp { foreground, nice, cpus, umask, current_dir, limits });
 
 impl SetUp {
     /// Makes this process like this.

@@ -11,15 +11,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::flavor::Flavor;
 use super::panics::Panics;
 use super::redirect::Output;
 use super::set_up::SetUp;
 use crate::wire::{
-    DecodeError, EncodeError, Greeting, GreetingError, Overrides, Panic, Settings, Sink, TooLarge,
-    WorkerId, WorkerTypeId, decode, encode_own, shorten, shorten_list,
+    Greeting, GreetingError, MalformedMessage, Overrides, Panic, Settings, Sink, TooLarge,
+    WorkerId, WorkerTypeId, fields, read_message, shorten, shorten_list, write_message,
 };
 use crate::worker::{InitError, WorkerStats};
 
@@ -32,7 +30,7 @@ const LENGTH: usize = 4;
 const MAX_LEN: usize = 1024 * 1024;
 
 /// Everything that a worker needs to begin.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<String>,
@@ -50,7 +48,7 @@ pub(crate) struct Start {
 }
 
 /// How long a worker lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lives {
     /// As long as its first connection, which was handed over with the start.
     WithConnection,
@@ -61,7 +59,7 @@ pub(crate) enum Lives {
 }
 
 /// How a process starts workers. Workers inherit it, so that they can be masters themselves.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Recipe {
     /// The program; the running one, if not said.
     pub(crate) program: Option<OsString>,
@@ -88,7 +86,7 @@ impl Recipe {
 }
 
 /// What a worker reports: first while it starts, and then for as long as it lives.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(super) enum Report {
     /// The process runs, and is as it was asked to be. What was started may be another one, which
     /// a launcher has put before it.
@@ -116,7 +114,7 @@ pub(super) enum Report {
 }
 
 /// Why a process did not become the worker that it was asked to be.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum StartFailure {
     OtherBuild { worker: u64, master: u64 },
     CurrentDir { why: String },
@@ -126,6 +124,51 @@ pub(crate) enum StartFailure {
     Listen { why: String },
     Init(InitError),
 }
+
+fields!(struct Start {
+    id,
+    name,
+    worker_type,
+    lives,
+    panics,
+    settings,
+    flavor,
+    recipe,
+    master,
+    set_up,
+    stdout,
+    stderr,
+});
+fields!(enum Lives { 0 => WithConnection, 1 => WithMaster, 2 => UntilTold });
+fields!(struct Recipe {
+    program,
+    arg0,
+    arguments,
+    chatty,
+    settings,
+    overrides,
+    worker_flavor,
+    own_subscriber,
+});
+fields!(enum Report {
+    0 => Hello { pid },
+    1 => Started { listens_at },
+    2 => Failed(failure),
+    3 => Alive,
+    4 => Stats(stats),
+    5 => Panicked(panic),
+    6 => Closed,
+    7 => Ending { within },
+});
+fields!(enum StartFailure {
+    0 => OtherBuild { worker, master },
+    1 => CurrentDir { why },
+    2 => Redirect { stream, why },
+    3 => SetUp { tried, why },
+    4 => UnknownWorkerType { offers },
+    5 => Listen { why },
+    6 => Init(error),
+});
 
 /// The beginning of what a master tells.
 pub(super) struct Header {
@@ -140,9 +183,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Greeting(#[from] GreetingError),
     #[error("start message")]
-    Encode(#[from] EncodeError),
-    #[error("start message")]
-    Decode(#[from] DecodeError),
+    Malformed(#[from] MalformedMessage),
     #[error("start message")]
     TooLarge(#[from] TooLarge),
 }
@@ -152,7 +193,7 @@ impl Start {
     pub(super) fn encode(&self, greeting: Greeting, init: &[u8]) -> Result<Vec<u8>, StartError> {
         let mut bytes = vec![0; HEADER_LEN];
         let mut sink = Sink::new(&mut bytes, MAX_LEN);
-        encode_own(self, &mut sink)?;
+        write_message(self, &mut sink);
         sink.finish()?;
         let lengths = [bytes.len() - HEADER_LEN, init.len()];
         let lengths = lengths.map(|it| u32::try_from(it).expect("settings keep both below 4 GiB"));
@@ -164,7 +205,7 @@ impl Start {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StartError> {
-        Ok(decode(bytes)?)
+        Ok(read_message(bytes)?)
     }
 }
 
@@ -191,8 +232,7 @@ impl Report {
     fn try_encode(&self) -> Result<Vec<u8>, TooLarge> {
         let mut bytes = vec![0; LENGTH];
         let mut sink = Sink::new(&mut bytes, MAX_LEN);
-        let encoded = encode_own(self, &mut sink);
-        encoded.expect("a report holds texts and numbers only");
+        write_message(self, &mut sink);
         sink.finish()?;
         let len = u32::try_from(bytes.len() - LENGTH).expect("a sink keeps to its limit");
         bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
@@ -216,7 +256,7 @@ impl Report {
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, StartError> {
         let len = Self::first_len(bytes)?;
         match bytes.get(LENGTH..len) {
-            Some(report) => Ok(Some((decode(report)?, len))),
+            Some(report) => Ok(Some((read_message(report)?, len))),
             None => Ok(None),
         }
     }
@@ -267,6 +307,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::launch::Limit;
 
     proptest! {
         #[test]
@@ -277,10 +318,50 @@ mod tests {
         }
 
         #[test]
+        fn arbitrary_bytes_are_a_start_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Start::decode(&bytes);
+        }
+
+        #[test]
+        fn truncated_starts_fail(cut in any::<prop::sample::Index>()) {
+            let bytes = start().encode(crate::worker::greeting(), b"").expect("the start is short");
+            let bytes = &bytes[HEADER_LEN..];
+
+            prop_assert_eq!(Start::decode(bytes).expect("the start is whole"), start());
+            prop_assert!(Start::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
         fn whatever_comes_is_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(Some((_, len))) = Report::decode(&bytes) {
                 prop_assert!(len <= bytes.len());
             }
+        }
+    }
+
+    fn start() -> Start {
+        let set_up = SetUp {
+            nice: Some(-3),
+            cpus: Some(vec![0, 7]),
+            current_dir: Some("/tmp".into()),
+            limits: vec![Limit::open_files(256).hard(1024)],
+            ..SetUp::default()
+        };
+        Start {
+            id: "0123456789abcdef0123456789abcdef"
+                .parse()
+                .expect("the text is 32 hexadecimal digits"),
+            name: Some("ledger".to_owned()),
+            worker_type: WorkerTypeId::chosen("ledger"),
+            lives: Lives::WithMaster,
+            panics: Panics::EndWorker,
+            settings: Settings::default(),
+            flavor: Flavor::MultiThread { threads: Some(3) },
+            recipe: Recipe { arguments: Some(vec!["worker".into()]), ..Recipe::default() },
+            master: 4711,
+            set_up,
+            stdout: Output::File { path: "out".into(), append: true },
+            stderr: Output::Inherit,
         }
     }
 

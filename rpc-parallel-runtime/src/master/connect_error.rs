@@ -153,7 +153,7 @@ impl From<OpeningError> for ConnectErrorKind {
             OpeningError::Socket(error) => Self::Unreachable(error),
             OpeningError::Ended => Self::Unreachable(io::ErrorKind::ConnectionAborted.into()),
             OpeningError::TimedOut { within } => Self::TimedOut { within },
-            OpeningError::Encode(_) | OpeningError::TooLarge(_) => {
+            OpeningError::TooLarge(_) => {
                 Self::InitArgument { why: AnyError::from(error).to_string() }
             }
             OpeningError::Frame(_) | OpeningError::Introduction(_) => {

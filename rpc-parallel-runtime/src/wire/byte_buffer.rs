@@ -62,7 +62,7 @@ pub(super) fn write_slice<T: Any>(slice: &[T], sink: &mut Sink<'_>) -> bool {
     true
 }
 
-fn write(bytes: &[u8], sink: &mut Sink<'_>) {
+pub(super) fn write(bytes: &[u8], sink: &mut Sink<'_>) {
     write_len(bytes.len(), sink);
     if sink.splices(bytes.len()) {
         sink.write_shared(Bytes::copy_from_slice(bytes));

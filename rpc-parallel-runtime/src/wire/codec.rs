@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::argument::{Argument, Travels};
 use super::body::Body;
 use super::byte_buffer::{self, AnyBytes};
+use super::field::{Field, read_message, write_message};
 use super::guard::{Guarded, MAX_DEPTH};
 use super::sink::Sink;
 
@@ -39,21 +40,9 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     sink: &mut Sink<'_>,
 ) -> Result<(), EncodeError> {
-    let serialized = serialize(&Guarded::new(value), sink);
+    let mut serializer = rmp_serde::Serializer::new(sink).with_struct_map();
+    let serialized = Guarded::new(value).serialize(&mut serializer);
     serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
-}
-
-/// Encodes a value of our own, of which we know that it can be decoded again.
-pub(crate) fn encode_own<T: Serialize>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
-    let serialized = serialize(value, sink);
-    serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
-}
-
-fn serialize<T: Serialize + ?Sized>(
-    value: &T,
-    sink: &mut Sink<'_>,
-) -> Result<(), rmp_serde::encode::Error> {
-    value.serialize(&mut rmp_serde::Serializer::new(sink).with_struct_map())
 }
 
 /// Decodes one value, which must be all of `bytes`.
@@ -86,10 +75,10 @@ impl<'a> Decoder<'a> {
 
     /// Checks that nothing is left.
     pub(crate) fn finish<T: ?Sized>(mut self) -> Result<(), DecodeError> {
-        // A `()` is one byte and holds nothing: only at the very end is there no first byte of it.
-        match <()>::deserialize(&mut self.deserializer) {
+        // Only at the very end is there no first byte of anything.
+        match byte_buffer::deserialize(&mut self.deserializer) {
             Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(()),
-            Ok(()) | Err(_) => Err(self.error(
+            Ok(_) | Err(_) => Err(self.error(
                 type_name::<T>(),
                 rmp_serde::decode::Error::Syntax("there are bytes behind its end".into()),
             )),
@@ -161,6 +150,26 @@ impl<A: ?Sized + Argument> Copy for Codec<A> {}
 #[must_use]
 pub const fn codec<A: ?Sized + Travels>() -> Codec<A> {
     Codec { encode: encode_argument::<A>, decode: decode_owned::<A::Owned> }
+}
+
+/// Makes the codec of a type of ours, whose values travel as a buffer among those of users.
+pub(crate) const fn own_codec<T: Field>() -> Codec<T> {
+    Codec { encode: encode_own, decode: decode_own }
+}
+
+fn encode_own<T: Field>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+    let mut bytes = Vec::new();
+    write_message(value, &mut Sink::new(&mut bytes, sink.max()));
+    byte_buffer::write(&bytes, sink);
+    Ok(())
+}
+
+fn decode_own<T: Field>(decoder: &mut Decoder<'_>) -> Result<T, DecodeError> {
+    let bytes = decoder.bytes()?;
+    read_message(&bytes).map_err(|error| {
+        let source = rmp_serde::decode::Error::Uncategorized(error.to_string());
+        decoder.error(type_name::<T>(), source)
+    })
 }
 
 fn encode_argument<A: ?Sized + Travels>(value: &A, sink: &mut Sink<'_>) -> Result<(), EncodeError> {

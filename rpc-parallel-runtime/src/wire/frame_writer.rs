@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::field::{Field, write_message};
 #[cfg(any(feature = "tracing", test))]
 use super::frame::WITH_SPANS;
 use super::frame::{
@@ -119,6 +120,18 @@ impl<'a> FrameWriter<'a> {
         sink.finish()?;
         self.finish();
         Ok(())
+    }
+
+    /// Writes one of our own messages as the message that the frame carries.
+    ///
+    /// # Errors
+    ///
+    /// The message is too large. Then nothing has been written.
+    pub(crate) fn own_message<T: Field>(self, message: &T) -> Result<(), TooLarge> {
+        self.message(|sink| {
+            write_message(message, sink);
+            Ok(())
+        })
     }
 
     /// Ends the frame with what has been written so far.

@@ -3,7 +3,7 @@
 use super::id::hash_fields;
 
 /// Changes whenever an older peer would misread what we write.
-const PROTOCOL: u16 = 1;
+const PROTOCOL: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"rpcp";
 

@@ -8,6 +8,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::field::{Field, MalformedMessage, Unread, fields};
+use super::sink::Sink;
+
 /// The offset basis and the prime of 64-bit FNV-1a, as published.
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -107,6 +110,8 @@ impl FunctionId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerTypeId(pub(crate) u64);
 
+fields!(newtype WorkerTypeId);
+
 impl WorkerTypeId {
     /// Hashes the implementation of a worker trait.
     #[doc(hidden)]
@@ -161,6 +166,16 @@ impl WorkerId {
 impl fmt::Display for WorkerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Field for WorkerId {
+    fn write(&self, sink: &mut Sink<'_>) {
+        self.to_bytes().iter().for_each(|it| it.write(sink));
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        unread.take_array().map(Self::from_bytes)
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::field::fields;
+
 /// What people call a worker: its name, its type, its process and host.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Label {
@@ -12,6 +14,8 @@ pub struct Label {
     pub(crate) pid: Option<u32>,
     pub(crate) host: String,
 }
+
+fields!(struct Label { name, worker_type, pid, host });
 
 impl Label {
     /// Describes a worker in this process.

@@ -10,6 +10,7 @@ mod codec;
 mod byte_buffer;
 mod guard;
 mod sink;
+mod field;
 mod body;
 mod stream;
 mod span_key;
@@ -27,9 +28,11 @@ mod protocol;
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
-pub(crate) use self::codec::{decode, encode, encode_own, strip_tuple_len, write_tuple_len};
+pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
+pub use self::field::MalformedMessage;
+pub(crate) use self::field::{Field, Unread, fields, read_message, write_message};
 pub use self::frame::FrameError;
 pub(crate) use self::frame::{
     CallId, Frame, Outcome, TransferId, find_cancels, is_of_transfer, largest_frame, parse, split,
@@ -60,8 +63,10 @@ pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
 pub(crate) fn decode_everything(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(Some((frame, len))) = split(rest, 1024) {
-        if let Frame::Refuse { refusal } = frame {
-            let _ = decode::<Refusal>(refusal);
+        match frame {
+            Frame::Refuse { refusal } => drop(read_message::<Refusal>(refusal)),
+            Frame::Introduce { functions } => drop(read_message::<Vec<Signature>>(functions)),
+            _ => {}
         }
         if let Frame::Call { arguments, .. } = frame {
             let _ = decode::<(String, Vec<u8>, Option<(u64, f32)>)>(arguments.bytes());

@@ -1,14 +1,14 @@
 //! Settings that win over what a program says.
 
-use serde::{Deserialize, Serialize};
-
+use super::field::{Field, MalformedMessage, Unread};
 use super::setting::SettingsError;
 use super::settings::Settings;
+use super::sink::Sink;
 
 /// Some fields of [`Settings`], which hold whatever the others are.
 ///
 /// Kept as they were written: whether a field has an allowed value depends on no other.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Overrides(String);
 
 impl Overrides {
@@ -21,5 +21,16 @@ impl Overrides {
     /// Returns settings with these fields instead of their own.
     pub(crate) fn over(&self, settings: Settings) -> Settings {
         settings.set_all(&self.0).expect("it was right on other settings")
+    }
+}
+
+impl Field for Overrides {
+    fn write(&self, sink: &mut Sink<'_>) {
+        self.0.write(sink);
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        let text = String::read(unread)?;
+        Self::parse(&text).map_err(|_| unread.out_of_range("settings of the environment"))
     }
 }

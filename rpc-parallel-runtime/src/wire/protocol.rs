@@ -3,19 +3,20 @@
 //! A function's id covers its types where the id is made of its declaration. Where its user has
 //! chosen the id, the types are compared when a connection between two builds is opened.
 
-use serde::{Deserialize, Serialize};
-
 use super::declaration::FunctionInfo;
+use super::field::fields;
 use super::id::FunctionId;
 
 /// A function as one program knows it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Signature {
     id: u64,
     name: String,
     /// What travels, without what each side may call differently.
     travels: String,
 }
+
+fields!(struct Signature { id, name, travels });
 
 impl Signature {
     pub(crate) fn of(function: &FunctionInfo) -> Self {

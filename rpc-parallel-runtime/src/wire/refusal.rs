@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{DecodeError, decode};
+use super::field::fields;
 
 /// A panic: what it said, and where.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct Panic {
     /// How it came there, where `RUST_BACKTRACE` asks for it.
     pub backtrace: Option<String>,
 }
+
+fields!(struct Panic { message, location, backtrace });
 
 impl Panic {
     /// Cuts what is said short.
@@ -37,7 +39,7 @@ impl fmt::Display for Panic {
 
 /// Why a worker gave no result for a call, or no connection.
 #[doc(hidden)]
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// The function, or the `init` of the connection, panicked.
     Panicked(Panic),
@@ -64,6 +66,21 @@ pub enum Refusal {
     /// The peer broke the rules of the conversation.
     Violation { why: String },
 }
+
+fields!(enum Refusal {
+    0 => Panicked(panic),
+    1 => UnknownFunction { offers },
+    2 => Undecodable { why },
+    3 => Unencodable { why },
+    4 => TooLarge { size, max },
+    5 => Cancelled,
+    6 => Expired,
+    7 => NoSuchWorker,
+    8 => OtherBuild { why },
+    9 => OtherTypes { why },
+    10 => Init { why },
+    11 => Violation { why },
+});
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,11 +117,6 @@ impl Refusal {
             | Self::Expired
             | Self::NoSuchWorker) => short,
         }
-    }
-
-    /// Decodes a refusal. It is no generic function, lest every program compile it anew.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        decode(bytes)
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::field::{self, MalformedMessage, Unread, fields};
 use super::quantity::write_duration;
 use super::setting::{SettingsError, Size, Time, read_bool};
+use super::sink::Sink;
 
 /// Small arguments must always pass; lengths travel in 32 bits, and leave room for fields.
 const MAX_MESSAGE_SIZE: Size =
@@ -258,6 +260,12 @@ struct Unchecked {
 
 impl Default for Unchecked {
     fn default() -> Self {
+        Settings::default().into()
+    }
+}
+
+impl From<Settings> for Unchecked {
+    fn from(settings: Settings) -> Self {
         let Settings {
             max_message_size,
             stream_window,
@@ -265,7 +273,7 @@ impl Default for Unchecked {
             liveness_interval,
             liveness_timeout,
             handshake_timeout,
-        } = Settings::default();
+        } = settings;
         Self {
             max_message_size,
             stream_window: stream_window as usize,
@@ -274,6 +282,26 @@ impl Default for Unchecked {
             liveness_timeout,
             handshake_timeout,
         }
+    }
+}
+
+fields!(struct Unchecked {
+    max_message_size,
+    stream_window,
+    other_builds,
+    liveness_interval,
+    liveness_timeout,
+    handshake_timeout,
+});
+
+impl field::Field for Settings {
+    fn write(&self, sink: &mut Sink<'_>) {
+        Unchecked::from(*self).write(sink);
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        let settings = Unchecked::read(unread)?;
+        settings.try_into().map_err(|_| unread.out_of_range("settings"))
     }
 }
 

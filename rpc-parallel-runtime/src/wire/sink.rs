@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
+use super::field::fields;
+
 /// A message is larger than the settings allow.
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize,
@@ -15,6 +17,8 @@ pub struct TooLarge {
     /// The largest size allowed, in bytes.
     pub max: usize,
 }
+
+fields!(struct TooLarge { size, max });
 
 /// Bytes that belong at a place of a buffer, and are not copied to it.
 #[derive(Debug)]
@@ -91,6 +95,11 @@ impl<'a> Sink<'a> {
         self.buffer.truncate(mark.buffer);
         self.size = mark.size;
         self.spliced.truncate(mark.spliced);
+    }
+
+    /// Returns how much may be written.
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// Returns how much has been written.

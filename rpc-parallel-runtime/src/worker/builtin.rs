@@ -10,7 +10,7 @@ use super::stats::WorkerStats;
 use crate::connection::{Answering, AnyError, Call, Client, Incoming, plain};
 #[cfg(feature = "tracing")]
 use crate::wire::FunctionId;
-use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, codec};
+use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, codec, own_codec};
 
 const fn builtin(
     name: &'static str,
@@ -45,14 +45,14 @@ pub(super) fn close_server(client: &Client) -> Call<()> {
 
 /// Tells a worker to end within this time; `false` if it has no process of its own.
 pub(crate) fn shut_down(client: &Client, within: Duration) -> Call<bool> {
-    Call::new(client, SHUT_DOWN, plain(codec()), |sink| {
-        (codec::<Duration>(),).encode((&within,), sink)
+    Call::new(client, SHUT_DOWN, plain(own_codec()), |sink| {
+        (own_codec::<Duration>(),).encode((&within,), sink)
     })
 }
 
 /// Asks a worker's process how it is doing.
 pub(crate) fn stats(client: &Client) -> Call<WorkerStats> {
-    Call::new(client, STATS, plain(codec()), |sink| ().encode((), sink))
+    Call::new(client, STATS, plain(own_codec()), |sink| ().encode((), sink))
 }
 
 /// Asks for what a worker's process logs.
@@ -95,11 +95,11 @@ pub(super) fn answer<'a>(
         Servers::get().remove(id);
         answering.result(plain(codec()), ());
     } else if call.function == STATS.id() {
-        answering.result(plain(codec()), WorkerStats::in_call());
+        answering.result(plain(own_codec()), WorkerStats::in_call());
     } else if call.function == SHUT_DOWN.id() {
-        match call.arguments(|body| (codec::<Duration>(),).decode(body)) {
+        match call.arguments(|body| (own_codec::<Duration>(),).decode(body)) {
             Ok((within,)) => {
-                answering.result(plain(codec()), Servers::get().shut_down(id, within));
+                answering.result(plain(own_codec()), Servers::get().shut_down(id, within));
             }
             Err(error) => {
                 let why = AnyError::from(error).to_string();

@@ -10,7 +10,7 @@ use super::declares::WorkerClient;
 use super::dispatch::{Dispatch, Handle, Scope};
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
-use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, decode};
+use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, decode, fields};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -19,12 +19,14 @@ pub(crate) type StartServer =
     fn(WorkerId, Label, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
 
 /// The `init` of a worker or of a connection made no state.
-#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Debug)]
 pub(crate) enum InitError {
     Failed { why: String },
     Panicked(Panic),
     Undecodable { why: String },
 }
+
+fields!(enum InitError { 0 => Failed { why }, 1 => Panicked(panic), 2 => Undecodable { why } });
 
 /// A server of any worker type.
 pub(crate) trait Serves: Send + Sync {

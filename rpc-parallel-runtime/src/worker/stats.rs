@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::servers::Servers;
 use crate::connection::{Counts, Traffic};
-use crate::wire::host_name;
+use crate::wire::{fields, host_name};
 
 /// How a worker's process is doing: what it needs, and what goes over its connections.
 ///
@@ -40,6 +40,20 @@ pub struct WorkerStats {
     open_pipes: u64,
     connections: u64,
 }
+
+fields!(struct WorkerStats {
+    pid,
+    host,
+    uptime,
+    resident_memory,
+    cpu_time,
+    calls_in_flight,
+    calls_done,
+    bytes_received,
+    bytes_sent,
+    open_pipes,
+    connections,
+});
 
 impl WorkerStats {
     /// Looks at this process. It waits for nobody, and takes some microseconds.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::failure::{Loss, WorkerFailure};
-use crate::wire::{FrameWriter, Label, Panic, StreamId, TooLarge, decode, encode_own};
+use crate::wire::{FrameWriter, Label, Panic, StreamId, TooLarge, fields, read_message};
 
 /// A pipe that broke: at which worker, and why.
 ///
@@ -67,6 +67,22 @@ pub enum PipeErrorKind {
     Sent,
 }
 
+fields!(newtype PipeError);
+fields!(struct Inner { worker, kind });
+fields!(enum PipeErrorKind {
+    0 => ReaderGone,
+    1 => WriterFailed { why },
+    2 => Panicked(panic),
+    3 => Cancelled,
+    4 => WorkerDied(failure),
+    5 => ConnectionLost { why },
+    6 => ConnectionClosed,
+    7 => TooLarge(too_large),
+    8 => Unencodable { why },
+    9 => Undecodable { why },
+    10 => Sent,
+});
+
 impl PipeError {
     pub(in crate::connection) fn new(worker: Option<&Label>, kind: PipeErrorKind) -> Self {
         Self(Box::new(Inner { worker: worker.cloned(), kind }))
@@ -100,15 +116,10 @@ impl PipeError {
         stream: StreamId,
         frame: &mut Vec<u8>,
     ) {
-        let written = begin(frame, stream).message(|sink| {
-            // It fails only where the error's text is longer than anybody would read.
-            encode_own(self, sink).map_err(|_| Unwritable)
-        });
-        if written.is_err() {
+        if begin(frame, stream).own_message(self).is_err() {
             let kind = PipeErrorKind::WriterFailed { why: "for a reason too long to tell".into() };
             let short = Self::new(None, kind);
-            let written = begin(frame, stream)
-                .message(|sink| encode_own(&short, sink).map_err(|_| Unwritable));
+            let written = begin(frame, stream).own_message(&short);
             debug_assert!(written.is_ok(), "a short error fits");
         }
     }
@@ -121,7 +132,7 @@ impl PipeError {
         if error.is_empty() {
             return Ok(());
         }
-        let mut error = decode(error).unwrap_or_else(|_| {
+        let mut error = read_message(error).unwrap_or_else(|_| {
             let why = "for a reason that cannot be read".to_owned();
             Self::new(None, PipeErrorKind::WriterFailed { why })
         });
@@ -130,15 +141,6 @@ impl PipeError {
             error.0.worker = worker.cloned();
         }
         Err(error)
-    }
-}
-
-/// An error is too long for a frame.
-struct Unwritable;
-
-impl From<TooLarge> for Unwritable {
-    fn from(_: TooLarge) -> Self {
-        Self
     }
 }
 

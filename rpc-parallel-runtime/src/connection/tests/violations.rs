@@ -206,7 +206,7 @@ worker_ends! {
     an_answer_to_a_worker_ends_the_connection:
         [answer(1, NIL, &[])] => "an answer out of place";
     a_second_greeting_ends_the_connection:
-        [frame(kind::CONNECT, &[b"rpcp\x01\0\0\0", &[0; 8], &[0; 16]])]
+        [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
         => "a greeting out of place";
     word_of_being_heard_to_a_worker_ends_the_connection:
         [frame(kind::HEARD, &[])] => "word of being heard out of place";
