@@ -15,6 +15,7 @@ use super::opening::Opening;
 use super::outbox::Writing;
 use super::pending::{Answered, Pending};
 use super::shared::{Connection, Peer};
+use super::task::task;
 use crate::transport::Reader;
 use crate::wire::{Frame, FrameError, Label, WorkerId};
 
@@ -58,7 +59,7 @@ impl Caller {
         let end = End(caller.clone());
         let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
         // It ends with the connection, which ends when the last client and call are dropped.
-        tokio::spawn(driver.run(autopsy));
+        tokio::spawn(task(driver.run(autopsy)));
         caller
     }
 

@@ -97,17 +97,12 @@ impl Calls {
         match call {
             Some(call) => {
                 let lasts = !session.may_cancel(function);
-                let answer = async move {
-                    answer_later(Some(call), function, deadline, rest, session, connection).await;
-                    call
-                };
-                self.spawn_call(call, function, scope, lasts, answer);
+                let rest = answer_later(Some(call), function, deadline, rest, session, connection);
+                self.spawn_call(call, function, scope, lasts, rest);
             }
             None => {
-                self.lasting.spawn(async move {
-                    answer_later(None, function, deadline, rest, session, connection).await;
-                    NO_CALL
-                });
+                let rest = answer_later(None, function, deadline, rest, session, connection);
+                self.lasting.spawn(rest);
             }
         }
     }
@@ -256,7 +251,7 @@ pub(super) fn begin(
     begun.map(|running| (running, span))
 }
 
-/// Runs a call to its end.
+/// Runs a call to its end, and returns which one it was.
 pub(super) async fn answer_later(
     call: Option<CallId>,
     function: FunctionId,
@@ -264,7 +259,7 @@ pub(super) async fn answer_later(
     mut unfinished: Unfinished,
     session: Arc<dyn Session>,
     connection: Arc<Connection>,
-) {
+) -> CallId {
     let mut buffer = Vec::new();
     let after = poll_fn(|cx| {
         let Unfinished { running: Some(running), span, .. } = &mut unfinished else {
@@ -289,6 +284,7 @@ pub(super) async fn answer_later(
     }
     connection.outbox.add(&buffer, Lane::Any);
     after.go_on(&connection.outbox);
+    call.unwrap_or(NO_CALL)
 }
 
 /// A call that has not come to its end; dropped, it has been cancelled.

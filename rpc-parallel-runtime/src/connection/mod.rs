@@ -23,6 +23,7 @@ mod panics;
 mod pending;
 mod pipe;
 mod scope;
+mod task;
 mod sending;
 mod serving;
 mod shared;
@@ -68,6 +69,7 @@ pub(crate) use self::serving::Serving;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
+pub(crate) use self::task::{Task, task};
 pub(crate) use self::traffic::{Counts, Traffic};
 
 /// Decodes bytes as what ends a stream.

@@ -6,13 +6,14 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{self, JoinSet};
+use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::Callers;
+use super::task::task;
 use super::traffic::CountedCall;
 use crate::wire::{Body, FunctionId};
 
@@ -24,7 +25,7 @@ impl OneWayLane {
         // Not bounded, like the calls that wait: only their memory limits them.
         let (lane, one_ways) = unbounded_channel();
         // It ends with the lane, when the connection does.
-        task::spawn(answer_all(one_ways, session.clone(), connection.clone()));
+        tokio::spawn(task(answer_all(one_ways, session.clone(), connection.clone())));
         Self(lane)
     }
 

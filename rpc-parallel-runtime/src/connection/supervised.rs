@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::caller::Caller;
 use super::client::{Client, Hold, Link};
 use super::failure::Loss;
+use super::task::task;
 use crate::wire::{Label, Settings, WorkerId};
 
 /// Makes the connections that follow a lost one.
@@ -69,7 +70,7 @@ impl Supervised {
         let phase = watch::Sender::new(Phase::Up(up));
         let supervisor = Supervisor { phase: phase.clone(), reconnect };
         // It ends when the phase is over, and sees to it that it is when it ends.
-        tokio::spawn(supervisor.run(caller));
+        tokio::spawn(task(supervisor.run(caller)));
         Arc::new(Self { id, settings, phase })
     }
 

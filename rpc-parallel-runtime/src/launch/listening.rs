@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connection::Opening;
+use crate::connection::{Opening, task};
 use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
@@ -59,7 +59,7 @@ async fn accept_all(
     loop {
         match accept(listener, connections).await {
             Ok(halves) => {
-                connections.spawn(converse(Opening::new(halves, settings)));
+                connections.spawn(task(converse(Opening::new(halves, settings))));
             }
             Err(_) => sleep(PAUSE).await,
         }

@@ -25,7 +25,7 @@ use super::mark::Mark;
 use super::panics::Panics;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
-use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled};
+use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings, WorkerId};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
@@ -214,7 +214,7 @@ async fn serve(
         report(control, &Report::Started { listens_at })?;
     }
     if start.lives == Lives::WithMaster {
-        connections.spawn(tell_when_closed(start.id, control));
+        connections.spawn(task(tell_when_closed(start.id, control)));
     }
 
     // How long it may take, with what code, and whether there is a master who should know.
@@ -225,7 +225,7 @@ async fn serve(
             }
             Event::Ordered(Ordered::Listener(listener)) => {
                 // Our master keeps its address.
-                connections.spawn(listen(listener, None, start.id, start.settings));
+                connections.spawn(task(listen(listener, None, start.id, start.settings)));
             }
             Event::Ordered(Ordered::Lost(error)) => {
                 complain(format_args!("take a connection from the master: {error}"));
@@ -271,7 +271,7 @@ fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<
     }
     let (listener, address) = Address::of_new_listener(start.id)?;
     let path = address.path();
-    connections.spawn(listen(listener, Some(address), start.id, start.settings));
+    connections.spawn(task(listen(listener, Some(address), start.id, start.settings)));
     Ok(Some(path))
 }
 
@@ -302,7 +302,7 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
 fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
     match split(socket) {
         Ok(halves) => {
-            tasks.spawn(converse(Opening::new(halves, settings)));
+            tasks.spawn(task(converse(Opening::new(halves, settings))));
         }
         Err(error) => {
             complain(format_args!("take a connection over: {error}"));

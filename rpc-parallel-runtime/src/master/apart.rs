@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use super::serving;
 use crate::connection::{
-    Autopsy, Death, InFlight, MAX_IN_PROGRESS, Obituary, Owner, WorkerFailure, belong_to,
-    drop_silently,
+    Autopsy, Death, InFlight, MAX_IN_PROGRESS, Obituary, Owner, Task, WorkerFailure, belong_to,
+    drop_silently, task,
 };
 use crate::launch::Children;
 use crate::wire::{Label, Panic, WorkerId};
@@ -128,25 +128,25 @@ impl Apart {
     }
 
     /// Has one of its connections or listeners run.
-    pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(self: &Arc<Self>, connection: Task) {
         self.tasks.send_modify(|it| *it += 1);
         let counted = Counted(self.clone());
-        self.runtime.spawn(async move {
-            task.await;
+        self.runtime.spawn(task(async move {
+            connection.await;
             drop(counted);
-        });
+        }));
     }
 
     /// Has the server end when it is closed and its last connection is gone.
     pub(super) fn end_when_idle(self: &Arc<Self>) {
         let apart = self.clone();
         // It ends with the thread.
-        self.runtime.spawn(async move {
+        self.runtime.spawn(task(async move {
             Servers::get().closed(apart.id).await;
             let mut tasks = apart.tasks.subscribe();
             let _ = tasks.wait_for(|it| *it == 0).await;
             apart.alarm.stop.notify_one();
-        });
+        }));
     }
 
     /// Remembers a connection of this process to the server, for its obituary.

@@ -3,6 +3,7 @@
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::pin::{Pin, pin};
 use std::process;
 use std::time::Duration;
 
@@ -77,8 +78,16 @@ impl Entry {
     }
 
     fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
+        let mut output = None;
+        self.block_on_dyn(pin!(async { output = Some(main().await) }));
+        output.expect("`block_on_dyn` returns when the future has ended")
+    }
+
+    /// Runs a future to its end. It takes a trait object: `Runtime::block_on` is compiled once, in
+    /// this crate, instead of once in each program and test.
+    fn block_on_dyn(&self, main: Pin<&mut dyn Future<Output = ()>>) {
         let runtime = self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it));
-        runtime.block_on(main())
+        runtime.block_on(main);
     }
 
     /// Becomes a worker, if that is what this process was started to be, and a master otherwise.

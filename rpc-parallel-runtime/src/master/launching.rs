@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use crate::connection::{Client, Death, Obituary, WorkerFailure};
+use crate::connection::{Client, Death, Obituary, WorkerFailure, task};
 use crate::launch::{Lives, Plan, Recipe, Started};
 use crate::transport::connected_pair;
 use crate::wire::WorkerId;
@@ -112,11 +112,11 @@ impl Launch {
         let Some(tell) = self.on_failure.clone() else { return };
         let started = started.clone();
         // It ends with the worker.
-        tokio::spawn(async move {
+        tokio::spawn(task(async move {
             if let Some(failure) = started.failure().await {
                 tell(failure);
             }
-        });
+        }));
     }
 
     /// Tells that a worker has not started that was to be started again, and returns how it failed.
@@ -129,7 +129,7 @@ impl Launch {
         if let Some(tell) = self.on_failure.clone() {
             let failure = failure.clone();
             // In a task, like all failures: what it does there disturbs nobody.
-            tokio::spawn(async move { tell(failure) });
+            tokio::spawn(task(async move { tell(failure) }));
         }
         failure
     }

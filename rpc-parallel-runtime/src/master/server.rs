@@ -12,7 +12,7 @@ use super::launching::{OnFailure, in_this_span};
 use super::serving::{self, Place};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
-use crate::connection::{WorkerFailure, install_hook};
+use crate::connection::{WorkerFailure, install_hook, task};
 use crate::launch::Role;
 use crate::wire::{Label, Panic, Settings, WorkerId};
 use crate::worker::{InitError, Served, Servers, WorkerType};
@@ -149,11 +149,11 @@ async fn start(
         }
     }
     // It ends with the server, and the server with it.
-    tokio::spawn(async move {
+    tokio::spawn(task(async move {
         if let Some(failure) = keep.failure().await {
             tell(failure);
         }
-    });
+    }));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::apart::Apart;
 use super::witness::Witness;
-use crate::connection::{Opening, drop_silently};
+use crate::connection::{Opening, Task, drop_silently, task};
 use crate::launch;
 use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
@@ -41,7 +41,7 @@ impl Place {
         }
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, task: Task) {
         match self {
             Self::Runtime(runtime) => drop(runtime.spawn(task)),
             Self::Apart(apart) => apart.spawn(task),
@@ -63,10 +63,10 @@ pub(super) fn begin(id: WorkerId, place: Place) {
     if let Place::Runtime(runtime) = place {
         let ending = Ending(id);
         // It ends with the server, and the server with its runtime.
-        runtime.spawn(async move {
+        runtime.spawn(task(async move {
             Servers::get().closed(id).await;
             drop(ending);
-        });
+        }));
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<(Unix
         Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
-    place.spawn(converse(opening));
+    place.spawn(task(converse(opening)));
     Ok(Some((ours, place.witness())))
 }
 
@@ -112,7 +112,7 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     let (listener, address) = Address::of_new_listener(id)?;
     let path = address.path();
     // It ends with the server and its connections.
-    place.spawn(launch::listen(listener, Some(address), id, settings));
+    place.spawn(task(launch::listen(listener, Some(address), id, settings)));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }

@@ -22,7 +22,7 @@ use super::launching::{Launch, Launching};
 use super::restart::{Restart, Restarts, TooOften};
 use super::spawn_error::SpawnErrorKind;
 use crate::connection::{
-    Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure,
+    Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure, task,
 };
 use crate::launch::{Lives, Started};
 use crate::transport::{Address, connected_pair};
@@ -56,7 +56,7 @@ pub(super) async fn start(
     if let Some(restarts) = restarts {
         let restarting = Restarting::begin(launch.id, started.clone(), restart);
         // It ends with the worker, or else with this runtime.
-        tokio::spawn(restarting.run(launch, restarts, started.clone()));
+        tokio::spawn(task(restarting.run(launch, restarts, started.clone())));
     }
     Ok(started)
 }

@@ -16,6 +16,7 @@ use super::reader::Pipe;
 use super::remote::{self, Incoming};
 use crate::connection::inflow::{Delivery, Flow, Inflow};
 use crate::connection::panics::catch;
+use crate::connection::task::task;
 
 /// What a callback is called with.
 #[derive(Clone, PartialEq, Debug)]
@@ -220,7 +221,7 @@ impl<T: Send + 'static> Callback<T> {
     /// Has it called with what comes out of a stream of this process, from a task of its own.
     pub(super) fn read_stream(mut self, mut pipe: Pipe<T>) {
         let abort = self.abort.clone();
-        tokio::spawn(async move {
+        tokio::spawn(task(async move {
             let mut aborted = pin!(abort.notify.notified());
             std::future::poll_fn(|cx| {
                 if aborted.as_mut().poll(cx).is_ready() {
@@ -242,6 +243,6 @@ impl<T: Send + 'static> Callback<T> {
                 Poll::Pending
             })
             .await;
-        });
+        }));
     }
 }

@@ -10,6 +10,7 @@ use super::reader::{Pipe, Source};
 use super::remote::{BATCH, Incoming, Outgoing};
 use crate::connection::outflow::Elements;
 use crate::connection::panics::{catch, cut_short};
+use crate::connection::task::task;
 
 /// How many frames are sent before other tasks have their turn.
 const TURNS: usize = 8;
@@ -23,7 +24,7 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.0.connection().runtime.clone();
     let (elements, left, skipped, end, done) = (None, None, None, None, false);
-    runtime.spawn(Pump { pipe, outgoing, elements, left, skipped, end, done });
+    runtime.spawn(task(Pump { pipe, outgoing, elements, left, skipped, end, done }));
 }
 
 /// A pipe, and the stream that it feeds.
