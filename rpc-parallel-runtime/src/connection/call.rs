@@ -1,5 +1,6 @@
 //! One use of a function.
 
+use std::any::type_name;
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
@@ -384,7 +385,7 @@ fn ids(opened: &[Opened]) -> Vec<StreamId> {
 fn read<T>(codec: Codec<T>, body: Body<'_>) -> Result<T, DecodeError> {
     let mut decoder = Decoder::new(body);
     let value = (codec.decode)(&mut decoder)?;
-    decoder.finish::<T>()?;
+    decoder.finish(type_name::<T>())?;
     Ok(value)
 }
 

@@ -1,6 +1,7 @@
 //! Both ends of a connection in memory, for the tests and fuzz targets of this floor: functions are
 //! closures.
 
+use std::any::type_name;
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Functions {
             let arguments = call.arguments(|body| {
                 let mut decoder = Decoder::new(body);
                 let arguments = (codec::<A>().decode)(&mut decoder)?;
-                decoder.finish::<A>()?;
+                decoder.finish(type_name::<A>())?;
                 Ok(arguments)
             })?;
             let scope = call.scope.get();

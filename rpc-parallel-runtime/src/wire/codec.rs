@@ -49,7 +49,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut decoder = Decoder::new(Body::of(bytes));
     let value = decoder.next()?;
-    decoder.finish::<T>()?;
+    decoder.finish(type_name::<T>())?;
     Ok(value)
 }
 
@@ -74,12 +74,14 @@ impl<'a> Decoder<'a> {
     }
 
     /// Checks that nothing is left.
-    pub(crate) fn finish<T: ?Sized>(mut self) -> Result<(), DecodeError> {
+    ///
+    /// `into` is the type of all values, for the error.
+    pub(crate) fn finish(mut self, into: &'static str) -> Result<(), DecodeError> {
         // Only at the very end is there no first byte of anything.
         match byte_buffer::deserialize(&mut self.deserializer) {
             Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(()),
             Ok(_) | Err(_) => Err(self.error(
-                type_name::<T>(),
+                into,
                 rmp_serde::decode::Error::Syntax("there are bytes behind its end".into()),
             )),
         }

@@ -1,5 +1,6 @@
 //! The arguments of a function, together.
 
+use std::any::type_name;
 use std::borrow::Borrow;
 
 use crate::wire::{
@@ -39,7 +40,7 @@ impl Arguments for () {
     }
 
     fn decode(self, body: Body<'_>) -> Result<(), DecodeError> {
-        Decoder::new(strip_tuple_len(0, body)?).finish::<()>()
+        Decoder::new(strip_tuple_len(0, body)?).finish(type_name::<()>())
     }
 
     fn borrow((): &()) {}
@@ -69,7 +70,7 @@ macro_rules! arguments {
                 let mut decoder = Decoder::new(strip_tuple_len($len, body)?);
                 let ($($A,)*) = self;
                 let owned = ($(($A.decode)(&mut decoder)?,)*);
-                decoder.finish::<Self::Owned>()?;
+                decoder.finish(type_name::<Self::Owned>())?;
                 Ok(owned)
             }
 

@@ -10,6 +10,7 @@ mod function;
 #[cfg(feature = "tracing")]
 pub(crate) mod logs;
 mod registry;
+mod function_index;
 mod server;
 mod servers;
 mod state;

@@ -7,7 +7,8 @@ use std::task::Context as TaskContext;
 use super::builtin;
 use super::context::Context;
 use super::declares::WorkerClient;
-use super::dispatch::{Dispatch, Handle, Scope};
+use super::dispatch::{Dispatch, Scope};
+use super::function_index::FunctionIndex;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, decode, fields};
@@ -47,31 +48,15 @@ struct Server<S: Served> {
     id: WorkerId,
     label: Arc<Label>,
     state: Arc<S>,
-    functions: Arc<Functions<S>>,
+    functions: Arc<FunctionIndex>,
 }
 
 type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
 
-/// The functions of a worker type, sorted by id.
-struct Functions<S: Served>(Vec<(FunctionId, &'static dyn Handle<S, Connection<S>>)>);
-
-impl<S: Served> Functions<S> {
-    fn new() -> Self {
-        let table = <S::Client as Dispatch<S>>::TABLE.iter();
-        let mut functions: Vec<_> = table.map(|it| (it.info().id(), *it)).collect();
-        functions.sort_unstable_by_key(|(id, _)| *id);
-        Self(functions)
-    }
-
-    fn find(&self, id: FunctionId) -> Option<&'static dyn Handle<S, Connection<S>>> {
-        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(self.0[at].1)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let name = |it: &dyn Handle<S, Connection<S>>| it.info().signature();
-        self.0.iter().map(|(_, it)| name(*it)).collect()
-    }
+/// Returns where the functions stand in the dispatch table of a worker type.
+fn index<S: Served>() -> FunctionIndex {
+    let table = <S::Client as Dispatch<S>>::TABLE;
+    FunctionIndex::new(table.iter().map(|it| it.info()).collect())
 }
 
 pub(super) fn start_server<S: Served>(
@@ -82,7 +67,7 @@ pub(super) fn start_server<S: Served>(
     Box::pin(async move {
         let init = decode::<S::Init>(&init).map_err(undecodable)?;
         let state = Arc::new(run_init(S::init(init)).await?);
-        let (label, functions) = (Arc::new(label), Arc::new(Functions::<S>::new()));
+        let (label, functions) = (Arc::new(label), Arc::new(index::<S>()));
         Ok(Arc::new(Server { id, label, state, functions }) as Arc<dyn Serves>)
     })
 }
@@ -119,7 +104,7 @@ impl<S: Served> Serves for Server<S> {
     }
 
     fn signatures(&self) -> Vec<Signature> {
-        self.functions.0.iter().map(|(_, it)| Signature::of(it.info())).collect()
+        self.functions.signatures()
     }
 
     fn shut_down(self: Arc<Self>) -> Boxed<()> {
@@ -135,7 +120,7 @@ struct ServerSession<S: Served> {
     id: WorkerId,
     label: Arc<Label>,
     scope: Scope<S, Connection<S>>,
-    functions: Arc<Functions<S>>,
+    functions: Arc<FunctionIndex>,
 }
 
 impl<S: Served> Session for ServerSession<S> {
@@ -145,7 +130,8 @@ impl<S: Served> Session for ServerSession<S> {
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
-        if let Some(handle) = self.functions.find(call.function) {
+        if let Some(at) = self.functions.find(call.function) {
+            let handle = <S::Client as Dispatch<S>>::TABLE[at];
             return handle.call(&self.scope, call, cx, answering);
         }
         if builtin::answer((self.id, &self.label), call, answering).is_some() {
@@ -155,23 +141,16 @@ impl<S: Served> Session for ServerSession<S> {
     }
 
     fn may_cancel(&self, function: FunctionId) -> bool {
-        self.functions.find(function).is_none_or(|it| !it.info().no_cancel)
+        self.functions.may_cancel(function)
     }
 
     fn describe(&self, function: FunctionId) -> String {
-        let label = &self.label;
-        match self.functions.find(function).map(Handle::info) {
-            Some(info) => {
-                let (worker_trait, name) = (info.worker_trait(), info.name());
-                format!("{label}: one-way function `{worker_trait}::{name}`")
-            }
-            None => format!("{label}: one-way function {function}"),
-        }
+        self.functions.describe(&self.label, function)
     }
 
     #[cfg(feature = "tracing")]
     fn function_name(&self, function: FunctionId) -> String {
-        match self.functions.find(function).map(Handle::info) {
+        match self.functions.info(function) {
             Some(info) => format!("{}::{}", info.worker_trait(), info.name()),
             None => builtin::name(function).unwrap_or_else(|| function.to_string()),
         }

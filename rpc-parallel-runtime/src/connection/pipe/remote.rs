@@ -1,5 +1,6 @@
 //! The ends of pipes that lie on a connection, with the type of their elements.
 
+use std::any::type_name;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -106,7 +107,7 @@ pub(super) fn decode<T>(
     for _ in 0..count {
         each((codec.decode)(&mut decoder).map_err(undecodable)?);
     }
-    decoder.finish::<T>().map_err(undecodable)
+    decoder.finish(type_name::<T>()).map_err(undecodable)
 }
 
 fn undecodable(error: crate::wire::DecodeError) -> PipeErrorKind {

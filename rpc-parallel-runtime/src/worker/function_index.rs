@@ -1,0 +1,84 @@
+//! Where the functions of a worker type stand in its dispatch table.
+//!
+//! It knows nothing of the worker's type, so that it is compiled once and not for each worker.
+
+use crate::wire::{FunctionId, FunctionInfo, Label, Signature};
+
+/// The functions of one worker type, found by their id.
+pub(super) struct FunctionIndex {
+    /// In the order of the dispatch table.
+    functions: Vec<&'static FunctionInfo>,
+    /// Positions in that order, sorted by id.
+    sorted: Vec<(FunctionId, usize)>,
+}
+
+impl FunctionIndex {
+    /// Makes the index of a dispatch table, from its functions in the table's order.
+    pub(super) fn new(functions: Vec<&'static FunctionInfo>) -> Self {
+        let ids = functions.iter().enumerate().map(|(at, it)| (it.id(), at));
+        let mut sorted: Vec<_> = ids.collect();
+        sorted.sort_unstable();
+        Self { functions, sorted }
+    }
+
+    /// Returns the position of a function in the dispatch table.
+    pub(super) fn find(&self, id: FunctionId) -> Option<usize> {
+        let at = self.sorted.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.sorted[at].1)
+    }
+
+    pub(super) fn info(&self, id: FunctionId) -> Option<&'static FunctionInfo> {
+        self.find(id).map(|at| self.functions[at])
+    }
+
+    /// Returns the signatures of all functions, for people.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.functions.iter().map(|it| it.signature()).collect()
+    }
+
+    /// Returns the signatures of all functions, for another program to compare.
+    pub(super) fn signatures(&self) -> Vec<Signature> {
+        self.functions.iter().map(|it| Signature::of(it)).collect()
+    }
+
+    /// Says whether a call of a function ends when its caller drops it.
+    pub(super) fn may_cancel(&self, id: FunctionId) -> bool {
+        self.info(id).is_none_or(|it| !it.no_cancel)
+    }
+
+    /// Names a worker and one of its one-way functions, for an error.
+    pub(super) fn describe(&self, label: &Label, id: FunctionId) -> String {
+        match self.info(id) {
+            Some(info) => {
+                format!("{label}: one-way function `{}::{}`", info.worker_trait(), info.name())
+            }
+            None => format!("{label}: one-way function {id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Place;
+
+    const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
+
+    const fn info(name: &'static str) -> FunctionInfo {
+        FunctionInfo::new(name, "T", PLACE, "u64", "()")
+    }
+
+    static FUNCTIONS: [FunctionInfo; 4] = [info("a"), info("b"), info("c").no_cancel(), info("d")];
+
+    #[test]
+    fn index_finds_each_function_at_its_place_in_the_table() {
+        let index = FunctionIndex::new(FUNCTIONS.iter().collect());
+
+        let places = FUNCTIONS.each_ref().map(|it| index.find(it.id()));
+
+        assert_eq!(places, [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!(index.find(info("e").id()), None);
+        assert_eq!(index.names()[1], "b(u64)->()");
+        assert!(index.may_cancel(FUNCTIONS[0].id()) && !index.may_cancel(FUNCTIONS[2].id()));
+    }
+}
