@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Children, Flavor, Mark, Outputs, Recipe, Role, is_name_of_worker, work};
+use crate::launch::{
+    BootToken, Children, Flavor, Outputs, Recipe, Role, StartedAs, is_name_of_worker, work,
+};
 use crate::wire::{Settings, SettingsError};
 
 /// The entry of a program or of a test.
@@ -83,13 +85,16 @@ impl Entry {
 
     /// Becomes a worker, if that is what this process was started to be, and a master otherwise.
     fn begin(&self, test: Option<&str>) {
-        if Mark::is_set() {
-            work();
-        }
-        if Mark::is_known() && has_arguments_of_a_worker(test) {
-            let why = "its stdin is not the socket to its master; what has started it must leave its \
-                       stdin alone";
-            give_up("become a worker", &io::Error::other(why));
+        let replaced = match StartedAs::here() {
+            StartedAs::Worker => work(),
+            StartedAs::WorkerWithoutSocket => true,
+            // Behind a launcher that forks only the arguments can tell.
+            StartedAs::Program => {
+                BootToken::inherited().is_some() && has_arguments_of_a_worker(test)
+            }
+        };
+        if replaced {
+            give_up("become a worker", &StartupError::StdinReplaced);
         }
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
         let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
