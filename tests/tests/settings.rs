@@ -242,6 +242,15 @@ async fn a_spawner_sets_no_settings_by_the_environment() {
     assert!(error.to_string().contains("use `Spawner::settings`"), "{error}");
 }
 
+#[tokio::test]
+async fn plain_test_has_the_settings_of_the_registered_tests() {
+    let worker = Waiter::spawner().start(()).await.expect("start a worker");
+    let server = Waiter::serve(()).await.expect("serve it");
+
+    assert_eq!(Ok(worker.settings()), said());
+    assert_eq!(Ok(server.settings()), said());
+}
+
 #[rpc_parallel::test(settings = said())]
 async fn a_handle_brings_its_settings_wherever_it_goes() {
     let client = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");

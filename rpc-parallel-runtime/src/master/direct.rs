@@ -33,7 +33,7 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 ///
 /// `#[entry]` also ends the workers in order when `main` returns. Here they notice that their master
 /// is gone, and have a second to be tidy; [`shutdown`](crate::Worker::shutdown) gives them more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 #[must_use = "a process becomes a master by `start`"]
 pub struct Master {
     recipe: Recipe,
@@ -83,6 +83,27 @@ pub enum StartupError {
     /// Two declarations of this program have the same id.
     #[error(transparent)]
     DuplicateId(#[from] DuplicateId),
+    /// The settings of a `#[rpc_parallel::test]` of this executable cannot be made.
+    #[error("failed to make the settings of the test `{test}`: {why}")]
+    TestSettings {
+        /// The path of the test.
+        test: &'static str,
+        /// What is wrong with them.
+        why: SettingsError,
+    },
+    /// Two `#[rpc_parallel::test]`s of this executable ask for different settings of workers, or
+    /// different [`Flavor`]s, or logs.
+    #[error(
+        "the tests `{one}` and `{other}` ask for different settings, flavors or logs of workers; \
+         give all `#[rpc_parallel::test]`s of an executable the same, use \
+         `Spawner::settings` in one of them, or move one to another executable"
+    )]
+    TestsDiffer {
+        /// The path of a test.
+        one: &'static str,
+        /// The path of a test that asks for other workers.
+        other: &'static str,
+    },
 }
 
 impl Master {
@@ -187,17 +208,16 @@ fn overrides() -> Result<Overrides, SettingsError> {
 }
 
 impl Initialized {
+    /// Returns what this process is, if it is something.
+    pub(super) fn here() -> Option<Self> {
+        Role::current().map(Self)
+    }
+
     /// Says whether this process is a worker.
     #[must_use]
     pub fn is_worker(self) -> bool {
         self.0 == Role::Worker
     }
-}
-
-/// Returns proof that this process can start workers, if it can.
-#[must_use]
-pub fn initialized() -> Option<Initialized> {
-    Role::current().map(Initialized)
 }
 
 /// Returns whether this process is a worker, or was started as one.

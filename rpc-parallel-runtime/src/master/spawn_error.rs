@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
+use super::direct::StartupError;
 use crate::connection::{AnyError, WorkerFailure};
 use crate::launch::{StartFailure, StartingError};
 use crate::wire::Panic;
@@ -24,8 +25,12 @@ pub struct SpawnError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnErrorKind {
-    /// Nothing has made this process a master or a worker.
+    /// Nothing has made this process a master or a worker. A test can start workers if its
+    /// executable has a `#[rpc_parallel::test]`.
     NotInitialized,
+    /// This process runs a test without `#[rpc_parallel::test]`, and cannot become the master that
+    /// the tests with it ask for.
+    Startup(StartupError),
     /// This process is as many levels below the first master as
     /// [`max_depth`](crate::Settings::max_depth) allows.
     TooDeep {
@@ -153,6 +158,7 @@ impl fmt::Display for SpawnErrorKind {
                 "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
                  above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
             ),
+            Self::Startup(error) => write!(f, "failed to make this process a master: {error}"),
             Self::TooDeep { depth, limit } => write!(
                 f,
                 "workers are nested too deeply: this process is at depth {depth}, and `max_depth` \

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::connecting::{ask_for, encode_init};
 use super::direct::SETTINGS_VARIABLE;
+use super::harness::recipe;
 use super::launching::{Launch, OnFailure, in_this_span};
 use super::restart::Restart;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
@@ -345,7 +346,8 @@ impl<S: Served> Spawner<S> {
 
     /// Checks what has been chosen, before anything is started.
     fn prepare(self, init: &S::Init) -> Result<Launch, SpawnErrorKind> {
-        let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
+        let recipe = recipe().map_err(SpawnErrorKind::Startup)?;
+        let mut recipe = recipe.ok_or(SpawnErrorKind::NotInitialized)?.clone();
         let (depth, limit) = (Role::depth(), recipe.settings.max_depth());
         if depth >= limit {
             return Err(SpawnErrorKind::TooDeep { depth, limit });
