@@ -160,7 +160,9 @@ pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(args.into(), &item.into()).into()
 }
 
-/// A test that may start workers; run by plain `cargo test`.
+/// Registers a test, so that it and all other tests of its executable can start workers.
+///
+/// It runs under plain `cargo test` and `cargo nextest`.
 ///
 /// ```text
 /// #[rpc_parallel::test]
@@ -172,6 +174,20 @@ pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// It takes the arguments of [`macro@entry`]. The function may be `async` or not, and has no
 /// parameters. `#[should_panic]`, `#[ignore]` and results work as with `#[test]`.
+///
+/// # Other tests of the executable
+///
+/// A worker of a test is the test executable, run again with arguments that select a registered
+/// test. So one `#[rpc_parallel::test]` in an executable is enough: `#[test]` and `#[tokio::test]`
+/// functions of the same executable can start workers too, alone or after any other test. In an
+/// executable without one, each start in a test fails with `SpawnErrorKind::NotInitialized`.
+///
+/// All tests of an executable share the same `settings`, `worker(..)` and `worker_logs`, because
+/// they share a process. If two registered tests differ in these, each registered test fails, and
+/// so does each start in another test; the error names two of them. `Spawner::settings` sets the
+/// settings of one worker. `flavor` and `threads` are of one test and may differ.
+///
+/// Only a `#[rpc_parallel::test]` waits at its end until the output of its workers is written.
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     test::expand(args.into(), &item.into()).into()

@@ -1,12 +1,13 @@
 //! What generated code names, and nobody else.
 
 pub use crate::__register as register;
+pub use crate::__register_test as register_test;
 pub use crate::connection::{
     Answer, AnyError, Call, CallError, Client, FunctionError, IntoPipe, IsResult, Pipe, TryCall,
     fallible, plain,
 };
 pub use crate::launch::Flavor;
-pub use crate::master::{Entry, FromArgs, IntoSettings, from_args, settings};
+pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
 pub use crate::wire::{
     Argument, Codec, FunctionInfo, Message, Place, Travels, WorkerTrait, assert_distinct, codec,
 };
@@ -22,5 +23,14 @@ pub use crate::worker::{
 macro_rules! __register {
     ($worker_type:expr) => {
         $crate::__private::submit::submit! { $crate::__private::Registered($worker_type) }
+    };
+}
+
+/// Registers a test when the program starts.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __register_test {
+    ($test:expr) => {
+        $crate::__private::submit::submit! { $test }
     };
 }

@@ -52,7 +52,7 @@ fn a_worker_that_reaches_main_and_goes_on_never_spawns_and_is_ended_in_time() {
     assert!(ended.stderr.contains(worker), "{ended:?}");
     let (_, master) = ended.stderr.split_once("is_worker false: ").expect("it ended");
     assert!(master.contains("did not become a worker within 500ms"), "{ended:?}");
-    assert!(master.contains("or reach `rpc_parallel::worker_main`?"), "{ended:?}");
+    assert!(master.contains("or `rpc_parallel::worker_main`, or its stdin"), "{ended:?}");
 }
 
 #[test]

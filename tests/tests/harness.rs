@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{SpawnErrorKind, is_worker};
+use rpc_parallel::{Initialized, initialized, is_worker};
 use rpc_parallel_tests::program::{Ended, Program};
 
 #[rpc_parallel::worker]
@@ -135,32 +135,45 @@ mod ignored {
         let speaker = Speaker::spawn(()).await.expect("start a worker");
         speaker.say("a word from a worker").await.expect("call it");
     }
+}
 
-    #[test]
-    #[ignore = "another test starts it: where workers have been started already, it would work"]
-    fn a_plain_test_spawns() {
+/// Tests of each kind, which libtest runs in this order in one thread.
+mod order {
+    use super::*;
+
+    fn plain() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let spawned = runtime.expect("make a runtime").block_on(Speaker::spawn(()));
+        let doubled = runtime.expect("make a runtime").block_on(double(2));
 
-        let error = spawned.expect_err("nothing has made this process a master");
-        assert!(matches!(error.kind(), SpawnErrorKind::NotInitialized));
-        println!("{error}");
+        assert_eq!(doubled, 4);
+        assert_eq!(initialized().map(Initialized::is_worker), Some(false));
     }
 
-    mod with_other_settings {
-        use rpc_parallel::Settings;
+    #[test]
+    fn a_plain_test_starts_workers() {
+        plain();
+    }
 
-        #[rpc_parallel::test(settings = Settings::default().with_max_message_size(2000))]
-        #[ignore = "another test starts it"]
-        async fn small() {
-            assert_eq!(crate::double(2).await, 4);
-        }
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn b_tokio_test_starts_workers() {
+        let doubled = tokio::spawn(double(2)).await;
 
-        #[rpc_parallel::test(settings = Settings::default().with_max_message_size(3000))]
-        #[ignore = "another test starts it"]
-        async fn large() {
-            assert_eq!(crate::double(2).await, 4);
-        }
+        assert_eq!(doubled.expect("it does not panic"), 4);
+    }
+
+    #[rpc_parallel::test]
+    async fn c_registered_test_starts_workers() {
+        assert_eq!(double(2).await, 4);
+    }
+
+    #[test]
+    fn d_plain_test_starts_workers() {
+        plain();
+    }
+
+    #[test]
+    fn e_plain_test_can_start_workers_before_any_starts() {
+        assert_eq!(initialized().map(Initialized::is_worker), Some(false));
     }
 }
 
@@ -235,21 +248,30 @@ fn a_worker_adds_only_its_own_words_to_the_output() {
 }
 
 #[test]
-fn a_plain_test_that_spawns_is_told_the_cure() {
-    let ended = run(&["ignored::a_plain_test_spawns", "--exact", "--ignored", "--nocapture"]);
+fn plain_tests_start_workers_alone_and_in_any_company() {
+    let names = ["a_plain", "b_tokio", "c_registered", "d_plain", "e_plain"];
+    for name in names {
+        let ended = run(&[&format!("order::{name}"), "--test-threads=1"]);
 
-    assert!(summary(&ended).starts_with("ok. 1 passed"), "{ended:?}");
-    let told = ended.stdout.join("\n");
-    assert!(told.contains("`#[rpc_parallel::test]` instead of `#[test]`"), "{told}");
-}
+        assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed"), "{ended:?}");
+    }
+    // A pair in one thread, and all of them in one or several.
+    for filters in [
+        &["order::a_plain", "order::c_registered", "--test-threads=1"][..],
+        &["order::c_registered", "order::d_plain", "--test-threads=1"],
+    ] {
+        let ended = run(filters);
 
-#[test]
-fn tests_with_other_settings_fail_instead_of_running_with_the_wrong_ones() {
-    let ended = run(&["with_other_settings", "--ignored"]);
+        assert!(summary(&ended).starts_with("ok. 2 passed; 0 failed"), "{ended:?}");
+    }
+    for threads in ["--test-threads=1", "--test-threads=5"] {
+        let ended = run(&["order::", threads]);
 
-    assert!(summary(&ended).starts_with("FAILED. 1 passed; 1 failed"), "{ended:?}");
-    let told = ended.stdout.join("\n");
-    assert!(told.contains("has begun with other settings of workers"), "{told}");
+        assert!(summary(&ended).starts_with("ok. 5 passed; 0 failed"), "{ended:?}");
+    }
+    let name = "order::d_plain_test_starts_workers";
+    let ended = run(&[name, "--exact", "--nocapture"]);
+    assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed"), "{ended:?}");
 }
 
 #[test]

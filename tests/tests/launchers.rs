@@ -223,7 +223,7 @@ async fn a_wrapper_that_takes_the_stdin_of_its_worker_is_told_so() {
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.death(), Death::Exited(2));
     let [line] = failure.stderr() else { panic!("{error}") };
-    assert!(line.contains("its stdin is not the socket to its master"), "{line}");
+    assert!(line.contains("its stdin is not its control socket any more"), "{line}");
 }
 
 #[rpc_parallel::test]

@@ -87,7 +87,7 @@ fn the_environment_wins_field_by_field_and_everybody_sees_the_same() {
 #[test]
 fn the_environment_may_set_everything() {
     let all = "max_message_size=64KiB,stream_window=1MiB,liveness_interval=250ms,\
-               liveness_timeout=never,handshake_timeout=1m,other_builds=true";
+               liveness_timeout=never,handshake_timeout=1m,max_depth=9,other_builds=true";
 
     let (seen, _) = look(&[], Some(all));
 
@@ -139,7 +139,7 @@ fn what_is_wrong_in_the_environment_stops_the_program_in_one_sentence() {
     let sizes = "must be a size from 1KiB to 4095MiB, like `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "must be a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
     let fields = "`max_message_size`, `stream_window`, `liveness_interval`, `liveness_timeout`, \
-                  `handshake_timeout`, `other_builds`";
+                  `handshake_timeout`, `max_depth`, `other_builds`";
     for (text, why) in [
         (&b"max_message_size=12X"[..], format!("`max_message_size` is `12X`, and {sizes}")),
         (b"max_message_size=1000", format!("`max_message_size` is `1000`, and {sizes}")),
@@ -240,6 +240,15 @@ async fn a_spawner_sets_no_settings_by_the_environment() {
     let SpawnErrorKind::Environment { variable, .. } = error.kind() else { panic!("{error}") };
     assert_eq!(variable, "RPC_PARALLEL_SETTINGS");
     assert!(error.to_string().contains("use `Spawner::settings`"), "{error}");
+}
+
+#[tokio::test]
+async fn plain_test_has_the_settings_of_the_registered_tests() {
+    let worker = Waiter::spawner().start(()).await.expect("start a worker");
+    let server = Waiter::serve(()).await.expect("serve it");
+
+    assert_eq!(Ok(worker.settings()), said());
+    assert_eq!(Ok(server.settings()), said());
 }
 
 #[rpc_parallel::test(settings = said())]

@@ -386,11 +386,12 @@ async fn a_worker_has_no_secret_in_its_arguments_or_its_environment() {
     let own = variables(fs::read("/proc/self/environ").expect("there is a /proc"));
     let mut new = variables(environment);
     new.retain(|it| !own.contains(it));
-    // One variable: the device and the inode of a socket.
+    // One variable: the device and the inode of a socket, the master's pid, and the depth.
     let [mark] = &new[..] else { panic!("{new:?}") };
     let mark = mark.to_str().and_then(|it| it.strip_prefix("RPC_PARALLEL_WORKER="));
     let numbers = mark.expect("it is ours").split(':').map(str::parse::<u64>);
-    assert_eq!(numbers.filter(Result::is_ok).count(), 2);
+    let numbers: Vec<_> = numbers.map(|it| it.expect("it is a number")).collect();
+    assert_eq!(numbers[2..], [u64::from(std::process::id()), 1]);
     let arguments = String::from_utf8_lossy(&arguments);
     assert!(!arguments.contains("sesame"), "{arguments}");
     assert!(!arguments.contains(&client.worker_id().to_string()), "{arguments}");
@@ -588,9 +589,10 @@ fn a_program_that_never_becomes_a_worker_is_ended_in_time() {
 
 #[test]
 fn a_program_that_closes_its_stdin_and_lives_on_is_ended_in_time() {
-    let [kind, _, left] = unstartable(&["/bin/sh", "-c", "exec <&-; exec sleep 1000"]);
+    let [kind, text, left] = unstartable(&["/bin/sh", "-c", "exec <&-; exec sleep 1000"]);
 
-    assert_eq!(kind, "Died");
+    assert_eq!(kind, "ClosedControl");
+    assert!(text.contains("closed its control socket (stdin) before it became a worker"), "{text}");
     assert!(left.starts_with("0 children"), "{left}");
 }
 
@@ -833,7 +835,7 @@ fn the_mark_of_a_worker_means_nothing_to_what_it_starts() {
 
 #[test]
 fn a_mark_that_names_no_socket_of_ours_means_nothing() {
-    for mark in ["", "1", "1:1", "worker", "18446744073709551615:0"] {
+    for mark in ["", "1", "1:1", "1:1:1:0", "worker", "18446744073709551615:0:0:0"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_role"));
 
         let ended = Program::run(command.env("RPC_PARALLEL_WORKER", mark));

@@ -1,4 +1,5 @@
-//! A test that knows its own name: a test binary becomes a worker by running one of its tests.
+//! A test that is registered with its name: a test executable becomes a worker by running one of
+//! its tests.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -12,18 +13,22 @@ use super::entry::settings;
 // Input: #[should_panic] async fn fails() { .. }
 // Output: #[test] #[should_panic] fn fails() {
 //     async fn fails() { .. }
-//     P::Entry::new().test_async(concat!(module_path!(), "::", "fails"), || fails())
+//     const __TEST: P::Test =
+//         P::Test::new(concat!(module_path!(), "::", "fails"), || P::Entry::new());
+//     P::register_test! { __TEST }
+//     __TEST.run_async(|| fails())
 // }
 pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let name = &function.sig.ident;
     let span = names::at(name);
+    let p = args.facade.private(span);
     let (attrs, vis, output) = (&function.attrs, &function.vis, &function.sig.output);
     let written = function.bare();
     let settings = settings(args, function);
     let run = if function.sig.asyncness.is_some() {
-        quote_spanned!(span=> test_async)
+        quote_spanned!(span=> run_async)
     } else {
-        quote_spanned!(span=> test_sync)
+        quote_spanned!(span=> run_sync)
     };
     let text = name.to_string();
     let path = quote_spanned!(span=> ::core::concat!(::core::module_path!(), "::", #text));
@@ -32,7 +37,9 @@ pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
         #(#attrs)*
         #vis fn #name() #output {
             #written
-            #settings.#run(#path, || #name())
+            const __TEST: #p::Test = #p::Test::new(#path, || #settings);
+            #p::register_test! { __TEST }
+            __TEST.#run(|| #name())
         }
     }
 }

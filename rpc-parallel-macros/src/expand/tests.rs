@@ -719,7 +719,7 @@ fn a_sync_main_makes_its_own_runtime_if_it_wants_one() {
 }
 
 #[test]
-fn a_test_tells_its_path() {
+fn test_is_registered_with_its_path() {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
     let function = syn::parse_quote!(
@@ -738,8 +738,14 @@ fn a_test_tells_its_path() {
             async fn fails() {
                 panic!()
             }
-            P::Entry::new()
-                .test_async(::core::concat!(::core::module_path!(), "::", "fails"), || fails())
+            const __TEST: P::Test = P::Test::new(
+                ::core::concat!(::core::module_path!(), "::", "fails"),
+                || P::Entry::new(),
+            );
+            P::register_test! {
+                __TEST
+            }
+            __TEST.run_async(|| fails())
         }
     "##]],
     );

@@ -31,6 +31,8 @@ pub(super) struct Conversation {
 pub(super) enum Failed {
     /// The process closed its end, perhaps after a panic.
     Ended(Option<Panic>),
+    /// The process closed its end before its hello, and before any panic.
+    Closed,
     Other(StartingError),
 }
 
@@ -55,9 +57,11 @@ impl Conversation {
     ) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
         let hello = async {
             self.send(rest).await;
-            match self.report().await? {
-                Report::Hello { pid } => Ok(pid),
-                report => Err(out_of_turn(&report)),
+            match self.report().await {
+                Ok(Report::Hello { pid }) => Ok(pid),
+                Ok(report) => Err(out_of_turn(&report)),
+                Err(Failed::Ended(None)) => Err(Failed::Closed),
+                Err(failed) => Err(failed),
             }
         };
         process.note_worker(connecting.hold(hello).await?);

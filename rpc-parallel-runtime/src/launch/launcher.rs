@@ -15,7 +15,11 @@ use super::environment::Environment;
 /// tells what that process makes of it: a shell exits with code 137.
 ///
 /// The worker finds its master at the process's stdin, and its outputs are where the others are
-/// expected: a launcher leaves all three alone.
+/// expected: a launcher leaves all three alone. A worker whose launcher replaced its stdin exits with
+/// an error that says so, if the launcher executes the worker in its own process or the worker begins
+/// with `#[entry]`. Behind a launcher that forks, a program that calls
+/// [`worker_main`](crate::worker_main) is then taken for a master, and only
+/// [`max_depth`](crate::Settings::max_depth) bounds what it starts.
 ///
 /// ```
 /// # use rpc_parallel_runtime as rpc_parallel;

@@ -33,7 +33,7 @@ pub(crate) use self::launcher::Launching;
 pub use self::launcher::{Launcher, WorkerCommand, Wrapped};
 pub use self::limit::Limit;
 pub(crate) use self::listening::listen;
-pub(crate) use self::mark::{MARK_VARIABLE, Mark};
+pub(crate) use self::mark::{BootToken, MARK_VARIABLE, StartedAs};
 pub use self::panics::Panics;
 pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::mark::BootToken;
 use super::start::Recipe;
 
 /// What a process is.
@@ -13,7 +14,14 @@ pub(crate) enum Role {
     Worker,
 }
 
-static ROLE: OnceLock<(Role, Recipe)> = OnceLock::new();
+/// A role, with what it takes to start workers in it.
+struct Assumed {
+    role: Role,
+    recipe: Recipe,
+    depth: u32,
+}
+
+static ROLE: OnceLock<Assumed> = OnceLock::new();
 
 impl Role {
     /// Makes this process what it will be from now on.
@@ -23,19 +31,25 @@ impl Role {
     /// It is something already.
     pub(crate) fn assume(self, recipe: Recipe) -> Result<(), Self> {
         let mut mine = false;
-        let (role, _) = ROLE.get_or_init(|| {
+        let assumed = ROLE.get_or_init(|| {
             mine = true;
-            (self, recipe)
+            // Read once: a program may change its environment later.
+            Assumed { role: self, recipe, depth: BootToken::depth_here() }
         });
-        if mine { Ok(()) } else { Err(*role) }
+        if mine { Ok(()) } else { Err(assumed.role) }
     }
 
     pub(crate) fn current() -> Option<Self> {
-        ROLE.get().map(|(role, _)| *role)
+        ROLE.get().map(|it| it.role)
     }
 
     /// Returns how this process starts workers; none while it is nothing yet.
     pub(crate) fn recipe() -> Option<&'static Recipe> {
-        ROLE.get().map(|(_, recipe)| recipe)
+        ROLE.get().map(|it| &it.recipe)
+    }
+
+    /// Returns how many levels of masters are above this process. Default: 0.
+    pub(crate) fn depth() -> u32 {
+        ROLE.get().map_or(0, |it| it.depth)
     }
 }

@@ -20,11 +20,12 @@ use super::conversation::{
 use super::environment::Environment;
 use super::keeper::{Job, Keeper, Unattended};
 use super::launcher::{Launching, WorkerCommand};
-use super::mark::{MARK_VARIABLE, Mark};
+use super::mark::{BootToken, MARK_VARIABLE, Mark};
 use super::panics::Panics;
 use super::process::Unborn;
 use super::redirect::{Output, Redirect};
 use super::relay::{Outputs, WorkersEnds};
+use super::role::Role;
 use super::set_up::SetUp;
 use super::start::{Lives, Recipe, Start, StartError, StartFailure};
 use crate::connection::WorkerFailure;
@@ -71,6 +72,8 @@ pub(crate) enum StartingError {
     Message(StartError),
     Died(WorkerFailure),
     NoHello(Duration),
+    /// The process has closed its end of the control socket, and lives on.
+    ClosedControl,
     InitTimedOut(Duration),
     TimedOut(Duration),
     Failed(StartFailure),
@@ -181,6 +184,7 @@ impl Plan {
     ) -> Result<Beginning, StartingError> {
         let mark = Mark::of(&theirs).map_err(io("look at a socket"))?;
         let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
+        let token = BootToken::for_worker(mark, Role::depth());
         let (outputs, theirs_of_outputs) = match lives {
             // Who lives on must not write to a pipe that nobody reads any more.
             Lives::UntilTold => {
@@ -193,7 +197,7 @@ impl Plan {
             }
         };
         let WorkersEnds { stdout, stderr } = theirs_of_outputs;
-        let mut command = self.command(recipe, mark);
+        let mut command = self.command(recipe, token);
         let own_stdout = self.stdout.output() == Output::Inherit && !recipe.chatty;
         command
             .stdin(OwnedFd::from(theirs))
@@ -221,7 +225,7 @@ impl Plan {
     }
 
     /// Returns the command that is the worker, or that a launcher makes of it.
-    fn command(&self, recipe: &Recipe, mark: Mark) -> Command {
+    fn command(&self, recipe: &Recipe, token: BootToken) -> Command {
         let own = match &self.launcher {
             None => RUNNING_PROGRAM.to_owned(),
             // What is called `self` is no longer this process when it is looked up.
@@ -232,7 +236,7 @@ impl Plan {
             [master].into_iter().chain(self.name.clone()).map(OsString::from).collect()
         };
         let mut environment = self.environment.clone();
-        environment.set(MARK_VARIABLE.into(), mark.to_string().into());
+        environment.set(MARK_VARIABLE.into(), token.to_string().into());
         let worker = WorkerCommand {
             program: recipe.program.clone().unwrap_or(own.into()),
             arg0: recipe.arg0.clone().unwrap_or_default(),
@@ -318,8 +322,7 @@ impl Unborn {
             }
             Failed::Ended(panic) => {
                 // It is ending by itself, and how it ends is the best explanation there is.
-                let left = spawning.left().unwrap_or(LAST_WORDS_TIMEOUT).min(LAST_WORDS_TIMEOUT);
-                let end = match timeout(left, process.end()).await {
+                let end = match timeout(own_end(spawning), process.end()).await {
                     Ok(end) => Some(end),
                     Err(_) => process.kill_and_wait().await,
                 };
@@ -329,6 +332,18 @@ impl Unborn {
                 end.failure.0.panic = end.failure.0.panic.take().or(panic);
                 StartingError::Died(end.failure)
             }
+            Failed::Closed => match timeout(own_end(spawning), process.end()).await {
+                Ok(end) => StartingError::Died(end.failure),
+                Err(_) => {
+                    process.kill_and_wait().await;
+                    StartingError::ClosedControl
+                }
+            },
         }
     }
+}
+
+/// Returns how long a process that closed its end of the control socket may take to exit.
+fn own_end(spawning: Deadline) -> Duration {
+    spawning.left().unwrap_or(LAST_WORDS_TIMEOUT).min(LAST_WORDS_TIMEOUT)
 }

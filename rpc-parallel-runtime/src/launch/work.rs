@@ -52,6 +52,11 @@ enum WorkError {
     Receive(#[source] io::Error),
     #[error("understand what the master wants")]
     Start(#[from] StartError),
+    #[error(
+        "understand the start message: something read from stdin, which is the control socket, \
+         before `rpc_parallel::worker_main` or `#[rpc_parallel::entry]`"
+    )]
+    HeaderRead(#[source] StartError),
     #[error("tell the master")]
     Report(#[source] io::Error),
     #[error("make a tokio runtime")]
@@ -116,7 +121,8 @@ fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
     };
     let header = fill(HEADER_LEN)?;
     let header = header.first_chunk().expect("so many bytes were asked for");
-    let Header { greeting: master, start_len, init_len } = Header::decode(header)?;
+    let header = Header::decode(header).map_err(WorkError::HeaderRead)?;
+    let Header { greeting: master, start_len, init_len } = header;
     let own = greeting();
     if master != own {
         let failure =

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 use super::listing::list_if_asked;
-use crate::launch::{Flavor, Mark, Outputs, Recipe, Role, work};
+use crate::launch::{Flavor, Outputs, Recipe, Role, StartedAs, work};
 use crate::wire::{Overrides, Settings, SettingsError};
 use crate::worker::{DuplicateId, registry};
 
@@ -33,7 +33,7 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 ///
 /// `#[entry]` also ends the workers in order when `main` returns. Here they notice that their master
 /// is gone, and have a second to be tidy; [`shutdown`](crate::Worker::shutdown) gives them more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 #[must_use = "a process becomes a master by `start`"]
 pub struct Master {
     recipe: Recipe,
@@ -59,6 +59,18 @@ pub enum StartupError {
          arguments of `Master::worker_args` lead to"
     )]
     MarkedAsWorker,
+    /// [`Master::start`] or [`worker_main`] in a process that was started as a worker, and whose
+    /// stdin is not the control socket any more.
+    ///
+    /// The process knows this by its parent, so only if nothing that forks stands between it and
+    /// its master: behind a launcher that forks it is taken for a program of its own, and only
+    /// [`max_depth`](Settings::max_depth) bounds what it starts.
+    #[error(
+        "this process was started as a worker, but its stdin is not its control socket any more: \
+         stdin was closed or replaced before `rpc_parallel::worker_main` or \
+         `#[rpc_parallel::entry]`; leave stdin alone until then"
+    )]
+    StdinReplaced,
     /// [`worker_main`] in a process that no master has started.
     #[error("this process was not started by a master; `worker_main` is for those that were")]
     NotMarkedAsWorker,
@@ -71,6 +83,27 @@ pub enum StartupError {
     /// Two declarations of this program have the same id.
     #[error(transparent)]
     DuplicateId(#[from] DuplicateId),
+    /// The settings of a `#[rpc_parallel::test]` of this executable cannot be made.
+    #[error("failed to make the settings of the test `{test}`: {why}")]
+    TestSettings {
+        /// The path of the test.
+        test: &'static str,
+        /// What is wrong with them.
+        why: SettingsError,
+    },
+    /// Two `#[rpc_parallel::test]`s of this executable ask for different settings of workers, or
+    /// different [`Flavor`]s, or logs.
+    #[error(
+        "the tests `{one}` and `{other}` ask for different settings, flavors or logs of workers; \
+         give all `#[rpc_parallel::test]`s of an executable the same, use \
+         `Spawner::settings` in one of them, or move one to another executable"
+    )]
+    TestsDiffer {
+        /// The path of a test.
+        one: &'static str,
+        /// The path of a test that asks for other workers.
+        other: &'static str,
+    },
 }
 
 impl Master {
@@ -146,8 +179,11 @@ impl Master {
     /// This process is something already or was started to be a worker, two functions or worker
     /// types of the program have the same id, or `RPC_PARALLEL_SETTINGS` is wrong.
     pub fn start(mut self) -> Result<Initialized, StartupError> {
-        if Mark::is_set() {
-            return Err(StartupError::MarkedAsWorker);
+        match (Role::current(), StartedAs::here()) {
+            (Some(Role::Worker), _) => return Err(StartupError::AlreadyWorker),
+            (None, StartedAs::Worker) => return Err(StartupError::MarkedAsWorker),
+            (None, StartedAs::WorkerWithoutSocket) => return Err(StartupError::StdinReplaced),
+            (Some(Role::Master), _) | (None, StartedAs::Program) => {}
         }
         let registry = registry();
         list_if_asked(&registry);
@@ -172,6 +208,11 @@ fn overrides() -> Result<Overrides, SettingsError> {
 }
 
 impl Initialized {
+    /// Returns what this process is, if it is something.
+    pub(super) fn here() -> Option<Self> {
+        Role::current().map(Self)
+    }
+
     /// Says whether this process is a worker.
     #[must_use]
     pub fn is_worker(self) -> bool {
@@ -179,31 +220,39 @@ impl Initialized {
     }
 }
 
-/// Returns proof that this process can start workers, if it can.
-#[must_use]
-pub fn initialized() -> Option<Initialized> {
-    Role::current().map(Initialized)
-}
-
-/// Says whether this process is a worker, or was started to be one.
+/// Returns whether this process is a worker, or was started as one.
+///
+/// This includes a process whose stdin was closed or replaced before it became a worker, see
+/// [`StartupError::StdinReplaced`].
 #[must_use]
 pub fn is_worker() -> bool {
-    Role::current() == Some(Role::Worker) || Mark::is_set()
+    match Role::current() {
+        Some(role) => role == Role::Worker,
+        None => StartedAs::here() != StartedAs::Program,
+    }
 }
 
-/// Becomes the worker that this process was started to be, and ends the process with it.
+/// Becomes the worker that this process was started as, and exits with it.
 ///
-/// Call it before there is a tokio runtime, and before anything reads stdin.
+/// Call it before there is a tokio runtime, and before anything reads, closes or replaces stdin:
+/// that is the control socket until then, and `/dev/null` afterwards. A worker whose stdin was read
+/// before waits for the rest of the start message, or exits with an error that says so; its master
+/// waits for no longer than the [`connect_timeout`](crate::Spawner::connect_timeout).
 ///
 /// # Errors
 ///
-/// This process was not started to be a worker, or is something already.
+/// This process was not started as a worker, its stdin was closed or replaced
+/// ([`StdinReplaced`](StartupError::StdinReplaced)), it is a master or a worker already, or there
+/// is a tokio runtime.
 pub fn worker_main() -> Result<Infallible, StartupError> {
-    match Role::current() {
-        Some(Role::Master) => Err(StartupError::AlreadyMaster),
-        Some(Role::Worker) => Err(StartupError::AlreadyWorker),
-        None if !Mark::is_set() => Err(StartupError::NotMarkedAsWorker),
-        None if Handle::try_current().is_ok() => Err(StartupError::InsideRuntime),
-        None => work(),
+    match (Role::current(), StartedAs::here()) {
+        (Some(Role::Master), _) => Err(StartupError::AlreadyMaster),
+        (Some(Role::Worker), _) => Err(StartupError::AlreadyWorker),
+        (None, StartedAs::Program) => Err(StartupError::NotMarkedAsWorker),
+        (None, StartedAs::WorkerWithoutSocket) => Err(StartupError::StdinReplaced),
+        (None, StartedAs::Worker) if Handle::try_current().is_ok() => {
+            Err(StartupError::InsideRuntime)
+        }
+        (None, StartedAs::Worker) => work(),
     }
 }

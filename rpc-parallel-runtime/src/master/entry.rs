@@ -1,18 +1,19 @@
-//! What `#[entry]` and `#[test]` expand to: it decides what a process is before the user's code.
+//! What `#[entry]` expands to: it decides what a process is before the user's code.
 
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::iter::Skip;
 use std::pin::{Pin, pin};
 use std::process;
 use std::time::Duration;
 
 use super::direct::{Master, StartupError};
 use crate::connection::AnyError;
-use crate::launch::{Children, Flavor, Mark, Outputs, Recipe, Role, is_name_of_worker, work};
+use crate::launch::{BootToken, Children, Flavor, Outputs, StartedAs, is_name_of_worker, work};
 use crate::wire::{Settings, SettingsError};
 
-/// The entry of a program or of a test.
+/// What `#[entry]` and `#[test]` say about a process and its workers.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -51,33 +52,19 @@ impl Entry {
 
     /// Runs a sync `main`, in a master.
     pub fn run_sync<T>(self, main: impl FnOnce() -> T) -> T {
-        self.begin(None);
+        self.begin();
         let _end = EndWorkers;
         main()
     }
 
     /// Runs an async `main`, in a master.
     pub fn run_async<T, F: Future<Output = T>>(self, main: impl FnOnce() -> F) -> T {
-        self.begin(None);
+        self.begin();
         let _end = EndWorkers;
         self.block_on(main)
     }
 
-    /// Runs a sync test, in a master.
-    pub fn test_sync<T>(self, path: &str, test: impl FnOnce() -> T) -> T {
-        self.begin(Some(path));
-        let _flush = FlushOutputs;
-        test()
-    }
-
-    /// Runs an async test, in a master.
-    pub fn test_async<T, F: Future<Output = T>>(self, path: &str, test: impl FnOnce() -> F) -> T {
-        self.begin(Some(path));
-        let _flush = FlushOutputs;
-        self.block_on(test)
-    }
-
-    fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
+    pub(super) fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
         let mut output = None;
         self.block_on_dyn(pin!(async { output = Some(main().await) }));
         output.expect("`block_on_dyn` returns when the future has ended")
@@ -90,43 +77,36 @@ impl Entry {
         runtime.block_on(main);
     }
 
-    /// Becomes a worker, if that is what this process was started to be, and a master otherwise.
-    fn begin(&self, test: Option<&str>) {
-        if Mark::is_set() {
-            work();
-        }
-        if Mark::is_known() && has_arguments_of_a_worker(test) {
-            let why = "its stdin is not the socket to its master; what has started it must leave its \
-                       stdin alone";
-            give_up("become a worker", &io::Error::other(why));
-        }
-        let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
-        let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
+    /// Becomes a worker, if that is what this process was started as, and a master otherwise.
+    fn begin(&self) {
+        work_if_started_as_worker(|mut it| it.next().is_some_and(|it| is_name_of_worker(&it)));
+        let master = self.master().unwrap_or_else(|it| give_up("use its settings", &it));
+        master.start().unwrap_or_else(|it| give_up("begin", &it));
+    }
+
+    /// Returns the master that this asks for.
+    pub(super) fn master(&self) -> Result<Master, SettingsError> {
+        let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it())?;
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
-        let master = master.own_subscriber(self.own_subscriber);
-        let Some(test) = test else {
-            master.start().unwrap_or_else(|it| give_up("begin", &it));
-            return;
-        };
-        // A test binary becomes a worker in any of its tests: in this one, for instance.
-        match master.worker_args(test_args(test)).chatty(true).start() {
-            Ok(_) => {}
-            // The first of several tests has done it for all.
-            Err(StartupError::AlreadyMaster) => {
-                let same = |it: &Recipe| {
-                    let in_force = it.settings_for(Some(settings));
-                    it.settings == in_force
-                        && it.worker_flavor == self.worker_flavor
-                        && it.own_subscriber == self.own_subscriber
-                };
-                assert!(
-                    Role::recipe().is_some_and(same),
-                    "another test of this executable has begun with other settings of workers; \
-                     give all its `#[rpc_parallel::test]`s the same, or use an executable for each"
-                );
-            }
-            Err(error) => give_up("begin", &error),
+        Ok(master.own_subscriber(self.own_subscriber))
+    }
+}
+
+/// Becomes a worker, if that is what this process was started as. Exits with an error if its
+/// stdin is not the control socket any more: as a master it would start others like itself.
+///
+/// `worker_args` says whether arguments are those of a worker. Behind a launcher that forks
+/// only they can tell.
+pub(super) fn work_if_started_as_worker(worker_args: impl FnOnce(Skip<ArgsOs>) -> bool) {
+    let replaced = match StartedAs::here() {
+        StartedAs::Worker => work(),
+        StartedAs::WorkerWithoutSocket => true,
+        StartedAs::Program => {
+            BootToken::inherited().is_some() && worker_args(std::env::args_os().skip(1))
         }
+    };
+    if replaced {
+        give_up("become a worker", &StartupError::StdinReplaced);
     }
 }
 
@@ -144,34 +124,7 @@ impl Drop for EndWorkers {
     }
 }
 
-/// Lets nothing that workers have written be lost when a test ends, however it ends. Workers of
-/// tests that run beside it are not its own to end.
-struct FlushOutputs;
-
-impl Drop for FlushOutputs {
-    fn drop(&mut self) {
-        Outputs::flush_all();
-    }
-}
-
-/// Says whether this process has the arguments of a worker: as a master it would start others like
-/// itself, for ever.
-fn has_arguments_of_a_worker(test: Option<&str>) -> bool {
-    let mut arguments = std::env::args_os().skip(1);
-    match test {
-        Some(path) => arguments.eq(test_args(path)),
-        None => arguments.next().is_some_and(|it| is_name_of_worker(&it)),
-    }
-}
-
-/// Returns the arguments that make libtest run one test and nothing else.
-fn test_args(path: &str) -> [&str; 6] {
-    // libtest leaves the name of the crate out.
-    let name = path.split_once("::").map_or(path, |(_, name)| name);
-    ["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1", "--quiet"]
-}
-
-fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
+pub(super) fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
     let _ = writeln!(io::stderr(), "rpc-parallel: cannot {what}: {error}");
     process::exit(2)

@@ -8,12 +8,12 @@ use tokio::runtime::Handle;
 
 use super::apart::Apart;
 use super::connecting::encode_init;
+use super::harness::recipe;
 use super::launching::{OnFailure, in_this_span};
 use super::serving::{self, Place};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::worker::Worker;
 use crate::connection::{WorkerFailure, install_hook, task};
-use crate::launch::Role;
 use crate::wire::{Label, Panic, Settings, WorkerId};
 use crate::worker::{InitError, Served, Servers, WorkerType};
 
@@ -92,9 +92,9 @@ impl<S: Served> Server<S> {
         self,
         init: S::Init,
     ) -> impl Future<Output = Result<Worker<S>, SpawnError>> + Send {
-        let settings = match Role::recipe() {
-            Some(recipe) => recipe.settings_for(self.settings),
-            None => self.settings.unwrap_or_default(),
+        let settings = match recipe() {
+            Ok(Some(recipe)) => recipe.settings_for(self.settings),
+            Ok(None) | Err(_) => self.settings.unwrap_or_default(),
         };
         let init = encode_init(&init, settings);
         // Outside of spans it is the one in which the future is awaited.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
+use super::direct::StartupError;
 use crate::connection::{AnyError, WorkerFailure};
 use crate::launch::{StartFailure, StartingError};
 use crate::wire::Panic;
@@ -24,8 +25,20 @@ pub struct SpawnError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnErrorKind {
-    /// Nothing has made this process a master or a worker.
+    /// Nothing has made this process a master or a worker. A test can start workers if its
+    /// executable has a `#[rpc_parallel::test]`.
     NotInitialized,
+    /// This process runs a test without `#[rpc_parallel::test]`, and cannot become the master that
+    /// the tests with it ask for.
+    Startup(StartupError),
+    /// This process is as many levels below the first master as
+    /// [`max_depth`](crate::Settings::max_depth) allows.
+    TooDeep {
+        /// How many levels of masters are above this process.
+        depth: u32,
+        /// The [`max_depth`](crate::Settings::max_depth) of this process.
+        limit: u32,
+    },
     /// The environment given for the worker holds a variable that cannot be, or that is ours.
     Environment {
         /// The variable.
@@ -69,6 +82,9 @@ pub enum SpawnErrorKind {
         /// What the system said.
         why: String,
     },
+    /// The process closed its control socket, which is its stdin, before it became a worker. It did
+    /// not exit by itself within a second after that, and was killed.
+    ClosedControl,
     /// The process did not become a worker in time.
     NoWorker {
         /// The time it had.
@@ -84,7 +100,7 @@ pub enum SpawnErrorKind {
         /// The time it had.
         within: Duration,
     },
-    /// The process ended before it was a worker.
+    /// The process ended before it became a worker.
     Died(WorkerFailure),
     /// The worker's `init` failed, for this reason.
     Init {
@@ -142,6 +158,15 @@ impl fmt::Display for SpawnErrorKind {
                 "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
                  above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
             ),
+            Self::Startup(error) => write!(f, "failed to make this process a master: {error}"),
+            Self::TooDeep { depth, limit } => write!(
+                f,
+                "workers are nested too deeply: this process is at depth {depth}, and `max_depth` \
+                 is {limit}; a process that was started as a worker probably never reached \
+                 `rpc_parallel::worker_main` or `#[rpc_parallel::entry]`, because its stdin, the \
+                 control socket, was replaced before that: leave stdin alone until then, or raise \
+                 `Settings::with_max_depth` if the program needs more levels",
+            ),
             Self::Environment { variable, why } => {
                 write!(f, "cannot change the environment variable `{variable}`: {why}")
             }
@@ -156,17 +181,24 @@ impl fmt::Display for SpawnErrorKind {
             }
             Self::Redirect { stream, why } => write!(f, "cannot redirect its {stream}: {why}"),
             Self::SetUp { tried, why } => write!(f, "cannot {tried}: {why}"),
+            Self::ClosedControl => f.write_str(
+                "its process closed its control socket (stdin) before it became a worker, and did \
+                 not exit; let `main` begin with `#[rpc_parallel::entry]`, or call \
+                 `rpc_parallel::worker_main` before anything closes or replaces stdin",
+            ),
             Self::NoWorker { within } => write!(
                 f,
-                "its process did not become a worker within {within:?}; does its `main` begin with \
-                 `#[rpc_parallel::entry]`, or reach `rpc_parallel::worker_main`?",
+                "its process did not become a worker within {within:?}: either it did not reach \
+                 `#[rpc_parallel::entry]` or `rpc_parallel::worker_main`, or its stdin, the \
+                 control socket, was read, closed or replaced before that; leave stdin alone until \
+                 then",
             ),
             Self::InitTimedOut { within } => {
                 write!(f, "its `init` did not return within {within:?}")
             }
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
             Self::Died(failure) => {
-                write!(f, "before it was a worker, its process {}", failure.story())
+                write!(f, "before it became a worker, its process {}", failure.story())
             }
             Self::Init { why } => write!(f, "its `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),
@@ -192,6 +224,7 @@ impl SpawnErrorKind {
             }
             StartingError::Died(failure) => Self::Died(failure),
             StartingError::NoHello(within) => Self::NoWorker { within },
+            StartingError::ClosedControl => Self::ClosedControl,
             StartingError::InitTimedOut(within) => Self::InitTimedOut { within },
             StartingError::TimedOut(within) => Self::TimedOut { within },
             StartingError::Failed(failure) => match failure {

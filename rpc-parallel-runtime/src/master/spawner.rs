@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::connecting::{ask_for, encode_init};
 use super::direct::SETTINGS_VARIABLE;
+use super::harness::recipe;
 use super::launching::{Launch, OnFailure, in_this_span};
 use super::restart::Restart;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
@@ -87,7 +88,8 @@ impl<S: Served> Spawner<S> {
     /// Names and values may hold any bytes that the system takes. Of two values for one variable the
     /// later one counts.
     ///
-    /// `RPC_PARALLEL_WORKER` is ours, and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
+    /// `RPC_PARALLEL_WORKER` is reserved for the boot token, which is set also after
+    /// [`env_clear`](Self::env_clear), and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.plan.environment.set(name.into(), value.into());
         self
@@ -344,7 +346,12 @@ impl<S: Served> Spawner<S> {
 
     /// Checks what has been chosen, before anything is started.
     fn prepare(self, init: &S::Init) -> Result<Launch, SpawnErrorKind> {
-        let mut recipe = Role::recipe().ok_or(SpawnErrorKind::NotInitialized)?.clone();
+        let recipe = recipe().map_err(SpawnErrorKind::Startup)?;
+        let mut recipe = recipe.ok_or(SpawnErrorKind::NotInitialized)?.clone();
+        let (depth, limit) = (Role::depth(), recipe.settings.max_depth());
+        if depth >= limit {
+            return Err(SpawnErrorKind::TooDeep { depth, limit });
+        }
         recipe.settings = recipe.settings_for(self.settings);
         self.plan.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
             let variable = name.to_string_lossy().into_owned();

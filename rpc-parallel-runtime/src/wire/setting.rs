@@ -66,6 +66,29 @@ impl Size {
     }
 }
 
+/// A setting that is a count.
+pub(super) struct Count {
+    pub(super) field: &'static str,
+    pub(super) least: u32,
+    pub(super) most: u32,
+}
+
+impl Count {
+    pub(super) fn check(&self, count: u32) -> Result<u32, SettingsError> {
+        let allowed = (self.least..=self.most).contains(&count);
+        if allowed { Ok(count) } else { Err(self.wrong(&count.to_string())) }
+    }
+
+    pub(super) fn read(&self, text: &str) -> Result<u32, SettingsError> {
+        text.parse().map_err(|_| self.wrong(text))
+    }
+
+    fn wrong(&self, value: &str) -> SettingsError {
+        let allowed = format!("a number from {} to {}", self.least, self.most);
+        SettingsError::value(self.field, value, allowed)
+    }
+}
+
 /// A setting that is a time, from ten milliseconds to a year.
 pub(super) struct Time {
     pub(super) field: &'static str,

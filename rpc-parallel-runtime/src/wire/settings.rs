@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::field::{self, MalformedMessage, Unread, fields};
 use super::quantity::write_duration;
-use super::setting::{SettingsError, Size, Time, read_bool};
+use super::setting::{Count, SettingsError, Size, Time, read_bool};
 use super::sink::Sink;
 
 /// Small arguments must always pass; lengths travel in 32 bits, and leave room for fields.
@@ -28,6 +28,9 @@ const LIVENESS_INTERVAL: Time = Time { field: "liveness_interval", or_never: fal
 const LIVENESS_TIMEOUT: Time = Time { field: "liveness_timeout", or_never: true };
 
 const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: false };
+
+/// The most is what guards a machine against a mistake.
+const MAX_DEPTH: Count = Count { field: "max_depth", least: 1, most: 4096 };
 
 /// How many beats go out within the time after which a silent peer is lost.
 const BEATS: u32 = 3;
@@ -82,6 +85,7 @@ pub struct Settings {
     liveness_interval: Duration,
     liveness_timeout: Option<Duration>,
     handshake_timeout: Duration,
+    max_depth: u32,
 }
 
 impl Settings {
@@ -214,6 +218,33 @@ impl Settings {
         Ok(Self { handshake_timeout, ..self })
     }
 
+    /// Returns how many levels of workers there may be below the first master.
+    ///
+    /// Default: 64 levels. The workers of a program are at depth 1, the workers that they start at
+    /// depth 2, and so on. A process at this depth cannot start workers: `spawn` and `start` fail
+    /// with [`TooDeep`](crate::SpawnErrorKind::TooDeep). The limit that counts is that of the
+    /// process that starts the worker.
+    ///
+    /// The depth travels in the environment variable `RPC_PARALLEL_WORKER`, so it also counts where
+    /// a worker starts another program of this framework by [`std::process::Command`], and where a
+    /// process does not know that it was started as a worker. That bounds a program that starts
+    /// itself by mistake. A process that removes the variable from the environment of its children
+    /// makes them start at depth 0.
+    #[must_use]
+    pub fn max_depth(&self) -> u32 {
+        self.max_depth
+    }
+
+    /// Sets how many levels of workers there may be below the first master.
+    ///
+    /// # Errors
+    ///
+    /// The minimum is 1, the maximum 4096.
+    pub fn with_max_depth(self, levels: u32) -> Result<Self, SettingsError> {
+        let max_depth = MAX_DEPTH.check(levels)?;
+        Ok(Self { max_depth, ..self })
+    }
+
     /// Sets what is written in a text, and leaves the rest as it is.
     pub(super) fn set_all(self, text: &str) -> Result<Self, SettingsError> {
         let mut settings = self;
@@ -242,6 +273,7 @@ impl Default for Settings {
             liveness_interval: Duration::from_secs(10),
             liveness_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(30),
+            max_depth: 64,
         }
     }
 }
@@ -256,6 +288,7 @@ struct Unchecked {
     liveness_interval: Duration,
     liveness_timeout: Option<Duration>,
     handshake_timeout: Duration,
+    max_depth: u32,
 }
 
 impl Default for Unchecked {
@@ -273,6 +306,7 @@ impl From<Settings> for Unchecked {
             liveness_interval,
             liveness_timeout,
             handshake_timeout,
+            max_depth,
         } = settings;
         Self {
             max_message_size,
@@ -281,6 +315,7 @@ impl From<Settings> for Unchecked {
             liveness_interval,
             liveness_timeout,
             handshake_timeout,
+            max_depth,
         }
     }
 }
@@ -292,6 +327,7 @@ fields!(struct Unchecked {
     liveness_interval,
     liveness_timeout,
     handshake_timeout,
+    max_depth,
 });
 
 impl field::Field for Settings {
@@ -315,7 +351,8 @@ impl TryFrom<Unchecked> for Settings {
             .with_other_builds(unchecked.other_builds)
             .with_liveness_interval(unchecked.liveness_interval)?
             .with_liveness_timeout(unchecked.liveness_timeout)?
-            .with_handshake_timeout(unchecked.handshake_timeout)
+            .with_handshake_timeout(unchecked.handshake_timeout)?
+            .with_max_depth(unchecked.max_depth)
     }
 }
 
@@ -326,7 +363,7 @@ struct Field {
     get: fn(&Settings) -> String,
 }
 
-const FIELDS: [Field; 6] = [
+const FIELDS: [Field; 7] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
         set: |it, text| it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?),
@@ -351,6 +388,11 @@ const FIELDS: [Field; 6] = [
         name: HANDSHAKE_TIMEOUT.field,
         set: |it, text| it.with_handshake_timeout(HANDSHAKE_TIMEOUT.read(text)?),
         get: |it| write_duration(it.handshake_timeout),
+    },
+    Field {
+        name: MAX_DEPTH.field,
+        set: |it, text| it.with_max_depth(MAX_DEPTH.read(text)?),
+        get: |it| it.max_depth.to_string(),
     },
     Field {
         name: OTHER_BUILDS,

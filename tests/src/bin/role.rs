@@ -1,4 +1,5 @@
-//! Says what it is: `role`; or what a program is that its worker starts: `role of-a-child`.
+//! Says what it is: `role`; or what a program is that its worker starts: `role of-a-child`; or what
+//! that program says that starts a worker in turn: `role of-a-grandchild`.
 
 use std::process::{Command, Stdio};
 
@@ -8,8 +9,8 @@ use rpc_parallel::{initialized, is_worker};
 #[rpc_parallel::worker]
 trait Asked {
     fn role(&self) -> String;
-    /// Starts this program once more, as everybody starts programs.
-    fn role_of_a_child(&self) -> Result<String, AnyError>;
+    /// Starts this program once more by `Command`, with these arguments, and returns its output.
+    fn role_of_a_child(&self, args: Vec<String>) -> Result<String, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
@@ -21,9 +22,10 @@ impl Asked for Honest {
         role()
     }
 
-    fn role_of_a_child(&self) -> Result<String, AnyError> {
+    fn role_of_a_child(&self, args: Vec<String>) -> Result<String, AnyError> {
         let mut command = Command::new(std::env::current_exe()?);
-        let output = command.stdin(Stdio::inherit()).stderr(Stdio::inherit()).output()?;
+        command.args(args).stdin(Stdio::inherit()).stderr(Stdio::inherit());
+        let output = command.output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }
@@ -40,13 +42,14 @@ fn role() -> String {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    match args.get(1) {
+    match args.get(1).map(String::as_str) {
         None => println!("{}", role()),
-        Some(_) => {
+        Some(which) => {
             let honest = Honest::spawn(()).await?;
             println!("{}", role());
             println!("{}", honest.role().await?);
-            println!("{}", honest.role_of_a_child().await?);
+            let args = (which == "of-a-grandchild").then(|| "of-a-child".to_owned());
+            println!("{}", honest.role_of_a_child(args.into_iter().collect()).await?);
         }
     }
     Ok(())

@@ -15,13 +15,13 @@ fn any_time() -> impl Strategy<Value = Duration> {
 fn any_settings() -> impl Strategy<Value = Settings> {
     let sizes = (MAX_MESSAGE_SIZE.least..=MAX_MESSAGE_SIZE.most, 1..=STREAM_WINDOW.most);
     let times = (any_time(), proptest::option::of(any_time()), any_time());
-    (sizes, times, any::<bool>())
-        .prop_map(|((size, window), (interval, silence, first), others)| {
+    (sizes, times, any::<bool>(), MAX_DEPTH.least..=MAX_DEPTH.most)
+        .prop_map(|((size, window), (interval, silence, first), others, depth)| {
             let settings = Settings::default().with_other_builds(others);
             let settings = settings.with_max_message_size(size)?.with_stream_window(window)?;
             let settings =
                 settings.with_liveness_interval(interval)?.with_liveness_timeout(silence)?;
-            settings.with_handshake_timeout(first)
+            settings.with_handshake_timeout(first)?.with_max_depth(depth)
         })
         .prop_map(|it: Result<_, SettingsError>| it.expect("all of them are allowed"))
 }
@@ -62,7 +62,7 @@ fn all_fields_are_printed() {
     let printed = Settings::default().to_string();
 
     let expected = "max_message_size=104857600,stream_window=262144,liveness_interval=10s,\
-                    liveness_timeout=30s,handshake_timeout=30s,other_builds=false";
+                    liveness_timeout=30s,handshake_timeout=30s,max_depth=64,other_builds=false";
     assert_eq!(printed, expected);
 }
 
@@ -94,7 +94,7 @@ fn what_is_wrong_is_told_with_what_is_allowed() {
     let sizes = "like `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
     let fields = "`max_message_size`, `stream_window`, `liveness_interval`, `liveness_timeout`, \
-                  `handshake_timeout`, `other_builds`";
+                  `handshake_timeout`, `max_depth`, `other_builds`";
     for (text, expected) in [
         (
             "max_message_size=12X",
@@ -113,6 +113,8 @@ fn what_is_wrong_is_told_with_what_is_allowed() {
             "liveness_timeout=30",
             format!("`liveness_timeout` is `30`, and must be {times}, or `never`"),
         ),
+        ("max_depth=0", "`max_depth` is `0`, and must be a number from 1 to 4096".to_owned()),
+        ("max_depth=2m", "`max_depth` is `2m`, and must be a number from 1 to 4096".to_owned()),
         ("other_builds=yes", "`other_builds` is `yes`, and must be `true` or `false`".to_owned()),
         ("max_mesage_size=1500", format!("`max_mesage_size` is no setting; there are {fields}")),
         ("stream_window=1,stream_window=2", "`stream_window` is set twice".to_owned()),
@@ -137,6 +139,8 @@ fn what_is_not_allowed_cannot_be_set() {
         settings.with_liveness_timeout(long),
         settings.with_handshake_timeout(short),
         settings.with_handshake_timeout(long),
+        settings.with_max_depth(0),
+        settings.with_max_depth(4097),
     ] {
         assert!(refused.is_err(), "{refused:?}");
     }
@@ -153,6 +157,7 @@ fn what_is_not_allowed_cannot_be_received() {
         ("liveness_interval", Settings { liveness_interval: short, ..right }),
         ("liveness_timeout", Settings { liveness_timeout: Some(short), ..right }),
         ("handshake_timeout", Settings { handshake_timeout: Duration::ZERO, ..right }),
+        ("max_depth", Settings { max_depth: 0, ..right }),
     ] {
         let mut bytes = Vec::new();
         encode(&wrong, &mut Sink::new(&mut bytes, 1024)).expect("they are numbers");
