@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
-use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Incoming, Running, Session};
 use super::deadline::within;
+use super::diagnostics::diagnose;
 use super::outbox::Writing;
 use super::panics::{catch, drop_unfinished};
 use super::pipe::PipeErrorKind;
@@ -340,5 +340,5 @@ pub(super) fn complain(session: &dyn Session, function: FunctionId, refusal: &Re
         return;
     }
     let what = session.describe(function);
-    let _ = writeln!(io::stderr(), "rpc-parallel: {what} {refusal}");
+    diagnose(format_args!("{what} {refusal}"));
 }

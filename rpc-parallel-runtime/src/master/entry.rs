@@ -2,12 +2,12 @@
 
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::process;
 use std::time::Duration;
 
 use super::direct::{Master, StartupError};
-use crate::connection::AnyError;
+use crate::connection::{AnyError, diagnose};
 use crate::launch::{Children, Flavor, Mark, Outputs, Recipe, Role, is_name_of_worker, work};
 use crate::wire::{Settings, SettingsError};
 
@@ -164,7 +164,7 @@ fn test_args(path: &str) -> [&str; 6] {
 
 fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
-    let _ = writeln!(io::stderr(), "rpc-parallel: cannot {what}: {error}");
+    diagnose(format_args!("cannot {what}: {error}"));
     process::exit(2)
 }
 

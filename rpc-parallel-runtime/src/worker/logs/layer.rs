@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fmt;
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -18,7 +17,7 @@ use super::backlog::Backlog;
 use super::forward;
 use super::record::{Fields, LogRecord, LogSpan};
 use super::text::Text;
-use crate::connection::{AnyError, Callers, Inherited, process};
+use crate::connection::{AnyError, Callers, Inherited, diagnose, process};
 use crate::wire::SpanKey;
 
 /// How many bytes of texts an event may have.
@@ -55,10 +54,7 @@ where
     let directives = env::var("RUST_LOG").unwrap_or_default();
     let (targets, wrong) = targets(&directives);
     for (directive, why) in wrong {
-        let _ = writeln!(
-            io::stderr(),
-            "rpc-parallel: `{directive}` in `RUST_LOG` is left out for workers' logs: {why}"
-        );
+        diagnose(format_args!("`{directive}` in `RUST_LOG` is left out for workers' logs: {why}"));
     }
     of(targets, Backlog::get().clone())
 }
@@ -305,7 +301,7 @@ mod tests {
 
     #[test]
     fn values_are_texts_whatever_they_were() {
-        let error = io::Error::other("no disk");
+        let error = std::io::Error::other("no disk");
         let error: &(dyn std::error::Error + 'static) = &error;
 
         let record =
