@@ -113,6 +113,13 @@
 //! With the feature `tracing` workers keep what they log, and `logs::forward(&client)` has the master
 //! log it as well, in the spans in which it has called. Any process may read `client.logs()`.
 //!
+//! # Forked children
+//!
+//! A child that user code forks without exec shares the sockets of its parent, but has none of its
+//! threads. It may end in any way without harm to its parent's workers and connections. Until then
+//! it must not await on the parent's runtime, use a client of the parent, or return from a worker
+//! function. [`Spawn::spawn`] in it fails.
+//!
 //! # Other programs
 //!
 //! Another program calls functions with fixed ids, `#[worker(id = "..")]`, through a

@@ -250,7 +250,7 @@ pub(super) fn begin(
         span.run(|| within(deadline, || session.call(call, cx, answering)))
     });
     let begun = begun.unwrap_or_else(|panic| {
-        answering.refuse_instead(&Refusal::Panicked(panic));
+        answering.panicked(panic);
         None
     });
     begun.map(|running| (running, span))
@@ -274,7 +274,7 @@ pub(super) async fn answer_later(
         let mut poll = || within(deadline, || running.as_mut().poll_answer(cx, &mut answering));
         let polled = catch(|| span.run(&mut poll));
         let polled = polled.unwrap_or_else(|panic| {
-            answering.refuse_instead(&Refusal::Panicked(panic));
+            answering.panicked(panic);
             Poll::Ready(())
         });
         polled.map(|()| answering.after())

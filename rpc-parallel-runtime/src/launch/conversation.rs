@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::process::Process;
 use super::start::Report;
 use super::starting::{StartingError, io};
-use crate::transport::adopt;
+use crate::transport::{Registered, adopt};
 use crate::wire::Panic;
 
 /// How long a process that has closed its end may take to be dead.
@@ -23,7 +23,7 @@ pub(super) const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The master's side of the control socket while the worker starts.
 pub(super) struct Conversation {
-    control: UnixStream,
+    control: Registered<UnixStream>,
     panic: Option<Panic>,
 }
 
@@ -41,7 +41,7 @@ impl From<StartingError> for Failed {
 }
 
 impl Conversation {
-    pub(super) fn new(control: UnixStream) -> Self {
+    pub(super) fn new(control: Registered<UnixStream>) -> Self {
         Self { control, panic: None }
     }
 
@@ -73,7 +73,8 @@ impl Conversation {
         };
         let listens_at = Deadline::new(init_timeout, StartingError::InitTimedOut).hold(started);
         let listens_at = listens_at.await?;
-        let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
+        let control =
+            self.control.into_inner().into_std().map_err(io("take a socket from tokio"))?;
         Ok((control.into(), listens_at))
     }
 

@@ -17,6 +17,7 @@ use super::lines::Lines;
 use super::redirect::Redirect;
 use super::stdio_lock::{StdioLock, Stream};
 use super::tail::Tail;
+use crate::transport::Origin;
 
 /// What is read of one output before it is passed on: as much as a pipe holds, so that a worker
 /// that never stops writing does not keep us.
@@ -227,6 +228,7 @@ impl fmt::Display for Stream {
 struct Relay {
     stream: Stream,
     lock: StdioLock,
+    origin: Origin,
     epoll: OwnedFd,
     watched: Mutex<Vec<Option<Arc<Relayed>>>>,
     wake: OwnedFd,
@@ -279,8 +281,8 @@ impl Relay {
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         let (flushes, flushed) = (Mutex::default(), Condvar::new());
-        let lock = StdioLock::new(stream);
-        Ok(Self { stream, lock, epoll, watched: Mutex::default(), wake, flushes, flushed })
+        let (lock, origin) = (StdioLock::new(stream), Origin::here());
+        Ok(Self { stream, lock, origin, epoll, watched: Mutex::default(), wake, flushes, flushed })
     }
 
     fn watch(&self, relayed: &Arc<Relayed>) -> io::Result<()> {
@@ -330,6 +332,10 @@ impl Relay {
 
     /// Has that done, and waits for it, but not longer than this.
     fn flush(&self, limit: Duration) {
+        // A forked child does not have the thread.
+        if self.origin.is_elsewhere() {
+            return;
+        }
         let mut flushes = self.flushes();
         flushes.asked += 1;
         let mine = flushes.asked;
