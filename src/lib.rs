@@ -110,8 +110,12 @@
 //!
 //! # Logs
 //!
-//! With the feature `tracing` workers keep what they log, and `logs::forward(&client)` has the master
-//! log it as well, in the spans in which it has called. Any process may read `client.logs()`.
+//! With the feature `tracing` and `#[entry(worker_logs = true)]` workers install a `tracing`
+//! subscriber that keeps what they log, from `init` on. `logs::forward(&client)` logs it in the master
+//! as well, in the spans in which the master called, and any process may read `client.logs()`.
+//!
+//! The feature alone installs nothing, so that workers may install a subscriber of their own; their
+//! logs are kept if that contains `logs::layer()`.
 //!
 //! # Forked children
 //!

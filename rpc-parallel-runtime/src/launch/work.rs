@@ -70,7 +70,7 @@ fn run() -> Result<i32, WorkError> {
     };
     die_with_master(control, &start)?;
     #[cfg(feature = "tracing")]
-    if !start.recipe.own_subscriber {
+    if start.recipe.worker_logs {
         crate::worker::logs::install();
     }
     on_unhandled(end_by_panic);

@@ -18,7 +18,7 @@ pub struct Entry {
     flavor: Flavor,
     worker_flavor: Flavor,
     settings: Option<fn() -> Result<Settings, SettingsError>>,
-    own_subscriber: bool,
+    worker_logs: bool,
 }
 
 impl Entry {
@@ -42,10 +42,10 @@ impl Entry {
         Self { settings: Some(settings), ..self }
     }
 
-    /// Without the feature `tracing` there are no logs, whatever is said here.
+    /// Without the feature `tracing` this has no effect.
     #[must_use]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
-        Self { own_subscriber: !worker_logs, ..self }
+        Self { worker_logs, ..self }
     }
 
     /// Runs a sync `main`, in a master.
@@ -94,7 +94,7 @@ impl Entry {
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it());
         let settings = settings.unwrap_or_else(|it| give_up("use its settings", &it));
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
-        let master = master.own_subscriber(self.own_subscriber);
+        let master = master.keep_worker_logs(self.worker_logs);
         let Some(test) = test else {
             master.start().unwrap_or_else(|it| give_up("begin", &it));
             return;
@@ -108,7 +108,7 @@ impl Entry {
                     let in_force = it.settings_for(Some(settings));
                     it.settings == in_force
                         && it.worker_flavor == self.worker_flavor
-                        && it.own_subscriber == self.own_subscriber
+                        && it.worker_logs == self.worker_logs
                 };
                 assert!(
                     Role::recipe().is_some_and(same),
