@@ -67,7 +67,7 @@ impl Mill for Miller {
     }
 }
 
-#[rpc_parallel::entry]
+#[rpc_parallel::entry(worker_logs = true)]
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stdout).init();
     let baker = Baker::spawner().name("baker").spawn(()).await?;

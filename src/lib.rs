@@ -110,8 +110,19 @@
 //!
 //! # Logs
 //!
-//! With the feature `tracing` workers keep what they log, and `logs::forward(&client)` has the master
-//! log it as well, in the spans in which it has called. Any process may read `client.logs()`.
+//! With the feature `tracing` and `#[entry(worker_logs = true)]` workers install a `tracing`
+//! subscriber that keeps what they log, from `init` on. `logs::forward(&client)` logs it in the master
+//! as well, in the spans in which the master called, and any process may read `client.logs()`.
+//!
+//! The feature alone installs nothing, so that workers may install a subscriber of their own; their
+//! logs are kept if that contains `logs::layer()`.
+//!
+//! # Forked children
+//!
+//! A child that user code forks without exec shares the sockets of its parent, but has none of its
+//! threads. It may end in any way without harm to its parent's workers and connections. Until then
+//! it must not await on the parent's runtime, use a client of the parent, or return from a worker
+//! function. [`Spawn::spawn`] in it fails.
 //!
 //! # Other programs
 //!

@@ -138,7 +138,7 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `threads = 4` | its threads, if `"multi_thread"` |
 /// | `worker(flavor = .., threads = ..)` | the same for the workers' runtimes |
 /// | `settings = Settings::default()` | the [`Settings`] of the program's workers, or a `Result` of them |
-/// | `worker_logs = false` | workers have their own `tracing` subscriber, if any (feature `tracing`) |
+/// | `worker_logs = true` | workers keep what they log, for `logs()`; default: `false` (feature `tracing`) |
 /// | `crate = path` | where `rpc-parallel` is, if it has another name |
 ///
 /// The value of `settings` is any expression, which only the master evaluates:

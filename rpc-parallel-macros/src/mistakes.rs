@@ -71,7 +71,7 @@ pub(crate) fn argument_malformed(name: &str, form: &str) -> Mistake {
         "flavor" => "flavor = \"multi_thread\"",
         "settings" => "settings = Settings::default()",
         "threads" => "threads = 4",
-        "worker_logs" => "worker_logs = false",
+        "worker_logs" => "worker_logs = true",
         "worker" => "worker(flavor = \"multi_thread\")",
         _ => "id = \"..\"",
     };

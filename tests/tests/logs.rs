@@ -143,7 +143,7 @@ async fn talker() -> TalksClient {
     Talker::spawn(()).await.expect("start a worker")
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_reader_sees_what_was_logged_since_init() {
     let before = SystemTime::now();
     let talker = Talker::spawner().name("talker").spawn(()).await.expect("start a worker");
@@ -165,7 +165,7 @@ async fn a_reader_sees_what_was_logged_since_init() {
     assert!(line.ends_with("logs: it begins answer=42 name=\"x y\""), "{line}");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn any_number_of_readers_see_the_same() {
     let talker = talker().await;
     let mut early = Vec::new();
@@ -183,7 +183,7 @@ async fn any_number_of_readers_see_the_same() {
     }
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_reader_may_be_in_any_process() {
     let reader = talker().await;
     let talker = Talker::spawner().start(()).await.expect("start a worker");
@@ -197,7 +197,7 @@ async fn a_reader_may_be_in_any_process() {
     assert_eq!(heard, ["it begins", "said"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() {
     const LINES: u64 = 50_000;
     let talker = talker().await;
@@ -222,7 +222,7 @@ async fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() 
     assert_eq!(last, Some((LINES - 1).to_string()), "what is left is the latest");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn who_comes_late_is_told_what_is_not_kept_any_more() {
     let talker = talker().await;
     talker.say(5000).await.expect("it says it");
@@ -236,7 +236,7 @@ async fn who_comes_late_is_told_what_is_not_kept_any_more() {
     assert_eq!(record.field("line"), Some(&*(lost - 1).to_string()));
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn records_of_any_thread_arrive() {
     let talker = talker().await;
     let logs = talker.logs().await.expect("it has logs");
@@ -248,7 +248,7 @@ async fn records_of_any_thread_arrive() {
     assert_eq!(messages_until(logs, "the end").await, ["it begins", "from a thread"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_record_tells_the_spans_around_it_outermost_first() {
     let talker = Talker::spawner().name("talker").spawn(()).await.expect("start a worker");
     let mut logs = talker.logs().await.expect("it has logs");
@@ -266,7 +266,7 @@ async fn a_record_tells_the_spans_around_it_outermost_first() {
     assert_eq!(inner.to_string(), "inner");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn the_environment_says_what_is_logged() {
     let spawner = Talker::spawner().env("RUST_LOG", "warn,levels=debug,rpc_parallel::call=off");
     let talker = spawner.spawn(()).await.expect("start a worker");
@@ -282,7 +282,7 @@ async fn the_environment_says_what_is_logged() {
     assert!(records.iter().all(|it| it.spans().is_empty()), "{records:?}");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_directive_that_nobody_understands_is_left_out_and_named() {
     let spawner = Talker::spawner().env("RUST_LOG", "levels=loud, warn");
     let talker = spawner.spawn(()).await.expect("start a worker");
@@ -298,7 +298,7 @@ async fn a_directive_that_nobody_understands_is_left_out_and_named() {
     assert!(error.to_string().contains(told), "{error}");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn the_end_of_a_span_is_told_to_who_wants_to_know_everything_of_it() {
     let spawner = Talker::spawner().env("RUST_LOG", "info,ends=trace");
     let talker = spawner.spawn(()).await.expect("start a worker");
@@ -316,7 +316,7 @@ async fn the_end_of_a_span_is_told_to_who_wants_to_know_everything_of_it() {
     assert!(read_until(logs, "the end").await.is_empty());
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn what_logs_while_it_is_logged_harms_nobody() {
     let talker = talker().await;
     let logs = talker.logs().await.expect("it has logs");
@@ -327,7 +327,7 @@ async fn what_logs_while_it_is_logged_harms_nobody() {
     assert_eq!(messages, ["it begins", "writing 1", "writing 1", "writing 2"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn the_logs_of_a_worker_that_dies_end_with_its_death() {
     let talker = talker().await;
     let mut logs = talker.logs().await.expect("it has logs");
@@ -340,7 +340,7 @@ async fn the_logs_of_a_worker_that_dies_end_with_its_death() {
     assert!(soon(logs.next()).await.is_none());
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn logs_keep_their_worker_alive_unless_they_are_told_not_to() {
     let [first, second] = [talker().await, talker().await];
     let mut keeping = first.logs().await.expect("it has logs");
@@ -356,7 +356,7 @@ async fn logs_keep_their_worker_alive_unless_they_are_told_not_to() {
     assert!(!rpc_parallel_tests::process::is_gone(pid));
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn logs_of_a_worker_in_this_process_are_those_of_this_process() {
     let worker = Talker::serve(()).await.expect("serve it here");
     let client = worker.connect(()).await.expect("connect to it");
@@ -371,7 +371,7 @@ async fn logs_of_a_worker_in_this_process_are_those_of_this_process() {
     forwarding.stop();
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_worker_that_is_gone_has_no_logs() {
     let talker = talker().await;
     talker.close();

@@ -3,7 +3,9 @@
 use rpc_parallel::logs::LogItem;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::waiting::soon;
-use tracing::info;
+use serde::{Deserialize, Serialize};
+use tracing::subscriber::set_global_default;
+use tracing::{Level, info};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,16 +18,26 @@ trait Speaks {
 
 struct Speaker;
 
-impl WorkerState for Speaker {
-    /// Whether our layer is part of it.
-    type Init = bool;
+/// Which subscriber a worker installs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Installs {
+    /// One with our layer.
+    Layer,
+    /// The usual one of `tracing_subscriber`, in the usual way, which panics if there is another.
+    Fmt,
+    /// One without any layer.
+    GlobalDefault,
+}
 
-    async fn init(with_layer: bool) -> Result<Self, BoxError> {
+impl WorkerState for Speaker {
+    type Init = Installs;
+
+    async fn init(installs: Installs) -> Result<Self, BoxError> {
         info!("nobody listens yet");
-        if with_layer {
-            Registry::default().with(rpc_parallel::logs::layer()).try_init()?;
-        } else {
-            Registry::default().try_init()?;
+        match installs {
+            Installs::Layer => Registry::default().with(rpc_parallel::logs::layer()).try_init()?,
+            Installs::Fmt => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
+            Installs::GlobalDefault => set_global_default(Registry::default())?,
         }
         info!("it begins");
         Ok(Self)
@@ -39,9 +51,9 @@ impl Speaks for Speaker {
     }
 }
 
-#[rpc_parallel::test(worker_logs = false)]
+#[rpc_parallel::test]
 async fn a_worker_with_a_subscriber_of_its_own_has_our_layer_if_it_wants() {
-    let speaker = Speaker::spawn(true).await.expect("there was no subscriber before");
+    let speaker = Speaker::spawn(Installs::Layer).await.expect("there was no subscriber before");
     let mut logs = speaker.logs().await.expect("it has logs");
 
     speaker.say("hello").await.expect("it says it");
@@ -53,13 +65,27 @@ async fn a_worker_with_a_subscriber_of_its_own_has_our_layer_if_it_wants() {
     }
 }
 
-#[rpc_parallel::test(worker_logs = false)]
-async fn a_worker_without_our_layer_keeps_nothing() {
-    let speaker = Speaker::spawn(false).await.expect("there was no subscriber before");
+#[rpc_parallel::test]
+async fn worker_without_opt_in_installs_its_own_subscriber() {
+    for installs in [Installs::Fmt, Installs::GlobalDefault] {
+        let speaker = Speaker::spawn(installs).await.expect("there was no subscriber before");
+
+        assert_eq!(speaker.say("hello").await, Ok(()), "{installs:?}");
+    }
+}
+
+#[rpc_parallel::test]
+async fn logs_of_worker_that_keeps_none_hold_one_warning() {
+    let speaker = Speaker::spawn(Installs::GlobalDefault).await.expect("there was none before");
+    let mut logs = speaker.logs().await.expect("it has logs");
     let forwarding = rpc_parallel::logs::forward(&speaker).await.expect("it answers");
 
     speaker.say("hello").await.expect("it says it");
 
+    let next = soon(logs.next()).await.expect("it goes on").expect("the worker lives");
+    let LogItem::Record(record) = next else { panic!("{next}") };
+    assert_eq!(record.level(), Level::WARN);
+    assert!(record.message().contains("`worker_logs = true`"), "{record}");
     soon(forwarding.flush()).await;
-    assert!(format!("{forwarding:?}").contains("seen: 0"), "{forwarding:?}");
+    assert!(format!("{forwarding:?}").contains("seen: 1"), "{forwarding:?}");
 }

@@ -10,6 +10,8 @@ use rpc_parallel::prelude::*;
 use rpc_parallel::{CallErrorKind, SpawnErrorKind};
 use rpc_parallel_tests::process::{PATIENCE, ends_within};
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::waiting::soon;
+use serde::{Deserialize, Deserializer, Serialize};
 
 #[rpc_parallel::worker]
 trait Writes {
@@ -17,6 +19,21 @@ trait Writes {
     fn write(&self, text: &str) -> [Result<(), String>; 2];
     fn print(&self, text: &str);
     fn die(&self, last_words: &str);
+    fn pid(&self) -> u32;
+    /// Locks stderr until the process ends.
+    fn lock_stderr(&self);
+    #[worker(one_way)]
+    fn take(&self, value: Unreadable);
+}
+
+/// A value that can be sent and not be received.
+#[derive(Serialize)]
+struct Unreadable;
+
+impl<'de> Deserialize<'de> for Unreadable {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("it is unreadable"))
+    }
 }
 
 struct Writer;
@@ -45,6 +62,24 @@ impl Writes for Writer {
     fn print(&self, text: &str) {
         println!("{text}");
     }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn lock_stderr(&self) {
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _lock = std::io::stderr().lock();
+            locked.send(()).expect("the function waits for it");
+            loop {
+                std::thread::park();
+            }
+        });
+        is_locked.recv().expect("the thread takes the lock");
+    }
+
+    fn take(&self, _: Unreadable) {}
 
     fn die(&self, last_words: &str) {
         eprint!("{last_words}");
@@ -78,6 +113,36 @@ fn lines_of_several_workers_are_shown_whole_with_their_names() {
         let master = speakers[""].iter().filter(|it| it.ends_with("of the master")).count();
         let told = usize::from(std::ptr::eq(lines, &ended.stdout));
         assert_eq!((master, speakers[""].len()), (3, 3 + told), "{:?}", speakers[""]);
+    }
+}
+
+#[rpc_parallel::test]
+async fn worker_with_locked_stderr_reports_problems_and_ends_in_order() {
+    let client = Writer::spawn(None).await.expect("start a worker");
+
+    client.lock_stderr().await.expect("call it");
+    // The worker writes to stderr that it cannot decode the argument.
+    client.take(Unreadable).await.expect("it is sent");
+
+    let pid = client.pid().timeout(PATIENCE).await.expect("the worker goes on");
+    assert_eq!(Some(pid), client.label().pid());
+    soon(client.shutdown()).await.expect("it ends in order");
+}
+
+#[test]
+fn master_holding_lock_of_its_output_awaits_workers_that_print() {
+    for what in ["stdout-locked", "stderr-locked"] {
+        let ended = shown(what, "return");
+
+        assert!(ended.status.success(), "{what}: {ended:?}");
+        let line = format!("[ann] {}", "x".repeat(1023));
+        let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
+        for lines in [&ended.stdout, &stderr] {
+            assert_eq!(lines.iter().filter(|it| **it == line).count(), 512, "{what}");
+        }
+        assert!(ended.stdout.iter().any(|it| it == "finished"), "{what}");
+        assert!(stderr.iter().any(|it| it == "[ben] the last words"), "{what}");
+        assert_eq!((ended.stdout.len(), stderr.len()), (513, 513), "{what}");
     }
 }
 

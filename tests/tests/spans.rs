@@ -181,7 +181,7 @@ async fn link() -> ChainClient {
     Link::spawner().name("first").spawn(()).await.expect("start a worker")
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn one_line_has_the_master_log_what_its_worker_logs() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -207,7 +207,7 @@ async fn one_line_has_the_master_log_what_its_worker_logs() {
     assert!(elsewhere.contains("target=elsewhere,"), "{elsewhere}");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn what_a_call_logs_is_logged_in_the_span_of_its_caller() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -236,7 +236,7 @@ async fn what_a_call_logs_is_logged_in_the_span_of_its_caller() {
     }
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn what_workers_call_in_turn_is_logged_in_the_span_of_the_first_caller() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -257,7 +257,7 @@ async fn what_workers_call_in_turn_is_logged_in_the_span_of_the_first_caller() {
     assert!(far.contains("worker=link-0["), "{far}");
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_worker_that_keeps_no_spans_hands_on_those_of_its_caller() {
     let (events, _guard) = capture();
     let spawner = Link::spawner().env("RUST_LOG", "info,rpc_parallel::call=off,spans=info");
@@ -275,7 +275,7 @@ async fn a_worker_that_keeps_no_spans_hands_on_those_of_its_caller() {
     assert_eq!(forwarded(&events), ["near|INFO|far", "near|INFO|here", "|INFO|no"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn calls_made_by_tasks_are_part_of_the_span_that_the_tasks_are_in() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -290,7 +290,7 @@ async fn calls_made_by_tasks_are_part_of_the_span_that_the_tasks_are_in() {
     assert_eq!(forwarded(&events), ["near|INFO|far"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn one_way_calls_are_part_of_the_span_that_they_are_made_in() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -301,7 +301,7 @@ async fn one_way_calls_are_part_of_the_span_that_they_are_made_in() {
     soon(events.begins_with("near|INFO|rpc_parallel::worker|noted|")).await;
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn what_a_worker_calls_in_this_process_is_part_of_the_span_that_called_the_worker() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -312,7 +312,7 @@ async fn what_a_worker_calls_in_this_process_is_part_of_the_span_that_called_the
     soon(events.begins_with("near:rpc_parallel::call|INFO|spans|back|")).await;
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_record_knows_the_span_of_its_caller() {
     let (_events, _guard) = capture();
     let link = link().await;
@@ -335,7 +335,7 @@ async fn next_record(logs: &mut Logs) -> rpc_parallel::logs::LogRecord {
     }
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn forwarding_keeps_no_worker_alive_and_ends_with_it() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -351,7 +351,7 @@ async fn forwarding_keeps_no_worker_alive_and_ends_with_it() {
     assert_eq!(forwarded(&events), ["|INFO|last words"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted() {
     let (events, _guard) = capture();
     let restart =
@@ -375,7 +375,7 @@ async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted(
     soon(forwarding.flush()).await;
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_end() {
     let (events, _guard) = capture();
     let link = Link::spawner().restart(Restart::on_failure()).spawn(()).await;
@@ -389,7 +389,7 @@ async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_en
     assert_eq!(forwarded(&events), ["|INFO|last words"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
     let (events, _guard) = capture();
     let restart =
@@ -406,7 +406,7 @@ async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
     }
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn logs_of_a_handle_are_forwarded_without_a_client() {
     let (events, _guard) = capture();
     let link = Link::spawner().start(()).await.expect("start a worker");
@@ -420,7 +420,7 @@ async fn logs_of_a_handle_are_forwarded_without_a_client() {
     assert_eq!(forwarded(&events), ["near|INFO|hello"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn workers_that_forward_each_other_log_nothing_twice() {
     let (events, _guard) = capture();
     let (one, other) = (Link::spawner().start(()), Link::spawner().start(()));
@@ -442,7 +442,7 @@ async fn workers_that_forward_each_other_log_nothing_twice() {
     assert_eq!(forwarded(&events), ["|INFO|hello"]);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn what_is_lost_is_a_warning() {
     let (events, _guard) = capture();
     let link = link().await;
@@ -459,7 +459,7 @@ async fn what_is_lost_is_a_warning() {
     assert_eq!(forwarded(&events).len(), 1 + 2000 - lost);
 }
 
-#[rpc_parallel::test]
+#[rpc_parallel::test(worker_logs = true)]
 async fn a_record_that_is_too_large_to_come_is_a_warning() {
     let (events, _guard) = capture();
     let settings = Settings::default().with_max_message_size(1024).expect("a kilobyte is allowed");

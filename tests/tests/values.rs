@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Side};
+use rpc_parallel::{CallErrorKind, Label, Side, WorkerAddress, WorkerFailure, WorkerId};
 use serde::{Deserialize, Serialize};
 
 /// A worker that returns what it is given, and what it has seen in it; and a test for each type.
@@ -272,6 +272,8 @@ trait Difficulties {
     fn nothing(&self, value: Option<()>) -> String;
     fn large_inside(&self, value: FlatLarge) -> String;
     fn address_inside(&self, value: FlatAddress) -> String;
+    fn handles(&self, handles: WrappedHandles) -> WrappedHandles;
+    fn die(&self);
     fn path(&self, path: &Path) -> PathBuf;
     fn list(&self, value: List) -> usize;
     fn make_list(&self, depth: usize) -> List;
@@ -301,6 +303,43 @@ struct FlatAddress {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Address {
     address: IpAddr,
+}
+
+/// All that identifies a worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Handles {
+    worker: Worker<Doubter>,
+    address: WorkerAddress,
+    id: WorkerId,
+    label: Label,
+    failure: WorkerFailure,
+}
+
+/// The same, inside everything that serde buffers.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct WrappedHandles {
+    plain: Handles,
+    tagged: [TaggedHandles; 3],
+    untagged: [UntaggedHandles; 3],
+    #[serde(flatten)]
+    flattened: Handles,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum TaggedHandles {
+    Found { worker: Worker<Doubter>, id: WorkerId },
+    Reachable(WorkerAddress),
+    All(Handles),
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum UntaggedHandles {
+    Number(u64),
+    Handles(Handles),
+    Worker(Worker<Doubter>),
+    Id(WorkerId),
 }
 
 /// As many levels as one likes.
@@ -348,6 +387,14 @@ impl Difficulties for Doubter {
 
     fn address_inside(&self, value: FlatAddress) -> String {
         format!("{value:?}")
+    }
+
+    fn handles(&self, handles: WrappedHandles) -> WrappedHandles {
+        handles
+    }
+
+    fn die(&self) {
+        std::process::abort()
     }
 
     fn path(&self, path: &Path) -> PathBuf {
@@ -421,6 +468,91 @@ async fn what_serde_cannot_flatten_is_refused_and_not_changed() {
 
     assert_true_or_error(&large, doubter.large_inside(large.clone()).await);
     assert_true_or_error(&address, doubter.address_inside(address.clone()).await);
+}
+
+#[rpc_parallel::test]
+async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
+    let doubter = doubter().await;
+    let large = FlatLarge { inside: Large { number: u128::MAX } };
+
+    let error = doubter.large_inside(large).await.expect_err("serde cannot buffer it");
+
+    let text = error.to_string();
+    let refused = matches!(error.kind(), CallErrorKind::Undecodable { side: Side::Arguments, .. });
+    assert!(refused, "{text}");
+    assert!(text.contains("u128 is not supported"), "{text}");
+    assert!(text.contains("serde cannot buffer 128-bit integers"), "{text}");
+}
+
+/// Returns the handles of a worker that lives, and the failure of another.
+async fn wrapped_handles() -> WrappedHandles {
+    let worker = Doubter::spawner().name("living").start(()).await.expect("start a worker");
+    let dead = doubter().await;
+    let died = dead.die().await.expect_err("it aborts");
+    let CallErrorKind::WorkerDied(failure) = died.kind() else { panic!("{died}") };
+    let handles = Handles {
+        address: worker.address().expect("it listens"),
+        id: worker.id(),
+        label: worker.label().clone(),
+        worker,
+        failure: failure.clone(),
+    };
+    let Handles { worker, address, id, .. } = handles.clone();
+    WrappedHandles {
+        plain: handles.clone(),
+        tagged: [
+            TaggedHandles::Found { worker: worker.clone(), id },
+            TaggedHandles::Reachable(address),
+            TaggedHandles::All(handles.clone()),
+        ],
+        untagged: [
+            UntaggedHandles::Handles(handles.clone()),
+            UntaggedHandles::Worker(worker),
+            UntaggedHandles::Id(id),
+        ],
+        flattened: handles,
+    }
+}
+
+#[rpc_parallel::test]
+async fn handles_survive_calls_in_every_serde_wrapper() {
+    let handles = wrapped_handles().await;
+
+    let returned = doubter().await.handles(handles.clone()).await;
+
+    assert_eq!(returned, Ok(handles.clone()));
+    let TaggedHandles::Found { worker, .. } = &handles.tagged[0] else { panic!("{handles:?}") };
+    let client = worker.connect(()).await.expect("the handle leads to the worker");
+    assert_eq!(client.doubt(None).await, Ok("None".into()));
+}
+
+#[rpc_parallel::test]
+async fn handles_survive_json_with_ids_as_hexadecimal_text() {
+    let handles = wrapped_handles().await;
+
+    let text = serde_json::to_string(&handles).expect("handles are data");
+    let value = serde_json::to_value(&handles).expect("handles are data");
+
+    assert_eq!(serde_json::from_str::<WrappedHandles>(&text).expect("it reads back"), handles);
+    assert_eq!(serde_json::from_value::<WrappedHandles>(value.clone()).expect("so here"), handles);
+    assert_eq!(value["id"], handles.plain.id.to_string());
+    assert_eq!(value["address"]["id"], handles.plain.id.to_string());
+    let worker_type = value["worker"][0].as_str().expect("the id of its type is text");
+    assert!(worker_type.len() == 16 && u64::from_str_radix(worker_type, 16).is_ok());
+}
+
+#[test]
+fn id_of_wrong_length_or_digits_is_refused() {
+    let texts = ["", "12", "g123456789abcdef0123456789abcdef", "+123456789abcdef0123456789abcdef"];
+    for text in texts {
+        let error = serde_json::from_value::<WorkerId>(text.into()).expect_err("it is no id");
+        assert!(
+            error.to_string().contains("an id of 32 hexadecimal digits or 16 bytes"),
+            "{error}"
+        );
+    }
+    assert!(serde_json::from_str::<WorkerId>("7").is_err());
+    assert!(serde_json::from_str::<WorkerId>("1e30").is_err());
 }
 
 #[rpc_parallel::test]

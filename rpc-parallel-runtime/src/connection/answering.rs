@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::pin::Pin;
+use std::process;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,7 +17,7 @@ use super::scope::LazyScope;
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
 use crate::wire::{
-    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, Refusal, StreamId,
+    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, Panic, Refusal, StreamId,
     TooLarge, write_message,
 };
 
@@ -60,6 +61,9 @@ pub trait Running: Send {
         answering: &mut Answering<'_>,
     ) -> Poll<()>;
 }
+
+/// The exit code of a process whose `main` panics.
+const PANICKED: i32 = 101;
 
 /// A call as it came.
 #[doc(hidden)]
@@ -176,11 +180,17 @@ impl<'a> Answering<'a> {
         true
     }
 
-    /// Answers with a refusal, whatever has been answered before.
-    pub(super) fn refuse_instead(&mut self, refusal: &Refusal) {
+    /// Answers that the function panicked, whatever has been answered before.
+    ///
+    /// A child that the function has forked ends here: it would answer the call of its parent, and
+    /// go on to drive the parent's connections.
+    pub(super) fn panicked(&mut self, panic: Panic) {
+        if self.connection.outbox.is_inherited() {
+            process::exit(PANICKED);
+        }
         self.buffer.truncate(self.start);
         self.after = After::default();
-        self.refuse(refusal);
+        self.refuse(&Refusal::Panicked(panic));
     }
 
     pub(super) fn after(self) -> After {

@@ -434,7 +434,7 @@ impl<T, E: CallFailure> Call<T, E> {
         }
         let mut frame = Vec::new();
         FrameWriter::cancel(&mut frame, call).finish();
-        outbox.write_now(&frame, Lane::Any);
+        outbox.write_at_end(&frame, Lane::Any);
     }
 }
 

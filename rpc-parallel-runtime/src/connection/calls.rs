@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
-use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 
 use super::answering::{Answering, Incoming, Running, Session};
 use super::deadline::within;
+use super::diagnostics::diagnose;
 use super::outbox::Writing;
 use super::panics::{catch, drop_unfinished};
 use super::pipe::PipeErrorKind;
@@ -245,7 +245,7 @@ pub(super) fn begin(
         span.run(|| within(deadline, || session.call(call, cx, answering)))
     });
     let begun = begun.unwrap_or_else(|panic| {
-        answering.refuse_instead(&Refusal::Panicked(panic));
+        answering.panicked(panic);
         None
     });
     begun.map(|running| (running, span))
@@ -269,7 +269,7 @@ pub(super) async fn answer_later(
         let mut poll = || within(deadline, || running.as_mut().poll_answer(cx, &mut answering));
         let polled = catch(|| span.run(&mut poll));
         let polled = polled.unwrap_or_else(|panic| {
-            answering.refuse_instead(&Refusal::Panicked(panic));
+            answering.panicked(panic);
             Poll::Ready(())
         });
         polled.map(|()| answering.after())
@@ -336,5 +336,5 @@ pub(super) fn complain(session: &dyn Session, function: FunctionId, refusal: &Re
         return;
     }
     let what = session.describe(function);
-    let _ = writeln!(io::stderr(), "rpc-parallel: {what} {refusal}");
+    diagnose(format_args!("{what} {refusal}"));
 }

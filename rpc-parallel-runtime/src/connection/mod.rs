@@ -11,6 +11,7 @@ mod calls;
 mod caller;
 mod client;
 mod deadline;
+mod diagnostics;
 mod error;
 mod failure;
 mod inbox;
@@ -50,6 +51,7 @@ pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
+pub(crate) use self::diagnostics::diagnose;
 pub(crate) use self::error::given_up;
 pub use self::error::{CallError, CallErrorKind, Side};
 pub use self::failure::{Death, WorkerFailure};

@@ -104,6 +104,19 @@ impl Outbox {
         ticket
     }
 
+    /// Says whether the connection belongs to the process that forked this one.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.writer.is_inherited()
+    }
+
+    /// Writes the frame of a destructor at once, except in a forked child: destructors run there as
+    /// well, and the connection is its parent's.
+    pub(super) fn write_at_end(&self, frame: &[u8], lane: Lane) {
+        if !self.is_inherited() {
+            self.write_now(frame, lane);
+        }
+    }
+
     /// Adds a frame that is written in parts, and that opens some streams.
     pub(super) fn add_large(&self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> Ticket {
         let mut queue = self.lock();

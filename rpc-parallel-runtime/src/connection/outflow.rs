@@ -179,7 +179,7 @@ impl Outflow {
             Some(error) => error.write(|it, id| FrameWriter::end(it, id), self.id, &mut frame),
         }
         self.connection.remove(self.id);
-        self.connection.outbox.write_now(&frame, Lane::Stream(self.id));
+        self.connection.outbox.write_at_end(&frame, Lane::Stream(self.id));
     }
 
     /// Takes word that nobody reads any more.

@@ -46,9 +46,12 @@ struct Table {
 }
 
 impl Children {
+    /// Returns those of this process: none in a child that user code forked from their master.
     pub(crate) fn get() -> &'static Self {
         static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
-        &CHILDREN
+        static NONE: LazyLock<Children> = LazyLock::new(Children::default);
+        // The lock of the parent's table may be held by a thread that the child does not have.
+        if Keeper::is_inherited() { &NONE } else { &CHILDREN }
     }
 
     pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<Started>> {

@@ -20,7 +20,7 @@ use super::children::Children;
 use super::liveness::{Silence, Verdict};
 use super::order::Order;
 use super::start::Report;
-use crate::transport::send;
+use crate::transport::{Origin, send};
 use crate::wire::{Panic, Settings};
 use crate::worker::WorkerStats;
 
@@ -34,6 +34,8 @@ pub(super) const FAILED: i32 = 254;
 /// The worker's end of its control socket.
 pub(super) struct Control {
     socket: OwnedFd,
+    /// The worker. A child that user code forks from it reports nothing.
+    origin: Origin,
     /// Reports of several threads must not mix.
     reporting: Mutex<()>,
     /// This process need not end with its master.
@@ -61,7 +63,8 @@ impl Control {
     /// Keeps the socket for the life of this process.
     pub(super) fn keep(socket: OwnedFd) -> &'static Self {
         let (reporting, lives_on) = (Mutex::new(()), AtomicBool::new(false));
-        CONTROL.get_or_init(|| Self { socket, reporting, lives_on })
+        let origin = Origin::here();
+        CONTROL.get_or_init(|| Self { socket, origin, reporting, lives_on })
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
@@ -69,6 +72,9 @@ impl Control {
     }
 
     pub(super) fn report(&self, report: &Report) -> io::Result<()> {
+        if self.origin.is_elsewhere() {
+            return Ok(());
+        }
         let _guard = self.reporting.lock();
         send(&self.socket, &report.encode(), &[])
     }
@@ -183,6 +189,10 @@ impl Control {
 /// Ends this process, because there was a panic that nobody handles.
 pub(super) fn end_by_panic(panic: Panic) {
     if let Some(control) = CONTROL.get() {
+        // A child that user code has forked is no worker: its panic ends one thread of it.
+        if control.origin.is_elsewhere() {
+            return;
+        }
         let _ = control.report(&Report::Panicked(panic));
     }
     // Where panics abort, this one is about to: that is how such a program dies.

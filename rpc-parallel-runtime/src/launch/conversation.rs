@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::process::Process;
 use super::start::Report;
 use super::starting::{StartingError, io};
-use crate::transport::adopt;
+use crate::transport::{Registered, adopt};
 use crate::wire::Panic;
 
 /// How long a process that has closed its end may take to be dead.
@@ -23,7 +23,7 @@ pub(super) const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The master's side of the control socket while the worker starts.
 pub(super) struct Conversation {
-    control: UnixStream,
+    control: Registered<UnixStream>,
     panic: Option<Panic>,
 }
 
@@ -43,7 +43,7 @@ impl From<StartingError> for Failed {
 }
 
 impl Conversation {
-    pub(super) fn new(control: UnixStream) -> Self {
+    pub(super) fn new(control: Registered<UnixStream>) -> Self {
         Self { control, panic: None }
     }
 
@@ -77,7 +77,8 @@ impl Conversation {
         };
         let listens_at = Deadline::new(init_timeout, StartingError::InitTimedOut).hold(started);
         let listens_at = listens_at.await?;
-        let control = self.control.into_std().map_err(io("take a socket from tokio"))?;
+        let control =
+            self.control.into_inner().into_std().map_err(io("take a socket from tokio"))?;
         Ok((control.into(), listens_at))
     }
 
@@ -223,7 +224,8 @@ mod tests {
         let report = conversation.report().await;
 
         assert!(report.is_ok_and(|it| it == started));
-        let mut left = conversation.control.into_std().expect("take a socket from tokio");
+        let mut left =
+            conversation.control.into_inner().into_std().expect("take a socket from tokio");
         left.set_nonblocking(false).expect("it is open");
         let mut behind = Vec::new();
         left.read_to_end(&mut behind).expect("it is open");

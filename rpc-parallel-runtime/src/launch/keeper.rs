@@ -27,7 +27,11 @@ use super::process::{Process, Unborn};
 use super::relay::Outputs;
 use super::start::Report;
 use crate::connection::Death;
+use crate::transport::Origin;
 use crate::wire::{Label, Panic, Settings, WorkerId};
+
+const FORKED: &str = "this process was forked without exec from the one that started workers, and \
+                      cannot start any itself";
 
 /// Something to start.
 pub(super) struct Job {
@@ -69,13 +73,22 @@ pub(super) struct Keeper {
     requests: Sender<Request>,
     wake: OwnedFd,
     epoll: Arc<OwnedFd>,
+    origin: Origin,
 }
+
+static KEEPER: OnceLock<Keeper> = OnceLock::new();
 
 impl Keeper {
     /// Returns the one of this process; its thread starts with the first use.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started, or this process is [forked](Self::is_inherited).
     pub(super) fn get() -> io::Result<&'static Self> {
-        static KEEPER: OnceLock<Keeper> = OnceLock::new();
         static STARTING: Mutex<()> = Mutex::new(());
+        if Self::is_inherited() {
+            return Err(io::Error::other(FORKED));
+        }
         if let Some(keeper) = KEEPER.get() {
             return Ok(keeper);
         }
@@ -86,6 +99,12 @@ impl Keeper {
         }
         let keeper = Self::start()?;
         Ok(KEEPER.get_or_init(|| keeper))
+    }
+
+    /// Says whether user code forked this process, without exec, from one that starts workers. Such
+    /// a child has no thread that watches over workers, and those of its parent are not its own.
+    pub(super) fn is_inherited() -> bool {
+        KEEPER.get().is_some_and(|it| it.origin.is_elsewhere())
     }
 
     fn start() -> io::Result<Self> {
@@ -104,7 +123,7 @@ impl Keeper {
         };
         let thread = std::thread::Builder::new().name("rpc-parallel keeper".into());
         thread.spawn(|| keeping.run())?;
-        Ok(Self { requests: sender, wake, epoll })
+        Ok(Self { requests: sender, wake, epoll, origin: Origin::here() })
     }
 
     /// Starts a process, soon. The reply comes through the job.

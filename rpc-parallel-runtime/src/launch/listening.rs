@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::Poll;
@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connection::{Opening, task};
+use crate::connection::{Opening, diagnose, task};
 use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, converse};
@@ -43,7 +43,7 @@ pub(crate) async fn listen(
             refuse_all(&listener);
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "rpc-parallel: listen for worker {id}: {error}");
+            diagnose(format_args!("listen for worker {id}: {error}"));
         }
     }
     drop(address);

@@ -14,6 +14,7 @@ mod set_up;
 mod order;
 mod tail;
 mod lines;
+mod stdio_lock;
 mod relay;
 mod liveness;
 mod memory;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::order;
 use super::relay::Outputs;
 use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
+use crate::transport::Origin;
 use crate::wire::{Label, Panic, WorkerId};
 use crate::worker::WorkerStats;
 
@@ -31,6 +32,7 @@ pub(crate) struct Process {
     /// The same, where the worker is another process: one that this one has started.
     workers_label: OnceLock<Label>,
     pidfd: OwnedFd,
+    origin: Origin,
     outputs: Outputs,
     began: Instant,
     /// Our end of its control socket, from when it has started; none if it was buried before.
@@ -71,6 +73,7 @@ impl Process {
             label,
             workers_label: OnceLock::new(),
             pidfd,
+            origin: Origin::here(),
             outputs,
             began: Instant::now(),
             control: OnceLock::new(),
@@ -107,9 +110,10 @@ impl Process {
         }
     }
 
-    /// Returns the control socket, if the process has started.
+    /// Returns the control socket, if the process has started, and if this process has started it
+    /// and was not forked from the one that has.
     pub(super) fn control(&self) -> Option<&OwnedFd> {
-        self.control.get()?.as_ref()
+        self.control.get()?.as_ref().filter(|_| !self.origin.is_elsewhere())
     }
 
     /// Has nobody take the control socket any more, because the process is dead.
@@ -135,6 +139,10 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
+        // A forked child drops what its parent was about to start.
+        if self.origin.is_elsewhere() {
+            return;
+        }
         // It fails where the process is dead already, which is what was wanted.
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }

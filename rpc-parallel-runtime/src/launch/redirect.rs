@@ -42,8 +42,13 @@ impl Redirect {
     /// To where the master's own goes, line by line, each with the worker's name in front: `[name] `,
     /// or `[pid 1234] ` for a worker without one.
     ///
-    /// Lines of several workers, and those that the master prints by `println!` and `eprintln!`, never
-    /// mix. A last line without an end gets one, and a line of more than 64 KiB becomes several.
+    /// Lines of several workers, and those that the master prints by `println!` and `eprintln!`,
+    /// do not mix. Lines of a worker are written without the lock of std's stream where the master
+    /// holds it for more than 50 ms; they may then stand inside a line that the master writes in
+    /// several pieces. What the master has printed of a line waits in std's buffer for the end of
+    /// the line, and comes after lines of workers that are written meanwhile.
+    ///
+    /// A last line without an end gets one, and a line of more than 64 KiB becomes several.
     ///
     /// ```
     /// # use rpc_parallel_runtime as rpc_parallel;

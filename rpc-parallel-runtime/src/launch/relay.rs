@@ -1,4 +1,7 @@
-//! What workers write, on its way through their master to its own stdout and stderr.
+//! Passes on what workers write to the stdout and stderr of their master.
+//!
+//! A relay writes to the descriptors, not through std's buffers, so libtest does not capture its
+//! output. What the master has printed of a line stays in std's buffer and may come later.
 
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Read};
@@ -12,7 +15,9 @@ use rustix::io::Errno;
 
 use super::lines::Lines;
 use super::redirect::Redirect;
+use super::stdio_lock::{StdioLock, Stream};
 use super::tail::Tail;
+use crate::transport::Origin;
 
 /// What is read of one output before it is passed on: as much as a pipe holds, so that a worker
 /// that never stops writing does not keep us.
@@ -209,13 +214,6 @@ impl AsFd for Relayed {
     }
 }
 
-/// Where it goes.
-#[derive(Clone, Copy)]
-enum Stream {
-    Stdout,
-    Stderr,
-}
-
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -229,6 +227,8 @@ impl fmt::Display for Stream {
 /// nobody else does it.
 struct Relay {
     stream: Stream,
+    lock: StdioLock,
+    origin: Origin,
     epoll: OwnedFd,
     watched: Mutex<Vec<Option<Arc<Relayed>>>>,
     wake: OwnedFd,
@@ -281,7 +281,8 @@ impl Relay {
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         let (flushes, flushed) = (Mutex::default(), Condvar::new());
-        Ok(Self { stream, epoll, watched: Mutex::default(), wake, flushes, flushed })
+        let (lock, origin) = (StdioLock::new(stream), Origin::here());
+        Ok(Self { stream, lock, origin, epoll, watched: Mutex::default(), wake, flushes, flushed })
     }
 
     fn watch(&self, relayed: &Arc<Relayed>) -> io::Result<()> {
@@ -331,6 +332,10 @@ impl Relay {
 
     /// Has that done, and waits for it, but not longer than this.
     fn flush(&self, limit: Duration) {
+        // A forked child does not have the thread.
+        if self.origin.is_elsewhere() {
+            return;
+        }
         let mut flushes = self.flushes();
         flushes.asked += 1;
         let mine = flushes.asked;
@@ -353,20 +358,18 @@ impl Relay {
         }
     }
 
-    /// Writes to this process's own stream; where that is closed there is nobody to tell.
+    /// Writes to this process's own stream, or nowhere if that is closed.
+    ///
+    /// The lock of `print!` and `eprint!` keeps lines of this process whole, which reach the
+    /// descriptor in several pieces. The relay does without it where other code does not release
+    /// it: that code may wait for a worker that is held up by its output.
     fn write(&self, bytes: &[u8]) {
-        // The locks of `print` and `eprint` are held, but not their buffers used: what has been
-        // printed of a line waits there for its end.
-        match self.stream {
-            Stream::Stdout => {
-                let _lock = io::stdout().lock();
-                let _ = write(rustix::stdio::stdout(), bytes);
-            }
-            Stream::Stderr => {
-                let _lock = io::stderr().lock();
-                let _ = write(rustix::stdio::stderr(), bytes);
-            }
-        }
+        self.lock.with(|| {
+            let _ = match self.stream {
+                Stream::Stdout => write(rustix::stdio::stdout(), bytes),
+                Stream::Stderr => write(rustix::stdio::stderr(), bytes),
+            };
+        });
     }
 
     fn flushes(&self) -> MutexGuard<'_, Flushes> {

@@ -74,8 +74,8 @@ pub(crate) struct Recipe {
     /// What wins over all settings, also those that a spawner says.
     pub(crate) overrides: Overrides,
     pub(crate) worker_flavor: Flavor,
-    /// Whether the program gives workers a `tracing` subscriber itself.
-    pub(crate) own_subscriber: bool,
+    /// Whether workers install a `tracing` subscriber that keeps their logs.
+    pub(crate) worker_logs: bool,
 }
 
 impl Recipe {
@@ -148,7 +148,7 @@ fields!(struct Recipe {
     settings,
     overrides,
     worker_flavor,
-    own_subscriber,
+    worker_logs,
 });
 fields!(enum Report {
     0 => Hello { pid },

@@ -1,9 +1,8 @@
 //! What a worker process does itself, before, around and after the user's code.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::future::poll_fn;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -25,7 +24,7 @@ use super::mark::Mark;
 use super::panics::Panics;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
-use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled, task};
+use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings, WorkerId};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
@@ -37,7 +36,7 @@ const FORCED: i32 = 1;
 pub(crate) fn work() -> ! {
     let code = run().unwrap_or_else(|error| {
         let error = AnyError::from(error);
-        let _ = writeln!(io::stderr(), "rpc-parallel: cannot become a worker: {error}");
+        diagnose(format_args!("cannot become a worker: {error}"));
         FAILED
     });
     process::exit(code)
@@ -76,7 +75,7 @@ fn run() -> Result<i32, WorkError> {
     };
     die_with_master(control, &start)?;
     #[cfg(feature = "tracing")]
-    if !start.recipe.own_subscriber {
+    if start.recipe.worker_logs {
         crate::worker::logs::install();
     }
     on_unhandled(end_by_panic);
@@ -234,10 +233,10 @@ async fn serve(
                 connections.spawn(task(listen(listener, None, start.id, start.settings)));
             }
             Event::Ordered(Ordered::Lost(error)) => {
-                complain(format_args!("take a connection from the master: {error}"));
+                diagnose(format_args!("take a connection from the master: {error}"));
             }
             Event::Ordered(Ordered::MasterLost { silence }) => {
-                complain(format_args!("the master gave no sign of life for {silence:?}"));
+                diagnose(format_args!("the master gave no sign of life for {silence:?}"));
             }
             Event::Ordered(Ordered::End { within }) | Event::Told { within } => {
                 break (0, within, true);
@@ -256,11 +255,6 @@ async fn serve(
     owner.shutdown().await;
     Servers::get().clear();
     Ok(if ended.is_ok() { code } else { FORCED })
-}
-
-/// Says on stderr what nobody else can be told.
-fn complain(of: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "rpc-parallel: {of}");
 }
 
 /// Tells the master when this worker takes no new connections.
@@ -311,7 +305,7 @@ fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings
             tasks.spawn(task(converse(Opening::new(halves, settings))));
         }
         Err(error) => {
-            complain(format_args!("take a connection over: {error}"));
+            diagnose(format_args!("take a connection over: {error}"));
         }
     }
 }

@@ -43,6 +43,10 @@ pub trait Control: WorkerClient {
 
     /// Asks for what the worker's process logs, from the worker's `init` on.
     ///
+    /// A worker keeps its logs if the program says `worker_logs = true`, see
+    /// [`Master::worker_logs`](crate::Master::worker_logs), or if its own subscriber contains
+    /// [`logs::layer`](crate::logs::layer). The logs of others hold one warning that says so.
+    ///
     /// [`logs::forward`](crate::logs::forward) has this process log it, too. Where the worker is
     /// restarted, its next process has a log of its own.
     ///

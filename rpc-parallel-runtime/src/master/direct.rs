@@ -135,19 +135,20 @@ impl Master {
         self
     }
 
-    /// Says whether workers keep what they log for those who ask; they do, if not said.
+    /// Sets whether workers install a `tracing` subscriber that keeps what they log for
+    /// [`logs`](crate::Control::logs). Default: `false`.
     ///
-    /// They have a `tracing` subscriber for that before their `init` runs. A program that sets one
-    /// of its own in its workers says `false` here, and may have [`layer`](crate::logs::layer) in
-    /// it.
+    /// The subscriber is there before the `init` of a worker runs. A process has one global
+    /// subscriber, so a worker that installs its own, for example by
+    /// `tracing_subscriber::fmt().init()`, needs the default here; its logs are kept if its
+    /// subscriber contains [`layer`](crate::logs::layer).
     #[cfg(feature = "tracing")]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
-        self.own_subscriber(!worker_logs)
+        self.keep_worker_logs(worker_logs)
     }
 
-    /// Says whether the program gives workers a `tracing` subscriber.
-    pub(super) fn own_subscriber(mut self, own_subscriber: bool) -> Self {
-        self.recipe.own_subscriber = own_subscriber;
+    pub(super) fn keep_worker_logs(mut self, worker_logs: bool) -> Self {
+        self.recipe.worker_logs = worker_logs;
         self
     }
 

@@ -2,14 +2,13 @@
 
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::iter::Skip;
 use std::pin::{Pin, pin};
 use std::process;
 use std::time::Duration;
 
 use super::direct::{Master, StartupError};
-use crate::connection::AnyError;
+use crate::connection::{AnyError, diagnose};
 use crate::launch::{BootToken, Children, Flavor, Outputs, StartedAs, is_name_of_worker, work};
 use crate::wire::{Settings, SettingsError};
 
@@ -20,7 +19,7 @@ pub struct Entry {
     flavor: Flavor,
     worker_flavor: Flavor,
     settings: Option<fn() -> Result<Settings, SettingsError>>,
-    own_subscriber: bool,
+    worker_logs: bool,
 }
 
 impl Entry {
@@ -44,10 +43,10 @@ impl Entry {
         Self { settings: Some(settings), ..self }
     }
 
-    /// Without the feature `tracing` there are no logs, whatever is said here.
+    /// Without the feature `tracing` this has no effect.
     #[must_use]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
-        Self { own_subscriber: !worker_logs, ..self }
+        Self { worker_logs, ..self }
     }
 
     /// Runs a sync `main`, in a master.
@@ -88,7 +87,7 @@ impl Entry {
     pub(super) fn master(&self) -> Result<Master, SettingsError> {
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it())?;
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
-        Ok(master.own_subscriber(self.own_subscriber))
+        Ok(master.keep_worker_logs(self.worker_logs))
     }
 }
 
@@ -126,7 +125,7 @@ impl Drop for EndWorkers {
 
 pub(super) fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
-    let _ = writeln!(io::stderr(), "rpc-parallel: cannot {what}: {error}");
+    diagnose(format_args!("cannot {what}: {error}"));
     process::exit(2)
 }
 

@@ -116,7 +116,11 @@ impl<S> Worker<S> {
         ask_for_stats(self.reach_process())
     }
 
-    /// Asks for what the worker's process logs, from the worker's `init` on. Any process that holds
+    /// Asks for what the worker's process logs, from the worker's `init` on.
+    ///
+    /// A worker keeps its logs if the program says `worker_logs = true`, see
+    /// [`Master::worker_logs`](crate::Master::worker_logs), or if its own subscriber contains
+    /// [`logs::layer`](crate::logs::layer). The logs of others hold one warning that says so. Any process that holds
     /// the handle can do this.
     ///
     /// # Errors

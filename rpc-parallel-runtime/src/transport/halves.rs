@@ -39,7 +39,13 @@ pub(crate) trait Writer: Send + Sync + 'static {
     /// Waits until there is room. One task at a time may wait.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Ends the transport, whoever else still holds a half of it.
+    /// Says whether the transport belongs to the process that forked this one.
+    fn is_inherited(&self) -> bool {
+        false
+    }
+
+    /// Ends the transport, whoever else still holds a half of it. A transport that is
+    /// [inherited](Self::is_inherited) goes on.
     fn end(&self);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The floors above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
 
+mod origin;
 mod halves;
 mod unix;
 mod descriptors;
@@ -12,4 +13,5 @@ pub(crate) use self::descriptors::{receive, send};
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, kept_by};
+pub(crate) use self::origin::{Origin, Registered};
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};

@@ -19,6 +19,7 @@ use tokio::time::sleep;
 
 use super::halves::{Halves, Reader, Writer};
 use super::listener::is_stale;
+use super::origin::{Origin, Registered};
 
 /// How much a socket holds, in bytes, when what comes next must not wait for long.
 const LITTLE_ROOM: usize = 16 * 1024;
@@ -32,10 +33,10 @@ pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
 }
 
 /// Takes a socket of the standard library into the current tokio runtime.
-pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<UnixStream> {
+pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<Registered<UnixStream>> {
     let socket = StdStream::from(socket.into());
     socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket)
+    UnixStream::from_std(socket).map(Registered::new)
 }
 
 /// Connects to a listener, if it belongs to the user that this process runs as. Where none is found
@@ -59,10 +60,10 @@ pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
 }
 
 /// Makes a listener of a socket that was bound elsewhere.
-pub(crate) fn listen(listener: OwnedFd) -> io::Result<UnixListener> {
+pub(crate) fn listen(listener: OwnedFd) -> io::Result<Registered<UnixListener>> {
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    UnixListener::from_std(listener).map(Registered::new)
 }
 
 /// Accepts the next connection of the user that this process runs as; others are closed unread.
@@ -93,10 +94,12 @@ fn of_same_user(socket: &UnixStream) -> io::Result<()> {
 pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
     let socket = StdStream::from(socket.into());
     socket.set_nonblocking(true)?;
-    let reader = SocketReader(Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?);
+    let reader = Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?;
+    let reader = SocketReader(Registered::new(reader));
     // The kernel keeps twice what it is told, for its own needs.
     let usual_room = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
-    let writer = SocketWriter { socket, usual_room, once_full: OnceLock::new() };
+    let (once_full, origin) = (OnceLock::new(), Origin::here());
+    let writer = SocketWriter { socket, usual_room, once_full, origin };
     Ok((Box::new(reader), Box::new(writer)))
 }
 
@@ -106,13 +109,14 @@ pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
 /// each message that its peer takes: there is room again, for which nobody had asked. The type is
 /// that of a pipe's end because no other of tokio's registers for reading only; it reads whatever
 /// can be read.
-struct SocketReader(Receiver);
+struct SocketReader(Registered<Receiver>);
 
 /// Writes to a socket, and waits for room only after there was none for once.
 struct SocketWriter {
     socket: StdStream,
     usual_room: Option<usize>,
-    once_full: OnceLock<UnixStream>,
+    once_full: OnceLock<Registered<UnixStream>>,
+    origin: Origin,
 }
 
 impl Reader for SocketReader {
@@ -121,7 +125,7 @@ impl Reader for SocketReader {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut *self.0).poll_read(cx, buffer)
     }
 
     fn poll_read_both(
@@ -172,14 +176,21 @@ impl Writer for SocketWriter {
         let socket = match self.once_full.get() {
             Some(socket) => socket,
             None => {
-                let socket = UnixStream::from_std(self.socket.try_clone()?)?;
+                let socket = Registered::new(UnixStream::from_std(self.socket.try_clone()?)?);
                 self.once_full.get_or_init(|| socket)
             }
         };
         socket.poll_write_ready(cx)
     }
 
+    fn is_inherited(&self) -> bool {
+        self.origin.is_elsewhere()
+    }
+
     fn end(&self) {
+        if self.is_inherited() {
+            return;
+        }
         // It fails only where the peer has ended it already.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
     }

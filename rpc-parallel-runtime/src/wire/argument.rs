@@ -39,6 +39,19 @@ impl Argument for Path {
 ///
 /// Every type that implements serde's `Serialize` and `DeserializeOwned`, holds no references and
 /// can be sent between threads does.
+///
+/// Values are encoded as MessagePack. serde buffers the content of internally tagged
+/// (`#[serde(tag = "..")]`), untagged and flattened types while it decodes them, and its buffer has
+/// limits that these types inherit:
+///
+/// - It holds no 128-bit integers. A `u128` or `i128` inside such a type fails with
+///   [`Undecodable`](crate::CallErrorKind::Undecodable), and the error names this cause. Make the
+///   enum externally tagged, which is serde's default, or write the integer as text or as two
+///   `u64`s by `#[serde(with = "..")]`.
+/// - It claims to be human-readable, which MessagePack is not. A type that writes other data in
+///   human-readable formats than elsewhere, such as [`IpAddr`](std::net::IpAddr), fails unless its
+///   `Deserialize` accepts both. [`WorkerId`](crate::WorkerId), [`Worker`](crate::Worker) and
+///   [`WorkerAddress`](crate::WorkerAddress) do.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
     label = "cannot travel between processes",

@@ -42,7 +42,31 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 ) -> Result<(), EncodeError> {
     let mut serializer = rmp_serde::Serializer::new(sink).with_struct_map();
     let serialized = Guarded::new(value).serialize(&mut serializer);
-    serialized.map_err(|source| EncodeError { from: type_name::<T>(), source })
+    serialized.map_err(|source| encode_error(type_name::<T>(), source))
+}
+
+fn encode_error(from: &'static str, source: rmp_serde::encode::Error) -> EncodeError {
+    let source = match source {
+        rmp_serde::encode::Error::Syntax(why) if says_128_bit(&why) => {
+            rmp_serde::encode::Error::Syntax(format!("{why}: {NO_128_BIT}"))
+        }
+        source => source,
+    };
+    EncodeError { from, source }
+}
+
+/// The cause and the cure of an error that serde's buffer is behind.
+const NO_128_BIT: &str = "serde cannot buffer 128-bit integers, and it buffers the content of \
+                          internally tagged, untagged and flattened types; use an externally \
+                          tagged enum, or `#[serde(with = ..)]` to write the integer as text or \
+                          as two `u64`s";
+
+/// How MessagePack begins a 128-bit integer: a buffer of 16 bytes.
+const BEGIN_OF_128_BIT: [u8; 2] = [0xc4, 16];
+
+/// Says whether this is what serde says of 128-bit integers where it has none.
+fn says_128_bit(why: &str) -> bool {
+    why.contains("u128 is not supported") || why.contains("i128 is not supported")
 }
 
 /// Decodes one value, which must be all of `bytes`.
@@ -105,7 +129,21 @@ impl<'a> Decoder<'a> {
     }
 
     fn error(&self, into: &'static str, source: rmp_serde::decode::Error) -> DecodeError {
-        DecodeError { len: self.body.bytes().len(), into, source }
+        use rmp_serde::decode::Error::Syntax;
+
+        let bytes = self.body.bytes();
+        let source = match source {
+            Syntax(why) if says_128_bit(&why) => Syntax(format!("{why}: {NO_128_BIT}")),
+            // Of the errors of an untagged enum's variants serde keeps none.
+            Syntax(why)
+                if why.starts_with("data did not match any variant of untagged enum")
+                    && bytes.windows(2).any(|it| it == BEGIN_OF_128_BIT) =>
+            {
+                Syntax(format!("{why}; if it holds a 128-bit integer: {NO_128_BIT}"))
+            }
+            source => source,
+        };
+        DecodeError { len: bytes.len(), into, source }
     }
 }
 
@@ -205,6 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::{WorkerId, WorkerTypeId};
 
     const MAX: usize = 1 << 20;
 
@@ -266,6 +305,104 @@ mod tests {
             inner: Skipping { a: None, b: Some(7), c: 0 },
             rest: BTreeMap::from([("x".to_owned(), vec![1, 200])]),
         });
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    #[serde(tag = "is")]
+    enum Tagged<T> {
+        Found { id: T },
+        Other(Other<T>),
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    struct Other<T> {
+        id: T,
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    struct Flat<T> {
+        number: u8,
+        #[serde(flatten)]
+        other: Other<T>,
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    struct FlatVariant<T> {
+        #[serde(flatten)]
+        variant: External<T>,
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    enum External<T> {
+        Tuple(T, u8),
+        Struct { id: T },
+    }
+
+    #[derive(PartialEq, Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        Number(u64),
+        Id(T),
+    }
+
+    /// Passes a value through all of serde's buffers.
+    #[track_caller]
+    fn survives_buffering<T>(value: T)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + Debug + Copy,
+    {
+        survives(value);
+        survives([Tagged::Found { id: value }, Tagged::Other(Other { id: value })]);
+        survives(Flat { number: 7, other: Other { id: value } });
+        survives(FlatVariant { variant: External::Tuple(value, 7) });
+        survives(FlatVariant { variant: External::Struct { id: value } });
+        survives([Either::Number(7), Either::Id(value)]);
+        survives(BTreeMap::from([(7_u8, Some(Either::Id(value)))]));
+    }
+
+    /// Returns the text of an error with all its causes.
+    fn in_full(error: impl std::error::Error + 'static) -> String {
+        crate::connection::AnyError::from(error).to_string()
+    }
+
+    #[test]
+    fn buffered_128_bit_integer_fails_with_cause_and_cure() {
+        fn error_of<T: Serialize + DeserializeOwned + Debug>(value: &T) -> String {
+            let bytes = bytes_of(value);
+            in_full(decode::<T>(&bytes).expect_err("serde cannot buffer it"))
+        }
+
+        let tagged = error_of(&Tagged::Found { id: u128::MAX });
+        let flattened = error_of(&Flat { number: 7, other: Other { id: -7_i128 } });
+        let untagged = error_of(&Either::Id(u128::MAX));
+
+        for (error, original) in [
+            (tagged, "u128 is not supported"),
+            (flattened, "i128 is not supported"),
+            (untagged, "data did not match any variant of untagged enum Either"),
+        ] {
+            assert!(error.contains(original), "{error}");
+            assert!(error.contains("serde cannot buffer 128-bit integers"), "{error}");
+            assert!(error.contains("externally tagged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn encoding_buffered_128_bit_integer_fails_with_cause_and_cure() {
+        let value = FlatVariant { variant: External::Tuple(7_u128, 7) };
+
+        let error = encode(&value, &mut Sink::new(&mut Vec::new(), MAX));
+
+        let error = in_full(error.expect_err("serde cannot buffer it"));
+        assert!(error.contains("u128 is not supported"), "{error}");
+        assert!(error.contains("serde cannot buffer 128-bit integers"), "{error}");
+    }
+
+    #[test]
+    fn unmatched_untagged_value_without_128_bit_integer_gets_no_hint() {
+        let error = decode::<Either<u8>>(&bytes_of(&"text")).expect_err("it is no number");
+
+        assert!(!in_full(error).contains("128"));
     }
 
     #[test]
@@ -344,6 +481,12 @@ mod tests {
             let _ = decode::<Untagged>(&bytes);
             let _ = decode::<Flattened>(&bytes);
             let _ = decode::<(String, Vec<u8>, Option<char>)>(&bytes);
+        }
+
+        #[test]
+        fn ids_survive_buffering(worker in any::<[u8; 16]>(), worker_type in any::<u64>()) {
+            survives_buffering(WorkerId::from_bytes(worker));
+            survives_buffering(WorkerTypeId(worker_type));
         }
 
         #[test]

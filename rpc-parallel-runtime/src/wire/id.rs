@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::field::{Field, MalformedMessage, Unread, fields};
 use super::sink::Sink;
@@ -107,7 +108,10 @@ impl FunctionId {
 }
 
 /// Identifies one worker type: a hash of the type, the trait it implements and where.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// serde writes it as 16 hexadecimal digits in human-readable formats, where many readers round
+/// large numbers, and as 8 bytes in others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerTypeId(pub(crate) u64);
 
 fields!(newtype WorkerTypeId);
@@ -141,8 +145,9 @@ impl WorkerTypeId {
 
 /// Identifies one worker server, for ever: 128 random bits.
 ///
-/// Written as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// `Display` and `FromStr` use 32 hexadecimal digits. So does serde in human-readable formats; in
+/// others it uses 16 bytes, never a 128-bit number, which serde cannot buffer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(u128);
 
 impl WorkerId {
@@ -183,16 +188,107 @@ impl FromStr for WorkerId {
     type Err = ParseWorkerIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit());
-        let number = u128::from_str_radix(text, 16).ok().filter(|_| digits);
-        number.map(Self).ok_or(ParseWorkerIdError)
+        parse_digits(text, 32).map(Self).ok_or(ParseWorkerIdError)
     }
+}
+
+/// Reads exactly `len` hexadecimal digits.
+fn parse_digits(text: &str, len: usize) -> Option<u128> {
+    // `from_str_radix` alone would take a sign.
+    let digits = text.len() == len && text.bytes().all(|it| it.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| digits)
 }
 
 /// A text is not the 32 hexadecimal digits of a [`WorkerId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a worker id is 32 hexadecimal digits")]
 pub struct ParseWorkerIdError;
+
+impl Serialize for WorkerId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.to_bytes())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkerId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IdVisitor { bytes: 16 }.deserialize(deserializer).map(Self)
+    }
+}
+
+impl Serialize for WorkerTypeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            serializer.serialize_bytes(&self.0.to_be_bytes())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkerTypeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = IdVisitor { bytes: 8 }.deserialize(deserializer)?;
+        Ok(Self(number.try_into().expect("8 bytes are a `u64`")))
+    }
+}
+
+/// Reads an id of `bytes` bytes, as bytes or as twice as many hexadecimal digits.
+///
+/// It takes both from every format: serde's buffer for tagged, flattened and untagged types says
+/// that it is human-readable, and hands on whatever the format below has written.
+#[derive(Clone, Copy)]
+struct IdVisitor {
+    bytes: usize,
+}
+
+impl IdVisitor {
+    fn deserialize<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<u128, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(self)
+        } else {
+            deserializer.deserialize_bytes(self)
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for IdVisitor {
+    type Value = u128;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an id of {} hexadecimal digits or {} bytes", 2 * self.bytes, self.bytes)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u128, E> {
+        let number = parse_digits(text, 2 * self.bytes);
+        number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+
+    // serde hands on borrowed and owned bytes by this as well.
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<u128, E> {
+        if bytes.len() != self.bytes {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        Ok(bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
+    }
+
+    // Formats without bytes write them as a list.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u128, A::Error> {
+        let (mut number, mut len) = (0, 0);
+        while let Some(byte) = list.next_element::<u8>()? {
+            number = number << 8 | u128::from(byte);
+            len += 1;
+            if len > self.bytes {
+                break;
+            }
+        }
+        if len == self.bytes { Ok(number) } else { Err(A::Error::invalid_length(len, &self)) }
+    }
+}
 
 macro_rules! hexadecimal {
     ($($id:ident)*) => {$(

@@ -1,7 +1,6 @@
 //! The worker servers of this process, and how a connection finds the one it means.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::registry::greeting;
 use super::server::{InitError, Serves};
-use crate::connection::{AnyError, Opening, OpeningError, Request, Serving, Session};
+use crate::connection::{AnyError, Opening, OpeningError, Request, Serving, Session, diagnose};
 use crate::wire::{Refusal, Settings, Signature, WorkerId};
 
 /// The servers of this process, and how many connections they have.
@@ -157,9 +156,7 @@ pub(crate) async fn converse(mut opening: Opening) {
     match opening.decide(begin(request, settings, servers)).await {
         Ok(Ok(session)) => {
             if let Err(error) = Serving::welcome(opening, session).run().await {
-                // There is nobody to tell but whoever reads the worker's stderr.
-                let error = AnyError::from(error);
-                let _ = writeln!(io::stderr(), "rpc-parallel: ended a connection: {error}");
+                diagnose(format_args!("ended a connection: {}", AnyError::from(error)));
             }
         }
         Ok(Err(refusal)) => {

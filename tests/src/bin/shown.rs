@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Master, Spawner};
+use rpc_parallel::{CallErrorKind, Master, Spawner};
 use rpc_parallel_tests::process::PATIENCE;
 use rustix::io::ioctl_fionread;
 
@@ -124,8 +124,24 @@ async fn run(what: &str) -> anyhow::Result<()> {
             io::stdin().read_line(&mut String::new())?;
             ben.say("cut", 1).await?;
         }
+        "stdout-locked" => locked(io::stdout().lock()).await?,
+        "stderr-locked" => locked(io::stderr().lock()).await?,
         what => anyhow::bail!("what is `{what}`?"),
     }
+    Ok(())
+}
+
+/// Awaits a worker that prints much, and the death of another, while this thread holds the lock of
+/// one of its own outputs.
+async fn locked(lock: impl Write) -> anyhow::Result<()> {
+    let ann = speaker().name("ann").spawn(()).await?;
+    ann.say(&format!("{}\n", "x".repeat(1023)), 512).await?;
+    let ben = speaker().name("ben").spawn(()).await?;
+    let Err(error) = ben.die("the last words").await else { anyhow::bail!("it has died") };
+    anyhow::ensure!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
+    ann.shutdown().await?;
+    drop(lock);
+    println!("finished");
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use std::env;
 use std::fmt;
-use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Instant, SystemTime};
 
 use tracing::field::{Field, Visit};
@@ -18,7 +18,7 @@ use super::backlog::Backlog;
 use super::forward;
 use super::record::{Fields, LogRecord, LogSpan};
 use super::text::Text;
-use crate::connection::{AnyError, Callers, Inherited, process};
+use crate::connection::{AnyError, Callers, Inherited, diagnose, process};
 use crate::wire::SpanKey;
 
 /// How many bytes of texts an event may have.
@@ -30,11 +30,12 @@ const MOST_OF_SPAN: usize = 2 * 1024;
 /// How many spans a record tells, of those it is in: the innermost.
 const MOST_SPANS: usize = 32;
 
-/// Makes this process keep what it logs for those who ask a worker in it for its logs, where a
-/// program sets a subscriber of its own.
+/// Returns a layer that keeps what this process logs, for [`logs`](crate::Control::logs) of the
+/// workers in it.
 ///
-/// Workers have such a subscriber already, unless the program
-/// [says otherwise](crate::Master::worker_logs).
+/// It is for programs whose workers install a subscriber of their own. With
+/// [`worker_logs`](crate::Master::worker_logs) workers install a subscriber that consists of this
+/// layer.
 ///
 /// `RUST_LOG` says what is kept: `info,app::parse=debug`; `info` if it is not set. What it lets
 /// through down to `trace` is told of the ends of its spans as well. Other layers are not affected.
@@ -52,20 +53,48 @@ pub fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    IS_KEPT.store(true, Ordering::Relaxed);
     let directives = env::var("RUST_LOG").unwrap_or_default();
     let (targets, wrong) = targets(&directives);
     for (directive, why) in wrong {
-        let _ = writeln!(
-            io::stderr(),
-            "rpc-parallel: `{directive}` in `RUST_LOG` is left out for workers' logs: {why}"
-        );
+        diagnose(format_args!("`{directive}` in `RUST_LOG` is left out for workers' logs: {why}"));
     }
     of(targets, Backlog::get().clone())
 }
 
+/// Whether this process has made a layer that keeps its logs.
+static IS_KEPT: AtomicBool = AtomicBool::new(false);
+
 /// Keeps what a worker logs, unless the program has a subscriber already.
 pub(crate) fn install() {
     let _ = subscriber::set_global_default(Registry::default().with(layer()));
+}
+
+/// Adds a warning to the log of this process, once, if nothing keeps what it logs: a reader of the
+/// log would wait for ever, and not know why.
+pub(super) fn warn_unless_kept() {
+    static WARNED: Once = Once::new();
+    if IS_KEPT.load(Ordering::Relaxed) {
+        return;
+    }
+    WARNED.call_once(|| {
+        let message = "this process keeps no logs: start its program with `worker_logs = true`, or \
+                       put `rpc_parallel::logs::layer()` into its `tracing` subscriber";
+        Backlog::get().add(LogRecord {
+            time: SystemTime::now(),
+            level: Level::WARN,
+            target: "rpc_parallel".into(),
+            message: message.to_owned(),
+            fields: Fields::default(),
+            file: None,
+            line: None,
+            spans: Vec::new(),
+            lasted: None,
+            worker: None,
+            process: process(),
+            callers: Vec::new(),
+        });
+    });
 }
 
 fn of<S>(targets: Targets, backlog: Arc<Backlog>) -> impl Layer<S>
@@ -305,7 +334,7 @@ mod tests {
 
     #[test]
     fn values_are_texts_whatever_they_were() {
-        let error = io::Error::other("no disk");
+        let error = std::io::Error::other("no disk");
         let error: &(dyn std::error::Error + 'static) = &error;
 
         let record =

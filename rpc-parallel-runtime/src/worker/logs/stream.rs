@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backlog::{Backlog, Follower};
 use super::forward::Forwarding;
+use super::layer::warn_unless_kept;
 use super::record::LogItem;
 use crate::connection::{Client, Pipe, PipeError, Reading};
 use crate::wire::Label;
@@ -149,6 +150,7 @@ pub(in crate::worker) fn logs_of(worker: &Label) -> Logs {
         }
     }
 
+    warn_unless_kept();
     let pipe = Pipe::from_stream(Following(Backlog::get().follow()));
     Logs { worker: worker.clone(), pipe, state: State::default() }
 }

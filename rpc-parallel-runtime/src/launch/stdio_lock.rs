@@ -1,0 +1,125 @@
+//! The locks of std's stdout and stderr, taken for a bounded time.
+//!
+//! User code may hold such a lock for as long as it likes, for example while it awaits a worker
+//! that prints. std has no `try_lock`, so a thread that does nothing else waits for the lock.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// How long a write waits for the lock before it goes on without it.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// One of std's streams.
+#[derive(Clone, Copy)]
+pub(super) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// The lock of one of std's streams.
+pub(super) struct StdioLock(Arc<Shared>);
+
+/// What the thread that writes and the thread that holds the lock share.
+struct Shared {
+    stream: Stream,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There is no thread that takes the lock.
+    NotStarted,
+    /// The lock is free, and nothing is written.
+    Idle,
+    /// The thread that writes waits for the lock.
+    Wanted,
+    /// The lock is held for the thread that writes.
+    Held,
+    /// The lock was wanted, and did not come in time: it is released as soon as it is there.
+    Abandoned,
+}
+
+impl StdioLock {
+    pub(super) fn new(stream: Stream) -> Self {
+        let (state, changed) = (Mutex::new(State::NotStarted), Condvar::new());
+        Self(Arc::new(Shared { stream, state, changed }))
+    }
+
+    /// Runs a closure under the lock, or without it where other code holds it for longer than
+    /// [`LOCK_TIMEOUT`]. While the same code goes on to hold it, later calls do not wait again.
+    pub(super) fn with(&self, run: impl FnOnce()) {
+        let held = self.acquire();
+        run();
+        if held {
+            self.0.set(State::Idle);
+        }
+    }
+
+    fn acquire(&self) -> bool {
+        let mut state = self.0.state();
+        if *state == State::NotStarted {
+            let shared = self.0.clone();
+            let thread = thread::Builder::new().name("rpc-parallel lock".into());
+            if thread.spawn(move || shared.hold_whenever_wanted()).is_err() {
+                // Threads have run out. The next write tries again.
+                return false;
+            }
+            *state = State::Idle;
+        }
+        if *state == State::Abandoned {
+            return false;
+        }
+        *state = State::Wanted;
+        self.0.changed.notify_all();
+        let is_wanted = |it: &mut State| *it == State::Wanted;
+        let waited = self.0.changed.wait_timeout_while(state, LOCK_TIMEOUT, is_wanted);
+        let (mut state, _) = waited.expect(NO_PANIC);
+        if *state == State::Wanted {
+            *state = State::Abandoned;
+        }
+        *state == State::Held
+    }
+}
+
+impl Shared {
+    fn hold_whenever_wanted(&self) {
+        loop {
+            self.wait_while(|it| it != State::Wanted);
+            match self.stream {
+                Stream::Stdout => self.hold(io::stdout().lock()),
+                Stream::Stderr => self.hold(io::stderr().lock()),
+            }
+        }
+    }
+
+    fn hold<L>(&self, _lock: L) {
+        let mut state = self.state();
+        if *state == State::Abandoned {
+            *state = State::Idle;
+            return;
+        }
+        *state = State::Held;
+        self.changed.notify_all();
+        drop(state);
+        self.wait_while(|it| it == State::Held);
+    }
+
+    fn wait_while(&self, condition: impl Fn(State) -> bool) {
+        let waited = self.changed.wait_while(self.state(), |it| condition(*it));
+        drop(waited.expect(NO_PANIC));
+    }
+
+    fn set(&self, state: State) {
+        *self.state() = state;
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect(NO_PANIC)
+    }
+}
+
+const NO_PANIC: &str = "no code panics while it holds this lock";

@@ -1,0 +1,68 @@
+//! Which process made something.
+//!
+//! A process that user code forks without exec inherits sockets, epoll instances and the memory
+//! that goes with them, but not the threads. When it ends, destructors must not act on what still
+//! belongs to its parent: `shutdown` ends a connection and `epoll_ctl` removes a registration for
+//! both processes.
+
+use std::mem;
+use std::ops::{Deref, DerefMut};
+
+use rustix::process::{Pid, getpid};
+
+/// The process that made something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Origin(Pid);
+
+impl Origin {
+    /// Returns this process.
+    pub(crate) fn here() -> Self {
+        Self(getpid())
+    }
+
+    /// Says whether this process is another one: a forked child.
+    pub(crate) fn is_elsewhere(self) -> bool {
+        self.0 != getpid()
+    }
+}
+
+/// A resource that is registered with a tokio runtime, and that a forked child forgets instead of
+/// dropping it: its epoll instance is that of the parent.
+pub(crate) struct Registered<T> {
+    resource: Option<T>,
+    origin: Origin,
+}
+
+const TAKEN_LAST: &str = "only `into_inner` and `drop` take the resource";
+
+impl<T> Registered<T> {
+    pub(super) fn new(resource: T) -> Self {
+        Self { resource: Some(resource), origin: Origin::here() }
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.resource.take().expect(TAKEN_LAST)
+    }
+}
+
+impl<T> Deref for Registered<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.resource.as_ref().expect(TAKEN_LAST)
+    }
+}
+
+impl<T> DerefMut for Registered<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.resource.as_mut().expect(TAKEN_LAST)
+    }
+}
+
+impl<T> Drop for Registered<T> {
+    fn drop(&mut self) {
+        if self.origin.is_elsewhere() {
+            mem::forget(self.resource.take());
+        }
+    }
+}
