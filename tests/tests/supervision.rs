@@ -431,9 +431,8 @@ async fn an_orderly_end_is_no_failure() {
     let mortal = spawner.clone().spawn(Birth::default()).await.expect("start a worker");
     let pid = pid_of(&mortal).await;
 
-    let death = soon(mortal.shutdown()).await.expect("it ends");
+    soon(mortal.shutdown()).await.expect("it ends in order");
 
-    assert_eq!(death, Death::Exited(0));
     assert!(is_gone(pid));
     let kind = soon(mortal.closed()).await;
     assert!(!matches!(kind, CallErrorKind::GivenUp { .. }), "{kind}");
@@ -452,8 +451,11 @@ async fn a_worker_can_be_shut_down_while_it_is_dead() {
     kill_and_notice(&client).await;
     kill_and_notice(&other).await;
 
-    assert_eq!(soon(client.shutdown()).await.ok(), Some(KILLED));
-    assert_eq!(soon(worker.shutdown()).await.ok(), Some(KILLED));
+    for ended in [soon(client.shutdown()).await, soon(worker.shutdown()).await] {
+        let error = ended.expect_err("it failed before");
+        let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert_eq!(failure.death(), KILLED);
+    }
 
     assert!(client.is_closed());
     soon(other.closed()).await;
@@ -800,7 +802,9 @@ async fn a_worker_that_is_shut_down_while_its_new_process_connects_stays_down() 
 
     let ended = soon(ann.shutdown().timeout(BRIEFLY)).await;
 
-    ended.expect("it has not been given up");
+    let error = ended.expect_err("its last process had failed");
+    let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    assert_eq!(failure.death(), Death::Exited(1));
     assert!(ends(standing.pid()).await);
     assert!(ann.is_closed());
     drop(ann);

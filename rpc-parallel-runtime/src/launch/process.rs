@@ -35,8 +35,11 @@ pub(crate) struct Process {
     began: Instant,
     /// Our end of its control socket, from when it has started; none if it was buried before.
     control: OnceLock<Option<OwnedFd>>,
-    /// Somebody here has asked it to end.
-    asked: AtomicBool,
+    /// This process has requested its end.
+    end_requested: AtomicBool,
+    /// The signals that this process has sent to it.
+    terminated: AtomicBool,
+    killed: AtomicBool,
     /// It takes no new connections.
     closed: AtomicBool,
     /// The connections of this process to it.
@@ -50,8 +53,21 @@ pub(crate) struct Process {
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) failure: WorkerFailure,
-    /// It was asked to end, or had a good reason.
-    pub(crate) orderly: bool,
+    pub(crate) manner: Manner,
+    /// This process had requested the end, or the worker had announced it: it is not restarted.
+    pub(crate) requested: bool,
+}
+
+/// Whether an end was orderly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// The worker announced its end, its `on_shutdown` returned, and it exited with code 0.
+    Orderly,
+    /// The end was requested and took too long: `on_shutdown` was dropped, or this process ended
+    /// the worker by a signal.
+    NotInTime,
+    /// Everything else: a foreign signal, another exit code, a panic.
+    Failed,
 }
 
 impl Process {
@@ -74,7 +90,9 @@ impl Process {
             outputs,
             began: Instant::now(),
             control: OnceLock::new(),
-            asked: AtomicBool::new(false),
+            end_requested: AtomicBool::new(false),
+            terminated: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             callers: Mutex::default(),
             asking: Mutex::default(),
@@ -119,7 +137,7 @@ impl Process {
 
     /// Kills the process, if it lives.
     pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL, &self.killed);
     }
 
     /// Kills the process and waits until it is gone, which takes a moment; none if it takes longer,
@@ -129,24 +147,38 @@ impl Process {
         timeout(BURIAL_TIMEOUT, self.end()).await.ok()
     }
 
-    /// Tells the process to end, by a signal.
+    /// Sends `SIGTERM` to the process, if it lives.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM, &self.terminated);
     }
 
-    fn signal(&self, signal: Signal) {
-        // It fails where the process is dead already, which is what was wanted.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
-    }
-
-    /// Remembers that the end of the process, when it comes, is what somebody has asked for. One that
-    /// has come before, though nobody knows of it yet, is not.
-    pub(super) fn expect_end(&self) {
+    fn signal(&self, signal: Signal, sent: &AtomicBool) {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
-        if ended != Ok(1) {
-            self.asked.store(true, Ordering::Release);
+        let dead = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
+        // A zombie takes signals, and they are not what it died of.
+        if dead != Ok(1) {
+            sent.store(true, Ordering::Release);
+            let _ = pidfd_send_signal(&self.pidfd, signal);
         }
+    }
+
+    /// Says whether this process has sent `SIGTERM` to the process.
+    pub(super) fn was_terminated(&self) -> bool {
+        self.terminated.load(Ordering::Acquire)
+    }
+
+    /// Says whether this process has sent `SIGKILL` to the process.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Notes that this process has requested the end of the process.
+    pub(super) fn request_end(&self) {
+        self.end_requested.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_end_requested(&self) -> bool {
+        self.end_requested.load(Ordering::Acquire)
     }
 
     /// Remembers that the process takes no new connections.
@@ -222,8 +254,14 @@ impl Process {
         self.outputs.last_lines()
     }
 
-    /// Remembers how the process died. Only the keeper knows.
-    pub(super) fn has_died(&self, death: Death, panic: Option<Panic>, orderly: bool) {
+    /// Records how the process ended. Only the supervisor thread calls this.
+    pub(super) fn has_died(
+        &self,
+        death: Death,
+        panic: Option<Panic>,
+        manner: Manner,
+        requested: bool,
+    ) {
         let mut in_progress = Vec::new();
         // Their drivers wait for this very end before they fail their calls.
         for caller in &*self.callers() {
@@ -240,9 +278,8 @@ impl Process {
             stderr: self.last_lines(),
         };
         self.asking().clear();
-        let orderly = orderly || self.asked.load(Ordering::Acquire);
         let failure = WorkerFailure(Box::new(obituary));
-        self.end.send_replace(Some(End { failure, orderly }));
+        self.end.send_replace(Some(End { failure, manner, requested }));
         // A process that the worker has forked may keep its ends of their sockets open.
         for caller in &*self.callers() {
             caller.end();
@@ -288,7 +325,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
-            process.expect_end();
+            process.request_end();
             process.kill();
         }
     }

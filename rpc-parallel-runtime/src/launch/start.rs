@@ -113,6 +113,11 @@ pub(super) enum Report {
     Ending {
         within: Duration,
     },
+    /// `on_shutdown` of all states has returned or panicked, or was dropped because it was not in
+    /// time. Sent once, after `Ending`.
+    ShutDown {
+        in_time: bool,
+    },
 }
 
 /// Why a process did not become the worker that it was asked to be.
@@ -208,7 +213,8 @@ impl Report {
             | Self::Alive
             | Self::Stats(_)
             | Self::Closed
-            | Self::Ending { .. }) => short,
+            | Self::Ending { .. }
+            | Self::ShutDown { .. }) => short,
         }
     }
 

@@ -310,7 +310,7 @@ impl Unborn {
     async fn bury(self, failed: Failed, spawning: Deadline) -> StartingError {
         let process = self.process();
         // Its end is told by the error that this returns.
-        process.expect_end();
+        process.request_end();
         match failed {
             Failed::Other(error) => {
                 process.kill_and_wait().await;

@@ -215,17 +215,26 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Has somebody told when the worker fails: when its process ends although nobody has asked for
-    /// that. It is called once, with all that is known.
+    /// Sets a callback for the failure of the worker. It is called once for each process that fails,
+    /// with the failure report.
     ///
-    /// Orderly ends are no failures: the last client was dropped, the worker was
-    /// [shut down](Worker::shutdown), its server was closed and the last connection has ended, this
-    /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`];
-    /// one that was to be [started again](Self::restart) and did not start is told.
+    /// A process fails if it ends and the end was not requested: by dropping the last client, by
+    /// [`shutdown`](Worker::shutdown), by closing its server and its last connection, or by the end
+    /// of this process. A process whose end was requested fails as well if it does not end in order:
+    /// if a signal of another process kills it, if it exits before
+    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0, or
+    /// if `on_shutdown` or a task panics.
     ///
-    /// It is called in a task of the tokio runtime in which the worker was started, and in the
-    /// `tracing` span in which that was awaited; so it may block the runtime as little as any task. A
-    /// runtime that has ended tells nobody.
+    /// The callback is not called for:
+    ///
+    /// - a process whose end was requested and took too long, so that it exited with code 1 or this
+    ///   process ended it by a signal;
+    /// - a worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
+    ///   that does not start is a failure.
+    ///
+    /// The callback runs in a task of the tokio runtime in which the worker was started, and in the
+    /// `tracing` span in which that was awaited. It must not block, like any task. If the runtime has
+    /// ended, the callback is not called.
     ///
     /// A panic in a task is a failure only where the worker sets no panic hook of its own, or one that
     /// chains, see [`handles_panics`](crate::handles_panics#panic-hooks).

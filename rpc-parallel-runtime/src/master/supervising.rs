@@ -21,10 +21,8 @@ use super::connecting::{open, unreachable};
 use super::launching::{Launch, Launching};
 use super::restart::{Restart, Restarts, TooOften};
 use super::spawn_error::SpawnErrorKind;
-use crate::connection::{
-    Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure,
-};
-use crate::launch::{Lives, Started};
+use crate::connection::{Client, Connected, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure};
+use crate::launch::{End, Lives, Started};
 use crate::transport::{Address, connected_pair};
 use crate::wire::{Label, Settings, WorkerId};
 
@@ -98,7 +96,8 @@ impl Reconnect for Respawn {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
             let Self { launch, ask, restarts, started, served_since } = self;
-            let Some(failure) = started.failure().await else { return Err((*lost).clone()) };
+            let failure = started.failure_to_restart().await;
+            let Some(failure) = failure else { return Err((*lost).clone()) };
             let served = served_since.elapsed();
             let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
             let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
@@ -175,22 +174,22 @@ impl Restarted {
         }
     }
 
-    /// Has the worker end in order, and be started no more.
+    /// Shuts the worker down, stops restarting it, and returns how its process ended.
     ///
     /// # Errors
     ///
-    /// It has ended before.
-    pub(super) async fn shutdown(&self, within: Duration) -> Result<Death, Option<GivenUp>> {
+    /// It had ended before; the failure is that of its last process, if it failed.
+    pub(super) async fn shutdown(&self, within: Duration) -> Result<End, Option<WorkerFailure>> {
         let before = self.go_on(Phase::Over(None));
         // Whoever connects from now on is told that nobody listens.
         drop(self.listening().take());
         match before {
             Ok(Phase::Up(started)) => {
                 started.tell_to_end(within);
-                Ok(started.ended().await.unwrap_or_else(|failure| failure.death()))
+                Ok(started.end().await)
             }
-            Ok(Phase::Down(failure)) => Ok(failure.death()),
-            Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up),
+            Ok(Phase::Down(failure)) => Err(Some(failure)),
+            Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up.map(|it| it.last)),
         }
     }
 
@@ -316,7 +315,7 @@ impl Restarting {
     async fn run(self, launch: Launch, mut restarts: Restarts, mut started: Arc<Started>) {
         loop {
             let served_since = Instant::now();
-            let Some(failure) = started.failure().await else { return };
+            let Some(failure) = started.failure_to_restart().await else { return };
             if started.is_closed() {
                 // It would serve nobody: its handles lead nowhere.
                 return;
