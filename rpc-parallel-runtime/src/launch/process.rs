@@ -278,7 +278,7 @@ impl Process {
             stderr: self.last_lines(),
         };
         self.asking().clear();
-        let failure = WorkerFailure(Box::new(obituary));
+        let failure = WorkerFailure::new(obituary);
         self.end.send_replace(Some(End { failure, manner, requested }));
         // A process that the worker has forked may keep its ends of their sockets open.
         for caller in &*self.callers() {

@@ -326,7 +326,7 @@ impl Unborn {
                 let Some(mut end) = end else {
                     return io("end the new process")(io::ErrorKind::TimedOut.into());
                 };
-                end.failure.0.panic = end.failure.0.panic.take().or(panic);
+                end.failure.or_panic(panic);
                 StartingError::Died(end.failure)
             }
         }
