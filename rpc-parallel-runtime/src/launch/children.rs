@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::keeper::{ENDING_TIMEOUT, Keeper};
 use super::order;
 use super::process::{End, Manner, Process};
-use crate::connection::{Autopsy, InFlight, WorkerFailure};
+use crate::connection::{Autopsy, InFlight, Progress, WorkerFailure};
 use crate::transport::Address;
 use crate::wire::{Label, WorkerId};
 use crate::worker::WorkerStats;
@@ -293,11 +293,11 @@ impl Started {
         (manner == Manner::Failed).then_some(failure)
     }
 
-    /// Waits until the worker is dead, and returns how it failed, if it failed and its end had not
-    /// been requested.
-    pub(crate) async fn failure_to_restart(&self) -> Option<WorkerFailure> {
-        let End { failure, manner, requested } = self.process.end().await;
-        (manner == Manner::Failed && !requested).then_some(failure)
+    /// Waits until the worker is dead, and returns how it failed and how far the calls of this
+    /// process had come, if it failed and its end had not been requested.
+    pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
+        let End { failure, manner, requested, progress } = self.process.end().await;
+        (manner == Manner::Failed && !requested).then_some((failure, progress))
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::order;
 use super::relay::Outputs;
-use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
+use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, Progress, WorkerFailure};
 use crate::wire::{Label, Panic, WorkerId};
 use crate::worker::WorkerStats;
 
@@ -56,6 +56,8 @@ pub(crate) struct End {
     pub(crate) manner: Manner,
     /// This process had requested the end, or the worker had announced it: it is not restarted.
     pub(crate) requested: bool,
+    /// How far the calls of this process had come, over the connections that there were then.
+    pub(crate) progress: Progress,
 }
 
 /// Whether an end was orderly.
@@ -262,10 +264,11 @@ impl Process {
         manner: Manner,
         requested: bool,
     ) {
-        let mut in_progress = Vec::new();
+        let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
         // Their drivers wait for this very end before they fail their calls.
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
+            progress = progress.and(caller.progress());
         }
         let obituary = Obituary {
             worker: self.label().clone(),
@@ -279,7 +282,7 @@ impl Process {
         };
         self.asking().clear();
         let failure = WorkerFailure::new(obituary);
-        self.end.send_replace(Some(End { failure, manner, requested }));
+        self.end.send_replace(Some(End { failure, manner, requested, progress }));
         // A process that the worker has forked may keep its ends of their sockets open.
         for caller in &*self.callers() {
             caller.end();

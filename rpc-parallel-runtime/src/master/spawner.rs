@@ -247,28 +247,31 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Says whether the worker is started again when it has failed; never, if not said.
+    /// Sets whether a failed worker is restarted: [`Restart::on_failure`] for services,
+    /// [`Restart::for_batch`] for inputs that may kill their worker. Default: [`Restart::never`].
     ///
     /// The new process is started in the same way, with the same argument of `init`, and the same
-    /// argument for the state of each connection. What was in memory is lost, and so is what stood in
-    /// a file that its output was redirected to by [`Redirect::truncate`].
+    /// argument for the state of each connection. What was in memory is lost, and so is the content
+    /// of a file to which [`Redirect::truncate`] redirected its output.
     ///
-    /// For who holds a client the connection is replaced. Calls in flight fail with the death
-    /// ([`WorkerDied`](crate::CallErrorKind::WorkerDied)), because nobody knows how far they have come,
-    /// and so do pipes. Calls that come later wait until the new process serves, no longer than their
-    /// [timeout](crate::Call::timeout), and go to it. When the worker was restarted too often, they
-    /// fail with [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
-    /// [closed](crate::WorkerClient::closed); that, or when it could not be connected to a worker that
-    /// lives, as often. Dropping the last client also ends what is being started.
+    /// A client keeps working: its connection is replaced. Calls in flight fail with
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because nothing is known of how far they have
+    /// come, and so do pipes. Later calls wait until the new process serves, no longer than their
+    /// [timeout](crate::Call::timeout), and go to it. When the limit is reached they fail with
+    /// [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
+    /// [closed](crate::WorkerClient::closed). The limit also holds for connections to a worker that
+    /// lives. Dropping the last client also ends a process that is being started.
+    ///
+    /// A worker whose end was requested is not restarted, also if it fails before it has ended.
     ///
     /// A handle stays valid: the new process is the same [`Worker`], though its
-    /// [`label`](Worker::label) still names the one that was there when the handle was made. Whoever
-    /// connects meanwhile waits for the new process, elsewhere no longer than the
-    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced in the process
-    /// that has started the worker and knows how they began; in others they are lost with it.
+    /// [`label`](Worker::label) still names the process that ran when the handle was made. `connect`
+    /// waits for the new process, in other processes no longer than the
+    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced only in the
+    /// process that has started the worker; in other processes they are lost with it.
     ///
-    /// Whoever restarts is a task of the tokio runtime in which the worker was started, and ends with
-    /// it.
+    /// A task of the tokio runtime in which the worker was started restarts it, and ends with that
+    /// runtime.
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self

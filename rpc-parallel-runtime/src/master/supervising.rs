@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{open, unreachable};
 use super::launching::{Launch, Launching};
-use super::restart::{Restart, Restarts, TooOften};
+use super::restart::{Restart, Restarts, Served, TooOften};
 use super::spawn_error::SpawnErrorKind;
 use crate::connection::{Client, Connected, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure};
 use crate::launch::{End, Lives, Started};
@@ -68,7 +68,7 @@ async fn start_again<'a, T>(
     launch: &'a Launch,
     restarts: &mut Restarts,
     mut last: WorkerFailure,
-    mut served: Duration,
+    mut served: Served,
     start: impl Fn(&'a Launch) -> Launching<'a, T>,
 ) -> Result<T, GivenUp> {
     loop {
@@ -78,7 +78,7 @@ async fn start_again<'a, T>(
         }
         match start(launch).await {
             Ok(started) => return Ok(started),
-            Err(kind) => (last, served) = (launch.failed_again(kind), Duration::ZERO),
+            Err(kind) => (last, served) = (launch.failed_again(kind), Served::default()),
         }
     }
 }
@@ -97,8 +97,8 @@ impl Reconnect for Respawn {
         Box::pin(async move {
             let Self { launch, ask, restarts, started, served_since } = self;
             let failure = started.failure_to_restart().await;
-            let Some(failure) = failure else { return Err((*lost).clone()) };
-            let served = served_since.elapsed();
+            let Some((failure, progress)) = failure else { return Err((*lost).clone()) };
+            let served = Served { uptime: served_since.elapsed(), progress };
             let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
             let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
             (*started, *served_since) = (next, Instant::now());
@@ -315,7 +315,7 @@ impl Restarting {
     async fn run(self, launch: Launch, mut restarts: Restarts, mut started: Arc<Started>) {
         loop {
             let served_since = Instant::now();
-            let Some(failure) = started.failure_to_restart().await else { return };
+            let Some((failure, progress)) = started.failure_to_restart().await else { return };
             if started.is_closed() {
                 // It would serve nobody: its handles lead nowhere.
                 return;
@@ -323,7 +323,7 @@ impl Restarting {
             if self.worker.go_on(Phase::Down(failure.clone())).is_err() {
                 return;
             }
-            let served = served_since.elapsed();
+            let served = Served { uptime: served_since.elapsed(), progress };
             let start = |it| Launch::start(it, Lives::WithMaster);
             let again = start_again(&launch, &mut restarts, failure, served, start);
             match self.worker.unless_over(again).await {
@@ -380,7 +380,8 @@ impl Reconnect for Rejoin {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
             if !self.started.is_dead() {
-                let served = self.served_since.elapsed();
+                let uptime = self.served_since.elapsed();
+                let served = Served { uptime, ..Served::default() };
                 match self.restarts.as_mut().map(|it| it.next(served)) {
                     Some(Ok(wait)) => sleep(wait).await,
                     Some(Err(_)) | None => return Err((*lost).clone()),
@@ -398,13 +399,15 @@ impl Reconnect for Rejoin {
                     }
                     // It has failed once more, and there will be another.
                     Err(_) if self.started.is_dead() => {}
-                    Err(kind) => match self.restarts.as_mut().map(|it| it.next(Duration::ZERO)) {
-                        Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
-                        Some(_) | None => {
-                            let why = kind.in_full();
-                            return Err(Loss::Broken(format!("connect again: {why}")));
+                    Err(kind) => {
+                        match self.restarts.as_mut().map(|it| it.next(Served::default())) {
+                            Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
+                            Some(_) | None => {
+                                let why = kind.in_full();
+                                return Err(Loss::Broken(format!("connect again: {why}")));
+                            }
                         }
-                    },
+                    }
                 }
             }
         })
