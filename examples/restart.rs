@@ -1,7 +1,5 @@
-//! A library that crashes now and then takes only its worker with it: that is started again, and the
-//! master goes on.
-
-use std::time::Duration;
+//! A library that crashes on some inputs ends only its worker. The worker is restarted, and the master
+//! continues with the next input.
 
 use rpc_parallel::CallErrorKind;
 use rpc_parallel::prelude::*;
@@ -47,10 +45,9 @@ fn native_pixels(picture: &str) -> Result<u64, AnyError> {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    let millis = Duration::from_millis;
-    let restart = Restart::on_failure()
-        .backoff(millis(20)..=millis(500)) // longer and longer between one crash and the next
-        .limit(5, Duration::from_secs(60)); // what crashes more often is beyond help
+    // Any number of pictures may crash the decoder. A decoder that crashes without a picture, or does
+    // not start, is given up. `Restart::on_failure()` is for services: it limits all failures.
+    let restart = Restart::for_batch();
     let decoder = Decoder::spawner().name("decoder").restart(restart).spawn(()).await?;
     let first = decoder.label();
 
@@ -60,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
     for picture in pictures {
         match decoder.pixels(picture).await {
             Ok(pixels) => println!("{picture}: {pixels} pixels"),
-            // The call fails whose process has crashed. The next one waits for the next process.
+            // The call fails whose process has crashed. The next call waits for the new process.
             Err(FunctionError::Call(error))
                 if matches!(error.kind(), CallErrorKind::WorkerDied(_)) =>
             {

@@ -190,6 +190,24 @@ async fn a_death_that_comes_before_the_order_to_end_is_a_failure() {
 }
 
 #[rpc_parallel::test]
+async fn failed_calls_share_one_failure_report() {
+    let failures = Failures::default();
+    let client = start(&failures).await;
+    client.warn(20).await.expect("call it");
+    let waiting: Vec<_> = (0..1000).map(|_| tokio::spawn(client.wait())).collect();
+
+    soon(client.die(Ending::Exit(3))).await.expect_err("it does not answer");
+
+    let told = failures.first().await;
+    assert!(!told.stderr().is_empty());
+    for waiting in waiting {
+        let error = soon(waiting).await.expect("no panic").expect_err("it does not answer");
+        let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert!(std::ptr::eq(failure.stderr(), told.stderr()), "the text is not copied");
+    }
+}
+
+#[rpc_parallel::test]
 async fn calls_and_pipes_end_though_another_process_holds_the_sockets_of_a_dead_worker() {
     let failures = Failures::default();
     let client = start(&failures).await;
@@ -223,7 +241,8 @@ fn a_death_is_seen_where_the_system_does_not_say_how() {
     let mut program = watcher("end");
     let _pid = program.line();
     program.tell("end");
-    assert_eq!(program.line(), "is gone");
+    // The worker itself has reported that its end is orderly.
+    assert_eq!(program.line(), "in order");
 }
 
 #[rpc_parallel::test]

@@ -1,5 +1,6 @@
 //! How long a worker lives, and how it ends when it is told to.
 
+use std::fmt::Debug;
 use std::fs;
 use std::future::pending;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::poll_immediate;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ConnectErrorKind, ControlErrorKind, Death, Spawner};
+use rpc_parallel::{
+    CallErrorKind, ConnectErrorKind, ControlError, ControlErrorKind, Death, Shutdown, Spawner,
+    WorkerFailure,
+};
 use rpc_parallel_tests::exit_codes::{ExitCodes, telling};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{LIMIT, describe};
@@ -35,8 +39,10 @@ trait Guests {
     fn let_go(&self);
     /// Serves a guest in the same process.
     async fn invite(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError>;
-    /// Has another guest leave.
-    async fn send_away(&self, other: Worker<Guest>) -> Result<Death, AnyError>;
+    /// Shuts another guest down.
+    async fn send_away(&self, other: Worker<Guest>) -> Result<(), AnyError>;
+    /// Shuts another guest down with this timeout, and returns the text of the error.
+    async fn fail_to_send_away(&self, other: Worker<Guest>, timeout: Duration) -> Option<String>;
     /// Starts a guest that leaves when it is told to, and returns it.
     async fn release(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError>;
 }
@@ -53,6 +59,9 @@ enum Manner {
     /// It blocks its thread for ever.
     Sticks,
     Panics,
+    /// It exits with this code, before `on_shutdown` has returned.
+    Exits(i32),
+    Aborts,
 }
 
 struct Guest {
@@ -87,6 +96,8 @@ impl WorkerState for Guest {
             Manner::Lingers => pending::<()>().await,
             Manner::Sticks => block(),
             Manner::Panics => panic!("no good manners"),
+            Manner::Exits(code) => std::process::exit(code),
+            Manner::Aborts => std::process::abort(),
         }
         self.note("left");
     }
@@ -134,8 +145,13 @@ impl Guests for Guest {
         Ok(Guest::serve((manner, diary)).await?)
     }
 
-    async fn send_away(&self, other: Worker<Guest>) -> Result<Death, AnyError> {
-        Ok(other.shutdown().await?)
+    async fn send_away(&self, other: Worker<Guest>) -> Result<(), AnyError> {
+        other.shutdown().await?;
+        Ok(())
+    }
+
+    async fn fail_to_send_away(&self, other: Worker<Guest>, timeout: Duration) -> Option<String> {
+        Some(other.shutdown().timeout(timeout).await.err()?.to_string())
     }
 
     async fn release(&self, manner: Manner, diary: PathBuf) -> Result<Worker<Guest>, AnyError> {
@@ -212,7 +228,7 @@ async fn a_worker_may_have_all_the_time_there_is() {
 
     let ended = soon(client.shutdown().timeout(Duration::MAX)).await;
 
-    assert_eq!(ended.expect("it lives"), Death::Exited(0));
+    ended.expect("it ends in order");
     // Who watches over workers is still there.
     meanwhile().await;
 }
@@ -293,16 +309,15 @@ async fn a_worker_that_nobody_can_reach_any_more_takes_its_leave() {
 }
 
 #[rpc_parallel::test]
-async fn a_shutdown_is_done_when_the_process_is_gone_and_tells_how_it_ended() {
+async fn shutdown_resolves_after_process_has_exited() {
     let diary = Diary::new();
     let (worker, client, pid) = start(Manner::Polite, &diary).await;
     let waiting = tokio::spawn(client.wait());
 
-    let death = soon(worker.shutdown()).await.expect("it lives");
+    soon(worker.shutdown()).await.expect("it ends in order");
 
     assert!(is_gone(pid), "{}", describe(pid));
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "not even a zombie is left");
-    assert_eq!(death, Death::Exited(0));
     diary.assert_left(pid);
     soon(waiting).await.expect("no panic").expect_err("it does not answer");
     let error = soon(worker.connect(())).await.expect_err("it has ended");
@@ -314,10 +329,9 @@ async fn a_shutdown_is_asked_for_by_any_client_too() {
     let diary = Diary::new();
     let (client, pid) = spawn(Manner::Polite, &diary).await;
 
-    let death = soon(client.shutdown()).await.expect("it lives");
+    soon(client.shutdown()).await.expect("it ends in order");
 
     assert!(is_gone(pid), "{}", describe(pid));
-    assert_eq!(death, Death::Exited(0));
     diary.assert_left(pid);
     soon(client.wait()).await.expect_err("it has ended");
 }
@@ -333,7 +347,7 @@ async fn a_shutdown_begins_when_it_is_awaited_and_goes_on_when_it_is_dropped() {
     let shutdown = worker.shutdown().timeout(Duration::from_secs(100));
     tokio::select! {
         biased;
-        death = shutdown => panic!("{death:?}"),
+        ended = shutdown => panic!("{ended:?}"),
         happened = soon(client.happened("leaves")) => happened.expect("call it"),
     }
     client.let_go().await.expect("call it");
@@ -366,7 +380,7 @@ async fn functions_go_on_while_a_worker_takes_its_leave() {
     client.let_go().await.expect("call it");
 
     assert_eq!(soon(waiting).await.expect("no panic"), Ok(()));
-    assert_eq!(soon(leaving).await.expect("no panic").ok(), Some(Death::Exited(0)));
+    soon(leaving).await.expect("no panic").expect("it ends in order");
     diary.assert_left(pid);
 }
 
@@ -377,8 +391,8 @@ async fn who_asks_for_the_same_end_gets_the_same_answer() {
 
     let (one, other, third) = tokio::join!(worker.shutdown(), client.shutdown(), worker.shutdown());
 
-    for death in [one, other, third] {
-        assert_eq!(death.ok(), Some(Death::Exited(0)));
+    for ended in [one, other, third] {
+        ended.expect("it ends in order");
     }
     diary.assert_left(pid);
 }
@@ -386,84 +400,264 @@ async fn who_asks_for_the_same_end_gets_the_same_answer() {
 /// How much later than it should a thing may happen here.
 const LATE: Duration = Duration::from_secs(10);
 
+/// How long after the timeout the master sends `SIGTERM` to a worker that has begun its end, and how
+/// long after that `SIGKILL`.
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
 /// How long the guests that do not leave may take.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Has a guest leave that does not, and returns how it ends.
-async fn shut_down_in_vain(manner: Manner, prepare: impl AsyncFnOnce(&GuestsClient)) -> Death {
-    let diary = Diary::new();
-    let (worker, client, pid) = start(manner, &diary).await;
+/// Shuts a worker down that does not end in time, and returns its exit reason, and how long after
+/// the timeout its process had exited. It is no failure.
+async fn shut_down_in_vain(
+    manner: Manner,
+    prepare: impl AsyncFnOnce(&GuestsClient),
+) -> (Death, Duration) {
+    let (diary, failures) = (Diary::new(), Failures::default());
+    let spawner = guest().on_failure(failures.note());
+    let worker = spawner.start((manner, diary.path())).await.expect("start a worker");
+    let client = worker.connect(()).await.expect("connect to it");
+    let pid = client.pid().await.expect("call it");
     prepare(&client).await;
 
     let began = Instant::now();
-    let death = soon(worker.shutdown().timeout(PATIENCE)).await.expect("it lives");
+    let ended = soon(worker.shutdown().timeout(PATIENCE)).await;
     let took = began.elapsed();
 
+    let error = ended.expect_err("it does not end in time");
+    let ControlErrorKind::NotInTime { within, failure } = error.kind() else { panic!("{error}") };
+    assert_eq!(*within, PATIENCE);
+    assert!(error.to_string().contains("not done within 300ms: its process "), "{error}");
     assert!(took >= PATIENCE && took < PATIENCE + LATE, "{took:?}");
     assert!(is_gone(pid), "{}", describe(pid));
     assert!(!diary.lines().iter().any(|it| it.starts_with("left")), "{:?}", diary.lines());
-    death
+    meanwhile().await;
+    assert_eq!(failures.list(), []);
+    (failure.as_ref().expect("this process started it").death(), took - PATIENCE)
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_is_never_done_with_its_leave_is_ended_in_time() {
-    let death = shut_down_in_vain(Manner::Lingers, async |_| {}).await;
+async fn on_shutdown_waiting_past_timeout_exits_with_code_1() {
+    // The master gives the worker half a second to notice before it sends `SIGTERM`.
+    for _ in 0..5 {
+        let (death, _) = shut_down_in_vain(Manner::Lingers, async |_| {}).await;
 
-    // It notices by itself, unless its master is quicker.
-    let terminated = Death::Signaled { signal: Signal::TERM.as_raw(), core_dumped: false };
-    assert!(death == Death::Exited(1) || death == terminated, "{death}");
+        assert_eq!(death, Death::Exited(1));
+    }
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_blocks_in_its_leave_is_ended_by_sigterm() {
-    let death = shut_down_in_vain(Manner::Sticks, async |_| {}).await;
+    let (death, late) = shut_down_in_vain(Manner::Sticks, async |_| {}).await;
+
+    let signal = Signal::TERM.as_raw();
+    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert!(late >= HALF_A_SECOND, "{late:?}");
+}
+
+#[rpc_parallel::test]
+async fn a_worker_that_blocks_in_a_function_is_ended_by_sigterm() {
+    let (death, _) = shut_down_in_vain(Manner::Polite, async |client| {
+        let late = client.block().timeout(Duration::from_millis(50)).await;
+        late.expect_err("it blocks");
+    })
+    .await;
 
     let signal = Signal::TERM.as_raw();
     assert_eq!(death, Death::Signaled { signal, core_dumped: false });
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_blocks_in_a_function_is_ended_by_sigterm() {
-    let death = shut_down_in_vain(Manner::Polite, async |client| {
-        let late = client.block().timeout(Duration::from_millis(50)).await;
-        late.expect_err("it blocks");
-    });
-
-    let signal = Signal::TERM.as_raw();
-    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
-}
-
-#[rpc_parallel::test]
 async fn a_worker_that_does_not_die_of_sigterm_is_killed() {
-    let death = shut_down_in_vain(Manner::Sticks, async |client| {
+    let (death, late) = shut_down_in_vain(Manner::Sticks, async |client| {
         client.ignore_termination().await.expect("call it");
-    });
+    })
+    .await;
 
     let signal = Signal::KILL.as_raw();
-    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert!(late >= 2 * HALF_A_SECOND, "{late:?}");
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_is_stopped_is_killed() {
-    let death = shut_down_in_vain(Manner::Polite, async |client| {
+    let (death, _) = shut_down_in_vain(Manner::Polite, async |client| {
         stop(client.pid().await.expect("call it"));
-    });
+    })
+    .await;
 
     let signal = Signal::KILL.as_raw();
-    assert_eq!(death.await, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+}
+
+/// Returns the failure report of a shutdown that did not end in order.
+#[track_caller]
+fn died<T: Debug>(ended: Result<T, ControlError>) -> WorkerFailure {
+    let error = ended.expect_err("the end is not orderly");
+    let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    failure.clone()
+}
+
+const KILLED: Death = Death::Signaled { signal: 9, core_dumped: false };
+
+#[track_caller]
+fn assert_panicked_in_on_shutdown(failure: &WorkerFailure) {
+    assert_eq!(failure.death(), Death::Exited(254), "{failure}");
+    let panic = failure.panic().expect("it is a panic");
+    assert_eq!(panic.message, "no good manners");
+    let location = panic.location.as_deref().expect("the hook is installed");
+    assert!(location.contains("lifetimes.rs:"), "{location}");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_the_leave_of_a_worker_is_no_failure() {
+async fn panic_in_on_shutdown_is_error_and_failure() {
     let (diary, failures) = (Diary::new(), Failures::default());
     let spawner = guest().on_failure(failures.note());
     let worker = spawner.start((Manner::Panics, diary.path())).await.expect("start a worker");
 
-    soon(worker.shutdown()).await.expect("it lives");
+    let failure = died(soon(worker.shutdown()).await);
     meanwhile().await;
 
+    assert_panicked_in_on_shutdown(&failure);
+    assert_eq!(failures.first().await, failure);
     assert_eq!(diary.lines().len(), 1, "{:?}", diary.lines());
-    assert_eq!(failures.list(), []);
+}
+
+#[rpc_parallel::test]
+async fn panic_in_on_shutdown_after_last_client_is_failure() {
+    let (diary, failures) = (Diary::new(), Failures::default());
+    let spawner = guest().on_failure(failures.note());
+    let client = spawner.spawn((Manner::Panics, diary.path())).await.expect("start a worker");
+
+    drop(client);
+
+    assert_panicked_in_on_shutdown(&failures.first().await);
+    meanwhile().await;
+    assert_eq!(failures.list().len(), 1);
+}
+
+#[rpc_parallel::test]
+async fn panic_in_on_shutdown_of_one_server_does_not_skip_others() {
+    let (own, other) = (Diary::new(), Diary::new());
+    let (worker, client, pid) = start(Manner::Polite, &own).await;
+    client.invite(Manner::Panics, other.path()).await.expect("call it");
+
+    let failure = died(soon(worker.shutdown()).await);
+
+    assert_panicked_in_on_shutdown(&failure);
+    own.assert_left(pid);
+}
+
+#[rpc_parallel::test]
+async fn exit_within_on_shutdown_is_error_and_failure() {
+    for manner in [Manner::Exits(5), Manner::Exits(1), Manner::Exits(0), Manner::Aborts] {
+        let (diary, failures) = (Diary::new(), Failures::default());
+        let spawner = guest().on_failure(failures.note());
+        let worker = spawner.start((manner, diary.path())).await.expect("start a worker");
+
+        let failure = died(soon(worker.shutdown()).await);
+
+        match (manner, failure.death()) {
+            (Manner::Exits(code), Death::Exited(exited)) => assert_eq!(exited, code),
+            (Manner::Aborts, Death::Signaled { signal: 6, .. }) => {}
+            (manner, death) => panic!("{manner:?}: {death}"),
+        }
+        assert_eq!(failures.first().await, failure);
+    }
+}
+
+#[rpc_parallel::test]
+async fn foreign_sigkill_right_before_shutdown_is_error_and_failure() {
+    for _ in 0..20 {
+        let (diary, failures) = (Diary::new(), Failures::default());
+        let spawner = guest().on_failure(failures.note());
+        let worker = spawner.start((Manner::Polite, diary.path())).await.expect("start a worker");
+        let pid = worker.label().pid().expect("it is a process of this host");
+
+        kill(pid);
+        let ended = soon(worker.shutdown()).await;
+
+        let failure = died(ended);
+        assert_eq!(failure.death(), KILLED);
+        assert_eq!(failures.first().await, failure);
+    }
+}
+
+#[rpc_parallel::test]
+async fn foreign_sigkill_right_before_dropping_last_client_is_failure() {
+    for _ in 0..20 {
+        let (diary, failures) = (Diary::new(), Failures::default());
+        let spawner = guest().on_failure(failures.note());
+        let client = spawner.spawn((Manner::Polite, diary.path())).await.expect("start a worker");
+
+        kill(client.label().pid().expect("it is a process of this host"));
+        drop(client);
+
+        assert_eq!(failures.first().await.death(), KILLED);
+    }
+}
+
+/// Begins to shut a worker down, waits until its `on_shutdown` runs, and kills it.
+async fn kill_in_on_shutdown(client: &GuestsClient, shutdown: Shutdown) -> WorkerFailure {
+    let shutdown = tokio::spawn(shutdown.timeout(LIMIT));
+    soon(client.happened("leaves")).await.expect("call it");
+    kill(client.label().pid().expect("it is a process of this host"));
+    died(soon(shutdown).await.expect("no panic"))
+}
+
+#[rpc_parallel::test]
+async fn foreign_sigkill_in_on_shutdown_is_error_and_failure() {
+    let (diary, failures) = (Diary::new(), Failures::default());
+    let spawner = guest().on_failure(failures.note());
+    let worker = spawner.start((Manner::Talkative, diary.path())).await.expect("start a worker");
+    let client = worker.connect(()).await.expect("connect to it");
+
+    let failure = kill_in_on_shutdown(&client, worker.shutdown()).await;
+
+    assert_eq!(failure.death(), KILLED);
+    assert_eq!(failures.first().await, failure);
+}
+
+#[rpc_parallel::test]
+async fn worker_killed_in_on_shutdown_is_not_restarted() {
+    let (diary, failures) = (Diary::new(), Failures::default());
+    let at_once = Duration::from_millis(1);
+    let restart = Restart::on_failure().backoff(at_once..=at_once);
+    let spawner = guest().restart(restart).on_failure(failures.note());
+    let init = (Manner::Talkative, diary.path());
+    let client = spawner.clone().spawn(init.clone()).await.expect("start a worker");
+    let worker = spawner.start(init).await.expect("start a worker");
+    let other = worker.connect(()).await.expect("connect to it");
+
+    kill_in_on_shutdown(&client, client.shutdown()).await;
+    kill_in_on_shutdown(&other, worker.shutdown()).await;
+
+    for client in [client, other] {
+        let kind = soon(client.closed()).await;
+        assert!(matches!(kind, CallErrorKind::WorkerDied(_)), "{kind}");
+        soon(client.pid()).await.expect_err("no process replaces it");
+    }
+    meanwhile().await;
+    assert_eq!(failures.deaths(), [KILLED; 2]);
+}
+
+#[rpc_parallel::test]
+async fn worker_ended_after_timeout_by_other_process_is_no_failure() {
+    for manner in [Manner::Lingers, Manner::Sticks] {
+        let (diary, failures) = (Diary::new(), Failures::default());
+        let spawner = guest().on_failure(failures.note());
+        let worker = spawner.start((manner, diary.path())).await.expect("start a worker");
+        let pid = worker.label().pid().expect("it is a process of this host");
+        let (other, _) = spawn(Manner::Polite, &Diary::new()).await;
+
+        let error = soon(other.fail_to_send_away(worker, PATIENCE)).await.expect("call it");
+
+        // Its exit reason is known only to the process that started it.
+        assert_eq!(error, None);
+        assert!(is_gone(pid), "{}", describe(pid));
+        meanwhile().await;
+        assert_eq!(failures.list(), []);
+    }
 }
 
 #[rpc_parallel::test]
@@ -485,7 +679,7 @@ async fn all_that_a_process_serves_takes_its_leave_with_it() {
     let visiting = invited.connect(()).await.expect("connect to it");
     assert_eq!(visiting.pid().await, Ok(pid));
 
-    assert_eq!(soon(worker.shutdown()).await.ok(), Some(Death::Exited(0)));
+    soon(worker.shutdown()).await.expect("it ends in order");
 
     own.assert_left(pid);
     other.assert_left(pid);
@@ -519,7 +713,9 @@ async fn a_shutdown_of_a_dead_worker_is_an_error_that_tells_how_it_died() {
         let signal = Signal::KILL.as_raw();
         assert_eq!(failure.death(), Death::Signaled { signal, core_dumped: false });
         assert_eq!(error.worker(), worker.label());
-        assert!(error.to_string().starts_with("end worker `guest`"), "{error}");
+        let text = error.to_string();
+        assert!(text.starts_with("failed to shut down worker `guest` ("), "{text}");
+        assert!(text.contains("): its process was killed by signal 9 (SIGKILL) after "), "{text}");
     }
 }
 
@@ -529,10 +725,8 @@ async fn a_process_that_did_not_start_a_worker_shuts_it_down_as_well() {
     let (worker, _, pid) = start(Manner::Polite, &diary).await;
     let (other, _) = spawn(Manner::Polite, &Diary::new()).await;
 
-    let death = soon(other.send_away(worker.clone())).await.expect("call it");
+    soon(other.send_away(worker.clone())).await.expect("it ends");
 
-    // How it ended only its master knows.
-    assert_eq!(death, Death::Gone);
     assert!(is_gone(pid), "{}", describe(pid));
     diary.assert_left(pid);
     let again = soon(other.send_away(worker)).await;
@@ -629,7 +823,8 @@ async fn shut_down_an_orphan(manner: Manner, prepare: impl AsyncFnOnce(&GuestsCl
     prepare(&client, pid).await;
     let ended = soon(released.shutdown().timeout(Duration::from_millis(200))).await;
 
-    assert_eq!(ended.expect("it lives"), Death::Gone);
+    let error = ended.expect_err("this process ends it by a signal");
+    let ControlErrorKind::NotInTime { failure: None, .. } = error.kind() else { panic!("{error}") };
     assert!(is_gone(pid), "{}", describe(pid));
 }
 
@@ -675,7 +870,7 @@ fn a_detached_worker_is_reached_by_a_handle_in_a_file_and_ends_when_it_is_told()
     }
     let told = Program::run(&mut detached("shutdown", &file));
 
-    assert_eq!(told.stdout, ["is gone"], "{told:?}");
+    assert_eq!(told.stdout, ["it has ended"], "{told:?}");
     assert!(is_gone(pid), "{}", describe(pid));
     let late = Program::run(&mut detached("call", &file));
     assert!(!late.status.success() && late.stderr.contains("it has ended"), "{late:?}");

@@ -380,7 +380,7 @@ async fn a_worker_that_is_gone_has_no_logs() {
     let error = asked.expect_err("it is closed");
 
     let text = error.to_string();
-    assert!(text.starts_with("ask for the logs of worker logs::Talker (pid "), "{text}");
+    assert!(text.starts_with("failed to get the logs of worker logs::Talker (pid "), "{text}");
     let ControlErrorKind::Call(kind) = error.kind() else { panic!("{error}") };
     assert_eq!(kind, &CallErrorKind::ConnectionClosed);
     assert!(Span::current().is_none(), "nobody traces here");

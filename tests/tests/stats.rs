@@ -170,7 +170,7 @@ async fn a_worker_that_is_dead_tells_nothing_and_who_asks_is_told_why() {
 
     for asked in [soon(worker.stats()).await, soon(bee.stats()).await] {
         let error = asked.expect_err("it is dead").to_string();
-        assert!(error.starts_with("ask for the stats of worker stats::Bee (pid "), "{error}");
+        assert!(error.starts_with("failed to get the stats of worker stats::Bee (pid "), "{error}");
         assert!(error.contains("was killed by signal 9 (SIGKILL)"), "{error}");
     }
 }

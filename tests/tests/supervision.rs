@@ -309,6 +309,79 @@ async fn who_fails_too_often_is_given_up_and_everybody_is_told() {
     assert!(soon(told.recv()).await.is_none(), "each death was told once");
 }
 
+/// Has a worker process 200 inputs of which 10 kill it, two pairs of them in a row.
+async fn process_inputs(mortal: &MortalsClient) {
+    const POISONED: [u32; 10] = [3, 4, 30, 55, 80, 81, 120, 150, 151, 199];
+    let mut answered = 0;
+    for input in 0..200 {
+        if POISONED.contains(&input) {
+            let error = soon(mortal.exit(7)).await.expect_err("the input kills the worker");
+            let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+            assert_eq!(failure.death(), Death::Exited(7));
+        } else {
+            soon(mortal.count()).await.expect("it is answered");
+            answered += 1;
+        }
+    }
+    assert_eq!(answered, 190);
+}
+
+#[rpc_parallel::test]
+async fn batch_restart_answers_all_inputs_but_poisoned_ones() {
+    let spawned = start(Restart::for_batch()).await;
+    process_inputs(&spawned).await;
+
+    let worker =
+        mortal(Restart::for_batch()).start(Birth::default()).await.expect("start a worker");
+    let client = worker.connect(()).await.expect("connect to it");
+    process_inputs(&client).await;
+}
+
+#[rpc_parallel::test]
+async fn batch_restart_gives_up_worker_whose_init_fails() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let birth = Birth { first: Some(directory.path().join("first")), ..Birth::default() };
+    let (spawner, mut told) = telling(mortal(Restart::for_batch()));
+    let mortal = spawner.spawn(birth).await.expect("start a worker");
+    pid_of(&mortal).await;
+
+    soon(mortal.exit(7)).await.expect_err("the input kills the worker");
+    let kind = soon(mortal.closed()).await;
+
+    let CallErrorKind::GivenUp { last, times, .. } = &kind else { panic!("{kind}") };
+    assert_eq!((last.death(), *times), (Death::NotStarted, 5));
+    drop(mortal);
+    let mut deaths = Vec::new();
+    while let Some(failure) = soon(told.recv()).await {
+        deaths.push(failure.death());
+    }
+    // The first did not count: it had received calls.
+    assert_eq!(deaths[0], Death::Exited(7));
+    assert_eq!(deaths[1..], [Death::NotStarted; 6]);
+}
+
+#[rpc_parallel::test]
+async fn batch_restart_gives_up_worker_that_dies_without_calls() {
+    let (spawner, mut told) = telling(mortal(Restart::for_batch()));
+    let mortal = spawner.spawn(Birth::default()).await.expect("start a worker");
+
+    for _ in 0..6 {
+        let pid = mortal.label().pid();
+        kill(pid.expect("it is a process of this host"));
+        assert_eq!(soon(told.recv()).await.expect("it is told").death(), KILLED);
+        let replaced = async {
+            while mortal.label().pid() == pid && !mortal.is_closed() {
+                yield_now().await;
+            }
+        };
+        soon(replaced).await;
+    }
+
+    let kind = soon(mortal.closed()).await;
+    let CallErrorKind::GivenUp { last, times, .. } = &kind else { panic!("{kind}") };
+    assert_eq!((last.death(), *times), (KILLED, 5));
+}
+
 #[rpc_parallel::test]
 async fn a_new_process_that_does_not_start_counts_and_is_told() {
     let directory = tempfile::tempdir().expect("make a directory");
@@ -431,9 +504,8 @@ async fn an_orderly_end_is_no_failure() {
     let mortal = spawner.clone().spawn(Birth::default()).await.expect("start a worker");
     let pid = pid_of(&mortal).await;
 
-    let death = soon(mortal.shutdown()).await.expect("it ends");
+    soon(mortal.shutdown()).await.expect("it ends in order");
 
-    assert_eq!(death, Death::Exited(0));
     assert!(is_gone(pid));
     let kind = soon(mortal.closed()).await;
     assert!(!matches!(kind, CallErrorKind::GivenUp { .. }), "{kind}");
@@ -452,8 +524,11 @@ async fn a_worker_can_be_shut_down_while_it_is_dead() {
     kill_and_notice(&client).await;
     kill_and_notice(&other).await;
 
-    assert_eq!(soon(client.shutdown()).await.ok(), Some(KILLED));
-    assert_eq!(soon(worker.shutdown()).await.ok(), Some(KILLED));
+    for ended in [soon(client.shutdown()).await, soon(worker.shutdown()).await] {
+        let error = ended.expect_err("it failed before");
+        let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert_eq!(failure.death(), KILLED);
+    }
 
     assert!(client.is_closed());
     soon(other.closed()).await;
@@ -800,7 +875,13 @@ async fn a_worker_that_is_shut_down_while_its_new_process_connects_stays_down() 
 
     let ended = soon(ann.shutdown().timeout(BRIEFLY)).await;
 
-    ended.expect("it has not been given up");
+    let error = ended.expect_err("no process has ended in order");
+    match error.kind() {
+        // The new process had not reported yet that it serves.
+        ControlErrorKind::WorkerDied(failure) => assert_eq!(failure.death(), Death::Exited(1)),
+        ControlErrorKind::NotInTime { .. } => {}
+        _ => panic!("{error}"),
+    }
     assert!(ends(standing.pid()).await);
     assert!(ann.is_closed());
     drop(ann);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use super::caller::{Autopsy, Caller};
 use super::error::CallErrorKind;
 use super::opening::Opening;
+use super::pending::Progress;
 #[cfg(any(test, fuzzing))]
 use super::shared::Connection;
 use super::supervised::{Connected, Reconnect, Supervised};
@@ -191,6 +192,11 @@ impl InFlight {
         if let Some(caller) = self.0.upgrade() {
             caller.connection.outbox.hang_up();
         }
+    }
+
+    /// Returns how far the calls of the connection have come; nothing if it is no more.
+    pub(crate) fn progress(&self) -> Progress {
+        self.0.upgrade().map(|it| it.pending().progress()).unwrap_or_default()
     }
 
     /// Adds the names of the functions whose answers are waited for, each once.

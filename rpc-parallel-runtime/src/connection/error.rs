@@ -199,8 +199,8 @@ impl From<&Loss> for CallErrorKind {
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
             Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
             Loss::GivenUp(given_up) => {
-                let GivenUp { last, times, within } = (**given_up).clone();
-                Self::GivenUp { last, times, within }
+                let GivenUp { last, times, within } = &**given_up;
+                Self::GivenUp { last: last.clone(), times: *times, within: *within }
             }
         }
     }

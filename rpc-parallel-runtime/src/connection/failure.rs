@@ -1,20 +1,20 @@
 //! Why a worker, or a connection to it, is no more.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::{Label, Panic, WorkerId, fields};
 
-/// A worker process that ended although nobody had asked it to: all that is known of it.
+/// The failure report of a worker process: which worker, its exit reason, and what it was doing.
 ///
-/// Its text is one message for people: who it was, how it ended and after how long, what it was
-/// doing, and its last words.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct WorkerFailure(pub(crate) Box<Obituary>);
+/// `Display` writes all of it, as one message. Clones share the report.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkerFailure(Arc<Obituary>);
 
-/// What is told of a worker that is no more.
+/// The content of a failure report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Obituary {
     pub(crate) worker: Label,
@@ -62,7 +62,8 @@ pub enum Death {
     /// It has a process that does other things too, and goes on: that ended it because of a panic,
     /// see [`Server::on_failure`](crate::Server::on_failure).
     Ended,
-    /// It is gone, and only the process that started it knows how it ended.
+    /// It is gone, and its exit status is not known: this process ignores `SIGCHLD`, or another part
+    /// of the program has reaped it.
     Gone,
 }
 
@@ -80,6 +81,17 @@ fields!(enum Death {
 });
 
 impl WorkerFailure {
+    pub(crate) fn new(report: Obituary) -> Self {
+        Self(Arc::new(report))
+    }
+
+    /// Adds a panic, unless the report holds one.
+    pub(crate) fn or_panic(&mut self, panic: Option<Panic>) {
+        if self.0.panic.is_none() && panic.is_some() {
+            Arc::make_mut(&mut self.0).panic = panic;
+        }
+    }
+
     /// Returns which worker it was.
     #[must_use]
     pub fn worker(&self) -> &Label {
@@ -125,6 +137,19 @@ impl WorkerFailure {
     #[must_use]
     pub fn stderr(&self) -> &[String] {
         &self.0.stderr
+    }
+}
+
+// By hand, because serde implements them for `Arc` only with its feature `rc`.
+impl Serialize for WorkerFailure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (*self.0).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for WorkerFailure {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Obituary::deserialize(deserializer).map(Self::new)
     }
 }
 
@@ -257,4 +282,56 @@ pub(crate) struct GivenUp {
     pub(crate) last: WorkerFailure,
     pub(crate) times: u32,
     pub(crate) within: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{CallErrorKind, PipeErrorKind};
+    use crate::wire::{Sink, decode, encode, read_message, write_message};
+
+    fn failure() -> WorkerFailure {
+        WorkerFailure::new(Obituary {
+            worker: Label::here(Some("mayfly".to_owned()), "Mortal".to_owned()),
+            id: WorkerId::random(),
+            death: Death::Signaled { signal: 9, core_dumped: false },
+            why: None,
+            panic: None,
+            in_progress: vec!["Mortals::wait".to_owned()],
+            uptime: Duration::from_secs(7),
+            stderr: vec!["the last line".to_owned()],
+        })
+    }
+
+    #[test]
+    fn errors_share_failure_report_of_lost_connection() {
+        let failure = failure();
+        let given_up = GivenUp { last: failure.clone(), times: 5, within: Duration::from_secs(60) };
+        let losses = [Loss::Died(failure.clone()), Loss::GivenUp(Box::new(given_up))];
+
+        for loss in &losses {
+            let (CallErrorKind::WorkerDied(called) | CallErrorKind::GivenUp { last: called, .. }) =
+                CallErrorKind::from(loss)
+            else {
+                panic!("{loss:?}")
+            };
+            let PipeErrorKind::WorkerDied(piped) = PipeErrorKind::from(loss) else {
+                panic!("{loss:?}")
+            };
+            assert!(Arc::ptr_eq(&called.0, &failure.0) && Arc::ptr_eq(&piped.0, &failure.0));
+        }
+    }
+
+    #[test]
+    fn failure_report_survives_its_encoding() {
+        let failure = failure();
+        let (mut own, mut serialized) = (Vec::new(), Vec::new());
+
+        write_message(&failure, &mut Sink::new(&mut own, 4096));
+        let encoded = encode(&failure, &mut Sink::new(&mut serialized, 4096));
+
+        encoded.expect("the report holds texts and numbers");
+        assert_eq!(read_message(&own), Ok(failure.clone()));
+        assert_eq!(decode::<WorkerFailure>(&serialized).expect("it was encoded"), failure);
+    }
 }

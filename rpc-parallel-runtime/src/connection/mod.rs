@@ -63,6 +63,7 @@ pub(crate) use self::panics::{
     Owner, belong_to, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
 };
 pub use self::panics::{blocking, handles_panics};
+pub(crate) use self::pending::Progress;
 pub use self::pipe::{
     AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
 };

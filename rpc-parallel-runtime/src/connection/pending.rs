@@ -36,6 +36,22 @@ enum State {
     GivenUp,
 }
 
+/// How far the calls of this process to a worker have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Progress {
+    /// A call was begun.
+    pub(crate) called: bool,
+    /// A call was answered.
+    pub(crate) answered: bool,
+}
+
+impl Progress {
+    /// Adds the progress of another connection to the same worker.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { called: self.called || other.called, answered: self.answered || other.answered }
+    }
+}
+
 /// The answer of a call, with the streams that it opens.
 pub(super) struct Answered {
     pub(super) outcome: Outcome,
@@ -172,6 +188,13 @@ impl Pending {
             State::Waiting { function, .. } => Some(*function),
             _ => None,
         })
+    }
+
+    /// Returns how far the calls have come. One-way calls are not among them.
+    pub(super) fn progress(&self) -> Progress {
+        let has_ended =
+            |it: &Place| it.uses > 1 || matches!(it.state, State::Free | State::Answered(_));
+        Progress { called: !self.places.is_empty(), answered: self.places.iter().any(has_ended) }
     }
 
     /// Returns why the connection is lost, if it is.

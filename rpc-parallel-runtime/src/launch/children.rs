@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::keeper::{ENDING_TIMEOUT, Keeper};
 use super::order;
-use super::process::{End, Process};
-use crate::connection::{Autopsy, Death, InFlight, WorkerFailure};
+use super::process::{End, Manner, Process};
+use crate::connection::{Autopsy, InFlight, Progress, WorkerFailure};
 use crate::transport::Address;
 use crate::wire::{Label, WorkerId};
 use crate::worker::WorkerStats;
@@ -75,7 +75,7 @@ impl Children {
         let mut table = self.table();
         let Some(started) = table.alive.remove(&id) else { return };
         if let Some(end) = started.process.ended()
-            && !end.orderly
+            && end.manner == Manner::Failed
         {
             table.remember(end.failure);
         }
@@ -96,7 +96,7 @@ impl Children {
         let all: Vec<_> = self.table().alive.values().cloned().collect();
         let all: Vec<_> = all.into_iter().filter(|it| !it.lives_on).collect();
         for started in &all {
-            started.process.expect_end();
+            started.process.request_end();
             started.release();
         }
         let deadline = Instant::now() + within;
@@ -136,7 +136,7 @@ struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if !self.lost {
-            self.started.process.expect_end();
+            self.started.process.request_end();
         }
         self.started.release();
     }
@@ -168,15 +168,13 @@ impl Started {
 
     /// Ends the worker's process at once and waits until it is gone.
     pub(crate) async fn kill(&self) {
-        self.process.expect_end();
+        self.process.request_end();
         self.process.kill_and_wait().await;
     }
 
-    /// Has the worker end in order.
-    ///
-    /// Where it does not end by itself in time it is told so by `SIGTERM`, and then killed.
+    /// Requests an orderly end, and ends the process by signals if it takes longer than `within`.
     pub(crate) fn tell_to_end(&self, within: Duration) {
-        self.process.expect_end();
+        self.process.request_end();
         self.order_end(within);
         if let Ok(keeper) = Keeper::get() {
             keeper.end(self.process.clone(), within);
@@ -206,14 +204,9 @@ impl Started {
         }
     }
 
-    /// Waits until the worker's process is gone, which was told to end, and returns how it did.
-    ///
-    /// # Errors
-    ///
-    /// It had failed before it was told.
-    pub(crate) async fn ended(&self) -> Result<Death, WorkerFailure> {
-        let End { failure, orderly } = self.process.end().await;
-        if orderly { Ok(failure.death()) } else { Err(failure) }
+    /// Waits until the worker's process is gone, and returns how it ended.
+    pub(crate) async fn end(&self) -> End {
+        self.process.end().await
     }
 
     /// Closes the control socket under the worker.
@@ -299,8 +292,15 @@ impl Started {
 
     /// Waits until the worker is dead, and returns how it failed, if it did.
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
-        let End { failure, orderly } = self.process.end().await;
-        (!orderly).then_some(failure)
+        let End { failure, manner, .. } = self.process.end().await;
+        (manner == Manner::Failed).then_some(failure)
+    }
+
+    /// Waits until the worker is dead, and returns how it failed and how far the calls of this
+    /// process had come, if it failed and its end had not been requested.
+    pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
+        let End { failure, manner, requested, progress } = self.process.end().await;
+        (manner == Manner::Failed && !requested).then_some((failure, progress))
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

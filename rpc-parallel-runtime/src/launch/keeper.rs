@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::liveness::{Silence, Verdict};
 use super::memory::OutOfMemory;
 use super::order;
-use super::process::{Process, Unborn};
+use super::process::{Manner, Process, Unborn};
 use super::relay::Outputs;
 use super::start::Report;
 use crate::connection::Death;
@@ -61,6 +61,9 @@ const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of `SIGTERM`, before it is killed.
 const LAST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The exit code of a worker whose `on_shutdown` was not in time. The original exits with it too.
+pub(super) const FORCED: i32 = 1;
 
 /// How long a worker may take that ends because of something else than an order.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -206,6 +209,8 @@ struct Kept {
     panic: Option<Panic>,
     /// It has said that it is about to end, within this time.
     ending: Option<Duration>,
+    /// It has reported that `on_shutdown` is over, and whether that was in time.
+    shut_down: Option<bool>,
     end: Option<Ending>,
     /// It has closed its control socket without a word.
     lost: bool,
@@ -247,11 +252,16 @@ impl Keeping {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Start(job) => self.start(*job),
-                Request::End(process, within) => self.see_to_end(process.serial, within, within),
+                Request::End(process, within) => {
+                    // A worker that has begun to end enforces the time itself, and exits then.
+                    let end = within.saturating_add(LAST_PATIENCE);
+                    self.see_to_end(process.serial, within, end);
+                }
                 Request::Release(process) => {
                     let serial = process.serial;
                     if self.kept.get(&serial).is_some_and(|it| it.end.is_none()) {
-                        self.see_to_end(serial, RELEASE_TIMEOUT, ENDING_TIMEOUT);
+                        let end = ENDING_TIMEOUT + LAST_PATIENCE;
+                        self.see_to_end(serial, RELEASE_TIMEOUT, end);
                     }
                 }
             }
@@ -321,6 +331,7 @@ impl Keeping {
                     }),
                     panic: None,
                     ending: None,
+                    shut_down: None,
                     end: None,
                     lost: false,
                     verdict: None,
@@ -449,12 +460,14 @@ impl Keeping {
             // The worker may live on, where what has died was a launcher's process before it.
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
-        let Kept { process, on_death, panic, ending, verdict, .. } = kept;
         let death = match status {
-            Some(status) => self.cause(&process, status, verdict),
-            None => verdict.unwrap_or(Death::Gone),
+            Some(status) => self.cause(&kept.process, status, kept.verdict),
+            None => kept.verdict.unwrap_or(Death::Gone),
         };
-        process.has_died(death, panic, ending.is_some());
+        let manner = kept.manner(death);
+        let requested = kept.is_end_requested();
+        let Kept { process, on_death, panic, .. } = kept;
+        process.has_died(death, panic, manner, requested);
         if let Some(control) = process.control() {
             // Now that whoever attends to it late sees that it is dead.
             let _ = epoll::delete(&self.epoll, control);
@@ -515,6 +528,32 @@ impl Kept {
         (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
     }
 
+    /// Says whether this process has requested the end, or the worker has announced it.
+    fn is_end_requested(&self) -> bool {
+        self.process.is_end_requested() || self.ending.is_some()
+    }
+
+    /// Says whether the end of the process, which is dead, was orderly.
+    fn manner(&self, death: Death) -> Manner {
+        let (terminated, killed) = (self.process.was_terminated(), self.process.was_killed());
+        match (death, self.shut_down) {
+            _ if self.panic.is_some() => Manner::Failed,
+            (Death::Exited(0) | Death::Gone, Some(true)) => Manner::Orderly,
+            (Death::Exited(FORCED), Some(false)) => Manner::NotInTime,
+            _ if !self.is_end_requested() => Manner::Failed,
+            // A handler of `SIGTERM` may exit with any code, as may a launcher's process.
+            (Death::Exited(_) | Death::Gone, _) if terminated || killed => Manner::NotInTime,
+            (Death::Lost, _) => Manner::NotInTime,
+            (Death::Signaled { signal, .. }, _)
+                if (terminated && signal == Signal::TERM.as_raw())
+                    || (killed && signal == Signal::KILL.as_raw()) =>
+            {
+                Manner::NotInTime
+            }
+            _ => Manner::Failed,
+        }
+    }
+
     /// Takes what the process has said.
     fn hear(&mut self) -> Heard {
         let Some(control) = self.process.control() else { return Heard::End };
@@ -550,6 +589,7 @@ impl Kept {
             Report::Closed => self.process.close(),
             Report::Stats(stats) => self.process.tell_stats(*stats),
             Report::Ending { within } => self.ending = Some(within),
+            Report::ShutDown { in_time } => self.shut_down = Some(in_time),
             Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
         }
     }

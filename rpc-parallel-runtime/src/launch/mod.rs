@@ -36,6 +36,7 @@ pub use self::limit::Limit;
 pub(crate) use self::listening::listen;
 pub(crate) use self::mark::{BootToken, MARK_VARIABLE, StartedAs};
 pub use self::panics::Panics;
+pub(crate) use self::process::{End, Manner};
 pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::order;
 use super::relay::Outputs;
-use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, WorkerFailure};
+use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, Progress, WorkerFailure};
 use crate::transport::Origin;
 use crate::wire::{Label, Panic, WorkerId};
 use crate::worker::WorkerStats;
@@ -37,8 +37,11 @@ pub(crate) struct Process {
     began: Instant,
     /// Our end of its control socket, from when it has started; none if it was buried before.
     control: OnceLock<Option<OwnedFd>>,
-    /// Somebody here has asked it to end.
-    asked: AtomicBool,
+    /// This process has requested its end.
+    end_requested: AtomicBool,
+    /// The signals that this process has sent to it.
+    terminated: AtomicBool,
+    killed: AtomicBool,
     /// It takes no new connections.
     closed: AtomicBool,
     /// The connections of this process to it.
@@ -52,8 +55,23 @@ pub(crate) struct Process {
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) failure: WorkerFailure,
-    /// It was asked to end, or had a good reason.
-    pub(crate) orderly: bool,
+    pub(crate) manner: Manner,
+    /// This process had requested the end, or the worker had announced it: it is not restarted.
+    pub(crate) requested: bool,
+    /// How far the calls of this process had come, over the connections that there were then.
+    pub(crate) progress: Progress,
+}
+
+/// Whether an end was orderly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Manner {
+    /// The worker announced its end, its `on_shutdown` returned, and it exited with code 0.
+    Orderly,
+    /// The end was requested and took too long: `on_shutdown` was dropped, or this process ended
+    /// the worker by a signal.
+    NotInTime,
+    /// Everything else: a foreign signal, another exit code, a panic.
+    Failed,
 }
 
 impl Process {
@@ -77,7 +95,9 @@ impl Process {
             outputs,
             began: Instant::now(),
             control: OnceLock::new(),
-            asked: AtomicBool::new(false),
+            end_requested: AtomicBool::new(false),
+            terminated: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             callers: Mutex::default(),
             asking: Mutex::default(),
@@ -123,7 +143,7 @@ impl Process {
 
     /// Kills the process, if it lives.
     pub(super) fn kill(&self) {
-        self.signal(Signal::KILL);
+        self.signal(Signal::KILL, &self.killed);
     }
 
     /// Kills the process and waits until it is gone, which takes a moment; none if it takes longer,
@@ -133,28 +153,42 @@ impl Process {
         timeout(BURIAL_TIMEOUT, self.end()).await.ok()
     }
 
-    /// Tells the process to end, by a signal.
+    /// Sends `SIGTERM` to the process, if it lives.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.signal(Signal::TERM, &self.terminated);
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal, sent: &AtomicBool) {
         // A forked child drops what its parent was about to start.
         if self.origin.is_elsewhere() {
             return;
         }
-        // It fails where the process is dead already, which is what was wanted.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let dead = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
+        // A zombie takes signals, and they are not what it died of.
+        if dead != Ok(1) {
+            sent.store(true, Ordering::Release);
+            let _ = pidfd_send_signal(&self.pidfd, signal);
+        }
     }
 
-    /// Remembers that the end of the process, when it comes, is what somebody has asked for. One that
-    /// has come before, though nobody knows of it yet, is not.
-    pub(super) fn expect_end(&self) {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let ended = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
-        if ended != Ok(1) {
-            self.asked.store(true, Ordering::Release);
-        }
+    /// Says whether this process has sent `SIGTERM` to the process.
+    pub(super) fn was_terminated(&self) -> bool {
+        self.terminated.load(Ordering::Acquire)
+    }
+
+    /// Says whether this process has sent `SIGKILL` to the process.
+    pub(super) fn was_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Notes that this process has requested the end of the process.
+    pub(super) fn request_end(&self) {
+        self.end_requested.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_end_requested(&self) -> bool {
+        self.end_requested.load(Ordering::Acquire)
     }
 
     /// Remembers that the process takes no new connections.
@@ -230,12 +264,19 @@ impl Process {
         self.outputs.last_lines()
     }
 
-    /// Remembers how the process died. Only the keeper knows.
-    pub(super) fn has_died(&self, death: Death, panic: Option<Panic>, orderly: bool) {
-        let mut in_progress = Vec::new();
+    /// Records how the process ended. Only the supervisor thread calls this.
+    pub(super) fn has_died(
+        &self,
+        death: Death,
+        panic: Option<Panic>,
+        manner: Manner,
+        requested: bool,
+    ) {
+        let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
         // Their drivers wait for this very end before they fail their calls.
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
+            progress = progress.and(caller.progress());
         }
         let obituary = Obituary {
             worker: self.label().clone(),
@@ -248,9 +289,8 @@ impl Process {
             stderr: self.last_lines(),
         };
         self.asking().clear();
-        let orderly = orderly || self.asked.load(Ordering::Acquire);
-        let failure = WorkerFailure(Box::new(obituary));
-        self.end.send_replace(Some(End { failure, orderly }));
+        let failure = WorkerFailure::new(obituary);
+        self.end.send_replace(Some(End { failure, manner, requested, progress }));
         // A process that the worker has forked may keep its ends of their sockets open.
         for caller in &*self.callers() {
             caller.end();
@@ -296,7 +336,7 @@ impl Unborn {
 impl Drop for Unborn {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
-            process.expect_end();
+            process.request_end();
             process.kill();
         }
     }

@@ -111,6 +111,11 @@ pub(super) enum Report {
     Ending {
         within: Duration,
     },
+    /// `on_shutdown` of all states has returned or panicked, or was dropped because it was not in
+    /// time. Sent once, after `Ending`.
+    ShutDown {
+        in_time: bool,
+    },
 }
 
 /// Why a process did not become the worker that it was asked to be.
@@ -159,6 +164,7 @@ fields!(enum Report {
     5 => Panicked(panic),
     6 => Closed,
     7 => Ending { within },
+    8 => ShutDown { in_time },
 });
 fields!(enum StartFailure {
     0 => OtherBuild { worker, master },
@@ -248,7 +254,8 @@ impl Report {
             | Self::Alive
             | Self::Stats(_)
             | Self::Closed
-            | Self::Ending { .. }) => short,
+            | Self::Ending { .. }
+            | Self::ShutDown { .. }) => short,
         }
     }
 

@@ -314,7 +314,7 @@ impl Unborn {
     async fn bury(self, failed: Failed, spawning: Deadline) -> StartingError {
         let process = self.process();
         // Its end is told by the error that this returns.
-        process.expect_end();
+        process.request_end();
         match failed {
             Failed::Other(error) => {
                 process.kill_and_wait().await;
@@ -329,7 +329,7 @@ impl Unborn {
                 let Some(mut end) = end else {
                     return io("end the new process")(io::ErrorKind::TimedOut.into());
                 };
-                end.failure.0.panic = end.failure.0.panic.take().or(panic);
+                end.failure.or_panic(panic);
                 StartingError::Died(end.failure)
             }
             Failed::Closed => match timeout(own_end(spawning), process.end()).await {

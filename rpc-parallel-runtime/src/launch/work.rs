@@ -18,7 +18,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
 use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
-use super::keeper::ENDING_TIMEOUT;
+use super::keeper::{ENDING_TIMEOUT, FORCED};
 use super::listening::listen;
 use super::mark::Mark;
 use super::panics::Panics;
@@ -28,9 +28,6 @@ use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhand
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings, WorkerId};
 use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
-
-/// The exit code of a worker whose `on_shutdown` took too long, as in the original.
-const FORCED: i32 = 1;
 
 /// Becomes the worker that this process was started as, and ends with it.
 pub(crate) fn work() -> ! {
@@ -250,11 +247,18 @@ async fn serve(
         // It fails only where the master has ended as well.
         let _ = control.report(&Report::Ending { within });
     }
-    let ended = timeout(within, shut_down(server)).await;
+    let ended = timeout(within, shut_down(server, control)).await;
+    if tell {
+        let _ = control.report(&Report::ShutDown { in_time: ended.is_ok() });
+    }
     connections.shutdown().await;
     owner.shutdown().await;
     Servers::get().clear();
-    Ok(if ended.is_ok() { code } else { FORCED })
+    Ok(match ended {
+        Ok(Ok(())) => code,
+        Ok(Err(Panicked)) => FAILED,
+        Err(_) => FORCED,
+    })
 }
 
 /// Tells the master when this worker takes no new connections.
@@ -275,13 +279,29 @@ fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<
     Ok(Some(path))
 }
 
-/// Runs what the user's states do before an orderly end.
-async fn shut_down(server: Arc<dyn Serves>) {
-    let others = Servers::get().all().into_iter().filter(|it| !Arc::ptr_eq(it, &server));
-    for other in others.collect::<Vec<_>>() {
-        other.shut_down().await;
+/// An `on_shutdown` has panicked.
+struct Panicked;
+
+/// Runs `on_shutdown` of all states of this process, that of `server` last, and reports panics.
+///
+/// A panic does not skip the states after it.
+///
+/// # Errors
+///
+/// One of them panicked.
+async fn shut_down(server: Arc<dyn Serves>, control: &Control) -> Result<(), Panicked> {
+    let mut servers = Servers::get().all();
+    servers.retain(|it| !Arc::ptr_eq(it, &server));
+    servers.push(server);
+    let mut ended = Ok(());
+    for server in servers {
+        if let Err(panic) = server.shut_down().await {
+            // It fails only where the master has ended.
+            let _ = control.report(&Report::Panicked(panic));
+            ended = Err(Panicked);
+        }
     }
-    server.shut_down().await;
+    ended
 }
 
 async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, StartFailure> {

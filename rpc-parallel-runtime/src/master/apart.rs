@@ -111,7 +111,7 @@ impl Apart {
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
         }
-        WorkerFailure(Box::new(Obituary {
+        WorkerFailure::new(Obituary {
             worker: self.label.clone(),
             id: self.id,
             death: Death::Ended,
@@ -120,7 +120,7 @@ impl Apart {
             in_progress,
             uptime: self.began.elapsed(),
             stderr: Vec::new(),
-        }))
+        })
     }
 
     pub(super) fn runtime(&self) -> &Handle {

@@ -1,4 +1,4 @@
-//! What can be told to a worker, and asked of it, by who holds a client of it.
+//! What every client can request of its worker, beside calling its functions.
 
 use super::control_error::ControlError;
 use super::reach::Reach;
@@ -7,20 +7,20 @@ use super::shutdown::Shutdown;
 use crate::worker::logs::Logs;
 use crate::worker::{WorkerClient, WorkerStats};
 
-/// What every client can tell and ask its worker, beside calling its functions.
+/// What every client can request of its worker, beside calling its functions.
 ///
 /// The same can be done with a handle, see [`Worker`](crate::Worker). A worker's own functions win
 /// where they have the same names; `Control::shutdown(&client)` is this one.
 pub trait Control: WorkerClient {
-    /// Ends the worker in order, whoever else is connected to it, and waits until it is gone.
+    /// Ends the worker in order, also if it has other connections, and waits until its process is
+    /// gone.
     ///
-    /// A worker that lives with its connection also ends when the last client is dropped; this is
-    /// for who wants to know when that has happened, and how.
+    /// A worker that lives with its connection also ends when the last client is dropped. Use
+    /// `shutdown` to wait for the end and to learn whether it was orderly.
     ///
     /// # Errors
     ///
-    /// The worker has died before, has no process of its own, or was started by another process and
-    /// did not end in time.
+    /// The end was not orderly, see [`Shutdown`](Shutdown#errors).
     fn shutdown(&self) -> Shutdown {
         Shutdown::new(reach(self))
     }
@@ -77,12 +77,12 @@ fn reach(client: &impl WorkerClient) -> Reach {
 }
 
 pub(super) async fn ask_for_stats(whom: Reach) -> Result<WorkerStats, ControlError> {
-    let tried = "ask for the stats of";
+    let tried = "get the stats of";
     whom.stats().await.map_err(|it| ControlError::new(whom.label, tried, it))
 }
 
 #[cfg(feature = "tracing")]
 pub(super) async fn ask_for_logs(whom: Reach) -> Result<Logs, ControlError> {
-    let tried = "ask for the logs of";
+    let tried = "get the logs of";
     whom.logs().await.map_err(|it| ControlError::new(whom.label, tried, it))
 }

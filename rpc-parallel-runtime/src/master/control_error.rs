@@ -1,4 +1,4 @@
-//! Why a worker could not be told or asked something.
+//! Why a request to a worker, beside its functions, failed.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::connect_error::ConnectErrorKind;
 use crate::connection::{CallErrorKind, WorkerFailure};
 use crate::wire::Label;
 
-/// A worker that could not be told or asked something: which one, what, and why.
+/// A failed request to a worker (shutdown, stats, logs): which worker, which request, and why.
 #[derive(Debug)]
 pub struct ControlError {
     worker: Box<Label>,
@@ -15,22 +15,31 @@ pub struct ControlError {
     kind: ControlErrorKind,
 }
 
-/// Why a worker could not be told or asked something.
+/// Why a request to a worker failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ControlErrorKind {
-    /// It has ended already, and how is known here.
+    /// The worker's process has ended, before the request or instead of answering it. A process
+    /// that was asked to shut down has not ended in order.
     WorkerDied(WorkerFailure),
-    /// It has ended already, or cannot be reached.
+    /// The worker did not shut down within the timeout, and its process was ended.
+    NotInTime {
+        /// The timeout of this request. A request with a shorter one may have ended the process.
+        within: Duration,
+        /// How the process ended. `None` if another process started the worker: only that process
+        /// knows the exit reason.
+        failure: Option<WorkerFailure>,
+    },
+    /// The worker has ended already, or cannot be reached.
     Connect(ConnectErrorKind),
-    /// It was asked, and gave no answer.
+    /// The worker took the request and did not answer it.
     Call(CallErrorKind),
-    /// It did not do it in time.
+    /// The request timed out. The worker may still run.
     TimedOut {
-        /// The time it had.
+        /// The timeout.
         within: Duration,
     },
-    /// It is served by a process that is more than this worker, and cannot end with it.
+    /// The worker was made by `serve`, in a process that does not end with it.
     NoProcessOfItsOwn,
 }
 
@@ -39,7 +48,7 @@ impl ControlError {
         Self { worker: Box::new(worker), tried, kind }
     }
 
-    /// Returns why it failed.
+    /// Returns why the request failed.
     #[must_use]
     pub fn kind(&self) -> &ControlErrorKind {
         &self.kind
@@ -64,16 +73,22 @@ impl std::error::Error for ControlError {
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { worker, tried, kind } = self;
-        write!(f, "{tried} {worker}: ")?;
+        write!(f, "failed to {tried} {worker}: ")?;
         match kind {
-            ControlErrorKind::WorkerDied(failure) => write!(f, "it {} before", failure.story()),
+            ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            ControlErrorKind::NotInTime { within, failure: Some(failure) } => {
+                write!(f, "not done within {within:?}: its process {}", failure.story())
+            }
+            ControlErrorKind::NotInTime { within, failure: None } => {
+                write!(f, "not done within {within:?}: its process was ended by a signal")
+            }
             ControlErrorKind::Connect(kind) => kind.fmt(f),
             ControlErrorKind::Call(kind) => kind.fmt(f),
             ControlErrorKind::TimedOut { within } => {
-                write!(f, "it had not done so within {within:?}")
+                write!(f, "not done within {within:?}; its process may still run")
             }
             ControlErrorKind::NoProcessOfItsOwn => f.write_str(
-                "it was made by `serve` and has no process of its own; `close_server` closes it",
+                "`serve` made it, in a process that does not end with it; call `close_server`",
             ),
         }
     }

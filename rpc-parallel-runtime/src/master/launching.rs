@@ -140,7 +140,7 @@ impl Launch {
         if let Some(source) = error.source() {
             why.push_str(&format!(": {source}"));
         }
-        WorkerFailure(Box::new(Obituary {
+        WorkerFailure::new(Obituary {
             worker: self.plan.label(self.worker_type),
             id: self.id,
             death: Death::NotStarted,
@@ -149,7 +149,7 @@ impl Launch {
             in_progress: Vec::new(),
             uptime: Duration::ZERO,
             stderr: Vec::new(),
-        }))
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use super::connecting::{connect_to, no_autopsy, open, unreachable};
 use super::control_error::ControlErrorKind;
 use super::serving;
 use super::supervising::Restarted;
-use crate::connection::{CallErrorKind, Client, Death, attend_to};
+use crate::connection::{CallErrorKind, Client, attend_to};
 use crate::launch::Children;
 use crate::transport::{connected_pair, kept_by};
 use crate::wire::{Label, Settings, WorkerId, host_name};
@@ -102,7 +102,7 @@ impl Reach {
     }
 
     /// Ends a worker that another process has started.
-    pub(super) async fn shut_down(&self, within: Duration) -> Result<Death, ControlErrorKind> {
+    pub(super) async fn shut_down(&self, within: Duration) -> Result<(), ControlErrorKind> {
         // Before the worker is seen to live: so the number is still its own.
         let process = self.process();
         let ended = match timeout(within, self.tell_to_end(within)).await {
@@ -111,12 +111,14 @@ impl Reach {
             Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
             Ok(Err(error)) => return Err(error),
         };
-        let gone = match process {
-            Some(process) if ended => is_gone(process, SLACK).await,
-            Some(process) => self.force(process).await,
-            None => ended,
-        };
-        if gone { Ok(Death::Gone) } else { Err(ControlErrorKind::TimedOut { within }) }
+        match process {
+            Some(process) if ended && is_gone(process.clone(), SLACK).await => Ok(()),
+            Some(process) if !ended && self.force(process.clone()).await => {
+                Err(ControlErrorKind::NotInTime { within, failure: None })
+            }
+            None if ended => Ok(()),
+            _ => Err(ControlErrorKind::TimedOut { within }),
+        }
     }
 
     /// Returns the worker's process, if it runs on this host.

@@ -1,4 +1,4 @@
-//! When a worker that has failed is started again.
+//! When a failed worker is restarted.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -7,8 +7,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Says whether a worker that has failed is started again, after how long, and how often: see
+use crate::connection::Progress;
+
+/// Whether, when and how often a failed worker is restarted, see
 /// [`Spawner::restart`](super::Spawner::restart).
+///
+/// | preset | for | counts against the limit |
+/// |---|---|---|
+/// | [`never`](Self::never) (default) | workers that hold state that cannot be made again | |
+/// | [`on_failure`](Self::on_failure) | services, where each failure is one too many | every failure |
+/// | [`for_batch`](Self::for_batch) | many independent inputs, some of which kill their worker | failures before the first call |
 ///
 /// ```text
 /// let fragile = Fragile::spawner()
@@ -26,40 +34,84 @@ struct Policy {
     most: Duration,
     times: u32,
     within: Duration,
+    blamed: Blamed,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(30),
-            times: 5,
-            within: Duration::from_secs(60),
-        }
-    }
+/// What a failure is attributed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Blamed {
+    /// The worker: every failure counts against the limit.
+    Worker,
+    /// The inputs, once the process has received a call.
+    Inputs,
 }
 
 impl Restart {
-    /// A worker that has ended stays dead. This is the default.
+    /// Does not restart the worker. This is the default.
     pub fn never() -> Self {
         Self(None)
     }
 
-    /// A worker that has failed is started again: not one that has ended because it was told to, or
-    /// because nobody needs it any more.
+    /// Restarts a worker that has failed, for services.
     ///
-    /// It waits as [`backoff`](Self::backoff) says, from 100 milliseconds up to 30 seconds, and gives
-    /// up as [`limit`](Self::limit) says, after five restarts within a minute.
+    /// A worker whose end was requested is not restarted, however it ended.
+    ///
+    /// [Back-off](Self::backoff): 100 ms to 30 s; a process that has run for more than 30 s resets it.
+    /// [Limit](Self::limit): 5 restarts within 60 s; every failure counts.
     pub fn on_failure() -> Self {
-        Self(Some(Policy::default()))
+        Self(Some(Policy {
+            first: Duration::from_millis(100),
+            most: Duration::from_secs(30),
+            times: 5,
+            within: Duration::from_secs(60),
+            blamed: Blamed::Worker,
+        }))
     }
 
-    /// Sets how long to wait before a worker is started again: from `first` to twice as long after
-    /// the first failure, twice that after each that follows, and never longer than `most`.
+    /// Restarts a worker that has failed, for a batch of independent inputs some of which kill their
+    /// worker (poison messages).
     ///
-    /// Chance decides, so that workers that failed together do not come back together. For a worker
-    /// that has served for longer than `most` it begins anew. Changes nothing of
-    /// [`never`](Self::never).
+    /// A failure is attributed to the inputs if the process had received a call. Such a failure does
+    /// not count against the limit, so any number of inputs may kill their worker: each costs one
+    /// process and its own call. Calls in flight beside it fail as well, with
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied).
+    ///
+    /// A crash loop is still given up. A process that does not start (its `init` fails, panics or
+    /// dies), or that fails before it has received a call, counts against the limit.
+    ///
+    /// [Back-off](Self::backoff): 10 ms to 1 s; a process that has answered a call, or that has run
+    /// for more than 1 s, resets it. So the delay grows only while one input after the other kills
+    /// its worker. [Limit](Self::limit): 5 restarts within 60 s.
+    ///
+    /// The calls that decide are those of the process that started the worker, over connections
+    /// that are open when the worker fails. One-way calls, and calls of other processes to a
+    /// [started](super::Spawner::start) worker, are not seen.
+    ///
+    /// ```text
+    /// let parser = Parser::spawner().restart(Restart::for_batch()).spawn(()).await?;
+    /// for file in files {
+    ///     match parser.parse(&file).await {
+    ///         Ok(parsed) => keep(parsed),
+    ///         Err(error) => set_aside(file, error), // the next call goes to a new process
+    ///     }
+    /// }
+    /// ```
+    pub fn for_batch() -> Self {
+        Self(Some(Policy {
+            first: Duration::from_millis(10),
+            most: Duration::from_secs(1),
+            times: 5,
+            within: Duration::from_secs(60),
+            blamed: Blamed::Inputs,
+        }))
+    }
+
+    /// Sets the delay before a restart: from `first` to twice `first` after the first failure, twice
+    /// that after each that follows, and never longer than `most`.
+    ///
+    /// Delays are jittered. A process that has run for longer than `most` resets the delay to
+    /// `first`, and under [`for_batch`](Self::for_batch) a process that has answered a call as well.
+    /// Has no effect on [`never`](Self::never).
     pub fn backoff(mut self, times: RangeInclusive<Duration>) -> Self {
         if let Some(policy) = &mut self.0 {
             let (first, most) = times.into_inner();
@@ -68,11 +120,13 @@ impl Restart {
         self
     }
 
-    /// Sets how many times a worker may be started again within this time. When it fails once more
-    /// it stays dead, and whoever needs it is told so, and of what it died the last time.
+    /// Sets how many restarts are allowed within this time. After one more failure the worker is not
+    /// restarted: calls fail with [`GivenUp`](crate::CallErrorKind::GivenUp), which holds the last
+    /// failure.
     ///
-    /// What was to be started again and did not start counts too. `u32::MAX` times is as often as it
-    /// takes. Changes nothing of [`never`](Self::never).
+    /// A restart that fails counts too. The preset decides which failures count, see
+    /// [`on_failure`](Self::on_failure) and [`for_batch`](Self::for_batch). `u32::MAX` is no limit.
+    /// Has no effect on [`never`](Self::never).
     pub fn limit(mut self, times: u32, within: Duration) -> Self {
         if let Some(policy) = &mut self.0 {
             (policy.times, policy.within) = (times, within);
@@ -85,6 +139,13 @@ impl Restart {
         let policy = self.0?;
         Some(Restarts { policy, begun: VecDeque::new(), in_a_row: 0 })
     }
+}
+
+/// What a process had done when it failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Served {
+    pub(super) uptime: Duration,
+    pub(super) progress: Progress,
 }
 
 /// The restarts of one worker.
@@ -105,9 +166,30 @@ pub(super) struct TooOften {
 }
 
 impl Restarts {
-    /// Returns how long to wait before the worker, which has failed now, is started again.
-    pub(super) fn next(&mut self, served: Duration) -> Result<Duration, TooOften> {
-        let Policy { first, most, times, within } = self.policy;
+    /// Returns the delay before the restart of the worker, which has failed now.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(super) fn next(&mut self, served: Served) -> Result<Duration, TooOften> {
+        let Policy { first, most, blamed, .. } = self.policy;
+        if blamed == Blamed::Worker || !served.progress.called {
+            self.count()?;
+        }
+        let progressed = blamed == Blamed::Inputs && served.progress.answered;
+        if progressed || served.uptime > most {
+            self.in_a_row = 0;
+        }
+        let doubled = 2_u32.checked_pow(self.in_a_row).and_then(|it| first.checked_mul(it));
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let least = doubled.unwrap_or(most).min(first.max(most / 2));
+        let longest = least.saturating_mul(2).min(most);
+        Ok(least + part_of(longest - least))
+    }
+
+    /// Counts a restart against the limit.
+    fn count(&mut self) -> Result<(), TooOften> {
+        let Policy { times, within, .. } = self.policy;
         let now = Instant::now();
         while self.begun.front().is_some_and(|it| now.duration_since(*it) >= within) {
             self.begun.pop_front();
@@ -115,15 +197,8 @@ impl Restarts {
         if self.begun.len() >= times as usize {
             return Err(TooOften { times, within });
         }
-        if served > most {
-            self.in_a_row = 0;
-        }
-        let doubled = 2_u32.checked_pow(self.in_a_row).and_then(|it| first.checked_mul(it));
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let least = doubled.unwrap_or(most).min(first.max(most / 2));
-        let longest = least.saturating_mul(2).min(most);
         self.begun.push_back(now);
-        Ok(least + part_of(longest - least))
+        Ok(())
     }
 }
 
@@ -144,6 +219,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const BRIEFLY: Duration = Duration::ZERO;
 
+    /// A process that failed after this time, without calls.
+    fn ran(uptime: Duration) -> Served {
+        Served { uptime, ..Served::default() }
+    }
+
     fn unlimited(first: Duration, most: Duration) -> Restarts {
         let restart = Restart::on_failure().backoff(first..=most).limit(u32::MAX, SECOND);
         restart.begin().expect("failures restart")
@@ -159,7 +239,8 @@ mod tests {
     async fn waits_grow_from_the_first_to_the_most() {
         let mut restarts = unlimited(SECOND, 60 * SECOND);
 
-        let waits: Vec<_> = (0..50).map(|_| restarts.next(BRIEFLY).expect("no limit")).collect();
+        let waits: Vec<_> =
+            (0..50).map(|_| restarts.next(ran(BRIEFLY)).expect("no limit")).collect();
 
         for (number, wait) in waits.iter().enumerate() {
             let least = (SECOND * 2_u32.pow(number.min(10) as u32)).min(30 * SECOND);
@@ -172,12 +253,12 @@ mod tests {
     async fn a_worker_that_has_served_for_long_begins_anew() {
         let mut restarts = unlimited(SECOND, 60 * SECOND);
         for _ in 0..10 {
-            restarts.next(BRIEFLY).expect("no limit");
+            restarts.next(ran(BRIEFLY)).expect("no limit");
         }
 
-        assert!(restarts.next(60 * SECOND).is_ok_and(|it| it >= 30 * SECOND));
-        assert!(restarts.next(61 * SECOND).is_ok_and(|it| it <= 2 * SECOND));
-        assert!(restarts.next(BRIEFLY).is_ok_and(|it| it >= 2 * SECOND));
+        assert!(restarts.next(ran(60 * SECOND)).is_ok_and(|it| it >= 30 * SECOND));
+        assert!(restarts.next(ran(61 * SECOND)).is_ok_and(|it| it <= 2 * SECOND));
+        assert!(restarts.next(ran(BRIEFLY)).is_ok_and(|it| it >= 2 * SECOND));
     }
 
     #[tokio::test(start_paused = true)]
@@ -186,21 +267,59 @@ mod tests {
         let mut restarts = restart.begin().expect("failures restart");
         let too_often = Err(TooOften { times: 2, within: 10 * SECOND });
 
-        assert_eq!(restarts.next(BRIEFLY), Ok(BRIEFLY));
+        assert_eq!(restarts.next(ran(BRIEFLY)), Ok(BRIEFLY));
         advance(6 * SECOND).await;
-        assert_eq!(restarts.next(BRIEFLY), Ok(BRIEFLY));
+        assert_eq!(restarts.next(ran(BRIEFLY)), Ok(BRIEFLY));
         advance(3 * SECOND).await;
-        assert_eq!(restarts.next(BRIEFLY), too_often);
+        assert_eq!(restarts.next(ran(BRIEFLY)), too_often);
         advance(SECOND).await;
-        assert_eq!(restarts.next(BRIEFLY), Ok(BRIEFLY));
-        assert_eq!(restarts.next(BRIEFLY), too_often);
+        assert_eq!(restarts.next(ran(BRIEFLY)), Ok(BRIEFLY));
+        assert_eq!(restarts.next(ran(BRIEFLY)), too_often);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_of_none_gives_up_at_once() {
         let mut restarts = Restart::on_failure().limit(0, SECOND).begin().expect("it counts");
 
-        assert_eq!(restarts.next(BRIEFLY), Err(TooOften { times: 0, within: SECOND }));
+        assert_eq!(restarts.next(ran(BRIEFLY)), Err(TooOften { times: 0, within: SECOND }));
+    }
+
+    const CALLED: Progress = Progress { called: true, answered: false };
+    const ANSWERED: Progress = Progress { called: true, answered: true };
+
+    #[tokio::test(start_paused = true)]
+    async fn batch_counts_only_processes_that_fail_before_a_call() {
+        let mut restarts = Restart::for_batch().begin().expect("failures restart");
+        for progress in [CALLED, ANSWERED] {
+            for _ in 0..100 {
+                let called = Served { uptime: BRIEFLY, progress };
+                restarts.next(called).expect("it does not count");
+            }
+        }
+
+        for _ in 0..5 {
+            restarts.next(ran(BRIEFLY)).expect("it is within the limit");
+        }
+
+        let too_often = TooOften { times: 5, within: 60 * SECOND };
+        assert_eq!(restarts.next(ran(BRIEFLY)), Err(too_often));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batch_delay_grows_until_call_is_answered() {
+        let millis = Duration::from_millis;
+        let mut restarts = Restart::for_batch().begin().expect("failures restart");
+        let called = Served { uptime: BRIEFLY, progress: CALLED };
+        let answered = Served { uptime: BRIEFLY, progress: ANSWERED };
+
+        let delays: Vec<_> = (0..3).map(|_| restarts.next(called).expect("no limit")).collect();
+
+        for (delay, least) in delays.iter().zip([10, 20, 40]) {
+            assert!((millis(least)..=millis(2 * least)).contains(delay), "{delays:?}");
+        }
+        for _ in 0..10 {
+            assert!(restarts.next(answered).is_ok_and(|it| it <= millis(20)));
+        }
     }
 
     proptest! {
@@ -213,7 +332,7 @@ mod tests {
             let policy = Restart::on_failure().backoff(first..=most).0.expect("it is one");
             let mut restarts = Restarts { policy, begun: VecDeque::new(), in_a_row: failures };
 
-            let wait = restarts.next(BRIEFLY).expect("it is the first one");
+            let wait = restarts.next(ran(BRIEFLY)).expect("it is the first one");
 
             prop_assert!((first..=most.max(first)).contains(&wait), "{wait:?}");
         }

@@ -1,4 +1,4 @@
-//! The orderly end of a worker, asked for by who holds a client or a handle of it.
+//! The orderly end of a worker, requested through a client or a handle.
 
 use std::fmt;
 use std::io;
@@ -10,43 +10,80 @@ use super::connect_error::ConnectErrorKind;
 use super::control_error::{ControlError, ControlErrorKind};
 use super::reach::Reach;
 use super::supervising::Restarted;
-use crate::connection::{Client, Death};
-use crate::launch::Children;
+use crate::connection::Client;
+use crate::launch::{Children, End, Manner};
 
-/// How long a worker has for its end, unless something else is said: as in the original.
+/// The default timeout, which is that of the original.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The orderly end of a worker: a future that is ready when its process is gone.
+/// The orderly end of a worker: a future that resolves after the worker's process has exited.
 ///
-/// It begins when it is first polled. The worker's
-/// [`on_shutdown`](crate::WorkerState::on_shutdown) runs, then its connections end, then its
-/// process. A worker that has not ended within the [`timeout`](Self::timeout), because a function
-/// computes or `on_shutdown` waits, is told so by `SIGTERM`, and half a second later killed.
+/// The first poll sends the request. The worker runs
+/// [`on_shutdown`](crate::WorkerState::on_shutdown), drops its calls and connections, and exits with
+/// code 0.
 ///
-/// The output is how the process has ended, for who has started it: `Death::Exited(0)` where that was
-/// in order. Others learn that it is [gone](Death::Gone); they are sure of it on the worker's own host,
-/// and wait a few seconds longer than the timeout for a worker that does not listen, which its master
-/// ends, or they themselves where it was [detached](crate::Spawner::start_detached) and this comes of
-/// its handle.
+/// `Ok(())` means that the process is gone, and that its end was requested and orderly:
+/// `on_shutdown` returned and the exit code is 0. A process that did not start the worker cannot see
+/// the exit code; for it, `Ok(())` means that the worker's process has gone after the worker took
+/// the request. (Where the worker runs on another host, that its connection has ended.)
+///
+/// # Timeout
+///
+/// The worker has the [`timeout`](Self::timeout) from the request on. Default: 10 s.
+///
+/// - An `on_shutdown` that still waits then is dropped, and the process exits with code 1.
+/// - The process that started the worker sends `SIGTERM` to a worker that has not begun its end by
+///   then, because a function computes for instance. It sends `SIGTERM` half a second later to a
+///   worker that has begun its end and still runs, because `on_shutdown` blocks its thread for
+///   instance. `SIGKILL` follows half a second after `SIGTERM`.
+/// - Another process waits 2 s longer than the timeout for the end of the connection, and then up to
+///   2 s for the end of the process. It signals the worker in the same way only if the worker is
+///   [detached](crate::Spawner::start_detached), runs on the same host, and the request was made
+///   through a handle.
+///
+/// # Errors
+///
+/// In the process that started the worker:
+///
+/// - [`WorkerDied`](ControlErrorKind::WorkerDied): the process ended, before the request or after
+///   it, and not in order: by a signal of another process, with an exit code other than 0, before
+///   `on_shutdown` had returned, or after a panic in `on_shutdown` or in a task.
+///   [`on_failure`](crate::Spawner::on_failure) is called for it, once.
+/// - [`NotInTime`](ControlErrorKind::NotInTime): the timeout passed, and the process exited with
+///   code 1 or was ended by a signal of this process. `on_failure` is not called for it.
+///
+/// Both hold the [`WorkerFailure`](crate::WorkerFailure) with the exit reason. A worker whose end
+/// was requested is not [restarted](crate::Spawner::restart), however it ended.
+///
+/// In another process:
+///
+/// - [`Connect`](ControlErrorKind::Connect) or [`Call`](ControlErrorKind::Call): the worker has
+///   ended already, or did not take the request.
+/// - `NotInTime`: the timeout passed, and this process ended the worker, which is detached, by a
+///   signal.
+/// - [`TimedOut`](ControlErrorKind::TimedOut): the timeout passed, and the worker may still run.
+///
+/// In any process, [`NoProcessOfItsOwn`](ControlErrorKind::NoProcessOfItsOwn): the worker was made
+/// by `serve`.
 ///
 /// # Cancel safety
 ///
-/// Dropping it after it has been polled changes nothing: the worker ends.
-#[must_use = "a worker ends when this is awaited"]
+/// Dropping the future after its first poll does not stop the shutdown.
+#[must_use = "the worker ends only when this is awaited"]
 pub struct Shutdown {
     whom: Option<Reach>,
     within: Duration,
     running: Option<Pin<Box<Running>>>,
 }
 
-type Running = dyn Future<Output = Result<Death, ControlError>> + Send;
+type Running = dyn Future<Output = Result<(), ControlError>> + Send;
 
 impl Shutdown {
     pub(super) fn new(whom: Reach) -> Self {
         Self { whom: Some(whom), within: TIMEOUT, running: None }
     }
 
-    /// Gives the worker this much time to end in order; 10 seconds, if not said.
+    /// Sets the time that the worker has to end in order. Default: 10 s.
     pub fn timeout(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -54,7 +91,7 @@ impl Shutdown {
 }
 
 impl Future for Shutdown {
-    type Output = Result<Death, ControlError>;
+    type Output = Result<(), ControlError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let within = self.within;
@@ -63,7 +100,7 @@ impl Future for Shutdown {
         }
         match &mut self.running {
             Some(running) => running.as_mut().poll(cx),
-            None => panic!("`Shutdown` polled after its end"),
+            None => panic!("`Shutdown` polled after it had completed"),
         }
     }
 }
@@ -74,47 +111,52 @@ impl fmt::Debug for Shutdown {
     }
 }
 
-async fn run(whom: Reach, within: Duration) -> Result<Death, ControlError> {
-    const TRIED: &str = "end";
+async fn run(whom: Reach, within: Duration) -> Result<(), ControlError> {
+    let label = whom.label.clone();
+    let ended = shut_down(whom, within).await;
+    ended.map_err(|kind| ControlError::new(label, "shut down", kind))
+}
+
+async fn shut_down(whom: Reach, within: Duration) -> Result<(), ControlErrorKind> {
     if let Some(restarted) = Restarted::find(whom.id) {
         match restarted.shutdown(within).await {
-            Ok(death) => return Ok(death),
-            Err(Some(given_up)) => {
-                let kind = ControlErrorKind::WorkerDied(given_up.last);
-                return Err(ControlError::new(whom.label, TRIED, kind));
-            }
+            Ok(end) => return judge(end, within),
+            Err(Some(failure)) => return Err(ControlErrorKind::WorkerDied(failure)),
             Err(None) => {}
         }
     }
+    let between = whom.client.as_ref().filter(|it| it.is_between());
     if let Some(started) = Children::get().find(whom.id) {
         started.tell_to_end(within);
-        if let Some(client) = whom.client.as_ref().filter(|it| it.is_between()) {
-            // It is being started again, which is not wanted any more.
-            client.close();
-        }
-        return started.ended().await.map_err(|failure| {
-            // It had failed before, and shall not be started again.
+        // The client's worker is being restarted, and this process is not to be used.
+        between.into_iter().for_each(Client::close);
+        let end = started.end().await;
+        if !end.requested {
+            // It ended before the request, and its client may be restarting it already.
             whom.client.iter().for_each(Client::close);
-            ControlError::new(whom.label, TRIED, ControlErrorKind::WorkerDied(failure))
-        });
+        }
+        return judge(end, within);
     }
-    if let Some(client) = &whom.client
-        && client.is_between()
-    {
-        // It has died, and need not be started again for this.
-        client.close();
-        return Ok(Children::get().find_dead(whom.id).map_or(Death::Gone, |it| it.death()));
-    }
+    // The client's worker is down, and is not to be restarted.
+    between.into_iter().for_each(Client::close);
     if let Some(failure) = Children::get().find_dead(whom.id) {
-        let kind = ControlErrorKind::WorkerDied(failure);
-        return Err(ControlError::new(whom.label, TRIED, kind));
+        return Err(ControlErrorKind::WorkerDied(failure));
     }
-    let label = whom.label.clone();
     // A task, so that it goes on when the future that waits for it is dropped.
     let told = tokio::spawn(async move { whom.shut_down(within).await });
-    let told = told.await.unwrap_or_else(|_| {
-        let why = io::Error::other("the tokio runtime that told it has ended");
+    told.await.unwrap_or_else(|_| {
+        let why = io::Error::other("the tokio runtime that sent the request has ended");
         Err(ControlErrorKind::Connect(ConnectErrorKind::Unreachable(why)))
-    });
-    told.map_err(|it| ControlError::new(label, TRIED, it))
+    })
+}
+
+/// Turns the end of a process that this process has started into the result of its shutdown.
+fn judge(end: End, within: Duration) -> Result<(), ControlErrorKind> {
+    match end.manner {
+        Manner::Orderly => Ok(()),
+        Manner::NotInTime => {
+            Err(ControlErrorKind::NotInTime { within, failure: Some(end.failure) })
+        }
+        Manner::Failed => Err(ControlErrorKind::WorkerDied(end.failure)),
+    }
 }

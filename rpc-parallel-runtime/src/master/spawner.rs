@@ -217,17 +217,26 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Has somebody told when the worker fails: when its process ends although nobody has asked for
-    /// that. It is called once, with all that is known.
+    /// Sets a callback for the failure of the worker. It is called once for each process that fails,
+    /// with the failure report.
     ///
-    /// Orderly ends are no failures: the last client was dropped, the worker was
-    /// [shut down](Worker::shutdown), its server was closed and the last connection has ended, this
-    /// process is ending. Neither is a worker that did not even start, which is a [`SpawnError`];
-    /// one that was to be [started again](Self::restart) and did not start is told.
+    /// A process fails if it ends and the end was not requested: by dropping the last client, by
+    /// [`shutdown`](Worker::shutdown), by closing its server and its last connection, or by the end
+    /// of this process. A process whose end was requested fails as well if it does not end in order:
+    /// if a signal of another process kills it, if it exits before
+    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0, or
+    /// if `on_shutdown` or a task panics.
     ///
-    /// It is called in a task of the tokio runtime in which the worker was started, and in the
-    /// `tracing` span in which that was awaited; so it may block the runtime as little as any task. A
-    /// runtime that has ended tells nobody.
+    /// The callback is not called for:
+    ///
+    /// - a process whose end was requested and took too long, so that it exited with code 1 or this
+    ///   process ended it by a signal;
+    /// - a worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
+    ///   that does not start is a failure.
+    ///
+    /// The callback runs in a task of the tokio runtime in which the worker was started, and in the
+    /// `tracing` span in which that was awaited. It must not block, like any task. If the runtime has
+    /// ended, the callback is not called.
     ///
     /// A panic in a task is a failure only where the worker sets no panic hook of its own, or one that
     /// chains, see [`handles_panics`](crate::handles_panics#panic-hooks).
@@ -240,28 +249,31 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Says whether the worker is started again when it has failed; never, if not said.
+    /// Sets whether a failed worker is restarted: [`Restart::on_failure`] for services,
+    /// [`Restart::for_batch`] for inputs that may kill their worker. Default: [`Restart::never`].
     ///
     /// The new process is started in the same way, with the same argument of `init`, and the same
-    /// argument for the state of each connection. What was in memory is lost, and so is what stood in
-    /// a file that its output was redirected to by [`Redirect::truncate`].
+    /// argument for the state of each connection. What was in memory is lost, and so is the content
+    /// of a file to which [`Redirect::truncate`] redirected its output.
     ///
-    /// For who holds a client the connection is replaced. Calls in flight fail with the death
-    /// ([`WorkerDied`](crate::CallErrorKind::WorkerDied)), because nobody knows how far they have come,
-    /// and so do pipes. Calls that come later wait until the new process serves, no longer than their
-    /// [timeout](crate::Call::timeout), and go to it. When the worker was restarted too often, they
-    /// fail with [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
-    /// [closed](crate::WorkerClient::closed); that, or when it could not be connected to a worker that
-    /// lives, as often. Dropping the last client also ends what is being started.
+    /// A client keeps working: its connection is replaced. Calls in flight fail with
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because nothing is known of how far they have
+    /// come, and so do pipes. Later calls wait until the new process serves, no longer than their
+    /// [timeout](crate::Call::timeout), and go to it. When the limit is reached they fail with
+    /// [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
+    /// [closed](crate::WorkerClient::closed). The limit also holds for connections to a worker that
+    /// lives. Dropping the last client also ends a process that is being started.
+    ///
+    /// A worker whose end was requested is not restarted, also if it fails before it has ended.
     ///
     /// A handle stays valid: the new process is the same [`Worker`], though its
-    /// [`label`](Worker::label) still names the one that was there when the handle was made. Whoever
-    /// connects meanwhile waits for the new process, elsewhere no longer than the
-    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced in the process
-    /// that has started the worker and knows how they began; in others they are lost with it.
+    /// [`label`](Worker::label) still names the process that ran when the handle was made. `connect`
+    /// waits for the new process, in other processes no longer than the
+    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced only in the
+    /// process that has started the worker; in other processes they are lost with it.
     ///
-    /// Whoever restarts is a task of the tokio runtime in which the worker was started, and ends with
-    /// it.
+    /// A task of the tokio runtime in which the worker was started restarts it, and ends with that
+    /// runtime.
     pub fn restart(mut self, restart: Restart) -> Self {
         self.restart = restart;
         self

@@ -19,12 +19,12 @@ use tokio::time::{Instant, sleep};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{open, unreachable};
 use super::launching::{Launch, Launching};
-use super::restart::{Restart, Restarts, TooOften};
+use super::restart::{Restart, Restarts, Served, TooOften};
 use super::spawn_error::SpawnErrorKind;
 use crate::connection::{
-    Client, Connected, Death, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure, task,
+    Client, Connected, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure, task,
 };
-use crate::launch::{Lives, Started};
+use crate::launch::{End, Lives, Started};
 use crate::transport::{Address, connected_pair};
 use crate::wire::{Label, Settings, WorkerId};
 
@@ -70,7 +70,7 @@ async fn start_again<'a, T>(
     launch: &'a Launch,
     restarts: &mut Restarts,
     mut last: WorkerFailure,
-    mut served: Duration,
+    mut served: Served,
     start: impl Fn(&'a Launch) -> Launching<'a, T>,
 ) -> Result<T, GivenUp> {
     loop {
@@ -80,7 +80,7 @@ async fn start_again<'a, T>(
         }
         match start(launch).await {
             Ok(started) => return Ok(started),
-            Err(kind) => (last, served) = (launch.failed_again(kind), Duration::ZERO),
+            Err(kind) => (last, served) = (launch.failed_again(kind), Served::default()),
         }
     }
 }
@@ -98,8 +98,9 @@ impl Reconnect for Respawn {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
             let Self { launch, ask, restarts, started, served_since } = self;
-            let Some(failure) = started.failure().await else { return Err((*lost).clone()) };
-            let served = served_since.elapsed();
+            let failure = started.failure_to_restart().await;
+            let Some((failure, progress)) = failure else { return Err((*lost).clone()) };
+            let served = Served { uptime: served_since.elapsed(), progress };
             let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
             let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
             (*started, *served_since) = (next, Instant::now());
@@ -175,22 +176,22 @@ impl Restarted {
         }
     }
 
-    /// Has the worker end in order, and be started no more.
+    /// Shuts the worker down, stops restarting it, and returns how its process ended.
     ///
     /// # Errors
     ///
-    /// It has ended before.
-    pub(super) async fn shutdown(&self, within: Duration) -> Result<Death, Option<GivenUp>> {
+    /// It had ended before; the failure is that of its last process, if it failed.
+    pub(super) async fn shutdown(&self, within: Duration) -> Result<End, Option<WorkerFailure>> {
         let before = self.go_on(Phase::Over(None));
         // Whoever connects from now on is told that nobody listens.
         drop(self.listening().take());
         match before {
             Ok(Phase::Up(started)) => {
                 started.tell_to_end(within);
-                Ok(started.ended().await.unwrap_or_else(|failure| failure.death()))
+                Ok(started.end().await)
             }
-            Ok(Phase::Down(failure)) => Ok(failure.death()),
-            Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up),
+            Ok(Phase::Down(failure)) => Err(Some(failure)),
+            Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up.map(|it| it.last)),
         }
     }
 
@@ -316,7 +317,7 @@ impl Restarting {
     async fn run(self, launch: Launch, mut restarts: Restarts, mut started: Arc<Started>) {
         loop {
             let served_since = Instant::now();
-            let Some(failure) = started.failure().await else { return };
+            let Some((failure, progress)) = started.failure_to_restart().await else { return };
             if started.is_closed() {
                 // It would serve nobody: its handles lead nowhere.
                 return;
@@ -324,7 +325,7 @@ impl Restarting {
             if self.worker.go_on(Phase::Down(failure.clone())).is_err() {
                 return;
             }
-            let served = served_since.elapsed();
+            let served = Served { uptime: served_since.elapsed(), progress };
             let start = |it| Launch::start(it, Lives::WithMaster);
             let again = start_again(&launch, &mut restarts, failure, served, start);
             match self.worker.unless_over(again).await {
@@ -381,7 +382,8 @@ impl Reconnect for Rejoin {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
             if !self.started.is_dead() {
-                let served = self.served_since.elapsed();
+                let uptime = self.served_since.elapsed();
+                let served = Served { uptime, ..Served::default() };
                 match self.restarts.as_mut().map(|it| it.next(served)) {
                     Some(Ok(wait)) => sleep(wait).await,
                     Some(Err(_)) | None => return Err((*lost).clone()),
@@ -399,13 +401,15 @@ impl Reconnect for Rejoin {
                     }
                     // It has failed once more, and there will be another.
                     Err(_) if self.started.is_dead() => {}
-                    Err(kind) => match self.restarts.as_mut().map(|it| it.next(Duration::ZERO)) {
-                        Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
-                        Some(_) | None => {
-                            let why = kind.in_full();
-                            return Err(Loss::Broken(format!("connect again: {why}")));
+                    Err(kind) => {
+                        match self.restarts.as_mut().map(|it| it.next(Served::default())) {
+                            Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
+                            Some(_) | None => {
+                                let why = kind.in_full();
+                                return Err(Loss::Broken(format!("connect again: {why}")));
+                            }
                         }
-                    },
+                    }
                 }
             }
         })

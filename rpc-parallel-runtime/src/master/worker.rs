@@ -94,8 +94,7 @@ impl<S> Worker<S> {
     ///
     /// # Errors
     ///
-    /// The worker has died before, has no process of its own, or was started by another process and
-    /// did not end in time.
+    /// The end was not orderly, see [`Shutdown`](Shutdown#errors).
     pub fn shutdown(&self) -> Shutdown {
         Shutdown::new(self.reach_process())
     }

@@ -21,6 +21,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::sink::Sink;
@@ -270,6 +271,16 @@ impl<T: Field> Field for Vec<T> {
 }
 
 impl<T: Field> Field for Box<T> {
+    fn write(&self, sink: &mut Sink<'_>) {
+        (**self).write(sink);
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        T::read(unread).map(Self::new)
+    }
+}
+
+impl<T: Field> Field for Arc<T> {
     fn write(&self, sink: &mut Sink<'_>) {
         (**self).write(sink);
     }

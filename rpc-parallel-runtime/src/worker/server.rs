@@ -40,8 +40,8 @@ pub(crate) trait Serves: Send + Sync {
     /// Returns its functions, for another program to compare.
     fn signatures(&self) -> Vec<Signature>;
 
-    /// Runs what its state does before an orderly end.
-    fn shut_down(self: Arc<Self>) -> Boxed<()>;
+    /// Runs `on_shutdown` of its state. A panic in it is an error.
+    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), Panic>>;
 }
 
 struct Server<S: Served> {
@@ -107,11 +107,8 @@ impl<S: Served> Serves for Server<S> {
         self.functions.signatures()
     }
 
-    fn shut_down(self: Arc<Self>) -> Boxed<()> {
-        // A panic there is on stderr already, and there is nobody else to tell.
-        Box::pin(async move {
-            let _ = catch_future(self.state.on_shutdown()).await;
-        })
+    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), Panic>> {
+        Box::pin(async move { catch_future(self.state.on_shutdown()).await })
     }
 }
 

@@ -30,18 +30,33 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     /// Any error; the spawning process sees its text.
     fn init(init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
-    /// Does what must be done before an orderly end: to write what is not written yet, for instance.
+    /// Runs before an orderly end, for example to flush buffers.
     ///
-    /// It runs in the process of the worker when that was told to end, when the owning connection
-    /// has ended, and when nobody can reach it any more; calls that run go on meanwhile, and are
-    /// dropped afterwards. It has 10 seconds, or as long as
-    /// [`shutdown`](crate::Worker::shutdown) says. Then the process ends without it, with code 1, or
-    /// by `SIGTERM` where it blocks. When the master is gone it has one second. It does not run
-    /// before an end that is not orderly, so it is for tidiness and not for what must never be lost.
+    /// The worker's process calls it when [`shutdown`](crate::Worker::shutdown) requests the end,
+    /// when the owning connection has ended, and when the server is closed and its last connection
+    /// has ended. Running calls continue meanwhile, and are dropped afterwards. No other end calls
+    /// it, so it suits cleanup and not data that must never be lost.
     ///
-    /// That is for a worker that was started. The state of a server that a worker
-    /// [serves](crate::Server::serve) itself has it run at the orderly end of that process, unless
-    /// the server has ended before; that of one which a master serves never does: it is dropped.
+    /// # Timeout
+    ///
+    /// The timeout is that of `shutdown`. Default: 10 s; 1 s if the master is gone. When it has
+    /// passed, the future is dropped at its await point, and the process exits with code 1. If the
+    /// future blocks its thread, the master sends `SIGTERM` half a second later, and `SIGKILL`
+    /// another half a second later. `shutdown` returns
+    /// [`NotInTime`](crate::ControlErrorKind::NotInTime) in all three cases, and
+    /// [`on_failure`](crate::Spawner::on_failure) is not called.
+    ///
+    /// # Panics
+    ///
+    /// A panic ends the process with code 254, after `on_shutdown` of its other servers has run.
+    /// `shutdown` returns [`WorkerDied`](crate::ControlErrorKind::WorkerDied) with the panic, and
+    /// `on_failure` is called, once.
+    ///
+    /// # Servers
+    ///
+    /// For a server that a worker [serves](crate::Server::serve) itself, it runs before the orderly
+    /// end of that process, unless the server has ended before. For a server of a master it never
+    /// runs: the state is dropped.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
         async {}
     }

@@ -1,6 +1,6 @@
 //! A worker that lives until it is told to end, and whoever has its handle: `detached start FILE`
 //! starts it, writes the handle to a file and prints its process id; `detached call FILE` prints
-//! what it answers, `detached shutdown FILE` how it ends.
+//! what it answers, `detached shutdown FILE` ends it.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,7 +38,10 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let hermit: Worker<Hermit> = serde_json::from_str(&fs::read_to_string(path)?)?;
     match what.as_str() {
         "call" => say(&hermit.connect(()).await?.talk().await?.to_string()),
-        "shutdown" => say(&hermit.shutdown().await?.to_string()),
+        "shutdown" => {
+            hermit.shutdown().await?;
+            say("it has ended");
+        }
         _ => anyhow::bail!("what is `{what}`?"),
     }
     Ok(())
