@@ -220,7 +220,8 @@ mod tests {
         let report = conversation.report().await;
 
         assert!(report.is_ok_and(|it| it == started));
-        let mut left = conversation.control.into_std().expect("take a socket from tokio");
+        let mut left =
+            conversation.control.into_inner().into_std().expect("take a socket from tokio");
         left.set_nonblocking(false).expect("it is open");
         let mut behind = Vec::new();
         left.read_to_end(&mut behind).expect("it is open");
