@@ -330,14 +330,14 @@ struct WrappedHandles {
 enum TaggedHandles {
     Found { worker: Worker<Doubter>, id: WorkerId },
     Reachable(WorkerAddress),
-    All(Handles),
+    All(Box<Handles>),
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum UntaggedHandles {
     Number(u64),
-    Handles(Handles),
+    Handles(Box<Handles>),
     Worker(Worker<Doubter>),
     Id(WorkerId),
 }
@@ -503,10 +503,10 @@ async fn wrapped_handles() -> WrappedHandles {
         tagged: [
             TaggedHandles::Found { worker: worker.clone(), id },
             TaggedHandles::Reachable(address),
-            TaggedHandles::All(handles.clone()),
+            TaggedHandles::All(handles.clone().into()),
         ],
         untagged: [
-            UntaggedHandles::Handles(handles.clone()),
+            UntaggedHandles::Handles(handles.clone().into()),
             UntaggedHandles::Worker(worker),
             UntaggedHandles::Id(id),
         ],

@@ -75,7 +75,10 @@ impl Forks for Forker {
 
     fn fork(&self, how: &str) -> Result<(), AnyError> {
         match fork()? {
-            Fork::Parent(child) => Ok(wait_for(child)),
+            Fork::Parent(child) => {
+                wait_for(child);
+                Ok(())
+            }
             Fork::Child => match how {
                 "exit" => std::process::exit(0),
                 "panic" => panic!("in the child"),
