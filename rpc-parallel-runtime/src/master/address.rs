@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{ask_for, connect_to, introduce, no_autopsy, open};
+use super::connecting::{ask_for, connect_to, encode_init, introduce, no_autopsy, open};
 use crate::wire::{Label, Message, Settings, WorkerId};
 use crate::worker::WorkerClient;
 
@@ -71,7 +71,7 @@ impl WorkerAddress {
     /// Dropping it closes the connection.
     pub async fn connect<C: WorkerClient>(&self, init: impl Message) -> Result<C, ConnectError> {
         let asked = introduce(C::WORKER_TRAIT.functions).and_then(|mut words| {
-            words.extend(ask_for(self.id, &init, self.settings)?);
+            words.extend(ask_for(self.id, encode_init(&init, self.settings), self.settings)?);
             Ok(words)
         });
         let connected = async {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Autopsy, Client, Opening};
 use crate::transport::{self, split};
-use crate::wire::{FunctionInfo, Label, Message, Settings, Sink, WorkerId, encode};
+use crate::wire::{EncodeError, FunctionInfo, Label, Message, Settings, Sink, WorkerId, encode};
 use crate::worker::greeting;
 
 /// A connection that is opened.
@@ -54,13 +54,14 @@ pub(super) fn open(
     })
 }
 
-/// Makes the first words of who wants a connection with a worker.
+/// Makes the first frame of a connection to a worker, from the encoded argument of the connection's
+/// `init`.
 pub(super) fn ask_for(
     id: WorkerId,
-    init: &impl Message,
+    init: Result<Vec<u8>, String>,
     settings: Settings,
 ) -> Result<Vec<u8>, ConnectErrorKind> {
-    let init = encode_init(init, settings).map_err(|why| ConnectErrorKind::InitArgument { why })?;
+    let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
     Ok(connection::ask_for(id, greeting(), &init, settings)?)
 }
 
@@ -86,9 +87,16 @@ pub(super) fn no_autopsy() -> Autopsy {
 
 /// Encodes the argument of an `init`; the error says why it cannot travel.
 pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec<u8>, String> {
+    encode_by(&|sink| encode(init, sink), settings)
+}
+
+fn encode_by(
+    encode: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>,
+    settings: Settings,
+) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut sink = Sink::new(&mut bytes, settings.max_message_size());
-    let encoded = encode(init, &mut sink).map_err(AnyError::from);
+    let encoded = encode(&mut sink).map_err(AnyError::from);
     let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
     encoded.map(|_| bytes).map_err(|it| it.to_string())
 }

@@ -18,6 +18,7 @@ mod serving;
 mod shutdown;
 mod spawn;
 mod spawn_error;
+mod spawn_options;
 mod spawner;
 mod supervising;
 mod witness;

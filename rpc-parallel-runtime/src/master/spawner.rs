@@ -9,31 +9,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::connecting::{ask_for, encode_init};
-use super::direct::SETTINGS_VARIABLE;
-use super::harness::recipe;
-use super::launching::{Launch, OnFailure, in_this_span};
+use super::connecting::encode_init;
 use super::restart::Restart;
-use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::supervising;
+use super::spawn_error::SpawnError;
+use super::spawn_options::{SpawnOptions, Starting};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
-use crate::launch::{
-    BadVariable, Launcher, Launching, Limit, Lives, MARK_VARIABLE, Panics, Plan, Redirect, Role,
-};
-use crate::wire::{Settings, WorkerId};
+use crate::launch::{Launcher, Launching, Limit, Lives, Panics, Redirect};
+use crate::wire::Settings;
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
 };
-
-/// The variables that nobody may change for a worker, and why.
-const RESERVED: [(&str, &str); 2] = [
-    (MARK_VARIABLE, "it is reserved"),
-    (
-        SETTINGS_VARIABLE,
-        "masters read it, and it means nothing to a worker; use `Spawner::settings`",
-    ),
-];
 
 /// Chooses how a worker of type `S` starts.
 ///
@@ -48,10 +34,7 @@ const RESERVED: [(&str, &str); 2] = [
 /// ```
 #[must_use = "a spawner does nothing until `spawn` or `start`"]
 pub struct Spawner<S> {
-    plan: Plan,
-    settings: Option<Settings>,
-    on_failure: Option<OnFailure>,
-    restart: Restart,
+    options: SpawnOptions,
     of: PhantomData<fn() -> S>,
 }
 
@@ -61,25 +44,19 @@ pub struct Spawner<S> {
 ///
 /// Dropping it ends the worker.
 #[must_use = "a worker starts when this is awaited"]
-pub struct Spawning<T>(Pin<Box<dyn Future<Output = Result<T, SpawnError>> + Send>>);
+pub struct Spawning<T>(Starting<T>);
 
 type ConnectionInit<S> =
     <<<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection as ConnectionState<S>>::Init;
 
 impl<S: Served> Spawner<S> {
     pub(super) fn new() -> Self {
-        Self {
-            plan: Plan::default(),
-            settings: None,
-            on_failure: None,
-            restart: Restart::never(),
-            of: PhantomData,
-        }
+        Self { options: SpawnOptions::default(), of: PhantomData }
     }
 
     /// Names the worker: in errors, and in the list of processes.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.plan.name = Some(name.into());
+        self.options.plan.name = Some(name.into());
         self
     }
 
@@ -91,32 +68,32 @@ impl<S: Served> Spawner<S> {
     /// `RPC_PARALLEL_WORKER` is reserved for the boot token, which is set also after
     /// [`env_clear`](Self::env_clear), and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.plan.environment.set(name.into(), value.into());
+        self.options.plan.environment.set(name.into(), value.into());
         self
     }
 
     /// Leaves an environment variable out, inherited or set before.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.plan.environment.remove(name.into());
+        self.options.plan.environment.remove(name.into());
         self
     }
 
     /// Leaves all environment variables out, inherited or set before.
     pub fn env_clear(mut self) -> Self {
-        self.plan.environment.clear();
+        self.options.plan.environment.clear();
         self
     }
 
     /// Sets the directory that the worker begins in; that of this process, if not said.
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
-        self.plan.set_up.current_dir = Some(path.as_ref().into());
+        self.options.plan.set_up.current_dir = Some(path.as_ref().into());
         self
     }
 
     /// Sets which permissions files lose that the worker creates, those that its output is redirected
     /// to among them: `0o077` leaves them to their owner. The mask of this process, if not said.
     pub fn umask(mut self, mask: u32) -> Self {
-        self.plan.set_up.umask = Some(mask);
+        self.options.plan.set_up.umask = Some(mask);
         self
     }
 
@@ -127,8 +104,8 @@ impl<S: Served> Spawner<S> {
     /// let careful = Parser::spawner().limit(Limit::memory(2 << 30)).limit(Limit::cpu_seconds(60));
     /// ```
     pub fn limit(mut self, limit: Limit) -> Self {
-        self.plan.set_up.limits.retain(|it| !it.concerns(&limit));
-        self.plan.set_up.limits.push(limit);
+        self.options.plan.set_up.limits.retain(|it| !it.concerns(&limit));
+        self.options.plan.set_up.limits.push(limit);
         self
     }
 
@@ -138,13 +115,13 @@ impl<S: Served> Spawner<S> {
     /// Linux may share the processors out by sessions before it looks at this (`autogroup`); then it
     /// counts among workers only if they run in the [`foreground`](Self::foreground).
     pub fn nice(mut self, nice: i32) -> Self {
-        self.plan.set_up.nice = Some(nice);
+        self.options.plan.set_up.nice = Some(nice);
         self
     }
 
     /// Chooses the processors that the worker may run on, by their numbers: `[0, 1]`.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-        self.plan.set_up.cpus = Some(cpus.into_iter().collect());
+        self.options.plan.set_up.cpus = Some(cpus.into_iter().collect());
         self
     }
 
@@ -156,20 +133,20 @@ impl<S: Served> Spawner<S> {
     /// asks for a password, or runs an editor), and for programs that handle these signals
     /// everywhere.
     pub fn foreground(mut self) -> Self {
-        self.plan.set_up.foreground = true;
+        self.options.plan.set_up.foreground = true;
         self
     }
 
     /// Has something else start the worker's process: see [`Launcher`] and
     /// [`Wrapped`](crate::Wrapped).
     pub fn launcher(mut self, launcher: impl Launcher) -> Self {
-        self.plan.launcher = Some(Launching(Arc::new(launcher)));
+        self.options.plan.launcher = Some(Launching(Arc::new(launcher)));
         self
     }
 
     /// Redirects the worker's stdout.
     pub fn stdout(mut self, redirect: Redirect) -> Self {
-        self.plan.stdout = redirect;
+        self.options.plan.stdout = redirect;
         self
     }
 
@@ -177,7 +154,7 @@ impl<S: Served> Spawner<S> {
     ///
     /// Errors that tell of its death hold its last lines only where it is inherited or prefixed.
     pub fn stderr(mut self, redirect: Redirect) -> Self {
-        self.plan.stderr = redirect;
+        self.options.plan.stderr = redirect;
         self
     }
 
@@ -185,13 +162,13 @@ impl<S: Served> Spawner<S> {
     ///
     /// The time that its `init` takes does not count.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.plan.connect_timeout = Some(timeout);
+        self.options.plan.connect_timeout = Some(timeout);
         self
     }
 
     /// Limits the time that the worker's `init` takes; unlimited, if not said.
     pub fn init_timeout(mut self, timeout: Duration) -> Self {
-        self.plan.init_timeout = Some(timeout);
+        self.options.plan.init_timeout = Some(timeout);
         self
     }
 
@@ -199,7 +176,7 @@ impl<S: Served> Spawner<S> {
     ///
     /// The process of a worker that is not ready by then is ended, which takes a moment more.
     pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
-        self.plan.spawn_timeout = Some(timeout);
+        self.options.plan.spawn_timeout = Some(timeout);
         self
     }
 
@@ -207,13 +184,13 @@ impl<S: Served> Spawner<S> {
     ///
     /// Fields that the master found in its environment are as they are there, see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = Some(settings);
+        self.options.settings = Some(settings);
         self
     }
 
     /// Chooses what a panic inside a call does to the worker; it fails the call, if not said.
     pub fn panics(mut self, panics: Panics) -> Self {
-        self.plan.panics = panics;
+        self.options.plan.panics = panics;
         self
     }
 
@@ -245,7 +222,7 @@ impl<S: Served> Spawner<S> {
     /// .on_failure(|failure| eprintln!("{failure}"))
     /// ```
     pub fn on_failure(mut self, tell: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
-        self.on_failure = Some(Arc::new(tell));
+        self.options.on_failure = Some(Arc::new(tell));
         self
     }
 
@@ -275,7 +252,7 @@ impl<S: Served> Spawner<S> {
     /// A task of the tokio runtime in which the worker was started restarts it, and ends with that
     /// runtime.
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.restart = restart;
+        self.options.restart = restart;
         self
     }
 
@@ -292,20 +269,12 @@ impl<S: Served> Spawner<S> {
 
     /// Starts the worker and connects to it, with an argument for the state of that connection.
     pub fn spawn_with(self, init: S::Init, connection: ConnectionInit<S>) -> Spawning<S::Client> {
-        let (label, restart) = (self.describe(), self.restart);
-        let prepared = self.prepare(&init).and_then(|launch| {
-            let ask = ask_for(launch.id, &connection, launch.recipe.settings);
-            Ok((launch, ask.map_err(SpawnErrorKind::Connect)?))
-        });
-        Spawning(Box::pin(async move {
-            let spawned = async {
-                let (mut launch, ask) = prepared?;
-                launch.on_failure = launch.on_failure.map(in_this_span);
-                supervising::spawn(launch, ask, restart).await
-            };
-            let client = spawned.await.map_err(|kind| SpawnError::new(label, kind))?;
-            Ok(S::Client::from_client(client))
-        }))
+        let spawned = self.options.spawn(
+            S::WORKER_TYPE,
+            &|settings| encode_init(&init, settings),
+            &|settings| encode_init(&connection, settings),
+        );
+        Spawning(Box::pin(async move { spawned.await.map(S::Client::from_client) }))
     }
 
     /// Starts the worker. It lives as long as this process, or until it is told to end.
@@ -327,55 +296,13 @@ impl<S: Served> Spawner<S> {
     }
 
     fn start_without_connection(self, init: S::Init, lives: Lives) -> Spawning<Worker<S>> {
-        let (label, restart) = (self.describe(), self.restart);
-        let prepared = self.prepare(&init);
+        let init = |settings| encode_init(&init, settings);
+        let started = self.options.start(S::WORKER_TYPE, &init, lives);
         Spawning(Box::pin(async move {
-            let started = async {
-                let mut launch = prepared?;
-                launch.on_failure = launch.on_failure.map(in_this_span);
-                let (id, settings) = (launch.id, launch.recipe.settings);
-                let started = supervising::start(launch, lives, restart).await?;
-                let (label, path) = (started.label().clone(), started.listens_at());
-                if lives == Lives::UntilTold {
-                    // The last thing that is done: nothing comes between this and the handle but
-                    // the end of this process.
-                    started.live_on();
-                }
-                Ok(Worker::new(id, label, settings, path))
-            };
-            started.await.map_err(|kind| SpawnError::new(label, kind))
+            let (started, settings) = started.await?;
+            let (label, path) = (started.label().clone(), started.listens_at());
+            Ok(Worker::new(started.id(), label, settings, path))
         }))
-    }
-}
-
-impl<S: Served> Spawner<S> {
-    fn describe(&self) -> String {
-        match &self.plan.name {
-            Some(name) => format!("worker `{name}` ({})", S::WORKER_TYPE.path()),
-            None => format!("worker {}", S::WORKER_TYPE.path()),
-        }
-    }
-
-    /// Checks what has been chosen, before anything is started.
-    fn prepare(self, init: &S::Init) -> Result<Launch, SpawnErrorKind> {
-        let recipe = recipe().map_err(SpawnErrorKind::Startup)?;
-        let mut recipe = recipe.ok_or(SpawnErrorKind::NotInitialized)?.clone();
-        let (depth, limit) = (Role::depth(), recipe.settings.max_depth());
-        if depth >= limit {
-            return Err(SpawnErrorKind::TooDeep { depth, limit });
-        }
-        recipe.settings = recipe.settings_for(self.settings);
-        self.plan.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
-            let variable = name.to_string_lossy().into_owned();
-            SpawnErrorKind::Environment { variable, why: why.to_owned() }
-        })?;
-        let init = encode_init(init, recipe.settings);
-        let init = init.map_err(|why| SpawnErrorKind::InitArgument { why })?;
-        let (worker_type, id) = (S::WORKER_TYPE, WorkerId::random());
-        let Self { plan, on_failure, .. } = self;
-        // Outside of spans it is the one in which the future is awaited.
-        let on_failure = on_failure.map(in_this_span);
-        Ok(Launch { plan, recipe, worker_type, id, init, on_failure })
     }
 }
 
@@ -395,23 +322,16 @@ impl<T> fmt::Debug for Spawning<T> {
 
 impl<S> Clone for Spawner<S> {
     fn clone(&self) -> Self {
-        let Self { plan, settings, on_failure, restart, of } = self;
-        Self {
-            plan: plan.clone(),
-            settings: *settings,
-            on_failure: on_failure.clone(),
-            restart: *restart,
-            of: *of,
-        }
+        Self { options: self.options.clone(), of: self.of }
     }
 }
 
 impl<S> fmt::Debug for Spawner<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawner")
-            .field("plan", &self.plan)
-            .field("settings", &self.settings)
-            .field("restart", &self.restart)
+            .field("plan", &self.options.plan)
+            .field("settings", &self.options.settings)
+            .field("restart", &self.options.restart)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{ask_for, connect_to, open, unreachable};
+use super::connecting::{ask_for, connect_to, encode_init, open, unreachable};
 #[cfg(feature = "tracing")]
 use super::control::ask_for_logs;
 use super::control::ask_for_stats;
@@ -172,7 +172,7 @@ impl<S: Served> Worker<S> {
     ///
     /// Dropping it closes the connection.
     pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
-        let ask = ask_for(self.id, &init, self.settings);
+        let ask = ask_for(self.id, encode_init(&init, self.settings), self.settings);
         let connected = async {
             let ask = ask?;
             if let Some(restarted) = Restarted::find(self.id) {
