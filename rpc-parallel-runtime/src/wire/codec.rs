@@ -362,7 +362,9 @@ mod tests {
 
     /// Returns the text of an error with all its causes.
     fn in_full(error: impl std::error::Error + 'static) -> String {
-        crate::connection::AnyError::from(error).to_string()
+        let error: &dyn std::error::Error = &error;
+        let causes = std::iter::successors(Some(error), |it| it.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     #[test]
