@@ -234,6 +234,9 @@ pub(crate) enum Loss {
     Died(WorkerFailure),
     /// It broke, for the reason given.
     Broken(String),
+    /// This process failed to read from or write to the socket, for the reason given. The worker is
+    /// not the cause, and may live.
+    Failed(String),
     /// The worker's process ended, and is not started again.
     GivenUp(Box<GivenUp>),
 }

@@ -190,7 +190,8 @@ impl Started {
 
     fn order_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
-            // It fails only where the worker is ending already, or does not listen any more.
+            // It fails where the worker is ending already, or does not listen any more, or where
+            // memory is short for a second: the supervisor ends it in all these cases.
             let _ = order::end(control, within);
         }
     }
@@ -298,6 +299,14 @@ impl Started {
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
         let End { failure, orderly } = self.process.end().await;
         (!orderly).then_some(failure)
+    }
+
+    /// Waits until the worker is dead, which was released because its connection failed for this
+    /// reason, and returns how it ended.
+    pub(crate) async fn ended_because(&self, why: &str) -> WorkerFailure {
+        let mut failure = self.process.end().await.failure;
+        failure.0.why.get_or_insert_with(|| why.to_owned());
+        failure
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

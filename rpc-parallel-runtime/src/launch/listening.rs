@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::connection::Opening;
 use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::{Servers, converse};
+use crate::worker::{Conversed, Servers, converse};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ pub(crate) async fn listen(
 async fn accept_all(
     listener: &UnixListener,
     settings: Settings,
-    connections: &mut JoinSet<()>,
+    connections: &mut JoinSet<Conversed>,
 ) -> Infallible {
     loop {
         match accept(listener, connections).await {
@@ -71,7 +71,10 @@ async fn accept_all(
 /// # Cancel safety
 ///
 /// A connection that was not returned has not been accepted.
-async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<Halves> {
+async fn accept(
+    listener: &UnixListener,
+    connections: &mut JoinSet<Conversed>,
+) -> io::Result<Halves> {
     let mut accepted = pin!(transport::accept(listener));
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}

@@ -28,7 +28,7 @@ use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFa
 use crate::connection::{AnyError, Opening, handle_no_panics, on_unhandled};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings, WorkerId};
-use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
+use crate::worker::{Conversed, Servers, Serves, WorkerType, converse, find, greeting, registry};
 
 /// The exit code of a worker whose `on_shutdown` took too long, as in the original.
 const FORCED: i32 = 1;
@@ -164,6 +164,8 @@ enum Event {
     /// The master is gone.
     Released,
     OwnerGone,
+    /// A read or write of the connection that this worker lives with failed.
+    OwnerLost,
     Idle,
     /// Somebody who holds a handle wants it to end.
     Told {
@@ -197,7 +199,9 @@ async fn serve(
     };
     if let Some(socket) = first {
         report(control, &Report::Started { listens_at })?;
-        spawn_connection(&mut owner, socket, start.settings);
+        if let Some(opening) = take_over(socket, start.settings) {
+            owner.spawn(converse(opening));
+        }
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
@@ -221,7 +225,11 @@ async fn serve(
     let (code, within, tell) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Ordered::Connection(socket)) => {
-                spawn_connection(&mut connections, socket, start.settings);
+                if let Some(opening) = take_over(socket, start.settings) {
+                    connections.spawn(async {
+                        converse(opening).await;
+                    });
+                }
             }
             Event::Ordered(Ordered::Listener(listener)) => {
                 // Our master keeps its address.
@@ -237,6 +245,8 @@ async fn serve(
                 break (0, within, true);
             }
             Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT, true),
+            // The master did not want this end: to it this is a failure, and it restarts the worker.
+            Event::OwnerLost => break (FAILED, ENDING_TIMEOUT, false),
             // To a master that was only stopped, and goes on, this is a failure.
             Event::Released => break (FAILED, GRACE, false),
         }
@@ -299,13 +309,13 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
     Ok(server)
 }
 
-fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
+/// Begins a connection that the master has handed over.
+fn take_over(socket: OwnedFd, settings: Settings) -> Option<Opening> {
     match split(socket) {
-        Ok(halves) => {
-            tasks.spawn(converse(Opening::new(halves, settings)));
-        }
+        Ok(halves) => Some(Opening::new(halves, settings)),
         Err(error) => {
-            complain(format_args!("take a connection over: {error}"));
+            complain(format_args!("failed to take a connection over: {error}"));
+            None
         }
     }
 }
@@ -318,7 +328,7 @@ fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings
 async fn next_event(
     lives: Lives,
     orders: &mut UnboundedReceiver<Ordered>,
-    owner: &mut JoinSet<()>,
+    owner: &mut JoinSet<Conversed>,
     connections: &mut JoinSet<()>,
 ) -> Event {
     let mut idle = pin!(Servers::get().idle());
@@ -332,7 +342,10 @@ async fn next_event(
             return Poll::Ready(Event::Told { within });
         }
         match lives {
-            Lives::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerGone),
+            Lives::WithConnection => owner.poll_join_next(cx).map(|it| match it {
+                Some(Ok(Conversed::SocketFailed)) => Event::OwnerLost,
+                Some(_) | None => Event::OwnerGone,
+            }),
             Lives::WithMaster | Lives::UntilTold => idle.as_mut().poll(cx).map(|()| Event::Idle),
         }
     })

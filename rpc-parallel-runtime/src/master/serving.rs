@@ -96,7 +96,9 @@ pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<(Unix
         Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
-    place.spawn(converse(opening));
+    place.spawn(async {
+        converse(opening).await;
+    });
     Ok(Some((ours, place.witness())))
 }
 
