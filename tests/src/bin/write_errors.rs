@@ -6,6 +6,8 @@
 use futures_util::future::join_all;
 use rpc_parallel::Restart;
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::process::PATIENCE;
+use tokio::time::timeout;
 
 #[rpc_parallel::worker]
 trait Echoes {
@@ -57,13 +59,17 @@ async fn restart() -> anyhow::Result<()> {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let done = match args.get(1).map(String::as_str) {
-        Some("calls") => calls().await,
-        Some("restart") => restart().await,
-        what => anyhow::bail!("what is {what:?}?"),
+    let calling = async {
+        match args.get(1).map(String::as_str) {
+            Some("calls") => calls().await,
+            Some("restart") => restart().await,
+            what => anyhow::bail!("what is {what:?}?"),
+        }
     };
+    // A tracer that is killed leaves this process behind, so it ends by itself.
+    let done = timeout(PATIENCE / 2, calling).await;
     // On stdout, beside what was printed before.
-    if let Err(error) = done {
+    if let Err(error) = done.unwrap_or_else(|_| Err(anyhow::anyhow!("a call hangs"))) {
         println!("{}", format!("{error:#}").replace('\n', " "));
     }
     Ok(())
