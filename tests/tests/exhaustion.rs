@@ -34,7 +34,17 @@ trait Thrift {
     async fn wait(&self);
     fn end_waiting(&self);
     fn count_up(&self) -> Pipe<u64>;
+    fn length(&self, bytes: Vec<u8>) -> usize;
+    /// Returns more bytes than a socket holds.
+    fn many_bytes(&self) -> Vec<u8>;
+    /// Starts a worker that `send_many_bytes` calls.
+    async fn start_kept(&self) -> Result<(), AnyError>;
+    /// Sends a worker more bytes than a socket holds, and returns how many have arrived.
+    async fn send_many_bytes(&self) -> Result<usize, AnyError>;
 }
+
+/// More than a socket holds.
+const MANY: usize = 4_000_000;
 
 #[derive(Default, WorkerState)]
 struct Miser {
@@ -112,6 +122,26 @@ impl Thrift for Miser {
     fn count_up(&self) -> Pipe<u64> {
         Pipe::from_items(0..)
     }
+
+    fn length(&self, bytes: Vec<u8>) -> usize {
+        bytes.len()
+    }
+
+    fn many_bytes(&self) -> Vec<u8> {
+        vec![7; MANY]
+    }
+
+    async fn start_kept(&self) -> Result<(), AnyError> {
+        let worker = Miser::spawn(()).await?;
+        worker.pid().await?;
+        self.workers.lock().expect("nobody panics in here").push(worker);
+        Ok(())
+    }
+
+    async fn send_many_bytes(&self) -> Result<usize, AnyError> {
+        let workers = self.workers.lock().expect("nobody panics in here").clone();
+        Ok(workers[0].length(vec![7; MANY]).await?)
+    }
 }
 
 const TOO_MANY_OPEN_FILES: &str = "Too many open files (os error 24)";
@@ -187,6 +217,29 @@ async fn a_worker_without_descriptors_takes_no_connection_and_keeps_those_it_has
     for number in 0..3 {
         assert_eq!(soon(numbers.next()).await.and_then(Result::ok), Some(number));
     }
+}
+
+#[rpc_parallel::test]
+async fn caller_without_descriptors_waits_for_room_in_full_socket() {
+    let master = Miser::spawn(()).await.expect("start a worker");
+    master.start_kept().await.expect("start a worker");
+
+    master.leave_descriptors(10).await.expect("call it");
+    master.waste_descriptors().await.expect("call it");
+    let arrived = soon(master.send_many_bytes()).await;
+
+    assert_eq!(arrived, Ok(MANY));
+}
+
+#[rpc_parallel::test]
+async fn worker_without_descriptors_waits_for_room_in_full_socket() {
+    let worker = Miser::spawn(()).await.expect("start a worker");
+
+    worker.leave_descriptors(10).await.expect("call it");
+    worker.waste_descriptors().await.expect("call it");
+    let bytes = soon(worker.many_bytes()).await;
+
+    assert_eq!(bytes.map(|it| it.len()), Ok(MANY));
 }
 
 /// A user that nobody is, so that the processes of others do not count.

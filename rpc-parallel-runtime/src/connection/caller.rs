@@ -12,11 +12,11 @@ use tokio::sync::Notify;
 use super::failure::{Loss, WorkerFailure};
 use super::inbox::Inbox;
 use super::opening::Opening;
-use super::outbox::Writing;
+use super::outbox::{WriteError, Writing};
 use super::pending::{Answered, Pending};
 use super::shared::{Connection, Peer};
 use super::task::task;
-use crate::transport::Reader;
+use crate::transport::{Fault, Reader};
 use crate::wire::{Frame, FrameError, Label, WorkerId};
 
 /// Tells, once its connection has broken, how the worker ended; `None` if it lives or nobody knows.
@@ -141,7 +141,10 @@ enum Event {
     Unwritable,
     ClosedHere,
     ClosedThere,
-    Broken(io::Error),
+    /// The peer is gone, and has left this error.
+    Reset(io::Error),
+    /// This side cannot go on: it failed to do this to the worker.
+    Failed(&'static str, io::Error),
 }
 
 impl Driver {
@@ -163,10 +166,14 @@ impl Driver {
                     let why = || Loss::Broken("the worker closed the connection".to_owned());
                     break autopsy.await.map_or_else(why, Loss::Died);
                 }
-                Event::Broken(error) => {
+                Event::Reset(error) => {
                     self.end.0.begin_no_more();
-                    let why = || Loss::Broken(format!("read from the worker: {error}"));
+                    let why = || Loss::Broken(format!("failed to read from the worker: {error}"));
                     break autopsy.await.map_or_else(why, Loss::Died);
+                }
+                // The worker has no part in it, so nothing is learned from its end.
+                Event::Failed(verb, error) => {
+                    break Loss::Failed(format!("failed to {verb} the worker: {error}"));
                 }
             }
         };
@@ -187,7 +194,10 @@ impl Driver {
         match self.inbox.poll_receive(&mut *self.reader, cx) {
             Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
             Poll::Ready(Ok(false)) => return Poll::Ready(Event::ClosedThere),
-            Poll::Ready(Err(error)) => return Poll::Ready(Event::Broken(error)),
+            Poll::Ready(Err(error)) if Fault::of(&error) == Fault::PeerGone => {
+                return Poll::Ready(Event::Reset(error));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed("read from", error)),
             Poll::Pending => {}
         }
         let caller = &self.end.0;
@@ -206,7 +216,10 @@ impl Driver {
                 Poll::Pending
             }
             Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(Event::Unwritable),
+            Poll::Ready(Err(WriteError::PeerGone(_))) => Poll::Ready(Event::Unwritable),
+            Poll::Ready(Err(WriteError::Fatal(error))) => {
+                Poll::Ready(Event::Failed("write to", error))
+            }
         }
     }
 

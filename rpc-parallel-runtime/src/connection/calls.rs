@@ -86,7 +86,7 @@ impl Calls {
         }
         if after.needs_order() {
             // What is written on a stream must not overtake the answer that opens it.
-            let _ = writing.poll_write(&connection.outbox, cx);
+            writing.write_some(&connection.outbox, cx);
         }
         after.go_on(&connection.outbox);
         let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };

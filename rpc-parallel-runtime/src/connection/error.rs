@@ -197,7 +197,7 @@ impl From<&Loss> for CallErrorKind {
         match loss {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
-            Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
+            Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
             Loss::GivenUp(given_up) => {
                 let GivenUp { last, times, within } = &**given_up;
                 Self::GivenUp { last: last.clone(), times: *times, within: *within }

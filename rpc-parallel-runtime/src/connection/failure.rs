@@ -92,6 +92,13 @@ impl WorkerFailure {
         }
     }
 
+    /// Adds why the worker ended, unless the report says so already.
+    pub(crate) fn or_why(&mut self, why: &str) {
+        if self.0.why.is_none() {
+            Arc::make_mut(&mut self.0).why = Some(why.to_owned());
+        }
+    }
+
     /// Returns which worker it was.
     #[must_use]
     pub fn worker(&self) -> &Label {
@@ -272,6 +279,9 @@ pub(crate) enum Loss {
     Died(WorkerFailure),
     /// It broke, for the reason given.
     Broken(String),
+    /// This process failed to read from or write to the socket, for the reason given. The worker is
+    /// not the cause, and may live.
+    Failed(String),
     /// The worker's process ended, and is not started again.
     GivenUp(Box<GivenUp>),
 }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
+use super::pause::Pause;
 use super::traffic::Traffic;
 use super::transfers::Transfers;
-use crate::transport::Reader;
+use crate::transport::{Fault, Reader};
 use crate::wire::{
     Body, CallId, Frame, FrameError, TransferId, find_cancels, is_of_transfer, parse, split,
     split_partial,
@@ -43,6 +44,8 @@ pub(super) struct Inbox {
     whole: Option<Bytes>,
     max_message_size: usize,
     traffic: &'static Traffic,
+    /// Runs after a transient fault.
+    pause: Pause,
 }
 
 impl Inbox {
@@ -59,6 +62,7 @@ impl Inbox {
             whole: None,
             max_message_size,
             traffic,
+            pause: Pause::default(),
         }
     }
 
@@ -67,12 +71,30 @@ impl Inbox {
         self.is_timed = true;
     }
 
-    /// Receives what is there; `false` when the peer has ended the stream.
+    /// Receives what is there; `false` when the peer has ended the stream. A read that fails with a
+    /// transient fault is retried after a pause.
     ///
     /// # Cancel safety
     ///
     /// Nothing received is lost.
     pub(super) fn poll_receive(
+        &mut self,
+        reader: &mut dyn Reader,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            ready!(self.pause.poll(cx));
+            match ready!(self.poll_read(reader, cx)) {
+                Err(error) if Fault::of(&error) == Fault::Transient => self.pause.begin(),
+                received => {
+                    self.pause.reset();
+                    return Poll::Ready(received);
+                }
+            }
+        }
+    }
+
+    fn poll_read(
         &mut self,
         reader: &mut dyn Reader,
         cx: &mut Context<'_>,

@@ -21,6 +21,7 @@ mod opening;
 mod outbox;
 mod outflow;
 mod panics;
+mod pause;
 mod pending;
 mod pipe;
 mod scope;
@@ -69,6 +70,8 @@ pub use self::pipe::{
 };
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
+#[cfg(test)]
+use self::serving::ServingError;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::inbox::Inbox;
-use super::outbox::{Outbox, Writing};
+use super::outbox::{Outbox, WriteError, Writing};
 use super::serving::AHEAD;
 use super::traffic::Traffic;
 use crate::transport::{Halves, Reader};
@@ -61,7 +61,7 @@ pub(crate) enum OpeningError {
     TimedOut { within: Duration },
     #[error("read what is no conversation of rpc-parallel")]
     Frame(#[from] FrameError),
-    #[error("read from or write to the socket")]
+    #[error("failed to read from or write to the socket")]
     Socket(#[from] io::Error),
 }
 
@@ -124,9 +124,13 @@ impl Opening {
         self.writing.buffer().extend_from_slice(ask);
         let first = self.within_handshake(async |it| {
             // A peer that refuses has perhaps ended its side already: its reason still counts.
-            let written = it.write().await;
-            match (it.reply().await, written) {
-                (Err(OpeningError::Ended), Err(error)) => Err(error.into()),
+            let gone = match it.write().await {
+                Ok(()) => None,
+                Err(WriteError::PeerGone(error)) => Some(error),
+                Err(WriteError::Fatal(error)) => return Err(error.into()),
+            };
+            match (it.reply().await, gone) {
+                (Err(OpeningError::Ended), Some(error)) => Err(error.into()),
                 (reply, _) => reply,
             }
         });
@@ -185,7 +189,8 @@ impl Opening {
     ///
     /// # Errors
     ///
-    /// The other side is gone before it is decided; what would decide is dropped then.
+    /// The other side is gone, or the socket failed, before it is decided; what would decide is
+    /// dropped then.
     pub(crate) async fn decide<T>(
         &mut self,
         decision: impl Future<Output = T>,
@@ -200,8 +205,14 @@ impl Opening {
                 FrameWriter::heard(self.writing.buffer()).finish();
                 told = true;
             }
-            // Who does not hear it is gone, which reading tells.
-            let _ = self.writing.poll_write(&self.outbox, cx);
+            match self.writing.poll_write(&self.outbox, cx) {
+                // Only reading tells when what it has said was all.
+                Poll::Ready(Err(WriteError::PeerGone(_))) => self.writing.forget_all(),
+                Poll::Ready(Err(WriteError::Fatal(error))) => {
+                    return Poll::Ready(Err(error.into()));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
             // What is said already is kept for the conversation.
             while self.inbox.waiting() < AHEAD {
                 if !ready!(self.inbox.poll_receive(&mut *self.reader, cx))? {
@@ -226,7 +237,7 @@ impl Opening {
     pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
         let buffer = self.writing.buffer();
         write_refusal(buffer, refusal).or_else(|_| write_refusal(buffer, &refusal.shortened()))?;
-        Ok(self.write().await?)
+        self.write().await.map_err(|it| io::Error::from(it).into())
     }
 
     async fn first_frame<T>(
@@ -244,7 +255,7 @@ impl Opening {
         }
     }
 
-    async fn write(&mut self) -> io::Result<()> {
+    async fn write(&mut self) -> Result<(), WriteError> {
         let Self { writing, outbox, .. } = self;
         poll_fn(|cx| writing.poll_write(outbox, cx)).await
     }

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 
 use super::panics::is_silent;
+use super::pause::Pause;
 use super::sending::{Lane, Sending};
 use super::traffic::Traffic;
-use crate::transport::Writer;
+use crate::transport::{Fault, Writer};
 use crate::wire::{Large, PART, StreamId, TransferId};
 
 /// Beyond this many bytes waiting, whoever would add more waits too.
@@ -88,7 +89,7 @@ impl Outbox {
     pub(super) fn write_now(&self, frame: &[u8], lane: Lane) -> Ticket {
         let mut queue = self.lock();
         let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.holds_up(lane);
-        // An error is met again by the driver, which knows what to do about it.
+        // The driver meets an error again, and knows what to do about it.
         let written =
             if first && !is_silent() { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
         self.traffic.sent(written);
@@ -264,6 +265,29 @@ pub(super) struct Writing {
     /// So many parts are to be small, because others wait for their end.
     small_parts: u32,
     nobody_reads: bool,
+    /// Runs after a transient fault.
+    pause: Pause,
+    /// Met by [`write_some`](Self::write_some), and returned by the next
+    /// [`poll_write`](Self::poll_write).
+    failed: Option<WriteError>,
+}
+
+/// Why a connection can be written to no more.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The peer reads no more. What it sent before still counts, and only reading tells when that
+    /// was all.
+    PeerGone(io::Error),
+    /// The socket failed: the connection cannot go on.
+    Fatal(io::Error),
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::PeerGone(error) | WriteError::Fatal(error) => error,
+        }
+    }
 }
 
 impl Writing {
@@ -280,17 +304,30 @@ impl Writing {
     /// Has all that is to be written forgotten from now on, because nobody reads it.
     pub(super) fn forget_all(&mut self) {
         self.nobody_reads = true;
+        self.pause = Pause::default();
+    }
+
+    /// Writes what can be written now.
+    pub(super) fn write_some(&mut self, outbox: &Outbox, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_write(outbox, cx) {
+            self.failed = Some(error);
+        }
     }
 
     /// Writes all that there is, and is ready when nothing is left.
     ///
     /// When it is pending the driver is woken as soon as it can go on, and when it is ready as
-    /// soon as there is more.
+    /// soon as there is more. A write that fails with a transient fault is retried after a pause,
+    /// for as long as the fault lasts.
     pub(super) fn poll_write(
         &mut self,
         outbox: &Outbox,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), WriteError>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        ready!(self.pause.poll(cx));
         if !self.claimed && !self.bytes.is_empty() {
             self.claim(outbox);
         }
@@ -319,15 +356,28 @@ impl Writing {
             } else {
                 return Poll::Ready(Ok(()));
             };
-            match written {
+            let error = match written {
                 Ok(written) => {
+                    self.pause.reset();
                     self.written += written;
                     outbox.traffic.sent(written);
+                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(outbox.writer.poll_writable(cx))?;
+                Err(error) if Fault::of(&error) == Fault::NotReady => {
+                    match ready!(outbox.writer.poll_writable(cx)) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
                 }
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => error,
+            };
+            match Fault::of(&error) {
+                Fault::NotReady | Fault::Transient => {
+                    self.pause.begin();
+                    ready!(self.pause.poll(cx));
+                }
+                Fault::PeerGone => return Poll::Ready(Err(WriteError::PeerGone(error))),
+                Fault::Fatal => return Poll::Ready(Err(WriteError::Fatal(error))),
             }
         }
     }

@@ -143,7 +143,7 @@ impl<F: Future<Output: Message> + Send> Running for RunningFuture<F> {
 }
 
 /// Makes one end of a connection on which nothing has been said.
-pub(super) fn opening((reader, writer): Halves, settings: Settings) -> Opening {
+pub(super) fn opening((reader, writer): (impl Reader, impl Writer), settings: Settings) -> Opening {
     let halves: (Box<dyn Reader>, Box<dyn Writer>) = (Box::new(reader), Box::new(writer));
     // Each end counts for itself, whatever other tests of this process do.
     let traffic = if cfg!(test) { Box::leak(Box::default()) } else { Traffic::here() };
@@ -151,12 +151,15 @@ pub(super) fn opening((reader, writer): Halves, settings: Settings) -> Opening {
 }
 
 /// Connects a client to whoever welcomes it.
-pub(super) async fn client(here: Halves, settings: Settings) -> Client {
+pub(super) async fn client(here: (impl Reader, impl Writer), settings: Settings) -> Client {
     try_client(here, settings).await.expect("the worker welcomes everybody")
 }
 
 /// Connects a client, unless it is refused.
-pub(super) async fn try_client(here: Halves, settings: Settings) -> Result<Client, OpeningError> {
+pub(super) async fn try_client(
+    here: (impl Reader, impl Writer),
+    settings: Settings,
+) -> Result<Client, OpeningError> {
     let mut opening = opening(here, settings);
     let id = WorkerId::random();
     let ask = ask_for(id, Greeting::new(&[]), &[], settings)?;

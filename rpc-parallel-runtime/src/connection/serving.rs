@@ -1,6 +1,7 @@
 //! The end of a connection that answers, and the task that drives it.
 
 use std::future::poll_fn;
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -11,16 +12,17 @@ use tokio::task;
 use tokio::time::Instant;
 
 use super::answering::Session;
+use super::any_error::AnyError;
 use super::calls::{Arrived, Calls};
 use super::failure::Loss;
 use super::inbox::Inbox;
 use super::one_way::OneWayLane;
 use super::opening::Opening;
-use super::outbox::Writing;
+use super::outbox::{WriteError, Writing};
 use super::shared::{Connection, Peer};
 use super::spans::Callers;
 use super::traffic::CountedConnection;
-use crate::transport::Reader;
+use crate::transport::{Fault, Reader};
 use crate::wire::{Frame, FrameError, FrameWriter};
 
 /// How long an answer may wait for others to leave with.
@@ -42,7 +44,8 @@ pub(crate) struct Serving {
     one_way: Option<OneWayLane>,
     /// Those whom the frames at hand concern.
     wakers: Vec<Waker>,
-    ended: bool,
+    /// It has been seen to end, in this way.
+    ended: Option<Result<(), ServingError>>,
     end: End,
     _counted: Option<CountedConnection>,
 }
@@ -61,7 +64,30 @@ impl Drop for End {
 /// All that can happen to the connection; nothing else wakes the driver.
 enum Event {
     Received,
-    Ended,
+    Ended(Result<(), ServingError>),
+}
+
+/// A connection ended in another way than that its peer closed it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServingError {
+    #[error("the caller broke the protocol")]
+    Protocol(#[from] FrameError),
+    #[error("failed to read from the caller")]
+    Read(#[source] io::Error),
+    #[error("failed to write to the caller")]
+    Write(#[source] io::Error),
+}
+
+impl ServingError {
+    /// Says whether the socket of this process failed, which is not the caller's fault.
+    pub(crate) fn is_of_socket(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Write(_))
+    }
+
+    /// Says how a connection ends whose reader failed.
+    fn of_read(error: io::Error) -> Result<(), Self> {
+        if Fault::of(&error) == Fault::PeerGone { Ok(()) } else { Err(Self::Read(error)) }
+    }
 }
 
 impl Serving {
@@ -73,7 +99,7 @@ impl Serving {
         let end = End(Arc::new(Connection::new(Peer::Caller, settings, outbox)));
         let counted = session.is_counted().then(|| end.0.traffic().connection_opens());
         let calls = Calls::default();
-        let (one_way, wakers, ended) = (None, Vec::new(), false);
+        let (one_way, wakers, ended) = (None, Vec::new(), None);
         Self {
             session,
             reader,
@@ -97,8 +123,18 @@ impl Serving {
     ///
     /// # Errors
     ///
-    /// The peer broke the protocol.
-    pub(crate) async fn run(mut self) -> Result<(), FrameError> {
+    /// The peer broke the protocol, or the socket failed. The connection has ended in both cases, and
+    /// its streams with this error.
+    pub(crate) async fn run(mut self) -> Result<(), ServingError> {
+        let ended = self.serve().await;
+        if let Err(error) = &ended {
+            let why = AnyError::of(error).to_string();
+            self.end.0.lose(&Arc::new(Loss::Broken(why)));
+        }
+        ended
+    }
+
+    async fn serve(&mut self) -> Result<(), ServingError> {
         // On one thread a function that is ready at once needs no task of its own. On several, a
         // function that computes would keep its connection from being read.
         let inline = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
@@ -122,23 +158,23 @@ impl Serving {
                     } else if self.inbox.is_receiving_large() {
                         // What comes next may take long. The others have their turn, and what has
                         // been answered leaves.
-                        let Self { writing, end: End(connection), .. } = &mut self;
+                        let Self { writing, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
-                            let _ = writing.poll_write(&connection.outbox, cx);
+                            writing.write_some(&connection.outbox, cx);
                             Poll::Ready(())
                         })
                         .await;
                         task::yield_now().await;
                     }
                 }
-                Event::Ended => return Ok(()),
+                Event::Ended(ended) => return ended,
             }
         }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if self.ended {
-            return Poll::Ready(Event::Ended);
+        if let Some(ended) = self.ended.take() {
+            return Poll::Ready(Event::Ended(ended));
         }
         let Self { calls, reader, inbox, writing, end: End(connection), .. } = self;
         calls.poll_joined(connection, writing.buffer(), cx);
@@ -148,14 +184,20 @@ impl Serving {
             if !full {
                 match inbox.poll_receive(&mut **reader, cx) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
-                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Event::Ended),
+                    Poll::Ready(Ok(false)) => return Poll::Ready(Event::Ended(Ok(()))),
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Event::Ended(ServingError::of_read(error)));
+                    }
                     Poll::Pending => {}
                 }
             }
             match writing.poll_write(&connection.outbox, cx) {
                 // A peer that has closed reads no answers. What it said before still holds, and
                 // only reading tells when that was all.
-                Poll::Ready(Err(_)) => writing.forget_all(),
+                Poll::Ready(Err(WriteError::PeerGone(_))) => writing.forget_all(),
+                Poll::Ready(Err(WriteError::Fatal(error))) => {
+                    return Poll::Ready(Event::Ended(Err(ServingError::Write(error))));
+                }
                 // What kept us from reading is gone, and nothing else would wake us for it.
                 Poll::Ready(Ok(())) if full => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
@@ -212,16 +254,17 @@ impl Serving {
             }
             calls.begin(arrived, session, connection, writing, cx);
             // Answers of quick functions leave together; those of a function that computes leave
-            // before the next one does. An error is met again when there is more to write.
+            // before the next one does.
             if inbox.waiting() > 0 && gathering.elapsed() > GATHERING {
                 connection.traffic().calls_ended(&mut calls.ended);
-                let _ = writing.poll_write(&connection.outbox, cx);
+                writing.write_some(&connection.outbox, cx);
                 // Meanwhile the callers may have lost interest in what has not begun.
-                if inbox.waiting() < AHEAD && !self.ended {
+                if inbox.waiting() < AHEAD && self.ended.is_none() {
                     match inbox.poll_receive(&mut *self.reader, cx) {
                         Poll::Ready(Ok(true)) => inbox.look_for_cancels(&mut calls.cancelled),
                         // What was said before the end still holds.
-                        Poll::Ready(Ok(false) | Err(_)) => self.ended = true,
+                        Poll::Ready(Ok(false)) => self.ended = Some(Ok(())),
+                        Poll::Ready(Err(error)) => self.ended = Some(ServingError::of_read(error)),
                         Poll::Pending => {}
                     }
                 }

@@ -106,7 +106,9 @@ impl Supervised {
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {
                 Loss::Died(failure) => format!("{again}; it {}", failure.story()),
-                Loss::Broken(why) => format!("{again}; its connection was lost: {why}"),
+                Loss::Broken(why) | Loss::Failed(why) => {
+                    format!("{again}; its connection was lost: {why}")
+                }
                 Loss::Closed | Loss::GivenUp(_) => again.to_owned(),
             },
             Phase::Up(_) | Phase::Over(..) => again.to_owned(),

@@ -191,7 +191,8 @@ impl Started {
 
     fn order_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
-            // It fails only where the worker is ending already, or does not listen any more.
+            // It fails where the worker is ending already, or does not listen any more, or where
+            // memory is short for a second: the supervisor ends it in all these cases.
             let _ = order::end(control, within);
         }
     }
@@ -301,6 +302,14 @@ impl Started {
     pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
         let End { failure, manner, requested, progress } = self.process.end().await;
         (manner == Manner::Failed && !requested).then_some((failure, progress))
+    }
+
+    /// Waits until the worker is dead, which was released because its connection failed for this
+    /// reason, and returns how it ended and how far the calls of this process had come.
+    pub(crate) async fn ended_because(&self, why: &str) -> (WorkerFailure, Progress) {
+        let End { mut failure, progress, .. } = self.process.end().await;
+        failure.or_why(why);
+        (failure, progress)
     }
 
     fn control(&self) -> io::Result<&OwnedFd> {

@@ -20,12 +20,15 @@ use super::children::Children;
 use super::liveness::{Silence, Verdict};
 use super::order::Order;
 use super::start::Report;
-use crate::transport::{Origin, send};
+use crate::transport::{Fault, Origin, send};
 use crate::wire::{Panic, Settings};
 use crate::worker::WorkerStats;
 
 /// How long a worker whose master is gone may take to drop what it holds.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
+
+/// After how long a sign of life is sent again that could not be sent because memory is short.
+const OWED: Duration = Duration::from_millis(100);
 
 /// The exit code of a worker that did not become one, that lost its master, or that had a panic
 /// outside of any call.
@@ -71,6 +74,14 @@ impl Control {
         &self.socket
     }
 
+    /// Reports something to the master.
+    ///
+    /// Where sending fails because memory is short it is retried for 1 s, and the thread blocks
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The report has not reached the master, or only its beginning.
     pub(super) fn report(&self, report: &Report) -> io::Result<()> {
         if self.origin.is_elsewhere() {
             return Ok(());
@@ -126,14 +137,23 @@ impl Control {
 
     /// Does what the master orders until it is gone, or silent for too long.
     fn hear(&self, orders: &UnboundedSender<Ordered>, mut silence: Option<Silence>) {
+        // A sign of life that could not be sent.
+        let mut owed = false;
         loop {
-            let left = silence.as_ref().map(|it| {
-                let left = it.next().saturating_duration_since(Instant::now());
-                Timespec::try_from(left).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
+            let left =
+                silence.as_ref().map(|it| it.next().saturating_duration_since(Instant::now()));
+            let left = if owed { Some(left.map_or(OWED, |it| it.min(OWED))) } else { left };
+            let left = left.map(|it| {
+                Timespec::try_from(it).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
             });
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()) {
                 Ok(0) => {
-                    let looked = silence.as_mut().map(|it| it.look(Instant::now()));
+                    if owed {
+                        owed = !self.give_sign_of_life();
+                    }
+                    let now = Instant::now();
+                    let looked = silence.as_mut().filter(|it| it.next() <= now);
+                    let looked = looked.map(|it| it.look(now));
                     if let Some(Verdict::Lost(silence)) = looked {
                         let _ = orders.send(Ordered::MasterLost { silence });
                         return;
@@ -141,7 +161,12 @@ impl Control {
                     continue;
                 }
                 Ok(_) => {}
-                Err(Errno::INTR) => continue,
+                Err(errno) if Fault::of(&errno.into()) == Fault::Transient => {
+                    if errno != Errno::INTR {
+                        thread::sleep(OWED);
+                    }
+                    continue;
+                }
                 Err(_) => return,
             }
             let Ok(Some(order)) = Order::receive(&self.socket) else { return };
@@ -150,8 +175,7 @@ impl Control {
             }
             let ordered = match order {
                 Order::Ask => {
-                    // It fails only where the master is gone, which is noticed soon.
-                    let _ = self.report(&Report::Alive);
+                    owed = !self.give_sign_of_life();
                     continue;
                 }
                 Order::Stats => {
@@ -172,6 +196,13 @@ impl Control {
             };
             let _ = orders.send(ordered);
         }
+    }
+
+    /// Answers the master's question whether this process lives, and says whether it need not be
+    /// tried again.
+    fn give_sign_of_life(&self) -> bool {
+        // It fails otherwise only where the master is gone, which is noticed soon.
+        self.report(&Report::Alive).map_or_else(|it| Fault::of(&it) != Fault::Transient, |()| true)
     }
 
     /// Ends this process, whatever it does, when it has had its time.

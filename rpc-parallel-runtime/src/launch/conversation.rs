@@ -10,12 +10,12 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::process::Process;
 use super::start::Report;
 use super::starting::{StartingError, io};
-use crate::transport::{Registered, adopt};
+use crate::transport::{Backoff, Fault, Registered, adopt};
 use crate::wire::Panic;
 
 /// How long a process that has closed its end may take to be dead.
@@ -56,7 +56,7 @@ impl Conversation {
         init_timeout: Option<Duration>,
     ) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
         let hello = async {
-            self.send(rest).await;
+            self.send(rest).await?;
             match self.report().await {
                 Ok(Report::Hello { pid }) => Ok(pid),
                 Ok(report) => Err(out_of_turn(&report)),
@@ -82,25 +82,39 @@ impl Conversation {
         Ok((control.into(), listens_at))
     }
 
-    async fn send(&mut self, mut rest: &[u8]) {
+    /// Sends bytes, as far as the process reads them.
+    ///
+    /// # Errors
+    ///
+    /// The socket failed. It is no error if the process has closed its end: what it reported before
+    /// tells more.
+    async fn send(&mut self, mut rest: &[u8]) -> Result<(), StartingError> {
+        let failed = || io("write to the new process");
+        let mut backoff = Backoff::default();
         while !rest.is_empty() {
-            match self.control.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                // It fails where this runtime ends, and whoever waits with it.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.control.writable().await.is_err() {
-                        return;
-                    }
+            let error = match self.control.try_write(rest) {
+                Ok(written) => {
+                    rest = &rest[written..];
+                    backoff.reset();
+                    continue;
                 }
-                // The process has closed its end: what it reported before tells more.
-                Err(_) => return,
+                Err(error) => error,
+            };
+            match Fault::of(&error) {
+                // It fails where this runtime ends, and whoever waits with it.
+                Fault::NotReady => self.control.writable().await.map_err(failed())?,
+                Fault::Transient => sleep(backoff.pause()).await,
+                Fault::PeerGone => return Ok(()),
+                Fault::Fatal => return Err(failed()(error)),
             }
         }
+        Ok(())
     }
 
     /// Receives the next report, and nothing of what comes behind it: that is for the keeper.
     async fn report(&mut self) -> Result<Report, Failed> {
         let mut received = Vec::new();
+        let mut backoff = Backoff::default();
         loop {
             if let Some((report, _)) = Report::decode(&received).map_err(StartingError::Message)? {
                 match report {
@@ -114,16 +128,21 @@ impl Conversation {
             let mut buffer = [0; 1024];
             let len = Report::first_len(&received).map_err(StartingError::Message)?;
             let lacking = buffer.len().min(len - received.len());
-            match self.control.try_read(&mut buffer[..lacking]) {
+            let error = match self.control.try_read(&mut buffer[..lacking]) {
                 Ok(0) => return Err(Failed::Ended(self.panic.take())),
-                Ok(len) => received.extend_from_slice(&buffer[..len]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(len) => {
+                    received.extend_from_slice(&buffer[..len]);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match Fault::of(&error) {
+                Fault::NotReady => {
                     self.control.readable().await.map_err(io("wait for the new process"))?;
                 }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Failed::Ended(self.panic.take()));
-                }
-                Err(error) => return Err(io("read from the new process")(error).into()),
+                Fault::Transient => sleep(backoff.pause()).await,
+                Fault::PeerGone => return Err(Failed::Ended(self.panic.take())),
+                Fault::Fatal => return Err(io("read from the new process")(error).into()),
             }
         }
     }
@@ -266,7 +285,7 @@ mod tests {
 
         let (ended, end) = channel();
         thread::spawn(move || {
-            runtime().block_on(conversation.send(&[0; 10]));
+            let _ = runtime().block_on(conversation.send(&[0; 10]));
             ended.send(())
         });
 

@@ -27,7 +27,7 @@ use super::process::{Manner, Process, Unborn};
 use super::relay::Outputs;
 use super::start::Report;
 use crate::connection::Death;
-use crate::transport::Origin;
+use crate::transport::{Fault, Origin};
 use crate::wire::{Label, Panic, Settings, WorkerId};
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
@@ -67,6 +67,9 @@ pub(super) const FORCED: i32 = 1;
 
 /// How long a worker may take that ends because of something else than an order.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After how long a worker is asked again for a sign of life when memory was short.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A time that is as good as for ever, and can be added to any other.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -407,8 +410,13 @@ impl Keeping {
         };
         match silence.look(now) {
             Verdict::Ask => {
-                // Where it fails the process is ending, or so far behind that it will be lost.
-                let _ = order::ask(control);
+                // Where it fails otherwise, the process is ending, or so far behind that it will be
+                // lost.
+                if let Err(error) = order::ask(control)
+                    && Fault::of(&error) == Fault::Transient
+                {
+                    silence.not_asked(now, ASK_AGAIN);
+                }
             }
             Verdict::Wait => {}
             Verdict::Lost(lasted) => {
@@ -561,8 +569,12 @@ impl Kept {
         let received = match rustix::net::recv(control, &mut buffer[..], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Heard::End,
             Ok((received, _)) => received,
-            Err(Errno::INTR | Errno::AGAIN) => return Heard::Nothing,
-            Err(_) => return Heard::End,
+            Err(errno) => {
+                return match Fault::of(&errno.into()) {
+                    Fault::NotReady | Fault::Transient => Heard::Nothing,
+                    Fault::PeerGone | Fault::Fatal => Heard::End,
+                };
+            }
         };
         self.words.extend_from_slice(&buffer[..received]);
         loop {

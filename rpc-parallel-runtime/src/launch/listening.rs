@@ -13,10 +13,10 @@ use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connection::{Opening, diagnose, task};
+use crate::connection::{Opening, diagnose};
 use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::{Servers, converse};
+use crate::worker::{Servers, conversation};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ async fn accept_all(
     loop {
         match accept(listener, connections).await {
             Ok(halves) => {
-                connections.spawn(task(converse(Opening::new(halves, settings))));
+                connections.spawn(conversation(Opening::new(halves, settings)));
             }
             Err(_) => sleep(PAUSE).await,
         }

@@ -54,6 +54,12 @@ impl Silence {
         }
     }
 
+    /// Takes note that the question could not be sent, and is to be sent after this time.
+    pub(super) fn not_asked(&mut self, now: Instant, again: Duration) {
+        self.lasts = None;
+        self.next = now + again;
+    }
+
     /// Returns when to look again.
     pub(super) fn next(&self) -> Instant {
         self.next
@@ -100,6 +106,23 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn process_that_could_not_be_asked_is_asked_again_and_not_lost() {
+        let start = Instant::now();
+        let mut silence = Silence::of_asked(10 * SECOND, 25 * SECOND, start);
+
+        for attempt in 0..100 {
+            let now = silence.next();
+            assert_eq!(now, start + 10 * SECOND + attempt * SECOND);
+            assert_eq!(silence.look(now), Verdict::Ask);
+            silence.not_asked(now, SECOND);
+        }
+
+        let seen = watch(&mut silence, start, 200 * SECOND);
+        assert_eq!(seen.first(), Some(&(110, Verdict::Ask)));
+        assert_eq!(seen.last(), Some(&(135, Verdict::Lost(25 * SECOND))));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What a master tells a worker that runs.
+//!
+//! Where sending fails because memory is short it is retried for 1 s, and the thread blocks meanwhile.
+//! After any error the worker has received nothing of the order.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::transport::{receive, send};
+use crate::transport::{receive, send, send_once};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -42,9 +45,13 @@ pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io:
     send(control, &[LISTENER], &[listener])
 }
 
-/// Asks a worker for a sign of life.
+/// Asks a worker for a sign of life. It does not block.
+///
+/// # Errors
+///
+/// The worker was not asked.
 pub(super) fn ask(control: impl AsFd) -> io::Result<()> {
-    send(control, &[ASK], &[])
+    send_once(control, ASK)
 }
 
 /// Asks a worker how its process is doing.

@@ -29,7 +29,7 @@ use super::role::Role;
 use super::set_up::SetUp;
 use super::start::{Lives, Recipe, Start, StartError, StartFailure};
 use crate::connection::WorkerFailure;
-use crate::transport::{adopt, connected_pair, send};
+use crate::transport::{Fault, adopt, connected_pair, send};
 use crate::wire::{Label, WorkerId, host_name};
 use crate::worker::{WorkerType, greeting};
 
@@ -135,7 +135,7 @@ impl Plan {
         // One that comes too late is dropped by the keeper, and so ended.
         let unborn = spawning.hold(connecting.hold(unborn)).await?;
         match sent {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error) if Fault::of(&error) != Fault::PeerGone => {
                 let error = io("write to the new process")(error);
                 return Err(unborn.bury(error.into(), spawning).await);
             }

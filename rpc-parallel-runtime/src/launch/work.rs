@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,7 +28,9 @@ use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFa
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Label, Settings, WorkerId};
-use crate::worker::{Servers, Serves, WorkerType, converse, find, greeting, registry};
+use crate::worker::{
+    Conversed, Servers, Serves, WorkerType, conversation, converse, find, greeting, registry,
+};
 
 /// Becomes the worker that this process was started as, and ends with it.
 pub(crate) fn work() -> ! {
@@ -189,6 +192,8 @@ async fn serve(
     let (orders_in, mut orders) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
+    // Whether a read or write of the connection that this worker lives with failed.
+    let owner_failed = Arc::new(AtomicBool::new(false));
     let listens_at = match listen_by_itself(&start, &mut connections) {
         Ok(path) => path,
         Err(error) => {
@@ -199,7 +204,13 @@ async fn serve(
     };
     if let Some(socket) = first {
         report(control, &Report::Started { listens_at })?;
-        spawn_connection(&mut owner, socket, start.settings);
+        if let Some(opening) = take_over(socket, start.settings) {
+            let failed = owner_failed.clone();
+            owner.spawn(task(async move {
+                let conversed = converse(opening).await;
+                failed.store(conversed == Conversed::SocketFailed, Ordering::Relaxed);
+            }));
+        }
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
@@ -223,7 +234,9 @@ async fn serve(
     let (code, within, tell) = loop {
         match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
             Event::Ordered(Ordered::Connection(socket)) => {
-                spawn_connection(&mut connections, socket, start.settings);
+                if let Some(opening) = take_over(socket, start.settings) {
+                    connections.spawn(conversation(opening));
+                }
             }
             Event::Ordered(Ordered::Listener(listener)) => {
                 // Our master keeps its address.
@@ -237,6 +250,10 @@ async fn serve(
             }
             Event::Ordered(Ordered::End { within }) | Event::Told { within } => {
                 break (0, within, true);
+            }
+            // The master did not want this end: to it this is a failure, and it restarts the worker.
+            Event::OwnerGone if owner_failed.load(Ordering::Relaxed) => {
+                break (FAILED, ENDING_TIMEOUT, false);
             }
             Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT, true),
             // To a master that was only stopped, and goes on, this is a failure.
@@ -319,13 +336,13 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
     Ok(server)
 }
 
-fn spawn_connection(tasks: &mut JoinSet<()>, socket: OwnedFd, settings: Settings) {
+/// Begins a connection that the master has handed over.
+fn take_over(socket: OwnedFd, settings: Settings) -> Option<Opening> {
     match split(socket) {
-        Ok(halves) => {
-            tasks.spawn(task(converse(Opening::new(halves, settings))));
-        }
+        Ok(halves) => Some(Opening::new(halves, settings)),
         Err(error) => {
-            diagnose(format_args!("take a connection over: {error}"));
+            diagnose(format_args!("failed to take a connection over: {error}"));
+            None
         }
     }
 }

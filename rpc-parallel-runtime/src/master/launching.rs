@@ -16,7 +16,7 @@ use super::connecting::open;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use crate::connection::{Client, Death, Obituary, WorkerFailure, task};
 use crate::launch::{Lives, Plan, Recipe, Started};
-use crate::transport::connected_pair;
+use crate::transport::{Fault, connected_pair};
 use crate::wire::WorkerId;
 use crate::worker::WorkerType;
 
@@ -158,7 +158,11 @@ impl Launch {
 fn first_connection(ask: &[u8]) -> Result<(UnixStream, UnixStream, usize), SpawnErrorKind> {
     let made = connected_pair().and_then(|(ours, theirs)| {
         ours.set_nonblocking(true)?;
-        let asked = (&ours).write(ask)?;
+        let asked = match (&ours).write(ask) {
+            // The rest is written when the connection is opened, and so is all of it.
+            Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
+            asked => asked?,
+        };
         Ok((ours, theirs, asked))
     });
     let tried = "make a socket pair".to_owned();

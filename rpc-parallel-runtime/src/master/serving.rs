@@ -14,7 +14,7 @@ use crate::connection::{Opening, Task, drop_silently, task};
 use crate::launch;
 use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::{Servers, converse};
+use crate::worker::{Servers, conversation};
 
 /// The servers that this process has begun by `serve`, and where their calls run.
 static SERVED: LazyLock<Mutex<HashMap<WorkerId, ServedHere>>> = LazyLock::new(Mutex::default);
@@ -96,7 +96,7 @@ pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<(Unix
         Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
-    place.spawn(task(converse(opening)));
+    place.spawn(conversation(opening));
     Ok(Some((ours, place.witness())))
 }
 

@@ -25,7 +25,7 @@ use crate::connection::{
     Client, Connected, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure, task,
 };
 use crate::launch::{End, Lives, Started};
-use crate::transport::{Address, connected_pair};
+use crate::transport::{Address, Fault, connected_pair};
 use crate::wire::{Label, Settings, WorkerId};
 
 /// Starts a worker that lives with its connection.
@@ -98,8 +98,13 @@ impl Reconnect for Respawn {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
             let Self { launch, ask, restarts, started, served_since } = self;
-            let failure = started.failure_to_restart().await;
-            let Some((failure, progress)) = failure else { return Err((*lost).clone()) };
+            let (failure, progress) = match &*lost {
+                // The worker ends because its connection failed, and is still needed.
+                Loss::Failed(why) => started.ended_because(why).await,
+                Loss::Closed | Loss::Died(_) | Loss::Broken(_) | Loss::GivenUp(_) => {
+                    started.failure_to_restart().await.ok_or_else(|| (*lost).clone())?
+                }
+            };
             let served = Served { uptime: served_since.elapsed(), progress };
             let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
             let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
@@ -220,9 +225,9 @@ impl Restarted {
         if let Phase::Up(started) = phase
             && let Err(error) = started.take_over(&listener)
         {
-            match error.kind() {
+            match Fault::of(&error) {
                 // It has died, and the next will take it over.
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {}
+                Fault::PeerGone => {}
                 _ => return Err(error),
             }
         }
@@ -429,7 +434,7 @@ async fn connect(
     let socket = match socket {
         Ok(socket) => socket,
         // It has died, and not everybody knows that yet.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(error) if Fault::of(&error) == Fault::PeerGone => {
             return Err(match started.autopsy().await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => unreachable(error),

@@ -9,6 +9,9 @@ use tokio::io::ReadBuf;
 pub(crate) type Halves = (Box<dyn Reader>, Box<dyn Writer>);
 
 /// The half that the driver of a connection reads from.
+///
+/// [`Fault::of`](super::Fault::of) says what an error of its functions means. After a transient
+/// fault nothing is lost, and the same function can be called again.
 pub(crate) trait Reader: Send + 'static {
     /// Reads what is there; nothing read means that the peer has ended the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>)
@@ -24,7 +27,10 @@ pub(crate) trait Reader: Send + 'static {
     ) -> Poll<io::Result<usize>>;
 }
 
-/// The half that whoever has something to say writes to.
+/// The half that is written to, by the driver of a connection and by its callers.
+///
+/// [`Fault::of`](super::Fault::of) says what an error of its functions means. After any error
+/// nothing was written, and the same function can be called again.
 pub(crate) trait Writer: Send + Sync + 'static {
     /// Writes as much as goes without waiting, or fails with `WouldBlock`.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
@@ -37,6 +43,8 @@ pub(crate) trait Writer: Send + Sync + 'static {
     fn hold(&self, much: bool);
 
     /// Waits until there is room. One task at a time may wait.
+    ///
+    /// An error says that the transport cannot tell when there is room.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Says whether the transport belongs to the process that forked this one.

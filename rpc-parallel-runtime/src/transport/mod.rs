@@ -3,12 +3,14 @@
 //! The floors above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
 
 mod origin;
+mod fault;
 mod halves;
 mod unix;
 mod descriptors;
 mod listener;
 
-pub(crate) use self::descriptors::{receive, send};
+pub(crate) use self::descriptors::{receive, send, send_once};
+pub(crate) use self::fault::{Backoff, Fault};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};

@@ -6,13 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
@@ -98,7 +99,7 @@ pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
     let reader = SocketReader(Registered::new(reader));
     // The kernel keeps twice what it is told, for its own needs.
     let usual_room = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
-    let (once_full, origin) = (OnceLock::new(), Origin::here());
+    let (socket, once_full, origin) = (Arc::new(socket), OnceLock::new(), Origin::here());
     let writer = SocketWriter { socket, usual_room, once_full, origin };
     Ok((Box::new(reader), Box::new(writer)))
 }
@@ -113,10 +114,21 @@ struct SocketReader(Registered<Receiver>);
 
 /// Writes to a socket, and waits for room only after there was none for once.
 struct SocketWriter {
-    socket: StdStream,
+    socket: Arc<StdStream>,
     usual_room: Option<usize>,
-    once_full: OnceLock<Registered<UnixStream>>,
+    /// The same socket, registered for the notice that there is room.
+    once_full: OnceLock<Registered<AsyncFd<Arc<StdStream>>>>,
     origin: Origin,
+}
+
+impl SocketWriter {
+    /// Writes unless there was no room the last time and no notice has come since.
+    fn write(&self, write: impl FnOnce(&StdStream) -> io::Result<usize>) -> io::Result<usize> {
+        match self.once_full.get() {
+            Some(registered) => registered.try_io(Interest::WRITABLE, |socket| write(socket)),
+            None => write(&self.socket),
+        }
+    }
 }
 
 impl Reader for SocketReader {
@@ -147,40 +159,35 @@ impl Reader for SocketReader {
 
 impl Writer for SocketWriter {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.once_full.get() {
-            Some(socket) => socket.try_write(bytes),
-            None => Ok(rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL)?),
-        }
+        self.write(|socket| Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?))
     }
 
     fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        let buffers = [IoSlice::new(first), IoSlice::new(second)];
-        match self.once_full.get() {
-            Some(socket) => socket.try_write_vectored(&buffers),
-            None => {
-                let mut ancillary = SendAncillaryBuffer::new(&mut []);
-                Ok(sendmsg(&self.socket, &buffers, &mut ancillary, SendFlags::NOSIGNAL)?)
-            }
-        }
+        self.write(|socket| {
+            let buffers = [IoSlice::new(first), IoSlice::new(second)];
+            let mut ancillary = SendAncillaryBuffer::new(&mut []);
+            Ok(sendmsg(socket, &buffers, &mut ancillary, SendFlags::NOSIGNAL)?)
+        })
     }
 
     fn hold(&self, much: bool) {
         // What the kernel does not allow stays as it is: that is only slower.
         let _ = match (much, self.usual_room) {
-            (true, Some(usual)) => set_socket_send_buffer_size(&self.socket, usual),
-            _ => set_socket_send_buffer_size(&self.socket, LITTLE_ROOM),
+            (true, Some(usual)) => set_socket_send_buffer_size(&*self.socket, usual),
+            _ => set_socket_send_buffer_size(&*self.socket, LITTLE_ROOM),
         };
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let socket = match self.once_full.get() {
-            Some(socket) => socket,
+        let registered = match self.once_full.get() {
+            Some(registered) => registered,
             None => {
-                let socket = Registered::new(UnixStream::from_std(self.socket.try_clone()?)?);
-                self.once_full.get_or_init(|| socket)
+                let registered = Registered::new(register(self.socket.clone())?);
+                self.once_full.get_or_init(|| registered)
             }
         };
-        socket.poll_write_ready(cx)
+        // Kept as it is: the next write clears the notice if there is no room after all.
+        registered.poll_write_ready(cx).map_ok(drop)
     }
 
     fn is_inherited(&self) -> bool {
@@ -192,8 +199,19 @@ impl Writer for SocketWriter {
             return;
         }
         // It fails only where the peer has ended it already.
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        let _ = rustix::net::shutdown(&*self.socket, Shutdown::Both);
     }
+}
+
+/// Registers a socket for the notice that there is room, under the descriptor that it has: there may
+/// be no other left in this process.
+#[expect(
+    deprecated,
+    reason = "it is deprecated for types whose descriptor changes or closes while it is registered; \
+              an `Arc` of a socket does neither, and the replacement is unsafe to call"
+)]
+fn register(socket: Arc<StdStream>) -> io::Result<AsyncFd<Arc<StdStream>>> {
+    AsyncFd::with_interest(socket, Interest::WRITABLE)
 }
 
 #[cfg(test)]

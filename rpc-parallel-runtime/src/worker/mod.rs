@@ -27,7 +27,7 @@ pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCal
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};
-pub(crate) use self::servers::{Servers, converse};
+pub(crate) use self::servers::{Conversed, Servers, conversation, converse};
 pub use self::state::{
     BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
 };

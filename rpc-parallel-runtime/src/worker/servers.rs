@@ -1,6 +1,7 @@
 //! The worker servers of this process, and how a connection finds the one it means.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,7 +10,10 @@ use tokio::sync::Notify;
 
 use super::registry::greeting;
 use super::server::{InitError, Serves};
-use crate::connection::{AnyError, Opening, OpeningError, Request, Serving, Session, diagnose};
+use crate::connection::{
+    AnyError, Opening, OpeningError, Request, Serving, Session, Task, diagnose, task,
+};
+use crate::transport::Fault;
 use crate::wire::{Refusal, Settings, Signature, WorkerId};
 
 /// The servers of this process, and how many connections they have.
@@ -139,32 +143,66 @@ impl Drop for Counted {
     }
 }
 
-/// Serves one connection from its first frame to its end.
-pub(crate) async fn converse(mut opening: Opening) {
+/// How a connection ended that this process served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Conversed {
+    /// The caller ended it, or never had a right to it.
+    ToTheEnd,
+    /// A read or write of this process failed, for another reason than that the caller is gone.
+    SocketFailed,
+}
+
+/// Serves one connection from its first frame to its end. Errors go to stderr: the caller cannot be
+/// told.
+pub(crate) async fn converse(mut opening: Opening) -> Conversed {
     let servers = Servers::get();
     let _counted = servers.count();
     let request = match opening.receive_request().await {
         Ok(request) => request,
         // Who speaks another version can at least be told so.
         Err(OpeningError::Frame(error)) => {
-            let _ = opening.refuse(&Refusal::Violation { why: error.to_string() }).await;
-            return;
+            let refusal = Refusal::Violation { why: error.to_string() };
+            return not_opened(opening.refuse(&refusal).await);
         }
-        Err(_) => return,
+        Err(error) => return not_opened(Err(error)),
     };
     let settings = opening.settings();
     match opening.decide(begin(request, settings, servers)).await {
-        Ok(Ok(session)) => {
-            if let Err(error) = Serving::welcome(opening, session).run().await {
-                diagnose(format_args!("ended a connection: {}", AnyError::from(error)));
+        Ok(Ok(session)) => match Serving::welcome(opening, session).run().await {
+            Ok(()) => Conversed::ToTheEnd,
+            Err(error) => {
+                let of_socket = error.is_of_socket();
+                report(error);
+                if of_socket { Conversed::SocketFailed } else { Conversed::ToTheEnd }
             }
-        }
-        Ok(Err(refusal)) => {
-            let _ = opening.refuse(&refusal).await;
-        }
-        // Whoever asked is gone.
-        Err(_) => {}
+        },
+        Ok(Err(refusal)) => not_opened(opening.refuse(&refusal).await),
+        Err(error) => not_opened(Err(error)),
     }
+}
+
+/// Makes the task that serves one connection.
+pub(crate) fn conversation(opening: Opening) -> Task {
+    task(async {
+        converse(opening).await;
+    })
+}
+
+/// Says how a connection ended that was not opened.
+fn not_opened(refused: Result<(), OpeningError>) -> Conversed {
+    match refused {
+        Err(OpeningError::Socket(error)) if Fault::of(&error) != Fault::PeerGone => {
+            report(OpeningError::Socket(error));
+            Conversed::SocketFailed
+        }
+        // The caller is gone, did not speak in time, or was told why it is refused.
+        Ok(()) | Err(_) => Conversed::ToTheEnd,
+    }
+}
+
+/// Writes to stderr why a connection was ended.
+fn report(error: impl Error) {
+    diagnose(format_args!("ended a connection: {}", AnyError::from(error)));
 }
 
 /// Begins what was asked for, if it may be.

@@ -150,7 +150,7 @@ impl From<&Loss> for PipeErrorKind {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
             Loss::GivenUp(given_up) => Self::WorkerDied(given_up.last.clone()),
-            Loss::Broken(why) => Self::ConnectionLost { why: why.clone() },
+            Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
         }
     }
 }

@@ -10,6 +10,8 @@ mod cancelling;
 mod deadlines;
 mod spans;
 mod writing;
+mod faulty;
+mod faults;
 mod supervised;
 mod peer;
 mod violations;
@@ -24,15 +26,15 @@ use tokio::task::{JoinHandle, yield_now};
 use super::client::Client;
 use super::scripted::{Functions, client, opening};
 use super::shared::Connection;
-use super::{PipeError, PipeErrorKind, Serving};
+use super::{PipeError, PipeErrorKind, Serving, ServingError};
 use crate::transport::memory::pair;
-use crate::wire::{FrameError, Settings};
+use crate::wire::Settings;
 
 /// Two ends of one connection.
 struct Connected {
     client: Client,
     /// The driver of the end that answers.
-    worker: JoinHandle<Result<(), FrameError>>,
+    worker: JoinHandle<Result<(), ServingError>>,
     there: Arc<Connection>,
 }
 

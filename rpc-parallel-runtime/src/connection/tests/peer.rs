@@ -7,13 +7,13 @@ use tokio::io::ReadBuf;
 use tokio::task::JoinHandle;
 
 use super::settings;
-use crate::connection::Serving;
 use crate::connection::client::Client;
 use crate::connection::scripted::{Functions, Halves, client, opening};
 use crate::connection::shared::Connection;
+use crate::connection::{Serving, ServingError};
 use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
-use crate::wire::{FrameError, FrameWriter, FunctionInfo, Greeting, WorkerId};
+use crate::wire::{FrameWriter, FunctionInfo, Greeting, WorkerId};
 
 /// The numbers of the frames, as the header of `wire/frame.rs` lists them.
 pub(super) mod kind {
@@ -48,7 +48,7 @@ const CAPACITY: usize = 4 * 1024 * 1024;
 /// Plays the caller of some functions.
 pub(super) async fn play_caller(
     functions: Functions,
-) -> (Peer, JoinHandle<Result<(), FrameError>>, Arc<Connection>) {
+) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
     let (here, there) = pair(CAPACITY);
     let mut peer = Peer::new(here);
     let mut ask = Vec::new();

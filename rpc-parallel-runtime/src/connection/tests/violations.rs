@@ -13,7 +13,7 @@ use crate::connection::client::Client;
 use crate::connection::opening::OpeningError;
 use crate::connection::scripted::{self, Functions, function};
 use crate::connection::shared::Connection;
-use crate::connection::{CallError, CallErrorKind, Pipe, PipeErrorKind, PipeWriter};
+use crate::connection::{CallError, CallErrorKind, Pipe, PipeErrorKind, PipeWriter, ServingError};
 use crate::transport::Writer;
 use crate::transport::memory::pair;
 use crate::wire::{FrameError, FunctionInfo, Refusal};
@@ -80,7 +80,10 @@ async fn worker_hears(frames: &[Vec<u8>]) -> Result<(), String> {
     let numbers = read_well(pipe.expect("another connection does not notice")).await;
     assert_eq!(numbers, [0, 1, 2]);
     assert_eq!(ended.is_ok(), alive);
-    ended.map_err(|it| it.to_string())
+    ended.map_err(|it| match it {
+        ServingError::Protocol(violation) => violation.to_string(),
+        error => panic!("the socket does not fail: {error}"),
+    })
 }
 
 fn assert_no_more_than_allowed(connection: &Connection) {
