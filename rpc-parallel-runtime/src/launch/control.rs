@@ -20,6 +20,7 @@ use super::children::Children;
 use super::liveness::{Silence, Verdict};
 use super::order::Order;
 use super::start::Report;
+use super::thread::start_thread;
 use crate::transport::{Fault, Origin, send};
 use crate::wire::{Panic, Settings};
 use crate::worker::WorkerStats;
@@ -97,8 +98,7 @@ impl Control {
         settings: Settings,
         orders: UnboundedSender<Ordered>,
     ) -> io::Result<()> {
-        let thread = thread::Builder::new().name("rpc-parallel control".into());
-        thread.spawn(move || self.run(settings, orders))?;
+        start_thread("rpc-parallel control", Box::new(move || self.run(settings, orders)))?;
         // That thread ends the process when the master is gone. To do so it must not be stopped.
         // Where the signal cannot be changed it does no harm but to those who live on.
         let _ = set_parent_process_death_signal(Some(Signal::CONT));
@@ -108,13 +108,12 @@ impl Control {
     /// Has a thread end this process when the master is gone, and do nothing else: before there is
     /// anything that could be ordered.
     pub(super) fn watch(&'static self) -> io::Result<()> {
-        let thread = thread::Builder::new().name("rpc-parallel watch".into());
-        thread.spawn(|| {
+        let watch = || {
             let mut end = [PollFd::new(&self.socket, PollFlags::empty())];
             while poll(&mut end, None).is_err() {}
             self.end_soon();
-        })?;
-        Ok(())
+        };
+        start_thread("rpc-parallel watch", Box::new(watch))
     }
 
     fn run(&self, settings: Settings, orders: UnboundedSender<Ordered>) {

@@ -1,9 +1,11 @@
 //! The tokio runtimes that we make.
 
 use std::io;
+use std::pin::Pin;
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::wire::fields;
-use tokio::runtime::{Builder, Runtime};
 
 /// The kind of a tokio runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,4 +35,9 @@ impl Flavor {
             }
         }
     }
+}
+
+/// Runs a future to its end. It takes a trait object, so that `Runtime::block_on` is compiled once.
+pub(crate) fn block_on(runtime: &Runtime, future: Pin<&mut dyn Future<Output = ()>>) {
+    runtime.block_on(future);
 }

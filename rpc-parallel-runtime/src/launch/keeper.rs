@@ -26,6 +26,7 @@ use super::order;
 use super::process::{Manner, Process, Unborn};
 use super::relay::Outputs;
 use super::start::Report;
+use super::thread::start_thread;
 use crate::connection::Death;
 use crate::transport::{Fault, Origin};
 use crate::wire::{Label, Panic, Settings, WorkerId};
@@ -127,8 +128,7 @@ impl Keeper {
             serial: 0,
             out_of_memory: None,
         };
-        let thread = std::thread::Builder::new().name("rpc-parallel keeper".into());
-        thread.spawn(|| keeping.run())?;
+        start_thread("rpc-parallel keeper", Box::new(move || keeping.run()))?;
         Ok(Self { requests: sender, wake, epoll, origin: Origin::here() })
     }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::io;
 
-use crate::wire::fields;
 use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::wire::fields;
 
 /// How much of something the system grants a worker.
 ///

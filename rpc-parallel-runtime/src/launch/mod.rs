@@ -25,11 +25,13 @@ mod conversation;
 mod starting;
 mod listening;
 mod control;
+mod thread;
 mod work;
 
 pub(crate) use self::children::{Children, Started};
 pub(crate) use self::environment::BadVariable;
 pub use self::flavor::Flavor;
+pub(crate) use self::flavor::block_on;
 pub(crate) use self::launcher::Launching;
 pub use self::launcher::{Launcher, WorkerCommand, Wrapped};
 pub use self::limit::Limit;
@@ -42,6 +44,7 @@ pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lives, Recipe, StartFailure};
 pub(crate) use self::starting::{Plan, StartingError, is_name_of_worker};
+pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
 
 /// Decodes bytes as what a master tells a new worker, and as what the worker reports.

@@ -8,9 +8,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::wire::fields;
 use rustix::fs::OFlags;
 use tokio::net::unix::pipe::Receiver;
+
+use crate::wire::fields;
 
 /// Where the stdout or the stderr of a worker goes.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@ use super::lines::Lines;
 use super::redirect::Redirect;
 use super::stdio_lock::{StdioLock, Stream};
 use super::tail::Tail;
+use super::thread::start_thread;
 use crate::transport::Origin;
 
 /// What is read of one output before it is passed on: as much as a pipe holds, so that a worker
@@ -266,12 +267,9 @@ impl Relay {
             return Ok(relay);
         }
         let new = Arc::new(Self::new(stream)?);
-        let thread = std::thread::Builder::new().name(format!("rpc-parallel {stream}"));
+        let relaying = new.clone();
         // Without it the pipes would fill up, and workers stop in the middle of a line.
-        thread.spawn({
-            let new = new.clone();
-            move || new.run()
-        })?;
+        start_thread(&format!("rpc-parallel {stream}"), Box::new(move || relaying.run()))?;
         Ok(relay.get_or_init(|| new))
     }
 

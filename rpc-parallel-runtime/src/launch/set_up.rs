@@ -6,7 +6,6 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::wire::fields;
 use rustix::fs::{Mode, RawMode};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpriority_process, setpriority_process, setsid, umask};
@@ -15,6 +14,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use super::limit::Limit;
 use super::redirect::Output;
 use super::start::StartFailure;
+use crate::wire::fields;
 
 /// What a worker's process shall be like, beside its output.
 #[derive(Clone, PartialEq, Debug, Default)]

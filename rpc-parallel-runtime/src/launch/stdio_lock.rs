@@ -5,8 +5,9 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
 use std::time::Duration;
+
+use super::thread::start_thread;
 
 /// How long a write waits for the lock before it goes on without it.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -62,8 +63,8 @@ impl StdioLock {
         let mut state = self.0.state();
         if *state == State::NotStarted {
             let shared = self.0.clone();
-            let thread = thread::Builder::new().name("rpc-parallel lock".into());
-            if thread.spawn(move || shared.hold_whenever_wanted()).is_err() {
+            let hold = Box::new(move || shared.hold_whenever_wanted());
+            if start_thread("rpc-parallel lock", hold).is_err() {
                 // Threads have run out. The next write tries again.
                 return false;
             }

@@ -19,6 +19,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
 use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
+use super::flavor::block_on;
 use super::keeper::{ENDING_TIMEOUT, FORCED};
 use super::listening::listen;
 use super::mark::Mark;
@@ -93,7 +94,8 @@ fn run() -> Result<i32, WorkError> {
     report(control, &Report::Hello { pid: process::id() })?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
-    let code = runtime.block_on(serve(start, init, first, control));
+    let mut code = Ok(FAILED);
+    block_on(&runtime, pin!(async { code = serve(start, init, first, control).await }));
     // What blocks now has had its time; the rest of the state is dropped by leaving.
     runtime.shutdown_timeout(GRACE);
     code

@@ -5,8 +5,8 @@
 //! connections, its calls, and the tasks that they spawn.
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -18,7 +18,7 @@ use crate::connection::{
     Autopsy, Death, InFlight, MAX_IN_PROGRESS, Obituary, Owner, Task, WorkerFailure, belong_to,
     drop_silently, task,
 };
-use crate::launch::Children;
+use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{Label, Panic, WorkerId};
 use crate::worker::Servers;
 
@@ -60,8 +60,7 @@ impl Apart {
     /// Starts a thread for a server.
     pub(super) async fn begin(id: WorkerId, label: Label) -> io::Result<Keep> {
         let (tell, told) = oneshot::channel();
-        let thread = thread::Builder::new().name("rpc-parallel server".to_owned());
-        thread.spawn(move || {
+        let run = move || {
             let alarm = Arc::<Alarm>::default();
             let owner = alarm.clone().owner();
             let runtime = match build(owner.clone()) {
@@ -82,13 +81,14 @@ impl Apart {
             // Who is not there any more drops it, and so ends it.
             let _ = tell.send(Ok(Keep(apart.clone())));
             apart.run(runtime);
-        })?;
+        };
+        start_thread("rpc-parallel server", Box::new(run))?;
         told.await.unwrap_or_else(|_| unreachable!("the thread tells before it ends"))
     }
 
     /// Lets the tasks of the server run until it is to end, and ends it.
     fn run(&self, runtime: Runtime) {
-        runtime.block_on(self.alarm.stop.notified());
+        block_on(&runtime, pin!(self.alarm.stop.notified()));
         let end = match self.alarm.panic.get() {
             Some(panic) => End::Failed(self.failure_by(panic.clone())),
             None => End::InOrder,

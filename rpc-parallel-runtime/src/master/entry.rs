@@ -3,13 +3,17 @@
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
 use std::iter::Skip;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::process;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use super::direct::{Master, StartupError};
 use crate::connection::{AnyError, diagnose};
-use crate::launch::{BootToken, Children, Flavor, Outputs, StartedAs, is_name_of_worker, work};
+use crate::launch::{
+    BootToken, Children, Flavor, Outputs, StartedAs, block_on, is_name_of_worker, work,
+};
 use crate::wire::{Settings, SettingsError};
 
 /// What `#[entry]` and `#[test]` say about a process and its workers.
@@ -65,15 +69,12 @@ impl Entry {
 
     pub(super) fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
         let mut output = None;
-        self.block_on_dyn(pin!(async { output = Some(main().await) }));
-        output.expect("`block_on_dyn` returns when the future has ended")
+        block_on(&self.runtime(), pin!(async { output = Some(main().await) }));
+        output.expect("`block_on` returns when the future has ended")
     }
 
-    /// Runs a future to its end. It takes a trait object: `Runtime::block_on` is compiled once, in
-    /// this crate, instead of once in each program and test.
-    fn block_on_dyn(&self, main: Pin<&mut dyn Future<Output = ()>>) {
-        let runtime = self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it));
-        runtime.block_on(main);
+    fn runtime(&self) -> Runtime {
+        self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it))
     }
 
     /// Becomes a worker, if that is what this process was started as, and a master otherwise.

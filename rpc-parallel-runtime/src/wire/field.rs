@@ -180,6 +180,19 @@ impl Field for usize {
     }
 }
 
+impl Field for () {
+    fn write(&self, sink: &mut Sink<'_>) {
+        0_u8.write(sink);
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        match u8::read(unread)? {
+            0 => Ok(()),
+            _ => Err(unread.out_of_range("()")),
+        }
+    }
+}
+
 impl Field for bool {
     fn write(&self, sink: &mut Sink<'_>) {
         u8::from(*self).write(sink);

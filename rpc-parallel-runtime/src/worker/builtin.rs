@@ -10,7 +10,9 @@ use super::stats::WorkerStats;
 use crate::connection::{Answering, AnyError, Call, Client, Incoming, plain};
 #[cfg(feature = "tracing")]
 use crate::wire::FunctionId;
-use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, codec, own_codec};
+#[cfg(feature = "tracing")]
+use crate::wire::codec;
+use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, own_codec};
 
 const fn builtin(
     name: &'static str,
@@ -40,7 +42,7 @@ const SHUT_DOWN: &FunctionInfo = &builtin("shut_down", "Duration", "bool", line!
 
 /// Asks a worker to take no new connections.
 pub(super) fn close_server(client: &Client) -> Call<()> {
-    Call::new(client, CLOSE_SERVER, plain(codec()), |sink| ().encode((), sink))
+    Call::new(client, CLOSE_SERVER, plain(own_codec()), |sink| ().encode((), sink))
 }
 
 /// Tells a worker to end within this time; `false` if it has no process of its own.
@@ -93,7 +95,7 @@ pub(super) fn answer<'a>(
     }
     if call.function == CLOSE_SERVER.id() {
         Servers::get().remove(id);
-        answering.result(plain(codec()), ());
+        answering.result(plain(own_codec()), ());
     } else if call.function == STATS.id() {
         answering.result(plain(own_codec()), WorkerStats::in_call());
     } else if call.function == SHUT_DOWN.id() {

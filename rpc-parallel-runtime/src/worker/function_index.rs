@@ -15,9 +15,12 @@ pub(super) struct FunctionIndex {
 impl FunctionIndex {
     /// Makes the index of a dispatch table, from its functions in the table's order.
     pub(super) fn new(functions: Vec<&'static FunctionInfo>) -> Self {
-        let ids = functions.iter().enumerate().map(|(at, it)| (it.id(), at));
-        let mut sorted: Vec<_> = ids.collect();
-        sorted.sort_unstable();
+        // Inserted one by one: there are few, and a sort of std is much code.
+        let mut sorted: Vec<(FunctionId, usize)> = Vec::with_capacity(functions.len());
+        for (position, info) in functions.iter().enumerate() {
+            let at = sorted.partition_point(|(id, _)| *id < info.id());
+            sorted.insert(at, (info.id(), position));
+        }
         Self { functions, sorted }
     }
 

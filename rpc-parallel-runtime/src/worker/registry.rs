@@ -105,9 +105,14 @@ pub struct Registry {
 /// Returns what is registered in this executable.
 #[must_use]
 pub fn registry() -> Registry {
-    let mut worker_types: Vec<_> = worker_types().collect();
-    worker_types.sort_by_key(|it| (it.path(), it.worker_trait()));
-    Registry { worker_types }
+    let mut sorted: Vec<&WorkerType> = Vec::new();
+    // Inserted one by one: there are few, and a sort of std is much code.
+    for worker_type in worker_types() {
+        let name = |it: &WorkerType| (it.path(), it.worker_trait());
+        let at = sorted.partition_point(|it| name(it) <= name(worker_type));
+        sorted.insert(at, worker_type);
+    }
+    Registry { worker_types: sorted }
 }
 
 fn worker_types() -> impl Iterator<Item = &'static WorkerType> {

@@ -23,12 +23,14 @@ impl WorkerState for Life {
 
     async fn init(how: String) -> Result<Self, BoxError> {
         match how.as_str() {
-            "fail" => Err("as it was told".into()),
+            "fail" => return Err("as it was told".into()),
             "panic" => panic!("as it was told"),
             "exit" => std::process::exit(3),
             "wait" => std::future::pending().await,
-            _ => Ok(Self),
+            "print" => eprintln!("as it was told"),
+            _ => {}
         }
+        Ok(Self)
     }
 }
 
@@ -147,7 +149,8 @@ const MOST_GROWN: usize = 256 * 1024;
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let [_, what, count] = &args[..] else { anyhow::bail!("leaks WHAT COUNT") };
-    // What stays for ever is there after the first few.
+    // What stays for ever is there after the first few, and after the first line on stderr.
+    drop(Life::spawn("print".into()).await?);
     for number in 0..10 {
         live(what, number).await?;
     }

@@ -20,6 +20,7 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![
         figure("build.hello_crates", "crates", Shape::Hello, crates)?.at_most(ONCE),
         figure("build.hello_release", "s", Shape::Hello, cold_release)?.at_most(AT_MOST),
+        figure("build.hello_size", "MB", Shape::Hello, stripped_size)?.at_most(ONCE),
         figure("build.hello_touch", "s", Shape::Hello, touched)?.at_most(AT_MOST),
         figure("build.functions_300", "s", Shape::Functions, alone)?.at_most(AT_MOST),
     ])
@@ -49,6 +50,13 @@ fn cold_release(program: &Program) -> anyhow::Result<f64> {
     let built = program.build(Profile::Release, Incremental::AsUsual)?;
     program.run(Profile::Release)?;
     Ok(built.elapsed.as_secs_f64())
+}
+
+/// Measures what is deployed: the release build without symbols, in units of 10^6 bytes.
+fn stripped_size(program: &Program) -> anyhow::Result<f64> {
+    program.crates()?;
+    program.build(Profile::Release, Incremental::AsUsual)?;
+    Ok(program.stripped_size(Profile::Release)? as f64 / 1e6)
 }
 
 /// Times what a programmer waits for after every change.

@@ -99,14 +99,25 @@ impl Program {
 
     /// Runs what was built: a program that does nothing would compile fast.
     pub(super) fn run(&self, profile: Profile) -> anyhow::Result<()> {
+        let output = done(&mut Command::new(self.executable(profile)))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(said == "hello, world\n", "the program said {said:?}");
+        Ok(())
+    }
+
+    /// Returns the size in bytes of what was built, without symbols.
+    pub(super) fn stripped_size(&self, profile: Profile) -> anyhow::Result<u64> {
+        let stripped = self.target().join("stripped");
+        done(Command::new("strip").arg("-o").arg(&stripped).arg(self.executable(profile)))?;
+        Ok(fs::metadata(stripped)?.len())
+    }
+
+    fn executable(&self, profile: Profile) -> PathBuf {
         let folder = match profile {
             Profile::Debug => "debug",
             Profile::Release => "release",
         };
-        let output = done(&mut Command::new(self.target().join(folder).join("program")))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(said == "hello, world\n", "the program said {said:?}");
-        Ok(())
+        self.target().join(folder).join("program")
     }
 
     fn target(&self) -> PathBuf {
