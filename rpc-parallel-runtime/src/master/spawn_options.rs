@@ -38,8 +38,8 @@ pub(super) struct SpawnOptions {
 /// Encodes the argument of an `init` for a worker with these settings; an error says why it failed.
 pub(super) type EncodeInit<'a> = &'a dyn Fn(Settings) -> Result<Vec<u8>, String>;
 
-/// A worker that is being started.
-pub(super) type Starting<T> = Pin<Box<dyn Future<Output = Result<T, SpawnError>> + Send>>;
+/// The future of a worker that is being started.
+pub(super) type SpawnFuture<T> = Pin<Box<dyn Future<Output = Result<T, SpawnError>> + Send>>;
 
 impl SpawnOptions {
     /// Starts a worker and connects to it.
@@ -48,7 +48,7 @@ impl SpawnOptions {
         worker_type: &'static WorkerType,
         init: EncodeInit<'_>,
         connection_init: EncodeInit<'_>,
-    ) -> Starting<Client> {
+    ) -> SpawnFuture<Client> {
         let (label, restart) = (self.describe(worker_type), self.restart);
         let prepared = self.prepare(worker_type, init).and_then(|launch| {
             let settings = launch.recipe.settings;
@@ -71,7 +71,7 @@ impl SpawnOptions {
         worker_type: &'static WorkerType,
         init: EncodeInit<'_>,
         lives: Lives,
-    ) -> Starting<(Arc<Started>, Settings)> {
+    ) -> SpawnFuture<(Arc<Started>, Settings)> {
         let (label, restart) = (self.describe(worker_type), self.restart);
         let prepared = self.prepare(worker_type, init);
         Box::pin(async move {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::connecting::encode_init;
 use super::restart::Restart;
 use super::spawn_error::SpawnError;
-use super::spawn_options::{SpawnOptions, Starting};
+use super::spawn_options::{SpawnFuture, SpawnOptions};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, Launching, Limit, Lives, Panics, Redirect};
@@ -44,7 +44,7 @@ pub struct Spawner<S> {
 ///
 /// Dropping it ends the worker.
 #[must_use = "a worker starts when this is awaited"]
-pub struct Spawning<T>(Starting<T>);
+pub struct Spawning<T>(SpawnFuture<T>);
 
 type ConnectionInit<S> =
     <<<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection as ConnectionState<S>>::Init;

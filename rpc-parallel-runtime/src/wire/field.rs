@@ -1,8 +1,8 @@
 //! The fields of our own messages as bytes, and the messages that they make up.
 //!
 //! Users' values travel as MessagePack through serde, see [`codec`](super::codec). Our own messages
-//! (starts, reports, refusals, failures) do not: serde compiles a copy of the decoder for each type
-//! of field, which made up half of this crate.
+//! (starts, reports, refusals, failures) use plain functions instead, because serde compiles a copy
+//! of the decoder for each type of field.
 //!
 //! ```text
 //! message    version:1 fields..

@@ -26,6 +26,8 @@ impl Patient for Idler {
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let limit = args.get(1).map(|it| it.parse()).transpose()?;
     let mut workers = vec![Idler::spawn(()).await?];
+    // `ends` waits on a blocking thread of the runtime, which must be there before the limit is.
+    tokio::task::spawn_blocking(|| ()).await?;
     setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?;
     let refused = loop {
         match Idler::spawn(()).await {
