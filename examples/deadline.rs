@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rpc_parallel::CallErrorKind;
+use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
 use tokio::time::Instant;
 

@@ -1,8 +1,8 @@
 //! A direct pipe: the function writes straight to the wire, and a callback of the caller runs where
 //! each element is read, until somebody aborts it.
 
+use rpc_parallel::pipe::{CloseReason, PipeEvent};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Closed, Direct};
 use tokio::sync::mpsc::unbounded_channel;
 
 /// Plays ping-pong.
@@ -35,8 +35,8 @@ impl PingPong for Player {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    let (pings, pipe) = Pipe::channel();
-    let (pong, pongs) = Pipe::channel();
+    let (pings, pipe) = Pipe::pair();
+    let (pong, pongs) = Pipe::pair();
     let (sender, mut seen) = unbounded_channel();
 
     let abort = pipe.for_each_direct(move |ping| {
@@ -47,18 +47,20 @@ async fn main() -> anyhow::Result<()> {
 
     while let Some(ping) = seen.recv().await {
         match ping {
-            Direct::Element(4) => {
+            PipeEvent::Element(4) => {
                 println!("ping 4, and that is enough");
                 abort.abort();
             }
-            Direct::Element(number) => {
+            PipeEvent::Element(number) => {
                 println!("ping {number}, pong {number}");
                 pong.send(number).await?;
             }
             // Exactly once, and nothing follows it.
-            Direct::Closed(Closed::ByAbort) => println!("closed by abort"),
-            Direct::Closed(Closed::ByWriter) => anyhow::bail!("the worker never stops by itself"),
-            Direct::Closed(Closed::Error(error)) => return Err(error.into()),
+            PipeEvent::Closed(CloseReason::ByAbort) => println!("closed by abort"),
+            PipeEvent::Closed(CloseReason::ByWriter) => {
+                anyhow::bail!("the worker never stops by itself")
+            }
+            PipeEvent::Closed(CloseReason::Error(error)) => return Err(error.into()),
         }
     }
 

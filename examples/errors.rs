@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, ExitReason, MessageKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Settings, Side, SpawnErrorKind};
 use serde::{Deserialize, Serialize};
 
 /// Functions that go wrong.
@@ -109,7 +110,7 @@ async fn main() -> anyhow::Result<()> {
 
     let error = account.zeros(2000).await.expect_err("it is too much");
     println!("{error}");
-    assert!(matches!(error.kind(), CallErrorKind::TooLarge { side: Side::Result, .. }));
+    assert!(matches!(error.kind(), CallErrorKind::TooLarge { side: MessageKind::Result, .. }));
 
     let call = account.sleep(Duration::from_secs(3600)).timeout(Duration::from_millis(50));
     let error = call.await.expect_err("an hour is too long");
@@ -122,13 +123,13 @@ async fn main() -> anyhow::Result<()> {
     let error = account.exit(3).await.expect_err("a dead worker does not answer");
     println!("{error}");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { return Err(error.into()) };
-    assert_eq!(failure.death(), Death::Exited(3));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(3));
 
     let account = spawner.clone().spawn(Some(100)).await?;
     let error = account.abort().await.expect_err("a dead worker does not answer");
     println!("{error}");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { return Err(error.into()) };
-    assert!(matches!(failure.death(), Death::Signaled { signal: 6, .. }));
+    assert!(matches!(failure.exit_reason(), ExitReason::Signaled { signal: 6, .. }));
     assert_eq!(failure.stderr(), ["I am about to abort"]);
 
     let error = spawner.spawn(None).await.expect_err("an account needs a balance");

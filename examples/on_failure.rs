@@ -3,8 +3,8 @@
 //! A panic inside a call is none: it goes to its caller, and the worker lives on. A panic that nobody
 //! waits for ends its worker, as does what would end any process.
 
+use rpc_parallel::error::{CallErrorKind, ExitReason};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death};
 use tokio::sync::mpsc;
 
 /// Ways to break.
@@ -66,13 +66,13 @@ async fn main() -> anyhow::Result<()> {
     let panic = failure.panic().expect("it was a panic");
     assert_eq!(panic.message, "a crack that nobody has heard");
     assert!(panic.location.as_ref().is_some_and(|it| it.contains("on_failure.rs:")));
-    assert_eq!(failure.death(), Death::Exited(254));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(254));
 
     let glass = spawner.clone().spawn(()).await?;
     let error = glass.exit(3).await.expect_err("a dead worker does not answer");
     let failure = failures.recv().await.expect("it is told");
     println!("\non_failure: {failure}");
-    assert_eq!(failure.death(), Death::Exited(3));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(3));
     assert_eq!(failure.in_progress(), ["Fragile::exit"]);
     // Whoever waits for an answer learns the same.
     assert_eq!(*error.kind(), CallErrorKind::WorkerDied(failure));
@@ -81,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
     glass.abort().await.expect_err("a dead worker does not answer");
     let failure = failures.recv().await.expect("it is told");
     println!("\non_failure: {failure}");
-    assert!(matches!(failure.death(), Death::Signaled { signal: 6, .. }));
+    assert!(matches!(failure.exit_reason(), ExitReason::Signaled { signal: 6, .. }));
     assert_eq!(failure.stderr(), ["I am about to abort"]);
 
     // A requested, orderly end is no failure. `shutdown` proves that it was orderly.

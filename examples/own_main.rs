@@ -4,7 +4,7 @@
 //! program with subcommands, a runtime or set-up of its own can do it step by step.
 
 use clap::{Parser, Subcommand};
-use rpc_parallel::Master;
+use rpc_parallel::expert::Master;
 use rpc_parallel::prelude::*;
 
 /// Squares numbers, in another process.
@@ -46,7 +46,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let x = match Cli::parse().command.unwrap_or(Command::Run { x: 12 }) {
         // It comes back only when no master has started this process.
-        Command::Worker => match rpc_parallel::worker_main()? {},
+        Command::Worker => match rpc_parallel::expert::worker_main()? {},
         Command::Run { x } => x,
     };
 

@@ -1,6 +1,6 @@
 //! A pipe: a function returns before it is done, and its caller reads what it goes on producing.
 
-use rpc_parallel::PipeErrorKind;
+use rpc_parallel::error::PipeErrorKind;
 use rpc_parallel::prelude::*;
 
 /// Counts.

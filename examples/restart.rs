@@ -1,7 +1,7 @@
 //! A library that crashes on some inputs ends only its worker. The worker is restarted, and the master
 //! continues with the next input.
 
-use rpc_parallel::CallErrorKind;
+use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
 
 /// What the library can do for us.
@@ -46,8 +46,8 @@ fn native_pixels(picture: &str) -> Result<u64, AnyError> {
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
     // Any number of pictures may crash the decoder. A decoder that crashes without a picture, or does
-    // not start, is given up. `Restart::on_failure()` is for services: it limits all failures.
-    let restart = Restart::for_batch();
+    // not start, is given up. `RestartPolicy::on_failure()` is for services: it limits all failures.
+    let restart = RestartPolicy::for_batch();
     let decoder = Decoder::spawner().name("decoder").restart(restart).spawn(()).await?;
     let first = decoder.label();
 

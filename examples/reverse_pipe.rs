@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let (mut writers, mut sums) = (Vec::new(), JoinSet::new());
     for _ in 0..SHARDS {
         let adder = Adder::spawn(()).await?;
-        let (writer, numbers) = Pipe::channel();
+        let (writer, numbers) = Pipe::pair();
         writers.push(writer);
         sums.spawn(adder.add(numbers));
     }

@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use rpc_parallel::ConnectErrorKind;
+use rpc_parallel::error::ConnectErrorKind;
 use rpc_parallel::prelude::*;
 
 /// Listens to those who report.

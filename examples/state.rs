@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-use rpc_parallel::ConnectErrorKind;
+use rpc_parallel::error::ConnectErrorKind;
 use rpc_parallel::prelude::*;
 
 /// A bank, as the owner of an account sees it.

@@ -5,7 +5,7 @@
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
 
-use rpc_parallel::TrySendError;
+use rpc_parallel::error::TrySendError;
 use rpc_parallel::prelude::*;
 
 /// A score that many write, and many watch.
@@ -52,7 +52,7 @@ impl Scoreboard for Board {
     }
 
     async fn watch(&self) -> (u64, Pipe<u64>) {
-        let (writer, updates) = Pipe::channel();
+        let (writer, updates) = Pipe::pair();
         let mut score = self.score();
         score.watchers.push(writer);
         (score.points, updates)

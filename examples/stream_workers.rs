@@ -53,7 +53,7 @@ impl Source for Spring {
 impl Mill for Stone {
     async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError> {
         let mut numbers = source.connect(()).await?.numbers(NUMBERS, SOURCES, rest).await?;
-        let (writer, squares) = Pipe::channel();
+        let (writer, squares) = Pipe::pair();
         tokio::spawn(async move {
             while let Some(number) = numbers.next().await {
                 match number {

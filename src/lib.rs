@@ -89,7 +89,7 @@
 //!
 //!     assert_eq!(counter.total(Pipe::from_items([1, 2, 3])).await?, 6); // any stream will do
 //!
-//!     let (to, mut squares) = Pipe::channel();
+//!     let (to, mut squares) = Pipe::pair();
 //!     counter.squares(2, to).await?;
 //!     assert_eq!(squares.next().await.transpose()?, Some(0));
 //!     Ok(())
@@ -139,17 +139,54 @@
 
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
-    AbortHandle, AnyError, BoxError, Call, CallError, CallErrorKind, CallOptions, Client, Closed,
-    ConnectError, ConnectErrorKind, ConnectionState, Context, Contramap, Control, ControlError,
-    ControlErrorKind, Death, Declared, Direct, DuplicateId, Flavor, Function, FunctionError,
-    FunctionId, FunctionInfo, Initialized, IntoPipe, Label, Launcher, Limit, Map, MapCall, Master,
-    Message, Panic, Panics, Pipe, PipeError, PipeErrorKind, PipeWriter, Place, Redirect, Registry,
-    Restart, Served, Server, Settings, SettingsError, Shutdown, Side, Spawn, SpawnError,
-    SpawnErrorKind, Spawner, Spawning, StartupError, TooLarge, TryCall, TrySendError, Worker,
-    WorkerAddress, WorkerClient, WorkerCommand, WorkerFailure, WorkerId, WorkerState, WorkerStats,
-    WorkerType, WorkerTypeId, Wrapped, blocking, handles_panics, initialized, is_worker, registry,
-    worker_main,
+    AnyError, BoxError, Call, CallError, ConnectError, ConnectionState, Context, Control,
+    ControlError, Function, FunctionError, Message, Pipe, PipeError, PipeWriter, Redirect,
+    RestartPolicy, Server, Settings, Spawn, SpawnError, Spawner, Worker, WorkerClient,
+    WorkerFailure, WorkerId, WorkerLabel, WorkerState, WorkerStats, blocking,
 };
+
+/// Why something failed: the kinds of the errors in the root of this crate, and their parts.
+pub mod error {
+    pub use rpc_parallel_runtime::{
+        CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, ExitReason, MessageKind,
+        PanicReport, PipeErrorKind, SettingsError, SpawnErrorKind, StartupError, TooLarge,
+        TrySendError,
+    };
+}
+
+/// How worker processes start and end: launchers, resource limits, runtimes, and the futures of
+/// [`Spawner`] and [`Worker::shutdown`].
+pub mod launch {
+    pub use rpc_parallel_runtime::{
+        Launcher, PanicPolicy, ResourceLimit, RuntimeFlavor, Shutdown, Spawning, WorkerCommand,
+        WrapperLauncher,
+    };
+}
+
+/// Parts of [`Pipe`]: callbacks that read it, and the conversions of arguments into pipes.
+pub mod pipe {
+    pub use rpc_parallel_runtime::{AbortHandle, CloseReason, IntoPipe, PipeEvent};
+}
+
+/// Parts of [`Function`] and [`Call`]: function constants as values, and what is known of each
+/// function.
+pub mod function {
+    pub use rpc_parallel_runtime::{
+        CallOptions, Client, DeclaredFunction, FunctionId, FunctionInfo, MapInput, MapOutput,
+        MapOutputCall, SourceLocation, TryCall,
+    };
+}
+
+/// For programs with a `main` of their own instead of [`#[entry]`](macro@entry), for programs that
+/// call workers of other programs, and for test harnesses.
+///
+/// The name follows the module of the same purpose in Jane Street's rpc_parallel.
+pub mod expert {
+    pub use rpc_parallel_runtime::{
+        Initialized, Master, Registry, Served, WorkerAddress, WorkerType, WorkerTypeId,
+        handles_panics, initialized, is_worker, registry, worker_main,
+    };
+}
 
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
@@ -159,11 +196,12 @@ pub use rpc_parallel_runtime::__private;
 
 /// What most programs need: `use rpc_parallel::prelude::*`.
 ///
-/// It leaves the attributes out, which read better with the name of the crate in front.
+/// The attributes are not in it. They read better with the name of the crate:
+/// `#[rpc_parallel::worker]`.
 pub mod prelude {
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
-        FunctionError, Pipe, PipeError, PipeWriter, Redirect, Restart, Spawn, Worker, WorkerClient,
-        WorkerState,
+        FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Spawn, Worker,
+        WorkerClient, WorkerState,
     };
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use rpc_parallel::Label;
+use rpc_parallel::WorkerLabel;
 
 use crate::totals::Totals;
 
@@ -35,7 +35,7 @@ impl Report {
     }
 
     /// Tells that a worker was started, to those who want to know.
-    pub fn started(&self, worker: &Label) {
+    pub fn started(&self, worker: &WorkerLabel) {
         if self.verbose {
             self.note(format_args!("started {worker}"));
         }

@@ -136,12 +136,12 @@ impl EntryArgs {
 /// `flavor = .., threads = ..`
 #[derive(Default)]
 pub(crate) struct Runtime {
-    pub(crate) flavor: Option<Flavor>,
+    pub(crate) flavor: Option<RuntimeFlavor>,
     /// The names of what was set, to be underlined where nothing may be set.
     pub(crate) written: Vec<Ident>,
 }
 
-pub(crate) enum Flavor {
+pub(crate) enum RuntimeFlavor {
     CurrentThread,
     MultiThread { threads: Option<Expr> },
 }
@@ -155,7 +155,9 @@ impl Runtime {
         let flavor = settings.string("flavor", errors);
         let threads = settings.value("threads", "a number of threads", errors);
         let flavor = match flavor.map(|it| (it.value(), it)) {
-            Some((name, _)) if name == "multi_thread" => Some(Flavor::MultiThread { threads }),
+            Some((name, _)) if name == "multi_thread" => {
+                Some(RuntimeFlavor::MultiThread { threads })
+            }
             Some((name, literal)) if name != "current_thread" => {
                 errors.add(literal, mistakes::flavor_unknown(&name));
                 None
@@ -164,7 +166,7 @@ impl Runtime {
                 if let Some(name) = written.iter().find(|it| *it == "threads") {
                     errors.add(name, mistakes::threads_without_multi_thread());
                 }
-                current_thread.map(|_| Flavor::CurrentThread)
+                current_thread.map(|_| RuntimeFlavor::CurrentThread)
             }
         };
         Runtime { flavor, written }

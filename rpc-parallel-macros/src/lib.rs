@@ -144,10 +144,11 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// The value of `settings` is any expression, which only the master evaluates:
 ///
 /// ```
-/// use rpc_parallel::{Settings, SettingsError};
+/// use rpc_parallel::Settings;
+/// use rpc_parallel::error::SettingsError;
 ///
 /// fn settings() -> Result<Settings, SettingsError> {
-///     Settings::default().with_max_message_size(1 << 30)?.with_liveness_timeout(None)
+///     Settings::default().with_max_message_size(1 << 30)?.with_heartbeat_timeout(None)
 /// }
 ///
 /// #[rpc_parallel::entry(settings = settings())]

@@ -317,7 +317,7 @@ pub(crate) fn result_of_one_way(function: &Ident) -> Mistake {
 
 pub(crate) fn result_holds_writer(function: &Ident) -> Mistake {
     Mistake::new(format!("result of worker function `{function}` must not hold a `PipeWriter`"))
-        .help("return a `Pipe<..>` and keep the writer; `Pipe::channel()` makes both")
+        .help("return a `Pipe<..>` and keep the writer; `Pipe::pair()` makes both")
 }
 
 // Impls of worker traits.

@@ -27,11 +27,11 @@ impl Facade {
         }
     }
 
-    /// Where the macro was used, as a value of the runtime's `Place`.
+    /// Where the macro was used, as a value of the runtime's `SourceLocation`.
     pub(crate) fn place(&self, span: Span) -> TokenStream {
         let p = self.private(span);
         quote_spanned! {span=>
-            #p::Place {
+            #p::SourceLocation {
                 package: ::core::env!("CARGO_PKG_NAME"),
                 version: ::core::env!("CARGO_PKG_VERSION"),
                 module: ::core::module_path!(),

@@ -1,9 +1,9 @@
 //! The runtime of [rpc-parallel]: what travels, how it travels, and the processes it travels
 //! between. Programs use it through the facade, `rpc-parallel`.
 //!
-//! Its floors, each of which uses only those above it in this list:
+//! Its layers, each of which uses only those above it in this list:
 //!
-//! | floor | holds |
+//! | layer | holds |
 //! |---|---|
 //! | `wire` | values and frames as bytes |
 //! | `transport` | sockets |
@@ -26,23 +26,26 @@ mod master;
 pub mod __private;
 
 pub use self::connection::{
-    AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, Closed, Death, Direct,
-    FunctionError, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, Side, TryCall,
-    TrySendError, WorkerFailure, blocking, handles_panics,
+    AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, ExitReason,
+    FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
+    TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
-pub use self::launch::{Flavor, Launcher, Limit, Panics, Redirect, WorkerCommand, Wrapped};
+pub use self::launch::{
+    Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
+};
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
-    Restart, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning, StartupError,
-    Worker, WorkerAddress, initialized, is_worker, worker_main,
+    RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning,
+    StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
-    FunctionId, FunctionInfo, Label, Message, Panic, Place, Settings, SettingsError, TooLarge,
-    WorkerId, WorkerTypeId,
+    FunctionId, FunctionInfo, Message, PanicReport, Settings, SettingsError, SourceLocation,
+    TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
 pub use self::worker::{
-    BoxError, CallOptions, ConnectionState, Context, Contramap, Declared, DuplicateId, Function,
-    Map, MapCall, Registry, Served, WorkerClient, WorkerState, WorkerStats, WorkerType, registry,
+    BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,
+    MapInput, MapOutput, MapOutputCall, Registry, Served, WorkerClient, WorkerState, WorkerStats,
+    WorkerType, registry,
 };
 
 /// What workers log, for whoever asks: see [`Control::logs`].

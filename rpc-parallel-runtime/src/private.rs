@@ -6,13 +6,14 @@ pub use crate::connection::{
     Answer, AnyError, Call, CallError, Client, FunctionError, IntoPipe, IsResult, Pipe, TryCall,
     fallible, plain,
 };
-pub use crate::launch::Flavor;
+pub use crate::launch::RuntimeFlavor;
 pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
 pub use crate::wire::{
-    Argument, Codec, FunctionInfo, Message, Place, Travels, WorkerTrait, assert_distinct, codec,
+    Argument, Codec, FunctionInfo, Message, SourceLocation, Travels, WorkerTrait, assert_distinct,
+    codec,
 };
 pub use crate::worker::{
-    Arguments, BoxError, Context, Declared, Declares, Dispatch, Handle, IsContext,
+    Arguments, BoxError, Context, DeclaredFunction, Declares, Dispatch, Handle, IsContext,
     OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
     asynchronous, boxed, call, context, pipe_codec, submit, synchronous, writer_codec,
 };

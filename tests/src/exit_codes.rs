@@ -4,7 +4,7 @@
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rpc_parallel::Wrapped;
+use rpc_parallel::launch::WrapperLauncher;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::waiting::soon;
@@ -60,7 +60,7 @@ impl Default for ExitCodes {
 }
 
 /// Makes what starts a worker whose exit code is then written [there](ExitCodes::path).
-pub fn telling(path: &str) -> Wrapped {
+pub fn telling(path: &str) -> WrapperLauncher {
     // A shell makes 128 and more of signals.
-    Wrapped::new("sh").args(["-c", r#""$@"; echo $? > "$0""#, path])
+    WrapperLauncher::new("sh").args(["-c", r#""$@"; echo $? > "$0""#, path])
 }

@@ -3,7 +3,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use rpc_parallel::{Death, WorkerFailure};
+use rpc_parallel::WorkerFailure;
+use rpc_parallel::error::ExitReason;
 use tokio::sync::watch;
 
 use crate::waiting::soon;
@@ -84,7 +85,7 @@ impl Failures {
 
     /// Returns how the workers died of whom failures have been reported so far.
     #[must_use]
-    pub fn deaths(&self) -> Vec<Death> {
-        self.0.borrow().iter().map(WorkerFailure::death).collect()
+    pub fn deaths(&self) -> Vec<ExitReason> {
+        self.0.borrow().iter().map(WorkerFailure::exit_reason).collect()
     }
 }

@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use futures_util::stream;
+use rpc_parallel::error::{CallErrorKind, PipeErrorKind};
+use rpc_parallel::expert::handles_panics;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{
-    CallErrorKind, PipeErrorKind, Spawner, WorkerFailure, blocking, handles_panics,
-};
+use rpc_parallel::{Spawner, WorkerFailure, blocking};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
@@ -286,7 +286,7 @@ pub async fn all_failures(failures: &Failures) -> Vec<WorkerFailure> {
 
 /// Where a worker dies.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub enum SourceLocation {
     /// In the function that its caller waits for.
     InACall,
     /// In a task that a function has spawned.
@@ -300,7 +300,7 @@ pub enum Place {
 /// # Panics
 ///
 /// It is not so.
-pub async fn death(place: Place, how: Ending) -> WorkerFailure {
+pub async fn exit_reason(place: SourceLocation, how: Ending) -> WorkerFailure {
     let failures = Failures::default();
     let client = start(&failures).await;
     let pid = client.pid().await.expect("call it");
@@ -311,10 +311,12 @@ pub async fn death(place: Place, how: Ending) -> WorkerFailure {
     let closed = tokio::spawn(async move { closed.closed().await });
 
     match place {
-        Place::InACall => drop(soon(client.die(how)).await.expect_err("it does not answer")),
+        SourceLocation::InACall => {
+            drop(soon(client.die(how)).await.expect_err("it does not answer"))
+        }
         // They may be answered before the end, or not.
-        Place::InBackground => drop(soon(client.die_in_background(how)).await),
-        Place::InAThread => drop(soon(client.die_in_a_thread(how)).await),
+        SourceLocation::InBackground => drop(soon(client.die_in_background(how)).await),
+        SourceLocation::InAThread => drop(soon(client.die_in_a_thread(how)).await),
     }
 
     let failure = failures.first().await;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use rpc_parallel::error::CallErrorKind;
+use rpc_parallel::function::Client;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Client};
 use rpc_parallel_tests::process::{PATIENCE, ends};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Barrier, Semaphore};
@@ -441,7 +442,7 @@ fn clients_and_calls_go_wherever_threads_go() {
     goes::<PostClient>();
     goes::<Client>();
     goes_once::<rpc_parallel::Call<String>>();
-    goes_once::<rpc_parallel::TryCall<Result<u64, Odd>>>();
+    goes_once::<rpc_parallel::function::TryCall<Result<u64, Odd>>>();
 }
 
 fn kind(error: CallError) -> CallErrorKind {
@@ -555,7 +556,8 @@ fn a_function_knows_its_name_and_takes_no_room() {
 #[rpc_parallel::test]
 async fn of_two_maps_the_first_sees_the_output_first() {
     let counter = Counter::spawn(()).await.expect("start a worker");
-    let function = CountingClient::ADD.map(|it| format!("{it} first")).map(|it| it + ", second");
+    let function =
+        CountingClient::ADD.map_output(|it| format!("{it} first")).map_output(|it| it + ", second");
 
     let output = function.call(&counter, &1);
 
@@ -566,8 +568,8 @@ async fn of_two_maps_the_first_sees_the_output_first() {
 async fn of_two_contramaps_the_last_sees_the_input_first() {
     let counter = Counter::spawn(()).await.expect("start a worker");
     let function = CountingClient::ADD
-        .contramap(|it: &u64| it + 1)
-        .contramap(|it: &String| 10 * it.len() as u64);
+        .map_input(|it: &u64| it + 1)
+        .map_input(|it: &String| 10 * it.len() as u64);
 
     let output = twice(function, &counter, "abc".into()).await;
 
@@ -578,7 +580,7 @@ async fn of_two_contramaps_the_last_sees_the_input_first() {
 async fn maps_run_in_the_process_of_the_caller() {
     let counter = Counter::spawn(()).await.expect("start a worker");
     let seen = Mutex::new(Vec::new());
-    let function = CountingClient::ADD.contramap(|it: &u64| {
+    let function = CountingClient::ADD.map_input(|it: &u64| {
         seen.lock().expect("nobody panics in here").push(*it);
         *it
     });

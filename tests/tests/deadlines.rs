@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rpc_parallel::error::CallErrorKind;
+use rpc_parallel::function::CallOptions;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, CallOptions};
 use rpc_parallel_tests::gate::{Gate, WayThrough};
 use rpc_parallel_tests::process::PATIENCE;
 use rpc_parallel_tests::waiting::{Events, soon};
@@ -175,7 +176,7 @@ async fn the_options_of_a_function_as_a_value_limit_it_too() {
     let clerk = connect(&start().await).await;
 
     let left = CallOptions::timeout(HurriesClient::LEFT.call(&clerk, &()), SOME).await;
-    let mapped = HurriesClient::LEFT.map(|it| it.is_some());
+    let mapped = HurriesClient::LEFT.map_output(|it| it.is_some());
     let limited = mapped.call(&clerk, &()).timeout(SOME).await;
 
     assert!(left.is_ok_and(|it| it.is_some()));

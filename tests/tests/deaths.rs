@@ -4,20 +4,24 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::error::{CallErrorKind, ControlErrorKind, ExitReason};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ControlErrorKind, Death};
 use rpc_parallel_tests::cgroup::MemoryGroup;
 use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::mortal::{Ending, Place, Youth, assert_last_words, death, mortal, start};
+use rpc_parallel_tests::mortal::{
+    Ending, SourceLocation, Youth, assert_last_words, exit_reason, mortal, start,
+};
 use rpc_parallel_tests::process::{self, PATIENCE, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;
 
 async fn assert_killed_by(signal: Signal, name: &str) {
-    let failure = death(Place::InACall, Ending::Signal(signal.as_raw())).await;
+    let failure = exit_reason(SourceLocation::InACall, Ending::Signal(signal.as_raw())).await;
 
-    let Death::Signaled { signal: found, .. } = failure.death() else { panic!("{failure}") };
+    let ExitReason::Signaled { signal: found, .. } = failure.exit_reason() else {
+        panic!("{failure}")
+    };
     assert_eq!(found, signal.as_raw());
     assert!(failure.to_string().contains(&format!("signal {found} ({name})")), "{failure}");
     assert_eq!(failure.panic(), None);
@@ -42,10 +46,13 @@ async fn a_bus_error_and_an_illegal_instruction_are_told_by_their_signals() {
 
 #[rpc_parallel::test]
 async fn an_abort_is_told_by_its_signal() {
-    for place in [Place::InACall, Place::InBackground, Place::InAThread] {
-        let failure = death(place, Ending::Abort).await;
+    for place in [SourceLocation::InACall, SourceLocation::InBackground, SourceLocation::InAThread]
+    {
+        let failure = exit_reason(place, Ending::Abort).await;
 
-        let Death::Signaled { signal, .. } = failure.death() else { panic!("{failure}") };
+        let ExitReason::Signaled { signal, .. } = failure.exit_reason() else {
+            panic!("{failure}")
+        };
         assert_eq!(signal, Signal::ABORT.as_raw(), "{failure}");
         assert_last_words(&failure);
     }
@@ -53,11 +60,12 @@ async fn an_abort_is_told_by_its_signal() {
 
 #[rpc_parallel::test]
 async fn an_exit_is_told_by_its_code() {
-    for place in [Place::InACall, Place::InBackground, Place::InAThread] {
+    for place in [SourceLocation::InACall, SourceLocation::InBackground, SourceLocation::InAThread]
+    {
         for code in [0, 3, 254] {
-            let failure = death(place, Ending::Exit(code)).await;
+            let failure = exit_reason(place, Ending::Exit(code)).await;
 
-            assert_eq!((failure.death(), failure.panic()), (Death::Exited(code), None));
+            assert_eq!((failure.exit_reason(), failure.panic()), (ExitReason::Exited(code), None));
             assert!(failure.to_string().contains(&format!("exited with code {code}")), "{failure}");
             assert_eq!(failure.stderr().len(), 3, "{failure}");
         }
@@ -66,10 +74,11 @@ async fn an_exit_is_told_by_its_code() {
 
 #[rpc_parallel::test]
 async fn a_stack_overflow_is_told_by_its_last_words() {
-    for place in [Place::InACall, Place::InBackground, Place::InAThread] {
-        let failure = death(place, Ending::Overflow).await;
+    for place in [SourceLocation::InACall, SourceLocation::InBackground, SourceLocation::InAThread]
+    {
+        let failure = exit_reason(place, Ending::Overflow).await;
 
-        assert!(matches!(failure.death(), Death::Signaled { .. }), "{failure}");
+        assert!(matches!(failure.exit_reason(), ExitReason::Signaled { .. }), "{failure}");
         assert!(failure.to_string().contains("has overflowed its stack"), "{failure}");
     }
 }
@@ -119,7 +128,9 @@ async fn a_core_dump_is_told_like_the_system_tells_it() {
     soon(client.die(Ending::Abort)).await.expect_err("it does not answer");
 
     let failure = failures.first().await;
-    let Death::Signaled { core_dumped, .. } = failure.death() else { panic!("{failure}") };
+    let ExitReason::Signaled { core_dumped, .. } = failure.exit_reason() else {
+        panic!("{failure}")
+    };
     assert_eq!(core_dumped, dumps);
     assert_eq!(failure.to_string().contains("dumped core"), dumps, "{failure}");
 }
@@ -134,7 +145,7 @@ async fn a_worker_that_is_given_no_more_memory_is_told_so() {
     soon(client.die(Ending::Starve)).await.expect_err("it does not answer");
 
     let failure = failures.first().await;
-    assert_eq!(failure.death(), Death::OutOfMemory, "{failure}");
+    assert_eq!(failure.exit_reason(), ExitReason::OutOfMemory, "{failure}");
     assert!(
         failure.to_string().contains("memory allocation of 16777216 bytes failed"),
         "{failure}"
@@ -166,7 +177,7 @@ async fn a_worker_that_is_killed_for_memory_is_told_so() {
     soon(client.die(Ending::Starve)).await.expect_err("it does not answer");
 
     let failure = failures.first().await;
-    assert_eq!(failure.death(), Death::OutOfMemory, "{failure}");
+    assert_eq!(failure.exit_reason(), ExitReason::OutOfMemory, "{failure}");
     assert!(!failure.to_string().contains("memory allocation of"), "{failure}");
     assert!(failure.to_string().contains("memory"), "{failure}");
 }
@@ -184,7 +195,7 @@ async fn a_death_that_comes_before_the_order_to_end_is_a_failure() {
         let error = soon(client.shutdown()).await.expect_err("there is nobody to tell");
 
         let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-        assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+        assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
         assert_eq!(failures.first().await, *failure);
     }
 }
@@ -255,7 +266,9 @@ async fn a_worker_that_somebody_else_ends_is_a_failure() {
         process::signal(client.pid().await.expect("call it"), signal);
 
         let failure = failures.first().await;
-        let Death::Signaled { signal: found, .. } = failure.death() else { panic!("{failure}") };
+        let ExitReason::Signaled { signal: found, .. } = failure.exit_reason() else {
+            panic!("{failure}")
+        };
         assert_eq!(found, signal.as_raw());
         assert_eq!(failure.in_progress(), [] as [String; 0]);
     }

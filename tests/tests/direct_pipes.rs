@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::FutureExt;
+use rpc_parallel::error::{PipeErrorKind, TrySendError};
+use rpc_parallel::pipe::{AbortHandle, CloseReason, PipeEvent};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{AbortHandle, Closed, Direct, PipeErrorKind, TrySendError};
 use rpc_parallel_tests::process::kill;
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use tokio::join;
@@ -111,13 +112,13 @@ enum Seen {
     Failed(String),
 }
 
-impl From<Direct<u64>> for Seen {
-    fn from(direct: Direct<u64>) -> Self {
+impl From<PipeEvent<u64>> for Seen {
+    fn from(direct: PipeEvent<u64>) -> Self {
         match direct {
-            Direct::Element(number) => Self::Element(number),
-            Direct::Closed(Closed::ByWriter) => Self::ClosedByWriter,
-            Direct::Closed(Closed::ByAbort) => Self::ClosedByAbort,
-            Direct::Closed(Closed::Error(error)) => Self::Failed(error.to_string()),
+            PipeEvent::Element(number) => Self::Element(number),
+            PipeEvent::Closed(CloseReason::ByWriter) => Self::ClosedByWriter,
+            PipeEvent::Closed(CloseReason::ByAbort) => Self::ClosedByAbort,
+            PipeEvent::Closed(CloseReason::Error(error)) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -152,7 +153,7 @@ async fn start() -> WritersClient {
 #[rpc_parallel::test]
 async fn what_is_written_before_the_function_returns_is_not_lost() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let written = scribe.try_write(writer, 1000).await;
 
@@ -163,7 +164,7 @@ async fn what_is_written_before_the_function_returns_is_not_lost() {
 #[rpc_parallel::test]
 async fn a_pipe_is_read_while_its_function_writes() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     // Much more than its window holds.
     let (written, read) =
@@ -176,7 +177,7 @@ async fn a_pipe_is_read_while_its_function_writes() {
 #[rpc_parallel::test]
 async fn a_function_writes_to_several_pipes() {
     let scribe = start().await;
-    let ((even, evens), (odd, odds)) = (Pipe::channel(), Pipe::channel());
+    let ((even, evens), (odd, odds)) = (Pipe::pair(), Pipe::pair());
 
     scribe.write_both(even, odd, 10).await.expect("call it");
 
@@ -187,7 +188,7 @@ async fn a_function_writes_to_several_pipes() {
 #[rpc_parallel::test]
 async fn a_callback_sees_every_element_and_then_once_that_it_is_closed() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let (_handle, seen) = observe(pipe);
     let written = soon(scribe.write(writer, 300_000)).await;
@@ -199,7 +200,7 @@ async fn a_callback_sees_every_element_and_then_once_that_it_is_closed() {
 #[rpc_parallel::test]
 async fn a_callback_sees_what_had_come_before_it() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     scribe.try_write(writer, 100).await.expect("call it");
 
     let (_handle, seen) = observe(pipe);
@@ -210,8 +211,8 @@ async fn a_callback_sees_what_had_come_before_it() {
 #[rpc_parallel::test]
 async fn an_abort_is_seen_by_both_sides_once() {
     let scribe = start().await;
-    let (pings, pipe) = Pipe::channel();
-    let (pong, pongs) = Pipe::channel();
+    let (pings, pipe) = Pipe::pair();
+    let (pong, pongs) = Pipe::pair();
     let (handle, mut seen) = observe(pipe);
 
     let mut playing = scribe.ping(pings, pongs);
@@ -233,7 +234,7 @@ async fn an_abort_is_seen_by_both_sides_once() {
 #[rpc_parallel::test]
 async fn an_abort_closes_the_writer() {
     let scribe = start().await;
-    let ((one, waited), (other, written)) = (Pipe::channel(), Pipe::channel());
+    let ((one, waited), (other, written)) = (Pipe::pair(), Pipe::pair());
     let (wait_handle, mut waited) = observe(waited);
     let (write_handle, mut written) = observe(written);
 
@@ -253,7 +254,7 @@ async fn an_abort_closes_the_writer() {
 #[rpc_parallel::test]
 async fn aborting_again_or_after_the_end_changes_nothing() {
     let scribe = start().await;
-    let ((one, aborted), (other, finished)) = (Pipe::channel(), Pipe::channel());
+    let ((one, aborted), (other, finished)) = (Pipe::pair(), Pipe::pair());
     let (abort_handle, aborted) = observe(aborted);
     let (finish_handle, mut finished) = observe(finished);
     scribe.subscribe(one).await.expect("call it");
@@ -271,7 +272,7 @@ async fn aborting_again_or_after_the_end_changes_nothing() {
 #[rpc_parallel::test]
 async fn dropping_the_handle_aborts_nothing() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let (handle, seen) = observe(pipe);
     scribe.subscribe(writer).await.expect("call it");
 
@@ -285,13 +286,13 @@ async fn dropping_the_handle_aborts_nothing() {
 #[rpc_parallel::test]
 async fn a_callback_may_abort_its_own_pipe() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let (sender, seen) = unbounded_channel();
     let handle = Arc::new(OnceLock::<AbortHandle>::new());
 
     let own = handle.clone();
     let aborting = pipe.for_each_direct(move |it| {
-        if matches!(it, Direct::Element(2)) {
+        if matches!(it, PipeEvent::Element(2)) {
             own.get().expect("it is there before the first element").abort();
         }
         sender.send(Seen::from(it)).expect("the test waits for it");
@@ -306,9 +307,9 @@ async fn a_callback_may_abort_its_own_pipe() {
 #[rpc_parallel::test]
 async fn a_callback_that_panics_leaves_the_connection_to_others() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
-    let _handle = pipe.for_each_direct(|it| assert!(!matches!(it, Direct::Element(2)), "two"));
+    let _handle = pipe.for_each_direct(|it| assert!(!matches!(it, PipeEvent::Element(2)), "two"));
     let stopped = soon(scribe.write_for_ever(writer)).await;
 
     assert_eq!(stopped, Ok(format!("{:?}", PipeErrorKind::ReaderGone)));
@@ -318,7 +319,7 @@ async fn a_callback_that_panics_leaves_the_connection_to_others() {
 #[rpc_parallel::test]
 async fn a_callback_learns_that_the_worker_died() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let (_handle, mut seen) = observe(pipe);
     scribe.subscribe(writer).await.expect("call it");
     scribe.publish(0).await.expect("call it");
@@ -334,7 +335,7 @@ async fn a_callback_learns_that_the_worker_died() {
 #[rpc_parallel::test]
 async fn a_writer_that_is_kept_outlives_its_call() {
     let scribe = start().await;
-    let ((one, first), (other, second)) = (Pipe::channel(), Pipe::channel());
+    let ((one, first), (other, second)) = (Pipe::pair(), Pipe::pair());
 
     scribe.subscribe(one).await.expect("call it");
     assert_eq!(scribe.publish(1).await, Ok(1));
@@ -349,7 +350,7 @@ async fn a_writer_that_is_kept_outlives_its_call() {
 #[rpc_parallel::test]
 async fn a_writer_whose_pipe_was_dropped_before_it_came_is_closed() {
     let scribe = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     drop(pipe);
 
     let stopped = soon(scribe.write_for_ever(writer)).await;
@@ -359,7 +360,7 @@ async fn a_writer_whose_pipe_was_dropped_before_it_came_is_closed() {
 
 #[rpc_parallel::test]
 async fn a_channel_works_within_one_process_too() {
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let events = Events::default();
 
     let writing = tokio::spawn({
@@ -380,7 +381,7 @@ async fn a_channel_works_within_one_process_too() {
 
 #[rpc_parallel::test]
 async fn a_writer_within_one_process_has_a_limit_too() {
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let room = (0..10_000_000_u64).take_while(|it| writer.try_send(*it).is_ok()).count();
     let full = writer.try_send(0);

@@ -38,7 +38,7 @@ fn a_worker_that_reaches_main_stops_and_its_master_learns_why() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["stop"]);
 
     assert_eq!(runs, 2, "a master and its one try of a worker");
-    let why = "this process was started to be a worker; call `rpc_parallel::worker_main`";
+    let why = "this process was started to be a worker; call `rpc_parallel::expert::worker_main`";
     let (_, learned) = ended.stderr.split_once("is_worker false: ").expect("it ended");
     assert!(learned.contains("exited with code 1") && learned.contains(why), "{ended:?}");
 }
@@ -52,7 +52,7 @@ fn a_worker_that_reaches_main_and_goes_on_never_spawns_and_is_ended_in_time() {
     assert!(ended.stderr.contains(worker), "{ended:?}");
     let (_, master) = ended.stderr.split_once("is_worker false: ").expect("it ended");
     assert!(master.contains("did not become a worker within 500ms"), "{ended:?}");
-    assert!(master.contains("or `rpc_parallel::worker_main`, or its stdin"), "{ended:?}");
+    assert!(master.contains("or `rpc_parallel::expert::worker_main`, or its stdin"), "{ended:?}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn nothing_becomes_a_worker_that_no_master_has_started() {
 
     let [worker, inside, spawned, roles] = &ended.stdout[..] else { panic!("{ended:?}") };
     for line in [worker, inside] {
-        let expected = "NotMarkedAsWorker: this process was not started by a master";
+        let expected = "NotStartedAsWorker: this process was not started by a master";
         assert!(line.starts_with(expected), "{line}");
     }
     assert!(spawned.contains("was not prepared to start workers"), "{spawned}");
@@ -132,7 +132,7 @@ fn a_process_that_was_started_as_a_worker_becomes_nothing_else() {
         panic!("{ended:?}")
     };
     assert_eq!(marked, "is_worker true, initialized None");
-    assert!(master.starts_with("MarkedAsWorker: this process was started to be a worker"));
+    assert!(master.starts_with("StartedAsWorker: this process was started to be a worker"));
     assert!(inside.starts_with("InsideRuntime: a worker makes its own tokio runtime"));
     assert_eq!(now, "is_worker true, initialized Some(true)");
     for line in [master_now, worker_now] {

@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, ExitReason, MessageKind, PanicReport, TooLarge};
+use rpc_parallel::launch::PanicPolicy;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Panic, Panics, Settings, Side, TooLarge};
 use rpc_parallel_tests::process::{PATIENCE, ends};
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -200,7 +202,7 @@ fn kind<T>(result: Result<T, CallError>) -> CallErrorKind {
     result.err().expect("it fails").kind().clone()
 }
 
-fn panicked<T>(result: Result<T, CallError>) -> Panic {
+fn panicked<T>(result: Result<T, CallError>) -> PanicReport {
     match kind(result) {
         CallErrorKind::Panicked(panic) => panic,
         other => panic!("{other}"),
@@ -279,7 +281,7 @@ async fn a_panic_leaves_the_calls_beside_it_alone() {
 
 #[rpc_parallel::test]
 async fn a_panic_ends_the_worker_where_that_was_chosen() {
-    let worker = Fragile::spawner().panics(Panics::EndWorker).spawn(()).await;
+    let worker = Fragile::spawner().panics(PanicPolicy::EndWorker).spawn(()).await;
     let worker = worker.expect("start a worker");
     let pid = worker.pid().await.expect("call it");
 
@@ -289,15 +291,15 @@ async fn a_panic_ends_the_worker_where_that_was_chosen() {
         let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
         let panic = failure.panic().expect("there was one");
         assert_eq!(
-            (failure.death(), panic.message.as_str()),
-            (Death::Exited(254), "after a while")
+            (failure.exit_reason(), panic.message.as_str()),
+            (ExitReason::Exited(254), "after a while")
         );
     }
     assert!(ends(pid).await, "it died");
 }
 
 /// What happened to calls when their worker died of something.
-async fn deaths(how: Ending) -> Vec<(Death, String)> {
+async fn deaths(how: Ending) -> Vec<(ExitReason, String)> {
     let worker = start().await;
     let pid = worker.pid().await.expect("call it");
 
@@ -315,13 +317,15 @@ async fn deaths(how: Ending) -> Vec<(Death, String)> {
         CallErrorKind::WorkerDied(failure) => failure,
         other => panic!("{other}"),
     });
-    failures.map(|it| (it.death(), it.stderr().join("\n"))).collect()
+    failures.map(|it| (it.exit_reason(), it.stderr().join("\n"))).collect()
 }
 
 /// Checks the signal, and that what was written before is there.
 async fn assert_killed_by(signal: Signal, how: Ending) {
-    for (death, stderr) in deaths(how).await {
-        let Death::Signaled { signal: found, .. } = death else { panic!("{death}") };
+    for (exit_reason, stderr) in deaths(how).await {
+        let ExitReason::Signaled { signal: found, .. } = exit_reason else {
+            panic!("{exit_reason}")
+        };
         assert_eq!(found, signal.as_raw());
         assert!(stderr.contains("this is line 1\nthis is line 2\nthis is line 3"), "{stderr}");
     }
@@ -344,16 +348,16 @@ async fn every_call_learns_of_an_abort() {
 
 #[rpc_parallel::test]
 async fn every_call_learns_of_a_panic_within_a_panic() {
-    for (death, stderr) in deaths(Ending::PanicTwice).await {
-        assert!(matches!(death, Death::Signaled { .. }), "{death}");
+    for (exit_reason, stderr) in deaths(Ending::PanicTwice).await {
+        assert!(matches!(exit_reason, ExitReason::Signaled { .. }), "{exit_reason}");
         assert!(stderr.contains("panic in a destructor during cleanup"), "{stderr}");
     }
 }
 
 #[rpc_parallel::test]
 async fn every_call_learns_of_an_exit_and_its_code() {
-    for (death, stderr) in deaths(Ending::Exit).await {
-        assert_eq!(death, Death::Exited(7));
+    for (exit_reason, stderr) in deaths(Ending::Exit).await {
+        assert_eq!(exit_reason, ExitReason::Exited(7));
         assert_eq!(stderr, "this is line 1\nthis is line 2\nthis is line 3");
     }
 }
@@ -366,7 +370,7 @@ async fn a_stack_overflow_is_a_death_like_others() {
     let died = kind(worker.sink(u64::MAX).timeout(PATIENCE).await);
 
     let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
-    assert!(matches!(failure.death(), Death::Signaled { .. }), "{failure}");
+    assert!(matches!(failure.exit_reason(), ExitReason::Signaled { .. }), "{failure}");
     assert!(failure.to_string().contains("has overflowed its stack"), "{failure}");
 }
 
@@ -412,7 +416,7 @@ async fn every_connection_of_a_started_worker_learns_of_its_death() {
 
     for kind in [kind(waited), kind(died)] {
         let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
-        assert_eq!(failure.death(), Death::Exited(7));
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
     }
 }
 
@@ -504,7 +508,7 @@ async fn arguments_that_are_too_large_are_refused_with_both_numbers() {
     // A little more than the bytes themselves: their number, and that they are the one argument.
     let size = 2 * LIMIT + 4;
     let too_large = TooLarge { size, max: LIMIT };
-    assert_eq!(refused, CallErrorKind::TooLarge { side: Side::Arguments, too_large });
+    assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large });
     assert!(refused.to_string().contains("20004") && refused.to_string().contains("10000"));
     assert_eq!(worker.take(&[0; LIMIT - 4]).await, Ok(LIMIT - 4));
     assert!(worker.take(&[0; LIMIT - 3]).await.is_err());
@@ -517,7 +521,7 @@ async fn results_that_are_too_large_are_refused_with_both_numbers() {
     let refused = kind(worker.give(2 * LIMIT).await);
 
     let too_large = TooLarge { size: 2 * LIMIT + 3, max: LIMIT };
-    assert_eq!(refused, CallErrorKind::TooLarge { side: Side::Result, too_large });
+    assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Result, too_large });
     assert_eq!(worker.give(LIMIT - 3).await, Ok(vec![7; LIMIT - 3]));
     assert!(worker.give(LIMIT - 2).await.is_err());
 }
@@ -543,7 +547,7 @@ async fn a_value_that_cannot_be_encoded_fails_its_call_only() {
     let leaving = kind(worker.pass(Stubborn(Stubborn::NEVER_LEAVES)).await);
     let returning = kind(worker.make(Stubborn::NEVER_LEAVES).await);
 
-    for (kind, expected) in [(leaving, Side::Arguments), (returning, Side::Result)] {
+    for (kind, expected) in [(leaving, MessageKind::Arguments), (returning, MessageKind::Result)] {
         let CallErrorKind::Unencodable { side, why } = kind else { panic!("{kind}") };
         assert_eq!(side, expected);
         assert!(why.contains("Stubborn") && why.ends_with("it stays here"), "{why}");
@@ -559,7 +563,7 @@ async fn a_value_that_cannot_be_decoded_fails_its_call_only() {
     let arriving = kind(worker.pass(Stubborn(Stubborn::NEVER_ARRIVES)).await);
     let returning = kind(worker.make(Stubborn::NEVER_ARRIVES).await);
 
-    for (kind, expected) in [(arriving, Side::Arguments), (returning, Side::Result)] {
+    for (kind, expected) in [(arriving, MessageKind::Arguments), (returning, MessageKind::Result)] {
         let CallErrorKind::Undecodable { side, why } = kind else { panic!("{kind}") };
         assert_eq!(side, expected);
         assert!(why.contains("Stubborn") && why.ends_with("it is not wanted here"), "{why}");
@@ -611,7 +615,7 @@ async fn a_message_of_another_version_is_an_error_and_not_a_guess() {
 
     let refused = kind(after.measure(vec![(1, 2)], 3).timeout(PATIENCE).await);
 
-    let CallErrorKind::Undecodable { side: Side::Arguments, why } = refused else {
+    let CallErrorKind::Undecodable { side: MessageKind::Arguments, why } = refused else {
         panic!("{refused}")
     };
     assert!(why.contains("alloc::string::String"), "{why}");

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use futures_util::future::join_all;
+use rpc_parallel::SpawnError;
+use rpc_parallel::error::{ConnectErrorKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{ConnectErrorKind, SpawnError, SpawnErrorKind};
 use rpc_parallel_tests::process::{descriptors_and_threads, ends};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::soon;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt, stream};
+use rpc_parallel::Settings;
+use rpc_parallel::error::{PipeErrorKind, TooLarge, TrySendError};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{PipeErrorKind, Settings, TooLarge, TrySendError};
 use rpc_parallel_tests::process::PATIENCE;
 use rpc_parallel_tests::waiting::{elements, read, soon};
 use tokio::join;
@@ -233,7 +234,7 @@ async fn an_element_larger_than_the_window_travels_alone() {
 #[rpc_parallel::test]
 async fn a_writer_waits_for_room_or_says_that_there_is_none() {
     let well = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     well.keep(pipe.with_window(8 * KIB)).await.expect("call it");
 
     let room = (0..1000).take_while(|_| writer.try_send(vec![7; KIB]).is_ok()).count() as u64;
@@ -251,7 +252,7 @@ async fn a_writer_waits_for_room_or_says_that_there_is_none() {
 #[rpc_parallel::test]
 async fn a_send_that_is_given_up_sends_nothing() {
     let well = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     well.keep(pipe.with_window(8 * KIB)).await.expect("call it");
 
     let room = (0..1000).take_while(|_| writer.try_send(vec![7; KIB]).is_ok()).count() as u64;
@@ -273,7 +274,7 @@ async fn start_limited() -> WellsClient {
 #[rpc_parallel::test]
 async fn an_element_that_is_too_large_is_refused_and_the_others_travel() {
     let well = start_limited().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let written = soon(well.write(writer, vec![100, 3 * LIMIT, 200, 2 * LIMIT])).await;
     let lengths: Vec<_> = elements(pipe).await.iter().map(Vec::len).collect();
@@ -290,7 +291,7 @@ async fn an_element_that_is_too_large_is_refused_and_the_others_travel() {
 #[rpc_parallel::test]
 async fn a_master_too_is_refused_what_is_too_large() {
     let well = start_limited().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     well.keep(pipe).await.expect("call it");
 
     let first = writer.send(vec![7; 100]).await;
@@ -329,7 +330,7 @@ async fn an_element_of_a_stream_that_is_too_large_is_an_error_in_its_place() {
 #[rpc_parallel::test]
 async fn elements_that_are_too_large_together_go_one_after_the_other() {
     let well = start_limited().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     for _ in 0..50 {
         writer.send(vec![7; LIMIT / 3]).await.expect("there is room");
     }
@@ -353,7 +354,7 @@ async fn many_pipes_flow_at_once_in_both_directions() {
         (elements.len(), error.is_none())
     });
     let writing = (0..20).map(async |_| {
-        let (writer, pipe) = Pipe::channel();
+        let (writer, pipe) = Pipe::pair();
         let (written, read) = join!(well.write(writer, vec![10 * KIB; 100]), read(pipe));
         (written.map(|it| it.len()), read.0.len())
     });

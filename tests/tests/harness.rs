@@ -4,8 +4,8 @@
 
 use std::process::Command;
 
+use rpc_parallel::expert::{Initialized, initialized, is_worker};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Initialized, initialized, is_worker};
 use rpc_parallel_tests::program::{Ended, Program};
 
 #[rpc_parallel::worker]

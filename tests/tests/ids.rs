@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use expect_test::expect_file;
-use rpc_parallel::{FunctionId, registry};
+use rpc_parallel::expert::registry;
+use rpc_parallel::function::FunctionId;
 use rpc_parallel_tests::build::build;
 use rpc_parallel_tests::golden::{KeptShaper, Shaper, inner};
 use rpc_parallel_tests::program::Program;
@@ -156,7 +157,7 @@ fn another_name_of_the_trait_changes_every_id() {
 #[test]
 fn another_module_changes_every_id() {
     mod inner {
-        pub fn ids() -> [rpc_parallel::FunctionId; 2] {
+        pub fn ids() -> [rpc_parallel::function::FunctionId; 2] {
             ids!(Shop = ShopClient {
                 fn buy(&self, count: u32, what: &str) -> Vec<u8>;
                 async fn sell(&self);

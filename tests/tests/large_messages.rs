@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, poll_fn};
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, MessageKind, TooLarge};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Settings, Side, TooLarge};
 use rpc_parallel_tests::process::{PATIENCE, kill};
 use rpc_parallel_tests::waiting::{elements, soon};
 use serde::{Deserialize, Serialize};
@@ -353,8 +354,11 @@ async fn the_largest_message_is_exact_also_for_what_travels_in_pieces() {
 
     let too_large = TooLarge { size: limit + 1, max: limit };
     assert_eq!(largest, Ok(limit - 6));
-    assert_eq!(*refused.kind(), CallErrorKind::TooLarge { side: Side::Arguments, too_large });
+    assert_eq!(
+        *refused.kind(),
+        CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large }
+    );
     assert!(given.is_ok_and(|it| it.len() == limit - 5));
-    assert_eq!(*kept.kind(), CallErrorKind::TooLarge { side: Side::Result, too_large });
+    assert_eq!(*kept.kind(), CallErrorKind::TooLarge { side: MessageKind::Result, too_large });
     assert_eq!(carrier.largest().await, Ok(limit - 6));
 }

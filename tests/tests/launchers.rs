@@ -6,10 +6,10 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rpc_parallel::Spawner;
+use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
+use rpc_parallel::launch::{Launcher, WorkerCommand, WrapperLauncher};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{
-    CallErrorKind, Death, Launcher, SpawnErrorKind, Spawner, WorkerCommand, Wrapped,
-};
 use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::soon;
@@ -78,7 +78,7 @@ impl Knows for Knowing {
 
 /// A shell that stays between master and worker, and does something around it.
 fn shell(script: &str) -> Spawner<Knowing> {
-    Knowing::spawner().launcher(Wrapped::new("/bin/sh").args(["-c", script, "sh"]))
+    Knowing::spawner().launcher(WrapperLauncher::new("/bin/sh").args(["-c", script, "sh"]))
 }
 
 /// It stays until the worker has ended.
@@ -92,7 +92,7 @@ async fn spawn(spawner: Spawner<Knowing>) -> KnowsClient {
 
 #[rpc_parallel::test]
 async fn a_wrapper_that_becomes_the_worker_leaves_no_trace() {
-    let wrapped = Knowing::spawner().launcher(Wrapped::new("env").arg("WRAPPED=yes"));
+    let wrapped = Knowing::spawner().launcher(WrapperLauncher::new("env").arg("WRAPPED=yes"));
 
     let client = spawn(wrapped).await;
 
@@ -136,7 +136,7 @@ async fn the_end_of_a_wrapper_is_the_end_of_its_worker() {
     assert!(ends(pid).await, "its master takes it for dead");
     let error = soon(waiting).await.expect("it does not panic").expect_err("nobody answers");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
 }
 
 #[rpc_parallel::test]
@@ -149,7 +149,7 @@ async fn the_death_of_a_worker_is_what_its_wrapper_makes_of_it() {
 
     let error = soon(waiting).await.expect("it does not panic").expect_err("nobody answers");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Exited(128 + 9), "as a shell says it");
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(128 + 9), "as a shell says it");
     assert_eq!(failure.worker().pid(), Some(pid));
 }
 
@@ -170,7 +170,7 @@ async fn a_wrapper_that_is_killed_while_its_worker_begins_is_reported() {
 
     let error = soon(spawning).await.expect("it does not panic").expect_err("it never begins");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
     assert!(ends(pid).await, "nothing is left of it");
 }
 
@@ -210,7 +210,7 @@ async fn a_wrapper_that_does_not_wait_for_its_worker_is_refused() {
     let error = soon(gone.spawn(Begin::Blocks)).await.expect_err("its process has ended");
 
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Exited(0));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(0));
     let [pid, _] = pids_from(pipe).await;
     assert!(ends(pid).await, "nothing is left of it");
 }
@@ -221,7 +221,7 @@ async fn a_wrapper_that_takes_the_stdin_of_its_worker_is_told_so() {
 
     let error = error.expect_err("it does not find its master");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Exited(2));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(2));
     let [line] = failure.stderr() else { panic!("{error}") };
     assert!(line.contains("its stdin is not its control socket any more"), "{line}");
 }
@@ -232,13 +232,13 @@ async fn a_wrapper_that_fails_is_reported_with_its_last_words() {
 
     let error = failing.expect_err("it does not start the worker");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Exited(3));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(3));
     assert_eq!(failure.stderr(), ["out of order"]);
 }
 
 #[rpc_parallel::test]
 async fn a_wrapper_that_there_is_not_is_named() {
-    let missing = Knowing::spawner().launcher(Wrapped::new("no-such-program"));
+    let missing = Knowing::spawner().launcher(WrapperLauncher::new("no-such-program"));
 
     let error = missing.spawn(Begin::Well).await.expect_err("there is none");
 
@@ -279,7 +279,7 @@ async fn a_worker_runs_under_a_tracer() {
     let directory = tempfile::tempdir().expect("make a directory");
     let trace = directory.path().join("trace");
     let tracer =
-        Wrapped::new("strace").arg("-f").args(["-e", "trace=execve"]).arg("-o").arg(&trace);
+        WrapperLauncher::new("strace").arg("-f").args(["-e", "trace=execve"]).arg("-o").arg(&trace);
     let tried = Command::new("strace").args(["-o", "/dev/null", "/bin/true"]).output();
     if !tried.is_ok_and(|it| it.status.success()) {
         println!("skipped: `strace` does not work here");

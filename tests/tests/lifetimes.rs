@@ -9,11 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::poll_immediate;
+use rpc_parallel::error::{CallErrorKind, ConnectErrorKind, ControlErrorKind, ExitReason};
+use rpc_parallel::launch::Shutdown;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{
-    CallErrorKind, ConnectErrorKind, ControlError, ControlErrorKind, Death, Shutdown, Spawner,
-    WorkerFailure,
-};
+use rpc_parallel::{ControlError, Spawner, WorkerFailure};
 use rpc_parallel_tests::exit_codes::{ExitCodes, telling};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{LIMIT, describe};
@@ -58,7 +57,7 @@ enum Manner {
     Lingers,
     /// It blocks its thread for ever.
     Sticks,
-    Panics,
+    PanicPolicy,
     /// It exits with this code, before `on_shutdown` has returned.
     Exits(i32),
     Aborts,
@@ -95,7 +94,7 @@ impl WorkerState for Guest {
             Manner::Talkative => self.events.happened("let go").await,
             Manner::Lingers => pending::<()>().await,
             Manner::Sticks => block(),
-            Manner::Panics => panic!("no good manners"),
+            Manner::PanicPolicy => panic!("no good manners"),
             Manner::Exits(code) => std::process::exit(code),
             Manner::Aborts => std::process::abort(),
         }
@@ -412,7 +411,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 async fn shut_down_in_vain(
     manner: Manner,
     prepare: impl AsyncFnOnce(&GuestsClient),
-) -> (Death, Duration) {
+) -> (ExitReason, Duration) {
     let (diary, failures) = (Diary::new(), Failures::default());
     let spawner = guest().on_failure(failures.note());
     let worker = spawner.start((manner, diary.path())).await.expect("start a worker");
@@ -425,7 +424,9 @@ async fn shut_down_in_vain(
     let took = began.elapsed();
 
     let error = ended.expect_err("it does not end in time");
-    let ControlErrorKind::NotInTime { within, failure } = error.kind() else { panic!("{error}") };
+    let ControlErrorKind::ForcedShutdown { within, failure } = error.kind() else {
+        panic!("{error}")
+    };
     assert_eq!(*within, PATIENCE);
     assert!(error.to_string().contains("not done within 300ms: its process "), "{error}");
     assert!(took >= PATIENCE && took < PATIENCE + LATE, "{took:?}");
@@ -433,61 +434,61 @@ async fn shut_down_in_vain(
     assert!(!diary.lines().iter().any(|it| it.starts_with("left")), "{:?}", diary.lines());
     meanwhile().await;
     assert_eq!(failures.list(), []);
-    (failure.as_ref().expect("this process started it").death(), took - PATIENCE)
+    (failure.as_ref().expect("this process started it").exit_reason(), took - PATIENCE)
 }
 
 #[rpc_parallel::test]
 async fn on_shutdown_waiting_past_timeout_exits_with_code_1() {
     // The master gives the worker half a second to notice before it sends `SIGTERM`.
     for _ in 0..5 {
-        let (death, _) = shut_down_in_vain(Manner::Lingers, async |_| {}).await;
+        let (exit_reason, _) = shut_down_in_vain(Manner::Lingers, async |_| {}).await;
 
-        assert_eq!(death, Death::Exited(1));
+        assert_eq!(exit_reason, ExitReason::Exited(1));
     }
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_blocks_in_its_leave_is_ended_by_sigterm() {
-    let (death, late) = shut_down_in_vain(Manner::Sticks, async |_| {}).await;
+    let (exit_reason, late) = shut_down_in_vain(Manner::Sticks, async |_| {}).await;
 
     let signal = Signal::TERM.as_raw();
-    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(exit_reason, ExitReason::Signaled { signal, core_dumped: false });
     assert!(late >= HALF_A_SECOND, "{late:?}");
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_blocks_in_a_function_is_ended_by_sigterm() {
-    let (death, _) = shut_down_in_vain(Manner::Polite, async |client| {
+    let (exit_reason, _) = shut_down_in_vain(Manner::Polite, async |client| {
         let late = client.block().timeout(Duration::from_millis(50)).await;
         late.expect_err("it blocks");
     })
     .await;
 
     let signal = Signal::TERM.as_raw();
-    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(exit_reason, ExitReason::Signaled { signal, core_dumped: false });
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_does_not_die_of_sigterm_is_killed() {
-    let (death, late) = shut_down_in_vain(Manner::Sticks, async |client| {
+    let (exit_reason, late) = shut_down_in_vain(Manner::Sticks, async |client| {
         client.ignore_termination().await.expect("call it");
     })
     .await;
 
     let signal = Signal::KILL.as_raw();
-    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(exit_reason, ExitReason::Signaled { signal, core_dumped: false });
     assert!(late >= 2 * HALF_A_SECOND, "{late:?}");
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_is_stopped_is_killed() {
-    let (death, _) = shut_down_in_vain(Manner::Polite, async |client| {
+    let (exit_reason, _) = shut_down_in_vain(Manner::Polite, async |client| {
         stop(client.pid().await.expect("call it"));
     })
     .await;
 
     let signal = Signal::KILL.as_raw();
-    assert_eq!(death, Death::Signaled { signal, core_dumped: false });
+    assert_eq!(exit_reason, ExitReason::Signaled { signal, core_dumped: false });
 }
 
 /// Returns the failure report of a shutdown that did not end in order.
@@ -498,11 +499,11 @@ fn died<T: Debug>(ended: Result<T, ControlError>) -> WorkerFailure {
     failure.clone()
 }
 
-const KILLED: Death = Death::Signaled { signal: 9, core_dumped: false };
+const KILLED: ExitReason = ExitReason::Signaled { signal: 9, core_dumped: false };
 
 #[track_caller]
 fn assert_panicked_in_on_shutdown(failure: &WorkerFailure) {
-    assert_eq!(failure.death(), Death::Exited(254), "{failure}");
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{failure}");
     let panic = failure.panic().expect("it is a panic");
     assert_eq!(panic.message, "no good manners");
     let location = panic.location.as_deref().expect("the hook is installed");
@@ -513,7 +514,7 @@ fn assert_panicked_in_on_shutdown(failure: &WorkerFailure) {
 async fn panic_in_on_shutdown_is_error_and_failure() {
     let (diary, failures) = (Diary::new(), Failures::default());
     let spawner = guest().on_failure(failures.note());
-    let worker = spawner.start((Manner::Panics, diary.path())).await.expect("start a worker");
+    let worker = spawner.start((Manner::PanicPolicy, diary.path())).await.expect("start a worker");
 
     let failure = died(soon(worker.shutdown()).await);
     meanwhile().await;
@@ -527,7 +528,7 @@ async fn panic_in_on_shutdown_is_error_and_failure() {
 async fn panic_in_on_shutdown_after_last_client_is_failure() {
     let (diary, failures) = (Diary::new(), Failures::default());
     let spawner = guest().on_failure(failures.note());
-    let client = spawner.spawn((Manner::Panics, diary.path())).await.expect("start a worker");
+    let client = spawner.spawn((Manner::PanicPolicy, diary.path())).await.expect("start a worker");
 
     drop(client);
 
@@ -540,7 +541,7 @@ async fn panic_in_on_shutdown_after_last_client_is_failure() {
 async fn panic_in_on_shutdown_of_one_server_does_not_skip_others() {
     let (own, other) = (Diary::new(), Diary::new());
     let (worker, client, pid) = start(Manner::Polite, &own).await;
-    client.invite(Manner::Panics, other.path()).await.expect("call it");
+    client.invite(Manner::PanicPolicy, other.path()).await.expect("call it");
 
     let failure = died(soon(worker.shutdown()).await);
 
@@ -557,10 +558,10 @@ async fn exit_within_on_shutdown_is_error_and_failure() {
 
         let failure = died(soon(worker.shutdown()).await);
 
-        match (manner, failure.death()) {
-            (Manner::Exits(code), Death::Exited(exited)) => assert_eq!(exited, code),
-            (Manner::Aborts, Death::Signaled { signal: 6, .. }) => {}
-            (manner, death) => panic!("{manner:?}: {death}"),
+        match (manner, failure.exit_reason()) {
+            (Manner::Exits(code), ExitReason::Exited(exited)) => assert_eq!(exited, code),
+            (Manner::Aborts, ExitReason::Signaled { signal: 6, .. }) => {}
+            (manner, exit_reason) => panic!("{manner:?}: {exit_reason}"),
         }
         assert_eq!(failures.first().await, failure);
     }
@@ -578,7 +579,7 @@ async fn foreign_sigkill_right_before_shutdown_is_error_and_failure() {
         let ended = soon(worker.shutdown()).await;
 
         let failure = died(ended);
-        assert_eq!(failure.death(), KILLED);
+        assert_eq!(failure.exit_reason(), KILLED);
         assert_eq!(failures.first().await, failure);
     }
 }
@@ -593,7 +594,7 @@ async fn foreign_sigkill_right_before_dropping_last_client_is_failure() {
         kill(client.label().pid().expect("it is a process of this host"));
         drop(client);
 
-        assert_eq!(failures.first().await.death(), KILLED);
+        assert_eq!(failures.first().await.exit_reason(), KILLED);
     }
 }
 
@@ -614,7 +615,7 @@ async fn foreign_sigkill_in_on_shutdown_is_error_and_failure() {
 
     let failure = kill_in_on_shutdown(&client, worker.shutdown()).await;
 
-    assert_eq!(failure.death(), KILLED);
+    assert_eq!(failure.exit_reason(), KILLED);
     assert_eq!(failures.first().await, failure);
 }
 
@@ -622,7 +623,7 @@ async fn foreign_sigkill_in_on_shutdown_is_error_and_failure() {
 async fn worker_killed_in_on_shutdown_is_not_restarted() {
     let (diary, failures) = (Diary::new(), Failures::default());
     let at_once = Duration::from_millis(1);
-    let restart = Restart::on_failure().backoff(at_once..=at_once);
+    let restart = RestartPolicy::on_failure().backoff(at_once..=at_once);
     let spawner = guest().restart(restart).on_failure(failures.note());
     let init = (Manner::Talkative, diary.path());
     let client = spawner.clone().spawn(init.clone()).await.expect("start a worker");
@@ -711,7 +712,7 @@ async fn a_shutdown_of_a_dead_worker_is_an_error_that_tells_how_it_died() {
 
         let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
         let signal = Signal::KILL.as_raw();
-        assert_eq!(failure.death(), Death::Signaled { signal, core_dumped: false });
+        assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal, core_dumped: false });
         assert_eq!(error.worker(), worker.label());
         let text = error.to_string();
         assert!(text.starts_with("failed to shut down worker `guest` ("), "{text}");
@@ -824,7 +825,9 @@ async fn shut_down_an_orphan(manner: Manner, prepare: impl AsyncFnOnce(&GuestsCl
     let ended = soon(released.shutdown().timeout(Duration::from_millis(200))).await;
 
     let error = ended.expect_err("this process ends it by a signal");
-    let ControlErrorKind::NotInTime { failure: None, .. } = error.kind() else { panic!("{error}") };
+    let ControlErrorKind::ForcedShutdown { failure: None, .. } = error.kind() else {
+        panic!("{error}")
+    };
     assert!(is_gone(pid), "{}", describe(pid));
 }
 

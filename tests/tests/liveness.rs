@@ -5,8 +5,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::error::{CallErrorKind, ExitReason, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, PipeErrorKind, Settings, Spawner};
+use rpc_parallel::{Settings, Spawner};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::family::{End, Family, describe};
 use rpc_parallel_tests::process::{PATIENCE, ends, ends_within, is_gone, resume, signal, stop};
@@ -25,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const EARLIER: Duration = INTERVAL;
 
 /// The same for a program.
-const SETTINGS: &str = "liveness_interval=100ms,liveness_timeout=1s";
+const SETTINGS: &str = "heartbeat_interval=100ms,heartbeat_timeout=1s";
 
 /// Blocks, in one way or another.
 #[rpc_parallel::worker]
@@ -88,8 +89,8 @@ impl Blocks for Sleeper {
 
 fn sleeper(failures: &Failures) -> Spawner<Sleeper> {
     let settings = Settings::default()
-        .with_liveness_interval(INTERVAL)
-        .and_then(|it| it.with_liveness_timeout(TIMEOUT))
+        .with_heartbeat_interval(INTERVAL)
+        .and_then(|it| it.with_heartbeat_timeout(TIMEOUT))
         .expect("they are neither too short nor too long");
     Sleeper::spawner().settings(settings).on_failure(failures.note())
 }
@@ -159,7 +160,7 @@ async fn a_stopped_worker_is_lost_after_the_timeout_and_not_before() {
 
     assert!(took >= TIMEOUT - EARLIER, "{took:?}");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    let Death::Unresponsive { silence } = failure.death() else { panic!("{failure}") };
+    let ExitReason::Unresponsive { silence } = failure.exit_reason() else { panic!("{failure}") };
     assert!(silence >= TIMEOUT && silence <= took + EARLIER, "{silence:?}, {took:?}");
     assert!(failure.to_string().contains("no sign of life"), "{failure}");
     assert!(is_gone(pid), "it is not only lost: {}", describe(pid));
@@ -180,7 +181,7 @@ async fn a_stopped_worker_without_connections_is_lost_too() {
     stop(pid);
 
     let failure = failures.first().await;
-    assert!(matches!(failure.death(), Death::Unresponsive { .. }), "{failure}");
+    assert!(matches!(failure.exit_reason(), ExitReason::Unresponsive { .. }), "{failure}");
     assert!(ends(pid).await, "it is not only lost");
 }
 
@@ -219,8 +220,8 @@ async fn a_worker_that_goes_on_in_time_lives_on_however_often_it_is_stopped() {
 #[rpc_parallel::test]
 async fn where_there_is_no_timeout_a_stopped_worker_is_waited_for() {
     let failures = Failures::default();
-    let settings = Settings::default().with_liveness_interval(INTERVAL);
-    let settings = settings.and_then(|it| it.with_liveness_timeout(None)).expect("it is allowed");
+    let settings = Settings::default().with_heartbeat_interval(INTERVAL);
+    let settings = settings.and_then(|it| it.with_heartbeat_timeout(None)).expect("it is allowed");
     let spawner = sleeper(&failures).settings(settings);
     let client = spawner.spawn(Blocking::Not).await.expect("start a worker");
     let pid = client.pid().await.expect("call it");

@@ -5,9 +5,9 @@ use std::fmt;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use rpc_parallel::error::{CallErrorKind, ControlErrorKind, PipeErrorKind};
 use rpc_parallel::logs::{LogItem, LogRecord, Logs};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ControlErrorKind, PipeErrorKind};
 use rpc_parallel_tests::process::kill;
 use rpc_parallel_tests::waiting::soon;
 use tracing::{Instrument, Level, Span, debug, error, info, info_span, trace, warn};

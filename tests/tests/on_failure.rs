@@ -6,8 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rpc_parallel::WorkerFailure;
+use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
+use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, SpawnErrorKind, WorkerFailure, Wrapped};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::mortal::{Ending, Mortal, Youth, all_failures, mortal, start};
 use rpc_parallel_tests::process::{PATIENCE, ends, is_gone, kill, resume, stop};
@@ -151,7 +153,8 @@ async fn a_worker_that_does_not_start_is_an_error_of_who_starts_it_and_no_failur
         }
         soon(mortal(&failures).start(youth)).await.expect_err("it does not start");
     }
-    let stuck = mortal(&failures).launcher(Wrapped::new("/bin/sh").args(["-c", "exec sleep 1000"]));
+    let stuck =
+        mortal(&failures).launcher(WrapperLauncher::new("/bin/sh").args(["-c", "exec sleep 1000"]));
     let late = stuck.spawn_timeout(Duration::from_millis(50)).spawn(Youth::Happy);
     soon(late).await.expect_err("no worker begins");
     drop(mortal(&failures).spawn(Youth::Happy));
@@ -249,7 +252,7 @@ async fn who_panics_when_told_of_a_failure_harms_nobody_else() {
     soon(one.expect("start a worker").die(Ending::Exit(3))).await.expect_err("it is dead");
     soon(other.die(Ending::Exit(4))).await.expect_err("it does not answer");
 
-    assert_eq!(failures.first().await.death(), Death::Exited(4));
+    assert_eq!(failures.first().await.exit_reason(), ExitReason::Exited(4));
     assert_eq!(panics.load(Ordering::Relaxed), 1);
 }
 
@@ -268,7 +271,7 @@ async fn one_spawner_is_told_of_all_its_workers() {
 
     let told: Vec<_> = failures.list().iter().map(WorkerFailure::id).collect();
     assert_eq!(told, died);
-    assert_eq!(failures.deaths(), [1, 2, 3].map(Death::Exited));
+    assert_eq!(failures.deaths(), [1, 2, 3].map(ExitReason::Exited));
 }
 
 /// A worker that is the master of mortals.
@@ -277,7 +280,7 @@ trait Widows {
     fn pid(&self) -> u32;
     async fn marry(&self) -> Result<Worker<Mortal>, AnyError>;
     /// Returns how those have died that it has started, once there are so many.
-    async fn deaths(&self, count: usize) -> Vec<Death>;
+    async fn deaths(&self, count: usize) -> Vec<ExitReason>;
 }
 
 #[derive(Default, WorkerState)]
@@ -295,7 +298,7 @@ impl Widows for Widow {
         Ok(mortal(&self.failures).start(Youth::Happy).await?)
     }
 
-    async fn deaths(&self, count: usize) -> Vec<Death> {
+    async fn deaths(&self, count: usize) -> Vec<ExitReason> {
         self.failures.count(count).await;
         self.failures.deaths()
     }
@@ -311,7 +314,7 @@ async fn a_failure_is_told_to_the_master_that_started_the_worker_and_to_no_other
 
     soon(client.die(Ending::Exit(3))).await.expect_err("it does not answer");
 
-    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![Death::Exited(3)]));
+    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![ExitReason::Exited(3)]));
     assert_eq!(all_failures(&failures).await, []);
 }
 
@@ -330,5 +333,5 @@ async fn a_failure_while_the_master_stands_still_is_told_when_it_goes_on() {
     resume(widow_pid);
 
     assert!(ended);
-    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![Death::Exited(254)]));
+    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![ExitReason::Exited(254)]));
 }

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, MessageKind, TooLarge};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Settings, Side, TooLarge};
 use rpc_parallel_tests::gate::{Gate, WayThrough};
 use rpc_parallel_tests::process::{PATIENCE, ends, kill};
 use rpc_parallel_tests::waiting::{Events, soon};
@@ -296,7 +297,10 @@ async fn a_one_way_call_that_is_too_large_fails_before_it_is_sent() {
     log.note_bytes(&[0; 5000]).await.expect("it is written");
 
     let too_large = TooLarge { size: 20_004, max: 10_000 };
-    assert_eq!(*refused.kind(), CallErrorKind::TooLarge { side: Side::Arguments, too_large });
+    assert_eq!(
+        *refused.kind(),
+        CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large }
+    );
     assert_eq!(soon(log.happened("5000 bytes")).await, Ok(()));
 }
 
@@ -328,7 +332,7 @@ async fn a_one_way_function_outlives_its_connection() {
 #[rpc_parallel::test]
 async fn a_one_way_function_reads_a_pipe() {
     let log = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     log.note_all(pipe).await.expect("it is written");
     soon(writer.send_all(0..100_000)).await.expect("it is read");

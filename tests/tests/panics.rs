@@ -4,12 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rpc_parallel::WorkerFailure;
+use rpc_parallel::error::{
+    CallErrorKind, ConnectErrorKind, ExitReason, PanicReport, SpawnErrorKind,
+};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ConnectErrorKind, Death, Panic, SpawnErrorKind, WorkerFailure};
 use rpc_parallel_tests::build::build;
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::mortal::{
-    Ending, Handled, Place, Youth, all_failures, assert_last_words, death, mortal, start,
+    Ending, Handled, SourceLocation, Youth, all_failures, assert_last_words, exit_reason, mortal,
+    start,
 };
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::waiting::soon;
@@ -17,9 +21,9 @@ use rustix::process::Signal;
 
 #[rpc_parallel::test]
 async fn a_panic_within_a_panic_is_told_by_its_signal_and_its_last_words() {
-    let failure = death(Place::InACall, Ending::PanicTwice).await;
+    let failure = exit_reason(SourceLocation::InACall, Ending::PanicTwice).await;
 
-    let Death::Signaled { signal, .. } = failure.death() else { panic!("{failure}") };
+    let ExitReason::Signaled { signal, .. } = failure.exit_reason() else { panic!("{failure}") };
     assert_eq!(signal, Signal::ABORT.as_raw(), "{failure}");
     let text = failure.to_string();
     assert!(text.contains("panic in a destructor during cleanup"), "{text}");
@@ -27,7 +31,7 @@ async fn a_panic_within_a_panic_is_told_by_its_signal_and_its_last_words() {
 
 /// Checks a panic that nobody has handled.
 fn assert_panicked(failure: &WorkerFailure, message: &str) {
-    assert_eq!(failure.death(), Death::Exited(254), "{failure}");
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{failure}");
     let panic = failure.panic().expect("it was a panic");
     assert_eq!(panic.message, message);
     let location = panic.location.as_deref().expect("it was seen");
@@ -41,22 +45,22 @@ fn assert_panicked(failure: &WorkerFailure, message: &str) {
 
 #[rpc_parallel::test]
 async fn a_panic_in_a_task_is_told_with_its_text_and_place_and_exits_with_254() {
-    let failure = death(Place::InBackground, Ending::Panic).await;
+    let failure = exit_reason(SourceLocation::InBackground, Ending::Panic).await;
 
     assert_panicked(&failure, "it is over");
 }
 
 #[rpc_parallel::test]
 async fn a_panic_in_a_thread_is_told_with_its_text_and_place_and_exits_with_254() {
-    let failure = death(Place::InAThread, Ending::Panic).await;
+    let failure = exit_reason(SourceLocation::InAThread, Ending::Panic).await;
 
     assert_panicked(&failure, "it is over");
 }
 
 #[rpc_parallel::test]
 async fn a_panic_in_a_drop_is_told_with_its_text_and_place_and_exits_with_254() {
-    for place in [Place::InBackground, Place::InAThread] {
-        let failure = death(place, Ending::PanicInDrop).await;
+    for place in [SourceLocation::InBackground, SourceLocation::InAThread] {
+        let failure = exit_reason(place, Ending::PanicInDrop).await;
 
         assert_panicked(&failure, "dropped");
     }
@@ -64,8 +68,8 @@ async fn a_panic_in_a_drop_is_told_with_its_text_and_place_and_exits_with_254() 
 
 #[rpc_parallel::test]
 async fn the_first_of_two_panics_outside_of_any_call_is_told() {
-    for place in [Place::InBackground, Place::InAThread] {
-        let failure = death(place, Ending::PanicTwice).await;
+    for place in [SourceLocation::InBackground, SourceLocation::InAThread] {
+        let failure = exit_reason(place, Ending::PanicTwice).await;
 
         assert_panicked(&failure, "the first");
     }
@@ -137,7 +141,7 @@ async fn a_panic_that_says_too_much_is_told_cut_short() {
     drop(soon(client.die_in_a_thread(Ending::PanicAtLength)).await);
 
     let failure = failures.first().await;
-    let Panic { message, location, .. } = failure.panic().expect("it was a panic");
+    let PanicReport { message, location, .. } = failure.panic().expect("it was a panic");
     let said = message.strip_prefix("it is over").and_then(|it| it.strip_suffix(" .."));
     let len = said.map(str::len);
     assert!(len.is_some_and(|it| (10_000..1_000_000).contains(&it)), "{len:?}");
@@ -172,7 +176,7 @@ async fn a_panic_that_somebody_handles_is_no_failure() {
     assert_eq!(caught, Ok("the function panicked".into()));
     // It is a panic of the function that waits for it.
     let Err(FunctionError::Call(error)) = blocking else { panic!("{blocking:?}") };
-    let CallErrorKind::Panicked(Panic { message, location, .. }) = error.kind() else {
+    let CallErrorKind::Panicked(PanicReport { message, location, .. }) = error.kind() else {
         panic!("{error}")
     };
     assert_eq!(message, "nothing to worry about");

@@ -2,8 +2,8 @@
 //! and of what.
 
 use futures_util::stream;
+use rpc_parallel::error::{CallErrorKind, ExitReason, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, PipeErrorKind};
 use rpc_parallel_tests::process::kill;
 use rpc_parallel_tests::waiting::{Events, elements, read, soon};
 
@@ -83,7 +83,7 @@ async fn a_pipe_of_a_killed_worker_ends_with_the_signal() {
 
     assert!(rest.iter().copied().eq(1..=rest.len() as u64), "nothing is missing before the end");
     let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
     assert_eq!(error.worker(), Some(&*mortal.label()));
     let text = error.to_string();
     assert!(text.contains("worker `mayfly`") && text.contains("SIGKILL"), "{text}");
@@ -103,7 +103,7 @@ async fn every_pipe_of_a_worker_learns_of_its_death() {
     for pipe in pipes {
         let (_, error) = error_of(pipe).await;
         let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-        assert_eq!(failure.death(), Death::Exited(7));
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
     }
 }
 
@@ -125,7 +125,7 @@ async fn a_pipe_that_had_ended_before_the_worker_died_just_ends() {
 async fn a_writer_learns_that_the_process_that_read_is_gone() {
     let mortal = start().await;
     let pid = mortal.pid().await.expect("call it");
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     mortal.keep(pipe).await.expect("call it");
     writer.send(1).await.expect("it is read");
 
@@ -194,7 +194,7 @@ async fn closing_a_connection_is_an_error_to_both_sides_of_its_pipes() {
     let one = worker.connect(()).await.expect("connect to it");
     let other = worker.connect(()).await.expect("connect to it");
     let pipe = one.endless().await.expect("call it");
-    let (writer, written) = Pipe::channel();
+    let (writer, written) = Pipe::pair();
     one.keep(written).await.expect("call it");
 
     one.client().close();

@@ -1,8 +1,9 @@
 //! Pipes end as those who write them do: done, failed, cancelled, in a panic; a reader knows which.
 
 use futures_util::{FutureExt, stream};
+use rpc_parallel::error::{CallErrorKind, PanicReport, PipeErrorKind};
+use rpc_parallel::pipe::{CloseReason, PipeEvent};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Closed, Direct, Panic, PipeErrorKind};
 use rpc_parallel_tests::waiting::{Events, elements, read, soon};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,7 @@ impl Endings for Ender {
     }
 
     fn written(&self, to: u64, then: Then) -> Pipe<u64> {
-        let (writer, pipe) = Pipe::channel();
+        let (writer, pipe) = Pipe::pair();
         tokio::spawn(write(writer, to, then));
         pipe
     }
@@ -129,7 +130,7 @@ async fn error_of(pipe: Pipe<u64>) -> (Vec<u64>, PipeError) {
 }
 
 /// Reads a pipe that should end with a panic.
-async fn panic_of(pipe: Pipe<u64>) -> (usize, Panic) {
+async fn panic_of(pipe: Pipe<u64>) -> (usize, PanicReport) {
     let (elements, error) = error_of(pipe).await;
     match error.kind() {
         PipeErrorKind::Panicked(panic) => (elements.len(), panic.clone()),
@@ -173,7 +174,7 @@ async fn a_panic_of_a_task_that_writes_reaches_the_reader_as_the_death_of_its_wo
 #[rpc_parallel::test]
 async fn a_panic_of_a_function_that_writes_reaches_its_caller_and_the_reader() {
     let ender = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let failed = soon(ender.write(writer, 3, Then::Panic)).await;
     let (count, panic) = panic_of(pipe).await;
@@ -199,7 +200,7 @@ async fn a_writer_that_fails_says_why() {
 #[rpc_parallel::test]
 async fn a_pipe_of_a_function_that_is_cancelled_says_so() {
     let ender = start().await;
-    let (writer, mut pipe) = Pipe::channel();
+    let (writer, mut pipe) = Pipe::pair();
 
     let mut writing = ender.write(writer, 1, Then::Wait);
     tokio::select! {
@@ -216,7 +217,7 @@ async fn a_pipe_of_a_function_that_is_cancelled_says_so() {
 #[rpc_parallel::test]
 async fn a_worker_can_tell_the_end_of_what_it_reads_from_its_failure() {
     let ender = start().await;
-    let (failing, failed) = Pipe::channel();
+    let (failing, failed) = Pipe::pair();
     let panicking = (0..).inspect(|it| assert!(*it < 3, "the master's stream panics"));
 
     ender.note_end_of(stream::iter(0..3), "one".into()).await.expect("call it");
@@ -279,7 +280,7 @@ async fn a_panic_while_an_element_is_encoded_reaches_the_reader() {
 #[rpc_parallel::test]
 async fn a_writer_is_told_which_element_cannot_be_encoded_and_goes_on() {
     let ender = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let mut taking = ender.take_stubborn(pipe);
     assert!((&mut taking).now_or_never().is_none());
 
@@ -301,7 +302,7 @@ async fn a_panic_while_an_element_is_decoded_for_a_callback_hurts_nobody_else() 
 
     let pipe = ender.stubborn(vec![1, PANICS_ARRIVING, 2]).await.expect("call it");
     pipe.for_each_direct(move |it| {
-        let _ = sender.send(matches!(it, Direct::Closed(Closed::Error(_))));
+        let _ = sender.send(matches!(it, PipeEvent::Closed(CloseReason::Error(_))));
     });
 
     assert_eq!(soon(seen.recv()).await, Some(false));

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, Settings, Side};
 use rpc_parallel_tests::gate::{Gate, WayThrough};
 use rpc_parallel_tests::waiting::{Events, read, soon};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -110,7 +111,7 @@ struct Ends {
 
 impl Ends {
     fn new() -> (Self, Pipe<u64>, PipeWriter<u64>) {
-        let ((to, other_from), (other_to, from)) = (Pipe::channel(), Pipe::channel());
+        let ((to, other_from), (other_to, from)) = (Pipe::pair(), Pipe::pair());
         (Self { to, from }, other_from, other_to)
     }
 
@@ -149,7 +150,10 @@ async fn pipes_of_arguments_that_cannot_be_encoded_end() {
 
     let failed = kind(swapper.swap(from, to, NEVER_LEAVES).await);
 
-    assert!(matches!(failed, CallErrorKind::Unencodable { side: Side::Arguments, .. }), "{failed}");
+    assert!(
+        matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. }),
+        "{failed}"
+    );
     ends.end().await;
 }
 
@@ -160,7 +164,10 @@ async fn pipes_of_arguments_that_cannot_be_decoded_end_with_an_error() {
 
     let failed = kind(swapper.swap(from, to, NEVER_ARRIVES).await);
 
-    assert!(matches!(failed, CallErrorKind::Undecodable { side: Side::Arguments, .. }), "{failed}");
+    assert!(
+        matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Arguments, .. }),
+        "{failed}"
+    );
     assert!(ends.end().await.is_some());
 }
 
@@ -228,7 +235,10 @@ async fn a_pipe_of_a_result_that_cannot_be_encoded_tells_its_writer() {
     let failed = swapper.give(Stubborn(3)).await.map(drop);
 
     let failed = kind(failed);
-    assert!(matches!(failed, CallErrorKind::Unencodable { side: Side::Result, .. }), "{failed}");
+    assert!(
+        matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Result, .. }),
+        "{failed}"
+    );
     assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
 }
 
@@ -239,7 +249,10 @@ async fn a_pipe_of_a_result_that_cannot_be_decoded_tells_its_writer() {
     let failed = swapper.give(TRAVELS).await.map(drop);
 
     let failed = kind(failed);
-    assert!(matches!(failed, CallErrorKind::Undecodable { side: Side::Result, .. }), "{failed}");
+    assert!(
+        matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Result, .. }),
+        "{failed}"
+    );
     assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
 }
 
@@ -250,6 +263,9 @@ async fn a_pipe_of_a_result_that_is_too_large_tells_its_writer() {
     let failed = swapper.give_much(20_000).await.map(drop);
 
     let failed = kind(failed);
-    assert!(matches!(failed, CallErrorKind::TooLarge { side: Side::Result, .. }), "{failed}");
+    assert!(
+        matches!(failed, CallErrorKind::TooLarge { side: MessageKind::Result, .. }),
+        "{failed}"
+    );
     assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
 }

@@ -1,7 +1,8 @@
 //! A test executable without a `#[rpc_parallel::test]`: no test of it starts workers.
 
+use rpc_parallel::error::SpawnErrorKind;
+use rpc_parallel::expert::initialized;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{SpawnErrorKind, initialized};
 
 #[rpc_parallel::worker]
 trait Nothing {}

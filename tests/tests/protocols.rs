@@ -4,8 +4,9 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use futures_util::stream;
+use rpc_parallel::Settings;
+use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, Settings, Side};
 use rpc_parallel_tests::process::PATIENCE;
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::{elements, soon};
@@ -135,7 +136,7 @@ async fn a_function_under_a_fixed_id_answers_a_client_of_another_trait() {
 async fn every_kind_of_function_has_a_fixed_id_if_it_wants() {
     let exchange = start().await;
     let prices = PricesClient::from_client(exchange.client().clone());
-    let (writer, printed) = Pipe::channel();
+    let (writer, printed) = Pipe::pair();
 
     let brought = soon(prices.bring(stream::iter([quote("tar", 300)]))).await;
     let (cents, later) = prices.follow("tin".into()).await.expect("call it");
@@ -158,11 +159,11 @@ async fn types_that_do_not_match_are_readable_errors() {
     let argument = rumours.offer(7).timeout(PATIENCE).await.expect_err("it is no number");
     let missing = rumours.quote_in_euros("tea").timeout(PATIENCE).await.expect_err("it has none");
 
-    let CallErrorKind::Undecodable { side: Side::Result, why } = result.kind() else {
+    let CallErrorKind::Undecodable { side: MessageKind::Result, why } = result.kind() else {
         panic!("{result}")
     };
     assert!(why.contains("Vec<u64>"), "{why}");
-    let CallErrorKind::Undecodable { side: Side::Arguments, why } = argument.kind() else {
+    let CallErrorKind::Undecodable { side: MessageKind::Arguments, why } = argument.kind() else {
         panic!("{argument}")
     };
     assert!(why.contains("Pipe<"), "{why}");

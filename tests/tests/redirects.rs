@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use rpc_parallel::error::{CallErrorKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, SpawnErrorKind};
 use rpc_parallel_tests::process::{PATIENCE, ends_within};
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::soon;

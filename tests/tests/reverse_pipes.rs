@@ -1,8 +1,8 @@
 //! Pipes as arguments: a caller goes on sending after its call has begun, and the function reads.
 
 use futures_util::{FutureExt, StreamExt, stream};
+use rpc_parallel::error::{CallErrorKind, PipeErrorKind, TrySendError};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, TrySendError};
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use serde::{Deserialize, Serialize};
 use tokio::join;
@@ -105,7 +105,7 @@ async fn start() -> ReadersClient {
 #[rpc_parallel::test]
 async fn a_caller_passes_any_stream_where_a_pipe_is_asked_for() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let of_items = soon(reader.total(Pipe::from_items(0..1000))).await;
     let of_a_stream = soon(reader.total(stream::iter(0..1000))).await;
@@ -144,7 +144,7 @@ async fn numbers_dealt_to_ten_workers_come_back_whole() {
         readers.push(start().await);
     }
 
-    let (writers, pipes): (Vec<_>, Vec<_>) = readers.iter().map(|_| Pipe::channel()).unzip();
+    let (writers, pipes): (Vec<_>, Vec<_>) = readers.iter().map(|_| Pipe::pair()).unzip();
     let totals = readers.iter().zip(pipes).map(|(reader, pipe)| reader.total(pipe));
     let totals = futures_util::future::join_all(totals);
     let dealing = async move {
@@ -162,7 +162,7 @@ async fn numbers_dealt_to_ten_workers_come_back_whole() {
 #[rpc_parallel::test]
 async fn an_answer_may_come_before_the_end_of_the_pipe() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     writer.send(7).await.expect("there is room");
 
     let first = soon(reader.first(pipe)).await;
@@ -175,7 +175,7 @@ async fn an_answer_may_come_before_the_end_of_the_pipe() {
 #[rpc_parallel::test]
 async fn a_function_may_keep_a_pipe_beyond_its_answer() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     soon(reader.total_later(pipe)).await.expect("it answers at once");
     soon(writer.send_all(0..100_000)).await.expect("it is read");
@@ -188,7 +188,7 @@ async fn a_function_may_keep_a_pipe_beyond_its_answer() {
 #[rpc_parallel::test]
 async fn a_writer_learns_that_its_pipe_was_dropped() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     assert!(!writer.is_closed());
 
     reader.refuse(pipe).await.expect("call it");
@@ -242,7 +242,7 @@ async fn a_function_reads_pipes_inside_of_its_arguments() {
 #[rpc_parallel::test]
 async fn what_goes_in_comes_out_changed() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let mut scaled = reader.scale(3, pipe).await.expect("call it");
     let mut read = Vec::new();
@@ -260,7 +260,7 @@ async fn what_goes_in_comes_out_changed() {
 #[rpc_parallel::test]
 async fn a_panic_of_the_function_tells_its_caller_and_the_writer() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let (panicked, _) =
         soon(async { join!(reader.panic_after(pipe, 3), writer.send_all(0..3)) }).await;
@@ -275,7 +275,7 @@ async fn a_panic_of_the_function_tells_its_caller_and_the_writer() {
 #[rpc_parallel::test]
 async fn dropping_a_call_drops_the_pipe_that_it_reads() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     writer.send(1).await.expect("there is room");
 
     let mut call = reader.forever(pipe);
@@ -289,7 +289,7 @@ async fn dropping_a_call_drops_the_pipe_that_it_reads() {
 #[rpc_parallel::test]
 async fn a_pipe_of_a_call_that_is_never_sent_tells_its_writer() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     drop(reader.total(pipe));
     soon(writer.closed()).await;
@@ -300,7 +300,7 @@ async fn a_pipe_of_a_call_that_is_never_sent_tells_its_writer() {
 #[rpc_parallel::test]
 async fn a_writer_that_does_not_wait_fills_a_pipe_from_any_thread() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     reader.total_later(pipe).await.expect("call it");
 
     let writing = std::thread::spawn(move || {
@@ -315,7 +315,7 @@ async fn a_writer_that_does_not_wait_fills_a_pipe_from_any_thread() {
 #[rpc_parallel::test]
 async fn a_pipe_from_a_client_keeps_its_worker_alive() {
     let reader = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let total = reader.total(pipe);
     drop(reader);
 

@@ -4,10 +4,11 @@ use std::future::pending;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
-use rpc_parallel::prelude::*;
-use rpc_parallel::{
-    CallErrorKind, ConnectErrorKind, Death, PipeErrorKind, SpawnErrorKind, WorkerFailure,
+use rpc_parallel::WorkerFailure;
+use rpc_parallel::error::{
+    CallErrorKind, ConnectErrorKind, ExitReason, PipeErrorKind, SpawnErrorKind,
 };
+use rpc_parallel::prelude::*;
 use rpc_parallel_tests::waiting::{read, soon};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -95,7 +96,7 @@ impl Cares for Carer {
     }
 
     fn one(&self) -> Pipe<u64> {
-        let (writer, pipe) = Pipe::channel();
+        let (writer, pipe) = Pipe::pair();
         tokio::spawn(async move {
             writer.send(1).await.expect("it is read");
             pending::<()>().await;
@@ -169,7 +170,7 @@ async fn a_panic_in_a_task_of_a_server_ends_it_and_nothing_else() {
 
         let failure = told_once(told).await;
         assert_eq!((failure.worker(), failure.id()), (worker.label(), worker.id()));
-        assert_eq!(failure.death(), Death::Ended);
+        assert_eq!(failure.exit_reason(), ExitReason::ServerEnded);
         assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{how:?}");
         // The answer to what broke it down may be on its way.
         assert!(failure.in_progress().contains(&"Cares::wait".to_owned()), "{failure}");
@@ -407,7 +408,7 @@ async fn a_worker_ends_by_a_panic_in_a_task_of_a_server_that_has_no_thread_of_it
         let error = soon(host.host_untold(how)).await.expect_err("it ends with the worker");
 
         let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-        assert_eq!(failure.death(), Death::Exited(254), "{how:?}");
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{how:?}");
         assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{how:?}");
     }
 }
@@ -420,5 +421,5 @@ async fn other_processes_lose_their_connections_to_a_server_that_breaks_down() {
     let lost = soon(host.watch(worker)).await.expect("it learns of the end");
 
     assert!(lost.contains(": connection lost: "), "{lost}");
-    assert_eq!(told_once(told).await.death(), Death::Ended);
+    assert_eq!(told_once(told).await.exit_reason(), ExitReason::ServerEnded);
 }

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::Spawner;
+use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
+use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, Limit, SpawnErrorKind, Spawner, Wrapped};
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::soon;
@@ -192,15 +194,15 @@ async fn limits(client: &LooksClient) -> HashMap<String, [String; 2]> {
 #[rpc_parallel::test]
 async fn each_limit_is_one_of_the_system() {
     let limited = [
-        ("Max address space", Limit::memory(8 << 30), (8_u64 << 30).to_string()),
-        ("Max data size", Limit::data(4 << 30), (4_u64 << 30).to_string()),
-        ("Max stack size", Limit::stack(4 << 20), (4 << 20).to_string()),
-        ("Max locked memory", Limit::locked_memory(4096), "4096".to_owned()),
-        ("Max cpu time", Limit::cpu_seconds(1000), "1000".to_owned()),
-        ("Max file size", Limit::file_size(1 << 20), (1 << 20).to_string()),
-        ("Max core file size", Limit::core_size(0), "0".to_owned()),
-        ("Max open files", Limit::open_files(100), "100".to_owned()),
-        ("Max processes", Limit::processes(5000), "5000".to_owned()),
+        ("Max address space", ResourceLimit::memory(8 << 30), (8_u64 << 30).to_string()),
+        ("Max data size", ResourceLimit::data(4 << 30), (4_u64 << 30).to_string()),
+        ("Max stack size", ResourceLimit::stack(4 << 20), (4 << 20).to_string()),
+        ("Max locked memory", ResourceLimit::locked_memory(4096), "4096".to_owned()),
+        ("Max cpu time", ResourceLimit::cpu_seconds(1000), "1000".to_owned()),
+        ("Max file size", ResourceLimit::file_size(1 << 20), (1 << 20).to_string()),
+        ("Max core file size", ResourceLimit::core_size(0), "0".to_owned()),
+        ("Max open files", ResourceLimit::open_files(100), "100".to_owned()),
+        ("Max processes", ResourceLimit::processes(5000), "5000".to_owned()),
     ];
 
     let spawner = limited.iter().fold(looking(), |spawner, (_, limit, _)| spawner.limit(*limit));
@@ -213,16 +215,16 @@ async fn each_limit_is_one_of_the_system() {
 
 #[rpc_parallel::test]
 async fn a_limit_may_leave_room_for_the_worker_to_raise_it() {
-    let client = spawn(looking().limit(Limit::open_files(50).hard(100))).await;
+    let client = spawn(looking().limit(ResourceLimit::open_files(50).hard(100))).await;
 
     assert_eq!(limits(&client).await["Max open files"], ["50", "100"]);
 }
 
 #[rpc_parallel::test]
 async fn of_two_limits_on_the_same_the_later_one_counts() {
-    let spawner = looking().limit(Limit::open_files(50)).limit(Limit::core_size(0));
+    let spawner = looking().limit(ResourceLimit::open_files(50)).limit(ResourceLimit::core_size(0));
 
-    let client = spawn(spawner.limit(Limit::open_files(60))).await;
+    let client = spawn(spawner.limit(ResourceLimit::open_files(60))).await;
 
     let limits = limits(&client).await;
     assert_eq!(limits["Max open files"], ["60", "60"]);
@@ -231,7 +233,7 @@ async fn of_two_limits_on_the_same_the_later_one_counts() {
 
 #[rpc_parallel::test]
 async fn a_limit_that_the_system_refuses_is_named() {
-    let (tried, why) = refusal(looking().limit(Limit::open_files(100).hard(50))).await;
+    let (tried, why) = refusal(looking().limit(ResourceLimit::open_files(100).hard(50))).await;
 
     assert_eq!(tried, "limit it to open files 100 (hard: 50)");
     assert_eq!(why, "Invalid argument (os error 22)");
@@ -240,20 +242,22 @@ async fn a_limit_that_the_system_refuses_is_named() {
 #[rpc_parallel::test]
 async fn a_worker_that_takes_more_memory_than_it_may_dies_and_says_so() {
     // A backtrace would take the place of the line that counts.
-    let spawner = looking().env("RUST_BACKTRACE", "0").limit(Limit::core_size(0));
-    let client = spawn(spawner.limit(Limit::memory(1 << 30))).await;
+    let spawner = looking().env("RUST_BACKTRACE", "0").limit(ResourceLimit::core_size(0));
+    let client = spawn(spawner.limit(ResourceLimit::memory(1 << 30))).await;
 
     let error = client.allocate(2 << 30).await.expect_err("there is not so much");
 
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::OutOfMemory);
+    assert_eq!(failure.exit_reason(), ExitReason::OutOfMemory);
     let said = failure.stderr().iter().any(|it| it.contains("allocation of 2147483648 bytes"));
     assert!(said, "{error}");
 }
 
 #[rpc_parallel::test]
 async fn a_worker_that_computes_for_longer_than_it_may_is_killed() {
-    let client = spawn(looking().limit(Limit::cpu_seconds(1)).limit(Limit::core_size(0))).await;
+    let client =
+        spawn(looking().limit(ResourceLimit::cpu_seconds(1)).limit(ResourceLimit::core_size(0)))
+            .await;
 
     let error = soon(client.compute()).await.expect_err("its time is over");
 
@@ -390,13 +394,13 @@ async fn a_started_worker_has_the_same_time_for_its_init() {
 
 #[rpc_parallel::test]
 async fn the_time_for_an_init_does_not_count_what_comes_before_and_after() {
-    let never = Wrapped::new("/bin/sh").args(["-c", "exec sleep 1000", "sh"]);
+    let never = WrapperLauncher::new("/bin/sh").args(["-c", "exec sleep 1000", "sh"]);
     let limited = looking().launcher(never).init_timeout(Duration::from_secs(1000));
 
     let spawning = limited.connect_timeout(Duration::from_millis(50)).spawn(Begin::Well);
 
     let error = soon(spawning).await.expect_err("no worker begins");
-    assert!(matches!(error.kind(), SpawnErrorKind::NoWorker { .. }), "{error}");
+    assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
 }
 
 /// Says whether a program can be traced here.
@@ -438,7 +442,7 @@ fn the_spawn_timeout_counts_the_time_that_the_system_takes_to_start_a_process() 
 fn the_connect_timeout_counts_the_time_that_the_system_takes_to_start_a_process() {
     let Some([kind, left]) = start_slowly(&[]) else { return };
 
-    assert_eq!(kind, "NoWorker");
+    assert_eq!(kind, "StartupTimedOut");
     assert!(left.ends_with("after 0 s"), "{left}");
 }
 
@@ -478,8 +482,8 @@ async fn variables_that_cannot_be_are_refused_at_once() {
 /// A launcher that must not be asked.
 struct Unasked;
 
-impl rpc_parallel::Launcher for Unasked {
-    fn command(&self, worker: &rpc_parallel::WorkerCommand) -> Command {
+impl rpc_parallel::launch::Launcher for Unasked {
+    fn command(&self, worker: &rpc_parallel::launch::WorkerCommand) -> Command {
         panic!("asked to start {worker:?}")
     }
 }

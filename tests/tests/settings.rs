@@ -8,8 +8,9 @@ use std::pin::pin;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::Settings;
+use rpc_parallel::error::{ConnectErrorKind, SettingsError, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{ConnectErrorKind, Settings, SettingsError, SpawnErrorKind};
 use rpc_parallel_tests::program::{Ended, Program};
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::{Pid, Signal, kill_process};
@@ -86,8 +87,8 @@ fn the_environment_wins_field_by_field_and_everybody_sees_the_same() {
 
 #[test]
 fn the_environment_may_set_everything() {
-    let all = "max_message_size=64KiB,stream_window=1MiB,liveness_interval=250ms,\
-               liveness_timeout=never,handshake_timeout=1m,max_depth=9,other_builds=true";
+    let all = "max_message_size=64KiB,stream_window=1MiB,heartbeat_interval=250ms,\
+               heartbeat_timeout=never,handshake_timeout=1m,max_depth=9,other_builds=true";
 
     let (seen, _) = look(&[], Some(all));
 
@@ -138,7 +139,7 @@ fn what_is_wrong_in_the_environment_stops_the_program_in_one_sentence() {
     let begin = "the environment variable `RPC_PARALLEL_SETTINGS` cannot be used: ";
     let sizes = "must be a size from 1KiB to 4095MiB, like `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "must be a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
-    let fields = "`max_message_size`, `stream_window`, `liveness_interval`, `liveness_timeout`, \
+    let fields = "`max_message_size`, `stream_window`, `heartbeat_interval`, `heartbeat_timeout`, \
                   `handshake_timeout`, `max_depth`, `other_builds`";
     for (text, why) in [
         (&b"max_message_size=12X"[..], format!("`max_message_size` is `12X`, and {sizes}")),
@@ -228,7 +229,7 @@ impl Waits for Waiter {
 
 /// What this test binary says.
 fn said() -> Result<Settings, SettingsError> {
-    Settings::default().with_liveness_timeout(None)
+    Settings::default().with_heartbeat_timeout(None)
 }
 
 #[rpc_parallel::test(settings = said())]
@@ -254,7 +255,7 @@ async fn plain_test_has_the_settings_of_the_registered_tests() {
 #[rpc_parallel::test(settings = said())]
 async fn a_handle_brings_its_settings_wherever_it_goes() {
     let client = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");
-    let other = settings("stream_window=1KiB,liveness_timeout=1m,handshake_timeout=2s");
+    let other = settings("stream_window=1KiB,heartbeat_timeout=1m,handshake_timeout=2s");
     let worker = Waiter::spawner().settings(other).start(()).await.expect("start a worker");
     let server = Waiter::server().name("here").settings(other).serve(()).await.expect("serve it");
 
@@ -263,7 +264,7 @@ async fn a_handle_brings_its_settings_wherever_it_goes() {
     assert_eq!(worker.address().map(|it| it.settings()).expect("it listens"), other);
     assert_eq!(server.name(), Some("here"));
     let here = Waiter::serve(()).await.expect("serve it").settings();
-    assert_eq!(here.liveness_timeout(), None, "what the test says holds in it");
+    assert_eq!(here.heartbeat_timeout(), None, "what the test says holds in it");
     assert_eq!(here.handshake_timeout(), Duration::from_secs(30));
 }
 

@@ -355,7 +355,7 @@ async fn forwarding_keeps_no_worker_alive_and_ends_with_it() {
 async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted() {
     let (events, _guard) = capture();
     let restart =
-        Restart::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
+        RestartPolicy::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
     let link = Link::spawner().restart(restart).spawn(()).await.expect("start a worker");
     let forwarding = forward(&link).await.expect("it has logs");
     link.say("first life").await.expect("it says it");
@@ -378,7 +378,7 @@ async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted(
 #[rpc_parallel::test(worker_logs = true)]
 async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_end() {
     let (events, _guard) = capture();
-    let link = Link::spawner().restart(Restart::on_failure()).spawn(()).await;
+    let link = Link::spawner().restart(RestartPolicy::on_failure()).spawn(()).await;
     let link = link.expect("start a worker");
     let forwarding = forward(&link).await.expect("it has logs");
     link.say("last words").await.expect("it says it");
@@ -393,7 +393,7 @@ async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_en
 async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
     let (events, _guard) = capture();
     let restart =
-        Restart::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
+        RestartPolicy::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
     let spawner = Link::spawner().restart(restart);
     let spawner = spawner.on_failure(|failure| warn!("lost {:?}", failure.worker().pid()));
     let link = info_span!("near").in_scope(|| spawner.spawn(())).await.expect("start a worker");

@@ -9,8 +9,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use rpc_parallel::error::SpawnErrorKind;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Settings, SpawnError, SpawnErrorKind, Spawner};
+use rpc_parallel::{Settings, SpawnError, Spawner};
 use rpc_parallel_tests::process::{ends, ends_within, is_gone};
 use rpc_parallel_tests::program::{Ended, Program};
 use rustix::process::{Pid, Signal, kill_process};
@@ -43,7 +44,7 @@ enum Begin {
     Well(String),
     Fails,
     FailsAtLength,
-    Panics,
+    PanicPolicy,
     TakesAWhile,
     WaitsForEver,
     BlocksForEver,
@@ -61,7 +62,7 @@ impl WorkerState for Reporter {
                 let more = "x".repeat(2 * 1024 * 1024);
                 return Err(format!("process {pid} fails: {more}").into());
             }
-            Begin::Panics => panic!("process {pid} panics"),
+            Begin::PanicPolicy => panic!("process {pid} panics"),
             _ => println!("{pid}"),
         }
         match begin {
@@ -185,7 +186,7 @@ async fn an_init_that_says_too_much_when_it_fails_is_cut_short() {
 
 #[rpc_parallel::test]
 async fn an_init_that_panics_says_where_and_leaves_no_process() {
-    let kind = kind(Reporter::spawn(Begin::Panics).await);
+    let kind = kind(Reporter::spawn(Begin::PanicPolicy).await);
 
     let SpawnErrorKind::InitPanicked(panic) = kind else { panic!("{kind}") };
     assert!(is_gone(pid_in(&panic.message)), "{panic}");
@@ -582,7 +583,7 @@ fn the_last_words_of_a_program_that_exits_at_once_are_reported() {
 fn a_program_that_never_becomes_a_worker_is_ended_in_time() {
     let [kind, text, left] = unstartable(&["/bin/sleep", "1000"]);
 
-    assert_eq!((kind.as_str(), left.as_str()), ("NoWorker", "0 children after 0 s"));
+    assert_eq!((kind.as_str(), left.as_str()), ("StartupTimedOut", "0 children after 0 s"));
     assert!(text.contains("did not become a worker within 300ms"), "{text}");
     assert!(text.contains("#[rpc_parallel::entry]"), "{text}");
 }

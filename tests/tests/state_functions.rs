@@ -93,7 +93,7 @@ impl Board for Blackboard {
     }
 
     fn watch(&self) -> (Vec<u64>, Pipe<u64>) {
-        let (writer, updates) = Pipe::channel();
+        let (writer, updates) = Pipe::pair();
         let mut content = self.content();
         content.watchers.push(writer);
         (content.list.clone(), updates)
@@ -243,7 +243,7 @@ impl Talks for Talker {
     }
 
     fn log(&self) -> Pipe<String> {
-        let (writer, lines) = Pipe::channel();
+        let (writer, lines) = Pipe::pair();
         self.0.lock().expect("nobody panics in here").push(writer);
         lines
     }

@@ -9,8 +9,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, poll_immediate};
+use rpc_parallel::WorkerId;
+use rpc_parallel::error::{
+    CallErrorKind, ConnectErrorKind, ExitReason, MessageKind, SpawnErrorKind,
+};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, ConnectErrorKind, Death, Side, SpawnErrorKind, WorkerId};
 use rpc_parallel_tests::process::{PATIENCE, ends};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
@@ -488,7 +491,7 @@ async fn a_handle_of_a_dead_worker_leads_nowhere() {
 
     let error = connect_error(&bank, "ada").await;
     let ConnectErrorKind::WorkerDied(failure) = error else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
 }
 
 #[rpc_parallel::test]
@@ -518,7 +521,7 @@ async fn a_handle_of_a_dead_worker_no_longer_travels() {
     let deposited = messenger.deposit(bank, "messenger", 1).await;
 
     let Err(FunctionError::Call(error)) = deposited else { panic!("{deposited:?}") };
-    let CallErrorKind::Unencodable { side: Side::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("has ended"), "{why}");

@@ -205,7 +205,7 @@ async fn bytes_are_counted_in_both_directions() {
 #[rpc_parallel::test]
 async fn pipes_are_counted_while_they_are_open() {
     let bee = bee().await;
-    let (writer, numbers) = Pipe::<u64>::channel();
+    let (writer, numbers) = Pipe::<u64>::pair();
     let summing = tokio::spawn(bee.sum(numbers));
     let reading = bee.count(1_000_000_000).await.expect("call it");
 

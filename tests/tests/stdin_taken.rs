@@ -5,8 +5,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::Settings;
+use rpc_parallel::error::SpawnErrorKind;
+use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Settings, SpawnErrorKind, Wrapped};
 use rpc_parallel_tests::program::{Ended, Program};
 
 #[rpc_parallel::worker]
@@ -39,7 +41,7 @@ fn run_shell(script: &str, args: &[&str]) -> Ended {
 
 const REPLACED: &str = "this process was started as a worker, but its stdin is not its control \
                         socket any more: stdin was closed or replaced before \
-                        `rpc_parallel::worker_main` or `#[rpc_parallel::entry]`; leave stdin alone \
+                        `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`; leave stdin alone \
                         until then";
 
 #[test]
@@ -67,7 +69,10 @@ fn process_that_closed_its_control_socket_and_stays_is_reported_at_once() {
     assert!(began.elapsed() < Duration::from_secs(8), "before the timeout of 10 s");
     let why = "its process closed its control socket (stdin) before it became a worker";
     assert!(ended.stderr.contains(why), "{ended:?}");
-    assert!(ended.stderr.contains("or call `rpc_parallel::worker_main` before"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("or call `rpc_parallel::expert::worker_main` before"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn chain_of_processes_behind_forking_launchers_ends_at_max_depth() {
     assert_eq!(runs, 4, "the master and three levels: {ended:?}");
     let why = "this process is at depth 3, and `max_depth` is 3";
     assert!(ended.stderr.contains(why), "{ended:?}");
-    assert!(ended.stderr.contains("probably never reached `rpc_parallel::worker_main`"));
+    assert!(ended.stderr.contains("probably never reached `rpc_parallel::expert::worker_main`"));
     assert!(ended.stderr.contains("leave stdin alone until then"), "{ended:?}");
 }
 
@@ -132,7 +137,7 @@ fn program_with_an_entry_whose_stdin_was_replaced_says_so() {
 
 #[rpc_parallel::test]
 async fn test_whose_worker_has_another_stdin_learns_why() {
-    let replaced = Wrapped::new("/bin/sh").args(["-c", "exec \"$0\" \"$@\" </dev/null"]);
+    let replaced = WrapperLauncher::new("/bin/sh").args(["-c", "exec \"$0\" \"$@\" </dev/null"]);
 
     let spawned = Nobody::spawner().launcher(replaced).spawn(()).await;
 
@@ -144,7 +149,7 @@ async fn test_whose_worker_has_another_stdin_learns_why() {
 #[rpc_parallel::test]
 async fn launcher_that_forks_and_leaves_stdin_alone_starts_a_worker() {
     // A shell gives `/dev/null` to what it runs in the background, so this is in the foreground.
-    let forking = Wrapped::new("/bin/sh").args(["-c", "\"$0\" \"$@\"; exit"]);
+    let forking = WrapperLauncher::new("/bin/sh").args(["-c", "\"$0\" \"$@\"; exit"]);
 
     let spawned = Nobody::spawner().launcher(forking).spawn(()).await;
 

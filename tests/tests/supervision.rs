@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use rpc_parallel::prelude::*;
-use rpc_parallel::{
-    CallErrorKind, ConnectErrorKind, ControlErrorKind, Death, PipeErrorKind, Served,
-    SpawnErrorKind, Spawner, WorkerFailure,
+use rpc_parallel::error::{
+    CallErrorKind, ConnectErrorKind, ControlErrorKind, ExitReason, PipeErrorKind, SpawnErrorKind,
 };
+use rpc_parallel::expert::Served;
+use rpc_parallel::prelude::*;
+use rpc_parallel::{Spawner, WorkerFailure};
 use rpc_parallel_tests::gate::{Gate, WayThrough};
 use rpc_parallel_tests::process::{PATIENCE, ends, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
@@ -113,15 +114,15 @@ const BRIEFLY: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Starts again at once, as often as it takes.
-fn at_once() -> Restart {
-    Restart::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(u32::MAX, MINUTE)
+fn at_once() -> RestartPolicy {
+    RestartPolicy::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(u32::MAX, MINUTE)
 }
 
-fn mortal(restart: Restart) -> Spawner<Mortal> {
+fn mortal(restart: RestartPolicy) -> Spawner<Mortal> {
     Mortal::spawner().restart(restart)
 }
 
-async fn start(restart: Restart) -> MortalsClient {
+async fn start(restart: RestartPolicy) -> MortalsClient {
     mortal(restart).spawn(Birth::default()).await.expect("start a worker")
 }
 
@@ -146,7 +147,7 @@ async fn kill_and_notice(mortal: &MortalsClient) {
     assert!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
 }
 
-const KILLED: Death = Death::Signaled { signal: 9, core_dumped: false };
+const KILLED: ExitReason = ExitReason::Signaled { signal: 9, core_dumped: false };
 
 #[rpc_parallel::test]
 async fn a_call_in_flight_fails_with_the_death_and_the_next_goes_to_the_new_process() {
@@ -159,7 +160,7 @@ async fn a_call_in_flight_fails_with_the_death_and_the_next_goes_to_the_new_proc
 
     let error = soon(waits).await.expect("it does not panic").expect_err("it dies");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), KILLED);
+    assert_eq!(failure.exit_reason(), KILLED);
     assert_eq!(error.worker().pid(), Some(first));
     let second = pid_of(&mortal).await;
     assert_ne!(first, second);
@@ -176,7 +177,7 @@ async fn a_call_after_the_death_was_told_never_meets_it() {
         let pid = pid_of(&mortal).await;
         kill(pid);
         let failure = soon(told.recv()).await.expect("it is told");
-        assert_eq!((failure.worker().pid(), failure.death()), (Some(pid), KILLED));
+        assert_eq!((failure.worker().pid(), failure.exit_reason()), (Some(pid), KILLED));
         assert_eq!(failure.id(), id);
         assert_ne!(pid_of(&mortal).await, pid);
     }
@@ -217,7 +218,7 @@ async fn an_exit_with_code_0_is_a_failure_too() {
     let error = mortal.exit(0).await.expect_err("it does not answer");
 
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), Death::Exited(0));
+    assert_eq!(failure.exit_reason(), ExitReason::Exited(0));
     assert_ne!(pid_of(&mortal).await, first);
 }
 
@@ -232,14 +233,14 @@ async fn a_pipe_of_a_dead_worker_breaks_and_is_not_continued() {
     let (_, error) = read(pipe).await;
     let error = error.expect("it does not just end");
     let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.death(), KILLED);
+    assert_eq!(failure.exit_reason(), KILLED);
     assert_ne!(pid_of(&mortal).await, pid);
 }
 
 #[rpc_parallel::test]
 async fn a_call_waits_for_the_new_process_no_longer_than_its_time() {
     let hour = Duration::from_secs(3600);
-    let mortal = start(Restart::on_failure().backoff(hour..=hour)).await;
+    let mortal = start(RestartPolicy::on_failure().backoff(hour..=hour)).await;
     kill_and_notice(&mortal).await;
     let limit = Duration::from_millis(50);
 
@@ -268,7 +269,7 @@ async fn a_new_process_that_is_killed_in_its_init_is_followed_by_another() {
     let standing = soon(gate.reached()).await;
     kill(standing.pid());
     let failure = soon(told.recv()).await.expect("it is told");
-    assert_eq!((failure.worker().pid(), failure.death()), (Some(standing.pid()), KILLED));
+    assert_eq!((failure.worker().pid(), failure.exit_reason()), (Some(standing.pid()), KILLED));
     let third = soon(gate.reached()).await;
     let pid = third.pid();
     drop(third);
@@ -295,15 +296,17 @@ async fn who_fails_too_often_is_given_up_and_everybody_is_told() {
     assert!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
     let error = soon(mortal.pid()).await.expect_err("it stays dead");
 
-    let CallErrorKind::GivenUp { last, times, within } = error.kind() else { panic!("{error}") };
-    assert_eq!((last.death(), *times, *within), (Death::Exited(3), 2, MINUTE));
+    let CallErrorKind::RestartLimitReached { last, times, within } = error.kind() else {
+        panic!("{error}")
+    };
+    assert_eq!((last.exit_reason(), *times, *within), (ExitReason::Exited(3), 2, MINUTE));
     let text = "is not started again, after 2 restarts within 60s; the last time it exited with";
     assert!(error.to_string().contains(text), "{error}");
     assert_eq!(&soon(closed).await.expect("it does not panic"), error.kind());
     assert!(mortal.is_closed());
     for code in 1..=3 {
         let failure = soon(told.recv()).await.expect("it is told");
-        assert_eq!(failure.death(), Death::Exited(code));
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(code));
     }
     drop(mortal);
     assert!(soon(told.recv()).await.is_none(), "each death was told once");
@@ -317,7 +320,7 @@ async fn process_inputs(mortal: &MortalsClient) {
         if POISONED.contains(&input) {
             let error = soon(mortal.exit(7)).await.expect_err("the input kills the worker");
             let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-            assert_eq!(failure.death(), Death::Exited(7));
+            assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
         } else {
             soon(mortal.count()).await.expect("it is answered");
             answered += 1;
@@ -328,11 +331,11 @@ async fn process_inputs(mortal: &MortalsClient) {
 
 #[rpc_parallel::test]
 async fn batch_restart_answers_all_inputs_but_poisoned_ones() {
-    let spawned = start(Restart::for_batch()).await;
+    let spawned = start(RestartPolicy::for_batch()).await;
     process_inputs(&spawned).await;
 
     let worker =
-        mortal(Restart::for_batch()).start(Birth::default()).await.expect("start a worker");
+        mortal(RestartPolicy::for_batch()).start(Birth::default()).await.expect("start a worker");
     let client = worker.connect(()).await.expect("connect to it");
     process_inputs(&client).await;
 }
@@ -341,34 +344,34 @@ async fn batch_restart_answers_all_inputs_but_poisoned_ones() {
 async fn batch_restart_gives_up_worker_whose_init_fails() {
     let directory = tempfile::tempdir().expect("make a directory");
     let birth = Birth { first: Some(directory.path().join("first")), ..Birth::default() };
-    let (spawner, mut told) = telling(mortal(Restart::for_batch()));
+    let (spawner, mut told) = telling(mortal(RestartPolicy::for_batch()));
     let mortal = spawner.spawn(birth).await.expect("start a worker");
     pid_of(&mortal).await;
 
     soon(mortal.exit(7)).await.expect_err("the input kills the worker");
     let kind = soon(mortal.closed()).await;
 
-    let CallErrorKind::GivenUp { last, times, .. } = &kind else { panic!("{kind}") };
-    assert_eq!((last.death(), *times), (Death::NotStarted, 5));
+    let CallErrorKind::RestartLimitReached { last, times, .. } = &kind else { panic!("{kind}") };
+    assert_eq!((last.exit_reason(), *times), (ExitReason::NotStarted, 5));
     drop(mortal);
     let mut deaths = Vec::new();
     while let Some(failure) = soon(told.recv()).await {
-        deaths.push(failure.death());
+        deaths.push(failure.exit_reason());
     }
     // The first did not count: it had received calls.
-    assert_eq!(deaths[0], Death::Exited(7));
-    assert_eq!(deaths[1..], [Death::NotStarted; 6]);
+    assert_eq!(deaths[0], ExitReason::Exited(7));
+    assert_eq!(deaths[1..], [ExitReason::NotStarted; 6]);
 }
 
 #[rpc_parallel::test]
 async fn batch_restart_gives_up_worker_that_dies_without_calls() {
-    let (spawner, mut told) = telling(mortal(Restart::for_batch()));
+    let (spawner, mut told) = telling(mortal(RestartPolicy::for_batch()));
     let mortal = spawner.spawn(Birth::default()).await.expect("start a worker");
 
     for _ in 0..6 {
         let pid = mortal.label().pid();
         kill(pid.expect("it is a process of this host"));
-        assert_eq!(soon(told.recv()).await.expect("it is told").death(), KILLED);
+        assert_eq!(soon(told.recv()).await.expect("it is told").exit_reason(), KILLED);
         let replaced = async {
             while mortal.label().pid() == pid && !mortal.is_closed() {
                 yield_now().await;
@@ -378,8 +381,8 @@ async fn batch_restart_gives_up_worker_that_dies_without_calls() {
     }
 
     let kind = soon(mortal.closed()).await;
-    let CallErrorKind::GivenUp { last, times, .. } = &kind else { panic!("{kind}") };
-    assert_eq!((last.death(), *times), (KILLED, 5));
+    let CallErrorKind::RestartLimitReached { last, times, .. } = &kind else { panic!("{kind}") };
+    assert_eq!((last.exit_reason(), *times), (KILLED, 5));
 }
 
 #[rpc_parallel::test]
@@ -392,14 +395,14 @@ async fn a_new_process_that_does_not_start_counts_and_is_told() {
     kill(pid_of(&mortal).await);
     let kind = soon(mortal.closed()).await;
 
-    let CallErrorKind::GivenUp { last, .. } = &kind else { panic!("{kind}") };
-    assert_eq!(last.death(), Death::NotStarted);
+    let CallErrorKind::RestartLimitReached { last, .. } = &kind else { panic!("{kind}") };
+    assert_eq!(last.exit_reason(), ExitReason::NotStarted);
     let text = "it did not start again: its `init` failed: there was one before";
     assert!(kind.to_string().ends_with(text), "{kind}");
     drop(mortal);
-    let deaths = [KILLED, Death::NotStarted, Death::NotStarted, Death::NotStarted];
-    for death in deaths {
-        assert_eq!(soon(told.recv()).await.map(|it| it.death()), Some(death));
+    let deaths = [KILLED, ExitReason::NotStarted, ExitReason::NotStarted, ExitReason::NotStarted];
+    for exit_reason in deaths {
+        assert_eq!(soon(told.recv()).await.map(|it| it.exit_reason()), Some(exit_reason));
     }
     assert!(soon(told.recv()).await.is_none(), "each failure was told once");
 }
@@ -421,7 +424,7 @@ async fn who_does_not_start_the_first_time_is_not_started_again() {
 #[rpc_parallel::test]
 async fn between_a_failure_and_the_new_process_passes_time_that_grows() {
     let first = Duration::from_millis(100);
-    let mortal = start(Restart::on_failure().backoff(first..=MINUTE)).await;
+    let mortal = start(RestartPolicy::on_failure().backoff(first..=MINUTE)).await;
 
     for least in [first, 2 * first, 4 * first] {
         soon(mortal.exit(1)).await.expect_err("it does not answer");
@@ -434,7 +437,7 @@ async fn between_a_failure_and_the_new_process_passes_time_that_grows() {
 #[rpc_parallel::test]
 async fn dropping_the_last_client_before_the_new_process_is_started_leaves_nothing() {
     let pause = Duration::from_millis(200);
-    let (spawner, mut told) = telling(mortal(Restart::on_failure().backoff(pause..=pause)));
+    let (spawner, mut told) = telling(mortal(RestartPolicy::on_failure().backoff(pause..=pause)));
     let gate = Gate::new();
     let birth = Birth { gate: Some(gate.way()), ..Birth::default() };
     let spawning = tokio::spawn(spawner.spawn(birth));
@@ -508,7 +511,7 @@ async fn an_orderly_end_is_no_failure() {
 
     assert!(is_gone(pid));
     let kind = soon(mortal.closed()).await;
-    assert!(!matches!(kind, CallErrorKind::GivenUp { .. }), "{kind}");
+    assert!(!matches!(kind, CallErrorKind::RestartLimitReached { .. }), "{kind}");
     soon(mortal.pid()).await.expect_err("it is not started again");
     drop((mortal, spawner));
     assert!(soon(told.recv()).await.is_none(), "nothing failed");
@@ -517,7 +520,7 @@ async fn an_orderly_end_is_no_failure() {
 #[rpc_parallel::test]
 async fn a_worker_can_be_shut_down_while_it_is_dead() {
     let hour = Duration::from_secs(3600);
-    let restart = Restart::on_failure().backoff(hour..=hour);
+    let restart = RestartPolicy::on_failure().backoff(hour..=hour);
     let client = start(restart).await;
     let worker = mortal(restart).start(Birth::default()).await.expect("start a worker");
     let other = worker.connect(()).await.expect("connect to it");
@@ -527,7 +530,7 @@ async fn a_worker_can_be_shut_down_while_it_is_dead() {
     for ended in [soon(client.shutdown()).await, soon(worker.shutdown()).await] {
         let error = ended.expect_err("it failed before");
         let ControlErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-        assert_eq!(failure.death(), KILLED);
+        assert_eq!(failure.exit_reason(), KILLED);
     }
 
     assert!(client.is_closed());
@@ -632,7 +635,7 @@ async fn shoot(mortal: MortalsClient, told: &mut UnboundedReceiver<WorkerFailure
         }
         kill(pid);
         let failure = soon(told.recv()).await.expect("it is told");
-        assert_eq!((failure.worker().pid(), failure.death()), (Some(pid), KILLED));
+        assert_eq!((failure.worker().pid(), failure.exit_reason()), (Some(pid), KILLED));
         pid_of(&mortal).await;
     }
     done.store(true, Ordering::Relaxed);
@@ -723,11 +726,13 @@ async fn a_handle_of_a_worker_that_was_given_up_says_so() {
     soon(client.exit(2)).await.expect_err("it does not answer");
 
     let kind = soon(client.closed()).await;
-    let CallErrorKind::GivenUp { last, .. } = &kind else { panic!("{kind}") };
-    assert_eq!(last.death(), Death::Exited(2));
+    let CallErrorKind::RestartLimitReached { last, .. } = &kind else { panic!("{kind}") };
+    assert_eq!(last.exit_reason(), ExitReason::Exited(2));
     let error = soon(worker.connect(())).await.expect_err("it stays dead");
-    let ConnectErrorKind::GivenUp { last, .. } = error.kind() else { panic!("{error}") };
-    assert_eq!(last.death(), Death::Exited(2));
+    let ConnectErrorKind::RestartLimitReached { last, .. } = error.kind() else {
+        panic!("{error}")
+    };
+    assert_eq!(last.exit_reason(), ExitReason::Exited(2));
     let error = soon(worker.shutdown()).await.expect_err("it has ended");
     assert!(matches!(error.kind(), ControlErrorKind::WorkerDied(_)), "{error}");
     serde_json::to_string(&worker).expect_err("nobody could reach it");
@@ -878,8 +883,10 @@ async fn a_worker_that_is_shut_down_while_its_new_process_connects_stays_down() 
     let error = ended.expect_err("no process has ended in order");
     match error.kind() {
         // The new process had not reported yet that it serves.
-        ControlErrorKind::WorkerDied(failure) => assert_eq!(failure.death(), Death::Exited(1)),
-        ControlErrorKind::NotInTime { .. } => {}
+        ControlErrorKind::WorkerDied(failure) => {
+            assert_eq!(failure.exit_reason(), ExitReason::Exited(1))
+        }
+        ControlErrorKind::ForcedShutdown { .. } => {}
         _ => panic!("{error}"),
     }
     assert!(ends(standing.pid()).await);

@@ -1,8 +1,9 @@
 //! Where a pipe can go: from worker to worker, either half of it, once; and where it cannot.
 
 use futures_util::FutureExt;
+use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, PipeErrorKind, Settings, Side, SpawnErrorKind, Spawner};
+use rpc_parallel::{Settings, Spawner};
 use rpc_parallel_tests::process::{ends, kill};
 use rpc_parallel_tests::waiting::{Events, elements, read, soon};
 use tokio::join;
@@ -149,7 +150,7 @@ async fn a_pipe_that_has_ended_already_goes_on_with_what_is_left_of_it() {
 #[rpc_parallel::test]
 async fn the_halves_of_a_channel_go_to_different_workers() {
     let (one, other) = start_two().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let (written, total) =
         soon(async { join!(one.write(writer, 0, MANY), other.total(pipe)) }).await;
@@ -160,7 +161,7 @@ async fn the_halves_of_a_channel_go_to_different_workers() {
 #[rpc_parallel::test]
 async fn the_halves_of_a_channel_go_one_long_after_the_other() {
     let (one, other) = start_two().await;
-    let ((early, late_pipe), (late, early_pipe)) = (Pipe::channel(), Pipe::channel());
+    let ((early, late_pipe), (late, early_pipe)) = (Pipe::pair(), Pipe::pair());
 
     let writing = tokio::spawn(one.write(early, 0, MANY));
     let reading = tokio::spawn(other.total(early_pipe));
@@ -179,7 +180,7 @@ async fn the_halves_of_a_channel_go_one_long_after_the_other() {
 #[rpc_parallel::test]
 async fn what_was_written_before_a_pipe_goes_is_not_lost() {
     let (one, other) = start_two().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     for number in 0..10 {
         writer.send(number).await.expect("there is room");
@@ -194,7 +195,7 @@ async fn what_was_written_before_a_pipe_goes_is_not_lost() {
 #[rpc_parallel::test]
 async fn both_halves_go_to_the_same_worker() {
     let station = start().await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let (written, total) =
         soon(async { join!(station.write(writer, 0, MANY), station.total(pipe)) }).await;
@@ -217,7 +218,7 @@ async fn a_pipe_comes_back_from_where_it_went() {
 async fn a_worker_passes_on_what_it_was_given() {
     let (one, other) = start_two().await;
     let last = spawner().start(()).await.expect("start a worker");
-    let (writer, written) = Pipe::channel();
+    let (writer, written) = Pipe::pair();
 
     let total = soon(one.pass_on(Pipe::from_items(0..MANY), last.clone())).await;
     let (passed, read) =
@@ -270,7 +271,7 @@ async fn a_worker_whose_pipe_went_on_lives_as_long_as_it_is_read() {
 #[rpc_parallel::test]
 async fn a_pipe_of_which_the_other_half_is_gone_goes_nevertheless() {
     let station = start().await;
-    let ((writer, finished), (lonely, dropped)) = (Pipe::channel(), Pipe::channel());
+    let ((writer, finished), (lonely, dropped)) = (Pipe::pair(), Pipe::pair());
     writer.send(7).await.expect("there is room");
 
     drop(writer);
@@ -292,7 +293,7 @@ async fn a_pipe_goes_only_once() {
 
     assert_eq!(first, Ok(45));
     let Err(FunctionError::Call(error)) = second else { panic!("{second:?}") };
-    let CallErrorKind::Unencodable { side: Side::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("Pipe"), "{why}");
@@ -313,7 +314,7 @@ async fn a_pipe_does_not_go_inside_an_element_of_another() {
 
 #[test]
 fn a_pipe_cannot_be_written_down() {
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
 
     let errors = [
         serde_json::to_string(&pipe).map_err(|it| it.to_string()),
@@ -350,7 +351,7 @@ impl Nothing for Beginner {
 
 #[rpc_parallel::test]
 async fn a_pipe_does_not_go_where_there_is_no_connection_yet() {
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let error = Beginner::spawn(pipe).await.expect_err("there is no call");
 
@@ -364,7 +365,7 @@ async fn a_call_that_cannot_be_sent_closes_its_pipes() {
     let station = start().await;
     kill(station.pid().await.expect("call it"));
     soon(station.client().closed()).await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
 
     let failed = soon(station.total(pipe)).await;
     soon(writer.closed()).await;

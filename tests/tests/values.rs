@@ -10,8 +10,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rpc_parallel::error::{CallErrorKind, MessageKind};
+use rpc_parallel::expert::WorkerAddress;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Label, Side, WorkerAddress, WorkerFailure, WorkerId};
+use rpc_parallel::{WorkerFailure, WorkerId, WorkerLabel};
 use serde::{Deserialize, Serialize};
 
 /// A worker that returns what it is given, and what it has seen in it; and a test for each type.
@@ -311,7 +313,7 @@ struct Handles {
     worker: Worker<Doubter>,
     address: WorkerAddress,
     id: WorkerId,
-    label: Label,
+    label: WorkerLabel,
     failure: WorkerFailure,
 }
 
@@ -452,7 +454,8 @@ async fn an_option_of_nothing_does_not_become_nothing() {
     for refused in [doubter.doubt(Some(None)).await, doubter.nothing(Some(())).await] {
         let error = refused.expect_err("the format has one kind of nothing");
         let kind = error.kind();
-        let arguments = matches!(kind, CallErrorKind::Unencodable { side: Side::Arguments, .. });
+        let arguments =
+            matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. });
         assert!(arguments, "{error}");
     }
     assert_eq!(doubter.doubt(None).await, Ok("None".into()));
@@ -478,7 +481,8 @@ async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
     let error = doubter.large_inside(large).await.expect_err("serde cannot buffer it");
 
     let text = error.to_string();
-    let refused = matches!(error.kind(), CallErrorKind::Undecodable { side: Side::Arguments, .. });
+    let refused =
+        matches!(error.kind(), CallErrorKind::Undecodable { side: MessageKind::Arguments, .. });
     assert!(refused, "{text}");
     assert!(text.contains("u128 is not supported"), "{text}");
     assert!(text.contains("serde cannot buffer 128-bit integers"), "{text}");
@@ -575,7 +579,7 @@ async fn a_path_that_is_no_text_is_refused() {
     let refused = doubter.path(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).await;
 
     let error = refused.expect_err("it is not UTF-8");
-    let CallErrorKind::Unencodable { side: Side::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("UTF-8"), "{why}");
@@ -604,7 +608,7 @@ async fn a_value_that_is_nested_too_deep_is_an_error_and_no_crash() {
 
         let error = made.expect_err("it is too deep");
         let kind = error.kind();
-        let result = matches!(kind, CallErrorKind::Unencodable { side: Side::Result, .. });
+        let result = matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Result, .. });
         assert!(result, "{depth}: {error}");
         let Err(FunctionError::Function(error)) = passed_on else { panic!("{passed_on:?}") };
         assert!(error.to_string().contains("the arguments cannot be encoded"), "{depth}: {error}");

@@ -85,7 +85,8 @@ fn the_totals_are_exact_when_workers_are_killed_meanwhile() {
     assert!(ended.status.success(), "{ended:?}");
     told.extend(assert_exact(ended.stdout));
     for pid in killed {
-        let death = |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");
-        assert_eq!(told.iter().filter(death).count(), 1, "{pid}: {told:#?}");
+        let exit_reason =
+            |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");
+        assert_eq!(told.iter().filter(exit_reason).count(), 1, "{pid}: {told:#?}");
     }
 }

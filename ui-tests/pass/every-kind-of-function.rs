@@ -67,10 +67,10 @@ impl Feed for Ticker {
         Err("there is no clock".into())
     }
     fn watch(&self, _: &Context<()>, _: &str) -> (Tick, Pipe<Tick>) {
-        (Tick(0), Pipe::channel().1)
+        (Tick(0), Pipe::pair().1)
     }
     async fn updates(&self) -> Updates {
-        Updates { first: Tick(0), more: Pipe::channel().1 }
+        Updates { first: Tick(0), more: Pipe::pair().1 }
     }
     async fn total(&self, mut numbers: Pipe<u64>) -> u64 {
         let mut total = 0;
@@ -114,7 +114,7 @@ impl Feed for Ticker {
 }
 
 pub async fn calls(client: &FeedClient, stream: impl Stream<Item = u64> + Send + 'static) {
-    let (writer, reader) = Pipe::channel();
+    let (writer, reader) = Pipe::pair();
     let total: Result<u64, CallError> = client.total(stream).await;
     let ticks: Result<Pipe<Tick>, CallError> = client.ticks(2).await;
     let tried: Result<Pipe<Tick>, FunctionError<String>> = client.try_ticks().await;
@@ -122,7 +122,7 @@ pub async fn calls(client: &FeedClient, stream: impl Stream<Item = u64> + Send +
     let merged = client.merge("two", Pipe::from_items([Tick(1)]), reader).await;
     let aliased = client.through_an_alias(Pipe::from_items([1, 2, 3])).await;
     let all = client.all_of(vec![Pipe::from_items([1])], None).await;
-    let (answers, _received) = Pipe::channel();
+    let (answers, _received) = Pipe::pair();
     let both = client.both_ways(Pipe::from_items([String::new()]), answers).await;
     let nested = client.pipe_of_pipes(Pipe::from_items([Pipe::from_items([1])])).await;
     let noted: Result<(), CallError> = client.note("hello".into()).await;

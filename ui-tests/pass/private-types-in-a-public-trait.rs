@@ -38,7 +38,7 @@ impl Shop for Corner {
 fn main() {
     let _: fn(&ShopClient) = |client| drop(client.buy(Order, &[]));
     let _: fn(&ShopClient) = |client| {
-        let (parcels, _) = Pipe::channel();
+        let (parcels, _) = Pipe::pair();
         drop(client.buy_all(Pipe::from_items([Order]), parcels));
     };
     let _ = (ShopClient::BUY, ShopClient::ASK, ShopClient::BUY_ALL);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Death, PipeErrorKind, WorkerFailure};
+use rpc_parallel::WorkerFailure;
+use rpc_parallel::error::{CallErrorKind, ExitReason, PipeErrorKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -104,7 +105,7 @@ struct Hired {
 enum Ended {
     Well,
     /// The worker died, and of this.
-    Died(Death),
+    Died(ExitReason),
     Wrong(String),
 }
 
@@ -266,11 +267,11 @@ impl Career {
         for ended in all_ended {
             match ended {
                 Ok((_, Ended::Well)) => {}
-                Ok((task, Ended::Died(death))) => {
+                Ok((task, Ended::Died(exit_reason))) => {
                     // It may have died after it was looked at.
                     self.alive(pid).await;
-                    let told = lock(&self.failures).first().map(WorkerFailure::death);
-                    if told != Some(death) {
+                    let told = lock(&self.failures).first().map(WorkerFailure::exit_reason);
+                    if told != Some(exit_reason) {
                         let what = format!("{task:?} ended by {death:?}, told was {told:?}");
                         self.wrong(Kind::Lost, what);
                     }
@@ -496,7 +497,7 @@ async fn read(client: &HandClient, finished: &mut watch::Receiver<bool>) -> Ende
 }
 
 async fn write(client: &HandClient, finished: &watch::Receiver<bool>) -> Ended {
-    let (writer, numbers) = Pipe::channel();
+    let (writer, numbers) = Pipe::pair();
     let mut finished = finished.clone();
     let writing = tokio::spawn(async move {
         let mut sum = 0;
@@ -548,7 +549,7 @@ async fn visit(
 impl Ended {
     fn of_call(error: &CallError) -> Self {
         match error.kind() {
-            CallErrorKind::WorkerDied(failure) => Self::Died(failure.death()),
+            CallErrorKind::WorkerDied(failure) => Self::Died(failure.exit_reason()),
             // A handle that was sent may lead to nobody any more.
             CallErrorKind::Unencodable { .. } => Self::Well,
             _ => Self::Wrong(error.to_string()),
@@ -557,7 +558,7 @@ impl Ended {
 
     fn of_pipe(error: &PipeError) -> Self {
         match error.kind() {
-            PipeErrorKind::WorkerDied(failure) => Self::Died(failure.death()),
+            PipeErrorKind::WorkerDied(failure) => Self::Died(failure.exit_reason()),
             _ => Self::Wrong(error.to_string()),
         }
     }

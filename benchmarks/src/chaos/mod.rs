@@ -38,8 +38,8 @@ const GONE_BOUND: Duration = Duration::from_secs(2);
 /// How long the start of a worker may take, stopped or not.
 const START_BOUND: Duration = Duration::from_secs(6);
 /// After which silence processes are lost, to each other.
-const LIVENESS_TIMEOUT: Duration = Duration::from_millis(1500);
-const LIVENESS_INTERVAL: Duration = Duration::from_millis(250);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1500);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 /// How long it may take until a process that is stopped is lost, and gone.
 const LIVENESS_BOUND: Duration = Duration::from_secs(5);
 /// How long a round may take, all in all.
@@ -167,8 +167,8 @@ impl Sum {
 /// Returns what all processes of a round agree on.
 fn settings() -> anyhow::Result<Settings> {
     Ok(Settings::default()
-        .with_liveness_interval(LIVENESS_INTERVAL)?
-        .with_liveness_timeout(LIVENESS_TIMEOUT)?
+        .with_heartbeat_interval(HEARTBEAT_INTERVAL)?
+        .with_heartbeat_timeout(HEARTBEAT_TIMEOUT)?
         .with_handshake_timeout(GONE_BOUND)?
         // Streams without an end would keep everybody busy who has a core.
         .with_stream_window(WINDOW)?)

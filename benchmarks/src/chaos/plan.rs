@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::LIVENESS_TIMEOUT;
+use super::HEARTBEAT_TIMEOUT;
 use super::random::Random;
 
 /// How long workers work before their masters end them.
@@ -337,7 +337,7 @@ impl Strike {
 impl Blow {
     fn of(random: &mut Random) -> Self {
         let pause = pick_duration(random, Duration::from_millis(80));
-        let long_pause = 2 * LIVENESS_TIMEOUT;
+        let long_pause = 2 * HEARTBEAT_TIMEOUT;
         random.weighted(&[
             (45, Self::Kill),
             (15, Self::Segv),

@@ -36,7 +36,7 @@ pub(super) enum Said {
         blow: Blow,
     },
     /// A master knows that a worker of this name is dead although nobody asked for it.
-    Death {
+    ExitReason {
         name: String,
         how: String,
     },
@@ -48,7 +48,7 @@ pub(super) enum Said {
     },
     Wrong(Problem),
     /// The first master has ended what it had to end.
-    Closed,
+    CloseReason,
 }
 
 /// Something that must not be.

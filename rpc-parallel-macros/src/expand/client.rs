@@ -96,7 +96,7 @@ pub(super) fn constant(facade: &Facade, worker: &Worker, function: &Function) ->
     quote_spanned! {span=>
         #[doc = #summary]
         #(#cfgs)*
-        #vis const #constant: #p::Declared<Self, #key> = #p::Declared::NEW;
+        #vis const #constant: #p::DeclaredFunction<Self, #key> = #p::DeclaredFunction::NEW;
     }
 }
 

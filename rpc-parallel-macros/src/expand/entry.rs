@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
 use syn::{Expr, FnArg, Type};
 
-use crate::args::{EntryArgs, Flavor, Runtime};
+use crate::args::{EntryArgs, Runtime, RuntimeFlavor};
 use crate::head::FunctionHead;
 use crate::names;
 
@@ -84,15 +84,15 @@ fn flavor(args: &EntryArgs, runtime: &Runtime, function: &FunctionHead) -> Optio
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);
     let flavor = match runtime.flavor.as_ref()? {
-        Flavor::CurrentThread => quote_spanned!(span=> #p::Flavor::CurrentThread),
-        Flavor::MultiThread { threads } => {
+        RuntimeFlavor::CurrentThread => quote_spanned!(span=> #p::RuntimeFlavor::CurrentThread),
+        RuntimeFlavor::MultiThread { threads } => {
             let threads = match threads {
                 Some(threads) => {
                     quote_spanned!(names::at(threads)=> ::core::option::Option::Some(#threads))
                 }
                 None => quote_spanned!(span=> ::core::option::Option::None),
             };
-            quote_spanned!(span=> #p::Flavor::MultiThread { threads: #threads })
+            quote_spanned!(span=> #p::RuntimeFlavor::MultiThread { threads: #threads })
         }
     };
     Some(flavor.into_token_stream())

@@ -132,7 +132,7 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
             )]
             impl BankClient {
                 ///[`audit`](Self::audit) as a value.
-                pub const AUDIT: P::Declared<Self, __audit> = P::Declared::NEW;
+                pub const AUDIT: P::DeclaredFunction<Self, __audit> = P::DeclaredFunction::NEW;
                 ///Calls [`audit`](Bank::audit).
                 pub fn audit(&self) -> P::Call<()> {
                     P::call::<Self, __audit>(self, ())
@@ -164,7 +164,7 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
             )]
             impl BankClient {
                 ///[`put`](Self::put) as a value.
-                const PUT: P::Declared<Self, __put> = P::Declared::NEW;
+                const PUT: P::DeclaredFunction<Self, __put> = P::DeclaredFunction::NEW;
                 ///Calls [`put`](Bank::put).
                 fn put(&self, amount: u64, note: &str) -> P::Call<()> {
                     P::call::<Self, __put>(self, (&amount, note))
@@ -196,7 +196,7 @@ fn a_client_takes_any_stream_where_a_pipe_is_written() {
             )]
             impl BankClient {
                 ///[`put_all`](Self::put_all) as a value.
-                const PUT_ALL: P::Declared<Self, __put_all> = P::Declared::NEW;
+                const PUT_ALL: P::DeclaredFunction<Self, __put_all> = P::DeclaredFunction::NEW;
                 ///Calls [`put_all`](Bank::put_all).
                 fn put_all(
                     &self,
@@ -236,7 +236,7 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
             )]
             impl BankClient {
                 ///[`audit`](Self::audit) as a value.
-                const AUDIT: P::Declared<Self, __audit> = P::Declared::NEW;
+                const AUDIT: P::DeclaredFunction<Self, __audit> = P::DeclaredFunction::NEW;
                 ///Calls [`audit`](Bank::audit).
                 fn audit(&self) -> P::TryCall<Result<u64, Fraud>> {
                     P::call::<Self, __audit>(self, ())
@@ -275,7 +275,7 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
             impl BankClient {
                 ///`loop` as a value.
                 #[cfg(unix)]
-                const LOOP: P::Declared<Self, __loop> = P::Declared::NEW;
+                const LOOP: P::DeclaredFunction<Self, __loop> = P::DeclaredFunction::NEW;
                 /// Audits.
                 #[cfg(unix)]
                 #[deprecated = "nobody looks"]
@@ -585,7 +585,7 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
                 type __put = ();
                 impl BankClient {
                     ///[`put`](Self::put) as a value.
-                    const PUT: rp::__private::Declared<Self, __put> = rp::__private::Declared::NEW;
+                    const PUT: rp::__private::DeclaredFunction<Self, __put> = rp::__private::DeclaredFunction::NEW;
                     ///Calls [`put`](Bank::put).
                     fn put(&self, amount: u64) -> rp::__private::Call<()> {
                         ::core::unreachable!()
@@ -688,10 +688,10 @@ fn a_main_gets_its_arguments_and_settings() {
             fn main() {
                 async fn main(args: Vec<String>) {}
                 rp::__private::Entry::new()
-                    .flavor(rp::__private::Flavor::MultiThread {
+                    .flavor(rp::__private::RuntimeFlavor::MultiThread {
                         threads: ::core::option::Option::Some(4),
                     })
-                    .worker_flavor(rp::__private::Flavor::CurrentThread)
+                    .worker_flavor(rp::__private::RuntimeFlavor::CurrentThread)
                     .settings(|| rp::__private::settings(Settings::default()))
                     .worker_logs(false)
                     .run_async(|| main(rp::__private::from_args::<Vec<String>>()))

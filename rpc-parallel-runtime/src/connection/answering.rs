@@ -17,8 +17,8 @@ use super::scope::LazyScope;
 use super::sending::Lane;
 use super::shared::{Connection, OwnedEnd};
 use crate::wire::{
-    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, Panic, Refusal, StreamId,
-    TooLarge, write_message,
+    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, PanicReport, Refusal,
+    StreamId, TooLarge, write_message,
 };
 
 /// What answers the calls of one connection.
@@ -184,7 +184,7 @@ impl<'a> Answering<'a> {
     ///
     /// A child that the function has forked ends here: it would answer the call of its parent, and
     /// go on to drive the parent's connections.
-    pub(super) fn panicked(&mut self, panic: Panic) {
+    pub(super) fn panicked(&mut self, panic: PanicReport) {
         if self.connection.outbox.is_inherited() {
             process::exit(PANICKED);
         }

@@ -15,17 +15,18 @@ use super::any_error::AnyError;
 use super::caller::Caller;
 use super::client::{Client, Hold, Link};
 use super::deadline;
-use super::error::{CallError, CallErrorKind, Side};
+use super::error::{CallError, CallErrorKind, MessageKind};
 use super::failure::Loss;
 use super::outbox::Ticket;
 use super::pending::{Answered, Look};
 use super::pipe::{self, Opening};
+use super::restart::RestartableLink;
 use super::sending::Lane;
 use super::spans::CallerSpan;
-use super::supervised::Supervised;
 use crate::wire::{
-    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo, Label,
-    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent, read_message,
+    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
+    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent, WorkerLabel,
+    read_message,
 };
 
 /// A call of a function: a future of its result.
@@ -72,9 +73,9 @@ pub type TryCall<R> = Call<<R as IsResult>::Ok, FunctionError<<R as IsResult>::E
 enum Route {
     Over(Arc<Hold>),
     /// The connection that there is when the call is sent.
-    Through(Arc<Supervised>),
+    Through(Arc<RestartableLink>),
     /// The next one, which does not exist yet.
-    Waiting(Arc<Supervised>, Pin<Box<dyn Future<Output = ()> + Send>>),
+    Waiting(Arc<RestartableLink>, Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 enum State {
@@ -120,7 +121,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let inherited = if function.one_way { None } else { deadline::inherited() };
         let route = match &client.0 {
             Link::Fixed(hold) => Route::Over(hold.clone()),
-            Link::Supervised(supervised) => Route::Through(supervised.clone()),
+            Link::Restartable(restart) => Route::Through(restart.clone()),
         };
         let (timeout, limit, caller_span) = (None, None, CallerSpan::none());
         Self { route, function, value, error, timeout, inherited, limit, state, caller_span }
@@ -204,20 +205,20 @@ impl<T, E: CallFailure> Call<T, E> {
     /// Begins the call on its connection, when there is one, and room.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
         loop {
-            let supervised = match &mut self.route {
+            let restart = match &mut self.route {
                 Route::Over(hold) => return poll_begin(&hold.0, self.function, cx),
-                Route::Through(supervised) => supervised,
-                Route::Waiting(supervised, settled) => {
+                Route::Through(restart) => restart,
+                Route::Waiting(restart, settled) => {
                     ready!(settled.as_mut().poll(cx));
                     // It must not be polled again if there is no room now.
-                    self.route = Route::Through(supervised.clone());
+                    self.route = Route::Through(restart.clone());
                     continue;
                 }
             };
-            let Some(connection) = supervised.connection() else {
-                let supervised = supervised.clone();
-                let settled = supervised.settled();
-                self.route = Route::Waiting(supervised, settled);
+            let Some(connection) = restart.connection() else {
+                let restart = restart.clone();
+                let settled = restart.settled();
+                self.route = Route::Waiting(restart, settled);
                 continue;
             };
             let hold = connection?;
@@ -227,7 +228,7 @@ impl<T, E: CallFailure> Call<T, E> {
                     return Poll::Ready(Ok(begun));
                 }
                 // Lost just now: the call has not been sent, and goes over the next.
-                Err(_) => self.route = Route::Through(supervised.clone()),
+                Err(_) => self.route = Route::Through(restart.clone()),
             }
         }
     }
@@ -276,10 +277,10 @@ impl<T, E: CallFailure> Call<T, E> {
         &self.hold().0
     }
 
-    fn label(&self) -> Arc<Label> {
+    fn label(&self) -> Arc<WorkerLabel> {
         match &self.route {
             Route::Over(hold) => hold.0.label.clone(),
-            Route::Through(supervised) | Route::Waiting(supervised, _) => supervised.label(),
+            Route::Through(restart) | Route::Waiting(restart, _) => restart.label(),
         }
     }
 
@@ -293,7 +294,7 @@ impl<T, E: CallFailure> Call<T, E> {
     fn why_unsent(&self) -> Option<String> {
         let State::New(..) = self.state else { return None };
         Some(match &self.route {
-            Route::Waiting(supervised, _) => supervised.why_between(),
+            Route::Waiting(restart, _) => restart.why_between(),
             Route::Over(_) | Route::Through(_) => {
                 "too much waits to be written on its connection".to_owned()
             }
@@ -338,7 +339,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn undecodable(&self, error: impl std::error::Error) -> CallError {
         let why = AnyError::from(error).to_string();
-        self.fail(CallErrorKind::Undecodable { side: Side::Result, why })
+        self.fail(CallErrorKind::Undecodable { side: MessageKind::Result, why })
     }
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
@@ -459,12 +460,12 @@ struct Unsendable(CallErrorKind);
 impl From<EncodeError> for Unsendable {
     fn from(error: EncodeError) -> Self {
         let why = AnyError::from(error).to_string();
-        Self(CallErrorKind::Unencodable { side: Side::Arguments, why })
+        Self(CallErrorKind::Unencodable { side: MessageKind::Arguments, why })
     }
 }
 
 impl From<TooLarge> for Unsendable {
     fn from(too_large: TooLarge) -> Self {
-        Self(CallErrorKind::TooLarge { side: Side::Arguments, too_large })
+        Self(CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large })
     }
 }

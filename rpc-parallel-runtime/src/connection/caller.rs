@@ -17,17 +17,17 @@ use super::pending::{Answered, Pending};
 use super::shared::{Connection, Peer};
 use super::task::task;
 use crate::transport::{Fault, Reader};
-use crate::wire::{Frame, FrameError, Label, WorkerId};
+use crate::wire::{Frame, FrameError, WorkerId, WorkerLabel};
 
 /// Tells, once its connection has broken, how the worker ended; `None` if it lives or nobody knows.
 ///
 /// It is dropped with the connection, and so may hold what must not outlive it.
-pub(crate) type Autopsy = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
+pub(crate) type FailureLookup = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
 
 /// What the clients and calls of one connection share with its driver.
 pub(super) struct Caller {
     pub(super) id: WorkerId,
-    pub(super) label: Arc<Label>,
+    pub(super) label: Arc<WorkerLabel>,
     pub(super) connection: Arc<Connection>,
     pending: Mutex<Pending>,
     closing: AtomicBool,
@@ -41,8 +41,8 @@ impl Caller {
     pub(super) fn start(
         opening: Opening,
         id: WorkerId,
-        label: Label,
-        autopsy: Autopsy,
+        label: WorkerLabel,
+        failure_lookup: FailureLookup,
     ) -> Arc<Self> {
         let Opening { reader, inbox, outbox, writing, settings } = opening;
         let label = Arc::new(label);
@@ -59,7 +59,7 @@ impl Caller {
         let end = End(caller.clone());
         let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
         // It ends with the connection, which ends when the last client and call are dropped.
-        tokio::spawn(task(driver.run(autopsy)));
+        tokio::spawn(task(driver.run(failure_lookup)));
         caller
     }
 
@@ -148,7 +148,7 @@ enum Event {
 }
 
 impl Driver {
-    async fn run(mut self, autopsy: Autopsy) {
+    async fn run(mut self, failure_lookup: FailureLookup) {
         let loss = loop {
             match self.next_event().await {
                 Event::Received => {
@@ -164,12 +164,12 @@ impl Driver {
                 Event::ClosedThere => {
                     self.end.0.begin_no_more();
                     let why = || Loss::Broken("the worker closed the connection".to_owned());
-                    break autopsy.await.map_or_else(why, Loss::Died);
+                    break failure_lookup.await.map_or_else(why, Loss::Died);
                 }
                 Event::Reset(error) => {
                     self.end.0.begin_no_more();
                     let why = || Loss::Broken(format!("failed to read from the worker: {error}"));
-                    break autopsy.await.map_or_else(why, Loss::Died);
+                    break failure_lookup.await.map_or_else(why, Loss::Died);
                 }
                 // The worker has no part in it, so nothing is learned from its end.
                 Event::Failed(verb, error) => {

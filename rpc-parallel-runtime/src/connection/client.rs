@@ -5,21 +5,21 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use super::caller::{Autopsy, Caller};
+use super::caller::{Caller, FailureLookup};
 use super::error::CallErrorKind;
 use super::opening::Opening;
 use super::pending::Progress;
+use super::restart::{Connected, Reconnect, RestartableLink};
 #[cfg(any(test, fuzzing))]
 use super::shared::Connection;
-use super::supervised::{Connected, Reconnect, Supervised};
-use crate::wire::{Label, Settings, WorkerId};
+use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// What every generated client holds: one connection to a worker.
 ///
 /// Clones share the connection. It ends when the last clone is dropped, and the last call and the
 /// last pipe that was made by it.
 ///
-/// Where the worker is [restarted](crate::Restart), a connection that is lost is replaced.
+/// Where the worker is [restarted](crate::RestartPolicy), a connection that is lost is replaced.
 #[derive(Clone)]
 pub struct Client(pub(super) Link);
 
@@ -27,7 +27,7 @@ pub struct Client(pub(super) Link);
 #[derive(Clone)]
 pub(super) enum Link {
     Fixed(Arc<Hold>),
-    Supervised(Arc<Supervised>),
+    Restartable(Arc<RestartableLink>),
 }
 
 /// Keeps a connection open.
@@ -42,14 +42,19 @@ impl Drop for Hold {
 impl Client {
     /// Begins to call the peer of a connection that has been welcomed.
     ///
-    /// `autopsy` is asked when the connection has broken: it knows how the worker ended.
-    pub(crate) fn begin(opening: Opening, id: WorkerId, label: Label, autopsy: Autopsy) -> Self {
-        Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, autopsy)))))
+    /// `failure_lookup` is asked when the connection has broken: it knows how the worker ended.
+    pub(crate) fn begin(
+        opening: Opening,
+        id: WorkerId,
+        label: WorkerLabel,
+        failure_lookup: FailureLookup,
+    ) -> Self {
+        Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, failure_lookup)))))
     }
 
     /// Begins to replace a connection whenever it is lost.
-    pub(crate) fn supervised(first: Connected, reconnect: Box<dyn Reconnect>) -> Self {
-        Self(Link::Supervised(Supervised::begin(first, reconnect)))
+    pub(crate) fn restartable(first: Connected, reconnect: Box<dyn Reconnect>) -> Self {
+        Self(Link::Restartable(RestartableLink::begin(first, reconnect)))
     }
 
     /// Returns the id of the worker at the other end.
@@ -57,17 +62,17 @@ impl Client {
     pub fn worker_id(&self) -> WorkerId {
         match &self.0 {
             Link::Fixed(hold) => hold.0.id,
-            Link::Supervised(supervised) => supervised.id(),
+            Link::Restartable(restart) => restart.id(),
         }
     }
 
     /// Returns the name, type and process of the worker at the other end; of the last one, while it
     /// is restarted.
     #[must_use]
-    pub fn label(&self) -> Arc<Label> {
+    pub fn label(&self) -> Arc<WorkerLabel> {
         match &self.0 {
             Link::Fixed(hold) => hold.0.label.clone(),
-            Link::Supervised(supervised) => supervised.label(),
+            Link::Restartable(restart) => restart.label(),
         }
     }
 
@@ -76,7 +81,7 @@ impl Client {
     pub fn settings(&self) -> Settings {
         match &self.0 {
             Link::Fixed(hold) => hold.0.connection.settings,
-            Link::Supervised(supervised) => supervised.settings(),
+            Link::Restartable(restart) => restart.settings(),
         }
     }
 
@@ -86,7 +91,7 @@ impl Client {
     pub fn close(&self) {
         match &self.0 {
             Link::Fixed(hold) => hold.0.close(),
-            Link::Supervised(supervised) => supervised.close(),
+            Link::Restartable(restart) => restart.close(),
         }
     }
 
@@ -95,7 +100,7 @@ impl Client {
     pub fn is_closed(&self) -> bool {
         match &self.0 {
             Link::Fixed(hold) => hold.0.is_over(),
-            Link::Supervised(supervised) => supervised.is_over(),
+            Link::Restartable(restart) => restart.is_over(),
         }
     }
 
@@ -103,7 +108,7 @@ impl Client {
     pub(crate) fn is_between(&self) -> bool {
         match &self.0 {
             Link::Fixed(_) => false,
-            Link::Supervised(supervised) => supervised.connection().is_none(),
+            Link::Restartable(restart) => restart.connection().is_none(),
         }
     }
 
@@ -115,7 +120,7 @@ impl Client {
     pub async fn closed(&self) -> CallErrorKind {
         let loss = match &self.0 {
             Link::Fixed(hold) => hold.0.over().await,
-            Link::Supervised(supervised) => supervised.over().await,
+            Link::Restartable(restart) => restart.over().await,
         };
         CallErrorKind::from(&*loss)
     }
@@ -125,7 +130,7 @@ impl Client {
     pub(crate) fn downgrade(&self) -> WeakClient {
         WeakClient(match &self.0 {
             Link::Fixed(hold) => WeakLink::Fixed(Arc::downgrade(hold)),
-            Link::Supervised(supervised) => WeakLink::Supervised(Arc::downgrade(supervised)),
+            Link::Restartable(restart) => WeakLink::Restartable(Arc::downgrade(restart)),
         })
     }
 
@@ -135,7 +140,7 @@ impl Client {
     pub(crate) fn settled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         match &self.0 {
             Link::Fixed(_) => None,
-            Link::Supervised(supervised) => Some(supervised.settled()),
+            Link::Restartable(restart) => Some(restart.settled()),
         }
     }
 
@@ -143,7 +148,7 @@ impl Client {
     pub(crate) fn in_flight(&self) -> InFlight {
         InFlight(match &self.0 {
             Link::Fixed(hold) => Arc::downgrade(&hold.0),
-            Link::Supervised(supervised) => match supervised.connection() {
+            Link::Restartable(restart) => match restart.connection() {
                 Some(Ok(hold)) => Arc::downgrade(&hold.0),
                 Some(Err(_)) | None => Weak::new(),
             },
@@ -164,7 +169,7 @@ pub(crate) struct WeakClient(WeakLink);
 #[cfg(feature = "tracing")]
 enum WeakLink {
     Fixed(Weak<Hold>),
-    Supervised(Weak<Supervised>),
+    Restartable(Weak<RestartableLink>),
 }
 
 #[cfg(feature = "tracing")]
@@ -173,7 +178,7 @@ impl WeakClient {
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client(match &self.0 {
             WeakLink::Fixed(hold) => Link::Fixed(hold.upgrade()?),
-            WeakLink::Supervised(supervised) => Link::Supervised(supervised.upgrade()?),
+            WeakLink::Restartable(restart) => Link::Restartable(restart.upgrade()?),
         }))
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{GivenUp, Loss, WorkerFailure};
-use crate::wire::{FunctionInfo, Label, Panic, Refusal, TooLarge};
+use super::failure::{Loss, RestartLimitReached, WorkerFailure};
+use crate::wire::{FunctionInfo, PanicReport, Refusal, TooLarge, WorkerLabel};
 
 /// A call that gave no result: which function, on which worker, and why.
 ///
@@ -16,7 +16,7 @@ pub struct CallError(Box<Inner>);
 #[derive(Clone, Debug)]
 struct Inner {
     function: &'static FunctionInfo,
-    worker: Arc<Label>,
+    worker: Arc<WorkerLabel>,
     kind: CallErrorKind,
 }
 
@@ -25,11 +25,11 @@ struct Inner {
 #[non_exhaustive]
 pub enum CallErrorKind {
     /// The function panicked. The worker and the connection live on.
-    Panicked(Panic),
+    Panicked(PanicReport),
     /// The worker's process ended.
     WorkerDied(WorkerFailure),
     /// The worker's process ended, and is not started again, because that was done too often.
-    GivenUp {
+    RestartLimitReached {
         /// How it ended the last time.
         last: WorkerFailure,
         /// How often it may be started again..
@@ -60,21 +60,21 @@ pub enum CallErrorKind {
     /// A message is larger than the settings allow. The connection lives on.
     TooLarge {
         /// Which message.
-        side: Side,
+        side: MessageKind,
         /// Its size and the limit.
         too_large: TooLarge,
     },
     /// A message could not be turned into bytes.
     Unencodable {
         /// Which message.
-        side: Side,
+        side: MessageKind,
         /// What the encoder said.
         why: String,
     },
     /// Bytes could not be turned back into a message.
     Undecodable {
         /// Which message.
-        side: Side,
+        side: MessageKind,
         /// What the decoder said.
         why: String,
     },
@@ -82,7 +82,7 @@ pub enum CallErrorKind {
 
 /// One of the two messages of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
+pub enum MessageKind {
     /// What the caller sends.
     Arguments,
     /// What the worker answers.
@@ -92,7 +92,7 @@ pub enum Side {
 impl CallError {
     pub(super) fn new(
         function: &'static FunctionInfo,
-        worker: Arc<Label>,
+        worker: Arc<WorkerLabel>,
         kind: CallErrorKind,
     ) -> Self {
         Self(Box::new(Inner { function, worker, kind }))
@@ -112,7 +112,7 @@ impl CallError {
 
     /// Returns the worker that was called.
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         &self.0.worker
     }
 }
@@ -141,7 +141,7 @@ impl fmt::Display for CallErrorKind {
         match self {
             Self::Panicked(panic) => write!(f, "the function {panic}"),
             Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
-            Self::GivenUp { last, times, within } => {
+            Self::RestartLimitReached { last, times, within } => {
                 write!(f, "the worker {}", given_up(last, *times, *within))
             }
             Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
@@ -156,7 +156,7 @@ impl fmt::Display for CallErrorKind {
                 f.write_str("; was it started from another version of the program?")
             }
             Self::TooLarge { side, too_large } => {
-                let verb = if *side == Side::Arguments { "are" } else { "is" };
+                let verb = if *side == MessageKind::Arguments { "are" } else { "is" };
                 write!(f, "the {side} {verb} too large: {too_large} (`max_message_size`)")
             }
             Self::Unencodable { side, why } => write!(f, "the {side} cannot be encoded: {why}"),
@@ -165,7 +165,7 @@ impl fmt::Display for CallErrorKind {
     }
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for MessageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Arguments => "arguments",
@@ -198,9 +198,9 @@ impl From<&Loss> for CallErrorKind {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
             Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
-            Loss::GivenUp(given_up) => {
-                let GivenUp { last, times, within } = &**given_up;
-                Self::GivenUp { last: last.clone(), times: *times, within: *within }
+            Loss::RestartLimitReached(given_up) => {
+                let RestartLimitReached { last, times, within } = &**given_up;
+                Self::RestartLimitReached { last: last.clone(), times: *times, within: *within }
             }
         }
     }
@@ -211,10 +211,10 @@ impl From<Refusal> for CallErrorKind {
         match refusal {
             Refusal::Panicked(panic) => Self::Panicked(panic),
             Refusal::UnknownFunction { offers } => Self::UnknownFunction { offers },
-            Refusal::Undecodable { why } => Self::Undecodable { side: Side::Arguments, why },
-            Refusal::Unencodable { why } => Self::Unencodable { side: Side::Result, why },
+            Refusal::Undecodable { why } => Self::Undecodable { side: MessageKind::Arguments, why },
+            Refusal::Unencodable { why } => Self::Unencodable { side: MessageKind::Result, why },
             Refusal::TooLarge { size, max } => {
-                Self::TooLarge { side: Side::Result, too_large: TooLarge { size, max } }
+                Self::TooLarge { side: MessageKind::Result, too_large: TooLarge { size, max } }
             }
             other @ (Refusal::NoSuchWorker
             | Refusal::Cancelled

@@ -6,34 +6,34 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::{Label, Panic, WorkerId, fields};
+use crate::wire::{PanicReport, WorkerId, WorkerLabel, fields};
 
 /// The failure report of a worker process: which worker, its exit reason, and what it was doing.
 ///
 /// `Display` writes all of it, as one message. Clones share the report.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WorkerFailure(Arc<Obituary>);
+pub struct WorkerFailure(Arc<FailureReport>);
 
 /// The content of a failure report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Obituary {
-    pub(crate) worker: Label,
+pub(crate) struct FailureReport {
+    pub(crate) worker: WorkerLabel,
     pub(crate) id: WorkerId,
-    pub(crate) death: Death,
+    pub(crate) exit_reason: ExitReason,
     pub(crate) why: Option<String>,
-    pub(crate) panic: Option<Panic>,
+    pub(crate) panic: Option<PanicReport>,
     pub(crate) in_progress: Vec<String>,
     pub(crate) uptime: Duration,
     pub(crate) stderr: Vec<String>,
 }
 
-/// How many functions an obituary names.
+/// How many functions a failure report names.
 pub(crate) const MAX_IN_PROGRESS: usize = 8;
 
 /// How a worker's process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Death {
+pub enum ExitReason {
     /// It exited, with this code.
     Exited(i32),
     /// A signal killed it.
@@ -50,43 +50,43 @@ pub enum Death {
     /// own cgroup is taken for the next worker that dies by `SIGKILL`.
     OutOfMemory,
     /// It gave no sign of life for the
-    /// [`liveness_timeout`](crate::Settings::liveness_timeout), and was killed.
+    /// [`heartbeat_timeout`](crate::Settings::heartbeat_timeout), and was killed.
     Unresponsive {
         /// For how long.
         silence: Duration,
     },
     /// It let go of its master, though it went on, and was killed.
-    Lost,
+    ClosedControl,
     /// It was to take the place of one that had died, and did not start.
     NotStarted,
     /// It has a process that does other things too, and goes on: that ended it because of a panic,
     /// see [`Server::on_failure`](crate::Server::on_failure).
-    Ended,
+    ServerEnded,
     /// It is gone, and its exit status is not known: this process ignores `SIGCHLD`, or another part
     /// of the program has reaped it.
-    Gone,
+    Unknown,
 }
 
 fields!(newtype WorkerFailure);
-fields!(struct Obituary { worker, id, death, why, panic, in_progress, uptime, stderr });
-fields!(enum Death {
+fields!(struct FailureReport { worker, id, exit_reason, why, panic, in_progress, uptime, stderr });
+fields!(enum ExitReason {
     0 => Exited(code),
     1 => Signaled { signal, core_dumped },
     2 => OutOfMemory,
     3 => Unresponsive { silence },
-    4 => Lost,
+    4 => ClosedControl,
     5 => NotStarted,
-    6 => Ended,
-    7 => Gone,
+    6 => ServerEnded,
+    7 => Unknown,
 });
 
 impl WorkerFailure {
-    pub(crate) fn new(report: Obituary) -> Self {
+    pub(crate) fn new(report: FailureReport) -> Self {
         Self(Arc::new(report))
     }
 
     /// Adds a panic, unless the report holds one.
-    pub(crate) fn or_panic(&mut self, panic: Option<Panic>) {
+    pub(crate) fn or_panic(&mut self, panic: Option<PanicReport>) {
         if self.0.panic.is_none() && panic.is_some() {
             Arc::make_mut(&mut self.0).panic = panic;
         }
@@ -101,7 +101,7 @@ impl WorkerFailure {
 
     /// Returns which worker it was.
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         &self.0.worker
     }
 
@@ -113,13 +113,13 @@ impl WorkerFailure {
 
     /// Returns how its process ended.
     #[must_use]
-    pub fn death(&self) -> Death {
-        self.0.death
+    pub fn exit_reason(&self) -> ExitReason {
+        self.0.exit_reason
     }
 
     /// Returns the panic that ended it, if it was one that no call had caught.
     #[must_use]
-    pub fn panic(&self) -> Option<&Panic> {
+    pub fn panic(&self) -> Option<&PanicReport> {
         self.0.panic.as_ref()
     }
 
@@ -156,7 +156,7 @@ impl Serialize for WorkerFailure {
 
 impl<'de> Deserialize<'de> for WorkerFailure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Obituary::deserialize(deserializer).map(Self::new)
+        FailureReport::deserialize(deserializer).map(Self::new)
     }
 }
 
@@ -164,7 +164,7 @@ impl std::error::Error for WorkerFailure {}
 
 impl fmt::Display for WorkerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Obituary { worker, in_progress, .. } = &*self.0;
+        let FailureReport { worker, in_progress, .. } = &*self.0;
         write!(f, "{worker} {}", self.event())?;
         if let [first, rest @ ..] = &in_progress[..] {
             write!(f, ", while `{first}`")?;
@@ -182,16 +182,16 @@ impl WorkerFailure {
     }
 
     fn event(&self) -> String {
-        let Obituary { death, why, panic, uptime, .. } = &*self.0;
+        let FailureReport { exit_reason, why, panic, uptime, .. } = &*self.0;
         let mut event = match panic {
-            Some(panic) => format!("{panic}, outside of any call, and {death}"),
-            None => death.to_string(),
+            Some(panic) => format!("{panic}, outside of any call, and {exit_reason}"),
+            None => exit_reason.to_string(),
         };
         if let Some(why) = why {
             event.push_str(": ");
             event.push_str(why);
         }
-        if *death != Death::NotStarted {
+        if *exit_reason != ExitReason::NotStarted {
             event.push_str(&format!(" after {}", Rounded(*uptime)));
         }
         event
@@ -221,7 +221,7 @@ impl fmt::Display for Rounded {
     }
 }
 
-impl fmt::Display for Death {
+impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Exited(code) => write!(f, "exited with code {code}"),
@@ -236,10 +236,10 @@ impl fmt::Display for Death {
             Self::Unresponsive { silence } => {
                 write!(f, "gave no sign of life for {} and was killed", Rounded(silence))
             }
-            Self::Lost => f.write_str("let go of its master and was killed"),
+            Self::ClosedControl => f.write_str("let go of its master and was killed"),
             Self::NotStarted => f.write_str("did not start again"),
-            Self::Ended => f.write_str("was ended by the process that served it"),
-            Self::Gone => f.write_str("is gone"),
+            Self::ServerEnded => f.write_str("was ended by the process that served it"),
+            Self::Unknown => f.write_str("is gone"),
         }
     }
 }
@@ -283,12 +283,12 @@ pub(crate) enum Loss {
     /// not the cause, and may live.
     Failed(String),
     /// The worker's process ended, and is not started again.
-    GivenUp(Box<GivenUp>),
+    RestartLimitReached(Box<RestartLimitReached>),
 }
 
 /// A worker that was started again and again, until its limit was reached.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct GivenUp {
+pub(crate) struct RestartLimitReached {
     pub(crate) last: WorkerFailure,
     pub(crate) times: u32,
     pub(crate) within: Duration,
@@ -301,10 +301,10 @@ mod tests {
     use crate::wire::{Sink, decode, encode, read_message, write_message};
 
     fn failure() -> WorkerFailure {
-        WorkerFailure::new(Obituary {
-            worker: Label::here(Some("mayfly".to_owned()), "Mortal".to_owned()),
+        WorkerFailure::new(FailureReport {
+            worker: WorkerLabel::here(Some("mayfly".to_owned()), "Mortal".to_owned()),
             id: WorkerId::random(),
-            death: Death::Signaled { signal: 9, core_dumped: false },
+            exit_reason: ExitReason::Signaled { signal: 9, core_dumped: false },
             why: None,
             panic: None,
             in_progress: vec!["Mortals::wait".to_owned()],
@@ -316,12 +316,16 @@ mod tests {
     #[test]
     fn errors_share_failure_report_of_lost_connection() {
         let failure = failure();
-        let given_up = GivenUp { last: failure.clone(), times: 5, within: Duration::from_secs(60) };
-        let losses = [Loss::Died(failure.clone()), Loss::GivenUp(Box::new(given_up))];
+        let given_up = RestartLimitReached {
+            last: failure.clone(),
+            times: 5,
+            within: Duration::from_secs(60),
+        };
+        let losses = [Loss::Died(failure.clone()), Loss::RestartLimitReached(Box::new(given_up))];
 
         for loss in &losses {
-            let (CallErrorKind::WorkerDied(called) | CallErrorKind::GivenUp { last: called, .. }) =
-                CallErrorKind::from(loss)
+            let (CallErrorKind::WorkerDied(called)
+            | CallErrorKind::RestartLimitReached { last: called, .. }) = CallErrorKind::from(loss)
             else {
                 panic!("{loss:?}")
             };

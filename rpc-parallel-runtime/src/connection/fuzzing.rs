@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, yield_now};
 use super::scripted::{Functions, Halves, call, client, function, opening};
 use super::serving::Serving;
 use super::shared::Connection;
-use super::{Direct, Pipe, PipeWriter};
+use super::{Pipe, PipeEvent, PipeWriter};
 use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
 use crate::wire::{FrameWriter, FunctionInfo, Greeting, Settings, WorkerId};
@@ -96,12 +96,12 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     begun.spawn(ignore(call::<_, Vec<u8>>(&client, ECHO, vec![7_u8; 10])));
     begun.spawn(ignore(call::<_, Bytes>(&client, ECHO, Bytes::from_static(&[7; 900]))));
     begun.spawn(ignore(call::<_, u64>(&client, SUM, Pipe::from_items(0..50_u64))));
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     begun.spawn(ignore(call::<_, ()>(&client, WRITE, (5_u64, writer.with_window(100)))));
     begun.spawn(read(pipe));
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     begun.spawn(ignore(call::<_, ()>(&client, WRITE, (5_u64, writer.with_window(100)))));
-    pipe.for_each_direct(|_: Direct<u64>| {});
+    pipe.for_each_direct(|_: PipeEvent<u64>| {});
     let doubled = call::<_, Pipe<u64>>(&client, DOUBLE, Pipe::from_items(0..).with_window(1));
     begun.spawn(async {
         if let Ok(doubled) = doubled.await {
@@ -154,7 +154,7 @@ fn functions() -> Functions {
             std::future::pending::<()>().await;
         })
         .with(LASTING, async |pipe: Pipe<u64>| {
-            pipe.for_each_direct(|_: Direct<u64>| {});
+            pipe.for_each_direct(|_: PipeEvent<u64>| {});
         })
         .with(NOTE, async |pipe: Pipe<Bytes>| read(pipe).await)
 }

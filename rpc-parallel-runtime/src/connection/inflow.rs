@@ -39,7 +39,7 @@ enum Reader {
     Away,
     Waiting(Waker),
     /// Is told of everything at once, in the driver's own turn.
-    Direct(Deliver),
+    Callback(Deliver),
     /// Is being told.
     Busy,
     Gone,
@@ -109,7 +109,7 @@ impl Inflow {
         }
         state.outstanding += Chunk::cost_of(len);
         match mem::replace(&mut state.reader, Reader::Busy) {
-            Reader::Direct(deliver) => {
+            Reader::Callback(deliver) => {
                 drop(state);
                 let delivery = Delivery::Elements { count, elements };
                 self.deliver(deliver, delivery, Chunk::cost_of(len));
@@ -134,7 +134,7 @@ impl Inflow {
         }
         state.outstanding += Chunk::cost_of(0);
         match mem::replace(&mut state.reader, Reader::Busy) {
-            Reader::Direct(deliver) => {
+            Reader::Callback(deliver) => {
                 drop(state);
                 self.deliver(deliver, Delivery::Skipped(error), Chunk::cost_of(0));
             }
@@ -155,7 +155,7 @@ impl Inflow {
         }
         let mut state = self.state();
         if let Reader::Busy = state.reader {
-            state.reader = Reader::Direct(deliver);
+            state.reader = Reader::Callback(deliver);
         }
         drop(state);
         if flow == Flow::Stop {
@@ -170,7 +170,7 @@ impl Inflow {
             let mut state = self.state();
             let Some(chunk) = state.chunks.pop_front() else {
                 let Some(end) = &mut state.end else {
-                    state.reader = Reader::Direct(deliver);
+                    state.reader = Reader::Callback(deliver);
                     return;
                 };
                 let end = mem::replace(end, Ok(()));
@@ -234,7 +234,7 @@ impl Inflow {
         let mut state = self.state();
         let keep = state.keep.take();
         match mem::replace(&mut state.reader, Reader::Away) {
-            Reader::Direct(deliver) => {
+            Reader::Callback(deliver) => {
                 drop(state);
                 self.deliver(deliver, Delivery::End(end), 0);
             }
@@ -273,7 +273,7 @@ impl Inflow {
 
     fn leave(&self) {
         let mut state = self.state();
-        if let Reader::Direct(_) | Reader::Busy = state.reader {
+        if let Reader::Callback(_) | Reader::Busy = state.reader {
             return;
         }
         state.reader = Reader::Gone;

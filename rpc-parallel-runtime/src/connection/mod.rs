@@ -34,7 +34,7 @@ mod spans;
 #[cfg(not(feature = "tracing"))]
 #[path = "no_spans.rs"]
 mod spans;
-mod supervised;
+mod restart;
 mod traffic;
 mod transfers;
 
@@ -47,34 +47,37 @@ pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, p
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
 pub use self::call::{Call, TryCall};
-pub(crate) use self::caller::Autopsy;
+pub(crate) use self::caller::FailureLookup;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
 pub(crate) use self::error::given_up;
-pub use self::error::{CallError, CallErrorKind, Side};
-pub use self::failure::{Death, WorkerFailure};
-pub(crate) use self::failure::{GivenUp, Loss, MAX_IN_PROGRESS, Obituary};
+pub use self::error::{CallError, CallErrorKind, MessageKind};
+pub use self::failure::{ExitReason, WorkerFailure};
+pub(crate) use self::failure::{FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
-pub(crate) use self::opening::{Opening, OpeningError, Request, ask_for, attend_to, introduce};
+pub(crate) use self::opening::{
+    Opening, OpeningError, Request, ask_for, introduce, request_control,
+};
 pub(crate) use self::panics::{
     Owner, belong_to, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
 };
 pub use self::panics::{blocking, handles_panics};
 pub(crate) use self::pending::Progress;
 pub use self::pipe::{
-    AbortHandle, Closed, Direct, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeWriter, TrySendError,
+    AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
+    TrySendError,
 };
+pub(crate) use self::restart::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
 #[cfg(test)]
 use self::serving::ServingError;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
-pub(crate) use self::supervised::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::task::{Task, task};
 pub(crate) use self::traffic::{Counts, Traffic};
 

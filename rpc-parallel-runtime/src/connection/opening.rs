@@ -79,9 +79,9 @@ pub(crate) fn ask_for(
 }
 
 /// Makes the first words of who wants nothing of a worker but what all workers can be asked.
-pub(crate) fn attend_to(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
+pub(crate) fn request_control(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
     let mut ask = Vec::new();
-    FrameWriter::attend(&mut ask, greeting, worker).finish();
+    FrameWriter::connect_control(&mut ask, greeting, worker).finish();
     ask
 }
 

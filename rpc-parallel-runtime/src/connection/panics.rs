@@ -11,13 +11,13 @@ use std::sync::{Arc, Once, OnceLock};
 use std::thread;
 
 use super::pipe::PipeErrorKind;
-use crate::wire::Panic;
+use crate::wire::PanicReport;
 
 thread_local! {
     /// Why this thread drops what has not come to its own end.
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread.
-    static SEEN: RefCell<Option<Panic>> = const { RefCell::new(None) };
+    static SEEN: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
     /// How many have been seen on this thread. It costs next to nothing to look at, and is looked at
     /// for each element of a pipe.
     static SEEN_COUNT: Cell<usize> = const { Cell::new(0) };
@@ -30,13 +30,13 @@ thread_local! {
 }
 
 /// Is told of a panic that nobody handles, on a thread that belongs to it.
-pub(crate) type Owner = Arc<dyn Fn(Panic) + Send + Sync>;
+pub(crate) type Owner = Arc<dyn Fn(PanicReport) + Send + Sync>;
 
 /// How much of a backtrace travels.
 const MAX_BACKTRACE: usize = 16 * 1024;
 
 /// What becomes of a panic that nobody handles.
-static UNHANDLED: OnceLock<fn(Panic)> = OnceLock::new();
+static UNHANDLED: OnceLock<fn(PanicReport)> = OnceLock::new();
 
 /// Nobody is to handle any.
 static NONE_IS_HANDLED: AtomicBool = AtomicBool::new(false);
@@ -72,7 +72,7 @@ pub(crate) fn handle_no_panics() {
 }
 
 /// Says what becomes of panics that nobody handles. The first one who does so has its way.
-pub(crate) fn on_unhandled(unhandled: fn(Panic)) {
+pub(crate) fn on_unhandled(unhandled: fn(PanicReport)) {
     install_hook();
     let _ = UNHANDLED.set(unhandled);
 }
@@ -104,7 +104,7 @@ impl Drop for Handler {
 /// for threads whose owner catches panics and tells somebody, like those of a pool:
 ///
 /// ```text
-/// rayon::ThreadPoolBuilder::new().start_handler(|_| rpc_parallel::handles_panics()).build()?
+/// rayon::ThreadPoolBuilder::new().start_handler(|_| rpc_parallel::expert::handles_panics()).build()?
 /// ```
 ///
 /// # Panic hooks
@@ -151,7 +151,7 @@ pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'stati
 /// Runs a piece of user code; a panic in it is an error.
 ///
 /// This and what it calls run for each element of a pipe.
-pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     if thread::panicking() {
         return catch_in_destructor(run);
     }
@@ -161,7 +161,7 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 
 /// Does the same in a destructor that runs because of a panic which others have yet to catch.
 #[cold]
-fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
+fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     let (outer, count) = (SEEN.take(), SEEN_COUNT.get());
     let result = watch(run).map_err(|payload| caught(count, &*payload));
     SEEN.set(outer);
@@ -176,20 +176,20 @@ fn watch<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
 }
 
 #[cold]
-fn caught(count: usize, payload: &(dyn Any + Send)) -> Panic {
-    let unseen = || Panic { message: message(payload), location: None, backtrace: None };
+fn caught(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
+    let unseen = || PanicReport { message: message(payload), location: None, backtrace: None };
     seen_since(count, payload).unwrap_or_else(unseen)
 }
 
 /// Takes what the hook has seen of a panic that was caught, if it ran.
-fn seen_since(count: usize, payload: &(dyn Any + Send)) -> Option<Panic> {
+fn seen_since(count: usize, payload: &(dyn Any + Send)) -> Option<PanicReport> {
     // No hook runs for a panic that is handed on; what was seen may be one before it.
     let seen = SEEN.take().filter(|_| SEEN_COUNT.get() != count);
     seen.filter(|it| it.message == message(payload))
 }
 
 /// Notes a panic on this thread.
-fn see(panic: Option<Panic>) {
+fn see(panic: Option<PanicReport>) {
     SEEN.set(panic);
     SEEN_COUNT.set(SEEN_COUNT.get().wrapping_add(1));
 }
@@ -236,14 +236,14 @@ pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
         let seen = SEEN.with_borrow(Clone::clone);
         let message = "(unknown)".to_owned();
-        let unseen = || Panic { message, location: None, backtrace: None };
+        let unseen = || PanicReport { message, location: None, backtrace: None };
         return Some(PipeErrorKind::Panicked(seen.unwrap_or_else(unseen)));
     }
     CUT_SHORT.with_borrow(Clone::clone)
 }
 
 /// Runs a future to its end; a panic in it is an error.
-pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
+pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T, PanicReport> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
@@ -252,9 +252,9 @@ pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T
     .await
 }
 
-fn describe(info: &PanicHookInfo<'_>) -> Panic {
+fn describe(info: &PanicHookInfo<'_>) -> PanicReport {
     let location = info.location().map(ToString::to_string);
-    Panic { message: message(info.payload()), location, backtrace: backtrace() }
+    PanicReport { message: message(info.payload()), location, backtrace: backtrace() }
 }
 
 /// Returns how this thread came here, if the environment asks for that.
@@ -289,7 +289,7 @@ mod tests {
 
         let result = catch(|| -> u8 { panic!("seven {}", 7) });
 
-        let Panic { message, location, .. } = result.expect_err("it did panic");
+        let PanicReport { message, location, .. } = result.expect_err("it did panic");
         assert_eq!(message, "seven 7");
         let location = location.expect("the hook has seen the place");
         assert!(location.starts_with(file!()), "{location}");
@@ -306,8 +306,8 @@ mod tests {
         panic::resume_unwind(Box::new(message))
     }
 
-    fn assert_handed_on(result: Result<(), Panic>) {
-        let Panic { message, location, .. } = result.expect_err("it did panic");
+    fn assert_handed_on(result: Result<(), PanicReport>) {
+        let PanicReport { message, location, .. } = result.expect_err("it did panic");
         assert_eq!((message.as_str(), location), ("from elsewhere", None));
     }
 
@@ -354,7 +354,8 @@ mod tests {
             panic!("seven");
         });
 
-        let Panic { message, location, .. } = result.map(|(): ()| ()).expect_err("it did panic");
+        let PanicReport { message, location, .. } =
+            result.map(|(): ()| ()).expect_err("it did panic");
         assert_eq!(message, "seven");
         assert!(location.is_some());
     }

@@ -11,16 +11,16 @@ use crate::wire::{CallId, FunctionInfo, Outcome};
 
 /// The calls of one connection that wait for an answer.
 ///
-/// A call's number is its place here and how often the place has been used, so that an answer
+/// A call's number is its slot here and how often the slot has been used, so that an answer
 /// that comes twice, or to a call that was given up, finds nobody.
 #[derive(Default)]
 pub(super) struct Pending {
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
     lost: Option<Arc<Loss>>,
 }
 
-struct Place {
+struct Slot {
     uses: u32,
     state: State,
 }
@@ -32,8 +32,8 @@ enum State {
         function: &'static FunctionInfo,
     },
     Answered(Answered),
-    /// The caller has given up; the place stays taken until the worker is done with it.
-    GivenUp,
+    /// The caller has given up; the slot stays taken until the worker is done with it.
+    Abandoned,
 }
 
 /// How far the calls of this process to a worker have come.
@@ -77,7 +77,7 @@ pub(super) enum Look {
 impl Pending {
     /// Says whether no call waits.
     pub(super) fn is_idle(&self) -> bool {
-        self.free.len() == self.places.len()
+        self.free.len() == self.slots.len()
     }
 
     /// Begins a call.
@@ -97,21 +97,21 @@ impl Pending {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
-                self.places.push(Place { uses: 0, state: State::Free });
-                u32::try_from(self.places.len() - 1).expect("fewer than 2^32 calls fit in memory")
+                self.slots.push(Slot { uses: 0, state: State::Free });
+                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 calls fit in memory")
             }
         };
-        let place = &mut self.places[index as usize];
-        place.uses = place.uses.wrapping_add(1);
-        place.state = state;
-        Ok(CallId(u64::from(place.uses) << 32 | u64::from(index)))
+        let slot = &mut self.slots[index as usize];
+        slot.uses = slot.uses.wrapping_add(1);
+        slot.state = state;
+        Ok(CallId(u64::from(slot.uses) << 32 | u64::from(index)))
     }
 
     /// Looks whether a call has been answered, and ends it if so.
     pub(super) fn look(&mut self, call: CallId, waker: &Waker) -> Look {
         let lost = self.lost.clone();
-        let Some((index, place)) = self.place(call) else { return Look::Lost(lost_place(lost)) };
-        match &mut place.state {
+        let Some((index, slot)) = self.slot(call) else { return Look::Lost(lost_slot(lost)) };
+        match &mut slot.state {
             State::Waiting { waker: known, .. } => match lost {
                 Some(loss) => {
                     self.release(index);
@@ -124,47 +124,47 @@ impl Pending {
             },
             State::Answered(_) => match self.release(index) {
                 State::Answered(answered) => Look::Answered(answered),
-                _ => Look::Lost(lost_place(lost)),
+                _ => Look::Lost(lost_slot(lost)),
             },
-            State::Free | State::GivenUp => Look::Lost(lost_place(lost)),
+            State::Free | State::Abandoned => Look::Lost(lost_slot(lost)),
         }
     }
 
     /// Gives a call up: nobody waits for its answer any more. Says whether the worker still may.
     pub(super) fn give_up(&mut self, call: CallId) -> bool {
         let lost = self.lost.is_some();
-        let Some((index, place)) = self.place(call) else { return false };
-        match place.state {
+        let Some((index, slot)) = self.slot(call) else { return false };
+        match slot.state {
             State::Waiting { .. } if !lost => {
-                place.state = State::GivenUp;
+                slot.state = State::Abandoned;
                 true
             }
             State::Waiting { .. } | State::Answered(_) => {
                 self.release(index);
                 false
             }
-            State::Free | State::GivenUp => false,
+            State::Free | State::Abandoned => false,
         }
     }
 
     /// Forgets a call that the worker will never see.
     pub(super) fn forget(&mut self, call: CallId) {
-        if let Some((index, Place { state: State::GivenUp, .. })) = self.place(call) {
+        if let Some((index, Slot { state: State::Abandoned, .. })) = self.slot(call) {
             self.release(index);
         }
     }
 
     /// Stores an answer and returns who waits for it.
     pub(super) fn answer(&mut self, call: CallId, answered: Answered) -> Option<Waker> {
-        let (index, place) = self.place(call)?;
-        match &mut place.state {
+        let (index, slot) = self.slot(call)?;
+        match &mut slot.state {
             State::Waiting { .. } => {
-                match std::mem::replace(&mut place.state, State::Answered(answered)) {
+                match std::mem::replace(&mut slot.state, State::Answered(answered)) {
                     State::Waiting { waker, .. } => Some(waker),
                     _ => None,
                 }
             }
-            State::GivenUp => {
+            State::Abandoned => {
                 self.release(index);
                 None
             }
@@ -175,7 +175,7 @@ impl Pending {
     /// Ends every waiting call, and those that come later.
     pub(super) fn fail_all(&mut self, loss: Arc<Loss>) -> Vec<Waker> {
         self.lost = Some(loss);
-        let waiting = self.places.iter().filter_map(|it| match &it.state {
+        let waiting = self.slots.iter().filter_map(|it| match &it.state {
             State::Waiting { waker, .. } => Some(waker.clone()),
             _ => None,
         });
@@ -184,7 +184,7 @@ impl Pending {
 
     /// Returns the functions whose answers are waited for.
     pub(super) fn functions(&self) -> impl Iterator<Item = &'static FunctionInfo> {
-        self.places.iter().filter_map(|it| match &it.state {
+        self.slots.iter().filter_map(|it| match &it.state {
             State::Waiting { function, .. } => Some(*function),
             _ => None,
         })
@@ -193,8 +193,8 @@ impl Pending {
     /// Returns how far the calls have come. One-way calls are not among them.
     pub(super) fn progress(&self) -> Progress {
         let has_ended =
-            |it: &Place| it.uses > 1 || matches!(it.state, State::Free | State::Answered(_));
-        Progress { called: !self.places.is_empty(), answered: self.places.iter().any(has_ended) }
+            |it: &Slot| it.uses > 1 || matches!(it.state, State::Free | State::Answered(_));
+        Progress { called: !self.slots.is_empty(), answered: self.slots.iter().any(has_ended) }
     }
 
     /// Returns why the connection is lost, if it is.
@@ -202,29 +202,30 @@ impl Pending {
         self.lost.as_ref()
     }
 
-    fn place(&mut self, call: CallId) -> Option<(u32, &mut Place)> {
+    fn slot(&mut self, call: CallId) -> Option<(u32, &mut Slot)> {
         let (index, uses) = (call.0 as u32, (call.0 >> 32) as u32);
-        let place = self.places.get_mut(index as usize).filter(|it| it.uses == uses)?;
-        Some((index, place))
+        let slot = self.slots.get_mut(index as usize).filter(|it| it.uses == uses)?;
+        Some((index, slot))
     }
 
     fn release(&mut self, index: u32) -> State {
         self.free.push(index);
-        std::mem::replace(&mut self.places[index as usize].state, State::Free)
+        std::mem::replace(&mut self.slots[index as usize].state, State::Free)
     }
 }
 
-fn lost_place(lost: Option<Arc<Loss>>) -> Arc<Loss> {
+fn lost_slot(lost: Option<Arc<Loss>>) -> Arc<Loss> {
     lost.unwrap_or_else(|| Arc::new(Loss::Closed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Place;
+    use crate::wire::SourceLocation;
 
     static FUNCTION: FunctionInfo = {
-        let place = Place { package: "bank", version: "1.0.0", module: "bank", file: "", line: 1 };
+        let place =
+            SourceLocation { package: "bank", version: "1.0.0", module: "bank", file: "", line: 1 };
         FunctionInfo::new("deposit", "Bank", place, "", "()")
     };
 

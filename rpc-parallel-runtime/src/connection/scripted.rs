@@ -1,4 +1,4 @@
-//! Both ends of a connection in memory, for the tests and fuzz targets of this floor: functions are
+//! Both ends of a connection in memory, for the tests and fuzz targets of this layer: functions are
 //! closures.
 
 use std::any::type_name;
@@ -17,8 +17,8 @@ use super::traffic::Traffic;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
 use crate::transport::{Reader, Writer};
 use crate::wire::{
-    DecodeError, Decoder, FunctionId, FunctionInfo, Greeting, Label, Message, Place, Refusal,
-    Settings, WorkerId, codec,
+    DecodeError, Decoder, FunctionId, FunctionInfo, Greeting, Message, Refusal, Settings,
+    SourceLocation, WorkerId, WorkerLabel, codec,
 };
 
 /// One end of a transport in memory.
@@ -26,7 +26,8 @@ pub(super) type Halves = (MemoryReader, MemoryWriter);
 
 /// Describes a function by its name alone.
 pub(super) const fn function(name: &'static str) -> FunctionInfo {
-    const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
+    const PLACE: SourceLocation =
+        SourceLocation { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
     FunctionInfo::new(name, "Scripted", PLACE, "..", "..")
 }
 
@@ -165,7 +166,7 @@ pub(super) async fn try_client(
     let ask = ask_for(id, Greeting::new(&[]), &[], settings)?;
     opening.connect(&ask).await?;
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
-    let label = Label { name: None, worker_type, pid: None, host };
+    let label = WorkerLabel { name: None, worker_type, pid: None, host };
     Ok(Client::begin(opening, id, label, Box::pin(async { None })))
 }
 

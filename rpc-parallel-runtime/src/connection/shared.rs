@@ -18,7 +18,8 @@ use super::panics::install_hook;
 use super::pipe::{PipeError, PipeErrorKind};
 use super::traffic::Traffic;
 use crate::wire::{
-    Body, Frame, FrameError, LARGEST_WINDOW, Label, Opened, Settings, StreamId, Streams, WrittenBy,
+    Body, Frame, FrameError, LARGEST_WINDOW, Opened, Settings, StreamId, Streams, WorkerLabel,
+    WrittenBy,
 };
 
 /// One end of a connection.
@@ -35,7 +36,7 @@ pub(crate) struct Connection {
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
-    Worker(Arc<Label>),
+    Worker(Arc<WorkerLabel>),
     Caller,
 }
 
@@ -80,7 +81,7 @@ impl Connection {
     }
 
     /// Returns the worker at the other end, if it is one.
-    pub(super) fn worker(&self) -> Option<&Label> {
+    pub(super) fn worker(&self) -> Option<&WorkerLabel> {
         match &self.peer {
             Peer::Worker(label) => Some(label),
             Peer::Caller => None,

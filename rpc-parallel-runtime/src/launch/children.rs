@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::keeper::{ENDING_TIMEOUT, Keeper};
-use super::order;
-use super::process::{End, Manner, Process};
-use crate::connection::{Autopsy, InFlight, Progress, WorkerFailure};
+use super::control_command;
+use super::process::{End, EndKind, Process};
+use super::supervisor::{ENDING_TIMEOUT, Supervisor};
+use crate::connection::{FailureLookup, InFlight, Progress, WorkerFailure};
 use crate::transport::Address;
-use crate::wire::{Label, WorkerId};
+use crate::wire::{WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
 /// How long the end of a worker may come after the end of its connection.
-const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
+const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many of the dead are remembered.
 const REMEMBERED: usize = 64;
@@ -31,7 +31,7 @@ pub(crate) struct Started {
     /// Where it listens by itself.
     pub(super) listens_at: Option<PathBuf>,
     /// It does not end with this process.
-    pub(super) lives_on: bool,
+    pub(super) is_detached: bool,
 }
 
 /// The workers that this process has started and that live.
@@ -51,7 +51,7 @@ impl Children {
         static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
         static NONE: LazyLock<Children> = LazyLock::new(Children::default);
         // The lock of the parent's table may be held by a thread that the child does not have.
-        if Keeper::is_inherited() { &NONE } else { &CHILDREN }
+        if Supervisor::is_inherited() { &NONE } else { &CHILDREN }
     }
 
     pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<Started>> {
@@ -71,11 +71,11 @@ impl Children {
     }
 
     /// Forgets a worker that has died.
-    pub(super) fn bury(&self, id: WorkerId) {
+    pub(super) fn remove(&self, id: WorkerId) {
         let mut table = self.table();
         let Some(started) = table.alive.remove(&id) else { return };
         if let Some(end) = started.process.ended()
-            && end.manner == Manner::Failed
+            && end.kind == EndKind::Failed
         {
             table.remember(end.failure);
         }
@@ -94,9 +94,9 @@ impl Children {
     /// It takes as long as the slowest of them, but no longer than `within`.
     pub(crate) fn end_all(&self, within: Duration) {
         let all: Vec<_> = self.table().alive.values().cloned().collect();
-        let all: Vec<_> = all.into_iter().filter(|it| !it.lives_on).collect();
+        let all: Vec<_> = all.into_iter().filter(|it| !it.is_detached).collect();
         for started in &all {
-            started.process.request_end();
+            started.process.mark_end_requested();
             started.release();
         }
         let deadline = Instant::now() + within;
@@ -107,8 +107,8 @@ impl Children {
 
     /// Lets go of all workers: for them it is as if this process had died.
     pub(super) fn abandon_all(&self) {
-        for started in self.table().alive.values().filter(|it| !it.lives_on) {
-            started.let_go();
+        for started in self.table().alive.values().filter(|it| !it.is_detached) {
+            started.drop_control();
         }
     }
 
@@ -136,14 +136,14 @@ struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         if !self.lost {
-            self.started.process.request_end();
+            self.started.process.mark_end_requested();
         }
         self.started.release();
     }
 }
 
 impl Started {
-    pub(crate) fn label(&self) -> &Label {
+    pub(crate) fn label(&self) -> &WorkerLabel {
         self.process.label()
     }
 
@@ -168,40 +168,40 @@ impl Started {
 
     /// Ends the worker's process at once and waits until it is gone.
     pub(crate) async fn kill(&self) {
-        self.process.request_end();
+        self.process.mark_end_requested();
         self.process.kill_and_wait().await;
     }
 
     /// Requests an orderly end, and ends the process by signals if it takes longer than `within`.
-    pub(crate) fn tell_to_end(&self, within: Duration) {
-        self.process.request_end();
-        self.order_end(within);
-        if let Ok(keeper) = Keeper::get() {
-            keeper.end(self.process.clone(), within);
+    pub(crate) fn request_shutdown(&self, within: Duration) {
+        self.process.mark_end_requested();
+        self.send_end(within);
+        if let Ok(supervisor) = Supervisor::get() {
+            supervisor.end(self.process.clone(), within);
         }
     }
 
     /// Tells the worker that nobody needs it any more, and ends it if it does not listen.
     fn release(&self) {
-        self.order_end(ENDING_TIMEOUT);
-        if let Ok(keeper) = Keeper::get() {
-            keeper.release(self.process.clone());
+        self.send_end(ENDING_TIMEOUT);
+        if let Ok(supervisor) = Supervisor::get() {
+            supervisor.release(self.process.clone());
         }
     }
 
-    fn order_end(&self, within: Duration) {
+    fn send_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
             // It fails where the worker is ending already, or does not listen any more, or where
             // memory is short for a second: the supervisor ends it in all these cases.
-            let _ = order::end(control, within);
+            let _ = control_command::send_end(control, within);
         }
     }
 
     /// Tells a detached worker that somebody has its handle, so that it lives on without us.
-    pub(crate) fn live_on(&self) {
+    pub(crate) fn detach(&self) {
         if let Some(control) = self.process.control() {
             // It fails only where the worker has died.
-            let _ = order::live_on(control);
+            let _ = control_command::send_detach(control);
         }
     }
 
@@ -211,7 +211,7 @@ impl Started {
     }
 
     /// Closes the control socket under the worker.
-    fn let_go(&self) {
+    fn drop_control(&self) {
         if let Some(control) = self.process.control() {
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
@@ -219,7 +219,7 @@ impl Started {
 
     /// Hands the worker its end of a new connection.
     pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
-        order::send_connection(self.control()?, socket.as_fd())
+        control_command::send_connection(self.control()?, socket.as_fd())
     }
 
     /// Returns where the worker listens for other processes, and makes it listen first.
@@ -239,7 +239,7 @@ impl Started {
     /// Hands the worker a listener, whose address the caller keeps.
     pub(crate) fn take_over(&self, listener: impl AsFd) -> io::Result<()> {
         // Who connects before the worker has taken it over waits in its queue.
-        order::send_listener(self.control()?, listener.as_fd())
+        control_command::send_listener(self.control()?, listener.as_fd())
     }
 
     /// Keeps the address of a listener that was handed over.
@@ -268,24 +268,26 @@ impl Started {
         }
     }
 
-    /// Remembers a connection of this process to the worker, for its obituary.
+    /// Remembers a connection of this process to the worker, for its failure report.
     pub(crate) fn note_caller(&self, caller: InFlight) {
         self.process.note_caller(caller);
     }
 
     /// Returns what will tell how the worker ended.
-    pub(crate) fn autopsy(&self) -> Autopsy {
+    pub(crate) fn failure_lookup(&self) -> FailureLookup {
         let process = self.process.clone();
-        Box::pin(async move { Some(timeout(AUTOPSY_TIMEOUT, process.end()).await.ok()?.failure) })
+        Box::pin(
+            async move { Some(timeout(FAILURE_LOOKUP_TIMEOUT, process.end()).await.ok()?.failure) },
+        )
     }
 
     /// Does the same, and ends the worker when it is dropped: with the connection it lives with.
-    pub(crate) fn owner_autopsy(self: Arc<Self>) -> Autopsy {
-        let autopsy = self.autopsy();
+    pub(crate) fn owner_failure_lookup(self: Arc<Self>) -> FailureLookup {
+        let failure_lookup = self.failure_lookup();
         let mut owned = Owned { started: self, lost: false };
         Box::pin(async move {
             owned.lost = true;
-            let failure = autopsy.await;
+            let failure = failure_lookup.await;
             drop(owned);
             failure
         })
@@ -293,15 +295,15 @@ impl Started {
 
     /// Waits until the worker is dead, and returns how it failed, if it did.
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
-        let End { failure, manner, .. } = self.process.end().await;
-        (manner == Manner::Failed).then_some(failure)
+        let End { failure, kind, .. } = self.process.end().await;
+        (kind == EndKind::Failed).then_some(failure)
     }
 
     /// Waits until the worker is dead, and returns how it failed and how far the calls of this
     /// process had come, if it failed and its end had not been requested.
     pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
-        let End { failure, manner, requested, progress } = self.process.end().await;
-        (manner == Manner::Failed && !requested).then_some((failure, progress))
+        let End { failure, kind, requested, progress } = self.process.end().await;
+        (kind == EndKind::Failed && !requested).then_some((failure, progress))
     }
 
     /// Waits until the worker is dead, which was released because its connection failed for this

@@ -9,7 +9,7 @@ use crate::wire::fields;
 
 /// The kind of a tokio runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Flavor {
+pub enum RuntimeFlavor {
     /// Everything runs on one thread: the fastest for a process among many.
     #[default]
     CurrentThread,
@@ -20,9 +20,9 @@ pub enum Flavor {
     },
 }
 
-fields!(enum Flavor { 0 => CurrentThread, 1 => MultiThread { threads } });
+fields!(enum RuntimeFlavor { 0 => CurrentThread, 1 => MultiThread { threads } });
 
-impl Flavor {
+impl RuntimeFlavor {
     pub(crate) fn build(self) -> io::Result<Runtime> {
         match self {
             Self::CurrentThread => Builder::new_current_thread().enable_all().build(),

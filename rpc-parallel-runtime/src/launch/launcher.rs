@@ -22,10 +22,9 @@ use super::environment::Environment;
 /// [`max_depth`](crate::Settings::max_depth) bounds what it starts.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
 /// use std::process::Command;
 ///
-/// use rpc_parallel::{Launcher, WorkerCommand};
+/// use rpc_parallel::launch::{Launcher, WorkerCommand};
 ///
 /// /// Lets others have the disk first.
 /// struct Patiently;
@@ -114,20 +113,19 @@ impl WorkerCommand {
 /// arguments.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
-/// use rpc_parallel::Wrapped;
+/// use rpc_parallel::launch::WrapperLauncher;
 ///
-/// let traced = Wrapped::new("strace").arg("-f").args(["-o", "worker.trace"]);
+/// let traced = WrapperLauncher::new("strace").arg("-f").args(["-o", "worker.trace"]);
 /// // Ledger::spawner().launcher(traced).start(path).await?
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use = "a launcher does nothing until a spawner is given it"]
-pub struct Wrapped {
+pub struct WrapperLauncher {
     program: OsString,
     arguments: Vec<OsString>,
 }
 
-impl Wrapped {
+impl WrapperLauncher {
     /// Wraps workers by a program: a path, or a name that is looked for in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self { program: program.into(), arguments: Vec::new() }
@@ -149,7 +147,7 @@ impl Wrapped {
     }
 }
 
-impl Launcher for Wrapped {
+impl Launcher for WrapperLauncher {
     fn command(&self, worker: &WorkerCommand) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
@@ -159,9 +157,9 @@ impl Launcher for Wrapped {
 
 /// A launcher as a plan holds it.
 #[derive(Clone)]
-pub(crate) struct Launching(pub(crate) Arc<dyn Launcher>);
+pub(crate) struct SharedLauncher(pub(crate) Arc<dyn Launcher>);
 
-impl fmt::Debug for Launching {
+impl fmt::Debug for SharedLauncher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Launcher")
     }

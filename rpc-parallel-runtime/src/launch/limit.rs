@@ -16,13 +16,12 @@ use crate::wire::fields;
 /// A limit holds for whatever the worker starts, too.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
-/// use rpc_parallel::Limit;
+/// use rpc_parallel::launch::ResourceLimit;
 ///
-/// let limits = [Limit::memory(2 << 30), Limit::open_files(256).hard(1024)];
+/// let limits = [ResourceLimit::memory(2 << 30), ResourceLimit::open_files(256).hard(1024)];
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limit {
+pub struct ResourceLimit {
     of: Limited,
     soft: u64,
     hard: u64,
@@ -42,7 +41,7 @@ enum Limited {
     Processes,
 }
 
-fields!(struct Limit { of, soft, hard });
+fields!(struct ResourceLimit { of, soft, hard });
 fields!(enum Limited {
     0 => Memory,
     1 => Data,
@@ -55,7 +54,7 @@ fields!(enum Limited {
     8 => Processes,
 });
 
-impl Limit {
+impl ResourceLimit {
     /// No limit.
     pub const UNLIMITED: u64 = u64::MAX;
 
@@ -157,7 +156,7 @@ impl Limit {
     }
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for ResourceLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, unit) = match self.of {
             Limited::Memory => ("memory", " bytes"),
@@ -189,9 +188,9 @@ mod tests {
     #[test]
     fn a_limit_says_what_it_limits_and_to_how_much() {
         let limits = [
-            Limit::memory(2 << 30),
-            Limit::open_files(256).hard(1024),
-            Limit::cpu_seconds(10).hard(Limit::UNLIMITED),
+            ResourceLimit::memory(2 << 30),
+            ResourceLimit::open_files(256).hard(1024),
+            ResourceLimit::cpu_seconds(10).hard(ResourceLimit::UNLIMITED),
         ];
 
         let said = limits.map(|it| it.to_string());

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::connection::{Opening, diagnose};
 use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::{Servers, conversation};
+use crate::worker::{Servers, connection_task};
 
 /// How long to wait when no connection can be accepted: descriptors have run out, most likely.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ async fn accept_all(
     loop {
         match accept(listener, connections).await {
             Ok(halves) => {
-                connections.spawn(conversation(Opening::new(halves, settings)));
+                connections.spawn(connection_task(Opening::new(halves, settings)));
             }
             Err(_) => sleep(PAUSE).await,
         }

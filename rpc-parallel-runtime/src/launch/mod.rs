@@ -1,7 +1,7 @@
 //! Worker processes, from both sides: how one is started, watched and ended by its master, and
 //! what it does itself before and around the user's code.
 
-mod mark;
+mod boot_token;
 mod role;
 mod flavor;
 mod panics;
@@ -11,46 +11,46 @@ mod redirect;
 mod launcher;
 mod start;
 mod set_up;
-mod order;
+mod control_command;
 mod tail;
 mod lines;
 mod stdio_lock;
 mod relay;
-mod liveness;
+mod heartbeat;
 mod memory;
 mod process;
-mod keeper;
+mod supervisor;
 mod children;
-mod conversation;
+mod handshake;
 mod starting;
 mod listening;
 mod control;
 mod thread;
 mod work;
 
+pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};
 pub(crate) use self::children::{Children, Started};
 pub(crate) use self::environment::BadVariable;
-pub use self::flavor::Flavor;
+pub use self::flavor::RuntimeFlavor;
 pub(crate) use self::flavor::block_on;
-pub(crate) use self::launcher::Launching;
-pub use self::launcher::{Launcher, WorkerCommand, Wrapped};
-pub use self::limit::Limit;
+pub(crate) use self::launcher::SharedLauncher;
+pub use self::launcher::{Launcher, WorkerCommand, WrapperLauncher};
+pub use self::limit::ResourceLimit;
 pub(crate) use self::listening::listen;
-pub(crate) use self::mark::{BootToken, MARK_VARIABLE, StartedAs};
-pub use self::panics::Panics;
-pub(crate) use self::process::{End, Manner};
+pub use self::panics::PanicPolicy;
+pub(crate) use self::process::{End, EndKind};
 pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;
-pub(crate) use self::start::{Lives, Recipe, StartFailure};
-pub(crate) use self::starting::{Plan, StartingError, is_name_of_worker};
+pub(crate) use self::start::{Lifetime, SpawnDefaults, StartFailure};
+pub(crate) use self::starting::{SpawnConfig, StartingError, is_name_of_worker};
 pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
 
 /// Decodes bytes as what a master tells a new worker, and as what the worker reports.
 #[cfg(fuzzing)]
 pub(crate) fn decode_everything(bytes: &[u8]) {
-    let _ = start::Report::decode(bytes);
+    let _ = start::ControlEvent::decode(bytes);
     if let Some((header, rest)) = bytes.split_first_chunk() {
         let _ = start::Header::decode(header);
         let _ = start::Start::decode(rest);

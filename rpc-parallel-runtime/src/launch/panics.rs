@@ -6,7 +6,7 @@ use crate::wire::fields;
 ///
 /// A panic outside of any call always ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Panics {
+pub enum PanicPolicy {
     /// It is an error of the call. The worker and its connections live on.
     #[default]
     FailCall,
@@ -15,4 +15,4 @@ pub enum Panics {
     EndWorker,
 }
 
-fields!(enum Panics { 0 => FailCall, 1 => EndWorker });
+fields!(enum PanicPolicy { 0 => FailCall, 1 => EndWorker });

@@ -14,23 +14,25 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::order;
+use super::control_command;
 use super::relay::Outputs;
-use crate::connection::{Death, InFlight, MAX_IN_PROGRESS, Obituary, Progress, WorkerFailure};
+use crate::connection::{
+    ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, Progress, WorkerFailure,
+};
 use crate::transport::Origin;
-use crate::wire::{Label, Panic, WorkerId};
+use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
 /// How long a process that was killed may take to be gone.
-const BURIAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A process that this process has started: alive, or dead and remembered.
 pub(crate) struct Process {
     pub(super) serial: u64,
     id: WorkerId,
-    label: Label,
+    label: WorkerLabel,
     /// The same, where the worker is another process: one that this one has started.
-    workers_label: OnceLock<Label>,
+    workers_label: OnceLock<WorkerLabel>,
     pidfd: OwnedFd,
     origin: Origin,
     outputs: Outputs,
@@ -55,7 +57,7 @@ pub(crate) struct Process {
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) failure: WorkerFailure,
-    pub(crate) manner: Manner,
+    pub(crate) kind: EndKind,
     /// This process had requested the end, or the worker had announced it: it is not restarted.
     pub(crate) requested: bool,
     /// How far the calls of this process had come, over the connections that there were then.
@@ -64,12 +66,12 @@ pub(crate) struct End {
 
 /// Whether an end was orderly.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Manner {
+pub(crate) enum EndKind {
     /// The worker announced its end, its `on_shutdown` returned, and it exited with code 0.
     Orderly,
     /// The end was requested and took too long: `on_shutdown` was dropped, or this process ended
     /// the worker by a signal.
-    NotInTime,
+    Forced,
     /// Everything else: a foreign signal, another exit code, a panic.
     Failed,
 }
@@ -78,13 +80,13 @@ impl Process {
     pub(super) fn new(
         serial: u64,
         id: WorkerId,
-        label: Label,
+        label: WorkerLabel,
         child: &Child,
         outputs: Outputs,
     ) -> io::Result<Self> {
         // Nobody else waits for it, so that its number cannot have gone to another process.
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        let label = Label { pid: Some(child.id()), ..label };
+        let label = WorkerLabel { pid: Some(child.id()), ..label };
         Ok(Self {
             serial,
             id,
@@ -109,20 +111,20 @@ impl Process {
         self.id
     }
 
-    pub(crate) fn label(&self) -> &Label {
+    pub(crate) fn label(&self) -> &WorkerLabel {
         self.workers_label.get().unwrap_or(&self.label)
     }
 
     /// Remembers which process the worker is: a launcher may have put this one before it.
     pub(super) fn note_worker(&self, pid: u32) {
         if self.label.pid != Some(pid) {
-            self.workers_label.get_or_init(|| Label { pid: Some(pid), ..self.label.clone() });
+            self.workers_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
             self.outputs.name(pid);
         }
     }
 
     /// Takes the control socket, or gives it back if the process is being buried.
-    pub(super) fn attend(&self, control: OwnedFd) -> Result<&OwnedFd, OwnedFd> {
+    pub(super) fn register_control(&self, control: OwnedFd) -> Result<&OwnedFd, OwnedFd> {
         let mut control = Some(control);
         match self.control.get_or_init(|| control.take()) {
             Some(taken) => Ok(taken),
@@ -133,7 +135,7 @@ impl Process {
     /// Returns the control socket, if the process has started, and if this process has started it
     /// and was not forked from the one that has.
     pub(super) fn control(&self) -> Option<&OwnedFd> {
-        self.control.get()?.as_ref().filter(|_| !self.origin.is_elsewhere())
+        self.control.get()?.as_ref().filter(|_| !self.origin.is_other_process())
     }
 
     /// Has nobody take the control socket any more, because the process is dead.
@@ -147,10 +149,10 @@ impl Process {
     }
 
     /// Kills the process and waits until it is gone, which takes a moment; none if it takes longer,
-    /// because the system does not let go of it: the keeper will see its end.
+    /// because the system does not let go of it: the supervisor will see its end.
     pub(super) async fn kill_and_wait(&self) -> Option<End> {
         self.kill();
-        timeout(BURIAL_TIMEOUT, self.end()).await.ok()
+        timeout(REAP_TIMEOUT, self.end()).await.ok()
     }
 
     /// Sends `SIGTERM` to the process, if it lives.
@@ -160,7 +162,7 @@ impl Process {
 
     fn signal(&self, signal: Signal, sent: &AtomicBool) {
         // A forked child drops what its parent was about to start.
-        if self.origin.is_elsewhere() {
+        if self.origin.is_other_process() {
             return;
         }
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -183,7 +185,7 @@ impl Process {
     }
 
     /// Notes that this process has requested the end of the process.
-    pub(super) fn request_end(&self) {
+    pub(super) fn mark_end_requested(&self) {
         self.end_requested.store(true, Ordering::Release);
     }
 
@@ -200,7 +202,7 @@ impl Process {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Remembers a connection to the process, for its obituary.
+    /// Remembers a connection to the process, for its failure report.
     pub(super) fn note_caller(&self, caller: InFlight) {
         let mut callers = self.callers();
         callers.retain(|it| !it.is_over());
@@ -213,7 +215,7 @@ impl Process {
         let control = self.control().ok_or(io::ErrorKind::NotConnected)?;
         // Held while asking: answers come in the order of the questions.
         let mut asking = self.asking();
-        order::ask_for_stats(control)?;
+        control_command::request_stats(control)?;
         asking.push_back(asks);
         Ok(answer)
     }
@@ -247,7 +249,7 @@ impl Process {
 
     /// Blocks until the process is dead, but not for longer.
     pub(super) fn wait_until(&self, deadline: Instant) {
-        // The keeper hears of it at the same time, so this asks the kernel.
+        // The supervisor hears of it at the same time, so this asks the kernel.
         let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
         while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
         {
@@ -267,9 +269,9 @@ impl Process {
     /// Records how the process ended. Only the supervisor thread calls this.
     pub(super) fn has_died(
         &self,
-        death: Death,
-        panic: Option<Panic>,
-        manner: Manner,
+        exit_reason: ExitReason,
+        panic: Option<PanicReport>,
+        kind: EndKind,
         requested: bool,
     ) {
         let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
@@ -278,10 +280,10 @@ impl Process {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
             progress = progress.and(caller.progress());
         }
-        let obituary = Obituary {
+        let failure_report = FailureReport {
             worker: self.label().clone(),
             id: self.id,
-            death,
+            exit_reason,
             why: None,
             panic,
             in_progress,
@@ -289,8 +291,8 @@ impl Process {
             stderr: self.last_lines(),
         };
         self.asking().clear();
-        let failure = WorkerFailure::new(obituary);
-        self.end.send_replace(Some(End { failure, manner, requested, progress }));
+        let failure = WorkerFailure::new(failure_report);
+        self.end.send_replace(Some(End { failure, kind, requested, progress }));
         // A process that the worker has forked may keep its ends of their sockets open.
         for caller in &*self.callers() {
             caller.end();
@@ -317,9 +319,9 @@ impl AsFd for Process {
 }
 
 /// A process that is not a worker yet: if it does not become one, nothing of it is left.
-pub(super) struct Unborn(Option<Arc<Process>>);
+pub(super) struct StartGuard(Option<Arc<Process>>);
 
-impl Unborn {
+impl StartGuard {
     pub(super) fn new(process: Arc<Process>) -> Self {
         Self(Some(process))
     }
@@ -328,15 +330,15 @@ impl Unborn {
         self.0.as_ref().expect("it is there until it is born")
     }
 
-    pub(super) fn born(mut self) -> Arc<Process> {
+    pub(super) fn commit(mut self) -> Arc<Process> {
         self.0.take().expect("it is there until it is born")
     }
 }
 
-impl Drop for Unborn {
+impl Drop for StartGuard {
     fn drop(&mut self) {
         if let Some(process) = &self.0 {
-            process.request_end();
+            process.mark_end_requested();
             process.kill();
         }
     }

@@ -52,7 +52,6 @@ impl Redirect {
     /// A last line without an end gets one, and a line of more than 64 KiB becomes several.
     ///
     /// ```
-    /// # use rpc_parallel_runtime as rpc_parallel;
     /// use rpc_parallel::Redirect;
     ///
     /// let shown = Redirect::prefixed();

@@ -331,7 +331,7 @@ impl Relay {
     /// Has that done, and waits for it, but not longer than this.
     fn flush(&self, limit: Duration) {
         // A forked child does not have the thread.
-        if self.origin.is_elsewhere() {
+        if self.origin.is_other_process() {
             return;
         }
         let mut flushes = self.flushes();

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
-use super::mark::BootToken;
-use super::start::Recipe;
+use super::boot_token::BootToken;
+use super::start::SpawnDefaults;
 
 /// What a process is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub(crate) enum Role {
 /// A role, with what it takes to start workers in it.
 struct Assumed {
     role: Role,
-    recipe: Recipe,
+    spawn_defaults: SpawnDefaults,
     depth: u32,
 }
 
@@ -29,12 +29,12 @@ impl Role {
     /// # Errors
     ///
     /// It is something already.
-    pub(crate) fn assume(self, recipe: Recipe) -> Result<(), Self> {
+    pub(crate) fn assume(self, spawn_defaults: SpawnDefaults) -> Result<(), Self> {
         let mut mine = false;
         let assumed = ROLE.get_or_init(|| {
             mine = true;
             // Read once: a program may change its environment later.
-            Assumed { role: self, recipe, depth: BootToken::depth_here() }
+            Assumed { role: self, spawn_defaults, depth: BootToken::depth_here() }
         });
         if mine { Ok(()) } else { Err(assumed.role) }
     }
@@ -44,8 +44,8 @@ impl Role {
     }
 
     /// Returns how this process starts workers; none while it is nothing yet.
-    pub(crate) fn recipe() -> Option<&'static Recipe> {
-        ROLE.get().map(|it| &it.recipe)
+    pub(crate) fn spawn_defaults() -> Option<&'static SpawnDefaults> {
+        ROLE.get().map(|it| &it.spawn_defaults)
     }
 
     /// Returns how many levels of masters are above this process. Default: 0.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpriority_process, setpriority_process, setsid, umask};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::limit::Limit;
+use super::limit::ResourceLimit;
 use super::redirect::Output;
 use super::start::StartFailure;
 use crate::wire::fields;
@@ -26,7 +26,7 @@ pub(crate) struct SetUp {
     pub(crate) umask: Option<u32>,
     pub(crate) current_dir: Option<OsString>,
     /// At most one of each kind.
-    pub(crate) limits: Vec<Limit>,
+    pub(crate) limits: Vec<ResourceLimit>,
 }
 
 fields!(struct SetUp { foreground, nice, cpus, umask, current_dir, limits });

@@ -11,12 +11,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::flavor::Flavor;
-use super::panics::Panics;
+use super::flavor::RuntimeFlavor;
+use super::panics::PanicPolicy;
 use super::redirect::Output;
 use super::set_up::SetUp;
 use crate::wire::{
-    Greeting, GreetingError, MalformedMessage, Overrides, Panic, Settings, Sink, TooLarge,
+    Greeting, GreetingError, MalformedMessage, Overrides, PanicReport, Settings, Sink, TooLarge,
     WorkerId, WorkerTypeId, fields, read_message, shorten, shorten_list, write_message,
 };
 use crate::worker::{InitError, WorkerStats};
@@ -35,11 +35,11 @@ pub(crate) struct Start {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<String>,
     pub(crate) worker_type: WorkerTypeId,
-    pub(crate) lives: Lives,
-    pub(crate) panics: Panics,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) panics: PanicPolicy,
     pub(crate) settings: Settings,
-    pub(crate) flavor: Flavor,
-    pub(crate) recipe: Recipe,
+    pub(crate) flavor: RuntimeFlavor,
+    pub(crate) spawn_defaults: SpawnDefaults,
     /// The number of the master's process.
     pub(crate) master: u32,
     pub(crate) set_up: SetUp,
@@ -49,18 +49,18 @@ pub(crate) struct Start {
 
 /// How long a worker lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lives {
+pub(crate) enum Lifetime {
     /// As long as its first connection, which was handed over with the start.
     WithConnection,
     /// As long as its master, or until nobody can reach it any more.
     WithMaster,
     /// Until somebody tells it to end, or nobody can reach it any more.
-    UntilTold,
+    Detached,
 }
 
 /// How a process starts workers. Workers inherit it, so that they can be masters themselves.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(crate) struct Recipe {
+pub(crate) struct SpawnDefaults {
     /// The program; the running one, if not said.
     pub(crate) program: Option<OsString>,
     /// What the program is called by.
@@ -68,17 +68,17 @@ pub(crate) struct Recipe {
     /// Its arguments; ours, if not said.
     pub(crate) arguments: Option<Vec<OsString>>,
     /// Whether the program prints something of its own before the worker begins.
-    pub(crate) chatty: bool,
+    pub(crate) prints_before_worker_main: bool,
     /// What workers have whose spawner says nothing else; in force as it stands here.
     pub(crate) settings: Settings,
     /// What wins over all settings, also those that a spawner says.
     pub(crate) overrides: Overrides,
-    pub(crate) worker_flavor: Flavor,
+    pub(crate) worker_flavor: RuntimeFlavor,
     /// Whether workers install a `tracing` subscriber that keeps their logs.
     pub(crate) worker_logs: bool,
 }
 
-impl Recipe {
+impl SpawnDefaults {
     /// Returns what a worker gets for which these settings were said, or none.
     pub(crate) fn settings_for(&self, said: Option<Settings>) -> Settings {
         said.map_or(self.settings, |it| self.overrides.over(it))
@@ -87,7 +87,7 @@ impl Recipe {
 
 /// What a worker reports: first while it starts, and then for as long as it lives.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Report {
+pub(super) enum ControlEvent {
     /// The process runs, and is as it was asked to be. What was started may be another one, which
     /// a launcher has put before it.
     Hello {
@@ -100,11 +100,11 @@ pub(super) enum Report {
     },
     Failed(StartFailure),
     /// A sign of life, because the master asked for one.
-    Alive,
+    Pong,
     /// How the process is doing, because the master asked.
     Stats(Box<WorkerStats>),
     /// There was a panic that nobody has caught: these are the last words.
-    Panicked(Panic),
+    Panicked(PanicReport),
     /// It takes no new connections any more.
     Closed,
     /// It is about to end, in order, within this time.
@@ -134,32 +134,32 @@ fields!(struct Start {
     id,
     name,
     worker_type,
-    lives,
+    lifetime,
     panics,
     settings,
     flavor,
-    recipe,
+    spawn_defaults,
     master,
     set_up,
     stdout,
     stderr,
 });
-fields!(enum Lives { 0 => WithConnection, 1 => WithMaster, 2 => UntilTold });
-fields!(struct Recipe {
+fields!(enum Lifetime { 0 => WithConnection, 1 => WithMaster, 2 => Detached });
+fields!(struct SpawnDefaults {
     program,
     arg0,
     arguments,
-    chatty,
+    prints_before_worker_main,
     settings,
     overrides,
     worker_flavor,
     worker_logs,
 });
-fields!(enum Report {
+fields!(enum ControlEvent {
     0 => Hello { pid },
     1 => Started { listens_at },
     2 => Failed(failure),
-    3 => Alive,
+    3 => Pong,
     4 => Stats(stats),
     5 => Panicked(panic),
     6 => Closed,
@@ -228,7 +228,7 @@ impl Header {
     }
 }
 
-impl Report {
+impl ControlEvent {
     /// Encodes a report. What users say too much of is cut short, lest the master take it for none.
     pub(super) fn encode(&self) -> Vec<u8> {
         let encoded = self.try_encode().or_else(|_| self.shortened().try_encode());
@@ -251,7 +251,7 @@ impl Report {
             Self::Panicked(panic) => Self::Panicked(panic.shortened()),
             short @ (Self::Hello { .. }
             | Self::Started { .. }
-            | Self::Alive
+            | Self::Pong
             | Self::Stats(_)
             | Self::Closed
             | Self::Ending { .. }
@@ -314,7 +314,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::launch::Limit;
+    use crate::launch::ResourceLimit;
 
     proptest! {
         #[test]
@@ -340,7 +340,7 @@ mod tests {
 
         #[test]
         fn whatever_comes_is_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(Some((_, len))) = Report::decode(&bytes) {
+            if let Ok(Some((_, len))) = ControlEvent::decode(&bytes) {
                 prop_assert!(len <= bytes.len());
             }
         }
@@ -351,7 +351,7 @@ mod tests {
             nice: Some(-3),
             cpus: Some(vec![0, 7]),
             current_dir: Some("/tmp".into()),
-            limits: vec![Limit::open_files(256).hard(1024)],
+            limits: vec![ResourceLimit::open_files(256).hard(1024)],
             ..SetUp::default()
         };
         Start {
@@ -360,11 +360,14 @@ mod tests {
                 .expect("the text is 32 hexadecimal digits"),
             name: Some("ledger".to_owned()),
             worker_type: WorkerTypeId::chosen("ledger"),
-            lives: Lives::WithMaster,
-            panics: Panics::EndWorker,
+            lifetime: Lifetime::WithMaster,
+            panics: PanicPolicy::EndWorker,
             settings: Settings::default(),
-            flavor: Flavor::MultiThread { threads: Some(3) },
-            recipe: Recipe { arguments: Some(vec!["worker".into()]), ..Recipe::default() },
+            flavor: RuntimeFlavor::MultiThread { threads: Some(3) },
+            spawn_defaults: SpawnDefaults {
+                arguments: Some(vec!["worker".into()]),
+                ..SpawnDefaults::default()
+            },
             master: 4711,
             set_up,
             stdout: Output::File { path: "out".into(), append: true },
@@ -376,19 +379,20 @@ mod tests {
     fn a_report_that_says_too_much_is_cut_short() {
         let long = || "x".repeat(2 * MAX_LEN);
         let message = "it is over".to_owned();
-        let panic = || Panic { message: message.clone(), location: None, backtrace: Some(long()) };
+        let panic =
+            || PanicReport { message: message.clone(), location: None, backtrace: Some(long()) };
         let panicked = InitError::Panicked(panic());
         let reports = [
-            Report::Panicked(panic()),
-            Report::Failed(StartFailure::Init(panicked)),
-            Report::Failed(StartFailure::Init(InitError::Failed { why: long() })),
-            Report::Failed(StartFailure::UnknownWorkerType { offers: vec![long(), long()] }),
+            ControlEvent::Panicked(panic()),
+            ControlEvent::Failed(StartFailure::Init(panicked)),
+            ControlEvent::Failed(StartFailure::Init(InitError::Failed { why: long() })),
+            ControlEvent::Failed(StartFailure::UnknownWorkerType { offers: vec![long(), long()] }),
         ];
 
         for report in reports {
             let bytes = report.encode();
             let (decoded, len) =
-                Report::decode(&bytes).expect("it is a report").expect("a whole one");
+                ControlEvent::decode(&bytes).expect("it is a report").expect("a whole one");
 
             assert_eq!(len, bytes.len());
             let expected = report.shortened();
@@ -399,12 +403,15 @@ mod tests {
     #[test]
     fn a_report_that_is_cut_is_waited_for() {
         let why = "no such directory".to_owned();
-        let report = Report::Failed(StartFailure::CurrentDir { why });
+        let report = ControlEvent::Failed(StartFailure::CurrentDir { why });
         let bytes = report.encode();
 
-        let decoded = [4, bytes.len() - 1].map(|len| Report::decode(&bytes[..len]));
+        let decoded = [4, bytes.len() - 1].map(|len| ControlEvent::decode(&bytes[..len]));
 
         assert!(decoded.iter().all(|it| matches!(it, Ok(None))), "{decoded:?}");
-        assert_eq!(Report::decode(&bytes).expect("it is a report"), Some((report, bytes.len())));
+        assert_eq!(
+            ControlEvent::decode(&bytes).expect("it is a report"),
+            Some((report, bytes.len()))
+        );
     }
 }

@@ -13,24 +13,24 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, SocketId};
 use super::children::{Children, Started};
-use super::conversation::{
-    Conversation, Deadline, Failed, LAST_WORDS_TIMEOUT, last_words, unless_dead,
-};
 use super::environment::Environment;
-use super::keeper::{Job, Keeper, Unattended};
-use super::launcher::{Launching, WorkerCommand};
-use super::mark::{BootToken, MARK_VARIABLE, Mark};
-use super::panics::Panics;
-use super::process::Unborn;
+use super::handshake::{
+    Deadline, Failed, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events, unless_dead,
+};
+use super::launcher::{SharedLauncher, WorkerCommand};
+use super::panics::PanicPolicy;
+use super::process::StartGuard;
 use super::redirect::{Output, Redirect};
 use super::relay::{Outputs, WorkersEnds};
 use super::role::Role;
 use super::set_up::SetUp;
-use super::start::{Lives, Recipe, Start, StartError, StartFailure};
+use super::start::{Lifetime, SpawnDefaults, Start, StartError, StartFailure};
+use super::supervisor::{RegisterError, StartRequest, Supervisor};
 use crate::connection::WorkerFailure;
 use crate::transport::{Fault, adopt, connected_pair, send};
-use crate::wire::{Label, WorkerId, host_name};
+use crate::wire::{WorkerId, WorkerLabel, host_name};
 use crate::worker::{WorkerType, greeting};
 
 /// The program that a worker runs unless told otherwise: the running one, even where its file has
@@ -48,14 +48,14 @@ const FIRST: usize = 16 * 1024;
 
 /// A worker that is to be started.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct SpawnConfig {
     pub(crate) name: Option<String>,
     pub(crate) environment: Environment,
     pub(crate) set_up: SetUp,
     pub(crate) stdout: Redirect,
     pub(crate) stderr: Redirect,
-    pub(crate) launcher: Option<Launching>,
-    pub(crate) panics: Panics,
+    pub(crate) launcher: Option<SharedLauncher>,
+    pub(crate) panics: PanicPolicy,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) init_timeout: Option<Duration>,
     pub(crate) spawn_timeout: Option<Duration>,
@@ -79,7 +79,7 @@ pub(crate) enum StartingError {
     Failed(StartFailure),
 }
 
-impl Plan {
+impl SpawnConfig {
     /// Starts a worker and waits until it serves.
     ///
     /// `lives` holds the worker's end of the connection that it lives with, if it is to.
@@ -89,22 +89,22 @@ impl Plan {
     /// Dropping it kills the process, if there is one already.
     pub(crate) fn start<'a>(
         &'a self,
-        recipe: &'a Recipe,
+        spawn_defaults: &'a SpawnDefaults,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        lives: (Lives, Option<OwnedFd>),
+        lifetime: (Lifetime, Option<OwnedFd>),
         init: &'a [u8],
     ) -> Starting<'a> {
         // Boxed here, lest every program compile it anew.
-        Box::pin(self.run(recipe, worker_type, id, lives, init))
+        Box::pin(self.run(spawn_defaults, worker_type, id, lifetime, init))
     }
 
     async fn run(
         &self,
-        recipe: &Recipe,
+        spawn_defaults: &SpawnDefaults,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        (lives, connection): (Lives, Option<OwnedFd>),
+        (lifetime, connection): (Lifetime, Option<OwnedFd>),
         init: &[u8],
     ) -> Result<Arc<Started>, StartingError> {
         let spawning = Deadline::new(self.spawn_timeout, StartingError::TimedOut);
@@ -112,8 +112,8 @@ impl Plan {
         let connecting = Deadline::new(Some(connect_timeout), StartingError::NoHello);
         let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
         let Beginning { program, stdout: shown, reply } =
-            self.begin(recipe, worker_type, id, lives, theirs)?;
-        let start = self.message(recipe, worker_type, id, lives);
+            self.begin(spawn_defaults, worker_type, id, lifetime, theirs)?;
+        let start = self.message(spawn_defaults, worker_type, id, lifetime);
         let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
         let stdout = (start.stdout == Output::Descriptor).then(|| match &shown {
             Some(shown) => shown.as_fd(),
@@ -123,52 +123,52 @@ impl Plan {
         let descriptors: Vec<_> =
             given.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
         let first = bytes.len().min(FIRST);
-        // It fails where the program could not be started, which the keeper tells better.
+        // It fails where the program could not be started, which the supervisor tells better.
         let sent = send(&control, &bytes[..first], &descriptors);
         // Our copies must not keep the connection and the output open when the worker has ended.
         drop((connection, shown));
 
         let unborn = async {
-            let unborn = reply.await.unwrap_or_else(|_| unreachable!("the keeper always replies"));
+            let unborn =
+                reply.await.unwrap_or_else(|_| unreachable!("the supervisor always replies"));
             unborn.map_err(io(&format!("start the program `{}`", program.display())))
         };
-        // One that comes too late is dropped by the keeper, and so ended.
+        // One that comes too late is dropped by the supervisor, and so ended.
         let unborn = spawning.hold(connecting.hold(unborn)).await?;
         match sent {
             Err(error) if Fault::of(&error) != Fault::PeerGone => {
                 let error = io("write to the new process")(error);
-                return Err(unborn.bury(error.into(), spawning).await);
+                return Err(unborn.reap(error.into(), spawning).await);
             }
             Err(_) | Ok(()) => {}
         }
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
         let process = unborn.process().clone();
-        let conversation = Conversation::new(control);
-        let conversation =
-            conversation.run(&bytes[first..], &process, connecting, self.init_timeout);
-        let conversation = spawning.hold(unless_dead(&process, conversation));
-        let (control, listens_at) = match conversation.await {
+        let handshake = StartHandshake::new(control);
+        let handshake = handshake.run(&bytes[first..], &process, connecting, self.init_timeout);
+        let handshake = spawning.hold(unless_dead(&process, handshake));
+        let (control, listens_at) = match handshake.await {
             Ok(started) => started,
-            Err(failed) => return Err(unborn.bury(failed, spawning).await),
+            Err(failed) => return Err(unborn.reap(failed, spawning).await),
         };
-        let attended = Keeper::get().map_err(Unattended::Io);
-        let failed = match attended.and_then(|it| it.attend(&process, control)) {
+        let attended = Supervisor::get().map_err(RegisterError::Io);
+        let failed = match attended.and_then(|it| it.register_control(&process, control)) {
             Ok(()) => None,
-            Err(Unattended::Buried(control)) => Some(last_words(control).await),
-            Err(Unattended::Io(error)) => Some(io("listen to the new process")(error).into()),
+            Err(RegisterError::AlreadyReaped(control)) => Some(remaining_events(control).await),
+            Err(RegisterError::Io(error)) => Some(io("listen to the new process")(error).into()),
         };
         if let Some(failed) = failed {
-            return Err(unborn.bury(failed, spawning).await);
+            return Err(unborn.reap(failed, spawning).await);
         }
 
-        let process = unborn.born();
-        let lives_on = lives == Lives::UntilTold;
+        let process = unborn.commit();
+        let is_detached = lifetime == Lifetime::Detached;
         let address = Mutex::default();
-        let started = Arc::new(Started { process, address, listens_at, lives_on });
+        let started = Arc::new(Started { process, address, listens_at, is_detached });
         Children::get().insert(started.clone());
         // It may have died before it was in the table from which its death removes it.
         if started.process.is_dead() {
-            Children::get().bury(id);
+            Children::get().remove(id);
         }
         Ok(started)
     }
@@ -176,39 +176,41 @@ impl Plan {
     /// Has the process started.
     fn begin(
         &self,
-        recipe: &Recipe,
+        spawn_defaults: &SpawnDefaults,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        lives: Lives,
+        lifetime: Lifetime,
         theirs: StdStream,
     ) -> Result<Beginning, StartingError> {
-        let mark = Mark::of(&theirs).map_err(io("look at a socket"))?;
-        let mark = mark.unwrap_or_else(|| unreachable!("a socket is a socket"));
-        let token = BootToken::for_worker(mark, Role::depth());
-        let (outputs, theirs_of_outputs) = match lives {
+        let boot_token = SocketId::of(&theirs).map_err(io("look at a socket"))?;
+        let boot_token = boot_token.unwrap_or_else(|| unreachable!("a socket is a socket"));
+        let token = BootToken::for_worker(boot_token, Role::depth());
+        let (outputs, theirs_of_outputs) = match lifetime {
             // Who lives on must not write to a pipe that nobody reads any more.
-            Lives::UntilTold => {
+            Lifetime::Detached => {
                 self.refuse_prefixed()?;
                 (Outputs::default(), WorkersEnds::default())
             }
-            Lives::WithConnection | Lives::WithMaster => {
+            Lifetime::WithConnection | Lifetime::WithMaster => {
                 let outputs = Outputs::new(self.name.as_deref(), &self.stdout, &self.stderr);
                 outputs.map_err(io("make the pipes of the worker's output"))?
             }
         };
         let WorkersEnds { stdout, stderr } = theirs_of_outputs;
-        let mut command = self.command(recipe, token);
-        let own_stdout = self.stdout.output() == Output::Inherit && !recipe.chatty;
+        let mut command = self.command(spawn_defaults, token);
+        let own_stdout =
+            self.stdout.output() == Output::Inherit && !spawn_defaults.prints_before_worker_main;
         command
             .stdin(OwnedFd::from(theirs))
             .stdout(if own_stdout { Stdio::inherit() } else { Stdio::null() })
             .stderr(stderr.map_or_else(Stdio::inherit, Stdio::from));
         let program = command.get_program().to_owned();
         let (reply, replied) = oneshot::channel();
-        let on_death = Box::new(move || Children::get().bury(id));
-        let keeper = Keeper::get().map_err(io("start the thread that watches over workers"))?;
-        let (label, settings) = (self.label(worker_type), recipe.settings);
-        keeper.begin(Job { command, id, label, settings, outputs, on_death, reply });
+        let on_death = Box::new(move || Children::get().remove(id));
+        let supervisor =
+            Supervisor::get().map_err(io("start the thread that watches over workers"))?;
+        let (label, settings) = (self.label(worker_type), spawn_defaults.settings);
+        supervisor.begin(StartRequest { command, id, label, settings, outputs, on_death, reply });
         Ok(Beginning { program, stdout, reply: replied })
     }
 
@@ -225,7 +227,7 @@ impl Plan {
     }
 
     /// Returns the command that is the worker, or that a launcher makes of it.
-    fn command(&self, recipe: &Recipe, token: BootToken) -> Command {
+    fn command(&self, spawn_defaults: &SpawnDefaults, token: BootToken) -> Command {
         let own = match &self.launcher {
             None => RUNNING_PROGRAM.to_owned(),
             // What is called `self` is no longer this process when it is looked up.
@@ -236,14 +238,14 @@ impl Plan {
             [master].into_iter().chain(self.name.clone()).map(OsString::from).collect()
         };
         let mut environment = self.environment.clone();
-        environment.set(MARK_VARIABLE.into(), token.to_string().into());
+        environment.set(BOOT_TOKEN_VARIABLE.into(), token.to_string().into());
         let worker = WorkerCommand {
-            program: recipe.program.clone().unwrap_or(own.into()),
-            arg0: recipe.arg0.clone().unwrap_or_default(),
-            arguments: recipe.arguments.clone().unwrap_or_else(arguments),
+            program: spawn_defaults.program.clone().unwrap_or(own.into()),
+            arg0: spawn_defaults.arg0.clone().unwrap_or_default(),
+            arguments: spawn_defaults.arguments.clone().unwrap_or_else(arguments),
             environment,
         };
-        let Some(Launching(launcher)) = &self.launcher else { return worker.command() };
+        let Some(SharedLauncher(launcher)) = &self.launcher else { return worker.command() };
         let mut command = launcher.command(&worker);
         if !self.set_up.foreground {
             // The worker leaves our session itself, but the launcher's process may stay between us.
@@ -254,14 +256,14 @@ impl Plan {
 
     fn message(
         &self,
-        recipe: &Recipe,
+        spawn_defaults: &SpawnDefaults,
         worker_type: &'static WorkerType,
         id: WorkerId,
-        lives: Lives,
+        lifetime: Lifetime,
     ) -> Start {
         let stdout = match self.stdout.output() {
             // What the program itself prints before the worker begins is not the worker's.
-            Output::Inherit if recipe.chatty => Output::Descriptor,
+            Output::Inherit if spawn_defaults.prints_before_worker_main => Output::Descriptor,
             output => output,
         };
         // It is relayed in any case, from the first line of the process on.
@@ -272,12 +274,12 @@ impl Plan {
         Start {
             id,
             worker_type: worker_type.id(),
-            lives,
+            lifetime,
             panics: self.panics,
             name: self.name.clone(),
-            settings: recipe.settings,
-            flavor: recipe.worker_flavor,
-            recipe: recipe.clone(),
+            settings: spawn_defaults.settings,
+            flavor: spawn_defaults.worker_flavor,
+            spawn_defaults: spawn_defaults.clone(),
             master: std::process::id(),
             set_up: self.set_up.clone(),
             stdout,
@@ -286,9 +288,9 @@ impl Plan {
     }
 
     /// Returns what the worker is called, but for the number of its process.
-    pub(crate) fn label(&self, worker_type: &WorkerType) -> Label {
+    pub(crate) fn label(&self, worker_type: &WorkerType) -> WorkerLabel {
         let (name, worker_type) = (self.name.clone(), worker_type.path());
-        Label { name, worker_type, pid: None, host: host_name() }
+        WorkerLabel { name, worker_type, pid: None, host: host_name() }
     }
 }
 
@@ -302,19 +304,19 @@ struct Beginning {
     program: OsString,
     /// The worker's end of a stdout that passes through this process.
     stdout: Option<PipeWriter>,
-    reply: oneshot::Receiver<io::Result<Unborn>>,
+    reply: oneshot::Receiver<io::Result<StartGuard>>,
 }
 
 pub(super) fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
     move |error| StartingError::Io(what.to_owned(), error)
 }
 
-impl Unborn {
+impl StartGuard {
     /// Ends the process, waits until it is gone, and says why it was not born.
-    async fn bury(self, failed: Failed, spawning: Deadline) -> StartingError {
+    async fn reap(self, failed: Failed, spawning: Deadline) -> StartingError {
         let process = self.process();
         // Its end is told by the error that this returns.
-        process.request_end();
+        process.mark_end_requested();
         match failed {
             Failed::Other(error) => {
                 process.kill_and_wait().await;
@@ -345,5 +347,5 @@ impl Unborn {
 
 /// Returns how long a process that closed its end of the control socket may take to exit.
 fn own_end(spawning: Deadline) -> Duration {
-    spawning.left().unwrap_or(LAST_WORDS_TIMEOUT).min(LAST_WORDS_TIMEOUT)
+    spawning.left().unwrap_or(REMAINING_EVENTS_TIMEOUT).min(REMAINING_EVENTS_TIMEOUT)
 }

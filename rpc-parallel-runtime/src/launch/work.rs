@@ -18,19 +18,20 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
-use super::control::{Control, FAILED, GRACE, Ordered, end_by_panic};
+use super::boot_token::SocketId;
+use super::control::{Control, EXIT_FAILED, GRACE, RuntimeCommand, end_by_panic};
 use super::flavor::block_on;
-use super::keeper::{ENDING_TIMEOUT, FORCED};
 use super::listening::listen;
-use super::mark::Mark;
-use super::panics::Panics;
+use super::panics::PanicPolicy;
 use super::role::Role;
-use super::start::{HEADER_LEN, Header, Lives, Report, Start, StartError, StartFailure};
+use super::start::{ControlEvent, HEADER_LEN, Header, Lifetime, Start, StartError, StartFailure};
+use super::supervisor::{ENDING_TIMEOUT, EXIT_FORCED};
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
-use crate::wire::{Label, Settings, WorkerId};
+use crate::wire::{Settings, WorkerId, WorkerLabel};
 use crate::worker::{
-    Conversed, Servers, Serves, WorkerType, conversation, converse, find, greeting, registry,
+    ConnectionOutcome, Servers, Serves, WorkerType, connection_task, find, greeting, registry,
+    serve_connection,
 };
 
 /// Becomes the worker that this process was started as, and ends with it.
@@ -38,7 +39,7 @@ pub(crate) fn work() -> ! {
     let code = run().unwrap_or_else(|error| {
         let error = AnyError::from(error);
         diagnose(format_args!("cannot become a worker: {error}"));
-        FAILED
+        EXIT_FAILED
     });
     process::exit(code)
 }
@@ -54,15 +55,15 @@ enum WorkError {
     Start(#[from] StartError),
     #[error(
         "understand the start message: something read from stdin, which is the control socket, \
-         before `rpc_parallel::worker_main` or `#[rpc_parallel::entry]`"
+         before `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`"
     )]
     HeaderRead(#[source] StartError),
     #[error("tell the master")]
-    Report(#[source] io::Error),
+    Send(#[source] io::Error),
     #[error("make a tokio runtime")]
     Runtime(#[source] io::Error),
     #[error("start the thread that hears the master")]
-    Attend(#[source] io::Error),
+    ControlThread(#[source] io::Error),
     #[error("the master ended before it had said what it wants")]
     NoMaster,
     #[error("this process is a {0:?} already")]
@@ -70,31 +71,31 @@ enum WorkError {
 }
 
 fn run() -> Result<i32, WorkError> {
-    let control = Control::keep(Mark::take_socket().map_err(WorkError::Socket)?);
+    let control = Control::keep(SocketId::take_socket().map_err(WorkError::Socket)?);
     let Some(Received { start, init, descriptors }) = receive_start(control)? else {
-        return Ok(FAILED);
+        return Ok(EXIT_FAILED);
     };
     die_with_master(control, &start)?;
     #[cfg(feature = "tracing")]
-    if start.recipe.worker_logs {
+    if start.spawn_defaults.worker_logs {
         crate::worker::logs::install();
     }
     on_unhandled(end_by_panic);
-    name_process(start.recipe.arg0.as_deref().unwrap_or_default());
+    name_process(start.spawn_defaults.arg0.as_deref().unwrap_or_default());
     let mut descriptors = descriptors.into_iter();
-    let first = match start.lives {
-        Lives::WithConnection => descriptors.next(),
-        Lives::WithMaster | Lives::UntilTold => None,
+    let first = match start.lifetime {
+        Lifetime::WithConnection => descriptors.next(),
+        Lifetime::WithMaster | Lifetime::Detached => None,
     };
     if let Err(failure) = start.set_up.apply([&start.stdout, &start.stderr], descriptors) {
-        report(control, &Report::Failed(failure))?;
-        return Ok(FAILED);
+        report(control, &ControlEvent::Failed(failure))?;
+        return Ok(EXIT_FAILED);
     }
-    Role::Worker.assume(start.recipe.clone()).map_err(WorkError::Role)?;
-    report(control, &Report::Hello { pid: process::id() })?;
+    Role::Worker.assume(start.spawn_defaults.clone()).map_err(WorkError::Role)?;
+    report(control, &ControlEvent::Hello { pid: process::id() })?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
-    let mut code = Ok(FAILED);
+    let mut code = Ok(EXIT_FAILED);
     block_on(&runtime, pin!(async { code = serve(start, init, first, control).await }));
     // What blocks now has had its time; the rest of the state is dropped by leaving.
     runtime.shutdown_timeout(GRACE);
@@ -128,7 +129,7 @@ fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
     if master != own {
         let failure =
             StartFailure::OtherBuild { worker: own.fingerprint, master: master.fingerprint };
-        report(control, &Report::Failed(failure))?;
+        report(control, &ControlEvent::Failed(failure))?;
         return Ok(None);
     }
     let start = Start::decode(&fill(start_len)?)?;
@@ -136,8 +137,8 @@ fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
     Ok(Some(Received { start, init, descriptors }))
 }
 
-fn report(control: &Control, what: &Report) -> Result<(), WorkError> {
-    control.report(what).map_err(WorkError::Report)
+fn report(control: &Control, what: &ControlEvent) -> Result<(), WorkError> {
+    control.report(what).map_err(WorkError::Send)
 }
 
 /// Has this process killed with its master, for as long as nothing else watches.
@@ -147,7 +148,7 @@ fn die_with_master(control: &'static Control, start: &Start) -> Result<(), WorkE
     let parent = getppid().map(|it| Pid::as_raw(Some(it)));
     if parent != i32::try_from(start.master).ok() {
         // A launcher has put a process between them, whose end this is.
-        control.watch().map_err(WorkError::Attend)?;
+        control.watch().map_err(WorkError::ControlThread)?;
     }
     // A master that ended before that sends no signal any more, and its socket is closed.
     let mut control = [PollFd::new(control.socket(), PollFlags::empty())];
@@ -167,13 +168,13 @@ fn name_process(program: &OsStr) {
 
 /// All that can end or extend what a worker does.
 enum Event {
-    Ordered(Ordered),
+    Command(RuntimeCommand),
     /// The master is gone.
-    Released,
-    OwnerGone,
+    MasterGone,
+    OwnerEnded,
     Idle,
     /// Somebody who holds a handle wants it to end.
-    Told {
+    ShutdownRequested {
         within: Duration,
     },
 }
@@ -187,11 +188,11 @@ async fn serve(
     let server = match start_server(&start, init).await {
         Ok(server) => server,
         Err(failure) => {
-            report(control, &Report::Failed(failure))?;
-            return Ok(FAILED);
+            report(control, &ControlEvent::Failed(failure))?;
+            return Ok(EXIT_FAILED);
         }
     };
-    let (orders_in, mut orders) = unbounded_channel();
+    let (commands_in, mut commands) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
     // Whether a read or write of the connection that this worker lives with failed.
@@ -200,83 +201,84 @@ async fn serve(
         Ok(path) => path,
         Err(error) => {
             let failure = StartFailure::Listen { why: error.to_string() };
-            report(control, &Report::Failed(failure))?;
-            return Ok(FAILED);
+            report(control, &ControlEvent::Failed(failure))?;
+            return Ok(EXIT_FAILED);
         }
     };
     if let Some(socket) = first {
-        report(control, &Report::Started { listens_at })?;
+        report(control, &ControlEvent::Started { listens_at })?;
         if let Some(opening) = take_over(socket, start.settings) {
             let failed = owner_failed.clone();
             owner.spawn(task(async move {
-                let conversed = converse(opening).await;
-                failed.store(conversed == Conversed::SocketFailed, Ordering::Relaxed);
+                let outcome = serve_connection(opening).await;
+                failed.store(outcome == ConnectionOutcome::SocketFailed, Ordering::Relaxed);
             }));
         }
         // What the master has sent already is answered before a thread is made: that takes as long
         // as all the rest. One turn is for the socket, one for the task that reads it.
         task::yield_now().await;
         task::yield_now().await;
-        control.attend(start.settings, orders_in).map_err(WorkError::Attend)?;
+        control.spawn_thread(start.settings, commands_in).map_err(WorkError::ControlThread)?;
     } else {
         // The master may end as soon as it has heard this and said that a detached worker lives on.
-        if let Err(error) = control.attend(start.settings, orders_in) {
+        if let Err(error) = control.spawn_thread(start.settings, commands_in) {
             let tried = "start the thread that hears the master".to_owned();
             let failure = StartFailure::SetUp { tried, why: error.to_string() };
-            report(control, &Report::Failed(failure))?;
-            return Ok(FAILED);
+            report(control, &ControlEvent::Failed(failure))?;
+            return Ok(EXIT_FAILED);
         }
-        report(control, &Report::Started { listens_at })?;
+        report(control, &ControlEvent::Started { listens_at })?;
     }
-    if start.lives == Lives::WithMaster {
+    if start.lifetime == Lifetime::WithMaster {
         connections.spawn(task(tell_when_closed(start.id, control)));
     }
 
     // How long it may take, with what code, and whether there is a master who should know.
     let (code, within, tell) = loop {
-        match next_event(start.lives, &mut orders, &mut owner, &mut connections).await {
-            Event::Ordered(Ordered::Connection(socket)) => {
+        match next_event(start.lifetime, &mut commands, &mut owner, &mut connections).await {
+            Event::Command(RuntimeCommand::Connection(socket)) => {
                 if let Some(opening) = take_over(socket, start.settings) {
-                    connections.spawn(conversation(opening));
+                    connections.spawn(connection_task(opening));
                 }
             }
-            Event::Ordered(Ordered::Listener(listener)) => {
+            Event::Command(RuntimeCommand::Listener(listener)) => {
                 // Our master keeps its address.
                 connections.spawn(task(listen(listener, None, start.id, start.settings)));
             }
-            Event::Ordered(Ordered::Lost(error)) => {
+            Event::Command(RuntimeCommand::MissingDescriptor(error)) => {
                 diagnose(format_args!("take a connection from the master: {error}"));
             }
-            Event::Ordered(Ordered::MasterLost { silence }) => {
+            Event::Command(RuntimeCommand::MasterTimedOut { silence }) => {
                 diagnose(format_args!("the master gave no sign of life for {silence:?}"));
             }
-            Event::Ordered(Ordered::End { within }) | Event::Told { within } => {
+            Event::Command(RuntimeCommand::End { within })
+            | Event::ShutdownRequested { within } => {
                 break (0, within, true);
             }
             // The master did not want this end: to it this is a failure, and it restarts the worker.
-            Event::OwnerGone if owner_failed.load(Ordering::Relaxed) => {
-                break (FAILED, ENDING_TIMEOUT, false);
+            Event::OwnerEnded if owner_failed.load(Ordering::Relaxed) => {
+                break (EXIT_FAILED, ENDING_TIMEOUT, false);
             }
-            Event::OwnerGone | Event::Idle => break (0, ENDING_TIMEOUT, true),
+            Event::OwnerEnded | Event::Idle => break (0, ENDING_TIMEOUT, true),
             // To a master that was only stopped, and goes on, this is a failure.
-            Event::Released => break (FAILED, GRACE, false),
+            Event::MasterGone => break (EXIT_FAILED, GRACE, false),
         }
     };
     if tell {
         // It fails only where the master has ended as well.
-        let _ = control.report(&Report::Ending { within });
+        let _ = control.report(&ControlEvent::Ending { within });
     }
     let ended = timeout(within, shut_down(server, control)).await;
     if tell {
-        let _ = control.report(&Report::ShutDown { in_time: ended.is_ok() });
+        let _ = control.report(&ControlEvent::ShutDown { in_time: ended.is_ok() });
     }
     connections.shutdown().await;
     owner.shutdown().await;
     Servers::get().clear();
     Ok(match ended {
         Ok(Ok(())) => code,
-        Ok(Err(Panicked)) => FAILED,
-        Err(_) => FORCED,
+        Ok(Err(Panicked)) => EXIT_FAILED,
+        Err(_) => EXIT_FORCED,
     })
 }
 
@@ -284,12 +286,12 @@ async fn serve(
 async fn tell_when_closed(id: WorkerId, control: &'static Control) {
     Servers::get().closed(id).await;
     // It fails only where the master is gone, which is noticed.
-    let _ = control.report(&Report::Closed);
+    let _ = control.report(&ControlEvent::Closed);
 }
 
 /// Has a worker that may outlive its master listen for others.
 fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<Option<PathBuf>> {
-    if start.lives != Lives::UntilTold {
+    if start.lifetime != Lifetime::Detached {
         return Ok(None);
     }
     let (listener, address) = Address::of_new_listener(start.id)?;
@@ -316,7 +318,7 @@ async fn shut_down(server: Arc<dyn Serves>, control: &Control) -> Result<(), Pan
     for server in servers {
         if let Err(panic) = server.shut_down().await {
             // It fails only where the master has ended.
-            let _ = control.report(&Report::Panicked(panic));
+            let _ = control.report(&ControlEvent::Panicked(panic));
             ended = Err(Panicked);
         }
     }
@@ -328,11 +330,11 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
         offers: registry().worker_types().map(WorkerType::path).collect(),
     };
     let worker_type = find(start.worker_type).ok_or_else(unknown)?;
-    let label = Label::here(start.name.clone(), worker_type.path());
+    let label = WorkerLabel::here(start.name.clone(), worker_type.path());
     let server = (worker_type.start)(start.id, label, init).await?;
     Servers::get().insert(start.id, server.clone());
     Servers::get().set_own(start.id);
-    if start.panics == Panics::EndWorker {
+    if start.panics == PanicPolicy::EndWorker {
         handle_no_panics();
     }
     Ok(server)
@@ -355,8 +357,8 @@ fn take_over(socket: OwnedFd, settings: Settings) -> Option<Opening> {
 ///
 /// No order is lost: an order is taken off its queue only when it is returned.
 async fn next_event(
-    lives: Lives,
-    orders: &mut UnboundedReceiver<Ordered>,
+    lifetime: Lifetime,
+    commands: &mut UnboundedReceiver<RuntimeCommand>,
     owner: &mut JoinSet<()>,
     connections: &mut JoinSet<()>,
 ) -> Event {
@@ -364,15 +366,17 @@ async fn next_event(
     let mut told = pin!(Servers::get().told());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-        if let Poll::Ready(order) = orders.poll_recv(cx) {
-            return Poll::Ready(order.map_or(Event::Released, Event::Ordered));
+        if let Poll::Ready(control_command) = commands.poll_recv(cx) {
+            return Poll::Ready(control_command.map_or(Event::MasterGone, Event::Command));
         }
         if let Poll::Ready(within) = told.as_mut().poll(cx) {
-            return Poll::Ready(Event::Told { within });
+            return Poll::Ready(Event::ShutdownRequested { within });
         }
-        match lives {
-            Lives::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerGone),
-            Lives::WithMaster | Lives::UntilTold => idle.as_mut().poll(cx).map(|()| Event::Idle),
+        match lifetime {
+            Lifetime::WithConnection => owner.poll_join_next(cx).map(|_| Event::OwnerEnded),
+            Lifetime::WithMaster | Lifetime::Detached => {
+                idle.as_mut().poll(cx).map(|()| Event::Idle)
+            }
         }
     })
     .await

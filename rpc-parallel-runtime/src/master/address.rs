@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{ask_for, connect_to, encode_init, introduce, no_autopsy, open};
-use crate::wire::{Label, Message, Settings, WorkerId};
+use super::connecting::{ask_for, connect_to, encode_init, introduce, no_failure_lookup, open};
+use crate::wire::{Message, Settings, WorkerId, WorkerLabel};
 use crate::worker::WorkerClient;
 
 /// Where a worker server can be reached: plain data, for other programs.
@@ -48,7 +48,7 @@ use crate::worker::WorkerClient;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkerAddress {
     pub(super) id: WorkerId,
-    pub(super) label: Label,
+    pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
     pub(super) path: PathBuf,
 }
@@ -78,7 +78,7 @@ impl WorkerAddress {
             let ask = asked?;
             let socket = connect_to(&self.path, self.settings).await?;
             let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &ask, no_autopsy()).await
+            open(socket, self.settings, whom, &ask, no_failure_lookup()).await
         };
         match connected.await {
             Ok(client) => Ok(C::from_client(client)),
@@ -94,7 +94,7 @@ impl WorkerAddress {
 
     /// Returns the name, type and process of the worker.
     #[must_use]
-    pub fn label(&self) -> &Label {
+    pub fn label(&self) -> &WorkerLabel {
         &self.label
     }
 

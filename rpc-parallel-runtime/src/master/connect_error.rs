@@ -4,13 +4,13 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::connection::{AnyError, GivenUp, OpeningError, WorkerFailure, given_up};
-use crate::wire::{Label, Panic, Refusal};
+use crate::connection::{AnyError, OpeningError, RestartLimitReached, WorkerFailure, given_up};
+use crate::wire::{PanicReport, Refusal, WorkerLabel};
 
 /// A connection that did not come about: to which worker, and why.
 #[derive(Debug)]
 pub struct ConnectError {
-    worker: Box<Label>,
+    worker: Box<WorkerLabel>,
     kind: ConnectErrorKind,
 }
 
@@ -25,7 +25,7 @@ pub enum ConnectErrorKind {
     /// The worker's process ended while the connection was made.
     WorkerDied(WorkerFailure),
     /// The worker's process ended, and is not started again, because that was done too often.
-    GivenUp {
+    RestartLimitReached {
         /// How it ended the last time.
         last: WorkerFailure,
         /// How often it may be started again..
@@ -39,7 +39,7 @@ pub enum ConnectErrorKind {
         why: String,
     },
     /// The `init` of the connection's state panicked.
-    InitPanicked(Panic),
+    InitPanicked(PanicReport),
     /// The argument of `init` cannot travel.
     InitArgument {
         /// What the encoder or the decoder said.
@@ -70,7 +70,7 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectError {
-    pub(super) fn new(worker: Label, kind: ConnectErrorKind) -> Self {
+    pub(super) fn new(worker: WorkerLabel, kind: ConnectErrorKind) -> Self {
         Self { worker: Box::new(worker), kind }
     }
 
@@ -82,7 +82,7 @@ impl ConnectError {
 
     /// Returns the worker that was to be reached.
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         &self.worker
     }
 }
@@ -129,7 +129,9 @@ impl fmt::Display for ConnectErrorKind {
             Self::Unreachable(_) => f.write_str("it cannot be reached"),
             Self::NoSuchWorker => f.write_str("it has ended or closed its server"),
             Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
-            Self::GivenUp { last, times, within } => f.write_str(&given_up(last, *times, *within)),
+            Self::RestartLimitReached { last, times, within } => {
+                f.write_str(&given_up(last, *times, *within))
+            }
             Self::Init { why } => write!(f, "the connection's `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "the connection's `init` {panic}"),
             Self::InitArgument { why } => {
@@ -164,9 +166,9 @@ impl From<OpeningError> for ConnectErrorKind {
     }
 }
 
-impl From<GivenUp> for ConnectErrorKind {
-    fn from(GivenUp { last, times, within }: GivenUp) -> Self {
-        Self::GivenUp { last, times, within }
+impl From<RestartLimitReached> for ConnectErrorKind {
+    fn from(RestartLimitReached { last, times, within }: RestartLimitReached) -> Self {
+        Self::RestartLimitReached { last, times, within }
     }
 }
 

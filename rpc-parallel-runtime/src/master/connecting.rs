@@ -8,9 +8,11 @@ use std::pin::Pin;
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use crate::connection::{self, AnyError, Autopsy, Client, Opening};
+use crate::connection::{self, AnyError, Client, FailureLookup, Opening};
 use crate::transport::{self, split};
-use crate::wire::{EncodeError, FunctionInfo, Label, Message, Settings, Sink, WorkerId, encode};
+use crate::wire::{
+    EncodeError, FunctionInfo, Message, Settings, Sink, WorkerId, WorkerLabel, encode,
+};
 use crate::worker::greeting;
 
 /// A connection that is opened.
@@ -34,18 +36,18 @@ pub(super) async fn connect_to(
 pub(super) fn open(
     socket: UnixStream,
     settings: Settings,
-    (id, label): (WorkerId, Label),
+    (id, label): (WorkerId, WorkerLabel),
     ask: &[u8],
-    autopsy: Autopsy,
+    failure_lookup: FailureLookup,
 ) -> Opened<'_> {
     // Boxed here, lest every program compile it anew.
     Box::pin(async move {
         let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
         let mut opening = Opening::new(halves, settings);
         match opening.connect(ask).await.map_err(ConnectErrorKind::from) {
-            Ok(()) => Ok(Client::begin(opening, id, label, autopsy)),
+            Ok(()) => Ok(Client::begin(opening, id, label, failure_lookup)),
             // The worker may have died meanwhile, which says more than that the socket is closed.
-            Err(ConnectErrorKind::Unreachable(error)) => Err(match autopsy.await {
+            Err(ConnectErrorKind::Unreachable(error)) => Err(match failure_lookup.await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => ConnectErrorKind::Unreachable(error),
             }),
@@ -81,7 +83,7 @@ pub(super) fn unreachable(error: io::Error) -> ConnectErrorKind {
 }
 
 /// The autopsy of those who know nothing of the worker's process.
-pub(super) fn no_autopsy() -> Autopsy {
+pub(super) fn no_failure_lookup() -> FailureLookup {
     Box::pin(async { None })
 }
 

@@ -1,7 +1,7 @@
 //! What every client can request of its worker, beside calling its functions.
 
 use super::control_error::ControlError;
-use super::reach::Reach;
+use super::route::Route;
 use super::shutdown::Shutdown;
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
@@ -22,7 +22,7 @@ pub trait Control: WorkerClient {
     ///
     /// The end was not orderly, see [`Shutdown`](Shutdown#errors).
     fn shutdown(&self) -> Shutdown {
-        Shutdown::new(reach(self))
+        Shutdown::new(route(self))
     }
 
     /// Asks how the worker's process is doing.
@@ -38,7 +38,7 @@ pub trait Control: WorkerClient {
     ///
     /// Dropping it changes nothing.
     fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<Self> {
-        ask_for_stats(reach(self))
+        ask_for_stats(route(self))
     }
 
     /// Asks for what the worker's process logs, from the worker's `init` on.
@@ -59,15 +59,15 @@ pub trait Control: WorkerClient {
     /// Dropping it changes nothing.
     #[cfg(feature = "tracing")]
     fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<Self> {
-        ask_for_logs(reach(self))
+        ask_for_logs(route(self))
     }
 }
 
 impl<C: WorkerClient> Control for C {}
 
-fn reach(client: &impl WorkerClient) -> Reach {
+fn route(client: &impl WorkerClient) -> Route {
     let client = client.client();
-    Reach {
+    Route {
         id: client.worker_id(),
         label: (*client.label()).clone(),
         settings: client.settings(),
@@ -76,13 +76,13 @@ fn reach(client: &impl WorkerClient) -> Reach {
     }
 }
 
-pub(super) async fn ask_for_stats(whom: Reach) -> Result<WorkerStats, ControlError> {
+pub(super) async fn ask_for_stats(whom: Route) -> Result<WorkerStats, ControlError> {
     let tried = "get the stats of";
     whom.stats().await.map_err(|it| ControlError::new(whom.label, tried, it))
 }
 
 #[cfg(feature = "tracing")]
-pub(super) async fn ask_for_logs(whom: Reach) -> Result<Logs, ControlError> {
+pub(super) async fn ask_for_logs(whom: Route) -> Result<Logs, ControlError> {
     let tried = "get the logs of";
     whom.logs().await.map_err(|it| ControlError::new(whom.label, tried, it))
 }

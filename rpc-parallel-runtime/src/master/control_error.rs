@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{CallErrorKind, WorkerFailure};
-use crate::wire::Label;
+use crate::wire::WorkerLabel;
 
 /// A failed request to a worker (shutdown, stats, logs): which worker, which request, and why.
 #[derive(Debug)]
 pub struct ControlError {
-    worker: Box<Label>,
+    worker: Box<WorkerLabel>,
     tried: &'static str,
     kind: ControlErrorKind,
 }
@@ -23,7 +23,7 @@ pub enum ControlErrorKind {
     /// that was asked to shut down has not ended in order.
     WorkerDied(WorkerFailure),
     /// The worker did not shut down within the timeout, and its process was ended.
-    NotInTime {
+    ForcedShutdown {
         /// The timeout of this request. A request with a shorter one may have ended the process.
         within: Duration,
         /// How the process ended. `None` if another process started the worker: only that process
@@ -44,7 +44,7 @@ pub enum ControlErrorKind {
 }
 
 impl ControlError {
-    pub(super) fn new(worker: Label, tried: &'static str, kind: ControlErrorKind) -> Self {
+    pub(super) fn new(worker: WorkerLabel, tried: &'static str, kind: ControlErrorKind) -> Self {
         Self { worker: Box::new(worker), tried, kind }
     }
 
@@ -56,7 +56,7 @@ impl ControlError {
 
     /// Returns the worker.
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         &self.worker
     }
 }
@@ -76,10 +76,10 @@ impl fmt::Display for ControlError {
         write!(f, "failed to {tried} {worker}: ")?;
         match kind {
             ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
-            ControlErrorKind::NotInTime { within, failure: Some(failure) } => {
+            ControlErrorKind::ForcedShutdown { within, failure: Some(failure) } => {
                 write!(f, "not done within {within:?}: its process {}", failure.story())
             }
-            ControlErrorKind::NotInTime { within, failure: None } => {
+            ControlErrorKind::ForcedShutdown { within, failure: None } => {
                 write!(f, "not done within {within:?}: its process was ended by a signal")
             }
             ControlErrorKind::Connect(kind) => kind.fmt(f),

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::direct::{Master, StartupError};
+use super::expert::{Master, StartupError};
 use crate::connection::{AnyError, diagnose};
 use crate::launch::{
-    BootToken, Children, Flavor, Outputs, StartedAs, block_on, is_name_of_worker, work,
+    BootToken, Children, Outputs, RuntimeFlavor, StartedAs, block_on, is_name_of_worker, work,
 };
 use crate::wire::{Settings, SettingsError};
 
@@ -20,8 +20,8 @@ use crate::wire::{Settings, SettingsError};
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Entry {
-    flavor: Flavor,
-    worker_flavor: Flavor,
+    flavor: RuntimeFlavor,
+    worker_flavor: RuntimeFlavor,
     settings: Option<fn() -> Result<Settings, SettingsError>>,
     worker_logs: bool,
 }
@@ -33,12 +33,12 @@ impl Entry {
     }
 
     #[must_use]
-    pub fn flavor(self, flavor: Flavor) -> Self {
+    pub fn flavor(self, flavor: RuntimeFlavor) -> Self {
         Self { flavor, ..self }
     }
 
     #[must_use]
-    pub fn worker_flavor(self, worker_flavor: Flavor) -> Self {
+    pub fn worker_flavor(self, worker_flavor: RuntimeFlavor) -> Self {
         Self { worker_flavor, ..self }
     }
 

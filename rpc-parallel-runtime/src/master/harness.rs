@@ -7,9 +7,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::direct::{Initialized, Master, StartupError};
 use super::entry::{Entry, give_up, work_if_started_as_worker};
-use crate::launch::{Outputs, Recipe, Role};
+use super::expert::{Initialized, Master, StartupError};
+use crate::launch::{Outputs, Role, SpawnDefaults};
 use crate::worker::submit;
 
 /// A function with `#[rpc_parallel::test]`.
@@ -77,11 +77,11 @@ impl Test {
 /// # Errors
 ///
 /// The process has no role yet, and cannot become the master that its tests ask for.
-pub(super) fn recipe() -> Result<Option<&'static Recipe>, StartupError> {
-    if Role::recipe().is_none() && tests().next().is_some() {
+pub(super) fn spawn_defaults() -> Result<Option<&'static SpawnDefaults>, StartupError> {
+    if Role::spawn_defaults().is_none() && tests().next().is_some() {
         become_master()?;
     }
-    Ok(Role::recipe())
+    Ok(Role::spawn_defaults())
 }
 
 /// Returns proof that this process can start workers, if it can.
@@ -90,7 +90,7 @@ pub(super) fn recipe() -> Result<Option<&'static Recipe>, StartupError> {
 /// is something already.
 #[must_use]
 pub fn initialized() -> Option<Initialized> {
-    recipe().ok().flatten()?;
+    spawn_defaults().ok().flatten()?;
     Initialized::here()
 }
 
@@ -119,7 +119,7 @@ fn start() -> Result<(), StartupError> {
             return Err(StartupError::TestsDiffer { one: first.path, other: other.path });
         }
     }
-    match master.worker_args(first.worker_args()).chatty(true).start() {
+    match master.worker_args(first.worker_args()).prints_before_worker_main(true).start() {
         // Where it is a master already, a test has called `Master::start`.
         Ok(_) | Err(StartupError::AlreadyMaster) => Ok(()),
         Err(error) => Err(error),

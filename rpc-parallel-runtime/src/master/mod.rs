@@ -1,18 +1,18 @@
 //! What programs use to start workers and to become one.
 
 mod address;
-mod apart;
+mod dedicated_thread;
 mod connect_error;
 mod connecting;
 mod control;
 mod control_error;
-mod direct;
+mod expert;
 mod entry;
 mod harness;
-mod launching;
+mod spawn_request;
 mod listing;
-mod reach;
-mod restart;
+mod route;
+mod restart_policy;
 mod server;
 mod serving;
 mod shutdown;
@@ -20,18 +20,18 @@ mod spawn;
 mod spawn_error;
 mod spawn_options;
 mod spawner;
-mod supervising;
-mod witness;
+mod restarting;
+mod failure_source;
 mod worker;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
-pub use self::direct::{Initialized, Master, StartupError, is_worker, worker_main};
 pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
+pub use self::expert::{Initialized, Master, StartupError, is_worker, worker_main};
 pub use self::harness::{Test, initialized};
-pub use self::restart::Restart;
+pub use self::restart_policy::RestartPolicy;
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;
 pub use self::spawn::Spawn;

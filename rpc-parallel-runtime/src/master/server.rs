@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::apart::Apart;
 use super::connecting::encode_init;
-use super::harness::recipe;
-use super::launching::{OnFailure, in_this_span};
-use super::serving::{self, Place};
+use super::dedicated_thread::DedicatedThread;
+use super::harness::spawn_defaults;
+use super::serving::{self, ServerHost};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::spawn_request::{OnFailure, in_this_span};
 use super::worker::Worker;
 use crate::connection::{WorkerFailure, install_hook, task};
-use crate::wire::{Label, Panic, Settings, WorkerId};
+use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 use crate::worker::{InitError, Served, Servers, WorkerType};
 
 /// Chooses how this process serves a worker of type `S`.
@@ -92,8 +92,8 @@ impl<S: Served> Server<S> {
         self,
         init: S::Init,
     ) -> impl Future<Output = Result<Worker<S>, SpawnError>> + Send {
-        let settings = match recipe() {
-            Ok(Some(recipe)) => recipe.settings_for(self.settings),
+        let settings = match spawn_defaults() {
+            Ok(Some(spawn_defaults)) => spawn_defaults.settings_for(self.settings),
             Ok(None) | Err(_) => self.settings.unwrap_or_default(),
         };
         let init = encode_init(&init, settings);
@@ -103,7 +103,7 @@ impl<S: Served> Server<S> {
             let on_failure = on_failure.map(in_this_span);
             install_hook();
             let id = WorkerId::random();
-            let label = Label::here(self.name, S::WORKER_TYPE.path());
+            let label = WorkerLabel::here(self.name, S::WORKER_TYPE.path());
             let started = match init {
                 Ok(init) => start(S::WORKER_TYPE, id, &label, init, on_failure).await,
                 Err(why) => Err(SpawnErrorKind::InitArgument { why }),
@@ -117,25 +117,25 @@ impl<S: Served> Server<S> {
 async fn start(
     worker_type: &'static WorkerType,
     id: WorkerId,
-    label: &Label,
+    label: &WorkerLabel,
     init: Vec<u8>,
     on_failure: Option<OnFailure>,
 ) -> Result<(), SpawnErrorKind> {
     let starting = (worker_type.start)(id, label.clone(), init);
     let Some(tell) = on_failure else {
         Servers::get().insert(id, starting.await?);
-        serving::begin(id, Place::Runtime(Handle::current()));
+        serving::begin(id, ServerHost::Runtime(Handle::current()));
         return Ok(());
     };
     let tried = || "make a thread for the server".to_owned();
     let failed = |source| SpawnErrorKind::Process { tried: tried(), source };
-    let keep = Apart::begin(id, label.clone()).await.map_err(failed)?;
-    let apart = keep.apart().clone();
+    let keep = DedicatedThread::begin(id, label.clone()).await.map_err(failed)?;
+    let thread = keep.thread().clone();
     // On its own thread, which also takes it away when it ends: so it is not left.
-    let started = keep.apart().runtime().spawn(async move {
+    let started = keep.thread().runtime().spawn(async move {
         Servers::get().insert(id, starting.await?);
-        apart.end_when_idle();
-        serving::begin(id, Place::Apart(apart));
+        thread.end_when_idle();
+        serving::begin(id, ServerHost::Dedicated(thread));
         Ok::<_, InitError>(())
     });
     match started.await {
@@ -144,7 +144,8 @@ async fn start(
         Err(error) => {
             keep.end();
             let panic = keep.failure().await.and_then(|it| it.panic().cloned());
-            let unseen = || Panic { message: error.to_string(), location: None, backtrace: None };
+            let unseen =
+                || PanicReport { message: error.to_string(), location: None, backtrace: None };
             return Err(SpawnErrorKind::InitPanicked(panic.unwrap_or_else(unseen)));
         }
     }

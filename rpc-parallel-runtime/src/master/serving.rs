@@ -8,59 +8,59 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 
-use super::apart::Apart;
-use super::witness::Witness;
+use super::dedicated_thread::DedicatedThread;
+use super::failure_source::FailureSource;
 use crate::connection::{Opening, Task, drop_silently, task};
 use crate::launch;
 use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
-use crate::worker::{Servers, conversation};
+use crate::worker::{Servers, connection_task};
 
 /// The servers that this process has begun by `serve`, and where their calls run.
 static SERVED: LazyLock<Mutex<HashMap<WorkerId, ServedHere>>> = LazyLock::new(Mutex::default);
 
 struct ServedHere {
-    place: Place,
+    host: ServerHost,
     listening: Option<PathBuf>,
 }
 
 /// Where the calls of a server run.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum ServerHost {
     /// In a tokio runtime of the program's.
     Runtime(Handle),
     /// On a thread of its own.
-    Apart(Arc<Apart>),
+    Dedicated(Arc<DedicatedThread>),
 }
 
-impl Place {
+impl ServerHost {
     fn runtime(&self) -> &Handle {
         match self {
             Self::Runtime(runtime) => runtime,
-            Self::Apart(apart) => apart.runtime(),
+            Self::Dedicated(thread) => thread.runtime(),
         }
     }
 
     fn spawn(&self, task: Task) {
         match self {
             Self::Runtime(runtime) => drop(runtime.spawn(task)),
-            Self::Apart(apart) => apart.spawn(task),
+            Self::Dedicated(thread) => thread.spawn(task),
         }
     }
 
-    fn witness(&self) -> Witness {
+    fn failure_source(&self) -> FailureSource {
         match self {
-            Self::Runtime(_) => Witness::Nobody,
-            Self::Apart(apart) => Witness::OfThread(apart.clone()),
+            Self::Runtime(_) => FailureSource::Unknown,
+            Self::Dedicated(thread) => FailureSource::Thread(thread.clone()),
         }
     }
 }
 
 /// Remembers where a server was begun.
-pub(super) fn begin(id: WorkerId, place: Place) {
-    served().insert(id, ServedHere { place: place.clone(), listening: None });
+pub(super) fn begin(id: WorkerId, host: ServerHost) {
+    served().insert(id, ServedHere { host: host.clone(), listening: None });
     // A thread of its own sees to this itself.
-    if let Place::Runtime(runtime) = place {
+    if let ServerHost::Runtime(runtime) = host {
         let ending = Ending(id);
         // It ends with the server, and the server with its runtime.
         runtime.spawn(task(async move {
@@ -88,22 +88,25 @@ pub(super) fn forget(id: WorkerId) {
 }
 
 /// Makes a socket whose other end this process serves; none if it does not serve that worker.
-pub(super) fn reach(id: WorkerId, settings: Settings) -> io::Result<Option<(UnixStream, Witness)>> {
-    let Some(place) = find(id) else { return Ok(None) };
+pub(super) fn route(
+    id: WorkerId,
+    settings: Settings,
+) -> io::Result<Option<(UnixStream, FailureSource)>> {
+    let Some(host) = find(id) else { return Ok(None) };
     let (ours, theirs) = connected_pair()?;
     let opening = {
-        let _guard = place.runtime().enter();
+        let _guard = host.runtime().enter();
         Opening::new(split(theirs)?, settings)
     };
     // It ends with its peer.
-    place.spawn(conversation(opening));
-    Ok(Some((ours, place.witness())))
+    host.spawn(connection_task(opening));
+    Ok(Some((ours, host.failure_source())))
 }
 
 /// Returns where others reach a server of this process, and makes it listen first; none if it does
 /// not serve that worker.
 pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<PathBuf>> {
-    let Some(place) = find(id) else { return Ok(None) };
+    let Some(host) = find(id) else { return Ok(None) };
     let mut served = served();
     let Some(server) = served.get_mut(&id) else { return Ok(None) };
     if let Some(path) = &server.listening {
@@ -112,14 +115,14 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     let (listener, address) = Address::of_new_listener(id)?;
     let path = address.path();
     // It ends with the server and its connections.
-    place.spawn(task(launch::listen(listener, Some(address), id, settings)));
+    host.spawn(task(launch::listen(listener, Some(address), id, settings)));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }
 
-fn find(id: WorkerId) -> Option<Place> {
-    let place = served().get(&id).map(|it| it.place.clone());
-    place.filter(|_| Servers::get().contains(id))
+fn find(id: WorkerId) -> Option<ServerHost> {
+    let host = served().get(&id).map(|it| it.host.clone());
+    host.filter(|_| Servers::get().contains(id))
 }
 
 fn served() -> MutexGuard<'static, HashMap<WorkerId, ServedHere>> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
 use super::control_error::{ControlError, ControlErrorKind};
-use super::reach::Reach;
-use super::supervising::Restarted;
+use super::restarting::Restarted;
+use super::route::Route;
 use crate::connection::Client;
-use crate::launch::{Children, End, Manner};
+use crate::launch::{Children, End, EndKind};
 
 /// The default timeout, which is that of the original.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///   it, and not in order: by a signal of another process, with an exit code other than 0, before
 ///   `on_shutdown` had returned, or after a panic in `on_shutdown` or in a task.
 ///   [`on_failure`](crate::Spawner::on_failure) is called for it, once.
-/// - [`NotInTime`](ControlErrorKind::NotInTime): the timeout passed, and the process exited with
+/// - [`ForcedShutdown`](ControlErrorKind::ForcedShutdown): the timeout passed, and the process exited with
 ///   code 1 or was ended by a signal of this process. `on_failure` is not called for it.
 ///
 /// Both hold the [`WorkerFailure`](crate::WorkerFailure) with the exit reason. A worker whose end
@@ -59,7 +59,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// - [`Connect`](ControlErrorKind::Connect) or [`Call`](ControlErrorKind::Call): the worker has
 ///   ended already, or did not take the request.
-/// - `NotInTime`: the timeout passed, and this process ended the worker, which is detached, by a
+/// - `ForcedShutdown`: the timeout passed, and this process ended the worker, which is detached, by a
 ///   signal.
 /// - [`TimedOut`](ControlErrorKind::TimedOut): the timeout passed, and the worker may still run.
 ///
@@ -71,7 +71,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Dropping the future after its first poll does not stop the shutdown.
 #[must_use = "the worker ends only when this is awaited"]
 pub struct Shutdown {
-    whom: Option<Reach>,
+    whom: Option<Route>,
     within: Duration,
     running: Option<Pin<Box<Running>>>,
 }
@@ -79,7 +79,7 @@ pub struct Shutdown {
 type Running = dyn Future<Output = Result<(), ControlError>> + Send;
 
 impl Shutdown {
-    pub(super) fn new(whom: Reach) -> Self {
+    pub(super) fn new(whom: Route) -> Self {
         Self { whom: Some(whom), within: TIMEOUT, running: None }
     }
 
@@ -111,13 +111,13 @@ impl fmt::Debug for Shutdown {
     }
 }
 
-async fn run(whom: Reach, within: Duration) -> Result<(), ControlError> {
+async fn run(whom: Route, within: Duration) -> Result<(), ControlError> {
     let label = whom.label.clone();
     let ended = shut_down(whom, within).await;
     ended.map_err(|kind| ControlError::new(label, "shut down", kind))
 }
 
-async fn shut_down(whom: Reach, within: Duration) -> Result<(), ControlErrorKind> {
+async fn shut_down(whom: Route, within: Duration) -> Result<(), ControlErrorKind> {
     if let Some(restarted) = Restarted::find(whom.id) {
         match restarted.shutdown(within).await {
             Ok(end) => return judge(end, within),
@@ -127,7 +127,7 @@ async fn shut_down(whom: Reach, within: Duration) -> Result<(), ControlErrorKind
     }
     let between = whom.client.as_ref().filter(|it| it.is_between());
     if let Some(started) = Children::get().find(whom.id) {
-        started.tell_to_end(within);
+        started.request_shutdown(within);
         // The client's worker is being restarted, and this process is not to be used.
         between.into_iter().for_each(Client::close);
         let end = started.end().await;
@@ -152,11 +152,11 @@ async fn shut_down(whom: Reach, within: Duration) -> Result<(), ControlErrorKind
 
 /// Turns the end of a process that this process has started into the result of its shutdown.
 fn judge(end: End, within: Duration) -> Result<(), ControlErrorKind> {
-    match end.manner {
-        Manner::Orderly => Ok(()),
-        Manner::NotInTime => {
-            Err(ControlErrorKind::NotInTime { within, failure: Some(end.failure) })
+    match end.kind {
+        EndKind::Orderly => Ok(()),
+        EndKind::Forced => {
+            Err(ControlErrorKind::ForcedShutdown { within, failure: Some(end.failure) })
         }
-        Manner::Failed => Err(ControlErrorKind::WorkerDied(end.failure)),
+        EndKind::Failed => Err(ControlErrorKind::WorkerDied(end.failure)),
     }
 }

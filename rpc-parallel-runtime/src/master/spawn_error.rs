@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
-use super::direct::StartupError;
+use super::expert::StartupError;
 use crate::connection::{AnyError, WorkerFailure};
 use crate::launch::{StartFailure, StartingError};
-use crate::wire::Panic;
+use crate::wire::PanicReport;
 use crate::worker::InitError;
 
 /// A worker that did not start: which one, and why.
@@ -86,7 +86,7 @@ pub enum SpawnErrorKind {
     /// not exit by itself within a second after that, and was killed.
     ClosedControl,
     /// The process did not become a worker in time.
-    NoWorker {
+    StartupTimedOut {
         /// The time it had.
         within: Duration,
     },
@@ -108,7 +108,7 @@ pub enum SpawnErrorKind {
         why: String,
     },
     /// The worker's `init` panicked.
-    InitPanicked(Panic),
+    InitPanicked(PanicReport),
     /// The worker runs another program, which does not have this worker type.
     UnknownWorkerType {
         /// The types that it has.
@@ -163,7 +163,7 @@ impl fmt::Display for SpawnErrorKind {
                 f,
                 "workers are nested too deeply: this process is at depth {depth}, and `max_depth` \
                  is {limit}; a process that was started as a worker probably never reached \
-                 `rpc_parallel::worker_main` or `#[rpc_parallel::entry]`, because its stdin, the \
+                 `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`, because its stdin, the \
                  control socket, was replaced before that: leave stdin alone until then, or raise \
                  `Settings::with_max_depth` if the program needs more levels",
             ),
@@ -184,12 +184,12 @@ impl fmt::Display for SpawnErrorKind {
             Self::ClosedControl => f.write_str(
                 "its process closed its control socket (stdin) before it became a worker, and did \
                  not exit; let `main` begin with `#[rpc_parallel::entry]`, or call \
-                 `rpc_parallel::worker_main` before anything closes or replaces stdin",
+                 `rpc_parallel::expert::worker_main` before anything closes or replaces stdin",
             ),
-            Self::NoWorker { within } => write!(
+            Self::StartupTimedOut { within } => write!(
                 f,
                 "its process did not become a worker within {within:?}: either it did not reach \
-                 `#[rpc_parallel::entry]` or `rpc_parallel::worker_main`, or its stdin, the \
+                 `#[rpc_parallel::entry]` or `rpc_parallel::expert::worker_main`, or its stdin, the \
                  control socket, was read, closed or replaced before that; leave stdin alone until \
                  then",
             ),
@@ -223,7 +223,7 @@ impl SpawnErrorKind {
                 Self::Process { tried: "understand the new process".to_owned(), source }
             }
             StartingError::Died(failure) => Self::Died(failure),
-            StartingError::NoHello(within) => Self::NoWorker { within },
+            StartingError::NoHello(within) => Self::StartupTimedOut { within },
             StartingError::ClosedControl => Self::ClosedControl,
             StartingError::InitTimedOut(within) => Self::InitTimedOut { within },
             StartingError::TimedOut(within) => Self::TimedOut { within },

@@ -6,20 +6,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::connecting::ask_for;
-use super::direct::SETTINGS_VARIABLE;
-use super::harness::recipe;
-use super::launching::{Launch, OnFailure, in_this_span};
-use super::restart::Restart;
+use super::expert::SETTINGS_VARIABLE;
+use super::harness::spawn_defaults;
+use super::restart_policy::RestartPolicy;
+use super::restarting;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::supervising;
+use super::spawn_request::{OnFailure, SpawnRequest, in_this_span};
 use crate::connection::Client;
-use crate::launch::{BadVariable, Lives, MARK_VARIABLE, Plan, Role, Started};
+use crate::launch::{BOOT_TOKEN_VARIABLE, BadVariable, Lifetime, Role, SpawnConfig, Started};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::WorkerType;
 
 /// The variables that a spawner may not change for a worker, and why.
 const RESERVED: [(&str, &str); 2] = [
-    (MARK_VARIABLE, "it is reserved"),
+    (BOOT_TOKEN_VARIABLE, "it is reserved"),
     (
         SETTINGS_VARIABLE,
         "masters read it, and it means nothing to a worker; use `Spawner::settings`",
@@ -29,10 +29,10 @@ const RESERVED: [(&str, &str); 2] = [
 /// What a spawner has chosen.
 #[derive(Clone, Default)]
 pub(super) struct SpawnOptions {
-    pub(super) plan: Plan,
+    pub(super) config: SpawnConfig,
     pub(super) settings: Option<Settings>,
     pub(super) on_failure: Option<OnFailure>,
-    pub(super) restart: Restart,
+    pub(super) restart: RestartPolicy,
 }
 
 /// Encodes the argument of an `init` for a worker with these settings; an error says why it failed.
@@ -50,16 +50,16 @@ impl SpawnOptions {
         connection_init: EncodeInit<'_>,
     ) -> SpawnFuture<Client> {
         let (label, restart) = (self.describe(worker_type), self.restart);
-        let prepared = self.prepare(worker_type, init).and_then(|launch| {
-            let settings = launch.recipe.settings;
-            let ask = ask_for(launch.id, connection_init(settings), settings);
-            Ok((launch, ask.map_err(SpawnErrorKind::Connect)?))
+        let prepared = self.prepare(worker_type, init).and_then(|request| {
+            let settings = request.spawn_defaults.settings;
+            let ask = ask_for(request.id, connection_init(settings), settings);
+            Ok((request, ask.map_err(SpawnErrorKind::Connect)?))
         });
         Box::pin(async move {
             let spawned = async {
-                let (mut launch, ask) = prepared?;
-                launch.on_failure = launch.on_failure.map(in_this_span);
-                supervising::spawn(launch, ask, restart).await
+                let (mut request, ask) = prepared?;
+                request.on_failure = request.on_failure.map(in_this_span);
+                restarting::spawn(request, ask, restart).await
             };
             spawned.await.map_err(|kind| SpawnError::new(label, kind))
         })
@@ -70,19 +70,19 @@ impl SpawnOptions {
         self,
         worker_type: &'static WorkerType,
         init: EncodeInit<'_>,
-        lives: Lives,
+        lifetime: Lifetime,
     ) -> SpawnFuture<(Arc<Started>, Settings)> {
         let (label, restart) = (self.describe(worker_type), self.restart);
         let prepared = self.prepare(worker_type, init);
         Box::pin(async move {
             let started = async {
-                let mut launch = prepared?;
-                launch.on_failure = launch.on_failure.map(in_this_span);
-                let settings = launch.recipe.settings;
-                let started = supervising::start(launch, lives, restart).await?;
-                if lives == Lives::UntilTold {
+                let mut request = prepared?;
+                request.on_failure = request.on_failure.map(in_this_span);
+                let settings = request.spawn_defaults.settings;
+                let started = restarting::start(request, lifetime, restart).await?;
+                if lifetime == Lifetime::Detached {
                     // The last step: if this process ends before it, the worker ends as well.
-                    started.live_on();
+                    started.detach();
                 }
                 Ok((started, settings))
             };
@@ -91,7 +91,7 @@ impl SpawnOptions {
     }
 
     fn describe(&self, worker_type: &WorkerType) -> String {
-        match &self.plan.name {
+        match &self.config.name {
             Some(name) => format!("worker `{name}` ({})", worker_type.path()),
             None => format!("worker {}", worker_type.path()),
         }
@@ -102,24 +102,25 @@ impl SpawnOptions {
         self,
         worker_type: &'static WorkerType,
         init: EncodeInit<'_>,
-    ) -> Result<Launch, SpawnErrorKind> {
-        let recipe = recipe().map_err(SpawnErrorKind::Startup)?;
-        let mut recipe = recipe.ok_or(SpawnErrorKind::NotInitialized)?.clone();
-        let (depth, limit) = (Role::depth(), recipe.settings.max_depth());
+    ) -> Result<SpawnRequest, SpawnErrorKind> {
+        let spawn_defaults = spawn_defaults().map_err(SpawnErrorKind::Startup)?;
+        let mut spawn_defaults = spawn_defaults.ok_or(SpawnErrorKind::NotInitialized)?.clone();
+        let (depth, limit) = (Role::depth(), spawn_defaults.settings.max_depth());
         if depth >= limit {
             return Err(SpawnErrorKind::TooDeep { depth, limit });
         }
-        recipe.settings = recipe.settings_for(self.settings);
-        self.plan.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
+        spawn_defaults.settings = spawn_defaults.settings_for(self.settings);
+        self.config.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
             let variable = name.to_string_lossy().into_owned();
             SpawnErrorKind::Environment { variable, why: why.to_owned() }
         })?;
-        let init = init(recipe.settings).map_err(|why| SpawnErrorKind::InitArgument { why })?;
+        let init =
+            init(spawn_defaults.settings).map_err(|why| SpawnErrorKind::InitArgument { why })?;
         // The span that this is called in counts; without one, that in which the future is awaited.
         let on_failure = self.on_failure.map(in_this_span);
-        Ok(Launch {
-            plan: self.plan,
-            recipe,
+        Ok(SpawnRequest {
+            config: self.config,
+            spawn_defaults,
             worker_type,
             id: WorkerId::random(),
             init,

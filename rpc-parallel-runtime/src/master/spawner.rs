@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::connecting::encode_init;
-use super::restart::Restart;
+use super::restart_policy::RestartPolicy;
 use super::spawn_error::SpawnError;
 use super::spawn_options::{SpawnFuture, SpawnOptions};
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
-use crate::launch::{Launcher, Launching, Limit, Lives, Panics, Redirect};
+use crate::launch::{Launcher, Lifetime, PanicPolicy, Redirect, ResourceLimit, SharedLauncher};
 use crate::wire::Settings;
 use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
@@ -56,7 +56,7 @@ impl<S: Served> Spawner<S> {
 
     /// Names the worker: in errors, and in the list of processes.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.plan.name = Some(name.into());
+        self.options.config.name = Some(name.into());
         self
     }
 
@@ -68,32 +68,32 @@ impl<S: Served> Spawner<S> {
     /// `RPC_PARALLEL_WORKER` is reserved for the boot token, which is set also after
     /// [`env_clear`](Self::env_clear), and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.options.plan.environment.set(name.into(), value.into());
+        self.options.config.environment.set(name.into(), value.into());
         self
     }
 
     /// Leaves an environment variable out, inherited or set before.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
-        self.options.plan.environment.remove(name.into());
+        self.options.config.environment.remove(name.into());
         self
     }
 
     /// Leaves all environment variables out, inherited or set before.
     pub fn env_clear(mut self) -> Self {
-        self.options.plan.environment.clear();
+        self.options.config.environment.clear();
         self
     }
 
     /// Sets the directory that the worker begins in; that of this process, if not said.
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
-        self.options.plan.set_up.current_dir = Some(path.as_ref().into());
+        self.options.config.set_up.current_dir = Some(path.as_ref().into());
         self
     }
 
     /// Sets which permissions files lose that the worker creates, those that its output is redirected
     /// to among them: `0o077` leaves them to their owner. The mask of this process, if not said.
     pub fn umask(mut self, mask: u32) -> Self {
-        self.options.plan.set_up.umask = Some(mask);
+        self.options.config.set_up.umask = Some(mask);
         self
     }
 
@@ -103,9 +103,9 @@ impl<S: Served> Spawner<S> {
     /// ```text
     /// let careful = Parser::spawner().limit(Limit::memory(2 << 30)).limit(Limit::cpu_seconds(60));
     /// ```
-    pub fn limit(mut self, limit: Limit) -> Self {
-        self.options.plan.set_up.limits.retain(|it| !it.concerns(&limit));
-        self.options.plan.set_up.limits.push(limit);
+    pub fn limit(mut self, limit: ResourceLimit) -> Self {
+        self.options.config.set_up.limits.retain(|it| !it.concerns(&limit));
+        self.options.config.set_up.limits.push(limit);
         self
     }
 
@@ -115,13 +115,13 @@ impl<S: Served> Spawner<S> {
     /// Linux may share the processors out by sessions before it looks at this (`autogroup`); then it
     /// counts among workers only if they run in the [`foreground`](Self::foreground).
     pub fn nice(mut self, nice: i32) -> Self {
-        self.options.plan.set_up.nice = Some(nice);
+        self.options.config.set_up.nice = Some(nice);
         self
     }
 
     /// Chooses the processors that the worker may run on, by their numbers: `[0, 1]`.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
-        self.options.plan.set_up.cpus = Some(cpus.into_iter().collect());
+        self.options.config.set_up.cpus = Some(cpus.into_iter().collect());
         self
     }
 
@@ -133,20 +133,20 @@ impl<S: Served> Spawner<S> {
     /// asks for a password, or runs an editor), and for programs that handle these signals
     /// everywhere.
     pub fn foreground(mut self) -> Self {
-        self.options.plan.set_up.foreground = true;
+        self.options.config.set_up.foreground = true;
         self
     }
 
     /// Has something else start the worker's process: see [`Launcher`] and
-    /// [`Wrapped`](crate::Wrapped).
+    /// [`WrapperLauncher`](crate::WrapperLauncher).
     pub fn launcher(mut self, launcher: impl Launcher) -> Self {
-        self.options.plan.launcher = Some(Launching(Arc::new(launcher)));
+        self.options.config.launcher = Some(SharedLauncher(Arc::new(launcher)));
         self
     }
 
     /// Redirects the worker's stdout.
     pub fn stdout(mut self, redirect: Redirect) -> Self {
-        self.options.plan.stdout = redirect;
+        self.options.config.stdout = redirect;
         self
     }
 
@@ -154,7 +154,7 @@ impl<S: Served> Spawner<S> {
     ///
     /// Errors that tell of its death hold its last lines only where it is inherited or prefixed.
     pub fn stderr(mut self, redirect: Redirect) -> Self {
-        self.options.plan.stderr = redirect;
+        self.options.config.stderr = redirect;
         self
     }
 
@@ -162,13 +162,13 @@ impl<S: Served> Spawner<S> {
     ///
     /// The time that its `init` takes does not count.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.options.plan.connect_timeout = Some(timeout);
+        self.options.config.connect_timeout = Some(timeout);
         self
     }
 
     /// Limits the time that the worker's `init` takes; unlimited, if not said.
     pub fn init_timeout(mut self, timeout: Duration) -> Self {
-        self.options.plan.init_timeout = Some(timeout);
+        self.options.config.init_timeout = Some(timeout);
         self
     }
 
@@ -176,7 +176,7 @@ impl<S: Served> Spawner<S> {
     ///
     /// The process of a worker that is not ready by then is ended, which takes a moment more.
     pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
-        self.options.plan.spawn_timeout = Some(timeout);
+        self.options.config.spawn_timeout = Some(timeout);
         self
     }
 
@@ -189,8 +189,8 @@ impl<S: Served> Spawner<S> {
     }
 
     /// Chooses what a panic inside a call does to the worker; it fails the call, if not said.
-    pub fn panics(mut self, panics: Panics) -> Self {
-        self.options.plan.panics = panics;
+    pub fn panics(mut self, panics: PanicPolicy) -> Self {
+        self.options.config.panics = panics;
         self
     }
 
@@ -226,8 +226,8 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets whether a failed worker is restarted: [`Restart::on_failure`] for services,
-    /// [`Restart::for_batch`] for inputs that may kill their worker. Default: [`Restart::never`].
+    /// Sets whether a failed worker is restarted: [`RestartPolicy::on_failure`] for services,
+    /// [`RestartPolicy::for_batch`] for inputs that may kill their worker. Default: [`RestartPolicy::never`].
     ///
     /// The new process is started in the same way, with the same argument of `init`, and the same
     /// argument for the state of each connection. What was in memory is lost, and so is the content
@@ -237,7 +237,7 @@ impl<S: Served> Spawner<S> {
     /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because nothing is known of how far they have
     /// come, and so do pipes. Later calls wait until the new process serves, no longer than their
     /// [timeout](crate::Call::timeout), and go to it. When the limit is reached they fail with
-    /// [`GivenUp`](crate::CallErrorKind::GivenUp), and only then is the client
+    /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), and only then is the client
     /// [closed](crate::WorkerClient::closed). The limit also holds for connections to a worker that
     /// lives. Dropping the last client also ends a process that is being started.
     ///
@@ -251,7 +251,7 @@ impl<S: Served> Spawner<S> {
     ///
     /// A task of the tokio runtime in which the worker was started restarts it, and ends with that
     /// runtime.
-    pub fn restart(mut self, restart: Restart) -> Self {
+    pub fn restart(mut self, restart: RestartPolicy) -> Self {
         self.options.restart = restart;
         self
     }
@@ -279,7 +279,7 @@ impl<S: Served> Spawner<S> {
 
     /// Starts the worker. It lives as long as this process, or until it is told to end.
     pub fn start(self, init: S::Init) -> Spawning<Worker<S>> {
-        self.start_without_connection(init, Lives::WithMaster)
+        self.start_without_connection(init, Lifetime::WithMaster)
     }
 
     /// Starts the worker. It lives until it is [told to end](Worker::shutdown), or its server is
@@ -292,12 +292,12 @@ impl<S: Served> Spawner<S> {
     /// process's own and does not pass through it, so errors do not hold its last lines; redirect
     /// its output to where it can be written when this process has ended.
     pub fn start_detached(self, init: S::Init) -> Spawning<Worker<S>> {
-        self.start_without_connection(init, Lives::UntilTold)
+        self.start_without_connection(init, Lifetime::Detached)
     }
 
-    fn start_without_connection(self, init: S::Init, lives: Lives) -> Spawning<Worker<S>> {
+    fn start_without_connection(self, init: S::Init, lifetime: Lifetime) -> Spawning<Worker<S>> {
         let init = |settings| encode_init(&init, settings);
-        let started = self.options.start(S::WORKER_TYPE, &init, lives);
+        let started = self.options.start(S::WORKER_TYPE, &init, lifetime);
         Spawning(Box::pin(async move {
             let (started, settings) = started.await?;
             let (label, path) = (started.label().clone(), started.listens_at());
@@ -329,7 +329,7 @@ impl<S> Clone for Spawner<S> {
 impl<S> fmt::Debug for Spawner<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawner")
-            .field("plan", &self.options.plan)
+            .field("plan", &self.options.config)
             .field("settings", &self.options.settings)
             .field("restart", &self.options.restart)
             .finish_non_exhaustive()

@@ -16,14 +16,14 @@ use super::connecting::{ask_for, connect_to, encode_init, open, unreachable};
 use super::control::ask_for_logs;
 use super::control::ask_for_stats;
 use super::control_error::ControlError;
-use super::reach::Reach;
+use super::failure_source::FailureSource;
+use super::restarting::Restarted;
+use super::route::Route;
 use super::serving;
 use super::shutdown::Shutdown;
-use super::supervising::Restarted;
-use super::witness::Witness;
 use crate::launch::Children;
 use crate::transport::connected_pair;
-use crate::wire::{Label, Settings, WorkerId, WorkerTypeId};
+use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
 use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient, WorkerStats};
@@ -35,7 +35,7 @@ use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient
 /// worker.
 pub struct Worker<S> {
     id: WorkerId,
-    label: Label,
+    label: WorkerLabel,
     settings: Settings,
     path: Option<PathBuf>,
     of: PhantomData<fn() -> S>,
@@ -47,7 +47,7 @@ type ConnectionInit<S> =
 impl<S> Worker<S> {
     pub(super) fn new(
         id: WorkerId,
-        label: Label,
+        label: WorkerLabel,
         settings: Settings,
         path: Option<PathBuf>,
     ) -> Self {
@@ -65,7 +65,7 @@ impl<S> Worker<S> {
     }
 
     /// Returns the name, type and process of the worker.
-    pub fn label(&self) -> &Label {
+    pub fn label(&self) -> &WorkerLabel {
         &self.label
     }
 
@@ -96,7 +96,7 @@ impl<S> Worker<S> {
     ///
     /// The end was not orderly, see [`Shutdown`](Shutdown#errors).
     pub fn shutdown(&self) -> Shutdown {
-        Shutdown::new(self.reach_process())
+        Shutdown::new(self.route_to_process())
     }
 
     /// Asks how the worker's process is doing. Any process that holds the handle can do this.
@@ -112,7 +112,7 @@ impl<S> Worker<S> {
     ///
     /// Dropping it changes nothing.
     pub fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<S> {
-        ask_for_stats(self.reach_process())
+        ask_for_stats(self.route_to_process())
     }
 
     /// Asks for what the worker's process logs, from the worker's `init` on.
@@ -131,12 +131,12 @@ impl<S> Worker<S> {
     /// Dropping it changes nothing.
     #[cfg(feature = "tracing")]
     pub fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<S> {
-        ask_for_logs(self.reach_process())
+        ask_for_logs(self.route_to_process())
     }
 
-    fn reach_process(&self) -> Reach {
+    fn route_to_process(&self) -> Route {
         let Self { id, label, settings, path, .. } = self.clone();
-        Reach { id, label, settings, path, client: None }
+        Route { id, label, settings, path, client: None }
     }
 
     fn path(&self) -> io::Result<PathBuf> {
@@ -182,18 +182,19 @@ impl<S: Served> Worker<S> {
             if let Some(failure) = Children::get().find_dead(self.id) {
                 return Err(ConnectErrorKind::WorkerDied(failure));
             }
-            let (socket, witness) = self.reach().await?;
+            let (socket, failure_source) = self.route().await?;
             let whom = (self.id, self.label.clone());
-            let client = open(socket, self.settings, whom, &ask, witness.autopsy()).await?;
-            witness.note_caller(client.in_flight());
+            let client =
+                open(socket, self.settings, whom, &ask, failure_source.failure_lookup()).await?;
+            failure_source.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
 
     /// Makes a socket whose other end the worker serves.
-    async fn reach(&self) -> Result<(UnixStream, Witness), ConnectErrorKind> {
-        if let Some(reached) = serving::reach(self.id, self.settings).map_err(unreachable)? {
+    async fn route(&self) -> Result<(UnixStream, FailureSource), ConnectErrorKind> {
+        if let Some(reached) = serving::route(self.id, self.settings).map_err(unreachable)? {
             return Ok(reached);
         }
         if let Some(started) = Children::get().find(self.id) {
@@ -202,7 +203,7 @@ impl<S: Served> Worker<S> {
                 Ok(ours)
             });
             return match handed_over {
-                Ok(ours) => Ok((ours, Witness::OfProcess(started))),
+                Ok(ours) => Ok((ours, FailureSource::Process(started))),
                 // It has ended, and is not forgotten yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     Err(match started.failure().await {
@@ -216,7 +217,7 @@ impl<S: Served> Worker<S> {
         match &self.path {
             Some(path) => {
                 let socket = connect_to(path, self.settings).await?;
-                Ok((socket, Witness::Nobody))
+                Ok((socket, FailureSource::Unknown))
             }
             None => Err(ConnectErrorKind::NoSuchWorker),
         }

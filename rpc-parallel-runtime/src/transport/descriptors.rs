@@ -19,7 +19,7 @@ const MAX_DESCRIPTORS: usize = 4;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 
 /// How long an operation is retried that fails with transient faults.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends all of `bytes`; the descriptors go with the first of them.
 ///
@@ -82,7 +82,7 @@ impl Retries {
     /// Another attempt does not help, or there were enough.
     fn wait_after(&mut self, error: io::Error) -> io::Result<()> {
         let began = *self.began.get_or_insert_with(Instant::now);
-        if Fault::of(&error) != Fault::Transient || began.elapsed() >= PATIENCE {
+        if Fault::of(&error) != Fault::Transient || began.elapsed() >= RETRY_TIMEOUT {
             return Err(error);
         }
         // A signal says nothing about the next attempt.

@@ -57,7 +57,7 @@ pub(crate) trait Writer: Send + Sync + 'static {
     fn end(&self);
 }
 
-/// Two connected transports in memory, for the tests and fuzz targets of the floors above.
+/// Two connected transports in memory, for the tests and fuzz targets of the layers above.
 #[cfg(any(test, fuzzing))]
 pub(crate) mod memory {
     use std::collections::VecDeque;

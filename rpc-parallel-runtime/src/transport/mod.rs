@@ -1,6 +1,6 @@
 //! Bytes from one process to another: sockets, and what can be said of their peers.
 //!
-//! The floors above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
+//! The layers above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
 
 mod origin;
 mod fault;

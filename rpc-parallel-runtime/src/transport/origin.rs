@@ -21,7 +21,7 @@ impl Origin {
     }
 
     /// Says whether this process is another one: a forked child.
-    pub(crate) fn is_elsewhere(self) -> bool {
+    pub(crate) fn is_other_process(self) -> bool {
         self.0 != getpid()
     }
 }
@@ -61,7 +61,7 @@ impl<T> DerefMut for Registered<T> {
 
 impl<T> Drop for Registered<T> {
     fn drop(&mut self) {
-        if self.origin.is_elsewhere() {
+        if self.origin.is_other_process() {
             mem::forget(self.resource.take());
         }
     }

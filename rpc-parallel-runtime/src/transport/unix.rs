@@ -191,7 +191,7 @@ impl Writer for SocketWriter {
     }
 
     fn is_inherited(&self) -> bool {
-        self.origin.is_elsewhere()
+        self.origin.is_other_process()
     }
 
     fn end(&self) {

@@ -4,7 +4,7 @@ use super::id::{FunctionId, WorkerTypeId};
 
 /// Where something is declared.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct SourceLocation {
     /// The package.
     pub package: &'static str,
     /// The version of the package.
@@ -17,7 +17,7 @@ pub struct Place {
     pub line: u32,
 }
 
-impl Place {
+impl SourceLocation {
     const fn hashed(&self) -> (&str, &str, &str) {
         (self.package, self.version, self.module)
     }
@@ -29,7 +29,7 @@ pub struct FunctionInfo {
     pub(crate) id: FunctionId,
     pub(crate) name: &'static str,
     pub(crate) worker_trait: &'static str,
-    pub(crate) place: Place,
+    pub(crate) place: SourceLocation,
     pub(crate) arguments: &'static str,
     pub(crate) result: &'static str,
     pub(crate) one_way: bool,
@@ -43,7 +43,7 @@ impl FunctionInfo {
     pub const fn new(
         name: &'static str,
         worker_trait: &'static str,
-        place: Place,
+        place: SourceLocation,
         arguments: &'static str,
         result: &'static str,
     ) -> Self {
@@ -93,7 +93,7 @@ impl FunctionInfo {
 
     /// Returns where its worker trait is declared.
     #[must_use]
-    pub const fn place(&self) -> &Place {
+    pub const fn place(&self) -> &SourceLocation {
         &self.place
     }
 
@@ -109,7 +109,7 @@ impl FunctionInfo {
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerTrait {
     pub name: &'static str,
-    pub place: Place,
+    pub place: SourceLocation,
     pub functions: &'static [FunctionInfo],
 }
 
@@ -134,7 +134,7 @@ pub const fn assert_distinct(functions: &[FunctionInfo]) {
 pub(crate) const fn worker_type_id(
     worker_type: &str,
     worker_trait: &str,
-    place: &Place,
+    place: &SourceLocation,
 ) -> WorkerTypeId {
     WorkerTypeId::of_declaration(place.hashed(), worker_type, worker_trait)
 }

@@ -49,7 +49,11 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 1, &whom(greeting, worker), max)
     }
 
-    pub(crate) fn attend(buffer: &'a mut Vec<u8>, greeting: Greeting, worker: WorkerId) -> Self {
+    pub(crate) fn connect_control(
+        buffer: &'a mut Vec<u8>,
+        greeting: Greeting,
+        worker: WorkerId,
+    ) -> Self {
         Self::begin(buffer, 18, &whom(greeting, worker), 0)
     }
 

@@ -44,11 +44,11 @@ impl Greeting {
 
     pub(crate) fn from_bytes(bytes: &[u8; GREETING_LEN]) -> Result<Self, GreetingError> {
         let [m0, m1, m2, m3, p0, p1, _, _, fingerprint @ ..] = *bytes;
-        let protocol = u16::from_le_bytes([p0, p1]);
+        let signature = u16::from_le_bytes([p0, p1]);
         if [m0, m1, m2, m3] != MAGIC {
             Err(GreetingError::Foreign)
-        } else if protocol != PROTOCOL {
-            Err(GreetingError::Version(protocol))
+        } else if signature != PROTOCOL {
+            Err(GreetingError::Version(signature))
         } else {
             Ok(Self { fingerprint: u64::from_le_bytes(fingerprint) })
         }

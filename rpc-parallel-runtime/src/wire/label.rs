@@ -8,16 +8,16 @@ use super::field::fields;
 
 /// What people call a worker: its name, its type, its process and host.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Label {
+pub struct WorkerLabel {
     pub(crate) name: Option<String>,
     pub(crate) worker_type: String,
     pub(crate) pid: Option<u32>,
     pub(crate) host: String,
 }
 
-fields!(struct Label { name, worker_type, pid, host });
+fields!(struct WorkerLabel { name, worker_type, pid, host });
 
-impl Label {
+impl WorkerLabel {
     /// Describes a worker in this process.
     pub(crate) fn here(name: Option<String>, worker_type: String) -> Self {
         Self { name, worker_type, pid: Some(std::process::id()), host: host_name() }
@@ -48,7 +48,7 @@ impl Label {
     }
 }
 
-impl fmt::Display for Label {
+impl fmt::Display for WorkerLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, worker_type, pid, host } = self;
         match name {

@@ -1,7 +1,7 @@
 //! What travels between two processes, as values and as bytes.
 //!
 //! Nothing here waits or touches a socket: every item is a plain function of
-//! its input, so the whole floor is tested without a runtime.
+//! its input, so the whole layer is tested without a runtime.
 
 mod id;
 mod declaration;
@@ -23,14 +23,14 @@ mod quantity;
 mod setting;
 mod settings;
 mod overrides;
-mod protocol;
+mod signature;
 
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
 pub(crate) use self::declaration::worker_type_id;
-pub use self::declaration::{FunctionInfo, Place, WorkerTrait, assert_distinct};
+pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_distinct};
 pub use self::field::MalformedMessage;
 pub(crate) use self::field::{Field, Unread, fields, read_message, write_message};
 pub use self::frame::FrameError;
@@ -41,15 +41,15 @@ pub(crate) use self::frame::{
 pub(crate) use self::frame_writer::{FrameWriter, Large, MessageWriter, PART, Unsent, part_head};
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
-pub use self::label::Label;
+pub use self::label::WorkerLabel;
 pub(crate) use self::label::host_name;
 pub(crate) use self::overrides::Overrides;
-pub(crate) use self::protocol::Signature;
-pub use self::refusal::{Panic, Refusal};
+pub use self::refusal::{PanicReport, Refusal};
 pub(crate) use self::refusal::{shorten, shorten_list};
 pub use self::setting::SettingsError;
 pub(crate) use self::settings::LARGEST_WINDOW;
 pub use self::settings::Settings;
+pub(crate) use self::signature::Signature;
 pub use self::sink::{Sink, TooLarge};
 #[cfg(feature = "tracing")]
 pub(crate) use self::span_key::MOST_KEYS;

@@ -8,7 +8,7 @@ use super::field::fields;
 
 /// A panic: what it said, and where.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Panic {
+pub struct PanicReport {
     /// The message it panicked with.
     pub message: String,
     /// The place in the source, as `file:line:column`.
@@ -17,9 +17,9 @@ pub struct Panic {
     pub backtrace: Option<String>,
 }
 
-fields!(struct Panic { message, location, backtrace });
+fields!(struct PanicReport { message, location, backtrace });
 
-impl Panic {
+impl PanicReport {
     /// Cuts what is said short.
     pub(crate) fn shortened(self) -> Self {
         let Self { message, location, .. } = self;
@@ -27,7 +27,7 @@ impl Panic {
     }
 }
 
-impl fmt::Display for Panic {
+impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, location, .. } = self;
         match location {
@@ -42,7 +42,7 @@ impl fmt::Display for Panic {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// The function, or the `init` of the connection, panicked.
-    Panicked(Panic),
+    Panicked(PanicReport),
     /// The worker has no function with this id; it has these.
     UnknownFunction { offers: Vec<String> },
     /// The arguments could not be decoded.

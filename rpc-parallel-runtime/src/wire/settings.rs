@@ -23,9 +23,9 @@ const STREAM_WINDOW: Size =
 
 const OTHER_BUILDS: &str = "other_builds";
 
-const LIVENESS_INTERVAL: Time = Time { field: "liveness_interval", or_never: false };
+const HEARTBEAT_INTERVAL: Time = Time { field: "heartbeat_interval", or_never: false };
 
-const LIVENESS_TIMEOUT: Time = Time { field: "liveness_timeout", or_never: true };
+const HEARTBEAT_TIMEOUT: Time = Time { field: "heartbeat_timeout", or_never: true };
 
 const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: false };
 
@@ -33,7 +33,7 @@ const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: fal
 const MAX_DEPTH: Count = Count { field: "max_depth", least: 1, most: 4096 };
 
 /// How many beats go out within the time after which a silent peer is lost.
-const BEATS: u32 = 3;
+const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 
 /// What a worker, its master and all who connect to it agree on.
 ///
@@ -42,8 +42,7 @@ const BEATS: u32 = 3;
 /// the workers that it starts have its own.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
-/// # fn example() -> Result<(), rpc_parallel::SettingsError> {
+/// # fn example() -> Result<(), rpc_parallel::error::SettingsError> {
 /// use rpc_parallel::Settings;
 ///
 /// let settings = Settings::default()
@@ -68,7 +67,7 @@ const BEATS: u32 = 3;
 /// there, whatever the program says, for itself, for its workers, and for theirs:
 ///
 /// ```text
-/// RPC_PARALLEL_SETTINGS=max_message_size=1500,liveness_timeout=never ./program
+/// RPC_PARALLEL_SETTINGS=max_message_size=1500,heartbeat_timeout=never ./program
 /// ```
 ///
 /// Workers do not read the variable. What holds in the end is what [`Worker::settings`] returns,
@@ -82,8 +81,8 @@ pub struct Settings {
     max_message_size: usize,
     stream_window: u32,
     other_builds: bool,
-    liveness_interval: Duration,
-    liveness_timeout: Option<Duration>,
+    heartbeat_interval: Duration,
+    heartbeat_timeout: Option<Duration>,
     handshake_timeout: Duration,
     max_depth: u32,
 }
@@ -151,10 +150,10 @@ impl Settings {
     /// Returns how often a master and its worker ask each other whether they live.
     ///
     /// 10 seconds unless set. They ask three times within
-    /// [`liveness_timeout`](Self::liveness_timeout) even where this is longer.
+    /// [`heartbeat_timeout`](Self::heartbeat_timeout) even where this is longer.
     #[must_use]
-    pub fn liveness_interval(&self) -> Duration {
-        self.liveness_interval
+    pub fn heartbeat_interval(&self) -> Duration {
+        self.heartbeat_interval
     }
 
     /// Sets how often a master and its worker ask each other whether they live.
@@ -162,9 +161,9 @@ impl Settings {
     /// # Errors
     ///
     /// Less than 10 milliseconds and more than a year are not allowed.
-    pub fn with_liveness_interval(self, interval: Duration) -> Result<Self, SettingsError> {
-        let liveness_interval = LIVENESS_INTERVAL.check(interval)?;
-        Ok(Self { liveness_interval, ..self })
+    pub fn with_heartbeat_interval(self, interval: Duration) -> Result<Self, SettingsError> {
+        let heartbeat_interval = HEARTBEAT_INTERVAL.check(interval)?;
+        Ok(Self { heartbeat_interval, ..self })
     }
 
     /// Returns how long a worker or its master may be silent before the other takes it for lost;
@@ -174,8 +173,8 @@ impl Settings {
     /// master should have asked. Functions that compute or block are not silence, whatever they hold
     /// up; a process that is stopped is.
     #[must_use]
-    pub fn liveness_timeout(&self) -> Option<Duration> {
-        self.liveness_timeout
+    pub fn heartbeat_timeout(&self) -> Option<Duration> {
+        self.heartbeat_timeout
     }
 
     /// Sets how long a worker or its master may be silent before the other takes it for lost;
@@ -184,18 +183,18 @@ impl Settings {
     /// # Errors
     ///
     /// Less than 10 milliseconds and more than a year are not allowed.
-    pub fn with_liveness_timeout(
+    pub fn with_heartbeat_timeout(
         self,
         timeout: impl Into<Option<Duration>>,
     ) -> Result<Self, SettingsError> {
-        let liveness_timeout = timeout.into().map(|it| LIVENESS_TIMEOUT.check(it)).transpose()?;
-        Ok(Self { liveness_timeout, ..self })
+        let heartbeat_timeout = timeout.into().map(|it| HEARTBEAT_TIMEOUT.check(it)).transpose()?;
+        Ok(Self { heartbeat_timeout, ..self })
     }
 
     /// Returns how often the two really ask: a timeout that is short in comparison makes it often.
-    pub(crate) fn beat_interval(&self) -> Duration {
-        let often = self.liveness_timeout.map(|it| it / BEATS);
-        often.map_or(self.liveness_interval, |it| it.min(self.liveness_interval))
+    pub(crate) fn heartbeat_period(&self) -> Duration {
+        let often = self.heartbeat_timeout.map(|it| it / HEARTBEATS_PER_TIMEOUT);
+        often.map_or(self.heartbeat_interval, |it| it.min(self.heartbeat_interval))
     }
 
     /// Returns how long the two ends of a new connection wait for each other's first words.
@@ -270,8 +269,8 @@ impl Default for Settings {
             max_message_size: 100 * 1024 * 1024,
             stream_window: 256 * 1024,
             other_builds: false,
-            liveness_interval: Duration::from_secs(10),
-            liveness_timeout: Some(Duration::from_secs(30)),
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(30),
             max_depth: 64,
         }
@@ -285,8 +284,8 @@ struct Unchecked {
     max_message_size: usize,
     stream_window: usize,
     other_builds: bool,
-    liveness_interval: Duration,
-    liveness_timeout: Option<Duration>,
+    heartbeat_interval: Duration,
+    heartbeat_timeout: Option<Duration>,
     handshake_timeout: Duration,
     max_depth: u32,
 }
@@ -303,8 +302,8 @@ impl From<Settings> for Unchecked {
             max_message_size,
             stream_window,
             other_builds,
-            liveness_interval,
-            liveness_timeout,
+            heartbeat_interval,
+            heartbeat_timeout,
             handshake_timeout,
             max_depth,
         } = settings;
@@ -312,8 +311,8 @@ impl From<Settings> for Unchecked {
             max_message_size,
             stream_window: stream_window as usize,
             other_builds,
-            liveness_interval,
-            liveness_timeout,
+            heartbeat_interval,
+            heartbeat_timeout,
             handshake_timeout,
             max_depth,
         }
@@ -324,8 +323,8 @@ fields!(struct Unchecked {
     max_message_size,
     stream_window,
     other_builds,
-    liveness_interval,
-    liveness_timeout,
+    heartbeat_interval,
+    heartbeat_timeout,
     handshake_timeout,
     max_depth,
 });
@@ -349,8 +348,8 @@ impl TryFrom<Unchecked> for Settings {
             .with_max_message_size(unchecked.max_message_size)?
             .with_stream_window(unchecked.stream_window)?
             .with_other_builds(unchecked.other_builds)
-            .with_liveness_interval(unchecked.liveness_interval)?
-            .with_liveness_timeout(unchecked.liveness_timeout)?
+            .with_heartbeat_interval(unchecked.heartbeat_interval)?
+            .with_heartbeat_timeout(unchecked.heartbeat_timeout)?
             .with_handshake_timeout(unchecked.handshake_timeout)?
             .with_max_depth(unchecked.max_depth)
     }
@@ -375,14 +374,14 @@ const FIELDS: [Field; 7] = [
         get: |it| it.stream_window.to_string(),
     },
     Field {
-        name: LIVENESS_INTERVAL.field,
-        set: |it, text| it.with_liveness_interval(LIVENESS_INTERVAL.read(text)?),
-        get: |it| write_duration(it.liveness_interval),
+        name: HEARTBEAT_INTERVAL.field,
+        set: |it, text| it.with_heartbeat_interval(HEARTBEAT_INTERVAL.read(text)?),
+        get: |it| write_duration(it.heartbeat_interval),
     },
     Field {
-        name: LIVENESS_TIMEOUT.field,
-        set: |it, text| it.with_liveness_timeout(LIVENESS_TIMEOUT.read_or_never(text)?),
-        get: |it| Time::write_or_never(it.liveness_timeout),
+        name: HEARTBEAT_TIMEOUT.field,
+        set: |it, text| it.with_heartbeat_timeout(HEARTBEAT_TIMEOUT.read_or_never(text)?),
+        get: |it| Time::write_or_never(it.heartbeat_timeout),
     },
     Field {
         name: HANDSHAKE_TIMEOUT.field,

@@ -29,7 +29,7 @@ pub(crate) struct Splice {
 }
 
 /// A place in a [`Sink`].
-pub(crate) struct Mark {
+pub(crate) struct SinkPosition {
     buffer: usize,
     size: usize,
     spliced: usize,
@@ -86,12 +86,12 @@ impl<'a> Sink<'a> {
     }
 
     /// Remembers where the sink is.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark { buffer: self.buffer.len(), size: self.size, spliced: self.spliced.len() }
+    pub(crate) fn mark(&self) -> SinkPosition {
+        SinkPosition { buffer: self.buffer.len(), size: self.size, spliced: self.spliced.len() }
     }
 
     /// Takes back what has been written since.
-    pub(crate) fn rewind(&mut self, mark: &Mark) {
+    pub(crate) fn rewind(&mut self, mark: &SinkPosition) {
         self.buffer.truncate(mark.buffer);
         self.size = mark.size;
         self.spliced.truncate(mark.spliced);

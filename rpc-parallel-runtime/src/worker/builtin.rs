@@ -12,7 +12,7 @@ use crate::connection::{Answering, AnyError, Call, Client, Incoming, plain};
 use crate::wire::FunctionId;
 #[cfg(feature = "tracing")]
 use crate::wire::codec;
-use crate::wire::{FunctionInfo, Label, Place, Refusal, WorkerId, own_codec};
+use crate::wire::{FunctionInfo, Refusal, SourceLocation, WorkerId, WorkerLabel, own_codec};
 
 const fn builtin(
     name: &'static str,
@@ -20,7 +20,7 @@ const fn builtin(
     result: &'static str,
     line: u32,
 ) -> FunctionInfo {
-    let place = Place {
+    let place = SourceLocation {
         package: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         module: module_path!(),
@@ -79,7 +79,7 @@ pub(super) fn name(function: FunctionId) -> Option<String> {
 
 /// Answers what every worker can be asked; hands the call back if it is none of that.
 pub(super) fn answer<'a>(
-    (id, label): (WorkerId, &Label),
+    (id, label): (WorkerId, &WorkerLabel),
     mut call: Incoming<'a>,
     answering: &mut Answering<'_>,
 ) -> Option<Incoming<'a>> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::arguments::Arguments;
 use super::builtin;
 use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter};
-use crate::wire::{Codec, FunctionInfo, Label, Message, WorkerId, WorkerTrait, codec};
+use crate::wire::{Codec, FunctionInfo, Message, WorkerId, WorkerLabel, WorkerTrait, codec};
 
 /// A generated client: what all of them can do.
 ///
 /// Clients are cheap to clone; the clones share one connection, which ends when the last clone is
 /// dropped, and the last call and the last pipe that was made by it. Where the worker is
-/// [restarted](crate::Restart), a connection that is lost is replaced.
+/// [restarted](crate::RestartPolicy), a connection that is lost is replaced.
 pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// The state of its connections; `()` where no function takes a `Context`.
     type Connection;
@@ -33,7 +33,7 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
 
     /// Returns the name, type and process of the worker at the other end; of the last one, while it
     /// is restarted.
-    fn label(&self) -> Arc<Label> {
+    fn label(&self) -> Arc<WorkerLabel> {
         self.client().label()
     }
 

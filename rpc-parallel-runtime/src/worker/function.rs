@@ -38,21 +38,21 @@ pub trait Function {
     /// Changes the output, in the process of the caller.
     ///
     /// Like `map` of an iterator: of two, the first sees the output first.
-    fn map<T, M: Fn(Self::Output) -> T + Clone>(self, map: M) -> Map<Self, M>
+    fn map_output<T, M: Fn(Self::Output) -> T + Clone>(self, map: M) -> MapOutput<Self, M>
     where
         Self: Sized,
     {
-        Map { function: self, map }
+        MapOutput { function: self, map }
     }
 
     /// Makes the input from something else, in the process of the caller.
     ///
     /// Of two, the last sees the input first.
-    fn contramap<I, M: Fn(&I) -> Self::Input>(self, map: M) -> Contramap<Self, M, I>
+    fn map_input<I, M: Fn(&I) -> Self::Input>(self, map: M) -> MapInput<Self, M, I>
     where
         Self: Sized,
     {
-        Contramap { function: self, map, of: PhantomData }
+        MapInput { function: self, map, of: PhantomData }
     }
 }
 
@@ -79,14 +79,14 @@ impl<T, E: CallFailure> CallOptions for Call<T, E> {
 }
 
 /// A function that a client of type `C` declares. Generated clients hold them as constants.
-pub struct Declared<C, F>(PhantomData<fn(C, F)>);
+pub struct DeclaredFunction<C, F>(PhantomData<fn(C, F)>);
 
-impl<C, F> Declared<C, F> {
+impl<C, F> DeclaredFunction<C, F> {
     #[doc(hidden)]
     pub const NEW: Self = Self(PhantomData);
 }
 
-impl<C: Declares<F>, F> Declared<C, F> {
+impl<C: Declares<F>, F> DeclaredFunction<C, F> {
     /// Returns the name, id and signature of the function.
     #[must_use]
     pub fn info(self) -> FunctionInfo {
@@ -94,21 +94,21 @@ impl<C: Declares<F>, F> Declared<C, F> {
     }
 }
 
-impl<C, F> Clone for Declared<C, F> {
+impl<C, F> Clone for DeclaredFunction<C, F> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<C, F> Copy for Declared<C, F> {}
+impl<C, F> Copy for DeclaredFunction<C, F> {}
 
-impl<C: Declares<F>, F> fmt::Debug for Declared<C, F> {
+impl<C: Declares<F>, F> fmt::Debug for DeclaredFunction<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Declared").field(&C::FUNCTION.signature()).finish()
     }
 }
 
-impl<C: Declares<F>, F> Function for Declared<C, F> {
+impl<C: Declares<F>, F> Function for DeclaredFunction<C, F> {
     type Client = C;
     type Input = <C::Codecs as Arguments>::Input;
     type Output = C::Output;
@@ -122,32 +122,32 @@ impl<C: Declares<F>, F> Function for Declared<C, F> {
 
 /// A function whose output is changed: see [`Function::map`].
 #[derive(Clone, Copy, Debug)]
-pub struct Map<F, M> {
+pub struct MapOutput<F, M> {
     function: F,
     map: M,
 }
 
-impl<F: Function, T, M: Fn(F::Output) -> T + Clone + Unpin> Function for Map<F, M> {
+impl<F: Function, T, M: Fn(F::Output) -> T + Clone + Unpin> Function for MapOutput<F, M> {
     type Client = F::Client;
     type Input = F::Input;
     type Output = T;
     type Error = F::Error;
-    type Call = MapCall<F::Call, M>;
+    type Call = MapOutputCall<F::Call, M>;
 
     fn call(&self, client: &F::Client, input: &F::Input) -> Self::Call {
-        MapCall { call: self.function.call(client, input), map: self.map.clone() }
+        MapOutputCall { call: self.function.call(client, input), map: self.map.clone() }
     }
 }
 
 /// A call of a function whose output is changed.
 #[must_use = "a call does nothing unless it is awaited"]
 #[derive(Debug)]
-pub struct MapCall<C, M> {
+pub struct MapOutputCall<C, M> {
     call: C,
     map: M,
 }
 
-impl<T, U, E, C, M> CallOptions for MapCall<C, M>
+impl<T, U, E, C, M> CallOptions for MapOutputCall<C, M>
 where
     C: CallOptions<Output = Result<T, E>>,
     M: Fn(T) -> U + Unpin,
@@ -161,7 +161,7 @@ where
     }
 }
 
-impl<T, U, E, C, M> Future for MapCall<C, M>
+impl<T, U, E, C, M> Future for MapOutputCall<C, M>
 where
     C: Future<Output = Result<T, E>> + Unpin,
     M: Fn(T) -> U + Unpin,
@@ -174,26 +174,26 @@ where
     }
 }
 
-/// A function whose input is made from something else: see [`Function::contramap`].
-pub struct Contramap<F, M, I> {
+/// A function whose input is made from something else: see [`Function::map_input`].
+pub struct MapInput<F, M, I> {
     function: F,
     map: M,
     of: PhantomData<fn(&I)>,
 }
 
-impl<F: Clone, M: Clone, I> Clone for Contramap<F, M, I> {
+impl<F: Clone, M: Clone, I> Clone for MapInput<F, M, I> {
     fn clone(&self) -> Self {
         Self { function: self.function.clone(), map: self.map.clone(), of: PhantomData }
     }
 }
 
-impl<F: fmt::Debug, M, I> fmt::Debug for Contramap<F, M, I> {
+impl<F: fmt::Debug, M, I> fmt::Debug for MapInput<F, M, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contramap").field("function", &self.function).finish_non_exhaustive()
+        f.debug_struct("MapInput").field("function", &self.function).finish_non_exhaustive()
     }
 }
 
-impl<F: Function, I, M: Fn(&I) -> F::Input> Function for Contramap<F, M, I> {
+impl<F: Function, I, M: Fn(&I) -> F::Input> Function for MapInput<F, M, I> {
     type Client = F::Client;
     type Input = I;
     type Output = F::Output;

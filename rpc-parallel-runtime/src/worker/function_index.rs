@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the worker's type, so that it is compiled once and not for each worker.
 
-use crate::wire::{FunctionId, FunctionInfo, Label, Signature};
+use crate::wire::{FunctionId, FunctionInfo, Signature, WorkerLabel};
 
 /// The functions of one worker type, found by their id.
 pub(super) struct FunctionIndex {
@@ -50,7 +50,7 @@ impl FunctionIndex {
     }
 
     /// Names a worker and one of its one-way functions, for an error.
-    pub(super) fn describe(&self, label: &Label, id: FunctionId) -> String {
+    pub(super) fn describe(&self, label: &WorkerLabel, id: FunctionId) -> String {
         match self.info(id) {
             Some(info) => {
                 format!("{label}: one-way function `{}::{}`", info.worker_trait(), info.name())
@@ -63,9 +63,10 @@ impl FunctionIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Place;
+    use crate::wire::SourceLocation;
 
-    const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
+    const PLACE: SourceLocation =
+        SourceLocation { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
 
     const fn info(name: &'static str) -> FunctionInfo {
         FunctionInfo::new(name, "T", PLACE, "u64", "()")

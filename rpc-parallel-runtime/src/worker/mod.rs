@@ -23,11 +23,13 @@ pub(crate) use self::builtin::{shut_down, stats};
 pub use self::context::{Context, IsContext, context};
 pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
-pub use self::function::{CallOptions, Contramap, Declared, Function, Map, MapCall};
+pub use self::function::{
+    CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,
+};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};
-pub(crate) use self::servers::{Conversed, Servers, conversation, converse};
+pub(crate) use self::servers::{ConnectionOutcome, Servers, connection_task, serve_connection};
 pub use self::state::{
     BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
 };

@@ -8,7 +8,9 @@ use super::build_id::build_id;
 use super::declares::WorkerClient;
 use super::server::{StartServer, start_server};
 use super::state::Served;
-use crate::wire::{FunctionInfo, Greeting, Place, WorkerTrait, WorkerTypeId, worker_type_id};
+use crate::wire::{
+    FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
+};
 
 /// A worker type that `#[worker]` on an impl has registered.
 #[doc(hidden)]
@@ -23,7 +25,7 @@ pub use inventory as submit;
 pub struct WorkerType {
     id: WorkerTypeId,
     name: &'static str,
-    place: Place,
+    place: SourceLocation,
     worker_trait: WorkerTrait,
     pub(crate) start: StartServer,
 }
@@ -31,7 +33,11 @@ pub struct WorkerType {
 impl WorkerType {
     #[doc(hidden)]
     #[must_use]
-    pub const fn new<S: Served>(name: &'static str, worker_trait: &str, place: Place) -> Self {
+    pub const fn new<S: Served>(
+        name: &'static str,
+        worker_trait: &str,
+        place: SourceLocation,
+    ) -> Self {
         Self {
             id: worker_type_id(name, worker_trait, &place),
             name,
@@ -61,7 +67,7 @@ impl WorkerType {
 
     /// Returns where it implements its worker trait.
     #[must_use]
-    pub const fn place(&self) -> &Place {
+    pub const fn place(&self) -> &SourceLocation {
         &self.place
     }
 
@@ -144,7 +150,7 @@ impl Registry {
     /// Checks that no two declarations have the same id.
     pub(crate) fn check(&self) -> Result<(), DuplicateId> {
         let mut claims = HashMap::new();
-        let mut claim = |id, what, path: &str, place: &Place| {
+        let mut claim = |id, what, path: &str, place: &SourceLocation| {
             let claim = format!("{what} `{path}` ({}:{})", place.file, place.line);
             match claims.insert((what, id), claim.clone()) {
                 Some(other) if other != claim => Err(DuplicateId { id, one: other, other: claim }),

@@ -11,19 +11,21 @@ use super::dispatch::{Dispatch, Scope};
 use super::function_index::FunctionIndex;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
-use crate::wire::{FunctionId, Label, Panic, Refusal, Signature, WorkerId, decode, fields};
+use crate::wire::{
+    FunctionId, PanicReport, Refusal, Signature, WorkerId, WorkerLabel, decode, fields,
+};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Makes the server of one worker type.
 pub(crate) type StartServer =
-    fn(WorkerId, Label, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
+    fn(WorkerId, WorkerLabel, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
 
 /// The `init` of a worker or of a connection made no state.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum InitError {
     Failed { why: String },
-    Panicked(Panic),
+    Panicked(PanicReport),
     Undecodable { why: String },
 }
 
@@ -35,18 +37,18 @@ pub(crate) trait Serves: Send + Sync {
     fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>>;
 
     /// Begins a session for a connection over which only that is asked which all workers answer.
-    fn attend(&self) -> Arc<dyn Session>;
+    fn connect_control(&self) -> Arc<dyn Session>;
 
     /// Returns its functions, for another program to compare.
     fn signatures(&self) -> Vec<Signature>;
 
     /// Runs `on_shutdown` of its state. A panic in it is an error.
-    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), Panic>>;
+    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), PanicReport>>;
 }
 
 struct Server<S: Served> {
     id: WorkerId,
-    label: Arc<Label>,
+    label: Arc<WorkerLabel>,
     state: Arc<S>,
     functions: Arc<FunctionIndex>,
 }
@@ -61,7 +63,7 @@ fn index<S: Served>() -> FunctionIndex {
 
 pub(super) fn start_server<S: Served>(
     id: WorkerId,
-    label: Label,
+    label: WorkerLabel,
     init: Vec<u8>,
 ) -> Boxed<Result<Arc<dyn Serves>, InitError>> {
     Box::pin(async move {
@@ -99,15 +101,15 @@ impl<S: Served> Serves for Server<S> {
         })
     }
 
-    fn attend(&self) -> Arc<dyn Session> {
-        Arc::new(Attending { id: self.id, label: self.label.clone() })
+    fn connect_control(&self) -> Arc<dyn Session> {
+        Arc::new(ControlSession { id: self.id, label: self.label.clone() })
     }
 
     fn signatures(&self) -> Vec<Signature> {
         self.functions.signatures()
     }
 
-    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), Panic>> {
+    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), PanicReport>> {
         Box::pin(async move { catch_future(self.state.on_shutdown()).await })
     }
 }
@@ -115,7 +117,7 @@ impl<S: Served> Serves for Server<S> {
 /// One connection to a server.
 struct ServerSession<S: Served> {
     id: WorkerId,
-    label: Arc<Label>,
+    label: Arc<WorkerLabel>,
     scope: Scope<S, Connection<S>>,
     functions: Arc<FunctionIndex>,
 }
@@ -160,12 +162,12 @@ impl<S: Served> Session for ServerSession<S> {
 }
 
 /// A connection over which only that is asked which all workers answer.
-struct Attending {
+struct ControlSession {
     id: WorkerId,
-    label: Arc<Label>,
+    label: Arc<WorkerLabel>,
 }
 
-impl Session for Attending {
+impl Session for ControlSession {
     fn call(
         &self,
         call: Incoming<'_>,

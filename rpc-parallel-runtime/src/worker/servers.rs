@@ -145,16 +145,16 @@ impl Drop for Counted {
 
 /// How a connection ended that this process served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Conversed {
+pub(crate) enum ConnectionOutcome {
     /// The caller ended it, or never had a right to it.
-    ToTheEnd,
+    Ended,
     /// A read or write of this process failed, for another reason than that the caller is gone.
     SocketFailed,
 }
 
 /// Serves one connection from its first frame to its end. Errors go to stderr: the caller cannot be
 /// told.
-pub(crate) async fn converse(mut opening: Opening) -> Conversed {
+pub(crate) async fn serve_connection(mut opening: Opening) -> ConnectionOutcome {
     let servers = Servers::get();
     let _counted = servers.count();
     let request = match opening.receive_request().await {
@@ -169,11 +169,11 @@ pub(crate) async fn converse(mut opening: Opening) -> Conversed {
     let settings = opening.settings();
     match opening.decide(begin(request, settings, servers)).await {
         Ok(Ok(session)) => match Serving::welcome(opening, session).run().await {
-            Ok(()) => Conversed::ToTheEnd,
+            Ok(()) => ConnectionOutcome::Ended,
             Err(error) => {
                 let of_socket = error.is_of_socket();
                 report(error);
-                if of_socket { Conversed::SocketFailed } else { Conversed::ToTheEnd }
+                if of_socket { ConnectionOutcome::SocketFailed } else { ConnectionOutcome::Ended }
             }
         },
         Ok(Err(refusal)) => not_opened(opening.refuse(&refusal).await),
@@ -182,21 +182,21 @@ pub(crate) async fn converse(mut opening: Opening) -> Conversed {
 }
 
 /// Makes the task that serves one connection.
-pub(crate) fn conversation(opening: Opening) -> Task {
+pub(crate) fn connection_task(opening: Opening) -> Task {
     task(async {
-        converse(opening).await;
+        serve_connection(opening).await;
     })
 }
 
 /// Says how a connection ended that was not opened.
-fn not_opened(refused: Result<(), OpeningError>) -> Conversed {
+fn not_opened(refused: Result<(), OpeningError>) -> ConnectionOutcome {
     match refused {
         Err(OpeningError::Socket(error)) if Fault::of(&error) != Fault::PeerGone => {
             report(OpeningError::Socket(error));
-            Conversed::SocketFailed
+            ConnectionOutcome::SocketFailed
         }
         // The caller is gone, did not speak in time, or was told why it is refused.
-        Ok(()) | Err(_) => Conversed::ToTheEnd,
+        Ok(()) | Err(_) => ConnectionOutcome::Ended,
     }
 }
 
@@ -229,7 +229,7 @@ async fn begin(
     }
     match init {
         Some(init) => Ok(server.connect(init).await?),
-        None => Ok(server.attend()),
+        None => Ok(server.connect_control()),
     }
 }
 

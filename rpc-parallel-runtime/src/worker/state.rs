@@ -43,7 +43,7 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     /// passed, the future is dropped at its await point, and the process exits with code 1. If the
     /// future blocks its thread, the master sends `SIGTERM` half a second later, and `SIGKILL`
     /// another half a second later. `shutdown` returns
-    /// [`NotInTime`](crate::ControlErrorKind::NotInTime) in all three cases, and
+    /// [`ForcedShutdown`](crate::ControlErrorKind::ForcedShutdown) in all three cases, and
     /// [`on_failure`](crate::Spawner::on_failure) is not called.
     ///
     /// # Panics

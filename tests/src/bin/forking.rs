@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use fork::{Fork, fork};
-use rpc_parallel::CallErrorKind;
+use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::{PATIENCE, ends_within, kill};
 use tokio::sync::Notify;
@@ -140,7 +140,7 @@ async fn in_master(how: &str) -> anyhow::Result<()> {
     let served = Forker::serve(()).await?;
     served.address()?;
     let waiting = tokio::spawn(spawned.wait());
-    let (numbers, sum) = Pipe::channel();
+    let (numbers, sum) = Pipe::pair();
     let sum = tokio::spawn(started.sum(sum));
     numbers.send(7).await?;
     let mut counting = spawned.count_up().await?;

@@ -1,7 +1,7 @@
 //! A master that goes on when it is interrupted, and then asks its worker whether that lives:
 //! `interrupted own-session`, `foreground` or `wrapped`.
 
-use rpc_parallel::Wrapped;
+use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,7 +26,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
         // The shell stays between master and worker, and gives up when it is interrupted.
         Some("wrapped") => {
             let script = r#"trap "exit 9" INT; exec 3<&0; "$@" <&3 3<&- & wait $!; exit $?"#;
-            let shell = Wrapped::new("/bin/sh").args(["-c", script, "sh"]);
+            let shell = WrapperLauncher::new("/bin/sh").args(["-c", script, "sh"]);
             Alive::spawner().launcher(shell)
         }
         what => anyhow::bail!("what is {what:?}?"),

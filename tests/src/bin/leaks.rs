@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Limit, Wrapped};
 use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads, memory};
 
 #[rpc_parallel::worker]
@@ -91,9 +91,9 @@ async fn live(what: &str, number: u32) -> anyhow::Result<()> {
             anyhow::ensure!(Life::serve("fail".into()).await.is_err());
             let lost = spawner.clone().current_dir("/there/is/no/such/directory");
             anyhow::ensure!(lost.spawn(String::new()).await.is_err());
-            let unlimited = spawner.clone().limit(Limit::open_files(2).hard(1));
+            let unlimited = spawner.clone().limit(ResourceLimit::open_files(2).hard(1));
             anyhow::ensure!(unlimited.spawn(String::new()).await.is_err());
-            let unlaunched = spawner.clone().launcher(Wrapped::new("/no/such/program"));
+            let unlaunched = spawner.clone().launcher(WrapperLauncher::new("/no/such/program"));
             anyhow::ensure!(unlaunched.spawn(String::new()).await.is_err());
             let shown = spawner.clone().stdout(Redirect::prefixed());
             let endless = shown.init_timeout(Duration::from_millis(50));

@@ -4,8 +4,9 @@
 use std::io::{self, Write};
 use std::sync::Mutex;
 
+use rpc_parallel::Spawner;
+use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Spawner, Wrapped};
 use serde::{Deserialize, Serialize};
 
 /// What a worker does when its master ends.
@@ -135,7 +136,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
 
 /// Has a shell between the master and its workers.
 fn wrapped() -> Spawner<Child> {
-    let shell = Wrapped::new("/bin/sh").args(["-c", r#""$@"; exit $?"#, "sh"]);
+    let shell = WrapperLauncher::new("/bin/sh").args(["-c", r#""$@"; exit $?"#, "sh"]);
     Child::spawner().launcher(shell)
 }
 

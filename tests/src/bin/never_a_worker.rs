@@ -6,8 +6,8 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::Duration;
 
+use rpc_parallel::expert::{Master, is_worker};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Master, is_worker};
 
 #[rpc_parallel::worker]
 trait Nothing {}

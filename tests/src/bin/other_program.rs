@@ -1,8 +1,9 @@
 //! Knows no worker of the tests, only a protocol: `other_program ADDRESS price|misread`, with the
 //! address as JSON.
 
+use rpc_parallel::error::ConnectErrorKind;
+use rpc_parallel::expert::WorkerAddress;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{ConnectErrorKind, WorkerAddress};
 
 /// What those who wrote this program call a quote.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]

@@ -40,7 +40,7 @@ impl Short for Life {
 
 fn spawner() -> rpc_parallel::Spawner<Life> {
     let briefly = Duration::from_millis(1);
-    let restart = Restart::on_failure().backoff(briefly..=briefly).limit(u32::MAX, briefly);
+    let restart = RestartPolicy::on_failure().backoff(briefly..=briefly).limit(u32::MAX, briefly);
     Life::spawner().restart(restart).on_failure(|_| {})
 }
 

@@ -3,8 +3,8 @@
 
 use std::process::{Command, Stdio};
 
+use rpc_parallel::expert::{initialized, is_worker};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{initialized, is_worker};
 
 #[rpc_parallel::worker]
 trait Asked {

@@ -5,8 +5,10 @@
 use std::env;
 use std::time::Duration;
 
+use rpc_parallel::Settings;
+use rpc_parallel::error::SettingsError;
+use rpc_parallel::expert::{Master, worker_main};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Master, Settings, SettingsError, worker_main};
 
 /// Who sees which settings.
 type Seen = Vec<(String, Settings)>;

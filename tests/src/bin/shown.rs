@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use rpc_parallel::Spawner;
+use rpc_parallel::error::CallErrorKind;
+use rpc_parallel::expert::Master;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{CallErrorKind, Master, Spawner};
 use rpc_parallel_tests::process::PATIENCE;
 use rustix::io::ioctl_fionread;
 
@@ -146,8 +148,8 @@ async fn locked(lock: impl Write) -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
-    if rpc_parallel::is_worker() {
-        rpc_parallel::worker_main()?;
+    if rpc_parallel::expert::is_worker() {
+        rpc_parallel::expert::worker_main()?;
     }
     Master::builder().start()?;
     let args: Vec<_> = std::env::args().skip(1).collect();

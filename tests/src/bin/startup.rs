@@ -5,8 +5,9 @@
 
 use std::sync::OnceLock;
 
+use rpc_parallel::error::StartupError;
+use rpc_parallel::expert::{Initialized, Master, initialized, is_worker, worker_main};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Initialized, Master, StartupError, initialized, is_worker, worker_main};
 
 /// What happened in this process before it was a worker.
 static BEFORE: OnceLock<Vec<String>> = OnceLock::new();

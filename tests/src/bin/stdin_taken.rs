@@ -15,8 +15,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use rpc_parallel::expert::{Master, is_worker, worker_main};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Master, is_worker, worker_main};
 
 /// The count of processes at which the program gives up, so that no bug becomes a fork bomb.
 const MOST: usize = 40;

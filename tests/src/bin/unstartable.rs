@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use rpc_parallel::Master;
+use rpc_parallel::expert::Master;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process;
 

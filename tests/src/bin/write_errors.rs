@@ -4,7 +4,7 @@
 //! the first error and `again` when a call succeeds after it.
 
 use futures_util::future::join_all;
-use rpc_parallel::Restart;
+use rpc_parallel::RestartPolicy;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::PATIENCE;
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ async fn calls() -> anyhow::Result<()> {
 }
 
 async fn restart() -> anyhow::Result<()> {
-    let echo = Echo::spawner().restart(Restart::on_failure()).spawn(()).await?;
+    let echo = Echo::spawner().restart(RestartPolicy::on_failure()).spawn(()).await?;
     let mut failed = false;
     for number in 0..100 {
         match echo.echo(number).await {

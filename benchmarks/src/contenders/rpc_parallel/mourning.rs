@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use futures::channel::oneshot;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Call, CallErrorKind, Death, WorkerFailure};
+use rpc_parallel::{Call, WorkerFailure};
+use rpc_parallel::error::{CallErrorKind, ExitReason};
 use rustix::process::Signal;
 
 use super::gone;
@@ -120,7 +121,7 @@ impl RpcParallelMourner {
         waiting: &mut Waiting,
         function: fn(&MortalClient, PipeWriter<()>) -> Call<()>,
     ) -> anyhow::Result<()> {
-        let (writer, mut begun) = Pipe::channel();
+        let (writer, mut begun) = Pipe::pair();
         let call = function(&self.client, writer);
         waiting.spawn(async move {
             let outcome = call.await;
@@ -137,7 +138,7 @@ impl RpcParallelMourner {
 
 /// Demands that it is known what a worker died of.
 fn explained(failure: &WorkerFailure) -> anyhow::Result<()> {
-    let killed = Death::Signaled { signal: Signal::KILL.as_raw(), core_dumped: false };
-    ensure!(failure.death() == killed, "{failure}");
+    let killed = ExitReason::Signaled { signal: Signal::KILL.as_raw(), core_dumped: false };
+    ensure!(failure.exit_reason() == killed, "{failure}");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::anyhow;
 use futures::channel::oneshot;
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Closed, Direct};
+use rpc_parallel::pipe::{CloseReason, PipeEvent};
 
 use super::gone;
 use crate::caller::Caller;
@@ -50,7 +50,7 @@ impl Numbers for Counter {
     }
 
     async fn idle(&self) -> Pipe<u64> {
-        let (writer, pipe) = Pipe::channel();
+        let (writer, pipe) = Pipe::pair();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(writer);
         pipe
     }
@@ -100,13 +100,13 @@ impl Streamer for RpcParallelPipes {
         match way {
             Way::Result => Ok(add_up(self.client.below(count).await?).await?),
             Way::Writer => {
-                let (writer, numbers) = Pipe::channel();
+                let (writer, numbers) = Pipe::pair();
                 let sum = tokio::spawn(add_up(numbers));
                 self.client.write_below(count, writer).await?;
                 Ok(sum.await??)
             }
             Way::Callback => {
-                let (writer, numbers) = Pipe::channel();
+                let (writer, numbers) = Pipe::pair();
                 let (closed, sum) = oneshot::channel();
                 call_back(numbers, closed);
                 self.client.write_below(count, writer).await?;
@@ -122,12 +122,12 @@ fn call_back(numbers: Pipe<u64>, closed: oneshot::Sender<anyhow::Result<u64>>) {
     let mut sum = 0;
     let mut closed = Some(closed);
     numbers.for_each_direct(move |it| match it {
-        Direct::Element(number) => sum += number,
-        Direct::Closed(why) => {
+        PipeEvent::Element(number) => sum += number,
+        PipeEvent::Closed(why) => {
             let outcome = match why {
-                Closed::ByWriter => Ok(sum),
-                Closed::ByAbort => Err(anyhow!("aborted, and by nobody here")),
-                Closed::Error(error) => Err(error.into()),
+                CloseReason::ByWriter => Ok(sum),
+                CloseReason::ByAbort => Err(anyhow!("aborted, and by nobody here")),
+                CloseReason::Error(error) => Err(error.into()),
             };
             // It comes once, and whoever waits for it may have given up.
             let _ = closed.take().map(|it| it.send(outcome));

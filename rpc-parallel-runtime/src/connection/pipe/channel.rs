@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::direct::{Callback, Closed, Direct};
+use super::callback::{Callback, CloseReason, PipeEvent};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::reader::Pipe;
@@ -31,7 +31,7 @@ struct State<T> {
 enum Reader<T> {
     Here(Option<Waker>),
     /// A callback; none while it runs.
-    Direct(Option<Callback<T>>),
+    Callback(Option<Callback<T>>),
     /// In another process.
     Away(Outgoing<T>),
     Gone,
@@ -76,7 +76,7 @@ impl<T> Channel<T> {
             Reader::Gone => {
                 return Poll::Ready(Err(PipeError::new(None, PipeErrorKind::ReaderGone)));
             }
-            Reader::Direct(callback) => callback.take(),
+            Reader::Callback(callback) => callback.take(),
             Reader::Here(waker) if state.queue.len() < ROOM => {
                 let waker = waker.take();
                 state.queue.extend(element.take());
@@ -91,7 +91,8 @@ impl<T> Channel<T> {
             return Poll::Pending;
         };
         drop(guard);
-        let flow = element.take().map_or(Flow::Continue, |it| callback.call(Direct::Element(it)));
+        let flow =
+            element.take().map_or(Flow::Continue, |it| callback.call(PipeEvent::Element(it)));
         self.put_back(callback, flow);
         Poll::Ready(Ok(Sent::Here))
     }
@@ -104,12 +105,12 @@ impl<T> Channel<T> {
         let waiting = mem::take(&mut state.waiting);
         let end = state.end.take();
         if flow == Flow::Continue && end.is_none() {
-            state.reader = Reader::Direct(Some(callback));
+            state.reader = Reader::Callback(Some(callback));
             drop(state);
         } else {
             state.reader = Reader::Gone;
             drop(state);
-            callback.call(Direct::Closed(Closed::of(flow, end.unwrap_or(Ok(())))));
+            callback.call(PipeEvent::Closed(CloseReason::of(flow, end.unwrap_or(Ok(())))));
         }
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -142,7 +143,7 @@ impl<T> Channel<T> {
     /// Ends a callback, in its place if it does not run right now.
     pub(super) fn abort(&self) {
         let mut state = self.state();
-        if let Reader::Direct(callback) = &mut state.reader
+        if let Reader::Callback(callback) = &mut state.reader
             && let Some(callback) = callback.take()
         {
             drop(state);
@@ -160,13 +161,13 @@ impl<T> Channel<T> {
                 drop(state);
                 waker.into_iter().for_each(Waker::wake);
             }
-            Reader::Direct(None) => {
-                state.reader = Reader::Direct(None);
+            Reader::Callback(None) => {
+                state.reader = Reader::Callback(None);
                 state.end = Some(end);
             }
-            Reader::Direct(Some(mut callback)) => {
+            Reader::Callback(Some(mut callback)) => {
                 drop(state);
-                callback.call(Direct::Closed(Closed::of(Flow::Continue, end)));
+                callback.call(PipeEvent::Closed(CloseReason::of(Flow::Continue, end)));
             }
             Reader::Away(outgoing) => {
                 drop(state);
@@ -201,7 +202,7 @@ impl<T> Channel<T> {
                     None => Poll::Pending,
                 }
             }
-            Reader::Here(_) | Reader::Direct(_) => {
+            Reader::Here(_) | Reader::Callback(_) => {
                 state.wait(cx.as_deref());
                 Poll::Pending
             }
@@ -218,10 +219,10 @@ impl<T: Send + 'static> Channel<T> {
     pub(super) fn read_direct(&self, mut callback: Callback<T>) {
         loop {
             let mut state = self.state();
-            state.reader = Reader::Direct(None);
+            state.reader = Reader::Callback(None);
             if let Some(element) = state.queue.pop_front() {
                 drop(state);
-                if callback.call(Direct::Element(element)) == Flow::Stop {
+                if callback.call(PipeEvent::Element(element)) == Flow::Stop {
                     self.state().queue.clear();
                     return self.put_back(callback, Flow::Stop);
                 }
@@ -266,7 +267,7 @@ impl<T: Send + 'static> Channel<T> {
                 drop(state);
                 waker.into_iter().for_each(Waker::wake);
             }
-            Reader::Direct(callback) => {
+            Reader::Callback(callback) => {
                 if let Some(callback) = callback.take() {
                     drop(state);
                     callback.read(incoming);

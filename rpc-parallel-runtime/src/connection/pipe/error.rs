@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::failure::{Loss, WorkerFailure};
-use crate::wire::{FrameWriter, Label, Panic, StreamId, TooLarge, fields, read_message};
+use crate::wire::{
+    FrameWriter, PanicReport, StreamId, TooLarge, WorkerLabel, fields, read_message,
+};
 
 /// A pipe that broke: at which worker, and why.
 ///
@@ -20,7 +22,7 @@ pub struct PipeError(Box<Inner>);
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Inner {
-    worker: Option<Label>,
+    worker: Option<WorkerLabel>,
     kind: PipeErrorKind,
 }
 
@@ -37,7 +39,7 @@ pub enum PipeErrorKind {
         why: String,
     },
     /// What writes it panicked.
-    Panicked(Panic),
+    Panicked(PanicReport),
     /// The call that writes it was cancelled, before its function began or after.
     Cancelled,
     /// The process of the worker at its other end has ended. Only the process that started the
@@ -84,11 +86,11 @@ fields!(enum PipeErrorKind {
 });
 
 impl PipeError {
-    pub(in crate::connection) fn new(worker: Option<&Label>, kind: PipeErrorKind) -> Self {
+    pub(in crate::connection) fn new(worker: Option<&WorkerLabel>, kind: PipeErrorKind) -> Self {
         Self(Box::new(Inner { worker: worker.cloned(), kind }))
     }
 
-    pub(in crate::connection) fn lost(loss: &Loss, worker: Option<&Label>) -> Self {
+    pub(in crate::connection) fn lost(loss: &Loss, worker: Option<&WorkerLabel>) -> Self {
         Self::new(worker, loss.into())
     }
 
@@ -100,7 +102,7 @@ impl PipeError {
 
     /// Returns the worker at the other end of the pipe, if it is one.
     #[must_use]
-    pub fn worker(&self) -> Option<&Label> {
+    pub fn worker(&self) -> Option<&WorkerLabel> {
         self.0.worker.as_ref()
     }
 
@@ -127,7 +129,7 @@ impl PipeError {
     /// Reads the end of a stream: no bytes are a good end.
     pub(in crate::connection) fn of_frame(
         error: &[u8],
-        worker: Option<&Label>,
+        worker: Option<&WorkerLabel>,
     ) -> Result<(), Self> {
         if error.is_empty() {
             return Ok(());
@@ -149,7 +151,7 @@ impl From<&Loss> for PipeErrorKind {
         match loss {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
-            Loss::GivenUp(given_up) => Self::WorkerDied(given_up.last.clone()),
+            Loss::RestartLimitReached(given_up) => Self::WorkerDied(given_up.last.clone()),
             Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
         }
     }

@@ -8,7 +8,7 @@ use super::reader::Pipe;
 /// `T` (`futures::Stream<Item = T> + Send + 'static`), and a [`Pipe<T>`] itself.
 ///
 /// What is no stream is made one: of an iterator by [`Pipe::from_items`], of single elements by
-/// [`Pipe::channel`].
+/// [`Pipe::pair`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no stream of `{T}` that can be sent to another process",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",

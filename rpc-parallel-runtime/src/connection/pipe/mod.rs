@@ -7,10 +7,10 @@ mod reader;
 mod remote;
 mod writer;
 mod pump;
-mod direct;
+mod callback;
 mod into_pipe;
 
-pub use self::direct::{AbortHandle, Closed, Direct};
+pub use self::callback::{AbortHandle, CloseReason, PipeEvent};
 pub use self::error::{PipeError, PipeErrorKind};
 pub use self::into_pipe::IntoPipe;
 pub use self::reader::Pipe;

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use super::callback::{AbortHandle, Callback, PipeEvent};
 use super::channel::{Channel, Next, end_outgoing};
-use super::direct::{AbortHandle, Callback, Direct};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::remote::{Incoming, Outgoing};
@@ -43,7 +43,6 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// function, and not in an element of another pipe, nor in the argument of an `init`.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
 /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
 /// use rpc_parallel::Pipe;
 ///
@@ -146,11 +145,10 @@ impl<T: Send + 'static> Pipe<T> {
     /// once one of them has been sent, the pipe's [window](Self::with_window) is the limit.
     ///
     /// ```
-    /// # use rpc_parallel_runtime as rpc_parallel;
     /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
     /// use rpc_parallel::Pipe;
     ///
-    /// let (writer, mut pipe) = Pipe::channel();
+    /// let (writer, mut pipe) = Pipe::pair();
     /// writer.send("one").await?;
     /// drop(writer);
     ///
@@ -160,7 +158,7 @@ impl<T: Send + 'static> Pipe<T> {
     /// # }
     /// ```
     #[must_use]
-    pub fn channel() -> (PipeWriter<T>, Self) {
+    pub fn pair() -> (PipeWriter<T>, Self) {
         let channel = Arc::new(Channel::new());
         (PipeWriter::to_channel(channel.clone()), Self::of(channel))
     }
@@ -197,7 +195,7 @@ impl<T: Send + 'static> Pipe<T> {
     /// those of a [writer](Self::channel) in this process, where they are written; for those of a
     /// stream of this process, in a task of its own.
     ///
-    /// It is called with [`Direct::Closed`] exactly once, last. A callback that panics is called no
+    /// It is called with [`PipeEvent::Closed`] exactly once, last. A callback that panics is called no
     /// more, not even for that, and its pipe is dropped. It must not block: everything on the
     /// connection waits for it.
     ///
@@ -210,15 +208,15 @@ impl<T: Send + 'static> Pipe<T> {
     /// runtime.
     ///
     /// ```
-    /// # use rpc_parallel_runtime as rpc_parallel;
     /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
-    /// use rpc_parallel::{Closed, Direct, Pipe};
+    /// use rpc_parallel::Pipe;
+    /// use rpc_parallel::pipe::{CloseReason, PipeEvent};
     ///
-    /// let (writer, pipe) = Pipe::channel();
+    /// let (writer, pipe) = Pipe::pair();
     /// let abort = pipe.for_each_direct(|next| match next {
-    ///     Direct::Element(number) => println!("{number}"),
-    ///     Direct::Closed(Closed::Error(error)) => println!("broken: {error}"),
-    ///     Direct::Closed(why) => println!("the end: {why:?}"),
+    ///     PipeEvent::Element(number) => println!("{number}"),
+    ///     PipeEvent::Closed(CloseReason::Error(error)) => println!("broken: {error}"),
+    ///     PipeEvent::Closed(why) => println!("the end: {why:?}"),
     /// });
     /// writer.send(1).await?; // or give it to a function, and that writes
     ///
@@ -227,7 +225,10 @@ impl<T: Send + 'static> Pipe<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn for_each_direct(self, callback: impl FnMut(Direct<T>) + Send + 'static) -> AbortHandle {
+    pub fn for_each_direct(
+        self,
+        callback: impl FnMut(PipeEvent<T>) + Send + 'static,
+    ) -> AbortHandle {
         let (callback, handle) = Callback::new(callback);
         match self.into_source() {
             Source::Channel(reading) => {

@@ -31,7 +31,6 @@ use crate::wire::{Message, codec};
 /// into an `Arc`, and the pipe ends with the last of them.
 ///
 /// ```
-/// # use rpc_parallel_runtime as rpc_parallel;
 /// # use rpc_parallel::PipeWriter;
 /// # struct Painter;
 /// # impl Painter {

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{Connected, connected, soon};
 use crate::connection::scripted::{self, Functions, function};
-use crate::connection::{Call, CallError, CallErrorKind, Side};
+use crate::connection::{Call, CallError, CallErrorKind, MessageKind};
 use crate::wire::FunctionInfo;
 
 /// Waits for so many milliseconds, and answers with as many bytes.
@@ -91,7 +91,7 @@ async fn a_message_too_large_fails_its_call_and_no_other() {
 
     let error = call(&connected, 1024 * 1024).await.expect_err("the answer is too large");
 
-    let CallErrorKind::TooLarge { side: Side::Result, too_large } = error.kind() else {
+    let CallErrorKind::TooLarge { side: MessageKind::Result, too_large } = error.kind() else {
         panic!("{error}");
     };
     assert_eq!((too_large.size, too_large.max), (1024 * 1024 + 5, 1024 * 1024));

@@ -145,7 +145,7 @@ async fn a_function_that_cannot_be_cancelled_is_told_and_goes_on() {
 async fn a_pipe_that_a_cancelled_call_writes_ends_with_an_error() {
     let (functions, _) = functions();
     let connected = connected(100, functions).await;
-    let (writer, mut pipe) = Pipe::channel();
+    let (writer, mut pipe) = Pipe::pair();
     let writing = tokio::spawn(call::<_, ()>(&connected.client, WRITE, writer));
     assert_eq!(soon("an element", pipe.next()).await, Some(Ok(0_u64)));
 
@@ -167,7 +167,7 @@ async fn a_pipe_that_is_given_to_a_cancelled_call_tells_its_writer() {
         std::future::pending::<()>().await;
     });
     let connected = connected(100, functions).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     let reading = tokio::spawn(call::<_, ()>(&connected.client, READ, pipe));
     settle().await;
     assert!(!writer.is_closed());
@@ -185,7 +185,7 @@ async fn a_pipe_in_an_answer_that_nobody_wants_any_more_ends() {
     let (functions, _) = functions();
     let functions = functions.with(SLOW, async |(): ()| {
         sleep(Duration::from_secs(1)).await;
-        let (writer, pipe) = Pipe::<u64>::channel();
+        let (writer, pipe) = Pipe::<u64>::pair();
         tokio::spawn(async move { writer.closed().await });
         pipe
     });
@@ -212,7 +212,7 @@ async fn a_function_that_panics_when_it_is_cancelled_changes_nothing_for_others(
     settle().await;
 
     assert_alive(&connected).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     drop(writer);
     assert_eq!(read_well(pipe).await, []);
 }

@@ -100,7 +100,7 @@ async fn a_call_that_times_out_stops_its_function() {
 #[tokio::test(start_paused = true)]
 async fn a_call_with_a_pipe_that_times_out_ends_the_pipe() {
     let connected = connected(1024, functions().0).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
 
     let reading = call::<_, ()>(&connected.client, READ, pipe).timeout(SECOND);
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Connected, connected, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
-use crate::connection::{AbortHandle, Closed, Direct, Pipe, PipeErrorKind, PipeWriter};
+use crate::connection::{AbortHandle, CloseReason, Pipe, PipeErrorKind, PipeEvent, PipeWriter};
 use crate::wire::FunctionInfo;
 
 /// Counts up to its first argument, by a pipe with a window of the second.
@@ -24,14 +24,14 @@ fn functions() -> Functions {
             written
         })
         .with(OPEN, async |(): ()| {
-            let (writer, pipe) = Pipe::<u64>::channel();
+            let (writer, pipe) = Pipe::<u64>::pair();
             tokio::spawn(async move { writer.closed().await });
             pipe
         })
 }
 
 /// What a callback has seen.
-type Seen = Arc<Mutex<Vec<Direct<u64>>>>;
+type Seen = Arc<Mutex<Vec<PipeEvent<u64>>>>;
 
 fn record(pipe: Pipe<u64>) -> (AbortHandle, Seen) {
     let seen = Seen::default();
@@ -43,17 +43,17 @@ fn record(pipe: Pipe<u64>) -> (AbortHandle, Seen) {
 }
 
 #[track_caller]
-fn assert_seen(seen: &Seen, elements: impl IntoIterator<Item = u64>, closed: Closed) {
-    let expected = elements.into_iter().map(Direct::Element);
-    let expected = Vec::from_iter(expected.chain([Direct::Closed(closed)]));
+fn assert_seen(seen: &Seen, elements: impl IntoIterator<Item = u64>, closed: CloseReason) {
+    let expected = elements.into_iter().map(PipeEvent::Element);
+    let expected = Vec::from_iter(expected.chain([PipeEvent::Closed(closed)]));
     assert_eq!(*seen.lock().expect("nobody panics"), expected);
 }
 
-fn closed(seen: &Seen) -> Vec<Closed> {
+fn closed(seen: &Seen) -> Vec<CloseReason> {
     let seen = seen.lock().expect("nobody panics");
     let closed = seen.iter().filter_map(|it| match it {
-        Direct::Closed(closed) => Some(closed.clone()),
-        Direct::Element(_) => None,
+        PipeEvent::Closed(closed) => Some(closed.clone()),
+        PipeEvent::Element(_) => None,
     });
     closed.collect()
 }
@@ -70,7 +70,7 @@ async fn a_callback_sees_everything_and_then_that_it_is_closed() {
     let (_, seen) = record(count(&connected, 1000, 1).await);
 
     settle().await;
-    assert_seen(&seen, 0..1000, Closed::ByWriter);
+    assert_seen(&seen, 0..1000, CloseReason::ByWriter);
     connected.assert_no_streams();
 }
 
@@ -84,7 +84,7 @@ async fn a_callback_goes_on_where_a_reader_has_stopped() {
         let (_, seen) = record(pipe);
 
         settle().await;
-        assert_seen(&seen, 1..1000, Closed::ByWriter);
+        assert_seen(&seen, 1..1000, CloseReason::ByWriter);
         connected.assert_no_streams();
     }
 }
@@ -92,7 +92,7 @@ async fn a_callback_goes_on_where_a_reader_has_stopped() {
 #[tokio::test(start_paused = true)]
 async fn an_abort_closes_once_and_stops_the_writer() {
     let connected = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, writer));
     let (handle, seen) = record(pipe);
     tokio::task::yield_now().await;
@@ -101,7 +101,7 @@ async fn an_abort_closes_once_and_stops_the_writer() {
     handle.abort();
 
     soon("the function", written).await.expect("nothing panics").expect("it is answered");
-    assert_eq!(closed(&seen), [Closed::ByAbort]);
+    assert_eq!(closed(&seen), [CloseReason::ByAbort]);
     settle().await;
     connected.assert_no_streams();
 }
@@ -115,19 +115,19 @@ async fn an_abort_after_the_end_changes_nothing() {
     handle.abort();
 
     settle().await;
-    assert_seen(&seen, 0..3, Closed::ByWriter);
+    assert_seen(&seen, 0..3, CloseReason::ByWriter);
     assert!(!connected.client.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_callback_that_panics_is_called_no_more() {
     let connected = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, writer));
     let calls = Arc::new(Mutex::new(0));
     let counted = calls.clone();
 
-    pipe.for_each_direct(move |_: Direct<u64>| {
+    pipe.for_each_direct(move |_: PipeEvent<u64>| {
         *counted.lock().expect("nobody panics with it") += 1;
         panic!("seven");
     });
@@ -148,7 +148,7 @@ async fn a_callback_sees_the_loss_of_its_connection() {
 
     settle().await;
     let closed = closed(&seen);
-    let [Closed::Error(error)] = &closed[..] else { panic!("{closed:?}") };
+    let [CloseReason::Error(error)] = &closed[..] else { panic!("{closed:?}") };
     assert!(matches!(error.kind(), PipeErrorKind::ConnectionLost { .. }), "{error}");
 }
 
@@ -160,5 +160,5 @@ async fn a_callback_keeps_the_connection_open() {
     drop(client);
 
     soon("the worker", worker).await.expect("nothing panics").expect("nothing is wrong");
-    assert_seen(&seen, 0..1000, Closed::ByWriter);
+    assert_seen(&seen, 0..1000, CloseReason::ByWriter);
 }

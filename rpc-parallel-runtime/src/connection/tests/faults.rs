@@ -284,7 +284,7 @@ async fn streams_of_worker_end_with_its_write_error() {
         serve(opening, functions).await
     });
     let client = client(here, settings()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     soon("the call", call::<_, ()>(&client, READ, pipe)).await.expect("it answers at once");
 
     faults.writing.begin(Errno::NOSPC);

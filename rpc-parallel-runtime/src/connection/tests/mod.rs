@@ -12,7 +12,7 @@ mod spans;
 mod writing;
 mod faulty;
 mod faults;
-mod supervised;
+mod restart;
 mod peer;
 mod violations;
 mod model;

@@ -16,7 +16,7 @@ use super::{Connected, connected_with, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{
-    CallError, CallErrorKind, Closed, Direct, Pipe, PipeErrorKind, PipeWriter, TrySendError,
+    CallError, CallErrorKind, CloseReason, Pipe, PipeErrorKind, PipeEvent, PipeWriter, TrySendError,
 };
 use crate::wire::FunctionInfo;
 
@@ -134,7 +134,7 @@ impl Plan {
         if let (Feeding::Items, false) = (self.feeding, self.fails) {
             return Pipe::from_items(self.elements()).with_window(self.window);
         }
-        let (writer, pipe) = Pipe::channel();
+        let (writer, pipe) = Pipe::pair();
         tokio::spawn(self.clone().feed(writer));
         pipe.with_window(self.window)
     }
@@ -220,11 +220,11 @@ async fn by_callback(pipe: Pipe<Vec<u8>>, wanted: Option<u32>) -> Seen {
     let handle = pipe.for_each_direct(move |it| {
         seeing.send_modify(|(elements, end)| match it {
             _ if end.is_some() => *end = Some(End::Wrong),
-            Direct::Element(element) if is_element(&element, *elements) => *elements += 1,
-            Direct::Element(_) => *end = Some(End::Wrong),
-            Direct::Closed(Closed::ByWriter) => *end = Some(End::Complete),
-            Direct::Closed(Closed::ByAbort) => *end = Some(End::Dropped),
-            Direct::Closed(Closed::Error(error)) => {
+            PipeEvent::Element(element) if is_element(&element, *elements) => *elements += 1,
+            PipeEvent::Element(_) => *end = Some(End::Wrong),
+            PipeEvent::Closed(CloseReason::ByWriter) => *end = Some(End::Complete),
+            PipeEvent::Closed(CloseReason::ByAbort) => *end = Some(End::Dropped),
+            PipeEvent::Closed(CloseReason::Error(error)) => {
                 *end = Some(End::Failed(error.kind().clone()));
             }
         });
@@ -401,7 +401,7 @@ async fn give_in(
 }
 
 async fn let_write(client: Client, broken: Arc<AtomicBool>, plan: Plan, reading: Reading) {
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let arguments = (plan.clone(), writer.with_window(plan.window));
     let called = call::<_, Vec<u8>>(&client, WRITE, arguments);
     let (seen, called) = tokio::join!(reading.read(pipe), called);

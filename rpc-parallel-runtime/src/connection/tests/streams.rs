@@ -42,7 +42,7 @@ fn functions() -> Functions {
             sum
         })
         .with(DOUBLE, async |mut pipe: Pipe<u64>| {
-            let (writer, doubled) = Pipe::channel();
+            let (writer, doubled) = Pipe::pair();
             tokio::spawn(async move {
                 while let Some(Ok(number)) = pipe.next().await {
                     if writer.send(2 * number).await.is_err() {
@@ -65,7 +65,7 @@ fn functions() -> Functions {
         })
         .with(IGNORE, async |_: Pipe<u64>| ())
         .with(OPEN, async |(): ()| {
-            let (writer, pipe) = Pipe::<u64>::channel();
+            let (writer, pipe) = Pipe::<u64>::pair();
             tokio::spawn(async move { writer.closed().await });
             pipe
         })
@@ -112,7 +112,7 @@ async fn streams_go_both_ways_at_once_over_a_transport_with_room_for_seven_bytes
 #[tokio::test(start_paused = true)]
 async fn what_a_function_writes_before_it_returns_is_not_lost() {
     let connected = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
 
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, (2000_u64, writer)));
 
@@ -224,7 +224,7 @@ async fn elements_that_are_written_together_fit_together() {
     let connected = connected(64 * 1024, functions).await;
     let elements = [10, 20_000, 1024 * 1024 - 5].map(|len| vec![7_u8; len]);
 
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     let echoed = call(&connected.client, ECHO, pipe).await.expect("it is answered");
     let sending = elements.clone();
     let sent = tokio::spawn(async move { writer.send_all(sending).await });
@@ -239,7 +239,7 @@ async fn elements_that_wait_in_a_pipe_when_it_is_sent_fit_together() {
     const ECHO: &FunctionInfo = &function("echo");
     let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
     let connected = connected(64 * 1024, functions).await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     for first in 0..10 {
         let mut element = vec![0_u8; 500_000];
         element[0] = first;
@@ -261,7 +261,7 @@ async fn an_element_too_large_is_an_error_in_its_place_also_if_it_waited_when_th
     const ECHO: &FunctionInfo = &function("echo");
     let functions = functions().with(ECHO, async |it: Pipe<Vec<u8>>| it);
     let connected = connected(64 * 1024, functions).await;
-    let (writer, pipe) = Pipe::channel();
+    let (writer, pipe) = Pipe::pair();
     for len in [1, 2_000_000, 3] {
         writer.try_send(vec![7_u8; len]).expect("there is room");
     }
@@ -281,7 +281,7 @@ async fn an_element_too_large_is_an_error_in_its_place_also_if_it_waited_when_th
 #[tokio::test(start_paused = true)]
 async fn a_writer_that_does_not_wait_is_told_that_there_is_no_room() {
     let connected = connected(1024, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     let mut pipe: Pipe<u64> = {
         let pipe = pipe.with_window(1);
         call(&connected.client, DOUBLE, pipe).await.expect("it is answered")
@@ -300,7 +300,7 @@ async fn a_writer_that_does_not_wait_is_told_that_there_is_no_room() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_dropped_tells_the_writer() {
     let connected = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
 
     call::<_, ()>(&connected.client, IGNORE, pipe).await.expect("it is answered");
 
@@ -357,7 +357,7 @@ async fn a_pipe_keeps_its_connection_open_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_pipe_that_is_written_keeps_its_connection_open_until_it_ends() {
     let Connected { client, worker, .. } = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     let doubled: Pipe<u64> = call(&client, DOUBLE, pipe).await.expect("it is answered");
     let read = tokio::spawn(read_well(doubled));
 
@@ -373,7 +373,7 @@ async fn a_pipe_that_is_written_keeps_its_connection_open_until_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_loss_of_a_connection_ends_all_streams_with_an_error() {
     let connected = connected(100, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     let doubled: Pipe<u64> = call(&connected.client, DOUBLE, pipe).await.expect("it is answered");
     let open: Pipe<u64> = call(&connected.client, OPEN, ()).await.expect("it is answered");
 
@@ -416,7 +416,7 @@ async fn a_writer_that_fails_is_an_error_after_what_it_has_written() {
         }
     };
     let connected = connected(100, functions().with(READ, read)).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     writer.try_send(7).expect("there is room");
     writer.fail("no more numbers");
 
@@ -430,7 +430,7 @@ async fn a_writer_that_fails_is_an_error_after_what_it_has_written() {
 #[tokio::test(start_paused = true)]
 async fn elements_that_wait_in_a_pipe_whose_both_ends_are_sent_are_not_lost() {
     let connected = connected(1024, functions()).await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     writer.try_send(100).expect("there is room");
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, (3_u64, writer)));
     settle().await;
@@ -447,7 +447,7 @@ async fn elements_that_wait_in_a_pipe_whose_both_ends_are_sent_are_not_lost() {
 async fn a_pipe_whose_writer_was_never_sent_ends_with_an_error() {
     let connected = connected(1024, functions()).await;
     let write = |client| {
-        let (writer, pipe) = Pipe::<u64>::channel();
+        let (writer, pipe) = Pipe::<u64>::pair();
         (call::<_, u64>(client, WRITE, (3_u64, writer)), pipe)
     };
 

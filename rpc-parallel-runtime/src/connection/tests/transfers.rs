@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{connected, read_well, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
-use crate::connection::{CallErrorKind, Pipe, PipeErrorKind, PipeWriter, Side};
+use crate::connection::{CallErrorKind, MessageKind, Pipe, PipeErrorKind, PipeWriter};
 use crate::wire::FunctionInfo;
 
 const ECHO: &FunctionInfo = &function("echo");
@@ -118,7 +118,7 @@ async fn a_stream_that_a_large_call_opens_may_end_at_once() {
 #[tokio::test(start_paused = true)]
 async fn elements_overtake_a_large_answer_that_has_nothing_to_do_with_them() {
     let connected = connected(1000, functions()).await;
-    let (writer, mut pipe) = Pipe::<u64>::channel();
+    let (writer, mut pipe) = Pipe::<u64>::pair();
     let arguments = (900_000_usize, writer);
     let mut answer = tokio::spawn(call::<_, Vec<u8>>(&connected.client, WRITE, arguments));
 
@@ -137,7 +137,7 @@ async fn elements_overtake_a_large_answer_that_has_nothing_to_do_with_them() {
 async fn a_large_call_that_is_dropped_on_its_way_takes_its_streams_with_it() {
     for (turns, element) in [(1, 1), (5, 1), (50, 1), (1, ELEMENT), (5, ELEMENT), (50, ELEMENT)] {
         let connected = connected(1000, functions()).await;
-        let (writer, pipe) = Pipe::<Vec<u8>>::channel();
+        let (writer, pipe) = Pipe::<Vec<u8>>::pair();
         let arguments = (vec![7_u8; 900_000], pipe);
         let large = tokio::spawn(call::<_, Vec<u8>>(&connected.client, READ, arguments));
         tokio::task::yield_now().await;
@@ -160,7 +160,7 @@ async fn a_large_call_that_is_dropped_on_its_way_takes_its_streams_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_large_call_that_is_dropped_on_its_way_closes_the_pipe_that_it_would_have_written() {
     let connected = connected(1000, functions()).await;
-    let (writer, mut pipe) = Pipe::<u64>::channel();
+    let (writer, mut pipe) = Pipe::<u64>::pair();
     const TAKE: &FunctionInfo = &function("take");
     let arguments = (vec![7_u8; 900_000], writer);
     let large = tokio::spawn(call::<_, ()>(&connected.client, TAKE, arguments));
@@ -200,7 +200,7 @@ async fn a_message_as_large_as_allowed_passes_and_one_larger_is_an_error_of_its_
     assert_eq!(echo(most).await.expect("it is allowed").len(), most);
     let error = echo(most + 1).await.expect_err("it is too large");
 
-    let CallErrorKind::TooLarge { side: Side::Arguments, too_large } = error.kind() else {
+    let CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large } = error.kind() else {
         panic!("{error}")
     };
     assert_eq!((too_large.size, too_large.max), (most + 6, most + 5));

@@ -272,8 +272,8 @@ struct Called {
 
 async fn called() -> Called {
     let (mut peer, client) = play_worker().await;
-    let (theirs, pipe) = Pipe::channel();
-    let (writer, their_pipe) = Pipe::channel();
+    let (theirs, pipe) = Pipe::pair();
+    let (writer, their_pipe) = Pipe::pair();
     let arguments = (theirs.with_window(100), their_pipe.with_window(100));
     let both = tokio::spawn(scripted::call::<_, ()>(&client, BOTH, arguments));
     assert_eq!(peer.hear().await.map(|it| it[0]), Some(kind::CALL));

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::{Panic, Refusal};
+use crate::wire::{PanicReport, Refusal};
 
 const MAX: usize = 1 << 20;
 
@@ -163,7 +163,7 @@ fn messages_beyond_the_limit_are_counted_and_not_kept() {
 
 #[test]
 fn bytes_of_a_message_are_as_documented() {
-    let panic = Panic { message: "oh".to_owned(), location: None, backtrace: None };
+    let panic = PanicReport { message: "oh".to_owned(), location: None, backtrace: None };
 
     let bytes = encoded(&Refusal::Panicked(panic));
 

@@ -20,7 +20,7 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             let settings = Settings::default().with_other_builds(others);
             let settings = settings.with_max_message_size(size)?.with_stream_window(window)?;
             let settings =
-                settings.with_liveness_interval(interval)?.with_liveness_timeout(silence)?;
+                settings.with_heartbeat_interval(interval)?.with_heartbeat_timeout(silence)?;
             settings.with_handshake_timeout(first)?.with_max_depth(depth)
         })
         .prop_map(|it: Result<_, SettingsError>| it.expect("all of them are allowed"))
@@ -61,17 +61,17 @@ proptest! {
 fn all_fields_are_printed() {
     let printed = Settings::default().to_string();
 
-    let expected = "max_message_size=104857600,stream_window=262144,liveness_interval=10s,\
-                    liveness_timeout=30s,handshake_timeout=30s,max_depth=64,other_builds=false";
+    let expected = "max_message_size=104857600,stream_window=262144,heartbeat_interval=10s,\
+                    heartbeat_timeout=30s,handshake_timeout=30s,max_depth=64,other_builds=false";
     assert_eq!(printed, expected);
 }
 
 #[test]
 fn fields_that_are_not_written_keep_their_defaults() {
-    let parsed = parse(" max_message_size = 1500 , liveness_timeout=never,");
+    let parsed = parse(" max_message_size = 1500 , heartbeat_timeout=never,");
 
     let expected = Settings::default().with_max_message_size(1500);
-    let expected = expected.and_then(|it| it.with_liveness_timeout(None));
+    let expected = expected.and_then(|it| it.with_heartbeat_timeout(None));
     assert_eq!(parsed, Ok(expected.expect("both are allowed")));
     assert_eq!(parse(""), Ok(Settings::default()));
 }
@@ -86,14 +86,14 @@ fn overrides_win_field_by_field() {
 
     assert_eq!(settings.max_message_size(), 1500);
     assert_eq!(settings.handshake_timeout(), Duration::from_secs(2));
-    assert_eq!(settings.liveness_timeout(), Settings::default().liveness_timeout());
+    assert_eq!(settings.heartbeat_timeout(), Settings::default().heartbeat_timeout());
 }
 
 #[test]
 fn what_is_wrong_is_told_with_what_is_allowed() {
     let sizes = "like `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
-    let fields = "`max_message_size`, `stream_window`, `liveness_interval`, `liveness_timeout`, \
+    let fields = "`max_message_size`, `stream_window`, `heartbeat_interval`, `heartbeat_timeout`, \
                   `handshake_timeout`, `max_depth`, `other_builds`";
     for (text, expected) in [
         (
@@ -106,12 +106,12 @@ fn what_is_wrong_is_told_with_what_is_allowed() {
             "stream_window=0",
             format!("`stream_window` is `0`, and must be a size from 1 to 1GiB, {sizes}"),
         ),
-        ("liveness_interval=5ms", format!("`liveness_interval` is `5ms`, and must be {times}")),
+        ("heartbeat_interval=5ms", format!("`heartbeat_interval` is `5ms`, and must be {times}")),
         ("handshake_timeout=never", format!("`handshake_timeout` is `never`, and must be {times}")),
         ("handshake_timeout", format!("`handshake_timeout` is ``, and must be {times}")),
         (
-            "liveness_timeout=30",
-            format!("`liveness_timeout` is `30`, and must be {times}, or `never`"),
+            "heartbeat_timeout=30",
+            format!("`heartbeat_timeout` is `30`, and must be {times}, or `never`"),
         ),
         ("max_depth=0", "`max_depth` is `0`, and must be a number from 1 to 4096".to_owned()),
         ("max_depth=2m", "`max_depth` is `2m`, and must be a number from 1 to 4096".to_owned()),
@@ -133,10 +133,10 @@ fn what_is_not_allowed_cannot_be_set() {
         settings.with_max_message_size(4096 * 1024 * 1024),
         settings.with_stream_window(0),
         settings.with_stream_window(1024 * 1024 * 1024 + 1),
-        settings.with_liveness_interval(short),
-        settings.with_liveness_interval(long),
-        settings.with_liveness_timeout(short),
-        settings.with_liveness_timeout(long),
+        settings.with_heartbeat_interval(short),
+        settings.with_heartbeat_interval(long),
+        settings.with_heartbeat_timeout(short),
+        settings.with_heartbeat_timeout(long),
         settings.with_handshake_timeout(short),
         settings.with_handshake_timeout(long),
         settings.with_max_depth(0),
@@ -154,8 +154,8 @@ fn what_is_not_allowed_cannot_be_received() {
         ("max_message_size", Settings { max_message_size: 1023, ..right }),
         ("stream_window", Settings { stream_window: 0, ..right }),
         ("stream_window", Settings { stream_window: u32::MAX, ..right }),
-        ("liveness_interval", Settings { liveness_interval: short, ..right }),
-        ("liveness_timeout", Settings { liveness_timeout: Some(short), ..right }),
+        ("heartbeat_interval", Settings { heartbeat_interval: short, ..right }),
+        ("heartbeat_timeout", Settings { heartbeat_timeout: Some(short), ..right }),
         ("handshake_timeout", Settings { handshake_timeout: Duration::ZERO, ..right }),
         ("max_depth", Settings { max_depth: 0, ..right }),
     ] {
@@ -172,10 +172,10 @@ fn what_is_not_allowed_cannot_be_received() {
 
 #[test]
 fn a_peer_is_asked_three_times_before_it_is_lost() {
-    let beat = |text| parse(text).map(|it| it.beat_interval());
+    let beat = |text| parse(text).map(|it| it.heartbeat_period());
 
-    assert_eq!(beat("liveness_timeout=3s"), Ok(Duration::from_secs(1)));
-    assert_eq!(beat("liveness_interval=1m"), Ok(Duration::from_secs(10)));
-    assert_eq!(beat("liveness_interval=1m,liveness_timeout=never"), Ok(Duration::from_secs(60)));
-    assert_eq!(beat("liveness_interval=250ms"), Ok(Duration::from_millis(250)));
+    assert_eq!(beat("heartbeat_timeout=3s"), Ok(Duration::from_secs(1)));
+    assert_eq!(beat("heartbeat_interval=1m"), Ok(Duration::from_secs(10)));
+    assert_eq!(beat("heartbeat_interval=1m,heartbeat_timeout=never"), Ok(Duration::from_secs(60)));
+    assert_eq!(beat("heartbeat_interval=250ms"), Ok(Duration::from_millis(250)));
 }

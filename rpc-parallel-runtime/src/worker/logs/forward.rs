@@ -38,7 +38,7 @@ thread_local! {
 /// The span in which a call is made stays open for up to 2 seconds after the call while logs are
 /// forwarded, for what is logged may come later than the answer. The task that forwards ends with
 /// the last client, and keeps no connection open: what is on its way then does not arrive, see
-/// [`Forwarding::flush`]. Where the worker is [restarted](crate::Restart), it goes on with the next
+/// [`Forwarding::flush`]. Where the worker is [restarted](crate::RestartPolicy), it goes on with the next
 /// process. What this process itself has logged is not forwarded.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{Level, Span};
 
 use crate::connection::find;
-use crate::wire::{Label, SpanKey};
+use crate::wire::{SpanKey, WorkerLabel};
 
 /// One thing that comes out of [`Logs`](super::Logs).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct LogRecord {
     /// If this is the end of a span.
     pub(super) lasted: Option<Duration>,
     /// If it is another one than who was asked.
-    pub(super) worker: Option<Label>,
+    pub(super) worker: Option<WorkerLabel>,
     /// The process in which it was logged.
     pub(super) process: u64,
     /// The spans in which the call was made that logged it, innermost first.
@@ -148,7 +148,7 @@ impl LogRecord {
     ///
     /// Never, for a record that comes out of [`Logs`](super::Logs).
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         self.worker.as_ref().expect("`Logs` says who was asked")
     }
 
@@ -170,7 +170,9 @@ impl LogRecord {
 
     /// Names the worker in a word, and its process.
     pub(super) fn place(&self) -> String {
-        let Some(Label { name, worker_type, pid, .. }) = &self.worker else { return String::new() };
+        let Some(WorkerLabel { name, worker_type, pid, .. }) = &self.worker else {
+            return String::new();
+        };
         let name = name.as_deref().unwrap_or(worker_type);
         pid.map_or_else(|| name.to_owned(), |pid| format!("{name}[{pid}]"))
     }
@@ -354,7 +356,7 @@ mod tests {
             line: Some(7),
             spans: vec![span("call", &[("function", "Count::count")]), span("inner", &[])],
             lasted: None,
-            worker: Some(Label { name, worker_type, pid: Some(42), host }),
+            worker: Some(WorkerLabel { name, worker_type, pid: Some(42), host }),
             process: 7,
             callers: vec![SpanKey { process: 1, span: 2 }],
         }

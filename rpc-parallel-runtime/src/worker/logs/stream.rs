@@ -12,7 +12,7 @@ use super::forward::Forwarding;
 use super::layer::warn_unless_kept;
 use super::record::LogItem;
 use crate::connection::{Client, Pipe, PipeError, Reading};
-use crate::wire::Label;
+use crate::wire::WorkerLabel;
 
 /// What a worker logs, from its `init` on: a [`Stream`] of `Result<LogItem, PipeError>`.
 ///
@@ -27,7 +27,7 @@ use crate::wire::Label;
 #[derive(Serialize, Deserialize)]
 #[must_use = "logs are there to be read, or forwarded"]
 pub struct Logs {
-    worker: Label,
+    worker: WorkerLabel,
     pipe: Pipe<LogItem>,
     #[serde(skip, default = "State::of_reader")]
     state: State,
@@ -64,7 +64,7 @@ impl Logs {
 
     /// Returns the name, type, process and host of the worker that was asked.
     #[must_use]
-    pub fn worker(&self) -> &Label {
+    pub fn worker(&self) -> &WorkerLabel {
         &self.worker
     }
 
@@ -139,7 +139,7 @@ impl fmt::Debug for Logs {
 }
 
 /// Returns the log of this process, for who has asked a worker in it.
-pub(in crate::worker) fn logs_of(worker: &Label) -> Logs {
+pub(in crate::worker) fn logs_of(worker: &WorkerLabel) -> Logs {
     struct Following(Follower);
 
     impl Stream for Following {

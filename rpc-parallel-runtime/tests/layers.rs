@@ -1,10 +1,10 @@
-//! Keeps the floors: who may use whom, and which dependency may be named where.
+//! Keeps the layers: who may use whom, and which dependency may be named where.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest. Each uses those before it.
-const FLOORS: [&str; 6] = ["wire", "transport", "connection", "worker", "launch", "master"];
+const LAYERS: [&str; 6] = ["wire", "transport", "connection", "worker", "launch", "master"];
 
 /// Dependencies that one file each may name, so that they can be exchanged there.
 const FENCED: [(&str, &str); 2] =
@@ -12,12 +12,12 @@ const FENCED: [(&str, &str); 2] =
 
 #[test]
 fn a_floor_uses_only_the_floors_below() {
-    for (height, floor) in FLOORS.iter().enumerate() {
-        for file in sources(&runtime().join(floor)) {
+    for (height, layer) in LAYERS.iter().enumerate() {
+        for file in sources(&runtime().join(layer)) {
             let code = code(&file);
-            for above in &FLOORS[height + 1..] {
+            for above in &LAYERS[height + 1..] {
                 let named = code.contains(&format!("crate::{above}"));
-                assert!(!named, "{} uses `{above}`, a floor above its own", file.display());
+                assert!(!named, "{} uses `{above}`, a layer above its own", file.display());
             }
         }
     }
@@ -27,9 +27,9 @@ fn a_floor_uses_only_the_floors_below() {
 fn every_source_file_stands_on_a_floor() {
     for file in sources(&runtime()) {
         let path = file.strip_prefix(runtime()).expect("it was found in there");
-        let floor = FLOORS.iter().any(|it| path.starts_with(it));
+        let layer = LAYERS.iter().any(|it| path.starts_with(it));
         let root = ["lib.rs", "private.rs"].iter().any(|it| path == Path::new(it));
-        assert!(floor || root, "{} stands on no floor", path.display());
+        assert!(layer || root, "{} stands on no layer", path.display());
     }
 }
 
@@ -49,9 +49,9 @@ fn a_fenced_dependency_is_named_in_one_file() {
 #[test]
 fn the_facade_uses_the_runtime_through_its_front_door() {
     for file in sources(&runtime().join("../../src")) {
-        for floor in FLOORS {
-            let named = code(&file).contains(&format!("rpc_parallel_runtime::{floor}"));
-            assert!(!named, "{} reaches into the floor `{floor}`", file.display());
+        for layer in LAYERS {
+            let named = code(&file).contains(&format!("rpc_parallel_runtime::{layer}"));
+            assert!(!named, "{} reaches into the layer `{layer}`", file.display());
         }
     }
 }

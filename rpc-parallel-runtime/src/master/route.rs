@@ -13,14 +13,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{connect_to, no_autopsy, open, unreachable};
+use super::connecting::{connect_to, no_failure_lookup, open, unreachable};
 use super::control_error::ControlErrorKind;
+use super::restarting::Restarted;
 use super::serving;
-use super::supervising::Restarted;
-use crate::connection::{CallErrorKind, Client, attend_to};
+use crate::connection::{CallErrorKind, Client, request_control};
 use crate::launch::Children;
 use crate::transport::{connected_pair, kept_by};
-use crate::wire::{Label, Settings, WorkerId, host_name};
+use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
 #[cfg(feature = "tracing")]
@@ -31,25 +31,25 @@ use crate::worker::{WorkerStats, greeting, shut_down, stats};
 const SLACK: Duration = Duration::from_secs(2);
 
 /// How long a process may take to die of `SIGTERM`, before it is killed.
-const LAST_PATIENCE: Duration = Duration::from_millis(500);
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A worker, and the ways to it.
-pub(super) struct Reach {
+pub(super) struct Route {
     pub(super) id: WorkerId,
-    pub(super) label: Label,
+    pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
     pub(super) path: Option<PathBuf>,
     /// A connection that there is already.
     pub(super) client: Option<Client>,
 }
 
-impl Reach {
+impl Route {
     /// Returns a connection over which the worker can be asked what all workers can be asked.
-    pub(super) async fn attend(&self) -> Result<Client, ControlErrorKind> {
+    pub(super) async fn client(&self) -> Result<Client, ControlErrorKind> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let ask = attend_to(self.id, greeting());
+        let ask = request_control(self.id, greeting());
         if let Some(restarted) = Restarted::find(self.id) {
             return Ok(restarted.connect_once(&ask, self.settings).await?.0);
         }
@@ -57,19 +57,19 @@ impl Reach {
             return Err(ControlErrorKind::WorkerDied(failure));
         }
         let connected = async {
-            let autopsy = match Children::get().find(self.id) {
-                Some(started) => started.autopsy(),
-                None => no_autopsy(),
+            let failure_lookup = match Children::get().find(self.id) {
+                Some(started) => started.failure_lookup(),
+                None => no_failure_lookup(),
             };
             let socket = self.socket().await?;
             let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &ask, autopsy).await
+            open(socket, self.settings, whom, &ask, failure_lookup).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }
 
     async fn socket(&self) -> Result<UnixStream, ConnectErrorKind> {
-        if let Some((socket, _)) = serving::reach(self.id, self.settings).map_err(unreachable)? {
+        if let Some((socket, _)) = serving::route(self.id, self.settings).map_err(unreachable)? {
             return Ok(socket);
         }
         if let Some(started) = Children::get().find(self.id) {
@@ -88,14 +88,14 @@ impl Reach {
         if let Some(started) = Children::get().find(self.id) {
             return started.stats().await.map_err(ControlErrorKind::WorkerDied);
         }
-        let client = self.attend().await?;
+        let client = self.client().await?;
         stats(&client).await.map_err(|error| ControlErrorKind::Call(error.kind().clone()))
     }
 
     /// Asks for what the worker's process logs.
     #[cfg(feature = "tracing")]
     pub(super) async fn logs(&self) -> Result<Logs, ControlErrorKind> {
-        let client = self.attend().await?;
+        let client = self.client().await?;
         let asked = ask_for_logs(&client).await;
         let logs = asked.map_err(|error| ControlErrorKind::Call(error.kind().clone()))?;
         Ok(if self.client.is_none() { logs.over_its_own(client) } else { logs })
@@ -105,7 +105,7 @@ impl Reach {
     pub(super) async fn shut_down(&self, within: Duration) -> Result<(), ControlErrorKind> {
         // Before the worker is seen to live: so the number is still its own.
         let process = self.process();
-        let ended = match timeout(within, self.tell_to_end(within)).await {
+        let ended = match timeout(within, self.request_shutdown(within)).await {
             Ok(Ok(client)) => timeout(within.saturating_add(SLACK), client.closed()).await.is_ok(),
             // It lives, and takes no notice.
             Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
@@ -114,7 +114,7 @@ impl Reach {
         match process {
             Some(process) if ended && is_gone(process.clone(), SLACK).await => Ok(()),
             Some(process) if !ended && self.force(process.clone()).await => {
-                Err(ControlErrorKind::NotInTime { within, failure: None })
+                Err(ControlErrorKind::ForcedShutdown { within, failure: None })
             }
             None if ended => Ok(()),
             _ => Err(ControlErrorKind::TimedOut { within }),
@@ -128,8 +128,8 @@ impl Reach {
         Some(Arc::new(pidfd_open(pid, PidfdFlags::empty()).ok()?))
     }
 
-    async fn tell_to_end(&self, within: Duration) -> Result<Client, ControlErrorKind> {
-        let client = self.attend().await?;
+    async fn request_shutdown(&self, within: Duration) -> Result<Client, ControlErrorKind> {
+        let client = self.client().await?;
         if client.is_closed() {
             return Err(match client.closed().await {
                 CallErrorKind::WorkerDied(failure) => ControlErrorKind::WorkerDied(failure),
@@ -155,7 +155,7 @@ impl Reach {
         if kept_by.is_none() || kept_by != self.label.pid {
             return false;
         }
-        for (signal, patience) in [(Signal::TERM, LAST_PATIENCE), (Signal::KILL, SLACK)] {
+        for (signal, patience) in [(Signal::TERM, TERMINATE_TIMEOUT), (Signal::KILL, SLACK)] {
             // It fails where the process has ended.
             let _ = pidfd_send_signal(&process, signal);
             if is_gone(process.clone(), patience).await {

@@ -20,13 +20,13 @@ use crate::connection::Progress;
 ///
 /// ```text
 /// let fragile = Fragile::spawner()
-///     .restart(Restart::on_failure().limit(10, Duration::from_secs(60)))
+///     .restart(RestartPolicy::on_failure().limit(10, Duration::from_secs(60)))
 ///     .spawn(())
 ///     .await?;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use = "it does nothing until it is given to a spawner"]
-pub struct Restart(Option<Policy>);
+pub struct RestartPolicy(Option<Policy>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Policy {
@@ -34,19 +34,19 @@ struct Policy {
     most: Duration,
     times: u32,
     within: Duration,
-    blamed: Blamed,
+    attribution: Attribution,
 }
 
 /// What a failure is attributed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Blamed {
+enum Attribution {
     /// The worker: every failure counts against the limit.
     Worker,
     /// The inputs, once the process has received a call.
     Inputs,
 }
 
-impl Restart {
+impl RestartPolicy {
     /// Does not restart the worker. This is the default.
     pub fn never() -> Self {
         Self(None)
@@ -64,7 +64,7 @@ impl Restart {
             most: Duration::from_secs(30),
             times: 5,
             within: Duration::from_secs(60),
-            blamed: Blamed::Worker,
+            attribution: Attribution::Worker,
         }))
     }
 
@@ -88,7 +88,7 @@ impl Restart {
     /// [started](super::Spawner::start) worker, are not seen.
     ///
     /// ```text
-    /// let parser = Parser::spawner().restart(Restart::for_batch()).spawn(()).await?;
+    /// let parser = Parser::spawner().restart(RestartPolicy::for_batch()).spawn(()).await?;
     /// for file in files {
     ///     match parser.parse(&file).await {
     ///         Ok(parsed) => keep(parsed),
@@ -102,7 +102,7 @@ impl Restart {
             most: Duration::from_secs(1),
             times: 5,
             within: Duration::from_secs(60),
-            blamed: Blamed::Inputs,
+            attribution: Attribution::Inputs,
         }))
     }
 
@@ -121,7 +121,7 @@ impl Restart {
     }
 
     /// Sets how many restarts are allowed within this time. After one more failure the worker is not
-    /// restarted: calls fail with [`GivenUp`](crate::CallErrorKind::GivenUp), which holds the last
+    /// restarted: calls fail with [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), which holds the last
     /// failure.
     ///
     /// A restart that fails counts too. The preset decides which failures count, see
@@ -143,7 +143,7 @@ impl Restart {
 
 /// What a process had done when it failed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Served {
+pub(super) struct ProcessRecord {
     pub(super) uptime: Duration,
     pub(super) progress: Progress,
 }
@@ -160,7 +160,7 @@ pub(super) struct Restarts {
 
 /// The limit that has been reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TooOften {
+pub(super) struct LimitReached {
     pub(super) times: u32,
     pub(super) within: Duration,
 }
@@ -171,12 +171,12 @@ impl Restarts {
     /// # Errors
     ///
     /// The limit is reached.
-    pub(super) fn next(&mut self, served: Served) -> Result<Duration, TooOften> {
-        let Policy { first, most, blamed, .. } = self.policy;
-        if blamed == Blamed::Worker || !served.progress.called {
+    pub(super) fn next(&mut self, served: ProcessRecord) -> Result<Duration, LimitReached> {
+        let Policy { first, most, attribution, .. } = self.policy;
+        if attribution == Attribution::Worker || !served.progress.called {
             self.count()?;
         }
-        let progressed = blamed == Blamed::Inputs && served.progress.answered;
+        let progressed = attribution == Attribution::Inputs && served.progress.answered;
         if progressed || served.uptime > most {
             self.in_a_row = 0;
         }
@@ -188,14 +188,14 @@ impl Restarts {
     }
 
     /// Counts a restart against the limit.
-    fn count(&mut self) -> Result<(), TooOften> {
+    fn count(&mut self) -> Result<(), LimitReached> {
         let Policy { times, within, .. } = self.policy;
         let now = Instant::now();
         while self.begun.front().is_some_and(|it| now.duration_since(*it) >= within) {
             self.begun.pop_front();
         }
         if self.begun.len() >= times as usize {
-            return Err(TooOften { times, within });
+            return Err(LimitReached { times, within });
         }
         self.begun.push_back(now);
         Ok(())
@@ -220,19 +220,19 @@ mod tests {
     const BRIEFLY: Duration = Duration::ZERO;
 
     /// A process that failed after this time, without calls.
-    fn ran(uptime: Duration) -> Served {
-        Served { uptime, ..Served::default() }
+    fn ran(uptime: Duration) -> ProcessRecord {
+        ProcessRecord { uptime, ..ProcessRecord::default() }
     }
 
     fn unlimited(first: Duration, most: Duration) -> Restarts {
-        let restart = Restart::on_failure().backoff(first..=most).limit(u32::MAX, SECOND);
+        let restart = RestartPolicy::on_failure().backoff(first..=most).limit(u32::MAX, SECOND);
         restart.begin().expect("failures restart")
     }
 
     #[test]
     fn nothing_is_restarted_by_default() {
-        assert_eq!(Restart::default(), Restart::never());
-        assert!(Restart::never().limit(7, SECOND).backoff(SECOND..=SECOND).begin().is_none());
+        assert_eq!(RestartPolicy::default(), RestartPolicy::never());
+        assert!(RestartPolicy::never().limit(7, SECOND).backoff(SECOND..=SECOND).begin().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -263,9 +263,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_restart_too_many_is_none_until_others_are_long_ago() {
-        let restart = Restart::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(2, 10 * SECOND);
+        let restart = RestartPolicy::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(2, 10 * SECOND);
         let mut restarts = restart.begin().expect("failures restart");
-        let too_often = Err(TooOften { times: 2, within: 10 * SECOND });
+        let too_often = Err(LimitReached { times: 2, within: 10 * SECOND });
 
         assert_eq!(restarts.next(ran(BRIEFLY)), Ok(BRIEFLY));
         advance(6 * SECOND).await;
@@ -279,9 +279,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_of_none_gives_up_at_once() {
-        let mut restarts = Restart::on_failure().limit(0, SECOND).begin().expect("it counts");
+        let mut restarts = RestartPolicy::on_failure().limit(0, SECOND).begin().expect("it counts");
 
-        assert_eq!(restarts.next(ran(BRIEFLY)), Err(TooOften { times: 0, within: SECOND }));
+        assert_eq!(restarts.next(ran(BRIEFLY)), Err(LimitReached { times: 0, within: SECOND }));
     }
 
     const CALLED: Progress = Progress { called: true, answered: false };
@@ -289,10 +289,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn batch_counts_only_processes_that_fail_before_a_call() {
-        let mut restarts = Restart::for_batch().begin().expect("failures restart");
+        let mut restarts = RestartPolicy::for_batch().begin().expect("failures restart");
         for progress in [CALLED, ANSWERED] {
             for _ in 0..100 {
-                let called = Served { uptime: BRIEFLY, progress };
+                let called = ProcessRecord { uptime: BRIEFLY, progress };
                 restarts.next(called).expect("it does not count");
             }
         }
@@ -301,16 +301,16 @@ mod tests {
             restarts.next(ran(BRIEFLY)).expect("it is within the limit");
         }
 
-        let too_often = TooOften { times: 5, within: 60 * SECOND };
+        let too_often = LimitReached { times: 5, within: 60 * SECOND };
         assert_eq!(restarts.next(ran(BRIEFLY)), Err(too_often));
     }
 
     #[tokio::test(start_paused = true)]
     async fn batch_delay_grows_until_call_is_answered() {
         let millis = Duration::from_millis;
-        let mut restarts = Restart::for_batch().begin().expect("failures restart");
-        let called = Served { uptime: BRIEFLY, progress: CALLED };
-        let answered = Served { uptime: BRIEFLY, progress: ANSWERED };
+        let mut restarts = RestartPolicy::for_batch().begin().expect("failures restart");
+        let called = ProcessRecord { uptime: BRIEFLY, progress: CALLED };
+        let answered = ProcessRecord { uptime: BRIEFLY, progress: ANSWERED };
 
         let delays: Vec<_> = (0..3).map(|_| restarts.next(called).expect("no limit")).collect();
 
@@ -329,7 +329,7 @@ mod tests {
             most in any::<Duration>(),
             failures in 0..100_u32,
         ) {
-            let policy = Restart::on_failure().backoff(first..=most).0.expect("it is one");
+            let policy = RestartPolicy::on_failure().backoff(first..=most).0.expect("it is one");
             let mut restarts = Restarts { policy, begun: VecDeque::new(), in_a_row: failures };
 
             let wait = restarts.next(ran(BRIEFLY)).expect("it is the first one");

@@ -20,18 +20,18 @@ use crate::connection::task::task;
 
 /// What a callback is called with.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Direct<T> {
+pub enum PipeEvent<T> {
     /// The next element.
     ///
     /// One that could not be sent closes the pipe, unlike where it is read as a stream.
     Element(T),
     /// There are no more: exactly once, last.
-    Closed(Closed),
+    Closed(CloseReason),
 }
 
 /// Why a callback is called no more.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Closed {
+pub enum CloseReason {
     /// The writer has finished.
     ByWriter,
     /// It was aborted by its handle.
@@ -40,7 +40,7 @@ pub enum Closed {
     Error(PipeError),
 }
 
-impl Closed {
+impl CloseReason {
     pub(super) fn of(flow: Flow, end: Result<(), PipeErrorKind>) -> Self {
         match (flow, end) {
             (Flow::Stop, _) => Self::ByAbort,
@@ -82,7 +82,7 @@ impl<T: Send> Aborted for Channel<T> {
 }
 
 impl AbortHandle {
-    /// Ends the pipe. The callback sees no more elements, and then [`Closed::ByAbort`].
+    /// Ends the pipe. The callback sees no more elements, and then [`CloseReason::ByAbort`].
     ///
     /// For a pipe of another process it sees that as soon as the writer has been told, which may be
     /// after this returns. Aborting again, or after the end, changes nothing.
@@ -131,7 +131,7 @@ impl fmt::Debug for AbortHandle {
 
 /// What a user wants to be called with everything that comes.
 pub(super) struct Callback<T> {
-    run: Box<dyn FnMut(Direct<T>) + Send>,
+    run: Box<dyn FnMut(PipeEvent<T>) + Send>,
     abort: Arc<Abort>,
     /// It has panicked.
     dead: bool,
@@ -143,8 +143,8 @@ impl<T> Callback<T> {
     }
 
     /// Calls it, and says whether it wants more.
-    pub(super) fn call(&mut self, with: Direct<T>) -> Flow {
-        let unwanted = matches!(with, Direct::Element(_)) && self.abort.is_aborted();
+    pub(super) fn call(&mut self, with: PipeEvent<T>) -> Flow {
+        let unwanted = matches!(with, PipeEvent::Element(_)) && self.abort.is_aborted();
         if !self.dead && !unwanted {
             self.dead = catch(|| (self.run)(with)).is_err();
         }
@@ -153,7 +153,7 @@ impl<T> Callback<T> {
 }
 
 impl<T: Send + 'static> Callback<T> {
-    pub(super) fn new(run: impl FnMut(Direct<T>) + Send + 'static) -> (Self, AbortHandle) {
+    pub(super) fn new(run: impl FnMut(PipeEvent<T>) + Send + 'static) -> (Self, AbortHandle) {
         let abort = Arc::new(Abort {
             aborted: AtomicBool::new(false),
             target: Mutex::new(Target::Nobody),
@@ -166,10 +166,10 @@ impl<T: Send + 'static> Callback<T> {
     pub(super) fn read(mut self, incoming: Incoming<T>) {
         let (end, decoded, codec) = incoming.into_parts();
         for element in decoded {
-            self.call(Direct::Element(element));
+            self.call(PipeEvent::Element(element));
         }
         let Some(end) = end else {
-            self.call(Direct::Closed(Closed::ByWriter));
+            self.call(PipeEvent::Closed(CloseReason::ByWriter));
             return;
         };
         let inflow = end.0.clone();
@@ -188,7 +188,7 @@ impl<T: Send + 'static> Callback<T> {
                 let mut flow = Flow::Continue;
                 let decoded = catch(|| {
                     remote::decode(codec, count, elements, |element| {
-                        flow = self.call(Direct::Element(element));
+                        flow = self.call(PipeEvent::Element(element));
                     })
                 });
                 let decoded = decoded.unwrap_or_else(|it| Err(PipeErrorKind::Panicked(it)));
@@ -207,12 +207,12 @@ impl<T: Send + 'static> Callback<T> {
             }
             Delivery::End(end) => {
                 let closed = match (failed.take(), end) {
-                    (Some(error), _) => Closed::Error(error),
-                    (None, _) if self.abort.is_aborted() => Closed::ByAbort,
-                    (None, Ok(())) => Closed::ByWriter,
-                    (None, Err(error)) => Closed::Error(error),
+                    (Some(error), _) => CloseReason::Error(error),
+                    (None, _) if self.abort.is_aborted() => CloseReason::ByAbort,
+                    (None, Ok(())) => CloseReason::ByWriter,
+                    (None, Err(error)) => CloseReason::Error(error),
                 };
-                self.call(Direct::Closed(closed));
+                self.call(PipeEvent::Closed(closed));
                 Flow::Stop
             }
         }));
@@ -225,19 +225,19 @@ impl<T: Send + 'static> Callback<T> {
             let mut aborted = pin!(abort.notify.notified());
             std::future::poll_fn(|cx| {
                 if aborted.as_mut().poll(cx).is_ready() {
-                    self.call(Direct::Closed(Closed::ByAbort));
+                    self.call(PipeEvent::Closed(CloseReason::ByAbort));
                     return Poll::Ready(());
                 }
                 while let Poll::Ready(next) = Pin::new(&mut pipe).poll_next(cx) {
                     let closed = match next {
-                        Some(Ok(element)) => match self.call(Direct::Element(element)) {
+                        Some(Ok(element)) => match self.call(PipeEvent::Element(element)) {
                             Flow::Continue => continue,
-                            Flow::Stop => Closed::ByAbort,
+                            Flow::Stop => CloseReason::ByAbort,
                         },
-                        Some(Err(error)) => Closed::Error(error),
-                        None => Closed::ByWriter,
+                        Some(Err(error)) => CloseReason::Error(error),
+                        None => CloseReason::ByWriter,
                     };
-                    self.call(Direct::Closed(closed));
+                    self.call(PipeEvent::Closed(closed));
                     return Poll::Ready(());
                 }
                 Poll::Pending

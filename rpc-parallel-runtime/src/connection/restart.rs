@@ -1,7 +1,7 @@
 //! A client whose connection is replaced when it is lost, and the task that does so.
 //!
 //! How the next connection comes about, after how long, and when it is no longer worth it, is up to
-//! a [`Reconnect`] of a floor above.
+//! a [`Reconnect`] of a layer above.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::client::{Client, Hold, Link};
 use super::failure::Loss;
 use super::task::task;
-use crate::wire::{Label, Settings, WorkerId};
+use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// Makes the connections that follow a lost one.
 pub(crate) trait Reconnect: Send + 'static {
@@ -41,7 +41,7 @@ pub(crate) struct Connected {
 
 /// What the clones of a supervised client share. It ends with the last of them, and the last of
 /// their calls that wait for a connection.
-pub(super) struct Supervised {
+pub(super) struct RestartableLink {
     id: WorkerId,
     settings: Settings,
     phase: watch::Sender<Phase>,
@@ -51,9 +51,9 @@ pub(super) struct Supervised {
 enum Phase {
     Up(Up),
     /// The connection to this worker was lost, and calls wait for the next.
-    Down(Arc<Label>, Arc<Loss>),
+    Down(Arc<WorkerLabel>, Arc<Loss>),
     /// There will be no other.
-    Over(Arc<Label>, Arc<Loss>),
+    Over(Arc<WorkerLabel>, Arc<Loss>),
 }
 
 struct Up {
@@ -61,14 +61,14 @@ struct Up {
     is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl Supervised {
+impl RestartableLink {
     /// Begins to replace a connection whenever it is lost.
     pub(super) fn begin(first: Connected, reconnect: Box<dyn Reconnect>) -> Arc<Self> {
         let up = Up::new(first);
         let caller = up.hold.0.clone();
         let (id, settings) = (caller.id, caller.connection.settings);
         let phase = watch::Sender::new(Phase::Up(up));
-        let supervisor = Supervisor { phase: phase.clone(), reconnect };
+        let supervisor = RestartTask { phase: phase.clone(), reconnect };
         // It ends when the phase is over, and sees to it that it is when it ends.
         tokio::spawn(task(supervisor.run(caller)));
         Arc::new(Self { id, settings, phase })
@@ -82,7 +82,7 @@ impl Supervised {
         self.settings
     }
 
-    pub(super) fn label(&self) -> Arc<Label> {
+    pub(super) fn label(&self) -> Arc<WorkerLabel> {
         self.phase.borrow().label().clone()
     }
 
@@ -109,7 +109,7 @@ impl Supervised {
                 Loss::Broken(why) | Loss::Failed(why) => {
                     format!("{again}; its connection was lost: {why}")
                 }
-                Loss::Closed | Loss::GivenUp(_) => again.to_owned(),
+                Loss::Closed | Loss::RestartLimitReached(_) => again.to_owned(),
             },
             Phase::Up(_) | Phase::Over(..) => again.to_owned(),
         }
@@ -145,7 +145,7 @@ impl Supervised {
     }
 }
 
-impl Drop for Supervised {
+impl Drop for RestartableLink {
     fn drop(&mut self) {
         // What holds the connection is dropped here, not when the supervisor comes to it.
         drop(end(&self.phase, Loss::Closed));
@@ -166,7 +166,7 @@ impl Up {
 }
 
 impl Phase {
-    fn label(&self) -> &Arc<Label> {
+    fn label(&self) -> &Arc<WorkerLabel> {
         match self {
             Self::Up(up) => &up.hold.0.label,
             Self::Down(label, _) | Self::Over(label, _) => label,
@@ -188,7 +188,10 @@ impl Phase {
 }
 
 /// Goes on to another phase, unless all is over, and returns what was before.
-fn go_on(phase: &watch::Sender<Phase>, next: impl FnOnce(Arc<Label>) -> Phase) -> Option<Phase> {
+fn go_on(
+    phase: &watch::Sender<Phase>,
+    next: impl FnOnce(Arc<WorkerLabel>) -> Phase,
+) -> Option<Phase> {
     let mut before = None;
     phase.send_if_modified(|phase| {
         if phase.is_over() {
@@ -206,12 +209,12 @@ fn end(phase: &watch::Sender<Phase>, loss: Loss) -> Option<Phase> {
 }
 
 /// Replaces connections until all is over.
-struct Supervisor {
+struct RestartTask {
     phase: watch::Sender<Phase>,
     reconnect: Box<dyn Reconnect>,
 }
 
-impl Supervisor {
+impl RestartTask {
     async fn run(mut self, mut caller: Arc<Caller>) {
         while let Some(loss) = unless_over(&self.phase, caller.over()).await {
             if go_on(&self.phase, |label| Phase::Down(label, loss.clone())).is_none() {
@@ -235,7 +238,7 @@ impl Supervisor {
     }
 }
 
-impl Drop for Supervisor {
+impl Drop for RestartTask {
     fn drop(&mut self) {
         let why = "the tokio runtime that supervised the worker was shut down";
         end(&self.phase, Loss::Broken(why.to_owned()));
@@ -257,7 +260,7 @@ async fn unless_over<T>(
     .await
 }
 
-impl fmt::Debug for Supervised {
+impl fmt::Debug for RestartableLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervised")
             .field("worker", &self.label().to_string())

@@ -14,16 +14,16 @@ use tokio::time::{Instant, timeout};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use crate::connection::{Client, Death, Obituary, WorkerFailure, task};
-use crate::launch::{Lives, Plan, Recipe, Started};
+use crate::connection::{Client, ExitReason, FailureReport, WorkerFailure, task};
+use crate::launch::{Lifetime, SpawnConfig, SpawnDefaults, Started};
 use crate::transport::{Fault, connected_pair};
 use crate::wire::WorkerId;
 use crate::worker::WorkerType;
 
 /// All that it takes to start a worker.
-pub(super) struct Launch {
-    pub(super) plan: Plan,
-    pub(super) recipe: Recipe,
+pub(super) struct SpawnRequest {
+    pub(super) config: SpawnConfig,
+    pub(super) spawn_defaults: SpawnDefaults,
     pub(super) worker_type: &'static WorkerType,
     pub(super) id: WorkerId,
     /// The argument of the worker's `init`.
@@ -45,18 +45,18 @@ pub(super) fn in_this_span(tell: OnFailure) -> OnFailure {
 }
 
 /// A worker that is started.
-pub(super) type Launching<'a, T> =
+pub(super) type RequestFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, SpawnErrorKind>> + Send + 'a>>;
 
-impl Launch {
+impl SpawnRequest {
     /// Starts the worker. It lives as long as this process, or until it is told to end.
     ///
     /// # Cancel safety
     ///
     /// Dropping it ends the worker, unless it has started.
-    pub(super) fn start(&self, lives: Lives) -> Launching<'_, Arc<Started>> {
+    pub(super) fn start(&self, lifetime: Lifetime) -> RequestFuture<'_, Arc<Started>> {
         Box::pin(async move {
-            let started = self.run((lives, None)).await?;
+            let started = self.run((lifetime, None)).await?;
             self.watch(&started);
             Ok(started)
         })
@@ -67,18 +67,19 @@ impl Launch {
     /// # Cancel safety
     ///
     /// Dropping it ends the worker.
-    pub(super) fn spawn<'a>(&'a self, ask: &'a [u8]) -> Launching<'a, (Client, Arc<Started>)> {
+    pub(super) fn spawn<'a>(&'a self, ask: &'a [u8]) -> RequestFuture<'a, (Client, Arc<Started>)> {
         Box::pin(async move {
             let began = Instant::now();
             // What the worker needs for its first connection is there before it is.
             let (socket, given, asked) = first_connection(ask)?;
-            let started = self.run((Lives::WithConnection, Some(given.into()))).await?;
+            let started = self.run((Lifetime::WithConnection, Some(given.into()))).await?;
             let connected = async {
                 let whom = (self.id, started.label().clone());
-                let autopsy = started.clone().owner_autopsy();
-                open(socket, self.recipe.settings, whom, &ask[asked..], autopsy).await
+                let failure_lookup = started.clone().owner_failure_lookup();
+                open(socket, self.spawn_defaults.settings, whom, &ask[asked..], failure_lookup)
+                    .await
             };
-            let connected = match self.plan.spawn_timeout {
+            let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(began.elapsed()), connected)
                     .await
                     .map_err(|_| SpawnErrorKind::TimedOut { within })
@@ -100,10 +101,13 @@ impl Launch {
         })
     }
 
-    async fn run(&self, lives: (Lives, Option<OwnedFd>)) -> Result<Arc<Started>, SpawnErrorKind> {
-        let Self { plan, recipe, worker_type, id, init, .. } = self;
-        let started = plan.start(recipe, worker_type, *id, lives, init).await;
-        let current_dir = plan.set_up.current_dir.as_ref().map(PathBuf::from);
+    async fn run(
+        &self,
+        lifetime: (Lifetime, Option<OwnedFd>),
+    ) -> Result<Arc<Started>, SpawnErrorKind> {
+        let Self { config, spawn_defaults, worker_type, id, init, .. } = self;
+        let started = config.start(spawn_defaults, worker_type, *id, lifetime, init).await;
+        let current_dir = config.set_up.current_dir.as_ref().map(PathBuf::from);
         started.map_err(|error| SpawnErrorKind::of(error, current_dir))
     }
 
@@ -140,10 +144,10 @@ impl Launch {
         if let Some(source) = error.source() {
             why.push_str(&format!(": {source}"));
         }
-        WorkerFailure::new(Obituary {
-            worker: self.plan.label(self.worker_type),
+        WorkerFailure::new(FailureReport {
+            worker: self.config.label(self.worker_type),
             id: self.id,
-            death: Death::NotStarted,
+            exit_reason: ExitReason::NotStarted,
             why: Some(why),
             panic: None,
             in_progress: Vec::new(),

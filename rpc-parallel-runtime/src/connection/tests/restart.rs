@@ -12,11 +12,11 @@ use super::{read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
 use crate::connection::opening::ask_for;
+use crate::connection::restart::{Connected, Reconnect, Reconnecting};
 use crate::connection::scripted::{Functions, Halves, call, function, opening};
-use crate::connection::supervised::{Connected, Reconnect, Reconnecting};
 use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Serving};
 use crate::transport::memory::pair;
-use crate::wire::{FunctionInfo, Greeting, Label, WorkerId};
+use crate::wire::{FunctionInfo, Greeting, WorkerId, WorkerLabel};
 
 /// Answers which of the workers it is.
 const WHICH: &FunctionInfo = &function("which");
@@ -134,7 +134,7 @@ async fn connect_over(
     let ask = ask_for(id, Greeting::new(&[]), &[], settings()).expect("it is short");
     here.connect(&ask).await.expect("the worker welcomes everybody");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
-    let label = Label { name: None, worker_type, pid: Some(number), host };
+    let label = WorkerLabel { name: None, worker_type, pid: Some(number), host };
     let client = Client::begin(here, id, label, Box::pin(async { None }));
     let dead = Arc::new(AtomicBool::new(false));
     seen.workers().push(Worker { driver, dead: dead.clone() });
@@ -151,7 +151,7 @@ async fn workers_after(first: impl AsyncFnOnce(WorkerId, &Arc<Seen>) -> Connecte
     let id = WorkerId::random();
     let first = first(id, &seen).await;
     let again = Again { orders, id, seen: seen.clone() };
-    Workers { client: Client::supervised(first, Box::new(again)), next, seen }
+    Workers { client: Client::restartable(first, Box::new(again)), next, seen }
 }
 
 impl Seen {
@@ -329,7 +329,7 @@ async fn a_call_with_a_pipe_takes_it_to_the_next_worker() {
     let workers = workers().await;
     workers.kill();
     settle().await;
-    let (writer, pipe) = Pipe::<u64>::channel();
+    let (writer, pipe) = Pipe::<u64>::pair();
     let total = tokio::spawn(call::<_, u64>(&workers.client, TOTAL, pipe));
     settle().await;
 

@@ -18,45 +18,45 @@ use tokio::time::{Instant, sleep};
 
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{open, unreachable};
-use super::launching::{Launch, Launching};
-use super::restart::{Restart, Restarts, Served, TooOften};
+use super::restart_policy::{LimitReached, ProcessRecord, RestartPolicy, Restarts};
 use super::spawn_error::SpawnErrorKind;
+use super::spawn_request::{RequestFuture, SpawnRequest};
 use crate::connection::{
-    Client, Connected, GivenUp, Loss, Reconnect, Reconnecting, WorkerFailure, task,
+    Client, Connected, Loss, Reconnect, Reconnecting, RestartLimitReached, WorkerFailure, task,
 };
-use crate::launch::{End, Lives, Started};
+use crate::launch::{End, Lifetime, Started};
 use crate::transport::{Address, Fault, connected_pair};
-use crate::wire::{Label, Settings, WorkerId};
+use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// Starts a worker that lives with its connection.
 pub(super) async fn spawn(
-    launch: Launch,
+    request: SpawnRequest,
     ask: Vec<u8>,
-    restart: Restart,
+    restart: RestartPolicy,
 ) -> Result<Client, SpawnErrorKind> {
-    let (client, started) = launch.spawn(&ask).await?;
+    let (client, started) = request.spawn(&ask).await?;
     let Some(restarts) = restart.begin() else { return Ok(client) };
     let first = connected(client, &started);
     let served_since = Instant::now();
-    let respawn = Respawn { launch, ask, restarts, started, served_since };
-    Ok(Client::supervised(first, Box::new(respawn)))
+    let respawn = Respawn { request, ask, restarts, started, served_since };
+    Ok(Client::restartable(first, Box::new(respawn)))
 }
 
 /// Starts a worker that lives without a connection.
 pub(super) async fn start(
-    launch: Launch,
-    lives: Lives,
-    restart: Restart,
+    request: SpawnRequest,
+    lifetime: Lifetime,
+    restart: RestartPolicy,
 ) -> Result<Arc<Started>, SpawnErrorKind> {
     let restarts = restart.begin();
-    if restarts.is_some() && lives == Lives::UntilTold {
+    if restarts.is_some() && lifetime == Lifetime::Detached {
         return Err(SpawnErrorKind::RestartDetached);
     }
-    let started = launch.start(lives).await?;
+    let started = request.start(lifetime).await?;
     if let Some(restarts) = restarts {
-        let restarting = Restarting::begin(launch.id, started.clone(), restart);
+        let restarting = Restarting::begin(request.id, started.clone(), restart);
         // It ends with the worker, or else with this runtime.
-        tokio::spawn(task(restarting.run(launch, restarts, started.clone())));
+        tokio::spawn(task(restarting.run(request, restarts, started.clone())));
     }
     Ok(started)
 }
@@ -67,27 +67,29 @@ fn connected(client: Client, started: &Started) -> Connected {
 
 /// Starts a worker that has failed, again and again, until it serves or the limit is reached.
 async fn start_again<'a, T>(
-    launch: &'a Launch,
+    request: &'a SpawnRequest,
     restarts: &mut Restarts,
     mut last: WorkerFailure,
-    mut served: Served,
-    start: impl Fn(&'a Launch) -> Launching<'a, T>,
-) -> Result<T, GivenUp> {
+    mut served: ProcessRecord,
+    start: impl Fn(&'a SpawnRequest) -> RequestFuture<'a, T>,
+) -> Result<T, RestartLimitReached> {
     loop {
         match restarts.next(served) {
             Ok(wait) => sleep(wait).await,
-            Err(TooOften { times, within }) => return Err(GivenUp { last, times, within }),
+            Err(LimitReached { times, within }) => {
+                return Err(RestartLimitReached { last, times, within });
+            }
         }
-        match start(launch).await {
+        match start(request).await {
             Ok(started) => return Ok(started),
-            Err(kind) => (last, served) = (launch.failed_again(kind), Served::default()),
+            Err(kind) => (last, served) = (request.failed_again(kind), ProcessRecord::default()),
         }
     }
 }
 
 /// Replaces the connection that a worker lives with, together with the worker.
 struct Respawn {
-    launch: Launch,
+    request: SpawnRequest,
     ask: Vec<u8>,
     restarts: Restarts,
     started: Arc<Started>,
@@ -97,17 +99,17 @@ struct Respawn {
 impl Reconnect for Respawn {
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_> {
         Box::pin(async move {
-            let Self { launch, ask, restarts, started, served_since } = self;
+            let Self { request, ask, restarts, started, served_since } = self;
             let (failure, progress) = match &*lost {
                 // The worker ends because its connection failed, and is still needed.
                 Loss::Failed(why) => started.ended_because(why).await,
-                Loss::Closed | Loss::Died(_) | Loss::Broken(_) | Loss::GivenUp(_) => {
+                Loss::Closed | Loss::Died(_) | Loss::Broken(_) | Loss::RestartLimitReached(_) => {
                     started.failure_to_restart().await.ok_or_else(|| (*lost).clone())?
                 }
             };
-            let served = Served { uptime: served_since.elapsed(), progress };
-            let again = start_again(launch, restarts, failure, served, |it| it.spawn(ask)).await;
-            let (client, next) = again.map_err(|it| Loss::GivenUp(Box::new(it)))?;
+            let served = ProcessRecord { uptime: served_since.elapsed(), progress };
+            let again = start_again(request, restarts, failure, served, |it| it.spawn(ask)).await;
+            let (client, next) = again.map_err(|it| Loss::RestartLimitReached(Box::new(it)))?;
             (*started, *served_since) = (next, Instant::now());
             Ok(connected(client, started))
         })
@@ -117,7 +119,7 @@ impl Reconnect for Respawn {
 /// A worker that lives with this process and is started again when it fails.
 pub(super) struct Restarted {
     phase: watch::Sender<Phase>,
-    restart: Restart,
+    restart: RestartPolicy,
     /// Where other processes connect: it outlives those that accept. The phase does not become `Up`
     /// while this is locked.
     listening: Mutex<Option<(OwnedFd, Address)>>,
@@ -129,7 +131,7 @@ enum Phase {
     /// It has failed in this way, and is started again.
     Down(WorkerFailure),
     /// It is not started again: it has ended in good order, or was given up.
-    Over(Option<GivenUp>),
+    Over(Option<RestartLimitReached>),
 }
 
 /// The workers that are restarted, and some that were.
@@ -158,7 +160,7 @@ impl Restarted {
     /// # Errors
     ///
     /// It never will again: it was given up, or has ended in good order.
-    async fn up(&self) -> Result<Arc<Started>, Option<GivenUp>> {
+    async fn up(&self) -> Result<Arc<Started>, Option<RestartLimitReached>> {
         let mut phase = self.phase.subscribe();
         let settled = phase.wait_for(|it| match it {
             Phase::Up(started) => !started.is_dead(),
@@ -173,7 +175,7 @@ impl Restarted {
     }
 
     /// Returns what the worker is called, and which process it has now or had last.
-    pub(super) fn label(&self) -> Option<Label> {
+    pub(super) fn label(&self) -> Option<WorkerLabel> {
         match &*self.phase.borrow() {
             Phase::Up(started) => Some(started.label().clone()),
             Phase::Down(failure) => Some(failure.worker().clone()),
@@ -192,7 +194,7 @@ impl Restarted {
         drop(self.listening().take());
         match before {
             Ok(Phase::Up(started)) => {
-                started.tell_to_end(within);
+                started.request_shutdown(within);
                 Ok(started.end().await)
             }
             Ok(Phase::Down(failure)) => Err(Some(failure)),
@@ -245,7 +247,7 @@ impl Restarted {
     /// # Errors
     ///
     /// All is over.
-    fn go_on(&self, next: Phase) -> Result<Phase, Option<GivenUp>> {
+    fn go_on(&self, next: Phase) -> Result<Phase, Option<RestartLimitReached>> {
         let mut before = Err(None);
         self.phase.send_if_modified(|phase| {
             if let Phase::Over(given_up) = phase {
@@ -301,7 +303,7 @@ impl Restarted {
         let restarts = self.restart.begin();
         let rejoin =
             Rejoin { worker: self, ask, settings, restarts, started, served_since: Instant::now() };
-        Ok(Client::supervised(first, Box::new(rejoin)))
+        Ok(Client::restartable(first, Box::new(rejoin)))
     }
 }
 
@@ -312,14 +314,14 @@ struct Restarting {
 }
 
 impl Restarting {
-    fn begin(id: WorkerId, started: Arc<Started>, restart: Restart) -> Self {
+    fn begin(id: WorkerId, started: Arc<Started>, restart: RestartPolicy) -> Self {
         let phase = watch::Sender::new(Phase::Up(started));
         let worker = Arc::new(Restarted { phase, restart, listening: Mutex::default() });
         table().workers.insert(id, worker.clone());
         Self { id, worker }
     }
 
-    async fn run(self, launch: Launch, mut restarts: Restarts, mut started: Arc<Started>) {
+    async fn run(self, request: SpawnRequest, mut restarts: Restarts, mut started: Arc<Started>) {
         loop {
             let served_since = Instant::now();
             let Some((failure, progress)) = started.failure_to_restart().await else { return };
@@ -330,9 +332,9 @@ impl Restarting {
             if self.worker.go_on(Phase::Down(failure.clone())).is_err() {
                 return;
             }
-            let served = Served { uptime: served_since.elapsed(), progress };
-            let start = |it| Launch::start(it, Lives::WithMaster);
-            let again = start_again(&launch, &mut restarts, failure, served, start);
+            let served = ProcessRecord { uptime: served_since.elapsed(), progress };
+            let start = |it| SpawnRequest::start(it, Lifetime::WithMaster);
+            let again = start_again(&request, &mut restarts, failure, served, start);
             match self.worker.unless_over(again).await {
                 Some(Ok(next)) => started = next,
                 Some(Err(given_up)) => {
@@ -388,7 +390,7 @@ impl Reconnect for Rejoin {
         Box::pin(async move {
             if !self.started.is_dead() {
                 let uptime = self.served_since.elapsed();
-                let served = Served { uptime, ..Served::default() };
+                let served = ProcessRecord { uptime, ..ProcessRecord::default() };
                 match self.restarts.as_mut().map(|it| it.next(served)) {
                     Some(Ok(wait)) => sleep(wait).await,
                     Some(Err(_)) | None => return Err((*lost).clone()),
@@ -396,7 +398,7 @@ impl Reconnect for Rejoin {
             }
             loop {
                 self.started = self.worker.up().await.map_err(|given_up| match given_up {
-                    Some(given_up) => Loss::GivenUp(Box::new(given_up)),
+                    Some(given_up) => Loss::RestartLimitReached(Box::new(given_up)),
                     None => (*lost).clone(),
                 })?;
                 match connect(&self.started, &self.ask, self.settings).await {
@@ -407,7 +409,7 @@ impl Reconnect for Rejoin {
                     // It has failed once more, and there will be another.
                     Err(_) if self.started.is_dead() => {}
                     Err(kind) => {
-                        match self.restarts.as_mut().map(|it| it.next(Served::default())) {
+                        match self.restarts.as_mut().map(|it| it.next(ProcessRecord::default())) {
                             Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
                             Some(_) | None => {
                                 let why = kind.in_full();
@@ -435,7 +437,7 @@ async fn connect(
         Ok(socket) => socket,
         // It has died, and not everybody knows that yet.
         Err(error) if Fault::of(&error) == Fault::PeerGone => {
-            return Err(match started.autopsy().await {
+            return Err(match started.failure_lookup().await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => unreachable(error),
             });
@@ -443,7 +445,7 @@ async fn connect(
         Err(error) => return Err(unreachable(error)),
     };
     let whom = (started.id(), started.label().clone());
-    let client = open(socket, settings, whom, ask, started.autopsy()).await?;
+    let client = open(socket, settings, whom, ask, started.failure_lookup()).await?;
     started.note_caller(client.in_flight());
     Ok(client)
 }

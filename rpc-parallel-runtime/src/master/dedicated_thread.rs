@@ -15,23 +15,23 @@ use tokio::time::timeout;
 
 use super::serving;
 use crate::connection::{
-    Autopsy, Death, InFlight, MAX_IN_PROGRESS, Obituary, Owner, Task, WorkerFailure, belong_to,
-    drop_silently, task,
+    ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
+    WorkerFailure, belong_to, drop_silently, task,
 };
 use crate::launch::{Children, block_on, start_thread};
-use crate::wire::{Label, Panic, WorkerId};
+use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::Servers;
 
 /// How long the end of a server may come after the end of a connection to it.
-const AUTOPSY_TIMEOUT: Duration = Duration::from_secs(1);
+const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A server that has a thread of its own.
-pub(super) struct Apart {
+pub(super) struct DedicatedThread {
     id: WorkerId,
-    label: Label,
+    label: WorkerLabel,
     began: Instant,
     runtime: Handle,
-    alarm: Arc<Alarm>,
+    stop_signal: Arc<StopSignal>,
     /// How many of its connections and listeners there are.
     tasks: watch::Sender<usize>,
     /// The connections of this process to it.
@@ -41,9 +41,9 @@ pub(super) struct Apart {
 
 /// What ends the thread.
 #[derive(Default)]
-struct Alarm {
+struct StopSignal {
     /// The first panic that nobody handles.
-    panic: OnceLock<Panic>,
+    panic: OnceLock<PanicReport>,
     stop: Notify,
 }
 
@@ -54,33 +54,33 @@ enum End {
 }
 
 /// Keeps a server's thread: dropped, it ends the server.
-pub(super) struct Keep(Arc<Apart>);
+pub(super) struct ThreadGuard(Arc<DedicatedThread>);
 
-impl Apart {
+impl DedicatedThread {
     /// Starts a thread for a server.
-    pub(super) async fn begin(id: WorkerId, label: Label) -> io::Result<Keep> {
+    pub(super) async fn begin(id: WorkerId, label: WorkerLabel) -> io::Result<ThreadGuard> {
         let (tell, told) = oneshot::channel();
         let run = move || {
-            let alarm = Arc::<Alarm>::default();
-            let owner = alarm.clone().owner();
+            let stop_signal = Arc::<StopSignal>::default();
+            let owner = stop_signal.clone().owner();
             let runtime = match build(owner.clone()) {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(tell.send(Err(error))),
             };
-            let apart = Arc::new(Self {
+            let thread = Arc::new(Self {
                 id,
                 label,
                 began: Instant::now(),
                 runtime: runtime.handle().clone(),
-                alarm,
+                stop_signal,
                 tasks: watch::Sender::new(0),
                 callers: Mutex::default(),
                 end: watch::Sender::new(None),
             });
             belong_to(owner);
             // Who is not there any more drops it, and so ends it.
-            let _ = tell.send(Ok(Keep(apart.clone())));
-            apart.run(runtime);
+            let _ = tell.send(Ok(ThreadGuard(thread.clone())));
+            thread.run(runtime);
         };
         start_thread("rpc-parallel server", Box::new(run))?;
         told.await.unwrap_or_else(|_| unreachable!("the thread tells before it ends"))
@@ -88,8 +88,8 @@ impl Apart {
 
     /// Lets the tasks of the server run until it is to end, and ends it.
     fn run(&self, runtime: Runtime) {
-        block_on(&runtime, pin!(self.alarm.stop.notified()));
-        let end = match self.alarm.panic.get() {
+        block_on(&runtime, pin!(self.stop_signal.stop.notified()));
+        let end = match self.stop_signal.panic.get() {
             Some(panic) => End::Failed(self.failure_by(panic.clone())),
             None => End::InOrder,
         };
@@ -106,15 +106,15 @@ impl Apart {
         });
     }
 
-    fn failure_by(&self, panic: Panic) -> WorkerFailure {
+    fn failure_by(&self, panic: PanicReport) -> WorkerFailure {
         let mut in_progress = Vec::new();
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
         }
-        WorkerFailure::new(Obituary {
+        WorkerFailure::new(FailureReport {
             worker: self.label.clone(),
             id: self.id,
-            death: Death::Ended,
+            exit_reason: ExitReason::ServerEnded,
             why: None,
             panic: Some(panic),
             in_progress,
@@ -139,17 +139,17 @@ impl Apart {
 
     /// Has the server end when it is closed and its last connection is gone.
     pub(super) fn end_when_idle(self: &Arc<Self>) {
-        let apart = self.clone();
+        let thread = self.clone();
         // It ends with the thread.
         self.runtime.spawn(task(async move {
-            Servers::get().closed(apart.id).await;
-            let mut tasks = apart.tasks.subscribe();
+            Servers::get().closed(thread.id).await;
+            let mut tasks = thread.tasks.subscribe();
             let _ = tasks.wait_for(|it| *it == 0).await;
-            apart.alarm.stop.notify_one();
+            thread.stop_signal.stop.notify_one();
         }));
     }
 
-    /// Remembers a connection of this process to the server, for its obituary.
+    /// Remembers a connection of this process to the server, for its failure report.
     pub(super) fn note_caller(&self, caller: InFlight) {
         let mut callers = self.callers();
         callers.retain(|it| !it.is_over());
@@ -157,9 +157,9 @@ impl Apart {
     }
 
     /// Returns what will tell how the server ended.
-    pub(super) fn autopsy(&self) -> Autopsy {
+    pub(super) fn failure_lookup(&self) -> FailureLookup {
         let ended = failure(self.end.subscribe());
-        Box::pin(async move { timeout(AUTOPSY_TIMEOUT, ended).await.ok()? })
+        Box::pin(async move { timeout(FAILURE_LOOKUP_TIMEOUT, ended).await.ok()? })
     }
 
     fn callers(&self) -> MutexGuard<'_, Vec<InFlight>> {
@@ -182,7 +182,7 @@ async fn failure(mut end: watch::Receiver<Option<End>>) -> Option<WorkerFailure>
     }
 }
 
-impl Alarm {
+impl StopSignal {
     /// Returns who is told of panics, in the midst of them.
     fn owner(self: Arc<Self>) -> Owner {
         Arc::new(move |panic| {
@@ -194,7 +194,7 @@ impl Alarm {
 }
 
 /// One connection or listener, as long as it lasts.
-struct Counted(Arc<Apart>);
+struct Counted(Arc<DedicatedThread>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -202,14 +202,14 @@ impl Drop for Counted {
     }
 }
 
-impl Keep {
-    pub(super) fn apart(&self) -> &Arc<Apart> {
+impl ThreadGuard {
+    pub(super) fn thread(&self) -> &Arc<DedicatedThread> {
         &self.0
     }
 
     /// Ends the server, if it has not ended.
     pub(super) fn end(&self) {
-        self.0.alarm.stop.notify_one();
+        self.0.stop_signal.stop.notify_one();
     }
 
     /// Waits until the server has ended, and returns how it failed, if it did.
@@ -218,7 +218,7 @@ impl Keep {
     }
 }
 
-impl Drop for Keep {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         self.end();
     }

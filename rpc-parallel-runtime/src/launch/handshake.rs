@@ -13,24 +13,24 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::process::Process;
-use super::start::Report;
+use super::start::ControlEvent;
 use super::starting::{StartingError, io};
 use crate::transport::{Backoff, Fault, Registered, adopt};
-use crate::wire::Panic;
+use crate::wire::PanicReport;
 
 /// How long a process that has closed its end may take to be dead.
-pub(super) const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const REMAINING_EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The master's side of the control socket while the worker starts.
-pub(super) struct Conversation {
+pub(super) struct StartHandshake {
     control: Registered<UnixStream>,
-    panic: Option<Panic>,
+    panic: Option<PanicReport>,
 }
 
 /// Why there was no conversation to the end.
 pub(super) enum Failed {
     /// The process closed its end, perhaps after a panic.
-    Ended(Option<Panic>),
+    Ended(Option<PanicReport>),
     /// The process closed its end before its hello, and before any panic.
     Closed,
     Other(StartingError),
@@ -42,7 +42,7 @@ impl From<StartingError> for Failed {
     }
 }
 
-impl Conversation {
+impl StartHandshake {
     pub(super) fn new(control: Registered<UnixStream>) -> Self {
         Self { control, panic: None }
     }
@@ -58,7 +58,7 @@ impl Conversation {
         let hello = async {
             self.send(rest).await?;
             match self.report().await {
-                Ok(Report::Hello { pid }) => Ok(pid),
+                Ok(ControlEvent::Hello { pid }) => Ok(pid),
                 Ok(report) => Err(out_of_turn(&report)),
                 Err(Failed::Ended(None)) => Err(Failed::Closed),
                 Err(failed) => Err(failed),
@@ -68,10 +68,10 @@ impl Conversation {
         let started = async {
             match self.report().await? {
                 // One of its threads has had a panic before, and ends it at this moment.
-                Report::Started { .. } if self.panic.is_some() => {
+                ControlEvent::Started { .. } if self.panic.is_some() => {
                     Err(Failed::Ended(self.panic.take()))
                 }
-                Report::Started { listens_at } => Ok(listens_at),
+                ControlEvent::Started { listens_at } => Ok(listens_at),
                 report => Err(out_of_turn(&report)),
             }
         };
@@ -111,22 +111,26 @@ impl Conversation {
         Ok(())
     }
 
-    /// Receives the next report, and nothing of what comes behind it: that is for the keeper.
-    async fn report(&mut self) -> Result<Report, Failed> {
+    /// Receives the next report, and nothing of what comes behind it: that is for the supervisor.
+    async fn report(&mut self) -> Result<ControlEvent, Failed> {
         let mut received = Vec::new();
         let mut backoff = Backoff::default();
         loop {
-            if let Some((report, _)) = Report::decode(&received).map_err(StartingError::Message)? {
+            if let Some((report, _)) =
+                ControlEvent::decode(&received).map_err(StartingError::Message)?
+            {
                 match report {
-                    Report::Failed(failure) => return Err(StartingError::Failed(failure).into()),
+                    ControlEvent::Failed(failure) => {
+                        return Err(StartingError::Failed(failure).into());
+                    }
                     // Its process ends of it, which is what is told.
-                    Report::Panicked(panic) => self.panic = Some(panic),
+                    ControlEvent::Panicked(panic) => self.panic = Some(panic),
                     report => return Ok(report),
                 }
                 received.clear();
             }
             let mut buffer = [0; 1024];
-            let len = Report::first_len(&received).map_err(StartingError::Message)?;
+            let len = ControlEvent::first_len(&received).map_err(StartingError::Message)?;
             let lacking = buffer.len().min(len - received.len());
             let error = match self.control.try_read(&mut buffer[..lacking]) {
                 Ok(0) => return Err(Failed::Ended(self.panic.take())),
@@ -149,15 +153,16 @@ impl Conversation {
 }
 
 /// Returns what a process has died of, by what it has said after it had started.
-pub(super) async fn last_words(control: OwnedFd) -> Failed {
+pub(super) async fn remaining_events(control: OwnedFd) -> Failed {
     let listening = async {
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
-        let mut conversation = Conversation::new(control);
+        let mut handshake = StartHandshake::new(control);
         loop {
-            conversation.report().await?;
+            handshake.report().await?;
         }
     };
-    let heard: Result<Result<Infallible, Failed>, _> = timeout(LAST_WORDS_TIMEOUT, listening).await;
+    let heard: Result<Result<Infallible, Failed>, _> =
+        timeout(REMAINING_EVENTS_TIMEOUT, listening).await;
     match heard {
         Ok(Err(failed)) => failed,
         // What it has forked holds its end open.
@@ -165,7 +170,7 @@ pub(super) async fn last_words(control: OwnedFd) -> Failed {
     }
 }
 
-fn out_of_turn(report: &Report) -> Failed {
+fn out_of_turn(report: &ControlEvent) -> Failed {
     let why = io::Error::other(format!("{report:?} out of turn"));
     io("understand the new process")(why).into()
 }
@@ -173,11 +178,11 @@ fn out_of_turn(report: &Report) -> Failed {
 /// Waits until a conversation is over, or the process is dead and can have nothing more to say.
 pub(super) async fn unless_dead<T>(
     process: &Process,
-    conversation: impl Future<Output = Result<T, Failed>>,
+    handshake: impl Future<Output = Result<T, Failed>>,
 ) -> Result<T, Failed> {
-    let mut conversation = pin!(conversation);
+    let mut handshake = pin!(handshake);
     let mut end = pin!(process.end());
-    let over = poll_fn(|cx| match conversation.as_mut().poll(cx) {
+    let over = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => end.as_mut().poll(cx).map(|_| None),
     });
@@ -185,7 +190,9 @@ pub(super) async fn unless_dead<T>(
         Some(result) => result,
         // What it has said is read, and its end; there is none where a launcher's process has ended
         // before the worker's.
-        None => timeout(LAST_WORDS_TIMEOUT, conversation).await.unwrap_or(Err(Failed::Ended(None))),
+        None => {
+            timeout(REMAINING_EVENTS_TIMEOUT, handshake).await.unwrap_or(Err(Failed::Ended(None)))
+        }
     }
 }
 
@@ -231,20 +238,19 @@ mod tests {
     #[tokio::test]
     async fn what_is_said_behind_a_report_stays_for_the_keeper() {
         let (ours, mut theirs) = connected_pair().expect("two sockets");
-        let started = Report::Started { listens_at: None };
+        let started = ControlEvent::Started { listens_at: None };
         let backtrace = Some("frame\n".repeat(1000));
-        let panic = Panic { message: "at once".to_owned(), location: None, backtrace };
-        let panicked = Report::Panicked(panic).encode();
+        let panic = PanicReport { message: "at once".to_owned(), location: None, backtrace };
+        let panicked = ControlEvent::Panicked(panic).encode();
         let both = [started.encode(), panicked.clone()].concat();
         theirs.write_all(&both).expect("a socket takes some thousand bytes");
         drop(theirs);
 
-        let mut conversation = Conversation::new(adopt(ours).expect("there is a runtime"));
-        let report = conversation.report().await;
+        let mut handshake = StartHandshake::new(adopt(ours).expect("there is a runtime"));
+        let report = handshake.report().await;
 
         assert!(report.is_ok_and(|it| it == started));
-        let mut left =
-            conversation.control.into_inner().into_std().expect("take a socket from tokio");
+        let mut left = handshake.control.into_inner().into_std().expect("take a socket from tokio");
         left.set_nonblocking(false).expect("it is open");
         let mut behind = Vec::new();
         left.read_to_end(&mut behind).expect("it is open");
@@ -255,10 +261,10 @@ mod tests {
     async fn a_report_that_comes_in_parts_is_one_and_a_panic_before_the_end_is_told() {
         let (ours, mut theirs) = connected_pair().expect("two sockets");
         let message = "at last ".repeat(1000);
-        let panic = Panic { message, location: None, backtrace: None };
-        let hello = Report::Hello { pid: 7 };
-        let said = [Report::Panicked(panic.clone()).encode(), hello.encode()].concat();
-        let mut conversation = Conversation::new(adopt(ours).expect("there is a runtime"));
+        let panic = PanicReport { message, location: None, backtrace: None };
+        let hello = ControlEvent::Hello { pid: 7 };
+        let said = [ControlEvent::Panicked(panic.clone()).encode(), hello.encode()].concat();
+        let mut handshake = StartHandshake::new(adopt(ours).expect("there is a runtime"));
 
         let saying = async move {
             for part in said.chunks(3) {
@@ -266,8 +272,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let (report, ()) = tokio::join!(conversation.report(), saying);
-        let end = conversation.report().await;
+        let (report, ()) = tokio::join!(handshake.report(), saying);
+        let end = handshake.report().await;
 
         assert!(report.is_ok_and(|it| it == hello));
         assert!(matches!(end, Err(Failed::Ended(Some(it))) if it == panic));
@@ -279,13 +285,13 @@ mod tests {
         let runtime =
             || Builder::new_current_thread().enable_all().build().expect("make a runtime");
         let ending = runtime();
-        let mut conversation =
-            ending.block_on(async { Conversation::new(adopt(ours).expect("there is a runtime")) });
+        let mut handshake = ending
+            .block_on(async { StartHandshake::new(adopt(ours).expect("there is a runtime")) });
         drop(ending);
 
         let (ended, end) = channel();
         thread::spawn(move || {
-            let _ = runtime().block_on(conversation.send(&[0; 10]));
+            let _ = runtime().block_on(handshake.send(&[0; 10]));
             ended.send(())
         });
 

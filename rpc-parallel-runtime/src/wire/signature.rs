@@ -85,9 +85,10 @@ fn without_paths(types: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Place;
+    use crate::wire::SourceLocation;
 
-    const PLACE: Place = Place { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
+    const PLACE: SourceLocation =
+        SourceLocation { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
 
     fn signature(arguments: &'static str, result: &'static str) -> Signature {
         let info = FunctionInfo::new("f", "T", PLACE, arguments, result);

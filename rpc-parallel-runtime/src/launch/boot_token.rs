@@ -21,21 +21,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use rustix::process::{Pid, child_subreaper, getpid, getppid};
 
 /// The environment variable that holds the boot token.
-pub(crate) const MARK_VARIABLE: &str = "RPC_PARALLEL_WORKER";
+pub(crate) const BOOT_TOKEN_VARIABLE: &str = "RPC_PARALLEL_WORKER";
 
 /// Names one socket of this machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Mark {
+pub(crate) struct SocketId {
     device: u64,
     inode: u64,
 }
 
-impl Mark {
+impl SocketId {
     /// Returns the mark of a socket; none if it is something else.
     pub(crate) fn of(socket: impl AsFd) -> io::Result<Option<Self>> {
         let socket = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?;
-        let mark = Self { device: socket.dev(), inode: socket.ino() };
-        Ok(socket.file_type().is_socket().then_some(mark))
+        let boot_token = Self { device: socket.dev(), inode: socket.ino() };
+        Ok(socket.file_type().is_socket().then_some(boot_token))
     }
 
     /// Takes the socket off stdin, which becomes `/dev/null`.
@@ -51,7 +51,7 @@ impl Mark {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BootToken {
     /// The control socket, which the worker finds as its stdin.
-    socket: Mark,
+    socket: SocketId,
     /// The process id of the master. Zero where a process can get that parent without being
     /// started by it, so that the parent proves nothing.
     master: u32,
@@ -72,7 +72,7 @@ pub(crate) enum StartedAs {
 
 impl BootToken {
     /// Returns the token of a worker of this process, which is at this depth itself.
-    pub(super) fn for_worker(socket: Mark, depth: u32) -> Self {
+    pub(super) fn for_worker(socket: SocketId, depth: u32) -> Self {
         // Orphans are adopted by the init process and by subreapers.
         let adopts = getpid().is_init() || child_subreaper().is_ok_and(|it| it.is_some());
         let master = if adopts { 0 } else { std::process::id() };
@@ -82,7 +82,7 @@ impl BootToken {
     /// Returns the token in the environment of this process: its own, or inherited.
     pub(crate) fn inherited() -> Option<Self> {
         // Looked up first: most programs are no workers and have no such variable.
-        env::var_os(MARK_VARIABLE).as_deref().and_then(Self::parse)
+        env::var_os(BOOT_TOKEN_VARIABLE).as_deref().and_then(Self::parse)
     }
 
     /// Returns how many levels of masters are above this process, according to its environment.
@@ -94,7 +94,7 @@ impl BootToken {
         let mut fields = text.to_str()?.split(':');
         let mut field = || fields.next();
         let token = Self {
-            socket: Mark { device: field()?.parse().ok()?, inode: field()?.parse().ok()? },
+            socket: SocketId { device: field()?.parse().ok()?, inode: field()?.parse().ok()? },
             master: field()?.parse().ok()?,
             depth: field()?.parse().ok()?,
         };
@@ -107,7 +107,7 @@ impl StartedAs {
     /// a worker moves its socket away from stdin.
     pub(crate) fn here() -> Self {
         let Some(token) = BootToken::inherited() else { return Self::Program };
-        if Mark::of(rustix::stdio::stdin()).is_ok_and(|it| it == Some(token.socket)) {
+        if SocketId::of(rustix::stdio::stdin()).is_ok_and(|it| it == Some(token.socket)) {
             return Self::Worker;
         }
         let parent = getppid().map_or(0, |it| Pid::as_raw(Some(it)));
@@ -118,7 +118,7 @@ impl StartedAs {
 
 impl fmt::Display for BootToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { socket: Mark { device, inode }, master, depth } = self;
+        let Self { socket: SocketId { device, inode }, master, depth } = self;
         write!(f, "{device}:{inode}:{master}:{depth}")
     }
 }
@@ -133,7 +133,7 @@ mod tests {
     fn a_mark_names_one_socket() {
         let (one, other) = UnixStream::pair().expect("two sockets");
 
-        let marks = [one.as_fd(), one.as_fd(), other.as_fd()].map(Mark::of);
+        let marks = [one.as_fd(), one.as_fd(), other.as_fd()].map(SocketId::of);
 
         let [first, same, second] = marks.map(|it| it.ok().flatten().expect("it is a socket"));
         assert_eq!(first, same);
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn boot_token_reads_back_as_written() {
-        let socket = Mark { device: 8, inode: u64::MAX };
+        let socket = SocketId { device: 8, inode: u64::MAX };
 
         let token = BootToken::for_worker(socket, 3);
 
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn depth_of_boot_token_never_wraps() {
-        let socket = Mark { device: 8, inode: 1 };
+        let socket = SocketId { device: 8, inode: 1 };
 
         assert_eq!(BootToken::for_worker(socket, u32::MAX).depth, u32::MAX);
     }
@@ -168,6 +168,6 @@ mod tests {
     fn what_is_no_socket_has_no_mark() {
         let null = File::open("/dev/null").expect("there is always a /dev/null");
 
-        assert_eq!(Mark::of(null).expect("it is open"), None);
+        assert_eq!(SocketId::of(null).expect("it is open"), None);
     }
 }

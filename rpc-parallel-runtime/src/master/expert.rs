@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 use super::listing::list_if_asked;
-use crate::launch::{Flavor, Outputs, Recipe, Role, StartedAs, work};
+use crate::launch::{Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, work};
 use crate::wire::{Overrides, Settings, SettingsError};
 use crate::worker::{DuplicateId, registry};
 
@@ -23,7 +23,7 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 ///
 /// ```text
 /// match Cli::parse().command {
-///     Command::Worker => match rpc_parallel::worker_main()? {},
+///     Command::Worker => match rpc_parallel::expert::worker_main()? {},
 ///     Command::Run => {
 ///         Master::builder().worker_args(["worker"]).start()?;
 ///         tokio_main()
@@ -36,7 +36,7 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 #[derive(Clone, PartialEq, Debug, Default)]
 #[must_use = "a process becomes a master by `start`"]
 pub struct Master {
-    recipe: Recipe,
+    spawn_defaults: SpawnDefaults,
 }
 
 /// Proof that this process is a master or a worker, and so can start workers.
@@ -55,10 +55,10 @@ pub enum StartupError {
     AlreadyWorker,
     /// [`Master::start`] in a process that was started to be a worker.
     #[error(
-        "this process was started to be a worker; call `rpc_parallel::worker_main` where the \
+        "this process was started to be a worker; call `rpc_parallel::expert::worker_main` where the \
          arguments of `Master::worker_args` lead to"
     )]
-    MarkedAsWorker,
+    StartedAsWorker,
     /// [`Master::start`] or [`worker_main`] in a process that was started as a worker, and whose
     /// stdin is not the control socket any more.
     ///
@@ -67,13 +67,13 @@ pub enum StartupError {
     /// [`max_depth`](Settings::max_depth) bounds what it starts.
     #[error(
         "this process was started as a worker, but its stdin is not its control socket any more: \
-         stdin was closed or replaced before `rpc_parallel::worker_main` or \
+         stdin was closed or replaced before `rpc_parallel::expert::worker_main` or \
          `#[rpc_parallel::entry]`; leave stdin alone until then"
     )]
     StdinReplaced,
     /// [`worker_main`] in a process that no master has started.
     #[error("this process was not started by a master; `worker_main` is for those that were")]
-    NotMarkedAsWorker,
+    NotStartedAsWorker,
     /// [`worker_main`] in a tokio runtime.
     #[error("a worker makes its own tokio runtime; call `worker_main` before there is one")]
     InsideRuntime,
@@ -92,7 +92,7 @@ pub enum StartupError {
         why: SettingsError,
     },
     /// Two `#[rpc_parallel::test]`s of this executable ask for different settings of workers, or
-    /// different [`Flavor`]s, or logs.
+    /// different [`RuntimeFlavor`]s, or logs.
     #[error(
         "the tests `{one}` and `{other}` ask for different settings, flavors or logs of workers; \
          give all `#[rpc_parallel::test]`s of an executable the same, use \
@@ -117,7 +117,7 @@ impl Master {
     where
         I: IntoIterator<Item: Into<OsString>>,
     {
-        self.recipe.arguments = Some(args.into_iter().map(Into::into).collect());
+        self.spawn_defaults.arguments = Some(args.into_iter().map(Into::into).collect());
         self
     }
 
@@ -125,13 +125,13 @@ impl Master {
     ///
     /// It must be of the same build.
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
-        self.recipe.program = Some(program.into().into_os_string());
+        self.spawn_defaults.program = Some(program.into().into_os_string());
         self
     }
 
     /// Sets the kind of tokio runtime that workers have.
-    pub fn worker_flavor(mut self, flavor: Flavor) -> Self {
-        self.recipe.worker_flavor = flavor;
+    pub fn worker_flavor(mut self, flavor: RuntimeFlavor) -> Self {
+        self.spawn_defaults.worker_flavor = flavor;
         self
     }
 
@@ -148,7 +148,7 @@ impl Master {
     }
 
     pub(super) fn keep_worker_logs(mut self, worker_logs: bool) -> Self {
-        self.recipe.worker_logs = worker_logs;
+        self.spawn_defaults.worker_logs = worker_logs;
         self
     }
 
@@ -156,14 +156,14 @@ impl Master {
     ///
     /// Fields that `RPC_PARALLEL_SETTINGS` sets are as they are there, see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
-        self.recipe.settings = settings;
+        self.spawn_defaults.settings = settings;
         self
     }
 
     /// Says that the program prints something of its own before `worker_main`: a worker's stdout
     /// goes nowhere until then.
-    pub fn chatty(mut self, chatty: bool) -> Self {
-        self.recipe.chatty = chatty;
+    pub fn prints_before_worker_main(mut self, prints_before_worker_main: bool) -> Self {
+        self.spawn_defaults.prints_before_worker_main = prints_before_worker_main;
         self
     }
 
@@ -182,18 +182,19 @@ impl Master {
     pub fn start(mut self) -> Result<Initialized, StartupError> {
         match (Role::current(), StartedAs::here()) {
             (Some(Role::Worker), _) => return Err(StartupError::AlreadyWorker),
-            (None, StartedAs::Worker) => return Err(StartupError::MarkedAsWorker),
+            (None, StartedAs::Worker) => return Err(StartupError::StartedAsWorker),
             (None, StartedAs::WorkerWithoutSocket) => return Err(StartupError::StdinReplaced),
             (Some(Role::Master), _) | (None, StartedAs::Program) => {}
         }
         let registry = registry();
         list_if_asked(&registry);
         registry.check()?;
-        self.recipe.overrides = overrides().map_err(StartupError::Settings)?;
-        self.recipe.settings = self.recipe.settings_for(Some(self.recipe.settings));
-        self.recipe.arg0 = env::args_os().next();
+        self.spawn_defaults.overrides = overrides().map_err(StartupError::Settings)?;
+        self.spawn_defaults.settings =
+            self.spawn_defaults.settings_for(Some(self.spawn_defaults.settings));
+        self.spawn_defaults.arg0 = env::args_os().next();
         Outputs::flush_all_with_this_thread();
-        match Role::Master.assume(self.recipe) {
+        match Role::Master.assume(self.spawn_defaults) {
             Ok(()) => Ok(Initialized(Role::Master)),
             Err(Role::Master) => Err(StartupError::AlreadyMaster),
             Err(Role::Worker) => Err(StartupError::AlreadyWorker),
@@ -249,7 +250,7 @@ pub fn worker_main() -> Result<Infallible, StartupError> {
     match (Role::current(), StartedAs::here()) {
         (Some(Role::Master), _) => Err(StartupError::AlreadyMaster),
         (Some(Role::Worker), _) => Err(StartupError::AlreadyWorker),
-        (None, StartedAs::Program) => Err(StartupError::NotMarkedAsWorker),
+        (None, StartedAs::Program) => Err(StartupError::NotStartedAsWorker),
         (None, StartedAs::WorkerWithoutSocket) => Err(StartupError::StdinReplaced),
         (None, StartedAs::Worker) if Handle::try_current().is_ok() => {
             Err(StartupError::InsideRuntime)

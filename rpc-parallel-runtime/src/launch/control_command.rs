@@ -11,29 +11,29 @@ use crate::transport::{receive, send, send_once};
 
 /// What a worker is told.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(super) enum ControlCommand {
     /// Serve this connection.
     Connection(OwnedFd),
     /// Serve the connections that come to this listener.
     Listener(OwnedFd),
     /// Give a sign of life.
-    Ask,
+    Ping,
     /// Tell how the process is doing.
     Stats,
     /// End, within this time.
     End { within: Duration },
     /// Do not end with your master: somebody has your handle.
-    LiveOn,
+    Detach,
     /// Something that came with a descriptor, for which this process had no room.
-    Lost(io::Error),
+    MissingDescriptor(io::Error),
 }
 
 const CONNECTION: u8 = 1;
 const LISTENER: u8 = 2;
-const ASK: u8 = 3;
+const PING: u8 = 3;
 const END: u8 = 4;
 const STATS: u8 = 5;
-const LIVE_ON: u8 = 6;
+const DETACH: u8 = 6;
 
 /// Hands a worker its end of a new connection.
 pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
@@ -50,29 +50,29 @@ pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io:
 /// # Errors
 ///
 /// The worker was not asked.
-pub(super) fn ask(control: impl AsFd) -> io::Result<()> {
-    send_once(control, ASK)
+pub(super) fn send_ping(control: impl AsFd) -> io::Result<()> {
+    send_once(control, PING)
 }
 
 /// Asks a worker how its process is doing.
-pub(super) fn ask_for_stats(control: impl AsFd) -> io::Result<()> {
+pub(super) fn request_stats(control: impl AsFd) -> io::Result<()> {
     send(control, &[STATS], &[])
 }
 
 /// Tells a detached worker that its start has come to its end.
-pub(super) fn live_on(control: impl AsFd) -> io::Result<()> {
-    send(control, &[LIVE_ON], &[])
+pub(super) fn send_detach(control: impl AsFd) -> io::Result<()> {
+    send(control, &[DETACH], &[])
 }
 
 /// Tells a worker to end in order, within this time.
-pub(super) fn end(control: impl AsFd, within: Duration) -> io::Result<()> {
+pub(super) fn send_end(control: impl AsFd, within: Duration) -> io::Result<()> {
     let mut bytes = [END, 0, 0, 0, 0];
     let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
     bytes[1..].copy_from_slice(&millis.to_le_bytes());
     send(control, &bytes, &[])
 }
 
-impl Order {
+impl ControlCommand {
     /// Waits for the next order; none when the master is gone.
     pub(super) fn receive(control: impl AsFd) -> io::Result<Option<Self>> {
         let (mut kind, mut descriptors) = ([0], Vec::new());
@@ -81,7 +81,7 @@ impl Order {
             Ok(_) => {}
             // It has been read, but for what came with it; whoever sent that sees that it is closed.
             Err(error) if error.kind() == io::ErrorKind::Other => {
-                return Ok(Some(Self::Lost(error)));
+                return Ok(Some(Self::MissingDescriptor(error)));
             }
             Err(error) => return Err(error),
         }
@@ -92,9 +92,9 @@ impl Order {
         Ok(Some(match kind[0] {
             CONNECTION => Self::Connection(descriptor()?),
             LISTENER => Self::Listener(descriptor()?),
-            ASK => Self::Ask,
+            PING => Self::Ping,
             STATS => Self::Stats,
-            LIVE_ON => Self::LiveOn,
+            DETACH => Self::Detach,
             END => {
                 let mut millis = [0; 4];
                 if receive(&control, &mut millis, &mut Vec::new())? < millis.len() {

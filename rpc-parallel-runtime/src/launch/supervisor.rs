@@ -20,37 +20,37 @@ use rustix::net::RecvFlags;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
 
-use super::liveness::{Silence, Verdict};
+use super::control_command;
+use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 use super::memory::OutOfMemory;
-use super::order;
-use super::process::{Manner, Process, Unborn};
+use super::process::{EndKind, Process, StartGuard};
 use super::relay::Outputs;
-use super::start::Report;
+use super::start::ControlEvent;
 use super::thread::start_thread;
-use crate::connection::Death;
+use crate::connection::ExitReason;
 use crate::transport::{Fault, Origin};
-use crate::wire::{Label, Panic, Settings, WorkerId};
+use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
                       cannot start any itself";
 
 /// Something to start.
-pub(super) struct Job {
+pub(super) struct StartRequest {
     pub(super) command: Command,
     pub(super) id: WorkerId,
     /// What the worker is called, but for the number of its process.
-    pub(super) label: Label,
+    pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
     pub(super) outputs: Outputs,
     /// Runs when everybody can know that the process is dead.
     pub(super) on_death: Box<dyn FnOnce() + Send>,
     /// Whoever gives up before the reply has reached him drops it, and so ends the process.
-    pub(super) reply: oneshot::Sender<io::Result<Unborn>>,
+    pub(super) reply: oneshot::Sender<io::Result<StartGuard>>,
 }
 
 /// What the thread is asked for.
 enum Request {
-    Start(Box<Job>),
+    Start(Box<StartRequest>),
     /// A process has been told to end within this time: see to it.
     End(Arc<Process>, Duration),
     /// A process has been told that nobody needs it any more: see to its end, if nobody does so yet.
@@ -58,34 +58,34 @@ enum Request {
 }
 
 /// How long a worker that is told that nobody needs it any more may take to notice.
-const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a process may take to die of `SIGTERM`, before it is killed.
-const LAST_PATIENCE: Duration = Duration::from_millis(500);
+const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The exit code of a worker whose `on_shutdown` was not in time. The original exits with it too.
-pub(super) const FORCED: i32 = 1;
+pub(super) const EXIT_FORCED: i32 = 1;
 
 /// How long a worker may take that ends because of something else than an order.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After how long a worker is asked again for a sign of life when memory was short.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
+const PING_RETRY: Duration = Duration::from_millis(100);
 
 /// A time that is as good as for ever, and can be added to any other.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The thread, as others see it.
-pub(super) struct Keeper {
+pub(super) struct Supervisor {
     requests: Sender<Request>,
     wake: OwnedFd,
     epoll: Arc<OwnedFd>,
     origin: Origin,
 }
 
-static KEEPER: OnceLock<Keeper> = OnceLock::new();
+static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 
-impl Keeper {
+impl Supervisor {
     /// Returns the one of this process; its thread starts with the first use.
     ///
     /// # Errors
@@ -96,22 +96,22 @@ impl Keeper {
         if Self::is_inherited() {
             return Err(io::Error::other(FORKED));
         }
-        if let Some(keeper) = KEEPER.get() {
-            return Ok(keeper);
+        if let Some(supervisor) = SUPERVISOR.get() {
+            return Ok(supervisor);
         }
         // What fails now, because threads or descriptors have run out, may succeed later.
         let _guard = STARTING.lock();
-        if let Some(keeper) = KEEPER.get() {
-            return Ok(keeper);
+        if let Some(supervisor) = SUPERVISOR.get() {
+            return Ok(supervisor);
         }
-        let keeper = Self::start()?;
-        Ok(KEEPER.get_or_init(|| keeper))
+        let supervisor = Self::start()?;
+        Ok(SUPERVISOR.get_or_init(|| supervisor))
     }
 
     /// Says whether user code forked this process, without exec, from one that starts workers. Such
     /// a child has no thread that watches over workers, and those of its parent are not its own.
     pub(super) fn is_inherited() -> bool {
-        KEEPER.get().is_some_and(|it| it.origin.is_elsewhere())
+        SUPERVISOR.get().is_some_and(|it| it.origin.is_other_process())
     }
 
     fn start() -> io::Result<Self> {
@@ -120,29 +120,33 @@ impl Keeper {
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
         let (sender, requests) = mpsc::channel();
-        let keeping = Keeping {
+        let thread = SupervisorThread {
             epoll: epoll.clone(),
             requests,
-            kept: HashMap::new(),
+            supervised: HashMap::new(),
             timers: BinaryHeap::new(),
             serial: 0,
             out_of_memory: None,
         };
-        start_thread("rpc-parallel keeper", Box::new(move || keeping.run()))?;
+        start_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
         Ok(Self { requests: sender, wake, epoll, origin: Origin::here() })
     }
 
     /// Starts a process, soon. The reply comes through the job.
-    pub(super) fn begin(&self, job: Job) {
-        self.request(Request::Start(Box::new(job)));
+    pub(super) fn begin(&self, start: StartRequest) {
+        self.request(Request::Start(Box::new(start)));
     }
 
     /// Listens to a process that has started, on its control socket.
-    pub(super) fn attend(&self, process: &Process, control: OwnedFd) -> Result<(), Unattended> {
-        let control = process.attend(control).map_err(Unattended::Buried)?;
-        let data = epoll::EventData::new_u64(process.serial | WORD);
+    pub(super) fn register_control(
+        &self,
+        process: &Process,
+        control: OwnedFd,
+    ) -> Result<(), RegisterError> {
+        let control = process.register_control(control).map_err(RegisterError::AlreadyReaped)?;
+        let data = epoll::EventData::new_u64(process.serial | CONTROL_EVENT);
         let added = epoll::add(&self.epoll, control, data, epoll::EventFlags::IN);
-        added.map_err(|errno| Unattended::Io(errno.into()))?;
+        added.map_err(|errno| RegisterError::Io(errno.into()))?;
         if process.is_dead() {
             // Who has buried it may have come before, and nobody would take its end from us.
             let _ = epoll::delete(&self.epoll, control);
@@ -163,16 +167,16 @@ impl Keeper {
     }
 
     fn request(&self, request: Request) {
-        self.requests.send(request).unwrap_or_else(|_| panic!("the keeper never ends"));
-        // It fails only where the keeper has 2^64 reasons to wake up already.
+        self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor never ends"));
+        // It fails only where the supervisor has 2^64 reasons to wake up already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 
 /// Why nobody listens to a process.
-pub(super) enum Unattended {
+pub(super) enum RegisterError {
     /// It is dead. What it has said is still in its control socket.
-    Buried(OwnedFd),
+    AlreadyReaped(OwnedFd),
     Io(io::Error),
 }
 
@@ -180,15 +184,15 @@ pub(super) enum Unattended {
 const WAKE: u64 = u64::MAX;
 
 /// Marks an event as a word of a process, instead of its death.
-const WORD: u64 = 1 << 63;
+const CONTROL_EVENT: u64 = 1 << 63;
 
 /// The thread, as it sees itself.
-struct Keeping {
+struct SupervisorThread {
     epoll: Arc<OwnedFd>,
     requests: Receiver<Request>,
-    kept: HashMap<u64, Kept>,
+    supervised: HashMap<u64, Supervised>,
     /// Which process is to be looked at when. Those that have died stay here until then.
-    timers: BinaryHeap<Reverse<(Instant, u64, Task)>>,
+    timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     serial: u64,
     /// Known from the first death that may have been one of them.
     out_of_memory: Option<OutOfMemory>,
@@ -196,39 +200,39 @@ struct Keeping {
 
 /// What is to be done at a time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Task {
+enum Timer {
     Listen,
     End,
 }
 
-struct Kept {
+struct Supervised {
     child: Child,
     process: Arc<Process>,
     on_death: Box<dyn FnOnce() + Send>,
     settings: Settings,
     /// What it has said and nobody has understood yet.
-    words: Vec<u8>,
-    silence: Option<Silence>,
-    panic: Option<Panic>,
+    unparsed: Vec<u8>,
+    heartbeat: Option<HeartbeatMonitor>,
+    panic: Option<PanicReport>,
     /// It has said that it is about to end, within this time.
     ending: Option<Duration>,
     /// It has reported that `on_shutdown` is over, and whether that was in time.
     shut_down: Option<bool>,
-    end: Option<Ending>,
+    end: Option<EndPhase>,
     /// It has closed its control socket without a word.
-    lost: bool,
+    closed_control: bool,
     /// What this process has killed it for.
-    verdict: Option<Death>,
+    kill_reason: Option<ExitReason>,
 }
 
 /// How far the end of a process has come that must not go on.
 #[derive(Clone, Copy)]
-enum Ending {
+enum EndPhase {
     Told { end_by: Instant },
     Terminated { kill_at: Instant },
 }
 
-impl Keeping {
+impl SupervisorThread {
     fn run(mut self) {
         let mut events = Vec::with_capacity(64);
         loop {
@@ -242,8 +246,8 @@ impl Keeping {
             for event in &events {
                 match event.data.u64() {
                     WAKE => self.take_requests(),
-                    word if word & WORD != 0 => self.listen(word & !WORD),
-                    serial => self.bury(serial),
+                    event if event & CONTROL_EVENT != 0 => self.listen(event & !CONTROL_EVENT),
+                    serial => self.reap(serial),
                 }
             }
             // What has been said counts before what has not.
@@ -254,17 +258,17 @@ impl Keeping {
     fn take_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
             match request {
-                Request::Start(job) => self.start(*job),
+                Request::Start(start) => self.start(*start),
                 Request::End(process, within) => {
                     // A worker that has begun to end enforces the time itself, and exits then.
-                    let end = within.saturating_add(LAST_PATIENCE);
-                    self.see_to_end(process.serial, within, end);
+                    let end = within.saturating_add(TERMINATE_TIMEOUT);
+                    self.schedule_end(process.serial, within, end);
                 }
                 Request::Release(process) => {
                     let serial = process.serial;
-                    if self.kept.get(&serial).is_some_and(|it| it.end.is_none()) {
-                        let end = ENDING_TIMEOUT + LAST_PATIENCE;
-                        self.see_to_end(serial, RELEASE_TIMEOUT, end);
+                    if self.supervised.get(&serial).is_some_and(|it| it.end.is_none()) {
+                        let end = ENDING_TIMEOUT + TERMINATE_TIMEOUT;
+                        self.schedule_end(serial, END_NOTICE_TIMEOUT, end);
                     }
                 }
             }
@@ -273,24 +277,24 @@ impl Keeping {
 
     /// Sees to it that a process which must end says so within one time and is gone within another.
     /// If somebody has given it less time, that counts.
-    fn see_to_end(&mut self, serial: u64, begin: Duration, end: Duration) {
-        let Some(kept) = self.kept.get_mut(&serial) else { return };
+    fn schedule_end(&mut self, serial: u64, begin: Duration, end: Duration) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let now = Instant::now();
         let (mut next, mut end_by) = (now + begin.min(LONGEST), now + end.min(LONGEST));
-        match kept.end {
+        match supervised.end {
             None => {}
-            Some(Ending::Told { end_by: before }) => end_by = end_by.min(before),
-            Some(Ending::Terminated { .. }) => return,
+            Some(EndPhase::Told { end_by: before }) => end_by = end_by.min(before),
+            Some(EndPhase::Terminated { .. }) => return,
         }
-        if kept.ending.is_some() {
+        if supervised.ending.is_some() {
             next = end_by;
         }
-        kept.end = Some(Ending::Told { end_by });
-        self.remind(next.min(end_by), serial, Task::End);
+        supervised.end = Some(EndPhase::Told { end_by });
+        self.set_timer(next.min(end_by), serial, Timer::End);
     }
 
-    fn remind(&mut self, at: Instant, serial: u64, task: Task) {
-        self.timers.push(Reverse((at, serial, task)));
+    fn set_timer(&mut self, at: Instant, serial: u64, timer: Timer) {
+        self.timers.push(Reverse((at, serial, timer)));
     }
 
     fn next_timeout(&self) -> Option<Timespec> {
@@ -299,55 +303,55 @@ impl Keeping {
     }
 
     fn run_timers(&mut self) {
-        while let Some(Reverse((at, serial, task))) = self.timers.peek().copied() {
+        while let Some(Reverse((at, serial, timer))) = self.timers.peek().copied() {
             let now = Instant::now();
             if at > now {
                 return;
             }
             self.timers.pop();
-            match task {
-                Task::Listen => self.look(serial, now),
-                Task::End => self.hasten(serial, now),
+            match timer {
+                Timer::Listen => self.check_heartbeat(serial, now),
+                Timer::End => self.escalate(serial, now),
             }
         }
     }
 
-    fn start(&mut self, job: Job) {
-        let Job { mut command, id, label, settings, outputs, on_death, reply } = job;
+    fn start(&mut self, start: StartRequest) {
+        let StartRequest { mut command, id, label, settings, outputs, on_death, reply } = start;
         let started = command.spawn();
         // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
         drop(command);
         let process = started.and_then(|child| {
-            let kept = self.keep(child, |serial, child| {
+            let supervised = self.keep(child, |serial, child| {
                 outputs.begin(child.id())?;
                 Process::new(serial, id, label, child, outputs)
             });
-            kept.map(|(child, process)| {
-                let kept = Kept {
+            supervised.map(|(child, process)| {
+                let supervised = Supervised {
                     child,
                     process: process.clone(),
                     on_death,
                     settings,
-                    words: Vec::new(),
-                    silence: settings.liveness_timeout().map(|limit| {
-                        Silence::of_asked(settings.beat_interval(), limit, Instant::now())
+                    unparsed: Vec::new(),
+                    heartbeat: settings.heartbeat_timeout().map(|limit| {
+                        HeartbeatMonitor::active(settings.heartbeat_period(), limit, Instant::now())
                     }),
                     panic: None,
                     ending: None,
                     shut_down: None,
                     end: None,
-                    lost: false,
-                    verdict: None,
+                    closed_control: false,
+                    kill_reason: None,
                 };
-                self.kept.insert(process.serial, kept);
-                if settings.liveness_timeout().is_some() {
-                    let next = Instant::now() + settings.beat_interval();
-                    self.remind(next, process.serial, Task::Listen);
+                self.supervised.insert(process.serial, supervised);
+                if settings.heartbeat_timeout().is_some() {
+                    let next = Instant::now() + settings.heartbeat_period();
+                    self.set_timer(next, process.serial, Timer::Listen);
                 }
                 process
             })
         });
-        let _ = reply.send(process.map(Unborn::new));
+        let _ = reply.send(process.map(StartGuard::new));
         // Whoever waits for the worker does not wait for this.
         self.out_of_memory.get_or_insert_with(OutOfMemory::watch);
     }
@@ -377,105 +381,105 @@ impl Keeping {
 
     /// Takes what a process has said.
     fn listen(&mut self, serial: u64) {
-        let Some(kept) = self.kept.get_mut(&serial) else { return };
-        let within = match kept.hear() {
-            Heard::Something => match kept.ends_within() {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        let within = match supervised.receive_events() {
+            Received::Something => match supervised.ends_within() {
                 Some(within) => within,
                 None => return,
             },
-            Heard::Nothing => return,
-            Heard::End => {
+            Received::Nothing => return,
+            Received::End => {
                 // It is dying, or it lives on without us, which it shall not.
-                if let Some(control) = kept.process.control() {
+                if let Some(control) = supervised.process.control() {
                     let _ = epoll::delete(&self.epoll, control);
                 }
-                kept.silence = None;
-                kept.lost = kept.ending.is_none();
+                supervised.heartbeat = None;
+                supervised.closed_control = supervised.ending.is_none();
                 CLOSED_TIMEOUT
             }
         };
-        if kept.end.is_none() {
-            self.see_to_end(serial, within, within);
+        if supervised.end.is_none() {
+            self.schedule_end(serial, within, within);
         }
     }
 
     /// Looks whether a process gives signs of life.
-    fn look(&mut self, serial: u64, now: Instant) {
-        let Some(kept) = self.kept.get_mut(&serial) else { return };
-        let Some(silence) = &mut kept.silence else { return };
-        let Some(control) = kept.process.control() else {
+    fn check_heartbeat(&mut self, serial: u64, now: Instant) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        let Some(heartbeat) = &mut supervised.heartbeat else { return };
+        let Some(control) = supervised.process.control() else {
             // It has not started yet.
-            let again = now + kept.settings.beat_interval();
-            return self.remind(again, serial, Task::Listen);
+            let again = now + supervised.settings.heartbeat_period();
+            return self.set_timer(again, serial, Timer::Listen);
         };
-        match silence.look(now) {
-            Verdict::Ask => {
+        match heartbeat.poll(now) {
+            HeartbeatAction::Ping => {
                 // Where it fails otherwise, the process is ending, or so far behind that it will be
                 // lost.
-                if let Err(error) = order::ask(control)
+                if let Err(error) = control_command::send_ping(control)
                     && Fault::of(&error) == Fault::Transient
                 {
-                    silence.not_asked(now, ASK_AGAIN);
+                    heartbeat.ping_failed(now, PING_RETRY);
                 }
             }
-            Verdict::Wait => {}
-            Verdict::Lost(lasted) => {
-                kept.silence = None;
-                kept.verdict = Some(Death::Unresponsive { silence: lasted });
-                return kept.process.kill();
+            HeartbeatAction::Wait => {}
+            HeartbeatAction::Dead(lasted) => {
+                supervised.heartbeat = None;
+                supervised.kill_reason = Some(ExitReason::Unresponsive { silence: lasted });
+                return supervised.process.kill();
             }
         }
-        let next = silence.next();
-        self.remind(next, serial, Task::Listen);
+        let next = heartbeat.next();
+        self.set_timer(next, serial, Timer::Listen);
     }
 
     /// Goes on to end a process that must not go on.
-    fn hasten(&mut self, serial: u64, now: Instant) {
-        let Some(kept) = self.kept.get_mut(&serial) else { return };
-        match kept.end {
-            Some(Ending::Told { end_by }) if kept.ending.is_some() && now < end_by => {
-                self.remind(end_by, serial, Task::End);
+    fn escalate(&mut self, serial: u64, now: Instant) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        match supervised.end {
+            Some(EndPhase::Told { end_by }) if supervised.ending.is_some() && now < end_by => {
+                self.set_timer(end_by, serial, Timer::End);
             }
-            Some(Ending::Told { .. }) => {
-                let kill_at = now + LAST_PATIENCE;
-                kept.end = Some(Ending::Terminated { kill_at });
-                if kept.lost {
-                    kept.verdict = Some(Death::Lost);
+            Some(EndPhase::Told { .. }) => {
+                let kill_at = now + TERMINATE_TIMEOUT;
+                supervised.end = Some(EndPhase::Terminated { kill_at });
+                if supervised.closed_control {
+                    supervised.kill_reason = Some(ExitReason::ClosedControl);
                 }
-                kept.process.terminate();
-                self.remind(kill_at, serial, Task::End);
+                supervised.process.terminate();
+                self.set_timer(kill_at, serial, Timer::End);
             }
-            Some(Ending::Terminated { kill_at }) if now >= kill_at => kept.process.kill(),
-            Some(Ending::Terminated { .. }) | None => {}
+            Some(EndPhase::Terminated { kill_at }) if now >= kill_at => supervised.process.kill(),
+            Some(EndPhase::Terminated { .. }) | None => {}
         }
     }
 
-    fn bury(&mut self, serial: u64) {
-        let Some(kept) = self.kept.get_mut(&serial) else { return };
-        let status = match kept.child.try_wait() {
+    fn reap(&mut self, serial: u64) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        let status = match supervised.child.try_wait() {
             Ok(Some(status)) => Some(status),
             Ok(None) => return,
             // It is dead, and somebody else has been told how: the kernel itself, where this process
             // ignores `SIGCHLD`, or another part of the program, which waits for every process.
             Err(_) => None,
         };
-        let Some(mut kept) = self.kept.remove(&serial) else { return };
-        let _ = epoll::delete(&self.epoll, &kept.process);
+        let Some(mut supervised) = self.supervised.remove(&serial) else { return };
+        let _ = epoll::delete(&self.epoll, &supervised.process);
         // Its last words. Whoever attends to it later reads them himself.
-        kept.process.leave();
-        while let Heard::Something = kept.hear() {}
-        if let Some(control) = kept.process.control() {
+        supervised.process.leave();
+        while let Received::Something = supervised.receive_events() {}
+        if let Some(control) = supervised.process.control() {
             // The worker may live on, where what has died was a launcher's process before it.
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
-        let death = match status {
-            Some(status) => self.cause(&kept.process, status, kept.verdict),
-            None => kept.verdict.unwrap_or(Death::Gone),
+        let exit_reason = match status {
+            Some(status) => self.cause(&supervised.process, status, supervised.kill_reason),
+            None => supervised.kill_reason.unwrap_or(ExitReason::Unknown),
         };
-        let manner = kept.manner(death);
-        let requested = kept.is_end_requested();
-        let Kept { process, on_death, panic, .. } = kept;
-        process.has_died(death, panic, manner, requested);
+        let kind = supervised.kind(exit_reason);
+        let requested = supervised.is_end_requested();
+        let Supervised { process, on_death, panic, .. } = supervised;
+        process.has_died(exit_reason, panic, kind, requested);
         if let Some(control) = process.control() {
             // Now that whoever attends to it late sees that it is dead.
             let _ = epoll::delete(&self.epoll, control);
@@ -484,13 +488,18 @@ impl Keeping {
     }
 
     /// Finds out what a process has died of.
-    fn cause(&mut self, process: &Process, status: ExitStatus, verdict: Option<Death>) -> Death {
+    fn cause(
+        &mut self,
+        process: &Process,
+        status: ExitStatus,
+        kill_reason: Option<ExitReason>,
+    ) -> ExitReason {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
         let terminated = status.signal() == Some(Signal::TERM.as_raw());
-        match (status.code(), status.signal(), verdict) {
+        match (status.code(), status.signal(), kill_reason) {
             // Whatever else it has died of came before our signals.
-            (None, Some(_), Some(verdict)) if killed || terminated => verdict,
-            (Some(code), ..) => Death::Exited(code),
+            (None, Some(_), Some(kill_reason)) if killed || terminated => kill_reason,
+            (Some(code), ..) => ExitReason::Exited(code),
             (None, signal, _) => {
                 let pid = process.label().pid().unwrap_or_default();
                 let starved = killed && {
@@ -498,10 +507,10 @@ impl Keeping {
                 };
                 let aborted = signal == Some(Signal::ABORT.as_raw());
                 if starved || (aborted && was_refused_memory(&process.last_lines())) {
-                    return Death::OutOfMemory;
+                    return ExitReason::OutOfMemory;
                 }
                 let (signal, core_dumped) = (signal.unwrap_or_default(), status.core_dumped());
-                Death::Signaled { signal, core_dumped }
+                ExitReason::Signaled { signal, core_dumped }
             }
         }
     }
@@ -518,19 +527,19 @@ fn was_refused_memory(lines: &[String]) -> bool {
 }
 
 /// What has come of a process on its control socket.
-enum Heard {
+enum Received {
     Something,
     Nothing,
     /// Nothing more will come, or what comes means nothing.
     End,
 }
 
-impl Kept {
+impl Supervised {
     /// Returns within which time the process must be gone because of what it has said.
     fn ends_within(&self) -> Option<Duration> {
         if let Some(within) = self.ending {
             // It knows itself when its time is over.
-            return Some(within.saturating_add(LAST_PATIENCE));
+            return Some(within.saturating_add(TERMINATE_TIMEOUT));
         }
         // Its exit runs code of the user's and of libraries. A core dump may take longer.
         (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
@@ -542,67 +551,72 @@ impl Kept {
     }
 
     /// Says whether the end of the process, which is dead, was orderly.
-    fn manner(&self, death: Death) -> Manner {
+    fn kind(&self, exit_reason: ExitReason) -> EndKind {
         let (terminated, killed) = (self.process.was_terminated(), self.process.was_killed());
-        match (death, self.shut_down) {
-            _ if self.panic.is_some() => Manner::Failed,
-            (Death::Exited(0) | Death::Gone, Some(true)) => Manner::Orderly,
-            (Death::Exited(FORCED), Some(false)) => Manner::NotInTime,
-            _ if !self.is_end_requested() => Manner::Failed,
+        match (exit_reason, self.shut_down) {
+            _ if self.panic.is_some() => EndKind::Failed,
+            (ExitReason::Exited(0) | ExitReason::Unknown, Some(true)) => EndKind::Orderly,
+            (ExitReason::Exited(EXIT_FORCED), Some(false)) => EndKind::Forced,
+            _ if !self.is_end_requested() => EndKind::Failed,
             // A handler of `SIGTERM` may exit with any code, as may a launcher's process.
-            (Death::Exited(_) | Death::Gone, _) if terminated || killed => Manner::NotInTime,
-            (Death::Lost, _) => Manner::NotInTime,
-            (Death::Signaled { signal, .. }, _)
+            (ExitReason::Exited(_) | ExitReason::Unknown, _) if terminated || killed => {
+                EndKind::Forced
+            }
+            (ExitReason::ClosedControl, _) => EndKind::Forced,
+            (ExitReason::Signaled { signal, .. }, _)
                 if (terminated && signal == Signal::TERM.as_raw())
                     || (killed && signal == Signal::KILL.as_raw()) =>
             {
-                Manner::NotInTime
+                EndKind::Forced
             }
-            _ => Manner::Failed,
+            _ => EndKind::Failed,
         }
     }
 
     /// Takes what the process has said.
-    fn hear(&mut self) -> Heard {
-        let Some(control) = self.process.control() else { return Heard::End };
+    fn receive_events(&mut self) -> Received {
+        let Some(control) = self.process.control() else { return Received::End };
         let mut buffer = [0; 1024];
         let received = match rustix::net::recv(control, &mut buffer[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return Heard::End,
+            Ok((0, _)) => return Received::End,
             Ok((received, _)) => received,
             Err(errno) => {
                 return match Fault::of(&errno.into()) {
-                    Fault::NotReady | Fault::Transient => Heard::Nothing,
-                    Fault::PeerGone | Fault::Fatal => Heard::End,
+                    Fault::NotReady | Fault::Transient => Received::Nothing,
+                    Fault::PeerGone | Fault::Fatal => Received::End,
                 };
             }
         };
-        self.words.extend_from_slice(&buffer[..received]);
+        self.unparsed.extend_from_slice(&buffer[..received]);
         loop {
-            match Report::decode(&self.words) {
+            match ControlEvent::decode(&self.unparsed) {
                 Ok(Some((report, len))) => {
-                    self.words.drain(..len);
+                    self.unparsed.drain(..len);
                     self.note(report);
                 }
-                Ok(None) => return Heard::Something,
-                Err(_) => return Heard::End,
+                Ok(None) => return Received::Something,
+                Err(_) => return Received::End,
             }
         }
     }
 
-    fn note(&mut self, report: Report) {
-        if let Some(silence) = &mut self.silence {
-            silence.broken(Instant::now());
+    fn note(&mut self, report: ControlEvent) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.record_activity(Instant::now());
         }
         match report {
-            Report::Panicked(panic) => {
+            ControlEvent::Panicked(panic) => {
                 // The first says why; the others are its consequences.
                 self.panic.get_or_insert(panic);
             }
-            Report::Closed => self.process.close(),
-            Report::Stats(stats) => self.process.tell_stats(*stats),
-            Report::Ending { within } => self.ending = Some(within),
-            Report::ShutDown { in_time } => self.shut_down = Some(in_time),
-            Report::Alive | Report::Hello { .. } | Report::Started { .. } | Report::Failed(_) => {}
+            ControlEvent::Closed => self.process.close(),
+            ControlEvent::Stats(stats) => self.process.tell_stats(*stats),
+            ControlEvent::Ending { within } => self.ending = Some(within),
+            ControlEvent::ShutDown { in_time } => self.shut_down = Some(in_time),
+            ControlEvent::Pong
+            | ControlEvent::Hello { .. }
+            | ControlEvent::Started { .. }
+            | ControlEvent::Failed(_) => {}
         }
     }
 }
