@@ -120,7 +120,7 @@ impl<C: Declares<F>, F> Function for DeclaredFunction<C, F> {
     }
 }
 
-/// A function whose output is changed: see [`Function::map`].
+/// A function whose output is changed: see [`Function::map_output`].
 #[derive(Clone, Copy, Debug)]
 pub struct MapOutput<F, M> {
     function: F,

@@ -30,7 +30,7 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// encoded, is an `Err` in its place, after which the pipe goes on.
 ///
 /// It is made from [any stream](Self::from_stream), or together with a
-/// [writer](Self::channel). Elements are sent as far as the reader has room for them: a reader that
+/// [writer](Self::pair). Elements are sent as far as the reader has room for them: a reader that
 /// stops reading bounds the memory of both ends at the pipe's [window](Self::with_window), beside
 /// one element, and delays nothing else.
 ///
@@ -121,7 +121,7 @@ impl<T: Send + 'static> Pipe<T> {
     /// Makes a pipe of what an iterator gives, which is asked as fast as the pipe is read.
     ///
     /// It may be endless. An iterator that takes long for an item keeps its thread busy meanwhile:
-    /// use a [channel](Self::channel) then.
+    /// use a [channel](Self::pair) then.
     pub fn from_items(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         struct Items<I>(I);
 
@@ -192,7 +192,7 @@ impl<T: Send + 'static> Pipe<T> {
 
     /// Reads the pipe by a callback, which runs where elements arrive: for those from another
     /// process, in the task that reads the connection, before anything else is read from it; for
-    /// those of a [writer](Self::channel) in this process, where they are written; for those of a
+    /// those of a [writer](Self::pair) in this process, where they are written; for those of a
     /// stream of this process, in a task of its own.
     ///
     /// It is called with [`PipeEvent::Closed`] exactly once, last. A callback that panics is called no
