@@ -91,7 +91,7 @@ impl Fallible for Account {
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
     // Messages of a kilobyte are enough for all but the zeros, and panics of one line for a reader.
-    let settings = Settings::default().with_max_message_size(1024)?;
+    let settings = Settings::default().with_max_message_size(1024);
     let spawner =
         Account::spawner().name("account-1").settings(settings).env("RUST_BACKTRACE", "0");
     let account = spawner.clone().spawn(Some(100)).await?;

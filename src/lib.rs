@@ -148,9 +148,9 @@ pub use rpc_parallel_runtime::{
 /// Why something failed: the kinds of the errors in the root of this crate, and their parts.
 pub mod error {
     pub use rpc_parallel_runtime::{
-        CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, ExitReason, MessageKind,
-        PanicReport, PipeErrorKind, SettingsError, SpawnErrorKind, StartupError, TooLarge,
-        TrySendError,
+        CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, Execution, ExitReason,
+        MessageKind, PanicReport, ParseWorkerIdError, PipeErrorKind, SettingsError, SpawnErrorKind,
+        StartupError, TooLarge, TrySendError,
     };
 }
 
@@ -183,8 +183,8 @@ pub mod function {
 /// The name follows the module of the same purpose in Jane Street's rpc_parallel.
 pub mod expert {
     pub use rpc_parallel_runtime::{
-        Initialized, Master, Registry, Served, WorkerAddress, WorkerType, WorkerTypeId,
-        handles_panics, initialized, is_worker, registry, worker_main,
+        Initialized, Master, MasterBuilder, Registry, Served, WorkerAddress, WorkerType,
+        WorkerTypeId, handles_panics, initialized, is_worker, registry, worker_main,
     };
 }
 

@@ -148,7 +148,7 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// use rpc_parallel::error::SettingsError;
 ///
 /// fn settings() -> Result<Settings, SettingsError> {
-///     Settings::default().with_max_message_size(1 << 30)?.with_heartbeat_timeout(None)
+///     Settings::default().with_max_message_size(1 << 30).with_heartbeat_timeout(None)
 /// }
 ///
 /// #[rpc_parallel::entry(settings = settings())]

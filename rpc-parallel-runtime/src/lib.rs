@@ -26,21 +26,21 @@ mod master;
 pub mod __private;
 
 pub use self::connection::{
-    AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, ExitReason,
-    FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
-    TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
+    AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
+    ExitReason, FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent,
+    PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
 };
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
-    RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner, Spawning,
-    StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
+    MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner,
+    Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 pub use self::wire::{
-    FunctionId, FunctionInfo, Message, PanicReport, Settings, SettingsError, SourceLocation,
-    TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
+    FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
+    SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,

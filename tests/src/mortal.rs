@@ -336,7 +336,7 @@ pub async fn exit_reason(place: SourceLocation, how: Ending) -> WorkerFailure {
     failure
 }
 
-/// Checks that the lines are told that a mortal has written before its [`death`].
+/// Checks that the lines are told that a mortal has written before its [`exit_reason`].
 ///
 /// # Panics
 ///

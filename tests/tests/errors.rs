@@ -495,7 +495,7 @@ async fn a_function_that_the_worker_lacks_is_answered_with_those_it_has() {
 const LIMIT: usize = 10_000;
 
 async fn start_limited() -> MishapsClient {
-    let settings = Settings::default().with_max_message_size(LIMIT).expect("it is not too little");
+    let settings = Settings::default().with_max_message_size(LIMIT);
     Fragile::spawner().settings(settings).spawn(()).await.expect("start a worker")
 }
 

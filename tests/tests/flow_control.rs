@@ -175,7 +175,7 @@ async fn the_window_of_a_pipe_can_be_chosen_by_who_sends_it() {
 
 #[rpc_parallel::test]
 async fn the_window_of_all_pipes_can_be_set() {
-    let settings = Settings::default().with_stream_window(16 * KIB).expect("it is allowed");
+    let settings = Settings::default().with_stream_window(16 * KIB);
     let spawner = Well::spawner().settings(settings);
     let well = spawner.spawn(()).await.expect("start a worker");
 
@@ -184,7 +184,7 @@ async fn the_window_of_all_pipes_can_be_set() {
 
     assert!(made > 0);
     assert_eq!(Settings::default().stream_window(), WINDOW);
-    assert!(Settings::default().with_stream_window(0).is_err());
+    assert!(Settings::default().with_stream_window(0).validate().is_err());
 }
 
 #[rpc_parallel::test]
@@ -267,7 +267,7 @@ async fn a_send_that_is_given_up_sends_nothing() {
 const LIMIT: usize = 10_000;
 
 async fn start_limited() -> WellsClient {
-    let settings = Settings::default().with_max_message_size(LIMIT).expect("it is not too little");
+    let settings = Settings::default().with_max_message_size(LIMIT);
     Well::spawner().settings(settings).spawn(()).await.expect("start a worker")
 }
 

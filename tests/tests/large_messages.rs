@@ -342,7 +342,7 @@ async fn a_worker_that_dies_under_a_large_message_is_a_death_like_others() {
 #[rpc_parallel::test]
 async fn the_largest_message_is_exact_also_for_what_travels_in_pieces() {
     let limit = 3 * MIB;
-    let settings = Settings::default().with_max_message_size(limit).expect("it is allowed");
+    let settings = Settings::default().with_max_message_size(limit);
     let spawner = Carrier::spawner().settings(settings);
     let carrier = spawner.spawn(()).await.expect("start a worker");
 

@@ -88,10 +88,8 @@ impl Blocks for Sleeper {
 }
 
 fn sleeper(failures: &Failures) -> Spawner<Sleeper> {
-    let settings = Settings::default()
-        .with_heartbeat_interval(INTERVAL)
-        .and_then(|it| it.with_heartbeat_timeout(TIMEOUT))
-        .expect("they are neither too short nor too long");
+    let settings =
+        Settings::default().with_heartbeat_interval(INTERVAL).with_heartbeat_timeout(TIMEOUT);
     Sleeper::spawner().settings(settings).on_failure(failures.note())
 }
 
@@ -221,7 +219,7 @@ async fn a_worker_that_goes_on_in_time_lives_on_however_often_it_is_stopped() {
 async fn where_there_is_no_timeout_a_stopped_worker_is_waited_for() {
     let failures = Failures::default();
     let settings = Settings::default().with_heartbeat_interval(INTERVAL);
-    let settings = settings.and_then(|it| it.with_heartbeat_timeout(None)).expect("it is allowed");
+    let settings = settings.with_heartbeat_timeout(None);
     let spawner = sleeper(&failures).settings(settings);
     let client = spawner.spawn(Blocking::Not).await.expect("start a worker");
     let pid = client.pid().await.expect("call it");

@@ -289,7 +289,7 @@ async fn arguments_of_another_version_are_one_line() {
 
 #[rpc_parallel::test]
 async fn a_one_way_call_that_is_too_large_fails_before_it_is_sent() {
-    let settings = Settings::default().with_max_message_size(10_000).expect("it is not too little");
+    let settings = Settings::default().with_max_message_size(10_000);
     let spawner = Notebook::spawner().settings(settings);
     let log = spawner.spawn(()).await.expect("start a worker");
 

@@ -99,7 +99,7 @@ impl Swaps for Swapper {
 }
 
 async fn start() -> SwapsClient {
-    let settings = Settings::default().with_max_message_size(10_000).expect("it is not too little");
+    let settings = Settings::default().with_max_message_size(10_000);
     Swapper::spawner().settings(settings).spawn(()).await.expect("start a worker")
 }
 

@@ -229,7 +229,7 @@ impl Waits for Waiter {
 
 /// What this test binary says.
 fn said() -> Result<Settings, SettingsError> {
-    Settings::default().with_heartbeat_timeout(None)
+    Ok(Settings::default().with_heartbeat_timeout(None))
 }
 
 #[rpc_parallel::test(settings = said())]
@@ -272,7 +272,7 @@ async fn a_handle_brings_its_settings_wherever_it_goes() {
 const LIMIT: Duration = Duration::from_secs(1);
 
 async fn impatient() -> Worker<Waiter> {
-    let settings = Settings::default().with_handshake_timeout(LIMIT).expect("it is allowed");
+    let settings = Settings::default().with_handshake_timeout(LIMIT);
     Waiter::spawner().settings(settings).start(()).await.expect("start a worker")
 }
 

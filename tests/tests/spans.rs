@@ -462,7 +462,7 @@ async fn what_is_lost_is_a_warning() {
 #[rpc_parallel::test(worker_logs = true)]
 async fn a_record_that_is_too_large_to_come_is_a_warning() {
     let (events, _guard) = capture();
-    let settings = Settings::default().with_max_message_size(1024).expect("a kilobyte is allowed");
+    let settings = Settings::default().with_max_message_size(1024);
     let link = Link::spawner().settings(settings).spawn(()).await.expect("start a worker");
     let forwarding = forward(&link).await.expect("it has logs");
 

@@ -270,7 +270,7 @@ async fn an_argument_of_init_may_be_large() {
 
 #[rpc_parallel::test]
 async fn an_argument_of_init_beyond_the_settings_is_refused_with_both_numbers() {
-    let settings = Settings::default().with_max_message_size(2000).expect("it is not too little");
+    let settings = Settings::default().with_max_message_size(2000);
 
     let kind = kind(reporter().settings(settings).spawn(Begin::Well("x".repeat(5000))).await);
 

@@ -96,7 +96,7 @@ const MANY: u64 = 50_000;
 const SUM: u64 = MANY * (MANY - 1) / 2;
 
 fn spawner() -> Spawner<Station> {
-    let settings = Settings::default().with_stream_window(16 * 1024).expect("it is allowed");
+    let settings = Settings::default().with_stream_window(16 * 1024);
     Station::spawner().settings(settings)
 }
 

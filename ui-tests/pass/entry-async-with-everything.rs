@@ -7,7 +7,7 @@ const THREADS: usize = 2;
     flavor = "multi_thread",
     threads = THREADS + 1,
     worker(flavor = "current_thread"),
-    settings = Settings::default().with_max_message_size(1 << 20)?.with_stream_window(1 << 10),
+    settings = Settings::default().with_max_message_size(1 << 20).with_stream_window(1 << 10),
     worker_logs = false,
 )]
 #[allow(clippy::unused_async)]

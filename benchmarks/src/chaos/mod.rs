@@ -167,11 +167,11 @@ impl Sum {
 /// Returns what all processes of a round agree on.
 fn settings() -> anyhow::Result<Settings> {
     Ok(Settings::default()
-        .with_heartbeat_interval(HEARTBEAT_INTERVAL)?
-        .with_heartbeat_timeout(HEARTBEAT_TIMEOUT)?
-        .with_handshake_timeout(GONE_BOUND)?
+        .with_heartbeat_interval(HEARTBEAT_INTERVAL)
+        .with_heartbeat_timeout(HEARTBEAT_TIMEOUT)
+        .with_handshake_timeout(GONE_BOUND)
         // Streams without an end would keep everybody busy who has a core.
-        .with_stream_window(WINDOW)?)
+        .with_stream_window(WINDOW))
 }
 
 fn seed_of_now() -> u64 {

@@ -1,4 +1,4 @@
-//! How the result of a function becomes an answer, and the answer what the caller gets.
+//! The conversion of a function's result into an answer, and of the answer into the caller's result.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,20 +7,33 @@ use super::error::CallError;
 use crate::wire::Codec;
 
 /// Why a call of a function that returns `Result<T, E>` gave no `T`.
-#[derive(Clone, PartialEq, Debug)]
+///
+/// `Display` and `Debug` are those of the error inside.
+#[derive(Clone, PartialEq)]
 pub enum FunctionError<E> {
     /// The function ran and returned this error.
     Function(E),
-    /// The function gave no result.
+    /// The call failed: there is no result of the function.
     Call(CallError),
 }
 
 impl<E> FunctionError<E> {
-    /// Returns the function's own error, or why there is none.
+    /// Returns the error of the call, if the call failed; `None` if the function returned the error.
+    ///
+    /// [`CallError::execution`] tells whether the call may be repeated.
+    #[must_use]
+    pub fn call_error(&self) -> Option<&CallError> {
+        match self {
+            Self::Function(_) => None,
+            Self::Call(error) => Some(error),
+        }
+    }
+
+    /// Returns the error that the function returned.
     ///
     /// # Errors
     ///
-    /// The call itself failed.
+    /// The call failed. This is its error.
     pub fn into_function(self) -> Result<E, CallError> {
         match self {
             Self::Function(error) => Ok(error),
@@ -32,6 +45,15 @@ impl<E> FunctionError<E> {
 impl<E> From<CallError> for FunctionError<E> {
     fn from(error: CallError) -> Self {
         Self::Call(error)
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for FunctionError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(error) => error.fmt(f),
+            Self::Call(error) => error.fmt(f),
+        }
     }
 }
 
@@ -53,10 +75,10 @@ impl<E: fmt::Display + fmt::Debug> std::error::Error for FunctionError<E> {
     }
 }
 
-/// What the caller of a function gets instead of its value.
+/// The error type of a call: [`CallError`] or [`FunctionError`].
 #[doc(hidden)]
 pub trait CallFailure: From<CallError> {
-    /// The function's own error.
+    /// The error that the function returns.
     type Function;
 
     fn from_function(error: Self::Function) -> Self;
@@ -78,7 +100,7 @@ impl<E> CallFailure for FunctionError<E> {
     }
 }
 
-/// A `Result`, under whatever name it was written.
+/// `Result`, also under the name of an alias.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `Result`",
@@ -101,7 +123,7 @@ impl<T, E> IsResult for Result<T, E> {
     }
 }
 
-/// Translates between what a function returns (`R`) and what its caller gets (`T` or `E`).
+/// Converts between the return type of a function (`R`) and the result of its call (`T` or `E`).
 #[doc(hidden)]
 pub struct Answer<R, T, E: CallFailure> {
     pub(super) split: fn(R) -> Result<T, E::Function>,
@@ -117,14 +139,14 @@ impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
 
 impl<R, T, E: CallFailure> Copy for Answer<R, T, E> {}
 
-/// Translates the result of a function that cannot fail.
+/// Converts the result of a function that does not return a `Result`.
 #[doc(hidden)]
 #[must_use]
 pub const fn plain<R>(value: Codec<R>) -> Answer<R, R, CallError> {
     Answer { split: Ok, value, error: None }
 }
 
-/// Translates the result of a function that returns a `Result`.
+/// Converts the result of a function that returns a `Result`.
 #[doc(hidden)]
 #[must_use]
 pub const fn fallible<R: IsResult>(

@@ -1,70 +1,74 @@
-//! The ready-made error of functions that only want `?`.
+//! The ready-made error type for functions that only want `?`.
 
 use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The text of any error and of its causes, as a value that travels.
+use crate::wire::new_causes;
+
+/// Any error, as a value that can be sent: its text, and the texts of its causes.
 ///
-/// Every error turns into one by `?`; like `anyhow::Error` it is for that reason no
-/// [`std::error::Error`] itself. The caller sees it as
+/// A worker function that returns `Result<T, AnyError>` can use `?` on every error that converts to
+/// `Box<dyn Error + Send + Sync>`: the error types of libraries, `anyhow::Error`,
+/// [`BoxError`](crate::BoxError), `String` and `&str`. Its caller gets the error as
 /// [`FunctionError::Function`](super::FunctionError::Function).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+///
+/// Like `anyhow::Error`, and for the same reason, it does not implement [`std::error::Error`].
+///
+/// ```
+/// use rpc_parallel::AnyError;
+///
+/// fn parse(text: &str) -> Result<u32, AnyError> {
+///     if text.is_empty() {
+///         return Err("the text is empty".into());
+///     }
+///     Ok(text.parse()?)
+/// }
+///
+/// assert_eq!(parse("x").unwrap_err().to_string(), "invalid digit found in string");
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnyError {
     message: String,
     causes: Vec<String>,
 }
 
 impl AnyError {
-    /// Makes an error of a text.
+    /// Makes an error from a text.
     pub fn new(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), causes: Vec::new() }
     }
 
-    /// Makes an error of a boxed one.
-    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
-        Self::from(Borrowed(error))
+    /// Copies the texts of an error and of its sources.
+    pub(crate) fn of(error: &dyn Error) -> Self {
+        Self { message: error.to_string(), causes: new_causes(error) }
     }
 
-    /// Returns the texts of the causes, the nearest first.
+    /// Returns the texts of the causes, the nearest first, without those that are part of the
+    /// error's own text.
     #[must_use]
     pub fn causes(&self) -> &[String] {
         &self.causes
     }
 }
 
-impl<E: Error> From<E> for AnyError {
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for AnyError {
     fn from(error: E) -> Self {
-        let mut causes = Vec::new();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
-        }
-        Self { message: error.to_string(), causes }
+        Self::of(&*error.into())
     }
 }
 
-/// An error that is not ours to keep.
-#[derive(Debug)]
-struct Borrowed<'a>(&'a (dyn Error + 'static));
-
-impl fmt::Display for Borrowed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)
-    }
-}
-
-impl Error for Borrowed<'_> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
-    }
-}
-
+/// Writes the text of the error, followed by those of its causes.
 impl fmt::Display for AnyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         self.causes.iter().try_for_each(|it| write!(f, ": {it}"))
+    }
+}
+
+impl fmt::Debug for AnyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

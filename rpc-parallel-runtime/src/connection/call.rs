@@ -61,6 +61,8 @@ pub struct Call<T, E: CallFailure = CallError> {
     /// Made when the call is first polled, for then there surely is a runtime.
     limit: Option<Box<Limit>>,
     state: State,
+    /// The call was handed to its connection.
+    sent: bool,
     /// While it waits for its answer.
     caller_span: CallerSpan,
 }
@@ -123,8 +125,8 @@ impl<T, E: CallFailure> Call<T, E> {
             Link::Fixed(hold) => Route::Over(hold.clone()),
             Link::Restartable(restart) => Route::Through(restart.clone()),
         };
-        let (timeout, limit, caller_span) = (None, None, CallerSpan::none());
-        Self { route, function, value, error, timeout, inherited, limit, state, caller_span }
+        let (timeout, limit, sent, caller_span) = (None, None, false, CallerSpan::none());
+        Self { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
@@ -165,6 +167,7 @@ impl<T, E: CallFailure> Call<T, E> {
                 };
                 let begun = begun.map_err(|loss| CallErrorKind::from(&*loss))?;
                 self.caller_span = CallerSpan::begin(&mut frame);
+                self.sent = true;
                 if let Some(begun) = begun {
                     let (call, ticket) = self.send(begun, frame, opening);
                     self.state = State::Waiting(call, ticket);
@@ -338,7 +341,7 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn undecodable(&self, error: impl std::error::Error) -> CallError {
-        let why = AnyError::from(error).to_string();
+        let why = AnyError::of(&error).to_string();
         self.fail(CallErrorKind::Undecodable { side: MessageKind::Result, why })
     }
 
@@ -353,7 +356,7 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn fail(&self, kind: CallErrorKind) -> CallError {
-        CallError::new(self.function, self.label(), kind)
+        CallError::new(self.function, self.label(), kind, self.sent)
     }
 }
 

@@ -1,23 +1,26 @@
 //! Why a call gave no result.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{Loss, RestartLimitReached, WorkerFailure};
-use crate::wire::{FunctionInfo, PanicReport, Refusal, TooLarge, WorkerLabel};
+use crate::wire::{FunctionInfo, PanicReport, Refusal, TooLarge, WorkerLabel, debug_as_display};
 
-/// A call that gave no result: which function, on which worker, and why.
+/// A failed call: which function, on which worker, and why.
 ///
-/// [`kind`](Self::kind) is for programs, the text for people.
-#[derive(Clone, Debug)]
+/// [`kind`](Self::kind) is for programs, the text for people. [`execution`](Self::execution) tells
+/// whether the call may be repeated.
+#[derive(Clone)]
 pub struct CallError(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Inner {
     function: &'static FunctionInfo,
     worker: Arc<WorkerLabel>,
     kind: CallErrorKind,
+    sent: bool,
 }
 
 /// Why a call gave no result.
@@ -28,65 +31,85 @@ pub enum CallErrorKind {
     Panicked(PanicReport),
     /// The worker's process ended.
     WorkerDied(WorkerFailure),
-    /// The worker's process ended, and is not started again, because that was done too often.
+    /// The worker's process ended, and the limit of its
+    /// [`RestartPolicy`](crate::RestartPolicy::limit) does not allow another restart.
     RestartLimitReached {
-        /// How it ended the last time.
+        /// The last failure.
         last: WorkerFailure,
-        /// How often it may be started again..
+        /// The number of restarts that the limit allows..
         times: u32,
-        /// ..within how long.
+        /// ..within this time.
         within: Duration,
     },
-    /// The connection broke, and how the worker fares is not known to this process.
+    /// The connection broke. This process does not know whether the worker lives.
     ConnectionLost {
-        /// What was seen of it.
+        /// How the connection broke.
         why: String,
     },
     /// This process closed the connection.
     ConnectionClosed,
-    /// The call's time was over: its own, or what it had inherited of the function that made it.
+    /// The deadline of the call passed: its own [`timeout`](crate::Call::timeout), or the deadline
+    /// inherited from the function that made the call.
     TimedOut {
-        /// How long the caller was willing to wait, from when the call was first polled.
+        /// The time that the call had, from its first poll on.
         after: Duration,
-        /// Why the call was never sent, if it was not: its worker was being started again, for
-        /// instance. Then its function has surely not begun.
+        /// Why the call was not sent, if it was not: for example, its worker was being restarted.
+        /// Then its function has not begun.
         unsent: Option<String>,
     },
-    /// The worker has no such function: its program is another one.
+    /// The worker has no such function: it runs another program.
     UnknownFunction {
-        /// The functions that it has.
+        /// The functions that the worker has.
         offers: Vec<String>,
     },
-    /// A message is larger than the settings allow. The connection lives on.
+    /// A message exceeds [`max_message_size`](crate::Settings::max_message_size). The connection
+    /// lives on.
     TooLarge {
         /// Which message.
         side: MessageKind,
-        /// Its size and the limit.
+        /// Its size, and the limit.
         too_large: TooLarge,
     },
-    /// A message could not be turned into bytes.
+    /// A message could not be encoded.
     Unencodable {
         /// Which message.
         side: MessageKind,
-        /// What the encoder said.
+        /// The text of the encoder's error.
         why: String,
     },
-    /// Bytes could not be turned back into a message.
+    /// A message could not be decoded.
     Undecodable {
         /// Which message.
         side: MessageKind,
-        /// What the decoder said.
+        /// The text of the decoder's error.
         why: String,
     },
 }
 
 /// One of the two messages of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum MessageKind {
-    /// What the caller sends.
+    /// The arguments, from the caller to the worker.
     Arguments,
-    /// What the worker answers.
+    /// The result, from the worker to the caller.
     Result,
+}
+
+/// What is known about the execution of a failed call. It decides whether repeating the call is
+/// safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Execution {
+    /// The function has not begun: the call was never sent, or the worker refused it. The call may
+    /// be repeated.
+    NotBegun,
+    /// The function may have run, in whole or in part, and may still run. Only an idempotent call
+    /// may be repeated.
+    MayHaveRun,
+    /// The worker's process ended while the call was in flight. The function may have run in whole
+    /// or in part, and may be the cause.
+    WorkerGone,
 }
 
 impl CallError {
@@ -94,14 +117,42 @@ impl CallError {
         function: &'static FunctionInfo,
         worker: Arc<WorkerLabel>,
         kind: CallErrorKind,
+        sent: bool,
     ) -> Self {
-        Self(Box::new(Inner { function, worker, kind }))
+        Self(Box::new(Inner { function, worker, kind, sent }))
     }
 
     /// Returns why the call gave no result.
     #[must_use]
     pub fn kind(&self) -> &CallErrorKind {
         &self.0.kind
+    }
+
+    /// Returns what is known about the execution of the function.
+    #[must_use]
+    pub fn execution(&self) -> Execution {
+        let Inner { kind, sent, .. } = &*self.0;
+        if !sent {
+            return Execution::NotBegun;
+        }
+        match kind {
+            CallErrorKind::WorkerDied(_) | CallErrorKind::RestartLimitReached { .. } => {
+                Execution::WorkerGone
+            }
+            CallErrorKind::UnknownFunction { .. }
+            | CallErrorKind::TooLarge { side: MessageKind::Arguments, .. }
+            | CallErrorKind::Unencodable { side: MessageKind::Arguments, .. }
+            | CallErrorKind::Undecodable { side: MessageKind::Arguments, .. } => {
+                Execution::NotBegun
+            }
+            CallErrorKind::Panicked(_)
+            | CallErrorKind::ConnectionLost { .. }
+            | CallErrorKind::ConnectionClosed
+            | CallErrorKind::TimedOut { .. }
+            | CallErrorKind::TooLarge { side: MessageKind::Result, .. }
+            | CallErrorKind::Unencodable { side: MessageKind::Result, .. }
+            | CallErrorKind::Undecodable { side: MessageKind::Result, .. } => Execution::MayHaveRun,
+        }
     }
 
     /// Returns the function that was called.
@@ -126,13 +177,32 @@ impl PartialEq for CallError {
     }
 }
 
-impl std::error::Error for CallError {}
+debug_as_display!(CallError);
+
+/// The source is the [`PanicReport`] of a panic, the [`ExitReason`](crate::ExitReason) of a worker
+/// that died, or a [`TooLarge`]. The text of the error contains the text of its source.
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0.kind {
+            CallErrorKind::Panicked(panic) => Some(panic),
+            CallErrorKind::WorkerDied(failure)
+            | CallErrorKind::RestartLimitReached { last: failure, .. } => failure.source(),
+            CallErrorKind::TooLarge { too_large, .. } => Some(too_large),
+            CallErrorKind::ConnectionLost { .. }
+            | CallErrorKind::ConnectionClosed
+            | CallErrorKind::TimedOut { .. }
+            | CallErrorKind::UnknownFunction { .. }
+            | CallErrorKind::Unencodable { .. }
+            | CallErrorKind::Undecodable { .. } => None,
+        }
+    }
+}
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { function, worker, kind } = &*self.0;
+        let Inner { function, worker, kind, .. } = &*self.0;
         let (worker_trait, name) = (function.worker_trait(), function.name());
-        write!(f, "call `{worker_trait}::{name}` on {worker}: {kind}")
+        write!(f, "failed to call `{worker_trait}::{name}` on {worker}: {kind}")
     }
 }
 
@@ -142,25 +212,34 @@ impl fmt::Display for CallErrorKind {
             Self::Panicked(panic) => write!(f, "the function {panic}"),
             Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
             Self::RestartLimitReached { last, times, within } => {
-                write!(f, "the worker {}", given_up(last, *times, *within))
+                write!(f, "the worker {}", restart_limit_text(last, *times, *within))
             }
-            Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
-            Self::ConnectionClosed => f.write_str("this process has closed the connection"),
+            Self::ConnectionLost { why } => write!(f, "the connection was lost: {why}"),
+            Self::ConnectionClosed => f.write_str("this process closed the connection"),
             Self::TimedOut { after, unsent: None } => write!(f, "no answer within {after:?}"),
             Self::TimedOut { after, unsent: Some(why) } => {
-                write!(f, "not sent within {after:?}: {why}")
+                write!(f, "the call was not sent within {after:?}: {why}")
             }
             Self::UnknownFunction { offers } => {
                 f.write_str("the worker has no such function; it has ")?;
                 write_list(f, offers)?;
-                f.write_str("; was it started from another version of the program?")
+                f.write_str("; start the worker from the same version of the program")
             }
             Self::TooLarge { side, too_large } => {
-                let verb = if *side == MessageKind::Arguments { "are" } else { "is" };
-                write!(f, "the {side} {verb} too large: {too_large} (`max_message_size`)")
+                write!(f, "the {side} exceed{} the limit: {too_large}", side.verb_ending())?;
+                f.write_str("; raise `max_message_size` or send a pipe")
             }
-            Self::Unencodable { side, why } => write!(f, "the {side} cannot be encoded: {why}"),
-            Self::Undecodable { side, why } => write!(f, "the {side} cannot be decoded: {why}"),
+            Self::Unencodable { side, why } => write!(f, "failed to encode the {side}: {why}"),
+            Self::Undecodable { side, why } => write!(f, "failed to decode the {side}: {why}"),
+        }
+    }
+}
+
+impl MessageKind {
+    fn verb_ending(self) -> &'static str {
+        match self {
+            Self::Arguments => "",
+            Self::Result => "s",
         }
     }
 }
@@ -174,12 +253,10 @@ impl fmt::Display for MessageKind {
     }
 }
 
-/// Says that a worker is not started again, for a sentence that names it already.
-pub(crate) fn given_up(last: &WorkerFailure, times: u32, within: Duration) -> String {
+/// Describes a reached restart limit, for a sentence whose subject is the worker.
+pub(crate) fn restart_limit_text(last: &WorkerFailure, times: u32, within: Duration) -> String {
     let story = last.story();
-    format!(
-        "is not started again, after {times} restarts within {within:?}; the last time it {story}"
-    )
+    format!("reached its limit of {times} restarts within {within:?}; its last process {story}")
 }
 
 fn write_list(f: &mut fmt::Formatter<'_>, items: &[String]) -> fmt::Result {
@@ -198,8 +275,8 @@ impl From<&Loss> for CallErrorKind {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
             Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
-            Loss::RestartLimitReached(given_up) => {
-                let RestartLimitReached { last, times, within } = &**given_up;
+            Loss::RestartLimitReached(limit) => {
+                let RestartLimitReached { last, times, within } = &**limit;
                 Self::RestartLimitReached { last: last.clone(), times: *times, within: *within }
             }
         }

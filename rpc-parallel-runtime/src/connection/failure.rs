@@ -1,17 +1,19 @@
-//! Why a worker, or a connection to it, is no more.
+//! Why a worker, or a connection to it, ended.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::{PanicReport, WorkerId, WorkerLabel, fields};
+use crate::wire::{PanicReport, WorkerId, WorkerLabel, debug_as_display, fields};
 
-/// The failure report of a worker process: which worker, its exit reason, and what it was doing.
+/// The failure report of a worker: which worker, its exit reason, and what it was doing.
 ///
-/// `Display` writes all of it, as one message. Clones share the report.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// `Display` writes the whole report as one message. Clones share the report. It can be sent to
+/// other processes.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WorkerFailure(Arc<FailureReport>);
 
 /// The content of a failure report.
@@ -27,43 +29,44 @@ pub(crate) struct FailureReport {
     pub(crate) stderr: Vec<String>,
 }
 
-/// How many functions a failure report names.
+/// The maximum number of functions that a failure report names.
 pub(crate) const MAX_IN_PROGRESS: usize = 8;
 
-/// How a worker's process ended.
+/// How the process of a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// It exited, with this code.
+    /// The process exited with this code.
     Exited(i32),
-    /// A signal killed it.
+    /// A signal killed the process.
     Signaled {
         /// The number of the signal.
         signal: i32,
-        /// Whether it left a core dump.
+        /// Whether the process dumped core.
         core_dumped: bool,
     },
-    /// It was killed because memory ran out, or gave up because it was given no more.
+    /// The kernel killed the process because memory ran out, or the process aborted because an
+    /// allocation failed.
     ///
-    /// The kernel counts such deaths, and says in its log whom it has killed. Where the log cannot be
-    /// read, or names processes by other numbers as in a container, what is counted in the master's
-    /// own cgroup is taken for the next worker that dies by `SIGKILL`.
+    /// The kernel counts out-of-memory kills and logs the process id of each victim. Where the log
+    /// cannot be read, or holds process ids of another namespace as in a container, the next worker
+    /// that dies by `SIGKILL` after a kill in the master's own cgroup gets this reason.
     OutOfMemory,
-    /// It gave no sign of life for the
-    /// [`heartbeat_timeout`](crate::Settings::heartbeat_timeout), and was killed.
+    /// The process missed heartbeats for the
+    /// [`heartbeat_timeout`](crate::Settings::heartbeat_timeout), and the supervisor killed it.
     Unresponsive {
-        /// For how long.
+        /// The time since the first heartbeat that the process did not answer.
         silence: Duration,
     },
-    /// It let go of its master, though it went on, and was killed.
+    /// The process closed its control connection and kept running, and the supervisor killed it.
     ClosedControl,
-    /// It was to take the place of one that had died, and did not start.
+    /// A process that was to replace a failed one did not start.
     NotStarted,
-    /// It has a process that does other things too, and goes on: that ended it because of a panic,
-    /// see [`Server::on_failure`](crate::Server::on_failure).
+    /// A server in a process that goes on was ended by a panic, see
+    /// [`Server::on_failure`](crate::Server::on_failure).
     ServerEnded,
-    /// It is gone, and its exit status is not known: this process ignores `SIGCHLD`, or another part
-    /// of the program has reaped it.
+    /// The process has exited, but its exit status is unknown: this program ignores `SIGCHLD`, or
+    /// another part of it has reaped the process.
     Unknown,
 }
 
@@ -99,7 +102,7 @@ impl WorkerFailure {
         }
     }
 
-    /// Returns which worker it was.
+    /// Returns the label of the worker.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         &self.0.worker
@@ -111,36 +114,37 @@ impl WorkerFailure {
         self.0.id
     }
 
-    /// Returns how its process ended.
+    /// Returns how the worker's process ended.
     #[must_use]
     pub fn exit_reason(&self) -> ExitReason {
         self.0.exit_reason
     }
 
-    /// Returns the panic that ended it, if it was one that no call had caught.
+    /// Returns the panic that ended the worker, if a panic did.
     #[must_use]
     pub fn panic(&self) -> Option<&PanicReport> {
         self.0.panic.as_ref()
     }
 
-    /// Returns the functions whose results the process that tells of the failure waited for.
+    /// Returns the names of the functions that were in progress: those whose results the reporting
+    /// process was waiting for.
     ///
-    /// Each stands there once, in no order, and they are few. What other processes waited for, they
-    /// learn from their own calls.
+    /// At most 8, without duplicates, in no particular order. Calls of other processes are not
+    /// among them.
     #[must_use]
     pub fn in_progress(&self) -> &[String] {
         &self.0.in_progress
     }
 
-    /// Returns for how long it ran.
+    /// Returns how long the worker's process ran.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.0.uptime
     }
 
-    /// Returns the last lines that the worker wrote to its stderr.
+    /// Returns the last lines that the worker wrote to its stderr, at most 20.
     ///
-    /// Empty if it wrote nothing, or where its stderr was redirected away from its master.
+    /// Empty if the worker wrote nothing, or if its stderr does not pass through its master.
     #[must_use]
     pub fn stderr(&self) -> &[String] {
         &self.0.stderr
@@ -160,7 +164,18 @@ impl<'de> Deserialize<'de> for WorkerFailure {
     }
 }
 
-impl std::error::Error for WorkerFailure {}
+debug_as_display!(WorkerFailure);
+
+impl Error for ExitReason {}
+
+/// The source is the panic that ended the worker, or its [`ExitReason`]. The text of the report
+/// contains the text of its source.
+impl Error for WorkerFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let FailureReport { panic, exit_reason, .. } = &*self.0;
+        Some(panic.as_ref().map_or(exit_reason as &(dyn Error + 'static), |it| it))
+    }
+}
 
 impl fmt::Display for WorkerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +191,7 @@ impl fmt::Display for WorkerFailure {
 }
 
 impl WorkerFailure {
-    /// Returns what happened, for a sentence that names the worker already, and what it was doing.
+    /// Describes the end of the worker, for a sentence whose subject is the worker.
     pub(crate) fn story(&self) -> String {
         self.event() + &self.last_lines()
     }
@@ -184,7 +199,7 @@ impl WorkerFailure {
     fn event(&self) -> String {
         let FailureReport { exit_reason, why, panic, uptime, .. } = &*self.0;
         let mut event = match panic {
-            Some(panic) => format!("{panic}, outside of any call, and {exit_reason}"),
+            Some(panic) => format!("{panic}, and {exit_reason}"),
             None => exit_reason.to_string(),
         };
         if let Some(why) = why {
@@ -197,17 +212,27 @@ impl WorkerFailure {
         event
     }
 
+    /// Describes the end of a process that did not become a worker, for a sentence whose subject is
+    /// the process.
+    pub(crate) fn story_before_start(&self) -> String {
+        format!("{}, before it became a worker{}", self.event(), self.last_lines())
+    }
+
     fn last_lines(&self) -> String {
-        let lines = &self.0.stderr;
-        if lines.is_empty() {
-            return String::new();
-        }
-        let lines: String = lines.iter().map(|it| format!("\n  | {it}")).collect();
-        format!("; the last lines of its stderr:{lines}")
+        last_lines(&self.0.stderr)
     }
 }
 
-/// A time as people say it.
+/// Writes the last lines of a worker's stderr, to be appended to the text of an error.
+pub(crate) fn last_lines(lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let lines: String = lines.iter().map(|it| format!("\n  | {it}")).collect();
+    format!("; the last lines of its stderr:{lines}")
+}
+
+/// Writes a duration in its two largest units.
 struct Rounded(Duration);
 
 impl fmt::Display for Rounded {
@@ -234,12 +259,12 @@ impl fmt::Display for ExitReason {
             }
             Self::OutOfMemory => f.write_str("ran out of memory and was killed"),
             Self::Unresponsive { silence } => {
-                write!(f, "gave no sign of life for {} and was killed", Rounded(silence))
+                write!(f, "missed heartbeats for {} and was killed", Rounded(silence))
             }
-            Self::ClosedControl => f.write_str("let go of its master and was killed"),
-            Self::NotStarted => f.write_str("did not start again"),
-            Self::ServerEnded => f.write_str("was ended by the process that served it"),
-            Self::Unknown => f.write_str("is gone"),
+            Self::ClosedControl => f.write_str("closed its control connection and was killed"),
+            Self::NotStarted => f.write_str("failed to restart"),
+            Self::ServerEnded => f.write_str("was ended by the process that serves it"),
+            Self::Unknown => f.write_str("exited with an unknown status"),
         }
     }
 }
@@ -277,16 +302,16 @@ pub(crate) enum Loss {
     Closed,
     /// The worker's process ended.
     Died(WorkerFailure),
-    /// It broke, for the reason given.
+    /// The connection broke, for this reason.
     Broken(String),
-    /// This process failed to read from or write to the socket, for the reason given. The worker is
-    /// not the cause, and may live.
+    /// This process failed to read from or write to the socket, for this reason. The worker is not
+    /// the cause, and may live.
     Failed(String),
-    /// The worker's process ended, and is not started again.
+    /// The worker's process ended, and is not restarted.
     RestartLimitReached(Box<RestartLimitReached>),
 }
 
-/// A worker that was started again and again, until its limit was reached.
+/// A worker that failed once more than its restart limit allows.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct RestartLimitReached {
     pub(crate) last: WorkerFailure,

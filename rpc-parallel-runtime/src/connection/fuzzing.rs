@@ -136,7 +136,7 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
 
 fn settings() -> Settings {
     let settings = Settings::default().with_max_message_size(MAX_MESSAGE_SIZE);
-    let settings = settings.and_then(|it| it.with_stream_window(WINDOW));
+    let settings = settings.with_stream_window(WINDOW);
     settings.expect("both are allowed")
 }
 

@@ -53,10 +53,12 @@ pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
-pub(crate) use self::error::given_up;
-pub use self::error::{CallError, CallErrorKind, MessageKind};
+pub(crate) use self::error::restart_limit_text;
+pub use self::error::{CallError, CallErrorKind, Execution, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};
-pub(crate) use self::failure::{FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached};
+pub(crate) use self::failure::{
+    FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached, last_lines,
+};
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{

@@ -102,12 +102,12 @@ impl RestartableLink {
 
     /// Tells why calls wait for a connection, for a sentence about a call.
     pub(super) fn why_between(&self) -> String {
-        let again = "its worker is being started again";
+        let again = "its worker is being restarted";
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {
-                Loss::Died(failure) => format!("{again}; it {}", failure.story()),
+                Loss::Died(failure) => format!("{again}, because it {}", failure.story()),
                 Loss::Broken(why) | Loss::Failed(why) => {
-                    format!("{again}; its connection was lost: {why}")
+                    format!("{again}, because the connection was lost: {why}")
                 }
                 Loss::Closed | Loss::RestartLimitReached(_) => again.to_owned(),
             },

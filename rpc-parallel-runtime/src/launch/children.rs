@@ -167,9 +167,11 @@ impl Started {
     }
 
     /// Ends the worker's process at once and waits until it is gone.
-    pub(crate) async fn kill(&self) {
+    ///
+    /// Returns whether it is gone: a process in an uninterruptible system call may take longer.
+    pub(crate) async fn kill(&self) -> bool {
         self.process.mark_end_requested();
-        self.process.kill_and_wait().await;
+        self.process.kill_and_wait().await.is_some()
     }
 
     /// Requests an orderly end, and ends the process by signals if it takes longer than `within`.
@@ -208,6 +210,11 @@ impl Started {
     /// Waits until the worker's process is gone, and returns how it ended.
     pub(crate) async fn end(&self) -> End {
         self.process.end().await
+    }
+
+    /// Returns the last lines that the worker wrote to stderr.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        self.process.last_lines()
     }
 
     /// Closes the control socket under the worker.

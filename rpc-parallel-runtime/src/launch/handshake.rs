@@ -28,7 +28,7 @@ pub(super) struct StartHandshake {
 }
 
 /// Why there was no conversation to the end.
-pub(super) enum Failed {
+pub(super) enum HandshakeError {
     /// The process closed its end, perhaps after a panic.
     Ended(Option<PanicReport>),
     /// The process closed its end before its hello, and before any panic.
@@ -36,7 +36,7 @@ pub(super) enum Failed {
     Other(StartingError),
 }
 
-impl From<StartingError> for Failed {
+impl From<StartingError> for HandshakeError {
     fn from(error: StartingError) -> Self {
         Self::Other(error)
     }
@@ -54,13 +54,13 @@ impl StartHandshake {
         process: &Process,
         connecting: Deadline,
         init_timeout: Option<Duration>,
-    ) -> Result<(OwnedFd, Option<PathBuf>), Failed> {
+    ) -> Result<(OwnedFd, Option<PathBuf>), HandshakeError> {
         let hello = async {
             self.send(rest).await?;
             match self.report().await {
                 Ok(ControlEvent::Hello { pid }) => Ok(pid),
                 Ok(report) => Err(out_of_turn(&report)),
-                Err(Failed::Ended(None)) => Err(Failed::Closed),
+                Err(HandshakeError::Ended(None)) => Err(HandshakeError::Closed),
                 Err(failed) => Err(failed),
             }
         };
@@ -69,7 +69,7 @@ impl StartHandshake {
             match self.report().await? {
                 // One of its threads has had a panic before, and ends it at this moment.
                 ControlEvent::Started { .. } if self.panic.is_some() => {
-                    Err(Failed::Ended(self.panic.take()))
+                    Err(HandshakeError::Ended(self.panic.take()))
                 }
                 ControlEvent::Started { listens_at } => Ok(listens_at),
                 report => Err(out_of_turn(&report)),
@@ -112,7 +112,7 @@ impl StartHandshake {
     }
 
     /// Receives the next report, and nothing of what comes behind it: that is for the supervisor.
-    async fn report(&mut self) -> Result<ControlEvent, Failed> {
+    async fn report(&mut self) -> Result<ControlEvent, HandshakeError> {
         let mut received = Vec::new();
         let mut backoff = Backoff::default();
         loop {
@@ -133,7 +133,7 @@ impl StartHandshake {
             let len = ControlEvent::first_len(&received).map_err(StartingError::Message)?;
             let lacking = buffer.len().min(len - received.len());
             let error = match self.control.try_read(&mut buffer[..lacking]) {
-                Ok(0) => return Err(Failed::Ended(self.panic.take())),
+                Ok(0) => return Err(HandshakeError::Ended(self.panic.take())),
                 Ok(len) => {
                     received.extend_from_slice(&buffer[..len]);
                     continue;
@@ -145,7 +145,7 @@ impl StartHandshake {
                     self.control.readable().await.map_err(io("wait for the new process"))?;
                 }
                 Fault::Transient => sleep(backoff.pause()).await,
-                Fault::PeerGone => return Err(Failed::Ended(self.panic.take())),
+                Fault::PeerGone => return Err(HandshakeError::Ended(self.panic.take())),
                 Fault::Fatal => return Err(io("read from the new process")(error).into()),
             }
         }
@@ -153,7 +153,7 @@ impl StartHandshake {
 }
 
 /// Returns what a process has died of, by what it has said after it had started.
-pub(super) async fn remaining_events(control: OwnedFd) -> Failed {
+pub(super) async fn remaining_events(control: OwnedFd) -> HandshakeError {
     let listening = async {
         let control = adopt(control).map_err(io("register a socket with tokio"))?;
         let mut handshake = StartHandshake::new(control);
@@ -161,16 +161,16 @@ pub(super) async fn remaining_events(control: OwnedFd) -> Failed {
             handshake.report().await?;
         }
     };
-    let heard: Result<Result<Infallible, Failed>, _> =
+    let heard: Result<Result<Infallible, HandshakeError>, _> =
         timeout(REMAINING_EVENTS_TIMEOUT, listening).await;
     match heard {
         Ok(Err(failed)) => failed,
         // What it has forked holds its end open.
-        Err(_) => Failed::Ended(None),
+        Err(_) => HandshakeError::Ended(None),
     }
 }
 
-fn out_of_turn(report: &ControlEvent) -> Failed {
+fn out_of_turn(report: &ControlEvent) -> HandshakeError {
     let why = io::Error::other(format!("{report:?} out of turn"));
     io("understand the new process")(why).into()
 }
@@ -178,8 +178,8 @@ fn out_of_turn(report: &ControlEvent) -> Failed {
 /// Waits until a conversation is over, or the process is dead and can have nothing more to say.
 pub(super) async fn unless_dead<T>(
     process: &Process,
-    handshake: impl Future<Output = Result<T, Failed>>,
-) -> Result<T, Failed> {
+    handshake: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
     let mut handshake = pin!(handshake);
     let mut end = pin!(process.end());
     let over = poll_fn(|cx| match handshake.as_mut().poll(cx) {
@@ -190,9 +190,9 @@ pub(super) async fn unless_dead<T>(
         Some(result) => result,
         // What it has said is read, and its end; there is none where a launcher's process has ended
         // before the worker's.
-        None => {
-            timeout(REMAINING_EVENTS_TIMEOUT, handshake).await.unwrap_or(Err(Failed::Ended(None)))
-        }
+        None => timeout(REMAINING_EVENTS_TIMEOUT, handshake)
+            .await
+            .unwrap_or(Err(HandshakeError::Ended(None))),
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
         let end = handshake.report().await;
 
         assert!(report.is_ok_and(|it| it == hello));
-        assert!(matches!(end, Err(Failed::Ended(Some(it))) if it == panic));
+        assert!(matches!(end, Err(HandshakeError::Ended(Some(it))) if it == panic));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lifetime, SpawnDefaults, StartFailure};
-pub(crate) use self::starting::{SpawnConfig, StartingError, is_name_of_worker};
+pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingError, is_name_of_worker};
 pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
 

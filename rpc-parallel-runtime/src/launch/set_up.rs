@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{Mode, RawMode};
 use rustix::io::Errno;
@@ -39,13 +40,13 @@ impl SetUp {
         mut descriptors: impl Iterator<Item = OwnedFd>,
     ) -> Result<(), StartFailure> {
         if !self.foreground {
-            leave_session().map_err(failure("give it a session of its own"))?;
+            leave_session().map_err(failure("make a session for the worker"))?;
         }
         if let Some(nice) = self.nice {
-            set_nice(nice).map_err(failure(format!("make it as nice as {nice}")))?;
+            set_nice(nice).map_err(failure(format!("set nice value {nice}")))?;
         }
         if let Some(cpus) = &self.cpus {
-            set_cpus(cpus).map_err(failure(format!("run it on the processors {cpus:?}")))?;
+            set_cpus(cpus).map_err(failure(format!("set the CPU affinity to {cpus:?}")))?;
         }
         if let Some(mask) = self.umask {
             umask(Mode::from_raw_mode(mask as RawMode));
@@ -58,7 +59,7 @@ impl SetUp {
         redirect(stderr, "stderr", rustix::stdio::dup2_stderr, &mut descriptors)?;
         // Last, lest they hold for what is done for the worker.
         for limit in &self.limits {
-            limit.set().map_err(failure(format!("limit it to {limit}")))?;
+            limit.set().map_err(failure(format!("set the limit {limit}")))?;
         }
         Ok(())
     }
@@ -76,9 +77,15 @@ fn redirect(
 ) -> Result<(), StartFailure> {
     let opened = output.open(descriptors);
     let put = opened.and_then(|it| Ok(it.map(put).transpose()?));
-    let failure =
-        |why: io::Error| StartFailure::Redirect { stream: stream.into(), why: why.to_string() };
-    put.map(|_| ()).map_err(failure)
+    put.map(|_| ()).map_err(|error| {
+        let why = match output {
+            Output::File { path, .. } => {
+                format!("failed to open `{}`: {error}", Path::new(path).display())
+            }
+            Output::Inherit | Output::Null | Output::Descriptor => error.to_string(),
+        };
+        StartFailure::Redirect { stream: stream.into(), why }
+    })
 }
 
 /// Leaves the session of the master: what happens at its terminal does not concern this process.
@@ -96,8 +103,11 @@ fn set_nice(nice: i32) -> io::Result<()> {
     }
     match getpriority_process(None)? {
         set if set == nice => Ok(()),
-        // The system takes any number for the nearest one that there is.
-        set => Err(io::Error::other(format!("there is nothing beyond {set}"))),
+        // The kernel clamps the value silently.
+        set => {
+            let bound = if nice < set { "minimum" } else { "maximum" };
+            Err(io::Error::other(format!("the {bound} is {set}")))
+        }
     }
 }
 
@@ -120,7 +130,7 @@ fn set_cpus(cpus: &[usize]) -> io::Result<()> {
 
 fn no_such_processors(cpus: &[impl Display]) -> io::Error {
     let cpus: Vec<_> = cpus.iter().map(ToString::to_string).collect();
-    io::Error::other(format!("there is no processor {} for this process", cpus.join(", ")))
+    io::Error::other(format!("CPU {} is not available to this process", cpus.join(", ")))
 }
 
 /// Returns the threads of this process: what they have in common in theory, Linux sets for each.

@@ -17,7 +17,8 @@ use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, SocketId};
 use super::children::{Children, Started};
 use super::environment::Environment;
 use super::handshake::{
-    Deadline, Failed, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events, unless_dead,
+    Deadline, HandshakeError, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events,
+    unless_dead,
 };
 use super::launcher::{SharedLauncher, WorkerCommand};
 use super::panics::PanicPolicy;
@@ -61,13 +62,26 @@ pub(crate) struct SpawnConfig {
     pub(crate) spawn_timeout: Option<Duration>,
 }
 
-/// A worker that starts.
+/// The future of a worker that starts.
 pub(crate) type Starting<'a> =
-    Pin<Box<dyn Future<Output = Result<Arc<Started>, StartingError>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = Result<Arc<Started>, FailedStart>> + Send + 'a>>;
+
+/// A worker that did not start.
+pub(crate) struct FailedStart {
+    pub(crate) error: StartingError,
+    /// The last lines that its process wrote to stderr, where the error does not hold them.
+    pub(crate) stderr: Vec<String>,
+}
+
+impl From<StartingError> for FailedStart {
+    fn from(error: StartingError) -> Self {
+        Self { error, stderr: Vec::new() }
+    }
+}
 
 /// Why a worker did not start.
 pub(crate) enum StartingError {
-    /// Something on this side failed; the text says what.
+    /// This process failed to do what the text says.
     Io(String, io::Error),
     Message(StartError),
     Died(WorkerFailure),
@@ -106,7 +120,7 @@ impl SpawnConfig {
         id: WorkerId,
         (lifetime, connection): (Lifetime, Option<OwnedFd>),
         init: &[u8],
-    ) -> Result<Arc<Started>, StartingError> {
+    ) -> Result<Arc<Started>, FailedStart> {
         let spawning = Deadline::new(self.spawn_timeout, StartingError::TimedOut);
         let connect_timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         let connecting = Deadline::new(Some(connect_timeout), StartingError::NoHello);
@@ -312,17 +326,27 @@ pub(super) fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
 }
 
 impl StartGuard {
-    /// Ends the process, waits until it is gone, and says why it was not born.
-    async fn reap(self, failed: Failed, spawning: Deadline) -> StartingError {
+    /// Ends the process, waits for its exit, and returns why the worker did not start.
+    async fn reap(self, failed: HandshakeError, spawning: Deadline) -> FailedStart {
+        let process = self.process().clone();
+        let error = self.end(failed, spawning).await;
+        let stderr = match error {
+            StartingError::Died(_) => Vec::new(),
+            _ => process.last_lines(),
+        };
+        FailedStart { error, stderr }
+    }
+
+    async fn end(self, failed: HandshakeError, spawning: Deadline) -> StartingError {
         let process = self.process();
         // Its end is told by the error that this returns.
         process.mark_end_requested();
         match failed {
-            Failed::Other(error) => {
+            HandshakeError::Other(error) => {
                 process.kill_and_wait().await;
                 error
             }
-            Failed::Ended(panic) => {
+            HandshakeError::Ended(panic) => {
                 // It is ending by itself, and how it ends is the best explanation there is.
                 let end = match timeout(own_end(spawning), process.end()).await {
                     Ok(end) => Some(end),
@@ -334,7 +358,7 @@ impl StartGuard {
                 end.failure.or_panic(panic);
                 StartingError::Died(end.failure)
             }
-            Failed::Closed => match timeout(own_end(spawning), process.end()).await {
+            HandshakeError::Closed => match timeout(own_end(spawning), process.end()).await {
                 Ok(end) => StartingError::Died(end.failure),
                 Err(_) => {
                     process.kill_and_wait().await;

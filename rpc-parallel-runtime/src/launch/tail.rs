@@ -1,29 +1,73 @@
-//! The last lines that a worker wrote.
+//! The last lines that a worker wrote to its stderr.
 
-/// How much is remembered of what a worker wrote.
+/// The limits of what is remembered.
 const KEPT_BYTES: usize = 4 * 1024;
 const KEPT_LINES: usize = 20;
 
-/// The last lines that a worker wrote.
+/// The first line of the backtrace that std's panic hook prints.
+const BACKTRACE: &[u8] = b"stack backtrace:\n";
+
+/// The last lines that a worker wrote to its stderr.
+///
+/// The frames of backtraces are left out: otherwise the lines that the application wrote before a
+/// panic would be lost under `RUST_BACKTRACE=1`.
 #[derive(Default)]
-pub(super) struct Tail(Vec<u8>);
+pub(super) struct Tail {
+    kept: Vec<u8>,
+    /// The beginning of a line whose end has not been written yet.
+    line: Vec<u8>,
+    in_backtrace: bool,
+}
 
 impl Tail {
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-        // Not each time: what stays is moved.
-        if self.0.len() > 2 * KEPT_BYTES {
-            self.0.drain(..self.0.len() - KEPT_BYTES);
+        for part in bytes.split_inclusive(|it| *it == b'\n') {
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.end_line();
+            } else if self.line.len() > KEPT_BYTES {
+                // A longer line is left out of the lines that are remembered.
+                self.keep_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        self.in_backtrace = self.line == BACKTRACE || self.in_backtrace && is_frame(&self.line);
+        if self.in_backtrace && self.line != BACKTRACE {
+            self.line.clear();
+        } else {
+            self.keep_line();
+        }
+    }
+
+    fn keep_line(&mut self) {
+        self.kept.append(&mut self.line);
+        // Not at every line, because this moves all that stays.
+        if self.kept.len() > 2 * KEPT_BYTES {
+            self.kept.drain(..self.kept.len() - KEPT_BYTES);
         }
     }
 
     pub(super) fn lines(&self) -> Vec<String> {
-        let surplus = self.0.len().saturating_sub(KEPT_BYTES);
-        let text = String::from_utf8_lossy(&self.0[surplus..]);
+        let bytes = [&self.kept[..], &self.line].concat();
+        let surplus = bytes.len().saturating_sub(KEPT_BYTES);
+        let text = String::from_utf8_lossy(&bytes[surplus..]);
         let lines = text.lines().skip(surplus.min(1)).skip_while(|it| it.trim().is_empty());
         let lines: Vec<_> = lines.map(str::to_owned).collect();
         lines[lines.len().saturating_sub(KEPT_LINES)..].to_vec()
     }
+}
+
+/// Returns whether a line of a backtrace is a frame, or the place of one: `  12: name`, or
+/// `             at file:line:column`.
+fn is_frame(line: &[u8]) -> bool {
+    let text = line.trim_ascii_start();
+    if text.len() == line.len() {
+        return false;
+    }
+    let digits = text.iter().take_while(|it| it.is_ascii_digit()).count();
+    text.starts_with(b"at ") || (digits > 0 && text[digits..].starts_with(b":"))
 }
 
 #[cfg(test)]
@@ -37,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_twenty_lines_are_remembered() {
+    fn last_twenty_lines_are_kept() {
         let written: Vec<_> = (0..10_000).map(|it| format!("line {it}\n")).collect();
 
         let last = lines(written.iter().map(|it| &**it));
@@ -48,10 +92,36 @@ mod tests {
     }
 
     #[test]
-    fn a_line_whose_beginning_is_forgotten_is_left_out() {
+    fn line_longer_than_limit_is_left_out() {
         let long = "x".repeat(KEPT_BYTES);
 
         assert_eq!(lines([&long, "\nlast\n"]), ["last"]);
         assert_eq!(lines([&*long, &*long]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn frames_of_backtrace_are_left_out() {
+        let frames: String = (0..60)
+            .map(|it| format!("{it:4}: bank::ledger::open\n             at ./src/ledger.rs:7:9\n"))
+            .collect();
+        let panic = "thread 'main' panicked at src/ledger.rs:7:9:\nno such account\n";
+        let written =
+            format!("opening the ledger\n{panic}stack backtrace:\n{frames}note: Some details\n");
+
+        // However the bytes are cut, the lines are the same.
+        for len in [1, 7, 1000] {
+            let parts: Vec<_> =
+                written.as_bytes().chunks(len).map(|it| str::from_utf8(it)).collect();
+            let parts = parts.into_iter().map(|it| it.expect("the text is ASCII"));
+
+            let expected = [
+                "opening the ledger",
+                "thread 'main' panicked at src/ledger.rs:7:9:",
+                "no such account",
+                "stack backtrace:",
+                "note: Some details",
+            ];
+            assert_eq!(lines(parts), expected);
+        }
     }
 }

@@ -1,70 +1,75 @@
-//! Why a connection to a worker did not come about.
+//! Why a connection to a worker failed.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::connection::{AnyError, OpeningError, RestartLimitReached, WorkerFailure, given_up};
-use crate::wire::{PanicReport, Refusal, WorkerLabel};
+use crate::connection::{
+    AnyError, OpeningError, RestartLimitReached, WorkerFailure, restart_limit_text,
+};
+use crate::wire::{PanicReport, Refusal, WorkerLabel, debug_as_display};
 
-/// A connection that did not come about: to which worker, and why.
-#[derive(Debug)]
+/// A failed connection: to which worker, and why.
 pub struct ConnectError {
     worker: Box<WorkerLabel>,
     kind: ConnectErrorKind,
 }
 
-/// Why a connection did not come about.
+/// Why a connection failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectErrorKind {
-    /// The worker cannot be reached.
+    /// A system call failed on the way to the worker.
     Unreachable(io::Error),
-    /// The worker has ended, or has closed its server.
+    /// The worker has ended, or its server was closed.
     NoSuchWorker,
-    /// The worker's process ended while the connection was made.
+    /// The worker's process ended while the connection was opened.
     WorkerDied(WorkerFailure),
-    /// The worker's process ended, and is not started again, because that was done too often.
+    /// The worker's process ended, and the limit of its
+    /// [`RestartPolicy`](crate::RestartPolicy::limit) does not allow another restart.
     RestartLimitReached {
-        /// How it ended the last time.
+        /// The last failure.
         last: WorkerFailure,
-        /// How often it may be started again..
+        /// The number of restarts that the limit allows..
         times: u32,
-        /// ..within how long.
+        /// ..within this time.
         within: Duration,
     },
-    /// The `init` of the connection's state failed, for this reason.
+    /// The `init` of the connection state failed.
     Init {
         /// The text of the error that it returned.
         why: String,
     },
-    /// The `init` of the connection's state panicked.
+    /// The `init` of the connection state panicked.
     InitPanicked(PanicReport),
-    /// The argument of `init` cannot travel.
+    /// The argument of the connection state's `init` could not be encoded or decoded.
     InitArgument {
-        /// What the encoder or the decoder said.
+        /// The text of the encoder's or decoder's error.
         why: String,
     },
-    /// The worker took no notice in time, see
-    /// [`handshake_timeout`](crate::Settings::handshake_timeout): perhaps its process is stopped, or
-    /// a function blocks its only thread.
+    /// The worker did not answer within
+    /// [`handshake_timeout`](crate::Settings::handshake_timeout). Its process may be stopped, or a
+    /// function may block its only thread.
     TimedOut {
-        /// The time it had.
+        /// The timeout.
         within: Duration,
     },
-    /// The worker runs another build of the program.
+    /// The worker runs another build of the program, and does not allow
+    /// [`other_builds`](crate::Settings::other_builds).
     OtherBuild {
-        /// Which.
+        /// The two builds.
         why: String,
     },
-    /// The worker's program and this one mean different things by a function with a fixed id.
+    /// The worker's program and this one declare a function of the same fixed id with different
+    /// types.
     OtherTypes {
-        /// By which, and what.
+        /// The function and both declarations.
         why: String,
     },
-    /// The peer did not keep to the protocol.
+    /// The peer violated the protocol.
     Protocol {
-        /// What it did.
+        /// The violation.
         why: String,
     },
 }
@@ -74,13 +79,13 @@ impl ConnectError {
         Self { worker: Box::new(worker), kind }
     }
 
-    /// Returns why the connection did not come about.
+    /// Returns why the connection failed.
     #[must_use]
     pub fn kind(&self) -> &ConnectErrorKind {
         &self.kind
     }
 
-    /// Returns the worker that was to be reached.
+    /// Returns the label of the worker.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         &self.worker
@@ -88,7 +93,7 @@ impl ConnectError {
 }
 
 impl ConnectErrorKind {
-    /// Says whether it may succeed when it is tried again.
+    /// Returns whether another attempt may succeed.
     pub(super) fn may_pass(&self) -> bool {
         matches!(
             self,
@@ -99,52 +104,55 @@ impl ConnectErrorKind {
         )
     }
 
-    /// Returns the text together with that of its cause.
-    pub(super) fn in_full(&self) -> String {
+    pub(super) fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unreachable(error) => format!("{self}: {error}"),
-            _ => self.to_string(),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            ConnectErrorKind::Unreachable(error) => Some(error),
+            Self::Unreachable(error) => Some(error),
+            Self::WorkerDied(failure) | Self::RestartLimitReached { last: failure, .. } => {
+                failure.source()
+            }
+            Self::InitPanicked(panic) => Some(panic),
             _ => None,
         }
     }
 }
 
+debug_as_display!(ConnectError);
+
+/// The text of the error contains the text of its source.
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.kind.source()
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connect to {}: {}", self.worker, self.kind)
+        write!(f, "failed to connect to {}: {}", self.worker, self.kind)
     }
 }
 
 impl fmt::Display for ConnectErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(_) => f.write_str("it cannot be reached"),
-            Self::NoSuchWorker => f.write_str("it has ended or closed its server"),
+            Self::Unreachable(error) => write!(f, "it is unreachable: {error}"),
+            Self::NoSuchWorker => f.write_str("it has ended, or its server was closed"),
             Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
             Self::RestartLimitReached { last, times, within } => {
-                f.write_str(&given_up(last, *times, *within))
+                write!(f, "it {}", restart_limit_text(last, *times, *within))
             }
             Self::Init { why } => write!(f, "the connection's `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "the connection's `init` {panic}"),
             Self::InitArgument { why } => {
-                write!(f, "the argument of the connection's `init` cannot travel: {why}")
+                write!(f, "failed to send the argument of the connection's `init`: {why}")
             }
             Self::TimedOut { within } => write!(
                 f,
-                "it took no notice within {within:?} (its `handshake_timeout`); is its process \
-                 stopped, or does a function block its thread?",
+                "no answer within {within:?} (`handshake_timeout` of its settings); its process \
+                 may be stopped, or a function may block its thread",
             ),
             Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
-            Self::OtherTypes { why } => write!(f, "it speaks another protocol: {why}"),
-            Self::Protocol { why } => write!(f, "it broke the protocol: {why}"),
+            Self::OtherTypes { why } => write!(f, "it declares other types: {why}"),
+            Self::Protocol { why } => write!(f, "it violated the protocol: {why}"),
         }
     }
 }
@@ -156,10 +164,10 @@ impl From<OpeningError> for ConnectErrorKind {
             OpeningError::Ended => Self::Unreachable(io::ErrorKind::ConnectionAborted.into()),
             OpeningError::TimedOut { within } => Self::TimedOut { within },
             OpeningError::TooLarge(_) => {
-                Self::InitArgument { why: AnyError::from(error).to_string() }
+                Self::InitArgument { why: AnyError::of(&error).to_string() }
             }
             OpeningError::Frame(_) | OpeningError::Introduction(_) => {
-                Self::Protocol { why: AnyError::from(error).to_string() }
+                Self::Protocol { why: AnyError::of(&error).to_string() }
             }
             OpeningError::Refused(refusal) => refusal.into(),
         }
@@ -186,7 +194,9 @@ impl From<Refusal> for ConnectErrorKind {
             | Refusal::Cancelled
             | Refusal::Expired
             | Refusal::Unencodable { .. }
-            | Refusal::TooLarge { .. }) => Self::Protocol { why: format!("it answered {other:?}") },
+            | Refusal::TooLarge { .. }) => {
+                Self::Protocol { why: format!("unexpected answer {other:?}") }
+            }
         }
     }
 }

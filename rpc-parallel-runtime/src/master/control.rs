@@ -1,4 +1,4 @@
-//! What every client can request of its worker, beside calling its functions.
+//! Control requests to a worker, through a client: shutdown, kill, stats, logs.
 
 use super::control_error::ControlError;
 use super::route::Route;
@@ -7,15 +7,14 @@ use super::shutdown::Shutdown;
 use crate::worker::logs::Logs;
 use crate::worker::{WorkerClient, WorkerStats};
 
-/// What every client can request of its worker, beside calling its functions.
+/// Control requests to a worker, through a client. Every client implements it.
 ///
-/// The same can be done with a handle, see [`Worker`](crate::Worker). A worker's own functions win
-/// where they have the same names; `Control::shutdown(&client)` is this one.
+/// A [`Worker`](crate::Worker) handle has the same functions.
 pub trait Control: WorkerClient {
-    /// Ends the worker in order, also if it has other connections, and waits until its process is
-    /// gone.
+    /// Ends the worker in order, even if it has other connections, and waits until its process has
+    /// exited.
     ///
-    /// A worker that lives with its connection also ends when the last client is dropped. Use
+    /// A worker of [`spawn`](crate::Spawn::spawn) also ends when its last client is dropped. Use
     /// `shutdown` to wait for the end and to learn whether it was orderly.
     ///
     /// # Errors
@@ -25,41 +24,57 @@ pub trait Control: WorkerClient {
         Shutdown::new(route(self))
     }
 
-    /// Asks how the worker's process is doing.
+    /// Ends the worker's process at once, and waits until it has exited.
     ///
-    /// The process that has started the worker is answered also while functions compute; others
-    /// wait with their other calls.
+    /// See [`Worker::kill`](crate::Worker::kill).
     ///
     /// # Errors
     ///
-    /// The worker has died, or its connection is lost.
+    /// As for [`Worker::kill`](crate::Worker::kill).
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
-    fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<Self> {
-        ask_for_stats(route(self))
+    /// Dropping the future after its first poll does not stop the kill.
+    fn kill(&self) -> impl Future<Output = Result<(), ControlError>> + Send + use<Self> {
+        kill(route(self))
     }
 
-    /// Asks for what the worker's process logs, from the worker's `init` on.
+    /// Returns statistics of the worker's process.
     ///
-    /// A worker keeps its logs if the program says `worker_logs = true`, see
-    /// [`Master::worker_logs`](crate::Master::worker_logs), or if its own subscriber contains
-    /// [`logs::layer`](crate::logs::layer). The logs of others hold one warning that says so.
-    ///
-    /// [`logs::forward`](crate::logs::forward) has this process log it, too. Where the worker is
-    /// restarted, its next process has a log of its own.
+    /// The control thread of the worker answers the process that started the worker, also while
+    /// functions compute. A request of another process waits like a call.
     ///
     /// # Errors
     ///
-    /// The worker has died, or its connection is lost.
+    /// The worker has ended, or its connection is lost.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// Dropping the future changes nothing.
+    fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<Self> {
+        stats(route(self))
+    }
+
+    /// Returns the log records of the worker's process, from the worker's `init` on.
+    ///
+    /// A worker keeps its logs if the program sets `worker_logs = true`, see
+    /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
+    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
+    /// says so.
+    ///
+    /// [`logs::forward`](crate::logs::forward) logs the records in this process, too. After a
+    /// restart, the worker's next process has logs of its own.
+    ///
+    /// # Errors
+    ///
+    /// The worker has ended, or its connection is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
     #[cfg(feature = "tracing")]
     fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<Self> {
-        ask_for_logs(route(self))
+        logs(route(self))
     }
 }
 
@@ -76,13 +91,16 @@ fn route(client: &impl WorkerClient) -> Route {
     }
 }
 
-pub(super) async fn ask_for_stats(whom: Route) -> Result<WorkerStats, ControlError> {
-    let tried = "get the stats of";
-    whom.stats().await.map_err(|it| ControlError::new(whom.label, tried, it))
+pub(super) async fn kill(route: Route) -> Result<(), ControlError> {
+    let label = route.label.clone();
+    route.kill().await.map_err(|kind| ControlError::new(label, "kill", kind))
+}
+
+pub(super) async fn stats(route: Route) -> Result<WorkerStats, ControlError> {
+    route.stats().await.map_err(|kind| ControlError::new(route.label, "get the stats of", kind))
 }
 
 #[cfg(feature = "tracing")]
-pub(super) async fn ask_for_logs(whom: Route) -> Result<Logs, ControlError> {
-    let tried = "get the logs of";
-    whom.logs().await.map_err(|it| ControlError::new(whom.label, tried, it))
+pub(super) async fn logs(route: Route) -> Result<Logs, ControlError> {
+    route.logs().await.map_err(|kind| ControlError::new(route.label, "get the logs of", kind))
 }

@@ -1,51 +1,55 @@
-//! Why a request to a worker, beside its functions, failed.
+//! Why a control request to a worker failed.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{CallErrorKind, WorkerFailure};
-use crate::wire::WorkerLabel;
+use crate::wire::{WorkerLabel, debug_as_display};
 
-/// A failed request to a worker (shutdown, stats, logs): which worker, which request, and why.
-#[derive(Debug)]
+/// A failed control request (shutdown, kill, stats, logs): which worker, which request, and why.
 pub struct ControlError {
     worker: Box<WorkerLabel>,
-    tried: &'static str,
+    request: &'static str,
     kind: ControlErrorKind,
 }
 
-/// Why a request to a worker failed.
+/// Why a control request failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ControlErrorKind {
-    /// The worker's process has ended, before the request or instead of answering it. A process
-    /// that was asked to shut down has not ended in order.
+    /// The worker's process ended, before the request or instead of an answer. After a shutdown
+    /// request this means that the end was not orderly.
     WorkerDied(WorkerFailure),
-    /// The worker did not shut down within the timeout, and its process was ended.
+    /// The worker did not shut down within the timeout, and its process was ended by force.
     ForcedShutdown {
-        /// The timeout of this request. A request with a shorter one may have ended the process.
+        /// The timeout of this request. A request with a shorter timeout may have ended the process.
         within: Duration,
         /// How the process ended. `None` if another process started the worker: only that process
         /// knows the exit reason.
         failure: Option<WorkerFailure>,
     },
-    /// The worker has ended already, or cannot be reached.
+    /// The worker has ended already, or is unreachable.
     Connect(ConnectErrorKind),
-    /// The worker took the request and did not answer it.
+    /// The worker received the request and did not answer it.
     Call(CallErrorKind),
     /// The request timed out. The worker may still run.
     TimedOut {
         /// The timeout.
         within: Duration,
     },
-    /// The worker was made by `serve`, in a process that does not end with it.
+    /// The worker is a server made by [`serve`](crate::Server::serve), in a process that does not
+    /// end with it.
     NoProcessOfItsOwn,
+    /// This process cannot kill the worker: it did not start the worker, and it cannot tell for
+    /// certain which process the worker is.
+    UnknownProcess,
 }
 
 impl ControlError {
-    pub(super) fn new(worker: WorkerLabel, tried: &'static str, kind: ControlErrorKind) -> Self {
-        Self { worker: Box::new(worker), tried, kind }
+    pub(super) fn new(worker: WorkerLabel, request: &'static str, kind: ControlErrorKind) -> Self {
+        Self { worker: Box::new(worker), request, kind }
     }
 
     /// Returns why the request failed.
@@ -54,17 +58,22 @@ impl ControlError {
         &self.kind
     }
 
-    /// Returns the worker.
+    /// Returns the label of the worker.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         &self.worker
     }
 }
 
-impl std::error::Error for ControlError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+debug_as_display!(ControlError);
+
+/// The text of the error contains the text of its source.
+impl Error for ControlError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.kind {
-            ControlErrorKind::Connect(ConnectErrorKind::Unreachable(error)) => Some(error),
+            ControlErrorKind::WorkerDied(failure)
+            | ControlErrorKind::ForcedShutdown { failure: Some(failure), .. } => failure.source(),
+            ControlErrorKind::Connect(kind) => kind.source(),
             _ => None,
         }
     }
@@ -72,8 +81,8 @@ impl std::error::Error for ControlError {
 
 impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worker, tried, kind } = self;
-        write!(f, "failed to {tried} {worker}: ")?;
+        let Self { worker, request, kind } = self;
+        write!(f, "failed to {request} {worker}: ")?;
         match kind {
             ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
             ControlErrorKind::ForcedShutdown { within, failure: Some(failure) } => {
@@ -88,7 +97,12 @@ impl fmt::Display for ControlError {
                 write!(f, "not done within {within:?}; its process may still run")
             }
             ControlErrorKind::NoProcessOfItsOwn => f.write_str(
-                "`serve` made it, in a process that does not end with it; call `close_server`",
+                "the worker is a server in a process that does not end with it; call \
+                 `close_server`",
+            ),
+            ControlErrorKind::UnknownProcess => f.write_str(
+                "this process did not start the worker; call `kill` in the process that did, or \
+                 `shutdown`",
             ),
         }
     }

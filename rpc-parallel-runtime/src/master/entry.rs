@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use super::expert::{Master, StartupError};
+use super::expert::{Master, MasterBuilder, StartupError};
 use crate::connection::{AnyError, diagnose};
 use crate::launch::{
     BootToken, Children, Outputs, RuntimeFlavor, StartedAs, block_on, is_name_of_worker, work,
@@ -80,13 +80,18 @@ impl Entry {
     /// Becomes a worker, if that is what this process was started as, and a master otherwise.
     fn begin(&self) {
         work_if_started_as_worker(|mut it| it.next().is_some_and(|it| is_name_of_worker(&it)));
-        let master = self.master().unwrap_or_else(|it| give_up("use its settings", &it));
-        master.start().unwrap_or_else(|it| give_up("begin", &it));
+        let started = self.master().map_err(StartupError::Settings).and_then(MasterBuilder::start);
+        started.unwrap_or_else(|it| give_up("start the program", &it));
     }
 
-    /// Returns the master that this asks for.
-    pub(super) fn master(&self) -> Result<Master, SettingsError> {
+    /// Returns the configuration of the master.
+    ///
+    /// # Errors
+    ///
+    /// The settings are invalid.
+    pub(super) fn master(&self) -> Result<MasterBuilder, SettingsError> {
         let settings = self.settings.map_or_else(|| Ok(Settings::default()), |it| it())?;
+        settings.validate()?;
         let master = Master::builder().settings(settings).worker_flavor(self.worker_flavor);
         Ok(master.keep_worker_logs(self.worker_logs))
     }
@@ -126,7 +131,7 @@ impl Drop for EndWorkers {
 
 pub(super) fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
-    diagnose(format_args!("cannot {what}: {error}"));
+    diagnose(format_args!("failed to {what}: {error}"));
     process::exit(2)
 }
 

@@ -1,4 +1,4 @@
-//! Direct control: what `#[entry]` does first, for programs that want to do it themselves.
+//! Direct control: the steps of `#[entry]`, for programs with a `main` of their own.
 
 use std::convert::Infallible;
 use std::env;
@@ -9,33 +9,41 @@ use tokio::runtime::Handle;
 
 use super::listing::list_if_asked;
 use crate::launch::{Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, work};
-use crate::wire::{Overrides, Settings, SettingsError};
+use crate::wire::{Overrides, Settings, SettingsError, debug_as_display};
 use crate::worker::{DuplicateId, registry};
 
 /// The environment variable that a master reads settings from.
 pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 
-/// Prepares this process to start workers.
+/// The role of a process that starts workers.
 ///
-/// A program whose `main` carries `#[rpc_parallel::entry]` needs none of this. One that decides by
-/// its arguments what it is calls [`worker_main`] in the branch that is a worker, and tells its
-/// master how to get there:
+/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a `main`
+/// of its own calls [`worker_main`] in the branch for workers, and tells its master which arguments
+/// lead to that branch:
 ///
-/// ```text
-/// match Cli::parse().command {
-///     Command::Worker => match rpc_parallel::expert::worker_main()? {},
-///     Command::Run => {
-///         Master::builder().worker_args(["worker"]).start()?;
-///         tokio_main()
+/// ```no_run
+/// use rpc_parallel::expert::{Master, worker_main};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     if std::env::args().nth(1).as_deref() == Some("worker") {
+///         match worker_main()? {}
 ///     }
+///     Master::builder().worker_args(["worker"]).start()?;
+///     // .. make a tokio runtime, spawn workers
+///     Ok(())
 /// }
 /// ```
 ///
-/// `#[entry]` also ends the workers in order when `main` returns. Here they notice that their master
-/// is gone, and have a second to be tidy; [`shutdown`](crate::Worker::shutdown) gives them more.
+/// `#[entry]` also ends the workers in order when `main` returns. Without it, workers notice that
+/// their master has exited and end within 1 s. [`shutdown`](crate::Worker::shutdown) gives a worker
+/// more time.
+#[derive(Clone, Copy, Debug)]
+pub struct Master(());
+
+/// Configures how this process starts workers. [`Master::builder`] makes one.
 #[derive(Clone, PartialEq, Debug, Default)]
-#[must_use = "a process becomes a master by `start`"]
-pub struct Master {
+#[must_use = "the process becomes a master by `start`"]
+pub struct MasterBuilder {
     spawn_defaults: SpawnDefaults,
 }
 
@@ -43,76 +51,95 @@ pub struct Master {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Initialized(Role);
 
-/// A process cannot become what it was asked to be.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+/// A process failed to become a master or a worker.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartupError {
-    /// [`Master::start`], twice.
-    #[error("this process is a master already: `Master::start` and `#[entry]` are for once")]
+    /// [`MasterBuilder::start`] was called in a master.
+    #[error(
+        "this process is a master already: call `MasterBuilder::start` once, and not beside \
+         `#[rpc_parallel::entry]`"
+    )]
     AlreadyMaster,
-    /// [`Master::start`] in a worker, or [`worker_main`] in a worker that runs.
+    /// [`MasterBuilder::start`] was called in a worker, or [`worker_main`] in a running worker.
     #[error("this process is a worker already, and can start workers as it is")]
     AlreadyWorker,
-    /// [`Master::start`] in a process that was started to be a worker.
+    /// [`MasterBuilder::start`] was called in a process that was started as a worker.
     #[error(
-        "this process was started to be a worker; call `rpc_parallel::expert::worker_main` where the \
-         arguments of `Master::worker_args` lead to"
+        "this process was started as a worker: call `rpc_parallel::expert::worker_main` in the \
+         branch that the arguments of `MasterBuilder::worker_args` lead to"
     )]
     StartedAsWorker,
-    /// [`Master::start`] or [`worker_main`] in a process that was started as a worker, and whose
-    /// stdin is not the control socket any more.
+    /// [`MasterBuilder::start`] or [`worker_main`] was called in a process that was started as a
+    /// worker, but whose stdin is no longer the control socket.
     ///
-    /// The process knows this by its parent, so only if nothing that forks stands between it and
-    /// its master: behind a launcher that forks it is taken for a program of its own, and only
-    /// [`max_depth`](Settings::max_depth) bounds what it starts.
+    /// The process recognises this by its parent. Behind a launcher that forks, the process is
+    /// taken for a program of its own, and only [`max_depth`](Settings::max_depth) bounds what it
+    /// starts.
     #[error(
-        "this process was started as a worker, but its stdin is not its control socket any more: \
+        "this process was started as a worker, but its stdin is no longer the control socket: \
          stdin was closed or replaced before `rpc_parallel::expert::worker_main` or \
-         `#[rpc_parallel::entry]`; leave stdin alone until then"
+         `#[rpc_parallel::entry]` ran; do not touch stdin before that"
     )]
     StdinReplaced,
-    /// [`worker_main`] in a process that no master has started.
-    #[error("this process was not started by a master; `worker_main` is for those that were")]
+    /// [`worker_main`] was called in a process that no master started.
+    #[error(
+        "no master started this process: call `rpc_parallel::expert::worker_main` only where \
+         `rpc_parallel::expert::is_worker()` is true"
+    )]
     NotStartedAsWorker,
-    /// [`worker_main`] in a tokio runtime.
-    #[error("a worker makes its own tokio runtime; call `worker_main` before there is one")]
+    /// [`worker_main`] was called inside a tokio runtime.
+    #[error(
+        "a worker makes its own tokio runtime: call `rpc_parallel::expert::worker_main` outside \
+         of any runtime"
+    )]
     InsideRuntime,
-    /// `RPC_PARALLEL_SETTINGS` in the environment holds what are no [`Settings`].
-    #[error("the environment variable `{SETTINGS_VARIABLE}` cannot be used: {0}")]
+    /// The settings of this program are out of range.
+    #[error("invalid settings: {0}")]
     Settings(SettingsError),
-    /// Two declarations of this program have the same id.
+    /// The environment variable `RPC_PARALLEL_SETTINGS` does not hold valid [`Settings`].
+    #[error("failed to read the environment variable `{SETTINGS_VARIABLE}`: {0}")]
+    SettingsVariable(SettingsError),
+    /// Two functions or worker types of this program have the same id.
     #[error(transparent)]
     DuplicateId(#[from] DuplicateId),
-    /// The settings of a `#[rpc_parallel::test]` of this executable cannot be made.
-    #[error("failed to make the settings of the test `{test}`: {why}")]
+    /// The settings of a `#[rpc_parallel::test]` of this executable are invalid.
+    #[error("invalid settings of the test `{test}`: {why}")]
     TestSettings {
         /// The path of the test.
         test: &'static str,
-        /// What is wrong with them.
+        /// What is wrong with the settings.
         why: SettingsError,
     },
-    /// Two `#[rpc_parallel::test]`s of this executable ask for different settings of workers, or
-    /// different [`RuntimeFlavor`]s, or logs.
+    /// Two `#[rpc_parallel::test]`s of this executable configure workers differently.
     #[error(
-        "the tests `{one}` and `{other}` ask for different settings, flavors or logs of workers; \
-         give all `#[rpc_parallel::test]`s of an executable the same, use \
+        "the tests `{one}` and `{other}` ask for different settings, flavors or logs of workers: \
+         give all `#[rpc_parallel::test]`s of an executable the same arguments, use \
          `Spawner::settings` in one of them, or move one to another executable"
     )]
     TestsDiffer {
         /// The path of a test.
         one: &'static str,
-        /// The path of a test that asks for other workers.
+        /// The path of a test with other arguments.
         other: &'static str,
     },
 }
 
-impl Master {
-    /// Begins to choose how this process starts workers.
-    pub fn builder() -> Self {
-        Self::default()
-    }
+debug_as_display!(StartupError);
 
-    /// Sets the arguments that workers are started with: they must lead to [`worker_main`].
+impl Master {
+    /// Returns a builder with default settings.
+    pub fn builder() -> MasterBuilder {
+        MasterBuilder::default()
+    }
+}
+
+impl MasterBuilder {
+    /// Sets the command-line arguments of workers, which must lead to [`worker_main`].
+    ///
+    /// Default: one argument, `worker-of-PID:NAME`, which `ps` shows and which a program with
+    /// `#[entry]` ignores. With `worker_args`, the [name](crate::Spawner::name) of a worker is not
+    /// in its command line.
     pub fn worker_args<I>(mut self, args: I) -> Self
     where
         I: IntoIterator<Item: Into<OsString>>,
@@ -121,27 +148,27 @@ impl Master {
         self
     }
 
-    /// Sets the program that workers run; the running one, if not said.
+    /// Sets the program that workers run. Default: the running program.
     ///
-    /// It must be of the same build.
+    /// It must be the same build as this one.
     pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.spawn_defaults.program = Some(program.into().into_os_string());
         self
     }
 
-    /// Sets the kind of tokio runtime that workers have.
+    /// Sets the flavor of the workers' tokio runtime. Default: a single thread.
     pub fn worker_flavor(mut self, flavor: RuntimeFlavor) -> Self {
         self.spawn_defaults.worker_flavor = flavor;
         self
     }
 
-    /// Sets whether workers install a `tracing` subscriber that keeps what they log for
+    /// Sets whether workers install a `tracing` subscriber that keeps their logs for
     /// [`logs`](crate::Control::logs). Default: `false`.
     ///
-    /// The subscriber is there before the `init` of a worker runs. A process has one global
+    /// The subscriber is installed before the worker's `init` runs. A process has one global
     /// subscriber, so a worker that installs its own, for example by
     /// `tracing_subscriber::fmt().init()`, needs the default here; its logs are kept if its
-    /// subscriber contains [`layer`](crate::logs::layer).
+    /// subscriber contains [`logs::layer`](crate::logs::layer).
     #[cfg(feature = "tracing")]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
         self.keep_worker_logs(worker_logs)
@@ -152,33 +179,37 @@ impl Master {
         self
     }
 
-    /// Sets what the workers of this program and their connections share.
+    /// Sets the settings of the workers of this program and of their connections.
     ///
-    /// Fields that `RPC_PARALLEL_SETTINGS` sets are as they are there, see [`Settings`].
+    /// The fields in the environment variable `RPC_PARALLEL_SETTINGS` override them, see
+    /// [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.spawn_defaults.settings = settings;
         self
     }
 
-    /// Says that the program prints something of its own before `worker_main`: a worker's stdout
-    /// goes nowhere until then.
-    pub fn prints_before_worker_main(mut self, prints_before_worker_main: bool) -> Self {
-        self.spawn_defaults.prints_before_worker_main = prints_before_worker_main;
+    /// Sets whether the program prints to stdout before it calls [`worker_main`]. Default: `false`.
+    ///
+    /// If so, the stdout of a worker is `/dev/null` until [`worker_main`], so that the program's
+    /// lines do not appear once per worker.
+    pub fn prints_before_worker_main(mut self, prints: bool) -> Self {
+        self.spawn_defaults.prints_before_worker_main = prints;
         self
     }
 
     /// Makes this process a master.
     ///
-    /// What its workers have written to their stderr is passed on before the process ends if this is
-    /// called on the main thread, and if that returns or exits. Elsewhere their last lines may be lost.
+    /// Call it on the main thread: when that thread returns or exits, the last lines that workers
+    /// wrote to stderr are still passed on. After a call on another thread they may be lost.
     ///
-    /// With `RPC_PARALLEL_LIST=1` in the environment it prints the worker types instead, and exits.
-    /// `RPC_PARALLEL_SETTINGS` there wins over [`settings`](Self::settings), field by field.
+    /// With `RPC_PARALLEL_LIST=1` in the environment it prints the worker types of the program and
+    /// exits.
     ///
     /// # Errors
     ///
-    /// This process is something already or was started to be a worker, two functions or worker
-    /// types of the program have the same id, or `RPC_PARALLEL_SETTINGS` is wrong.
+    /// - This process is a master or a worker already, or was started as a worker.
+    /// - Two functions or worker types of the program have the same id.
+    /// - The [settings](Self::settings), or those in `RPC_PARALLEL_SETTINGS`, are invalid.
     pub fn start(mut self) -> Result<Initialized, StartupError> {
         match (Role::current(), StartedAs::here()) {
             (Some(Role::Worker), _) => return Err(StartupError::AlreadyWorker),
@@ -189,10 +220,11 @@ impl Master {
         let registry = registry();
         list_if_asked(&registry);
         registry.check()?;
-        self.spawn_defaults.overrides = overrides().map_err(StartupError::Settings)?;
-        self.spawn_defaults.settings =
-            self.spawn_defaults.settings_for(Some(self.spawn_defaults.settings));
-        self.spawn_defaults.arg0 = env::args_os().next();
+        let defaults = &mut self.spawn_defaults;
+        defaults.settings.validate().map_err(StartupError::Settings)?;
+        defaults.overrides = overrides().map_err(StartupError::SettingsVariable)?;
+        defaults.settings = defaults.settings_for(Some(defaults.settings));
+        defaults.arg0 = env::args_os().next();
         Outputs::flush_all_with_this_thread();
         match Role::Master.assume(self.spawn_defaults) {
             Ok(()) => Ok(Initialized(Role::Master)),
@@ -202,20 +234,20 @@ impl Master {
     }
 }
 
-/// Reads the settings that stand in the environment.
+/// Reads the settings in the environment.
 fn overrides() -> Result<Overrides, SettingsError> {
     let text = env::var_os(SETTINGS_VARIABLE).unwrap_or_default();
-    // What is no text becomes what no setting can be.
+    // Bytes that are not UTF-8 become characters that no setting contains.
     Overrides::parse(&text.to_string_lossy())
 }
 
 impl Initialized {
-    /// Returns what this process is, if it is something.
+    /// Returns the role of this process, if it has one.
     pub(super) fn here() -> Option<Self> {
         Role::current().map(Self)
     }
 
-    /// Says whether this process is a worker.
+    /// Returns whether this process is a worker.
     #[must_use]
     pub fn is_worker(self) -> bool {
         self.0 == Role::Worker
@@ -234,18 +266,19 @@ pub fn is_worker() -> bool {
     }
 }
 
-/// Becomes the worker that this process was started as, and exits with it.
+/// Runs the worker that this process was started as, and exits with it.
 ///
-/// Call it before there is a tokio runtime, and before anything reads, closes or replaces stdin:
-/// that is the control socket until then, and `/dev/null` afterwards. A worker whose stdin was read
-/// before waits for the rest of the start message, or exits with an error that says so; its master
-/// waits for no longer than the [`connect_timeout`](crate::Spawner::connect_timeout).
+/// Call it outside of any tokio runtime, and before anything reads, closes or replaces stdin: stdin
+/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin before,
+/// the worker waits for the rest of the start message, or exits with an error that says so. The
+/// master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
 ///
 /// # Errors
 ///
-/// This process was not started as a worker, its stdin was closed or replaced
-/// ([`StdinReplaced`](StartupError::StdinReplaced)), it is a master or a worker already, or there
-/// is a tokio runtime.
+/// - No master started this process as a worker.
+/// - Its stdin was closed or replaced ([`StdinReplaced`](StartupError::StdinReplaced)).
+/// - It is a master or a worker already.
+/// - It is called inside a tokio runtime.
 pub fn worker_main() -> Result<Infallible, StartupError> {
     match (Role::current(), StartedAs::here()) {
         (Some(Role::Master), _) => Err(StartupError::AlreadyMaster),

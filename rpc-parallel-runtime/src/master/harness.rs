@@ -8,7 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::entry::{Entry, give_up, work_if_started_as_worker};
-use super::expert::{Initialized, Master, StartupError};
+use super::expert::{Initialized, MasterBuilder, StartupError};
 use crate::launch::{Outputs, Role, SpawnDefaults};
 use crate::worker::submit;
 
@@ -53,7 +53,7 @@ impl Test {
             Err(error @ (StartupError::TestsDiffer { .. } | StartupError::TestSettings { .. })) => {
                 panic!("{error}")
             }
-            Err(error) => give_up("begin", &error),
+            Err(error) => give_up("start the test", &error),
         }
     }
 
@@ -65,7 +65,7 @@ impl Test {
     }
 
     /// Returns the master that the test asks for.
-    fn master(&self) -> Result<Master, StartupError> {
+    fn master(&self) -> Result<MasterBuilder, StartupError> {
         let master = (self.entry)().master();
         master.map_err(|why| StartupError::TestSettings { test: self.path, why })
     }

@@ -29,7 +29,7 @@ pub use self::connect_error::{ConnectError, ConnectErrorKind};
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
 pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
-pub use self::expert::{Initialized, Master, StartupError, is_worker, worker_main};
+pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
 pub use self::harness::{Test, initialized};
 pub use self::restart_policy::RestartPolicy;
 pub use self::server::Server;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{open, unreachable};
 use super::restart_policy::{LimitReached, ProcessRecord, RestartPolicy, Restarts};
-use super::spawn_error::SpawnErrorKind;
+use super::spawn_error::{SpawnErrorKind, SpawnFailure};
 use super::spawn_request::{RequestFuture, SpawnRequest};
 use crate::connection::{
     Client, Connected, Loss, Reconnect, Reconnecting, RestartLimitReached, WorkerFailure, task,
@@ -33,7 +33,7 @@ pub(super) async fn spawn(
     request: SpawnRequest,
     ask: Vec<u8>,
     restart: RestartPolicy,
-) -> Result<Client, SpawnErrorKind> {
+) -> Result<Client, SpawnFailure> {
     let (client, started) = request.spawn(&ask).await?;
     let Some(restarts) = restart.begin() else { return Ok(client) };
     let first = connected(client, &started);
@@ -47,10 +47,10 @@ pub(super) async fn start(
     request: SpawnRequest,
     lifetime: Lifetime,
     restart: RestartPolicy,
-) -> Result<Arc<Started>, SpawnErrorKind> {
+) -> Result<Arc<Started>, SpawnFailure> {
     let restarts = restart.begin();
     if restarts.is_some() && lifetime == Lifetime::Detached {
-        return Err(SpawnErrorKind::RestartDetached);
+        return Err(SpawnErrorKind::RestartDetached.into());
     }
     let started = request.start(lifetime).await?;
     if let Some(restarts) = restarts {
@@ -82,7 +82,9 @@ async fn start_again<'a, T>(
         }
         match start(request).await {
             Ok(started) => return Ok(started),
-            Err(kind) => (last, served) = (request.failed_again(kind), ProcessRecord::default()),
+            Err(failure) => {
+                (last, served) = (request.failed_again(failure), ProcessRecord::default());
+            }
         }
     }
 }
@@ -199,6 +201,16 @@ impl Restarted {
             }
             Ok(Phase::Down(failure)) => Err(Some(failure)),
             Ok(Phase::Over(given_up)) | Err(given_up) => Err(given_up.map(|it| it.last)),
+        }
+    }
+
+    /// Kills the worker, stops restarting it, and returns whether its process is gone.
+    pub(super) async fn kill(&self) -> bool {
+        let before = self.go_on(Phase::Over(None));
+        drop(self.listening().take());
+        match before {
+            Ok(Phase::Up(started)) => started.kill().await,
+            Ok(Phase::Down(_) | Phase::Over(_)) | Err(_) => true,
         }
     }
 
@@ -344,7 +356,8 @@ impl Restarting {
                 None => return,
             }
             if !self.worker.serve(&started) {
-                return started.kill().await;
+                started.kill().await;
+                return;
             }
         }
     }
@@ -412,8 +425,7 @@ impl Reconnect for Rejoin {
                         match self.restarts.as_mut().map(|it| it.next(ProcessRecord::default())) {
                             Some(Ok(wait)) if kind.may_pass() => sleep(wait).await,
                             Some(_) | None => {
-                                let why = kind.in_full();
-                                return Err(Loss::Broken(format!("connect again: {why}")));
+                                return Err(Loss::Broken(format!("failed to reconnect: {kind}")));
                             }
                         }
                     }

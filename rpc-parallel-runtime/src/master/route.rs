@@ -121,6 +121,39 @@ impl Route {
         }
     }
 
+    /// Ends the worker's process at once, and waits until it has exited.
+    pub(super) async fn kill(&self) -> Result<(), ControlErrorKind> {
+        let killed = if let Some(restarted) = Restarted::find(self.id) {
+            restarted.kill().await
+        } else if let Some(started) = Children::get().find(self.id) {
+            let between = self.client.as_ref().filter(|it| it.is_between());
+            between.into_iter().for_each(Client::close);
+            started.kill().await
+        } else if Children::get().find_dead(self.id).is_some() {
+            true
+        } else if serving::is_served(self.id) {
+            return Err(ControlErrorKind::NoProcessOfItsOwn);
+        } else {
+            let process = self.process().ok_or(ControlErrorKind::UnknownProcess)?;
+            if !self.is_certain() {
+                return Err(ControlErrorKind::UnknownProcess);
+            }
+            // It fails where the process has exited.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+            is_gone(process, SLACK).await
+        };
+        if killed { Ok(()) } else { Err(ControlErrorKind::TimedOut { within: SLACK }) }
+    }
+
+    /// Returns whether the process id in the label is certainly that of the worker.
+    ///
+    /// This holds for a detached worker, which keeps its own address. The address is looked up after
+    /// the process was opened, so no other process can have got the process id in between.
+    fn is_certain(&self) -> bool {
+        let kept_by = self.path.as_deref().and_then(|path| kept_by(path, self.id));
+        kept_by.is_some() && kept_by == self.label.pid
+    }
+
     /// Returns the worker's process, if it runs on this host.
     fn process(&self) -> Option<Arc<OwnedFd>> {
         let pid = self.label.pid.filter(|_| self.label.host == host_name())?;
@@ -145,14 +178,11 @@ impl Route {
         }
     }
 
-    /// Ends a worker that did not end when it was told to, by signals, and says whether it is gone.
+    /// Ends a worker that did not shut down in time, by signals, and returns whether it is gone.
     ///
-    /// It is for detached workers: others have a master that ends them. And only of a worker that
-    /// keeps its own address it is certain that its process is the one in its label: the address is
-    /// looked at after the process was opened, so nobody can have got its number in between.
+    /// This is for detached workers: the master of another worker ends it.
     async fn force(&self, process: Arc<OwnedFd>) -> bool {
-        let kept_by = self.path.as_deref().and_then(|path| kept_by(path, self.id));
-        if kept_by.is_none() || kept_by != self.label.pid {
+        if !self.is_certain() {
             return false;
         }
         for (signal, patience) in [(Signal::TERM, TERMINATE_TIMEOUT), (Signal::KILL, SLACK)] {

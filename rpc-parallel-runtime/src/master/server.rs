@@ -96,6 +96,7 @@ impl<S: Served> Server<S> {
             Ok(Some(spawn_defaults)) => spawn_defaults.settings_for(self.settings),
             Ok(None) | Err(_) => self.settings.unwrap_or_default(),
         };
+        let valid = settings.validate();
         let init = encode_init(&init, settings);
         // Outside of spans it is the one in which the future is awaited.
         let on_failure = self.on_failure.map(in_this_span);
@@ -104,11 +105,12 @@ impl<S: Served> Server<S> {
             install_hook();
             let id = WorkerId::random();
             let label = WorkerLabel::here(self.name, S::WORKER_TYPE.path());
-            let started = match init {
-                Ok(init) => start(S::WORKER_TYPE, id, &label, init, on_failure).await,
-                Err(why) => Err(SpawnErrorKind::InitArgument { why }),
+            let started = match (valid, init) {
+                (Err(error), _) => Err(SpawnErrorKind::Settings(error)),
+                (Ok(()), Err(why)) => Err(SpawnErrorKind::InitArgument { why }),
+                (Ok(()), Ok(init)) => start(S::WORKER_TYPE, id, &label, init, on_failure).await,
             };
-            started.map_err(|it| SpawnError::new(label.to_string(), it))?;
+            started.map_err(|kind| SpawnError::new(label.to_string(), kind.into()))?;
             Ok(Worker::new(id, label, settings, None))
         }
     }

@@ -120,9 +120,24 @@ pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<Path
     Ok(Some(path))
 }
 
+/// Returns whether this process serves the worker, and was not started for it.
+pub(super) fn is_served(id: WorkerId) -> bool {
+    find(id).is_some() && !Servers::get().is_own(id)
+}
+
 fn find(id: WorkerId) -> Option<ServerHost> {
-    let host = served().get(&id).map(|it| it.host.clone());
-    host.filter(|_| Servers::get().contains(id))
+    let mut served = served();
+    if !Servers::get().contains(id) {
+        return None;
+    }
+    if let Some(server) = served.get(&id) {
+        return Some(server.host.clone());
+    }
+    // The worker that this process was started as: its functions run in the runtime of `main`.
+    let host = ServerHost::Runtime(Handle::try_current().ok()?);
+    let own = Servers::get().is_own(id);
+    own.then(|| served.insert(id, ServedHere { host: host.clone(), listening: None }));
+    own.then_some(host)
 }
 
 fn served() -> MutexGuard<'static, HashMap<WorkerId, ServedHere>> {

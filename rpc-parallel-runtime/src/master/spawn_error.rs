@@ -1,5 +1,6 @@
 //! Why a worker did not start.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -7,139 +8,175 @@ use std::time::Duration;
 
 use super::connect_error::ConnectErrorKind;
 use super::expert::StartupError;
-use crate::connection::{AnyError, WorkerFailure};
-use crate::launch::{StartFailure, StartingError};
-use crate::wire::PanicReport;
+use crate::connection::{AnyError, WorkerFailure, last_lines};
+use crate::launch::{FailedStart, StartFailure, StartingError};
+use crate::wire::{PanicReport, SettingsError, debug_as_display};
 use crate::worker::InitError;
 
 /// A worker that did not start: which one, and why.
 ///
-/// Nothing is left of it: no process, no descriptor.
-#[derive(Debug)]
+/// No process and no descriptor of the worker is left.
 pub struct SpawnError {
     worker: String,
-    kind: SpawnErrorKind,
+    failure: Box<SpawnFailure>,
+}
+
+/// Why a worker did not start, and what it wrote until then.
+pub(super) struct SpawnFailure {
+    pub(super) kind: SpawnErrorKind,
+    /// The last lines of the worker's stderr, where the kind does not hold them.
+    pub(super) stderr: Vec<String>,
 }
 
 /// Why a worker did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SpawnErrorKind {
-    /// Nothing has made this process a master or a worker. A test can start workers if its
-    /// executable has a `#[rpc_parallel::test]`.
+    /// This process is neither a master nor a worker. A test can start workers if its executable
+    /// has a `#[rpc_parallel::test]`.
     NotInitialized,
-    /// This process runs a test without `#[rpc_parallel::test]`, and cannot become the master that
-    /// the tests with it ask for.
+    /// This process runs a test without `#[rpc_parallel::test]`, and failed to become the master
+    /// that the `#[rpc_parallel::test]`s of its executable configure.
     Startup(StartupError),
     /// This process is as many levels below the first master as
     /// [`max_depth`](crate::Settings::max_depth) allows.
     TooDeep {
-        /// How many levels of masters are above this process.
+        /// The number of masters above this process.
         depth: u32,
         /// The [`max_depth`](crate::Settings::max_depth) of this process.
         limit: u32,
     },
-    /// The environment given for the worker holds a variable that cannot be, or that is ours.
+    /// The settings of the spawner or server are out of range.
+    Settings(SettingsError),
+    /// The environment of the worker contains an invalid or a reserved variable.
     Environment {
-        /// The variable.
+        /// The name of the variable.
         variable: String,
         /// What is wrong with it.
         why: String,
     },
-    /// The worker is to outlive its master, and to be [restarted](super::Spawner::restart) by it.
+    /// The worker is detached, and has a [`RestartPolicy`](super::Spawner::restart): its master
+    /// cannot restart it after the master's own end.
     RestartDetached,
-    /// The argument of `init` cannot travel.
+    /// The argument of `init` could not be encoded or decoded.
     InitArgument {
-        /// What the encoder or the decoder said.
+        /// The text of the encoder's or decoder's error.
         why: String,
     },
-    /// The process could not be started, or not be talked to.
+    /// A system call failed while the process was started.
     Process {
-        /// What was tried.
+        /// What this process tried to do.
         tried: String,
-        /// Why it failed.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The worker's current directory could not be entered.
+    /// The worker failed to change its current directory.
     CurrentDir {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The text of the error.
         why: String,
     },
-    /// The worker's output could not be redirected.
+    /// The worker failed to redirect its output.
     Redirect {
         /// `stdout` or `stderr`.
         stream: String,
-        /// What the system said.
+        /// The text of the error. It names the file, if there is one.
         why: String,
     },
-    /// The worker could not be given something else that was asked for: a limit, a niceness,
-    /// processors, a session of its own.
+    /// The worker failed to apply another option of the spawner: a limit, a nice value, a CPU
+    /// affinity, a session.
     SetUp {
-        /// What was tried.
+        /// What the worker tried to do.
         tried: String,
-        /// What the system said.
+        /// The text of the error.
         why: String,
     },
     /// The process closed its control socket, which is its stdin, before it became a worker. It did
-    /// not exit by itself within a second after that, and was killed.
+    /// not exit within 1 s after that, and was killed.
     ClosedControl,
-    /// The process did not become a worker in time.
+    /// The process did not become a worker within
+    /// [`connect_timeout`](super::Spawner::connect_timeout).
     StartupTimedOut {
-        /// The time it had.
+        /// The timeout.
         within: Duration,
     },
-    /// The worker's `init` took too long.
+    /// The worker's `init` did not return within
+    /// [`init_timeout`](super::Spawner::init_timeout).
     InitTimedOut {
-        /// The time it had.
+        /// The timeout.
         within: Duration,
     },
-    /// The worker was not ready in time.
+    /// The worker was not ready within [`spawn_timeout`](super::Spawner::spawn_timeout).
     TimedOut {
-        /// The time it had.
+        /// The timeout.
         within: Duration,
     },
     /// The process ended before it became a worker.
     Died(WorkerFailure),
-    /// The worker's `init` failed, for this reason.
+    /// The worker's `init` returned an error.
     Init {
-        /// The text of the error that it returned.
+        /// The text of the error.
         why: String,
     },
     /// The worker's `init` panicked.
     InitPanicked(PanicReport),
     /// The worker runs another program, which does not have this worker type.
     UnknownWorkerType {
-        /// The types that it has.
+        /// The worker types that it has.
         offers: Vec<String>,
     },
     /// The worker runs another build of the program.
     OtherBuild {
-        /// Which.
+        /// The two builds.
         why: String,
     },
-    /// The worker runs, but the connection that it was to live with did not come about.
+    /// The worker runs, but its first connection failed.
     Connect(ConnectErrorKind),
 }
 
 impl SpawnError {
-    pub(super) fn new(worker: String, kind: SpawnErrorKind) -> Self {
-        Self { worker, kind }
+    pub(super) fn new(worker: String, failure: SpawnFailure) -> Self {
+        Self { worker, failure: Box::new(failure) }
     }
 
     /// Returns why the worker did not start.
     #[must_use]
     pub fn kind(&self) -> &SpawnErrorKind {
-        &self.kind
+        &self.failure.kind
+    }
+
+    /// Returns the name and the type of the worker, as one text.
+    #[must_use]
+    pub fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    /// Returns the last lines that the worker wrote to stderr, at most 20.
+    ///
+    /// Empty if the worker wrote nothing, or if its stderr does not pass through this process.
+    #[must_use]
+    pub fn stderr(&self) -> &[String] {
+        match self.kind() {
+            SpawnErrorKind::Died(failure)
+            | SpawnErrorKind::Connect(ConnectErrorKind::WorkerDied(failure)) => failure.stderr(),
+            _ => &self.failure.stderr,
+        }
     }
 }
 
-impl std::error::Error for SpawnError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            SpawnErrorKind::Process { source, .. }
-            | SpawnErrorKind::Connect(ConnectErrorKind::Unreachable(source)) => Some(source),
+debug_as_display!(SpawnError);
+
+/// The text of the error contains the text of its source.
+impl Error for SpawnError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.kind() {
+            SpawnErrorKind::Startup(error) => Some(error),
+            SpawnErrorKind::Settings(error) => Some(error),
+            SpawnErrorKind::Process { source, .. } => Some(source),
+            SpawnErrorKind::Died(failure) => failure.source(),
+            SpawnErrorKind::InitPanicked(panic) => Some(panic),
+            SpawnErrorKind::Connect(kind) => kind.source(),
             _ => None,
         }
     }
@@ -147,7 +184,9 @@ impl std::error::Error for SpawnError {
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start {}: {}", self.worker, self.kind)
+        let SpawnFailure { kind, stderr } = &*self.failure;
+        write!(f, "failed to start {}: {kind}", self.worker)?;
+        f.write_str(&last_lines(stderr))
     }
 }
 
@@ -155,50 +194,53 @@ impl fmt::Display for SpawnErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInitialized => f.write_str(
-                "this process was not prepared to start workers; write `#[rpc_parallel::entry]` \
-                 above `fn main`, or `#[rpc_parallel::test]` instead of `#[test]`",
+                "this process is not a master; write `#[rpc_parallel::entry]` above `fn main`, or \
+                 `#[rpc_parallel::test]` instead of `#[test]`",
             ),
             Self::Startup(error) => write!(f, "failed to make this process a master: {error}"),
             Self::TooDeep { depth, limit } => write!(
                 f,
                 "workers are nested too deeply: this process is at depth {depth}, and `max_depth` \
                  is {limit}; a process that was started as a worker probably never reached \
-                 `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`, because its stdin, the \
-                 control socket, was replaced before that: leave stdin alone until then, or raise \
-                 `Settings::with_max_depth` if the program needs more levels",
+                 `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`, because its \
+                 stdin, the control socket, was replaced before that: do not touch stdin before \
+                 that, or raise `Settings::with_max_depth` if the program needs more levels",
             ),
+            Self::Settings(error) => write!(f, "{error}"),
             Self::Environment { variable, why } => {
-                write!(f, "cannot change the environment variable `{variable}`: {why}")
+                write!(f, "failed to set the environment variable `{variable}`: {why}")
             }
             Self::RestartDetached => f.write_str(
-                "it is to outlive its master, and then there is nobody who could restart it; \
-                 `restart` is for workers of `spawn` and `start`",
+                "a detached worker outlives its master, which therefore cannot restart it; use \
+                 `restart` with `spawn` or `start`",
             ),
-            Self::InitArgument { why } => write!(f, "the argument of `init` cannot travel: {why}"),
-            Self::Process { tried, .. } => write!(f, "cannot {tried}"),
-            Self::CurrentDir { path, why } => {
-                write!(f, "cannot enter the directory `{}`: {why}", path.display())
+            Self::InitArgument { why } => {
+                write!(f, "failed to send the argument of its `init`: {why}")
             }
-            Self::Redirect { stream, why } => write!(f, "cannot redirect its {stream}: {why}"),
-            Self::SetUp { tried, why } => write!(f, "cannot {tried}: {why}"),
+            Self::Process { tried, source } => write!(f, "failed to {tried}: {source}"),
+            Self::CurrentDir { path, why } => {
+                write!(f, "failed to enter the directory `{}`: {why}", path.display())
+            }
+            Self::Redirect { stream, why } => write!(f, "failed to redirect its {stream}: {why}"),
+            Self::SetUp { tried, why } => write!(f, "failed to {tried}: {why}"),
             Self::ClosedControl => f.write_str(
                 "its process closed its control socket (stdin) before it became a worker, and did \
-                 not exit; let `main` begin with `#[rpc_parallel::entry]`, or call \
+                 not exit; write `#[rpc_parallel::entry]` above `fn main`, or call \
                  `rpc_parallel::expert::worker_main` before anything closes or replaces stdin",
             ),
             Self::StartupTimedOut { within } => write!(
                 f,
-                "its process did not become a worker within {within:?}: either it did not reach \
-                 `#[rpc_parallel::entry]` or `rpc_parallel::expert::worker_main`, or its stdin, the \
-                 control socket, was read, closed or replaced before that; leave stdin alone until \
-                 then",
+                "its process did not become a worker within {within:?}: it did not reach \
+                 `#[rpc_parallel::entry]` or `rpc_parallel::expert::worker_main`, or its stdin, \
+                 the control socket, was read, closed or replaced before that; do not touch stdin \
+                 before that",
             ),
             Self::InitTimedOut { within } => {
                 write!(f, "its `init` did not return within {within:?}")
             }
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
             Self::Died(failure) => {
-                write!(f, "before it became a worker, its process {}", failure.story())
+                write!(f, "its process {}", failure.story_before_start())
             }
             Self::Init { why } => write!(f, "its `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),
@@ -213,14 +255,28 @@ impl fmt::Display for SpawnErrorKind {
     }
 }
 
+impl From<SpawnErrorKind> for SpawnFailure {
+    fn from(kind: SpawnErrorKind) -> Self {
+        Self { kind, stderr: Vec::new() }
+    }
+}
+
+impl SpawnFailure {
+    /// Converts the error of a start. The worker's own report does not hold the current directory
+    /// that the spawner asked for.
+    pub(super) fn of(failed: FailedStart, current_dir: Option<PathBuf>) -> Self {
+        let FailedStart { error, stderr } = failed;
+        Self { kind: SpawnErrorKind::of(error, current_dir), stderr }
+    }
+}
+
 impl SpawnErrorKind {
-    /// Says what has failed; a directory that was asked for is not in what the worker reports.
-    pub(super) fn of(error: StartingError, current_dir: Option<PathBuf>) -> Self {
+    fn of(error: StartingError, current_dir: Option<PathBuf>) -> Self {
         match error {
             StartingError::Io(tried, source) => Self::Process { tried, source },
             StartingError::Message(error) => {
                 let source = io::Error::other(AnyError::from(error).to_string());
-                Self::Process { tried: "understand the new process".to_owned(), source }
+                Self::Process { tried: "read a message of the new process".to_owned(), source }
             }
             StartingError::Died(failure) => Self::Died(failure),
             StartingError::NoHello(within) => Self::StartupTimedOut { within },
@@ -229,7 +285,7 @@ impl SpawnErrorKind {
             StartingError::TimedOut(within) => Self::TimedOut { within },
             StartingError::Failed(failure) => match failure {
                 StartFailure::OtherBuild { worker, master } => Self::OtherBuild {
-                    why: format!("the worker's build is {worker:016x}, this one's {master:016x}"),
+                    why: format!("the worker is build {worker:016x}, its master {master:016x}"),
                 },
                 StartFailure::CurrentDir { why } => {
                     Self::CurrentDir { path: current_dir.unwrap_or_default(), why }
@@ -238,7 +294,7 @@ impl SpawnErrorKind {
                 StartFailure::SetUp { tried, why } => Self::SetUp { tried, why },
                 StartFailure::UnknownWorkerType { offers } => Self::UnknownWorkerType { offers },
                 StartFailure::Listen { why } => {
-                    let tried = "have it listen for other processes".to_owned();
+                    let tried = "make it listen for other processes".to_owned();
                     Self::Process { tried, source: io::Error::other(why) }
                 }
                 StartFailure::Init(error) => error.into(),

@@ -61,7 +61,7 @@ impl SpawnOptions {
                 request.on_failure = request.on_failure.map(in_this_span);
                 restarting::spawn(request, ask, restart).await
             };
-            spawned.await.map_err(|kind| SpawnError::new(label, kind))
+            spawned.await.map_err(|failure| SpawnError::new(label, failure))
         })
     }
 
@@ -86,7 +86,7 @@ impl SpawnOptions {
                 }
                 Ok((started, settings))
             };
-            started.await.map_err(|kind| SpawnError::new(label, kind))
+            started.await.map_err(|failure| SpawnError::new(label, failure))
         })
     }
 
@@ -109,6 +109,7 @@ impl SpawnOptions {
         if depth >= limit {
             return Err(SpawnErrorKind::TooDeep { depth, limit });
         }
+        self.settings.map_or(Ok(()), |it| it.validate()).map_err(SpawnErrorKind::Settings)?;
         spawn_defaults.settings = spawn_defaults.settings_for(self.settings);
         self.config.environment.check(&RESERVED).map_err(|BadVariable { name, why }| {
             let variable = name.to_string_lossy().into_owned();

@@ -1,6 +1,5 @@
 //! How one worker is started, the first time and again.
 
-use std::error::Error;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -13,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
-use super::spawn_error::{SpawnError, SpawnErrorKind};
+use super::spawn_error::{SpawnErrorKind, SpawnFailure};
 use crate::connection::{Client, ExitReason, FailureReport, WorkerFailure, task};
 use crate::launch::{Lifetime, SpawnConfig, SpawnDefaults, Started};
 use crate::transport::{Fault, connected_pair};
@@ -46,7 +45,7 @@ pub(super) fn in_this_span(tell: OnFailure) -> OnFailure {
 
 /// A worker that is started.
 pub(super) type RequestFuture<'a, T> =
-    Pin<Box<dyn Future<Output = Result<T, SpawnErrorKind>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = Result<T, SpawnFailure>> + Send + 'a>>;
 
 impl SpawnRequest {
     /// Starts the worker. It lives as long as this process, or until it is told to end.
@@ -93,9 +92,13 @@ impl SpawnRequest {
                     Ok((client, started))
                 }
                 Err(kind) => {
-                    // It would end by itself, with its connection, unless its `init` never does.
+                    // The worker would end with its connection, unless its `init` never returns.
                     started.kill().await;
-                    Err(kind)
+                    let stderr = match kind {
+                        SpawnErrorKind::Connect(_) => Vec::new(),
+                        _ => started.last_lines(),
+                    };
+                    Err(SpawnFailure { kind, stderr })
                 }
             }
         })
@@ -104,11 +107,11 @@ impl SpawnRequest {
     async fn run(
         &self,
         lifetime: (Lifetime, Option<OwnedFd>),
-    ) -> Result<Arc<Started>, SpawnErrorKind> {
+    ) -> Result<Arc<Started>, SpawnFailure> {
         let Self { config, spawn_defaults, worker_type, id, init, .. } = self;
         let started = config.start(spawn_defaults, worker_type, *id, lifetime, init).await;
         let current_dir = config.set_up.current_dir.as_ref().map(PathBuf::from);
-        started.map_err(|error| SpawnErrorKind::of(error, current_dir))
+        started.map_err(|failed| SpawnFailure::of(failed, current_dir))
     }
 
     /// Has a task wait for the worker's failure, if somebody wants to be told.
@@ -124,11 +127,12 @@ impl SpawnRequest {
     }
 
     /// Tells that a worker has not started that was to be started again, and returns how it failed.
-    pub(super) fn failed_again(&self, kind: SpawnErrorKind) -> WorkerFailure {
+    pub(super) fn failed_again(&self, failure: SpawnFailure) -> WorkerFailure {
+        let SpawnFailure { kind, stderr } = failure;
         let failure = match kind {
             SpawnErrorKind::Died(failure)
             | SpawnErrorKind::Connect(ConnectErrorKind::WorkerDied(failure)) => failure,
-            kind => self.not_started(kind),
+            kind => self.not_started(&kind, stderr),
         };
         if let Some(tell) = self.on_failure.clone() {
             let failure = failure.clone();
@@ -138,21 +142,16 @@ impl SpawnRequest {
         failure
     }
 
-    fn not_started(&self, kind: SpawnErrorKind) -> WorkerFailure {
-        let error = SpawnError::new(String::new(), kind);
-        let mut why = error.kind().to_string();
-        if let Some(source) = error.source() {
-            why.push_str(&format!(": {source}"));
-        }
+    fn not_started(&self, kind: &SpawnErrorKind, stderr: Vec<String>) -> WorkerFailure {
         WorkerFailure::new(FailureReport {
             worker: self.config.label(self.worker_type),
             id: self.id,
             exit_reason: ExitReason::NotStarted,
-            why: Some(why),
+            why: Some(kind.to_string()),
             panic: None,
             in_progress: Vec::new(),
             uptime: Duration::ZERO,
-            stderr: Vec::new(),
+            stderr,
         })
     }
 }

@@ -12,9 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connecting::{ask_for, connect_to, encode_init, open, unreachable};
-#[cfg(feature = "tracing")]
-use super::control::ask_for_logs;
-use super::control::ask_for_stats;
+use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
 use super::restarting::Restarted;
@@ -26,13 +24,15 @@ use crate::transport::connected_pair;
 use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
-use crate::worker::{ConnectionState, OneWorkerTraitPerType, Served, WorkerClient, WorkerStats};
+use crate::worker::{
+    ConnectionState, Context, OneWorkerTraitPerType, Served, ServerInfo, WorkerClient, WorkerStats,
+};
 
 /// Identifies a worker server of type `S`.
 ///
-/// It is plain data: print it, compare it, send it to another worker. Whoever holds it can
-/// [`connect`](Self::connect). It keeps nothing alive, and a stale one never leads to another
-/// worker.
+/// It is plain data: it can be printed, compared and sent to other workers. Every process that has
+/// the handle can [`connect`](Self::connect). A handle does not keep its worker alive, and the handle
+/// of a worker that has ended never leads to another worker.
 pub struct Worker<S> {
     id: WorkerId,
     label: WorkerLabel,
@@ -74,13 +74,14 @@ impl<S> Worker<S> {
         self.settings
     }
 
-    /// Finds out where other processes can reach the worker, and has it listen there.
+    /// Makes the worker listen for other processes, and returns its address.
     ///
-    /// A handle does so by itself when it is sent; this is for programs that do not know its type.
+    /// A handle does this itself when it is sent. The address is for programs that do not have the
+    /// type `S`.
     ///
     /// # Errors
     ///
-    /// The worker has ended, or cannot listen.
+    /// The worker has ended, or failed to listen.
     pub fn address(&self) -> io::Result<WorkerAddress> {
         let Self { id, label, settings, .. } = self;
         let path = self.path()?;
@@ -89,7 +90,7 @@ impl<S> Worker<S> {
         Ok(WorkerAddress { id: *id, label, settings: *settings, path })
     }
 
-    /// Ends the worker in order and waits until its process is gone. Any process that holds the
+    /// Ends the worker in order, and waits until its process has exited. Any process that has the
     /// handle can do this.
     ///
     /// # Errors
@@ -99,39 +100,67 @@ impl<S> Worker<S> {
         Shutdown::new(self.route_to_process())
     }
 
-    /// Asks how the worker's process is doing. Any process that holds the handle can do this.
+    /// Ends the worker's process at once by `SIGKILL`, and waits until it has exited.
     ///
-    /// The process that has started the worker is answered also while functions compute; others
-    /// wait until the worker takes connections.
+    /// `on_shutdown` does not run. Calls in flight fail with
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied). A killed worker is not
+    /// [restarted](crate::Spawner::restart), and [`on_failure`](crate::Spawner::on_failure) is not
+    /// called for it. Killing a worker that has ended succeeds.
+    ///
+    /// The process that started the worker can do this. Another process can do it only if the worker
+    /// is [detached](crate::Spawner::start_detached), runs on the same host, and this handle was
+    /// received from elsewhere: only then is it certain which process the worker is.
     ///
     /// # Errors
     ///
-    /// The worker has died, or cannot be reached.
+    /// - [`UnknownProcess`](crate::ControlErrorKind::UnknownProcess): this process cannot kill the
+    ///   worker, as described above.
+    /// - [`NoProcessOfItsOwn`](crate::ControlErrorKind::NoProcessOfItsOwn): the worker was made by
+    ///   `serve`.
+    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 2 s. It
+    ///   will, after its current system call.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
-    pub fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<S> {
-        ask_for_stats(self.route_to_process())
+    /// Dropping the future after its first poll does not stop the kill.
+    pub fn kill(&self) -> impl Future<Output = Result<(), ControlError>> + Send + use<S> {
+        control::kill(self.route_to_process())
     }
 
-    /// Asks for what the worker's process logs, from the worker's `init` on.
+    /// Returns statistics of the worker's process. Any process that has the handle can do this.
     ///
-    /// A worker keeps its logs if the program says `worker_logs = true`, see
-    /// [`Master::worker_logs`](crate::Master::worker_logs), or if its own subscriber contains
-    /// [`logs::layer`](crate::logs::layer). The logs of others hold one warning that says so. Any process that holds
-    /// the handle can do this.
+    /// The control thread of the worker answers the process that started the worker, also while
+    /// functions compute. A request of another process waits until the worker accepts connections.
     ///
     /// # Errors
     ///
-    /// The worker has died, or cannot be reached.
+    /// The worker has ended, or is unreachable.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// Dropping the future changes nothing.
+    pub fn stats(&self) -> impl Future<Output = Result<WorkerStats, ControlError>> + Send + use<S> {
+        control::stats(self.route_to_process())
+    }
+
+    /// Returns the log records of the worker's process, from the worker's `init` on. Any process
+    /// that has the handle can do this.
+    ///
+    /// A worker keeps its logs if the program sets `worker_logs = true`, see
+    /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
+    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
+    /// says so.
+    ///
+    /// # Errors
+    ///
+    /// The worker has ended, or is unreachable.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
     #[cfg(feature = "tracing")]
     pub fn logs(&self) -> impl Future<Output = Result<Logs, ControlError>> + Send + use<S> {
-        ask_for_logs(self.route_to_process())
+        control::logs(self.route_to_process())
     }
 
     fn route_to_process(&self) -> Route {
@@ -159,6 +188,39 @@ impl<S> Worker<S> {
 }
 
 impl<S: Served> Worker<S> {
+    /// Returns a handle of the worker whose function is running.
+    ///
+    /// A function can so give its own worker to others:
+    ///
+    /// ```
+    /// # use rpc_parallel::prelude::*;
+    /// # #[rpc_parallel::worker]
+    /// # trait Rooms { async fn invite(&self, cx: &Context) -> Worker<Room>; }
+    /// # #[derive(Default, WorkerState)]
+    /// # struct Room;
+    /// #[rpc_parallel::worker]
+    /// impl Rooms for Room {
+    ///     async fn invite(&self, cx: &Context) -> Worker<Room> {
+    ///         Worker::current(cx)
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// `S` is not the type of the worker.
+    pub fn current<C: ConnectionState<S>>(cx: &Context<C>) -> Self {
+        let ServerInfo { id, worker_type, label, settings } = cx.server().clone();
+        let (expected, found) = (S::WORKER_TYPE, worker_type);
+        assert!(
+            expected.id() == found.id(),
+            "expected the context of a {}, found that of a {}",
+            expected.path(),
+            found.path()
+        );
+        Self::new(id, (*label).clone(), settings, None)
+    }
+
     /// Opens a connection to the worker.
     ///
     /// The client can be cloned; each call of this function makes a connection of its own, with a
@@ -236,7 +298,7 @@ impl<'de, S: Served> Deserialize<'de> for Worker<S> {
         let (worker_type, address) = <(WorkerTypeId, WorkerAddress)>::deserialize(deserializer)?;
         if worker_type != S::WORKER_TYPE.id() {
             let expected = S::WORKER_TYPE.path();
-            let why = format!("a handle of {} is none of {expected}", address.label);
+            let why = format!("expected a handle of {expected}, found one of {}", address.label);
             return Err(serde::de::Error::custom(why));
         }
         let WorkerAddress { id, label, settings, path } = address;

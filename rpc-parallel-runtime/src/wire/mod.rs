@@ -3,6 +3,7 @@
 //! Nothing here waits or touches a socket: every item is a plain function of
 //! its input, so the whole layer is tested without a runtime.
 
+mod error_text;
 mod id;
 mod declaration;
 mod argument;
@@ -31,6 +32,7 @@ pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_distinct};
+pub(crate) use self::error_text::{debug_as_display, new_causes, write_chain};
 pub use self::field::MalformedMessage;
 pub(crate) use self::field::{Field, Unread, fields, read_message, write_message};
 pub use self::frame::FrameError;
@@ -40,7 +42,7 @@ pub(crate) use self::frame::{
 };
 pub(crate) use self::frame_writer::{FrameWriter, Large, MessageWriter, PART, Unsent, part_head};
 pub use self::greeting::{Greeting, GreetingError};
-pub use self::id::{FunctionId, WorkerId, WorkerTypeId};
+pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
 pub use self::label::WorkerLabel;
 pub(crate) use self::label::host_name;
 pub(crate) use self::overrides::Overrides;

@@ -27,12 +27,14 @@ impl PanicReport {
     }
 }
 
+impl std::error::Error for PanicReport {}
+
 impl fmt::Display for PanicReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { message, location, .. } = self;
         match location {
-            Some(location) => write!(f, "panicked at {location}: {message}"),
-            None => write!(f, "panicked: {message}"),
+            Some(location) => write!(f, "panicked at {location}: \"{message}\""),
+            None => write!(f, "panicked: \"{message}\""),
         }
     }
 }

@@ -1,24 +1,25 @@
-//! One setting: which values it may have, how it is written, and what is said of a wrong one.
+//! One setting: its allowed values, its text form, and the error for a wrong value.
 
 use std::time::Duration;
 
+use super::error_text::debug_as_display;
 use super::quantity::{read_duration, read_size, write_duration, write_size};
 
-/// What is written for a time that never comes.
+/// The text form of a timeout that is switched off.
 const NEVER: &str = "never";
 
-/// A setting has a value that is not allowed, or is none.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+/// A setting has a value that is not allowed, or there is no setting of that name.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct SettingsError(Wrong);
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 enum Wrong {
-    #[error("`{field}` is `{value}`, and must be {allowed}")]
+    #[error("invalid setting `{field}`: expected {allowed}, found `{value}`")]
     Value { field: &'static str, value: String, allowed: String },
-    #[error("`{field}` is no setting; there are {}", list(fields))]
+    #[error("unknown setting `{field}`: expected one of {}", list(fields))]
     Unknown { field: String, fields: Vec<&'static str> },
-    #[error("`{field}` is set twice")]
+    #[error("setting `{field}` is given twice")]
     Twice { field: String },
 }
 
@@ -26,6 +27,8 @@ fn list(fields: &[&str]) -> String {
     let fields: Vec<_> = fields.iter().map(|it| format!("`{it}`")).collect();
     fields.join(", ")
 }
+
+debug_as_display!(SettingsError);
 
 impl SettingsError {
     pub(super) fn unknown(field: &str, fields: Vec<&'static str>) -> Self {
@@ -44,24 +47,25 @@ impl SettingsError {
 /// A setting that is a size in bytes.
 pub(super) struct Size {
     pub(super) field: &'static str,
-    pub(super) least: usize,
-    pub(super) most: usize,
+    pub(super) min: usize,
+    pub(super) max: usize,
 }
 
 impl Size {
     pub(super) fn check(&self, bytes: usize) -> Result<usize, SettingsError> {
-        let allowed = (self.least..=self.most).contains(&bytes);
+        let allowed = (self.min..=self.max).contains(&bytes);
         if allowed { Ok(bytes) } else { Err(self.wrong(&bytes.to_string())) }
     }
 
+    /// Reads a size, and checks it.
     pub(super) fn read(&self, text: &str) -> Result<usize, SettingsError> {
-        read_size(text).ok_or_else(|| self.wrong(text))
+        self.check(read_size(text).ok_or_else(|| self.wrong(text))?)
     }
 
     fn wrong(&self, value: &str) -> SettingsError {
-        let [least, most] = [self.least, self.most].map(write_size);
+        let [min, max] = [self.min, self.max].map(write_size);
         let allowed =
-            format!("a size from {least} to {most}, like `1500`, `64KiB`, `100MiB` or `1GiB`");
+            format!("a size from {min} to {max}, such as `1500`, `64KiB`, `100MiB` or `1GiB`");
         SettingsError::value(self.field, value, allowed)
     }
 }
@@ -69,46 +73,56 @@ impl Size {
 /// A setting that is a count.
 pub(super) struct Count {
     pub(super) field: &'static str,
-    pub(super) least: u32,
-    pub(super) most: u32,
+    pub(super) min: u32,
+    pub(super) max: u32,
 }
 
 impl Count {
     pub(super) fn check(&self, count: u32) -> Result<u32, SettingsError> {
-        let allowed = (self.least..=self.most).contains(&count);
+        let allowed = (self.min..=self.max).contains(&count);
         if allowed { Ok(count) } else { Err(self.wrong(&count.to_string())) }
     }
 
+    /// Reads a count, and checks it.
     pub(super) fn read(&self, text: &str) -> Result<u32, SettingsError> {
-        text.parse().map_err(|_| self.wrong(text))
+        self.check(text.parse().map_err(|_| self.wrong(text))?)
     }
 
     fn wrong(&self, value: &str) -> SettingsError {
-        let allowed = format!("a number from {} to {}", self.least, self.most);
+        let allowed = format!("a number from {} to {}", self.min, self.max);
         SettingsError::value(self.field, value, allowed)
     }
 }
 
-/// A setting that is a time, from ten milliseconds to a year.
+/// A setting that is a duration from 10 ms to 365 days.
 pub(super) struct Time {
     pub(super) field: &'static str,
-    /// Whether it may be [`NEVER`].
+    /// The setting may be [`NEVER`].
     pub(super) or_never: bool,
 }
 
 impl Time {
-    const LEAST: Duration = Duration::from_millis(10);
+    const MIN: Duration = Duration::from_millis(10);
 
-    /// Beyond this clocks might not count.
-    const MOST: Duration = Duration::from_secs(365 * 24 * 3600);
+    /// Deadlines of up to a year can be added to any `Instant`.
+    const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
     pub(super) fn check(&self, time: Duration) -> Result<Duration, SettingsError> {
-        let allowed = (Self::LEAST..=Self::MOST).contains(&time);
+        let allowed = (Self::MIN..=Self::MAX).contains(&time);
         if allowed { Ok(time) } else { Err(self.wrong(&write_duration(time))) }
     }
 
+    /// Checks a duration; `None` stands for [`NEVER`].
+    pub(super) fn check_or_never(
+        &self,
+        time: Option<Duration>,
+    ) -> Result<Option<Duration>, SettingsError> {
+        time.map(|it| self.check(it)).transpose()
+    }
+
+    /// Reads a duration, and checks it.
     pub(super) fn read(&self, text: &str) -> Result<Duration, SettingsError> {
-        read_duration(text).ok_or_else(|| self.wrong(text))
+        self.check(read_duration(text).ok_or_else(|| self.wrong(text))?)
     }
 
     pub(super) fn read_or_never(&self, text: &str) -> Result<Option<Duration>, SettingsError> {
@@ -120,18 +134,18 @@ impl Time {
     }
 
     fn wrong(&self, value: &str) -> SettingsError {
-        let [least, most] = [Self::LEAST, Self::MOST].map(write_duration);
+        let [min, max] = [Self::MIN, Self::MAX].map(write_duration);
         let examples = if self.or_never {
             "`250ms`, `2s`, `1m` or `1h`, or `never`"
         } else {
             "`250ms`, `2s`, `1m` or `1h`"
         };
-        let allowed = format!("a time from {least} to {most}, like {examples}");
+        let allowed = format!("a duration from {min} to {max}, such as {examples}");
         SettingsError::value(self.field, value, allowed)
     }
 }
 
-/// Reads a setting that is one of two.
+/// Reads a setting that is `true` or `false`.
 pub(super) fn read_bool(field: &'static str, text: &str) -> Result<bool, SettingsError> {
     let wrong = |_| SettingsError::value(field, text, "`true` or `false`".to_owned());
     text.parse().map_err(wrong)

@@ -1,4 +1,4 @@
-//! The settings that all who deal with a worker share.
+//! The settings that a worker, its master and all processes that connect to the worker share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,15 +11,15 @@ use super::quantity::write_duration;
 use super::setting::{Count, SettingsError, Size, Time, read_bool};
 use super::sink::Sink;
 
-/// Small arguments must always pass; lengths travel in 32 bits, and leave room for fields.
+/// The minimum leaves room for small arguments. Lengths travel in 32 bits: the maximum leaves room
+/// for the other fields of a frame.
 const MAX_MESSAGE_SIZE: Size =
-    Size { field: "max_message_size", least: 1024, most: 4095 * 1024 * 1024 };
+    Size { field: "max_message_size", min: 1024, max: 4095 * 1024 * 1024 };
 
-/// The most that the window of a stream may be.
+/// The largest flow-control window of a stream, in bytes.
 pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 
-const STREAM_WINDOW: Size =
-    Size { field: "stream_window", least: 1, most: LARGEST_WINDOW as usize };
+const STREAM_WINDOW: Size = Size { field: "stream_window", min: 1, max: LARGEST_WINDOW as usize };
 
 const OTHER_BUILDS: &str = "other_builds";
 
@@ -29,25 +29,28 @@ const HEARTBEAT_TIMEOUT: Time = Time { field: "heartbeat_timeout", or_never: tru
 
 const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: false };
 
-/// The most is what guards a machine against a mistake.
-const MAX_DEPTH: Count = Count { field: "max_depth", least: 1, most: 4096 };
+/// The maximum bounds the number of processes that a program can start by mistake.
+const MAX_DEPTH: Count = Count { field: "max_depth", min: 1, max: 4096 };
 
-/// How many beats go out within the time after which a silent peer is lost.
+/// The least number of heartbeats within [`heartbeat_timeout`](Settings::heartbeat_timeout).
 const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 
-/// What a worker, its master and all who connect to it agree on.
+/// The settings that a worker, its master and all processes that connect to the worker share.
 ///
-/// A program sets them with `#[entry(settings = ..)]` or [`Master::settings`]. A worker has those
-/// of the process that started it, unless its spawner was given others, and its connections and
-/// the workers that it starts have its own.
+/// A program sets them with `#[entry(settings = ..)]` or [`MasterBuilder::settings`]. A worker
+/// inherits the settings of the process that starts it, unless [`Spawner::settings`] gives it
+/// others. Its connections and the workers that it starts use the settings of the worker.
+///
+/// The setters accept any value. The settings are [validated](Self::validate) once, where they are
+/// used: when a program or a server starts, and when a worker is spawned.
 ///
 /// ```
 /// # fn example() -> Result<(), rpc_parallel::error::SettingsError> {
 /// use rpc_parallel::Settings;
 ///
 /// let settings = Settings::default()
-///     .with_max_message_size(1024 * 1024 * 1024)?
-///     .with_stream_window(4 * 1024 * 1024)?;
+///     .with_max_message_size(1024 * 1024 * 1024)
+///     .with_stream_window(4 * 1024 * 1024);
 /// // Ledger::spawner().settings(settings).start(path).await?
 /// assert_eq!(settings, "max_message_size=1GiB,stream_window=4MiB".parse()?);
 /// # Ok(())
@@ -55,31 +58,34 @@ const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 /// # example().unwrap();
 /// ```
 ///
-/// # As text
+/// # Text form
 ///
-/// A list of fields and their values, as it is printed and read back. Sizes are written as bytes
-/// (`1500`) or with a unit (`64KiB`, `100MiB`, `1GiB`), times with a unit (`250ms`, `2s`, `1m`,
-/// `1h`) or as `never`; fields that are not written have their defaults.
+/// [`Display`](fmt::Display) writes, and [`FromStr`] reads, a list of fields with their values.
+/// Sizes are numbers of bytes (`1500`) or have a unit (`64KiB`, `100MiB`, `1GiB`). Durations have a
+/// unit (`250ms`, `2s`, `1m`, `1h`); a timeout may be `never`. Fields that are missing have their
+/// defaults. Values out of range are errors.
 ///
-/// # The environment
+/// # Environment
 ///
-/// A master that begins with `RPC_PARALLEL_SETTINGS` in its environment takes those fields from
-/// there, whatever the program says, for itself, for its workers, and for theirs:
+/// A master that finds `RPC_PARALLEL_SETTINGS` in its environment at its start takes the fields in
+/// it from there. They override the program's own settings in the master, its workers, and their
+/// workers:
 ///
 /// ```text
 /// RPC_PARALLEL_SETTINGS=max_message_size=1500,heartbeat_timeout=never ./program
 /// ```
 ///
-/// Workers do not read the variable. What holds in the end is what [`Worker::settings`] returns,
-/// the same in every process.
+/// Workers do not read the variable. [`Worker::settings`] returns the effective settings of a
+/// worker, the same in every process.
 ///
-/// [`Master::settings`]: crate::Master::settings
+/// [`MasterBuilder::settings`]: crate::MasterBuilder::settings
+/// [`Spawner::settings`]: crate::Spawner::settings
 /// [`Worker::settings`]: crate::Worker::settings
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Settings {
     max_message_size: usize,
-    stream_window: u32,
+    stream_window: usize,
     other_builds: bool,
     heartbeat_interval: Duration,
     heartbeat_timeout: Option<Duration>,
@@ -88,141 +94,120 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the largest message that travels, in bytes: the arguments of a call, its result, an
-    /// element of a pipe, or what an `init` is given.
+    /// Returns the size limit of a message, in bytes. Default: 100 MiB, as in the original.
     ///
-    /// 100 MiB unless set, as in the original. It is checked before a message is sent and before
-    /// memory is allocated for one that comes; what is larger fails that call or element, and
-    /// nothing else.
+    /// A message is the arguments of a call, its result, an element of a pipe, or the argument of an
+    /// `init`. The limit is checked before a message is sent, and before memory is allocated for one
+    /// that arrives. A message that exceeds the limit fails its call or element; the connection
+    /// lives on.
     #[must_use]
     pub fn max_message_size(&self) -> usize {
         self.max_message_size
     }
 
-    /// Sets the largest message that travels, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// Less than 1 KiB and more than 4095 MiB are not allowed.
-    pub fn with_max_message_size(self, max_message_size: usize) -> Result<Self, SettingsError> {
-        let max_message_size = MAX_MESSAGE_SIZE.check(max_message_size)?;
-        Ok(Self { max_message_size, ..self })
+    /// Sets the size limit of a message, in bytes: from 1 KiB to 4095 MiB. Default: 100 MiB.
+    #[must_use]
+    pub fn with_max_message_size(self, bytes: usize) -> Self {
+        Self { max_message_size: bytes, ..self }
     }
 
-    /// Returns how much of a stream may be on its way before its reader has read it, in bytes.
+    /// Returns the flow-control window of a stream, in bytes. Default: 256 KiB.
     ///
-    /// 256 KiB unless set. It bounds what a pipe whose reader is slow holds in memory, at both
-    /// ends, beside one element. More lets a writer far from its reader write on while word of
-    /// what was read is on its way. [`Pipe::with_window`](crate::Pipe::with_window) sets it for
-    /// one pipe.
+    /// A writer may send this many bytes that the reader has not consumed yet. The window bounds the
+    /// memory of a pipe whose reader is slow, at both ends, beside one element. A larger window
+    /// raises the throughput of a pipe whose ends are far from each other, because a writer waits
+    /// less for credit. [`Pipe::with_window`](crate::Pipe::with_window) sets the window of one pipe.
     #[must_use]
     pub fn stream_window(&self) -> usize {
-        self.stream_window as usize
+        self.stream_window
     }
 
-    /// Sets how much of a stream may be on its way before its reader has read it, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// None at all, and more than 1 GiB, are not allowed.
-    pub fn with_stream_window(self, bytes: usize) -> Result<Self, SettingsError> {
-        let stream_window = STREAM_WINDOW.check(bytes)? as u32;
-        Ok(Self { stream_window, ..self })
+    /// Sets the flow-control window of a stream, in bytes: from 1 byte to 1 GiB. Default: 256 KiB.
+    #[must_use]
+    pub fn with_stream_window(self, bytes: usize) -> Self {
+        Self { stream_window: bytes, ..self }
     }
 
-    /// Says whether processes of another build may connect.
+    /// Returns whether processes of another build may connect. Default: `false`.
     #[must_use]
     pub fn other_builds(&self) -> bool {
         self.other_builds
     }
 
-    /// Lets processes of another build connect, or not, which is the default.
+    /// Sets whether processes of another build may connect. Default: `false`.
     ///
-    /// Another build may be another version of the program or another program. Ids decide then,
-    /// function by function, and for functions whose id is
-    /// [fixed](https://docs.rs/rpc-parallel/latest/rpc_parallel/attr.worker.html) the types are
+    /// Another build is another version of the program, or another program. Each call then succeeds
+    /// if the worker has a function with the same id. For a function with a
+    /// [fixed id](https://docs.rs/rpc-parallel/latest/rpc_parallel/attr.worker.html) the types are
     /// compared as written: see [`WorkerAddress`](crate::WorkerAddress).
     #[must_use]
     pub fn with_other_builds(self, other_builds: bool) -> Self {
         Self { other_builds, ..self }
     }
 
-    /// Returns how often a master and its worker ask each other whether they live.
+    /// Returns the time between two heartbeats. Default: 10 s.
     ///
-    /// 10 seconds unless set. They ask three times within
-    /// [`heartbeat_timeout`](Self::heartbeat_timeout) even where this is longer.
+    /// Master and worker exchange heartbeats at least three times within
+    /// [`heartbeat_timeout`](Self::heartbeat_timeout), also where this interval is longer.
     #[must_use]
     pub fn heartbeat_interval(&self) -> Duration {
         self.heartbeat_interval
     }
 
-    /// Sets how often a master and its worker ask each other whether they live.
-    ///
-    /// # Errors
-    ///
-    /// Less than 10 milliseconds and more than a year are not allowed.
-    pub fn with_heartbeat_interval(self, interval: Duration) -> Result<Self, SettingsError> {
-        let heartbeat_interval = HEARTBEAT_INTERVAL.check(interval)?;
-        Ok(Self { heartbeat_interval, ..self })
+    /// Sets the time between two heartbeats: from 10 ms to 365 days. Default: 10 s.
+    #[must_use]
+    pub fn with_heartbeat_interval(self, interval: Duration) -> Self {
+        Self { heartbeat_interval: interval, ..self }
     }
 
-    /// Returns how long a worker or its master may be silent before the other takes it for lost;
-    /// `None` if it never does.
+    /// Returns how long a worker or its master may miss heartbeats before the other considers it
+    /// dead; `None` if heartbeats never time out. Default: 30 s.
     ///
-    /// 30 seconds unless set, from when a worker was asked for a sign of life, or from when its
-    /// master should have asked. Functions that compute or block are not silence, whatever they hold
-    /// up; a process that is stopped is.
+    /// For a worker the time begins with a heartbeat that it does not answer. For a master it begins
+    /// when its next heartbeat is due. Threads of our own send and answer heartbeats, so a function
+    /// that computes or blocks does not miss any. A process that is stopped does. The time in which
+    /// the machine is suspended does not count.
     #[must_use]
     pub fn heartbeat_timeout(&self) -> Option<Duration> {
         self.heartbeat_timeout
     }
 
-    /// Sets how long a worker or its master may be silent before the other takes it for lost;
-    /// `None` if it never does.
-    ///
-    /// # Errors
-    ///
-    /// Less than 10 milliseconds and more than a year are not allowed.
-    pub fn with_heartbeat_timeout(
-        self,
-        timeout: impl Into<Option<Duration>>,
-    ) -> Result<Self, SettingsError> {
-        let heartbeat_timeout = timeout.into().map(|it| HEARTBEAT_TIMEOUT.check(it)).transpose()?;
-        Ok(Self { heartbeat_timeout, ..self })
+    /// Sets how long a worker or its master may miss heartbeats before the other considers it dead:
+    /// from 10 ms to 365 days, or `None` for no limit. Default: 30 s.
+    #[must_use]
+    pub fn with_heartbeat_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { heartbeat_timeout: timeout.into(), ..self }
     }
 
-    /// Returns how often the two really ask: a timeout that is short in comparison makes it often.
+    /// Returns the effective time between two heartbeats, which a short timeout shortens.
     pub(crate) fn heartbeat_period(&self) -> Duration {
-        let often = self.heartbeat_timeout.map(|it| it / HEARTBEATS_PER_TIMEOUT);
-        often.map_or(self.heartbeat_interval, |it| it.min(self.heartbeat_interval))
+        let longest = self.heartbeat_timeout.map(|it| it / HEARTBEATS_PER_TIMEOUT);
+        longest.map_or(self.heartbeat_interval, |it| it.min(self.heartbeat_interval))
     }
 
-    /// Returns how long the two ends of a new connection wait for each other's first words.
+    /// Returns how long each end of a new connection waits for the other's handshake. Default: 30 s.
     ///
-    /// 30 seconds unless set. Who connects waits so long until the worker has heard what is wanted,
-    /// and then for as long as the `init` of the connection's state takes. The worker waits so long
-    /// until that has been said.
+    /// A process that connects waits this long for the worker to accept its request, and then
+    /// without limit for the `init` of the connection state. The worker waits this long for the
+    /// request.
     #[must_use]
     pub fn handshake_timeout(&self) -> Duration {
         self.handshake_timeout
     }
 
-    /// Sets how long the two ends of a new connection wait for each other's first words.
-    ///
-    /// # Errors
-    ///
-    /// Less than 10 milliseconds and more than a year are not allowed.
-    pub fn with_handshake_timeout(self, timeout: Duration) -> Result<Self, SettingsError> {
-        let handshake_timeout = HANDSHAKE_TIMEOUT.check(timeout)?;
-        Ok(Self { handshake_timeout, ..self })
+    /// Sets how long each end of a new connection waits for the other's handshake: from 10 ms to
+    /// 365 days. Default: 30 s.
+    #[must_use]
+    pub fn with_handshake_timeout(self, timeout: Duration) -> Self {
+        Self { handshake_timeout: timeout, ..self }
     }
 
-    /// Returns how many levels of workers there may be below the first master.
+    /// Returns how many levels of workers there may be below the first master. Default: 64.
     ///
-    /// Default: 64 levels. The workers of a program are at depth 1, the workers that they start at
-    /// depth 2, and so on. A process at this depth cannot start workers: `spawn` and `start` fail
-    /// with [`TooDeep`](crate::SpawnErrorKind::TooDeep). The limit that counts is that of the
-    /// process that starts the worker.
+    /// The workers of a program are at depth 1, the workers that they start at depth 2, and so on. A
+    /// process at this depth cannot start workers: `spawn` and `start` fail with
+    /// [`TooDeep`](crate::SpawnErrorKind::TooDeep). The limit of the process that starts the worker
+    /// applies.
     ///
     /// The depth travels in the environment variable `RPC_PARALLEL_WORKER`, so it also counts where
     /// a worker starts another program of this framework by [`std::process::Command`], and where a
@@ -234,17 +219,32 @@ impl Settings {
         self.max_depth
     }
 
-    /// Sets how many levels of workers there may be below the first master.
+    /// Sets how many levels of workers there may be below the first master: from 1 to 4096.
+    /// Default: 64.
+    #[must_use]
+    pub fn with_max_depth(self, levels: u32) -> Self {
+        Self { max_depth: levels, ..self }
+    }
+
+    /// Checks that every field is in its range.
+    ///
+    /// Masters, servers and spawners do this themselves; a program needs it only to reject settings
+    /// earlier, for example those of a configuration file.
     ///
     /// # Errors
     ///
-    /// The minimum is 1, the maximum 4096.
-    pub fn with_max_depth(self, levels: u32) -> Result<Self, SettingsError> {
-        let max_depth = MAX_DEPTH.check(levels)?;
-        Ok(Self { max_depth, ..self })
+    /// Names the first field that is out of range, its value, and the allowed range.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        MAX_MESSAGE_SIZE.check(self.max_message_size)?;
+        STREAM_WINDOW.check(self.stream_window)?;
+        HEARTBEAT_INTERVAL.check(self.heartbeat_interval)?;
+        HEARTBEAT_TIMEOUT.check_or_never(self.heartbeat_timeout)?;
+        HANDSHAKE_TIMEOUT.check(self.handshake_timeout)?;
+        MAX_DEPTH.check(self.max_depth)?;
+        Ok(())
     }
 
-    /// Sets what is written in a text, and leaves the rest as it is.
+    /// Sets the fields that a text holds; the others keep their values.
     pub(super) fn set_all(self, text: &str) -> Result<Self, SettingsError> {
         let mut settings = self;
         let mut seen = Vec::new();
@@ -277,7 +277,7 @@ impl Default for Settings {
     }
 }
 
-/// Settings as another process has written them: another program, perhaps, or by hand.
+/// Settings as read from outside, before they are validated.
 #[derive(Deserialize)]
 #[serde(default, rename = "Settings")]
 struct Unchecked {
@@ -309,7 +309,7 @@ impl From<Settings> for Unchecked {
         } = settings;
         Self {
             max_message_size,
-            stream_window: stream_window as usize,
+            stream_window,
             other_builds,
             heartbeat_interval,
             heartbeat_timeout,
@@ -344,14 +344,26 @@ impl TryFrom<Unchecked> for Settings {
     type Error = SettingsError;
 
     fn try_from(unchecked: Unchecked) -> Result<Self, SettingsError> {
-        Self::default()
-            .with_max_message_size(unchecked.max_message_size)?
-            .with_stream_window(unchecked.stream_window)?
-            .with_other_builds(unchecked.other_builds)
-            .with_heartbeat_interval(unchecked.heartbeat_interval)?
-            .with_heartbeat_timeout(unchecked.heartbeat_timeout)?
-            .with_handshake_timeout(unchecked.handshake_timeout)?
-            .with_max_depth(unchecked.max_depth)
+        let Unchecked {
+            max_message_size,
+            stream_window,
+            other_builds,
+            heartbeat_interval,
+            heartbeat_timeout,
+            handshake_timeout,
+            max_depth,
+        } = unchecked;
+        let settings = Self {
+            max_message_size,
+            stream_window,
+            other_builds,
+            heartbeat_interval,
+            heartbeat_timeout,
+            handshake_timeout,
+            max_depth,
+        };
+        settings.validate()?;
+        Ok(settings)
     }
 }
 
@@ -365,32 +377,32 @@ struct Field {
 const FIELDS: [Field; 7] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
-        set: |it, text| it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?),
+        set: |it, text| Ok(it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?)),
         get: |it| it.max_message_size.to_string(),
     },
     Field {
         name: STREAM_WINDOW.field,
-        set: |it, text| it.with_stream_window(STREAM_WINDOW.read(text)?),
+        set: |it, text| Ok(it.with_stream_window(STREAM_WINDOW.read(text)?)),
         get: |it| it.stream_window.to_string(),
     },
     Field {
         name: HEARTBEAT_INTERVAL.field,
-        set: |it, text| it.with_heartbeat_interval(HEARTBEAT_INTERVAL.read(text)?),
+        set: |it, text| Ok(it.with_heartbeat_interval(HEARTBEAT_INTERVAL.read(text)?)),
         get: |it| write_duration(it.heartbeat_interval),
     },
     Field {
         name: HEARTBEAT_TIMEOUT.field,
-        set: |it, text| it.with_heartbeat_timeout(HEARTBEAT_TIMEOUT.read_or_never(text)?),
+        set: |it, text| Ok(it.with_heartbeat_timeout(HEARTBEAT_TIMEOUT.read_or_never(text)?)),
         get: |it| Time::write_or_never(it.heartbeat_timeout),
     },
     Field {
         name: HANDSHAKE_TIMEOUT.field,
-        set: |it, text| it.with_handshake_timeout(HANDSHAKE_TIMEOUT.read(text)?),
+        set: |it, text| Ok(it.with_handshake_timeout(HANDSHAKE_TIMEOUT.read(text)?)),
         get: |it| write_duration(it.handshake_timeout),
     },
     Field {
         name: MAX_DEPTH.field,
-        set: |it, text| it.with_max_depth(MAX_DEPTH.read(text)?),
+        set: |it, text| Ok(it.with_max_depth(MAX_DEPTH.read(text)?)),
         get: |it| it.max_depth.to_string(),
     },
     Field {

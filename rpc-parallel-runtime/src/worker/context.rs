@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::registry::WorkerType;
 use crate::connection::CallScope;
-use crate::wire::WorkerId;
+use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// The connection on which a function is called, the state of it, and the call itself.
 ///
@@ -33,15 +34,28 @@ pub struct Context<C = ()> {
     call: Option<Arc<CallScope>>,
 }
 
-/// What all calls of a connection see.
+/// The part that all calls of a connection share.
 struct Connection<C> {
     state: C,
-    worker_id: WorkerId,
+    server: ServerInfo,
+}
+
+/// The server that a connection leads to.
+#[derive(Clone)]
+pub(crate) struct ServerInfo {
+    pub(crate) id: WorkerId,
+    pub(crate) worker_type: &'static WorkerType,
+    pub(crate) label: Arc<WorkerLabel>,
+    pub(crate) settings: Settings,
 }
 
 impl<C> Context<C> {
-    pub(super) fn new(state: C, worker_id: WorkerId) -> Self {
-        Self { connection: Arc::new(Connection { state, worker_id }), call: None }
+    pub(super) fn new(state: C, server: ServerInfo) -> Self {
+        Self { connection: Arc::new(Connection { state, server }), call: None }
+    }
+
+    pub(crate) fn server(&self) -> &ServerInfo {
+        &self.connection.server
     }
 
     pub(super) fn of_call(&self, call: Arc<CallScope>) -> Self {
@@ -53,9 +67,16 @@ impl<C> Context<C> {
         &self.connection.state
     }
 
-    /// Returns the id of the worker that is called.
+    /// Returns the id of the worker.
+    ///
+    /// [`Worker::current`](crate::Worker::current) makes a handle of the worker.
     pub fn worker_id(&self) -> WorkerId {
-        self.connection.worker_id
+        self.server().id
+    }
+
+    /// Returns the settings of the connection, which are those of the worker.
+    pub fn settings(&self) -> Settings {
+        self.server().settings
     }
 
     /// Returns until when the caller waits, if it does not wait for ever.

@@ -8,6 +8,7 @@ use super::build_id::build_id;
 use super::declares::WorkerClient;
 use super::server::{StartServer, start_server};
 use super::state::Served;
+use crate::wire::debug_as_display;
 use crate::wire::{
     FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
 };
@@ -131,7 +132,7 @@ pub(crate) fn find(id: WorkerTypeId) -> Option<&'static WorkerType> {
 }
 
 /// Two declarations of this executable have the same id.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{one} and {other} have the same id {id:016x}; rename one, or give one another `#[worker(id = \"..\")]`"
 )]
@@ -140,6 +141,8 @@ pub struct DuplicateId {
     one: String,
     other: String,
 }
+
+debug_as_display!(DuplicateId);
 
 impl Registry {
     /// Returns the worker types.

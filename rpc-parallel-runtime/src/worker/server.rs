@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use super::builtin;
-use super::context::Context;
+use super::context::{Context, ServerInfo};
 use super::declares::WorkerClient;
 use super::dispatch::{Dispatch, Scope};
 use super::function_index::FunctionIndex;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{
-    FunctionId, PanicReport, Refusal, Signature, WorkerId, WorkerLabel, decode, fields,
+    FunctionId, PanicReport, Refusal, Settings, Signature, WorkerId, WorkerLabel, decode, fields,
 };
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -33,8 +33,12 @@ fields!(enum InitError { 0 => Failed { why }, 1 => Panicked(panic), 2 => Undecod
 
 /// A server of any worker type.
 pub(crate) trait Serves: Send + Sync {
-    /// Begins a session for a new connection.
-    fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>>;
+    /// Begins a session for a new connection with these settings.
+    fn connect(
+        self: Arc<Self>,
+        init: Vec<u8>,
+        settings: Settings,
+    ) -> Boxed<Result<Arc<dyn Session>, InitError>>;
 
     /// Begins a session for a connection over which only that is asked which all workers answer.
     fn connect_control(&self) -> Arc<dyn Session>;
@@ -89,12 +93,22 @@ fn undecodable(error: crate::wire::DecodeError) -> InitError {
 }
 
 impl<S: Served> Serves for Server<S> {
-    fn connect(self: Arc<Self>, init: Vec<u8>) -> Boxed<Result<Arc<dyn Session>, InitError>> {
+    fn connect(
+        self: Arc<Self>,
+        init: Vec<u8>,
+        settings: Settings,
+    ) -> Boxed<Result<Arc<dyn Session>, InitError>> {
         Box::pin(async move {
             let init = decode::<<Connection<S> as ConnectionState<S>>::Init>(&init);
             let init = init.map_err(undecodable)?;
             let state = run_init(Connection::<S>::init(&self.state, init)).await?;
-            let scope = Scope::new(self.state.clone(), Context::new(state, self.id));
+            let server = ServerInfo {
+                id: self.id,
+                worker_type: S::WORKER_TYPE,
+                label: self.label.clone(),
+                settings,
+            };
+            let scope = Scope::new(self.state.clone(), Context::new(state, server));
             let (label, functions) = (self.label.clone(), self.functions.clone());
             let session = ServerSession { id: self.id, label, scope, functions };
             Ok(Arc::new(session) as Arc<dyn Session>)

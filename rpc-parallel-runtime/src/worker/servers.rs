@@ -74,6 +74,11 @@ impl Servers {
         self.table().servers.values().cloned().collect()
     }
 
+    /// Returns whether this process was started for this server.
+    pub(crate) fn is_own(&self, id: WorkerId) -> bool {
+        self.table().own == Some(id)
+    }
+
     /// Remembers for which of its servers this process was started.
     pub(crate) fn set_own(&self, id: WorkerId) {
         self.table().own = Some(id);
@@ -202,7 +207,7 @@ fn not_opened(refused: Result<(), OpeningError>) -> ConnectionOutcome {
 
 /// Writes to stderr why a connection was ended.
 fn report(error: impl Error) {
-    diagnose(format_args!("ended a connection: {}", AnyError::from(error)));
+    diagnose(format_args!("ended a connection: {}", AnyError::of(&error)));
 }
 
 /// Begins what was asked for, if it may be.
@@ -228,7 +233,7 @@ async fn begin(
         return Err(Refusal::OtherTypes { why });
     }
     match init {
-        Some(init) => Ok(server.connect(init).await?),
+        Some(init) => Ok(server.connect(init, settings).await?),
         None => Ok(server.connect_control()),
     }
 }

@@ -59,13 +59,13 @@ async fn see(
 }
 
 fn of_the_program() -> Result<Settings, SettingsError> {
-    let settings = Settings::default().with_max_message_size(1500)?;
-    settings.with_handshake_timeout(Duration::from_secs(1))
+    let settings = Settings::default().with_max_message_size(1500);
+    Ok(settings.with_handshake_timeout(Duration::from_secs(1)))
 }
 
 fn of_a_spawn() -> Result<Settings, SettingsError> {
-    let settings = Settings::default().with_max_message_size(3000)?;
-    settings.with_handshake_timeout(Duration::from_secs(3))
+    let settings = Settings::default().with_max_message_size(3000);
+    Ok(settings.with_handshake_timeout(Duration::from_secs(3)))
 }
 
 async fn all() -> Result<Seen, AnyError> {

@@ -49,7 +49,7 @@ pub(crate) struct RpcParallelCarrier {
 
 impl Conversation for RpcParallelCarrier {
     async fn start() -> anyhow::Result<Self> {
-        let settings = Settings::default().with_max_message_size(LARGEST)?;
+        let settings = Settings::default().with_max_message_size(LARGEST);
         Ok(Self { client: Weigher::spawner().settings(settings).spawn(()).await? })
     }
 

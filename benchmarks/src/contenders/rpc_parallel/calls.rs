@@ -78,7 +78,7 @@ pub(crate) struct RpcParallelWatched(RpcParallelCaller);
 
 impl Conversation for RpcParallelWatched {
     async fn start() -> anyhow::Result<Self> {
-        let settings = Settings::default().with_heartbeat_interval(Duration::from_secs(1))?;
+        let settings = Settings::default().with_heartbeat_interval(Duration::from_secs(1));
         let client = Echoer::spawner().settings(settings).spawn(()).await?;
         Ok(Self(RpcParallelCaller { client }))
     }

@@ -1,23 +1,26 @@
-//! Why a pipe ended before its end, or takes no more.
+//! Why a pipe broke.
 
+use std::error::Error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::connection::failure::{Loss, WorkerFailure};
 use crate::wire::{
-    FrameWriter, PanicReport, StreamId, TooLarge, WorkerLabel, fields, read_message,
+    FrameWriter, PanicReport, StreamId, TooLarge, WorkerLabel, debug_as_display, fields,
+    read_message,
 };
 
-/// A pipe that broke: at which worker, and why.
+/// A broken pipe: at which worker, and why.
 ///
-/// A pipe whose writer has finished just ends; this is for all else. The reader gets it as the last
-/// item, and the writer from [`send`](super::PipeWriter::send). Where it is about a single element,
-/// the pipe goes on: [`TooLarge`](PipeErrorKind::TooLarge) and
-/// [`Unencodable`](PipeErrorKind::Unencodable).
+/// A pipe ends without an error if its writer finished; every other end is a `PipeError`. The reader
+/// gets the error as the last item, and the writer from [`send`](super::PipeWriter::send). After
+/// [`TooLarge`](PipeErrorKind::TooLarge) and [`Unencodable`](PipeErrorKind::Unencodable), which
+/// concern a single element, the pipe goes on.
 ///
-/// It can be sent to other processes, so a function may return it and use `?` on what it reads.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// The error can be sent to other processes. So a worker function may return it, and use `?` on the
+/// items of a pipe.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct PipeError(Box<Inner>);
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -30,42 +33,42 @@ struct Inner {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum PipeErrorKind {
-    /// Nobody reads it any more: the reader has dropped it.
+    /// The reader dropped the pipe.
     ReaderGone,
-    /// Whoever writes it has said that it failed ([`PipeWriter::fail`](super::PipeWriter::fail)), or
-    /// the function that was to write it has not begun.
+    /// The writer reported a failure by [`PipeWriter::fail`](super::PipeWriter::fail), or the
+    /// function that writes the pipe did not begin.
     WriterFailed {
-        /// What was said.
+        /// The text of the failure.
         why: String,
     },
-    /// What writes it panicked.
+    /// The stream or function that writes the pipe panicked.
     Panicked(PanicReport),
-    /// The call that writes it was cancelled, before its function began or after.
+    /// The call that writes the pipe was cancelled, before its function began or after.
     Cancelled,
-    /// The process of the worker at its other end has ended. Only the process that started the
-    /// worker knows this; others see a lost connection.
+    /// The process of the worker at the other end has ended. Only the process that started the
+    /// worker gets this kind; other processes get [`ConnectionLost`](Self::ConnectionLost).
     WorkerDied(WorkerFailure),
-    /// Its connection broke, and how the process at its other end fares is not known.
+    /// The connection broke. This process does not know whether the process at the other end lives.
     ConnectionLost {
-        /// What was seen of it.
+        /// How the connection broke.
         why: String,
     },
-    /// This process closed its connection.
+    /// This process closed the connection.
     ConnectionClosed,
-    /// An element is larger than the settings allow. The pipe goes on without it.
+    /// An element exceeds [`max_message_size`](crate::Settings::max_message_size). The pipe goes on
+    /// without it.
     TooLarge(TooLarge),
-    /// An element could not be turned into bytes. The pipe goes on without it.
+    /// An element could not be encoded. The pipe goes on without it.
     Unencodable {
-        /// What the encoder said.
+        /// The text of the encoder's error.
         why: String,
     },
-    /// Bytes could not be turned back into an element. This ends the pipe, and the connection goes
-    /// on.
+    /// An element could not be decoded. The pipe ends; its connection goes on.
     Undecodable {
-        /// What the decoder said.
+        /// The text of the decoder's error.
         why: String,
     },
-    /// This end of the pipe has been sent to another process.
+    /// This end of the pipe was sent to another process.
     Sent,
 }
 
@@ -100,18 +103,18 @@ impl PipeError {
         &self.0.kind
     }
 
-    /// Returns the worker at the other end of the pipe, if it is one.
+    /// Returns the worker at the other end of the pipe, if the other end is a worker.
     #[must_use]
     pub fn worker(&self) -> Option<&WorkerLabel> {
         self.0.worker.as_ref()
     }
 
-    /// Says whether the pipe goes on: only one of its elements could not be sent.
+    /// Returns whether the error concerns a single element, so that the pipe goes on.
     pub(super) fn is_of_an_element(&self) -> bool {
         matches!(self.kind(), PipeErrorKind::TooLarge(_) | PipeErrorKind::Unencodable { .. })
     }
 
-    /// Writes it as the message of a frame.
+    /// Writes the error as the message of a frame.
     pub(in crate::connection) fn write(
         &self,
         begin: impl Fn(&mut Vec<u8>, StreamId) -> FrameWriter<'_>,
@@ -119,14 +122,15 @@ impl PipeError {
         frame: &mut Vec<u8>,
     ) {
         if begin(frame, stream).own_message(self).is_err() {
-            let kind = PipeErrorKind::WriterFailed { why: "for a reason too long to tell".into() };
+            let kind =
+                PipeErrorKind::WriterFailed { why: "the error is too large to be sent".into() };
             let short = Self::new(None, kind);
             let written = begin(frame, stream).own_message(&short);
             debug_assert!(written.is_ok(), "a short error fits");
         }
     }
 
-    /// Reads the end of a stream: no bytes are a good end.
+    /// Reads the end of a stream. Without bytes the writer finished.
     pub(in crate::connection) fn of_frame(
         error: &[u8],
         worker: Option<&WorkerLabel>,
@@ -135,10 +139,10 @@ impl PipeError {
             return Ok(());
         }
         let mut error = read_message(error).unwrap_or_else(|_| {
-            let why = "for a reason that cannot be read".to_owned();
+            let why = "failed to decode the error".to_owned();
             Self::new(None, PipeErrorKind::WriterFailed { why })
         });
-        // Where it was sent on, it names the worker where it broke.
+        // A forwarded error names the worker where the pipe broke.
         if error.0.worker.is_none() {
             error.0.worker = worker.cloned();
         }
@@ -157,14 +161,27 @@ impl From<&Loss> for PipeErrorKind {
     }
 }
 
-impl std::error::Error for PipeError {}
+debug_as_display!(PipeError);
+
+/// The source is a [`PanicReport`], a [`TooLarge`], or the source of a [`WorkerFailure`]. The text of
+/// the error contains the text of its source.
+impl Error for PipeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self.kind() {
+            PipeErrorKind::Panicked(panic) => Some(panic),
+            PipeErrorKind::WorkerDied(failure) => failure.source(),
+            PipeErrorKind::TooLarge(too_large) => Some(too_large),
+            _ => None,
+        }
+    }
+}
 
 impl fmt::Display for PipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { worker, kind } = &*self.0;
         match worker {
-            Some(worker) => write!(f, "pipe to {worker}: {kind}"),
-            None => write!(f, "pipe: {kind}"),
+            Some(worker) => write!(f, "pipe to {worker} broke: {kind}"),
+            None => write!(f, "pipe broke: {kind}"),
         }
     }
 }
@@ -172,19 +189,19 @@ impl fmt::Display for PipeError {
 impl fmt::Display for PipeErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReaderGone => f.write_str("its reader has dropped it"),
-            Self::WriterFailed { why } => write!(f, "its writer failed: {why}"),
-            Self::Panicked(panic) => write!(f, "its writer {panic}"),
+            Self::ReaderGone => f.write_str("the reader dropped it"),
+            Self::WriterFailed { why } => write!(f, "the writer failed: {why}"),
+            Self::Panicked(panic) => write!(f, "the writer {panic}"),
             Self::Cancelled => f.write_str("the call that writes it was cancelled"),
             Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
-            Self::ConnectionLost { why } => write!(f, "connection lost: {why}"),
-            Self::ConnectionClosed => f.write_str("this process has closed the connection"),
+            Self::ConnectionLost { why } => write!(f, "the connection was lost: {why}"),
+            Self::ConnectionClosed => f.write_str("this process closed the connection"),
             Self::TooLarge(too_large) => {
-                write!(f, "an element is too large: {too_large} (`max_message_size`)")
+                write!(f, "an element exceeds the limit: {too_large}; raise `max_message_size`")
             }
-            Self::Unencodable { why } => write!(f, "an element cannot be encoded: {why}"),
-            Self::Undecodable { why } => write!(f, "an element cannot be decoded: {why}"),
-            Self::Sent => f.write_str("this end of it has been sent to another process"),
+            Self::Unencodable { why } => write!(f, "failed to encode an element: {why}"),
+            Self::Undecodable { why } => write!(f, "failed to decode an element: {why}"),
+            Self::Sent => f.write_str("this end was sent to another process"),
         }
     }
 }

@@ -177,11 +177,35 @@ impl<T: Send + 'static> Pipe<T> {
         Self { window: Some(bytes), ..self }
     }
 
-    /// Returns the next element, or an error; `None` at the end.
+    /// Returns the next element, or `None` at the end of the pipe.
     ///
-    /// After an error comes `None`, unless it is about one element that could not be sent
-    /// ([`TooLarge`](PipeErrorKind::TooLarge), [`Unencodable`](PipeErrorKind::Unencodable)): then
-    /// the pipe goes on.
+    /// A loop over elements is shorter with it than with [`next`](Self::next):
+    ///
+    /// ```
+    /// # async fn total(mut numbers: rpc_parallel::Pipe<u64>) -> Result<u64, rpc_parallel::PipeError> {
+    /// let mut total = 0;
+    /// while let Some(number) = numbers.try_next().await? {
+    ///     total += number;
+    /// }
+    /// # Ok(total)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`next`](Self::next).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no element.
+    pub async fn try_next(&mut self) -> Result<Option<T>, PipeError> {
+        self.next().await.transpose()
+    }
+
+    /// Returns the next element, or an error; `None` at the end of the pipe.
+    ///
+    /// An error is the last item, unless it concerns a single element that could not be sent
+    /// ([`TooLarge`](PipeErrorKind::TooLarge), [`Unencodable`](PipeErrorKind::Unencodable)).
     ///
     /// # Cancel safety
     ///

@@ -71,8 +71,7 @@ async fn connected_with(capacity: usize, settings: Settings, functions: Function
 }
 
 fn settings() -> Settings {
-    let settings = Settings::default().with_max_message_size(1024 * 1024);
-    settings.expect("a megabyte is allowed")
+    Settings::default().with_max_message_size(1024 * 1024)
 }
 
 /// Lets everybody do all that they can without waiting for time to pass.

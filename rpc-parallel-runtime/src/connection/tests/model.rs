@@ -479,7 +479,7 @@ fn run(capacity: usize, window: usize, steps: Vec<Step>) {
         .expect("a runtime can be made");
     runtime.block_on(async {
         let notes = Notes::default();
-        let settings = settings().with_stream_window(window).expect("it is allowed");
+        let settings = settings().with_stream_window(window);
         let functions = functions(notes.clone());
         let connected = soon("the welcome", connected_with(capacity, settings, functions)).await;
         let (broken, begun, noted) = (Arc::default(), Vec::new(), Arc::default());

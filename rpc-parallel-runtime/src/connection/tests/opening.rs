@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(3000);
 
 fn settings() -> Settings {
-    Settings::default().with_handshake_timeout(LIMIT).expect("two seconds are allowed")
+    Settings::default().with_handshake_timeout(LIMIT)
 }
 
 /// A worker that takes so long to decide, and then welcomes who asks, or does not.

@@ -236,13 +236,16 @@ async fn a_call_that_waits_for_the_next_worker_has_its_own_time() {
     let error = workers.which().timeout(second).await.expect_err("there is no worker");
     workers.come();
 
-    let why = "its worker is being started again; its connection was lost: ";
+    let why = "its worker is being restarted, because the connection was lost: ";
     let CallErrorKind::TimedOut { after, unsent: Some(unsent) } = error.kind() else {
         panic!("{error}")
     };
     assert_eq!(*after, second);
     assert!(unsent.starts_with(why), "{unsent}");
-    assert!(error.to_string().contains(&format!(": not sent within 1s: {why}")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("the call was not sent within 1s: {why}")),
+        "{error}"
+    );
     assert_eq!(soon("the next call", workers.which()).await, Ok(1));
 }
 
