@@ -1,26 +1,27 @@
-//! One figure: a quantity, and those who are measured for it.
+//! One figure: a quantity and its contenders.
 
 use std::num::NonZeroUsize;
 
-/// The least that the same work costs without a program around it.
+/// The minimum: the same bytes or processes without a framework.
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const RPC_PARALLEL: &str = "rpc-parallel";
-/// The peer that the targets name.
+/// The peer that targets refer to.
 pub(crate) const TARPC: &str = "tarpc";
 pub(crate) const REMOC: &str = "remoc";
 
-/// A quantity, and those who are measured for it.
+/// A quantity and its contenders.
 ///
-/// The others are compared with the first: the floor, or what a figure without one is beside.
+/// The first contender is the reference of all ratios: the floor where there is one.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) most_rounds: NonZeroUsize,
+    pub(crate) max_rounds: NonZeroUsize,
     pub(crate) contenders: Vec<Contender>,
 }
 
+/// A library or a variant of it that a figure measures.
 pub(crate) struct Contender {
-    pub(crate) who: String,
+    pub(crate) name: String,
     pub(crate) measure: Measure,
 }
 
@@ -29,21 +30,21 @@ pub(crate) type Measure = Box<dyn FnMut() -> anyhow::Result<f64>>;
 
 impl Figure {
     pub(crate) fn new(name: &'static str, unit: &'static str) -> Self {
-        Self { name, unit, most_rounds: NonZeroUsize::MAX, contenders: Vec::new() }
+        Self { name, unit, max_rounds: NonZeroUsize::MAX, contenders: Vec::new() }
     }
 
-    /// Limits the rounds of a slow figure, whatever the command line asks for.
-    pub(crate) fn at_most(mut self, rounds: NonZeroUsize) -> Self {
-        self.most_rounds = rounds;
+    /// Limits the rounds of a slow figure, regardless of the command line.
+    pub(crate) fn with_max_rounds(mut self, rounds: NonZeroUsize) -> Self {
+        self.max_rounds = rounds;
         self
     }
 
     pub(crate) fn contender(
         mut self,
-        who: impl Into<String>,
+        name: impl Into<String>,
         measure: impl FnMut() -> anyhow::Result<f64> + 'static,
     ) -> Self {
-        self.contenders.push(Contender { who: who.into(), measure: Box::new(measure) });
+        self.contenders.push(Contender { name: name.into(), measure: Box::new(measure) });
         self
     }
 }

@@ -1,50 +1,38 @@
-//! The groups of figures; a new group is one file in `groups/` and one row here.
+//! The table of all groups.
 
 use crate::figure::Figure;
 use crate::groups::{build, call, life, spawn, stream};
 
 pub(crate) struct Group {
     pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    pub(crate) content: Content,
-}
-
-/// What a group has to say.
-pub(crate) enum Content {
-    Figures(fn() -> anyhow::Result<Vec<Figure>>),
-    /// Counts of what went wrong, instead of medians.
-    Chaos,
+    pub(crate) description: &'static str,
+    pub(crate) figures: fn() -> anyhow::Result<Vec<Figure>>,
 }
 
 pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "call",
-        about: "calls of u64 -> u64, one after the other and 1,000 in flight",
-        content: Content::Figures(call::figures),
+        description: "calls u64 -> u64, sequential and 1,000 in flight",
+        figures: call::figures,
     },
     Group {
         name: "spawn",
-        about: "starting workers, and the memory an idle one holds",
-        content: Content::Figures(spawn::figures),
+        description: "starts of workers, memory of an idle worker",
+        figures: spawn::figures,
     },
     Group {
         name: "stream",
-        about: "streams, large arguments, cancelled calls",
-        content: Content::Figures(stream::figures),
+        description: "streams, large arguments, cancelled calls",
+        figures: stream::figures,
     },
     Group {
         name: "life",
-        about: "deaths that are noticed, idle workers, and a thousand at once",
-        content: Content::Figures(life::figures),
-    },
-    Group {
-        name: "chaos",
-        about: "rounds in which processes are killed and stopped: what is lost, hangs or is left",
-        content: Content::Chaos,
+        description: "notice of failures, idle workers, 1,000 workers",
+        figures: life::figures,
     },
     Group {
         name: "build",
-        about: "what a program that uses us costs to compile (minutes)",
-        content: Content::Figures(build::figures),
+        description: "compile time and size of programs (takes minutes)",
+        figures: build::figures,
     },
 ];

@@ -1,23 +1,23 @@
-//! What a process holds in memory that belongs to nobody else.
+//! The anonymous and shared memory of a process.
 
 use std::fs;
 
 use anyhow::Context;
 
-/// Reads how many MiB of a process are not pages of files, shared pages by their share.
+/// Reads the proportional set size of a process without file-backed pages, in MiB.
 ///
-/// That is its heap, its stacks, memory shared with others, and the pages of the executable that it
-/// has written to (relocated data, statics). Left out are unwritten pages of the executable and of
-/// libraries: all workers of one executable share them with its master.
-pub(crate) fn own_mebibytes(process: u32) -> anyhow::Result<f64> {
+/// It includes the heap, the stacks, shared memory in proportion to its users, and the written
+/// pages of the executable (relocated data, statics). It excludes unwritten pages of the executable
+/// and of libraries, which all workers share with their master.
+pub(crate) fn anonymous_mebibytes(process: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{process}/smaps_rollup");
-    let rollup = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-    own_kibibytes(&rollup)
+    let rollup = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+    anonymous_kibibytes(&rollup)
         .map(|it| it / 1024.0)
-        .with_context(|| format!("find its fields in {path}"))
+        .with_context(|| format!("expected the fields of smaps_rollup in {path}"))
 }
 
-fn own_kibibytes(rollup: &str) -> Option<f64> {
+fn anonymous_kibibytes(rollup: &str) -> Option<f64> {
     Some(field(rollup, "Pss_Anon:")? + field(rollup, "Pss_Shmem:")?)
 }
 
@@ -40,17 +40,21 @@ Pss_Shmem:           104 kB
 ";
 
     #[test]
-    fn pages_of_files_do_not_count() {
-        assert_eq!(own_kibibytes(ROLLUP), Some(272.0));
+    fn file_backed_pages_do_not_count() {
+        assert_eq!(anonymous_kibibytes(ROLLUP), Some(272.0));
     }
 
     #[test]
-    fn a_missing_field_is_no_zero() {
-        assert_eq!(own_kibibytes("Rss: 2096 kB\n"), None);
+    fn missing_field_is_not_zero() {
+        assert_eq!(anonymous_kibibytes("Rss: 2096 kB\n"), None);
     }
 
     #[test]
-    fn this_very_process_holds_something() {
-        assert!(own_mebibytes(std::process::id()).expect("one may read one's own") > 0.0);
+    fn this_process_uses_memory() {
+        assert!(
+            anonymous_mebibytes(std::process::id())
+                .expect("a process may read its own memory statistics")
+                > 0.0
+        );
     }
 }

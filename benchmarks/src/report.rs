@@ -1,11 +1,11 @@
-//! Figures as a person or a program reads them.
+//! Output of the figures as tables or as JSON.
 
 use std::io::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::machine;
+use crate::affinity;
 use crate::rounds::Row;
 
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Prints each JSON line at once, each table when its group is complete.
+/// Prints each JSON line immediately, and each table when its group is complete.
 pub(crate) struct Report {
     format: Format,
     rows: Vec<Row>,
@@ -23,7 +23,8 @@ pub(crate) struct Report {
 #[derive(Serialize)]
 struct Line<'a> {
     figure: &'a str,
-    who: &'a str,
+    #[serde(rename = "who")]
+    contender: &'a str,
     value: f64,
     unit: &'a str,
     ratio: f64,
@@ -34,7 +35,7 @@ struct Line<'a> {
 impl Report {
     pub(crate) fn begin(format: Format) -> anyhow::Result<Self> {
         if matches!(format, Format::Table) {
-            println!("{}", machine::description()?);
+            println!("{}", affinity::description()?);
         }
         Ok(Self { format, rows: Vec::new() })
     }
@@ -66,7 +67,7 @@ impl Report {
 fn line(row: &Row) -> Line<'_> {
     Line {
         figure: row.figure,
-        who: &row.who,
+        contender: &row.contender,
         value: rounded(row.value),
         unit: row.unit,
         ratio: rounded(row.ratio),
@@ -77,18 +78,18 @@ fn line(row: &Row) -> Line<'_> {
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["figure", "who", "median", "unit", "least to most", "x first", "x tarpc"]);
-    let mut named = "";
+    table.set_header(["figure", "contender", "median", "unit", "min to max", "x first", "x tarpc"]);
+    let mut previous = "";
     for row in rows {
-        // The name of a figure stands in its first line only.
-        let figure = if row.figure == named { "" } else { row.figure };
-        named = row.figure;
+        // Only the first line of a figure has its name.
+        let figure = if row.figure == previous { "" } else { row.figure };
+        previous = row.figure;
         table.add_row([
             figure.to_owned(),
-            row.who.clone(),
+            row.contender.clone(),
             number(row.value),
             row.unit.to_owned(),
-            format!("{} to {}", number(row.least), number(row.most)),
+            format!("{} to {}", number(row.min), number(row.max)),
             number(row.ratio),
             row.ratio_to_tarpc.map(number).unwrap_or_default(),
         ]);
@@ -101,13 +102,13 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// Writes three significant digits, and every digit before the point.
+/// Formats a value with three significant digits and all digits before the decimal point.
 fn number(value: f64) -> String {
     let decimals = decimals(value, 3);
     format!("{value:.decimals$}")
 }
 
-/// Keeps four significant digits: more would be noise.
+/// Rounds to four significant digits.
 fn rounded(value: f64) -> f64 {
     let scale = 10_f64.powi(i32::try_from(decimals(value, 4)).unwrap_or(0));
     (value * scale).round() / scale
@@ -117,8 +118,8 @@ fn decimals(value: f64, significant: i32) -> usize {
     if value == 0.0 {
         return 0;
     }
-    let before_the_point = value.abs().max(f64::MIN_POSITIVE).log10().floor() as i32 + 1;
-    usize::try_from(significant - before_the_point).unwrap_or(0)
+    let integer_digits = value.abs().max(f64::MIN_POSITIVE).log10().floor() as i32 + 1;
+    usize::try_from(significant - integer_digits).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -128,18 +129,18 @@ mod tests {
     fn row(ratio_to_tarpc: Option<f64>) -> Row {
         Row {
             figure: "call.sequential.pinned",
-            who: "rpc-parallel".into(),
+            contender: "rpc-parallel".into(),
             unit: "us",
             value: 15.903_77,
-            least: 15.0,
-            most: 17.0,
+            min: 15.0,
+            max: 17.0,
             ratio: 1.074_56,
             ratio_to_tarpc,
         }
     }
 
     #[test]
-    fn a_json_line_has_the_documented_fields() {
+    fn json_line_has_the_documented_fields() {
         let json = serde_json::to_string(&line(&row(None))).expect("a line is plain data");
 
         let expected = r#"{"figure":"call.sequential.pinned","who":"rpc-parallel","value":15.9,"unit":"us","ratio":1.075}"#;
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_beside_us_adds_one_field() {
+    fn ratio_to_tarpc_adds_one_field() {
         let json = serde_json::to_string(&line(&row(Some(0.8)))).expect("a line is plain data");
 
         assert!(json.ends_with(r#","ratio_to_tarpc":0.8}"#), "{json}");
     }
 
     #[test]
-    fn numbers_keep_three_digits() {
+    fn numbers_have_three_significant_digits() {
         assert_eq!(number(0.012_345), "0.0123");
         assert_eq!(number(1.0), "1.00");
         assert_eq!((number(0.0).as_str(), rounded(0.0)), ("0", 0.0));

@@ -1,4 +1,4 @@
-//! What a process other than the master does with the socket on its stdin.
+//! The roles of processes that `--serve` starts with a socket as their stdin.
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -10,69 +10,66 @@ use crate::contenders::floor::channels::FloorChannels;
 use crate::contenders::floor::requests;
 use crate::contenders::remoc::{self, RemocPeer};
 use crate::contenders::rpc_parallel::calls::{
-    RpcParallelCaller, RpcParallelStarted, RpcParallelWatched,
+    RpcParallelCaller, RpcParallelHeartbeatCaller, RpcParallelUnconnectedWorker,
 };
 use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
 use crate::contenders::tarpc;
-use crate::groups::life::{idle, thousand};
-use crate::groups::stream::open;
-use crate::{chaos, opener, place};
+use crate::groups::life::{idle, thousand_workers};
+use crate::groups::stream::open_streams;
+use crate::{runtime, stream_opener};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {
-    /// Sends back what comes, on a runtime.
+    /// Echoes single frames, on a runtime.
     Echo,
-    /// Sends back much at once, on a runtime.
+    /// Echoes many frames at once, on a runtime.
     BulkEcho,
-    /// Sends back what comes, with blocking reads and writes.
+    /// Echoes single frames, with blocking reads and writes.
     BlockingEcho,
-    /// Sends and takes numbers and bytes as asked, on a runtime.
+    /// Sends and receives numbers and bytes on request, on a runtime.
     Requests,
-    /// Serves a peer's calls.
+    /// Workers of the peers.
     Tarpc,
     TarpcBulk,
-    TarpcHolding,
+    TarpcCancellation,
     Remoc,
-    /// Is a master, and measures what its open streams hold.
-    ChannelsOpen,
-    PipesOpen,
-    RemocOpen,
-    /// Is a master, and measures what its idle workers cost it.
-    MasterOfBare,
-    MasterOfSpawned,
-    MasterOfStarted,
-    WokenByBare,
-    WokenByWatched,
-    /// Is a master, and starts a thousand workers.
-    ThousandBare,
-    Thousand,
-    /// Ends at once.
-    Nothing,
-    /// Is the first master of a round of chaos.
-    Chaos,
+    /// Fresh masters that measure the memory of open streams.
+    OpenChannels,
+    OpenPipes,
+    OpenRemocChannels,
+    /// Fresh masters that measure the cost of idle workers.
+    BareProcessMemory,
+    SpawnedWorkerMemory,
+    StartedWorkerMemory,
+    BareProcessWakeUps,
+    HeartbeatWakeUps,
+    /// Fresh masters that start 1,000 workers.
+    ThousandBareProcesses,
+    ThousandWorkers,
+    /// Exits at once.
+    ExitAtOnce,
 }
 
-const ROLES: [Role; 20] = [
+const ROLES: [Role; 19] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
     Role::Requests,
     Role::Tarpc,
     Role::TarpcBulk,
-    Role::TarpcHolding,
+    Role::TarpcCancellation,
     Role::Remoc,
-    Role::ChannelsOpen,
-    Role::PipesOpen,
-    Role::RemocOpen,
-    Role::MasterOfBare,
-    Role::MasterOfSpawned,
-    Role::MasterOfStarted,
-    Role::WokenByBare,
-    Role::WokenByWatched,
-    Role::ThousandBare,
-    Role::Thousand,
-    Role::Nothing,
-    Role::Chaos,
+    Role::OpenChannels,
+    Role::OpenPipes,
+    Role::OpenRemocChannels,
+    Role::BareProcessMemory,
+    Role::SpawnedWorkerMemory,
+    Role::StartedWorkerMemory,
+    Role::BareProcessWakeUps,
+    Role::HeartbeatWakeUps,
+    Role::ThousandBareProcesses,
+    Role::ThousandWorkers,
+    Role::ExitAtOnce,
 ];
 
 impl Role {
@@ -84,20 +81,19 @@ impl Role {
             Self::Requests => "requests",
             Self::Tarpc => "tarpc",
             Self::TarpcBulk => "tarpc-bulk",
-            Self::TarpcHolding => "tarpc-holding",
+            Self::TarpcCancellation => "tarpc-cancellation",
             Self::Remoc => "remoc",
-            Self::ChannelsOpen => "channels-open",
-            Self::PipesOpen => "pipes-open",
-            Self::RemocOpen => "remoc-open",
-            Self::MasterOfBare => "master-of-bare",
-            Self::MasterOfSpawned => "master-of-spawned",
-            Self::MasterOfStarted => "master-of-started",
-            Self::WokenByBare => "woken-by-bare",
-            Self::WokenByWatched => "woken-by-watched",
-            Self::ThousandBare => "thousand-bare",
-            Self::Thousand => "thousand",
-            Self::Nothing => "nothing",
-            Self::Chaos => "chaos",
+            Self::OpenChannels => "open-channels",
+            Self::OpenPipes => "open-pipes",
+            Self::OpenRemocChannels => "open-remoc-channels",
+            Self::BareProcessMemory => "bare-process-memory",
+            Self::SpawnedWorkerMemory => "spawned-worker-memory",
+            Self::StartedWorkerMemory => "started-worker-memory",
+            Self::BareProcessWakeUps => "bare-process-wake-ups",
+            Self::HeartbeatWakeUps => "heartbeat-wake-ups",
+            Self::ThousandBareProcesses => "thousand-bare-processes",
+            Self::ThousandWorkers => "thousand-workers",
+            Self::ExitAtOnce => "exit-at-once",
         }
     }
 
@@ -108,9 +104,10 @@ impl Role {
         }
     }
 
-    /// Serves until the master closes its end.
+    /// Runs the role until the master closes its end of the socket or the measurement is sent.
     pub(crate) fn serve(self) -> anyhow::Result<()> {
-        let stdin = std::io::stdin().as_fd().try_clone_to_owned().context("take stdin")?;
+        let stdin =
+            std::io::stdin().as_fd().try_clone_to_owned().context("failed to take stdin")?;
         let socket = UnixStream::from(stdin);
         match self {
             Self::BlockingEcho => calls::echo_blocking(socket),
@@ -119,26 +116,31 @@ impl Role {
             Self::Requests => serve_with(requests::serve(socket)),
             Self::Tarpc => serve_with(tarpc::calls::serve(socket)),
             Self::TarpcBulk => serve_with(tarpc::bulk::serve(socket)),
-            Self::TarpcHolding => serve_with(tarpc::holding::serve(socket)),
+            Self::TarpcCancellation => serve_with(tarpc::cancellation::serve(socket)),
             Self::Remoc => serve_with(remoc::serve(socket)),
-            Self::ChannelsOpen => opener::measure::<FloorChannels>(socket, open::PIPES),
-            Self::PipesOpen => opener::measure::<RpcParallelPipes>(socket, open::PIPES),
-            Self::RemocOpen => opener::measure::<RemocPeer>(socket, open::PIPES),
-            Self::MasterOfBare => idle::hold::<FloorCaller>(socket),
-            Self::MasterOfSpawned => idle::hold::<RpcParallelCaller>(socket),
-            Self::MasterOfStarted => idle::hold::<RpcParallelStarted>(socket),
-            Self::WokenByBare => idle::observe::<FloorCaller>(socket),
-            Self::WokenByWatched => idle::observe::<RpcParallelWatched>(socket),
-            Self::ThousandBare => thousand::start_bare(socket),
-            Self::Thousand => thousand::start(socket),
-            Self::Nothing => Ok(()),
-            Self::Chaos => chaos::master::serve(socket),
+            Self::OpenChannels => {
+                stream_opener::send_memory::<FloorChannels>(socket, open_streams::STREAMS)
+            }
+            Self::OpenPipes => {
+                stream_opener::send_memory::<RpcParallelPipes>(socket, open_streams::STREAMS)
+            }
+            Self::OpenRemocChannels => {
+                stream_opener::send_memory::<RemocPeer>(socket, open_streams::STREAMS)
+            }
+            Self::BareProcessMemory => idle::send_memory::<FloorCaller>(socket),
+            Self::SpawnedWorkerMemory => idle::send_memory::<RpcParallelCaller>(socket),
+            Self::StartedWorkerMemory => idle::send_memory::<RpcParallelUnconnectedWorker>(socket),
+            Self::BareProcessWakeUps => idle::send_wake_ups::<FloorCaller>(socket),
+            Self::HeartbeatWakeUps => idle::send_wake_ups::<RpcParallelHeartbeatCaller>(socket),
+            Self::ThousandBareProcesses => thousand_workers::send_bare_measurement(socket),
+            Self::ThousandWorkers => thousand_workers::send_measurement(socket),
+            Self::ExitAtOnce => Ok(()),
         }
     }
 }
 
 fn serve_with(worker: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    place::runtime()?.block_on(worker)
+    runtime::build()?.block_on(worker)
 }
 
 #[cfg(test)]
@@ -146,9 +148,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_is_found_by_its_name() {
+    fn role_is_found_by_its_name() {
         for role in ROLES {
-            assert_eq!(Role::named(role.name()).expect("its own name"), role);
+            assert_eq!(Role::named(role.name()).expect("the name is of a role"), role);
         }
     }
 }

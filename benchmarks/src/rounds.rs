@@ -1,8 +1,8 @@
-//! Interleaved rounds: everyone is measured in turn, again and again.
+//! Interleaved rounds: each round measures every contender once.
 //!
-//! Machines drift by the second, so a value alone says little. A ratio is taken within one round,
-//! against the floor measured moments before or after, and the median of these ratios is reported.
-//! A figure without a floor of its own begins with what the others are compared with.
+//! The speed of a machine drifts within seconds, so absolute values are not comparable. Each round
+//! gives the ratio of a contender to the first contender, measured within the same round, and the
+//! report has the median of these ratios.
 
 use std::num::NonZeroUsize;
 
@@ -10,59 +10,63 @@ use anyhow::{Context, ensure};
 
 use crate::figure::{Figure, TARPC};
 
-/// One line of a report: a contender's medians over all rounds.
+/// One line of a report: the medians of a contender over all rounds.
 pub(crate) struct Row {
     pub(crate) figure: &'static str,
-    pub(crate) who: String,
+    pub(crate) contender: String,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
     pub(crate) ratio: f64,
-    /// Only where the peer is measured too.
+    /// `None` if the figure does not measure tarpc.
     pub(crate) ratio_to_tarpc: Option<f64>,
 }
 
-/// Measures a figure and sums it up.
+/// Measures a figure.
 pub(crate) fn run(mut figure: Figure, rounds: NonZeroUsize) -> anyhow::Result<Vec<Row>> {
-    let rounds = rounds.min(figure.most_rounds).get();
+    let rounds = rounds.min(figure.max_rounds).get();
     let count = figure.contenders.len();
     let mut values = vec![Vec::with_capacity(rounds); count];
     for round in 0..rounds {
         eprintln!("{}: round {} of {rounds}", figure.name, round + 1);
         for turn in 0..count {
-            // Everyone goes first at times: what the one before leaves behind hits all alike.
+            // The first contender rotates, so that after-effects of a measurement affect all
+            // equally.
             let index = (round + turn) % count;
             let contender = &mut figure.contenders[index];
             let value = (contender.measure)()
                 .and_then(|it| {
-                    ensure!(it.is_finite() && it > 0.0, "measured {it}, which cannot be");
+                    ensure!(it.is_finite() && it > 0.0, "expected a positive value, found {it}");
                     Ok(it)
                 })
-                .with_context(|| format!("measure `{}` of {}", figure.name, contender.who))?;
+                .with_context(|| {
+                    format!("failed to measure `{}` of {}", figure.name, contender.name)
+                })?;
             values[index].push(value);
         }
     }
-    let who: Vec<_> = figure.contenders.into_iter().map(|it| it.who).collect();
-    Ok(sum_up(figure.name, figure.unit, &who, &values))
+    let names: Vec<_> = figure.contenders.into_iter().map(|it| it.name).collect();
+    Ok(summarize(figure.name, figure.unit, &names, &values))
 }
 
-fn sum_up(
+fn summarize(
     figure: &'static str,
     unit: &'static str,
-    who: &[String],
+    names: &[String],
     values: &[Vec<f64>],
 ) -> Vec<Row> {
-    let tarpc = who.iter().position(|it| it == TARPC).map(|it| &values[it]);
-    who.iter()
+    let tarpc = names.iter().position(|it| it == TARPC).map(|it| &values[it]);
+    names
+        .iter()
         .zip(values)
-        .map(|(who, own)| Row {
+        .map(|(name, own)| Row {
             figure,
-            who: who.clone(),
+            contender: name.clone(),
             unit,
             value: median(own.iter().copied()),
-            least: own.iter().copied().fold(f64::INFINITY, f64::min),
-            most: own.iter().copied().fold(0.0, f64::max),
+            min: own.iter().copied().fold(f64::INFINITY, f64::min),
+            max: own.iter().copied().fold(0.0, f64::max),
             ratio: median_ratio(own, &values[0]),
             ratio_to_tarpc: tarpc.map(|it| median_ratio(own, it)),
         })
@@ -73,7 +77,7 @@ fn median_ratio(values: &[f64], to: &[f64]) -> f64 {
     median(values.iter().zip(to).map(|(value, to)| value / to))
 }
 
-/// The middle value, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two middle values.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -91,55 +95,55 @@ mod tests {
     use crate::figure::{FLOOR, RPC_PARALLEL};
 
     fn rounds(count: usize) -> NonZeroUsize {
-        NonZeroUsize::new(count).expect("a test has rounds")
+        NonZeroUsize::new(count).expect("the count is not 0")
     }
 
     #[test]
-    fn a_ratio_is_taken_within_each_round() {
-        // The machine becomes ten times slower in the last rounds.
+    fn ratios_are_taken_within_each_round() {
+        // The machine becomes slower in later rounds.
         let mut floor = [1.0, 2.0, 10.0].into_iter();
         let mut program = [1.5, 3.0, 15.0].into_iter();
         let figure = Figure::new("it", "us")
-            .contender(FLOOR, move || floor.next().context("three rounds"))
-            .contender(RPC_PARALLEL, move || program.next().context("three rounds"));
+            .contender(FLOOR, move || floor.next().context("more than three rounds"))
+            .contender(RPC_PARALLEL, move || program.next().context("more than three rounds"));
 
-        let rows = run(figure, rounds(3)).expect("all measure");
+        let rows = run(figure, rounds(3)).expect("all contenders have three values");
 
         assert_eq!((rows[0].value, rows[0].ratio), (2.0, 1.0));
         assert_eq!((rows[1].value, rows[1].ratio), (3.0, 1.5));
-        assert_eq!((rows[1].least, rows[1].most), (1.5, 15.0));
+        assert_eq!((rows[1].min, rows[1].max), (1.5, 15.0));
     }
 
     #[test]
-    fn a_contender_that_fails_fails_the_run() {
+    fn failed_measurement_fails_the_run() {
         let figure = Figure::new("it", "us")
             .contender(FLOOR, || Ok(1.0))
             .contender(TARPC, || anyhow::bail!("no such socket"));
 
-        let error = run(figure, rounds(1)).err().expect("tarpc fails");
+        let error = run(figure, rounds(1)).err().expect("the second contender fails");
 
-        assert_eq!(format!("{error:#}"), "measure `it` of tarpc: no such socket");
+        assert_eq!(format!("{error:#}"), "failed to measure `it` of tarpc: no such socket");
     }
 
     #[test]
-    fn nothing_measures_zero() {
+    fn zero_is_no_valid_value() {
         let figure = Figure::new("it", "us").contender(FLOOR, || Ok(0.0));
 
         assert!(run(figure, rounds(1)).is_err());
     }
 
     #[test]
-    fn a_slow_figure_limits_its_rounds() {
+    fn slow_figure_limits_its_rounds() {
         let mut once = Some(1.0);
         let figure = Figure::new("it", "s")
-            .at_most(rounds(1))
+            .with_max_rounds(rounds(1))
             .contender(FLOOR, move || once.take().context("measured twice"));
 
         assert!(run(figure, rounds(7)).is_ok());
     }
 
     #[test]
-    fn the_median_of_an_even_count_lies_between_the_middle_two() {
+    fn median_of_even_count_is_mean_of_middle_values() {
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
     }
 }

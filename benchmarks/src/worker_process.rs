@@ -1,4 +1,4 @@
-//! Worker processes of floors and peers: this executable, started again with a socket as its stdin.
+//! Worker processes of floors and peers: this executable, started with a socket as its stdin.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -11,8 +11,8 @@ use rustix::process::Signal;
 
 use crate::role::Role;
 
-/// How long a worker may outlive its last caller before the run fails.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The time limit for the exit of a worker after its client is dropped.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_micros(200);
 
 pub(crate) struct WorkerProcess {
@@ -20,14 +20,14 @@ pub(crate) struct WorkerProcess {
     process: Child,
 }
 
-/// Starts a worker, the cheapest way std knows: no step before exec, so `posix_spawn` does it.
+/// Starts a worker in the cheapest way that std has: without a `pre_exec` it uses `posix_spawn`.
 pub(crate) fn start(role: Role) -> anyhow::Result<(UnixStream, WorkerProcess)> {
-    let (ours, theirs) = UnixStream::pair().context("make a socket pair")?;
+    let (ours, theirs) = UnixStream::pair().context("failed to make a socket pair")?;
     let process = Command::new("/proc/self/exe")
         .args(["--serve", role.name()])
         .stdin(OwnedFd::from(theirs))
         .spawn()
-        .with_context(|| format!("start a worker for `{}`", role.name()))?;
+        .with_context(|| format!("failed to start the worker `{}`", role.name()))?;
     Ok((ours, WorkerProcess { role, process }))
 }
 
@@ -36,38 +36,53 @@ impl WorkerProcess {
         self.process.id()
     }
 
-    /// Waits until the worker has ended, and demands that it ended well.
-    pub(crate) async fn ended(mut self) -> anyhow::Result<()> {
-        // Blocking here would stop the runtime, which may still have to close the socket.
-        until(self.process.id(), || Ok(self.process.try_wait()?.is_some())).await?;
+    /// Waits for the exit of the worker.
+    ///
+    /// # Errors
+    ///
+    /// When the exit status is not 0.
+    pub(crate) async fn exited(mut self) -> anyhow::Result<()> {
+        // A blocking wait would stop the runtime, which may still have to close the socket.
+        wait_until_exited(self.process.id(), || Ok(self.process.try_wait()?.is_some())).await?;
         self.wait()
     }
 
-    /// Like `ended`, for a master without a runtime.
+    /// Like [`exited`](Self::exited), for a master without a runtime.
     pub(crate) fn wait(mut self) -> anyhow::Result<()> {
         let status = self.process.wait()?;
-        ensure!(status.success(), "the worker for `{}` ended with {status}", self.role.name());
+        ensure!(status.success(), "the worker `{}` exited: {status}", self.role.name());
         Ok(())
     }
 
-    /// Waits for the end of a worker, and demands that SIGKILL was its end.
-    pub(crate) fn was_killed(mut self) -> anyhow::Result<()> {
+    /// Waits for the exit of a killed worker.
+    ///
+    /// # Errors
+    ///
+    /// When SIGKILL was not the reason.
+    pub(crate) fn killed(mut self) -> anyhow::Result<()> {
         let status = self.process.wait()?;
         let killed = status.signal() == Some(Signal::KILL.as_raw());
-        ensure!(killed, "the worker for `{}` ended with {status}", self.role.name());
+        ensure!(killed, "the worker `{}` exited: {status}", self.role.name());
         Ok(())
     }
 }
 
-/// Asks again and again whether a worker is gone, until it is or patience ends.
-pub(crate) async fn until(
-    worker_id: u32,
-    mut gone: impl FnMut() -> anyhow::Result<bool>,
+/// Polls `exited` until it returns true.
+///
+/// # Errors
+///
+/// When that takes longer than the time limit for an exit.
+pub(crate) async fn wait_until_exited(
+    worker_pid: u32,
+    mut exited: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let begin = Instant::now();
-    while !gone()? {
+    while !exited()? {
         let elapsed = begin.elapsed();
-        ensure!(elapsed < PATIENCE, "worker {worker_id} lives {elapsed:?} after its last caller");
+        ensure!(
+            elapsed < EXIT_TIMEOUT,
+            "worker {worker_pid} has not exited {elapsed:?} after it was stopped"
+        );
         tokio::time::sleep(POLL).await;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! A whole connection, whose peer says anything: neither end panics, waits for ever or keeps more
-//! than the rules allow.
+//! A connection whose peer sends arbitrary frames: neither end panics, hangs, or buffers more than
+//! the protocol's limits allow.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Everything that decodes bytes of a stranger: no input panics, none allocates beyond its size.
+//! All decoders of bytes from a peer: no input panics, and no input allocates more than its size.
 
 #![no_main]
 

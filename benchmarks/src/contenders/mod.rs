@@ -1,4 +1,4 @@
-//! Those who are measured: floors, the program, its peers.
+//! The contenders: floors, rpc-parallel, and peers.
 
 pub(crate) mod floor;
 pub(crate) mod rpc_parallel;

@@ -10,53 +10,53 @@ use remoc::rtc::{self, CallError, Client, ServerShared};
 use remoc::{Cfg, Connect, ConnectExt};
 use tokio::net::UnixStream;
 
-use crate::canceller::Canceller;
-use crate::carrier::Carrier;
-use crate::conversation::Conversation;
-use crate::holding::Holding;
-use crate::opener::Opener;
+use crate::bulk_caller::BulkCaller;
+use crate::cancellable_caller::CancellableCaller;
+use crate::cancellation_probe::CancellationProbe;
+use crate::number_streamer::{NumberStreamer, StreamKind};
 use crate::role::Role;
-use crate::streamer::{Streamer, Way};
+use crate::stream_opener::StreamOpener;
+use crate::worker_handle::WorkerHandle;
 use crate::worker_process::{self, WorkerProcess};
 
-/// More channels than are ever open; the default is 8,192.
-const MOST_PORTS: u32 = 100_000;
-/// Larger than any argument; the default is 16 MiB.
-const LARGEST: usize = 2 << 30;
+/// More channels than a measurement opens. Default: 8,192.
+const MAX_PORTS: u32 = 100_000;
+/// Larger than any argument. Default: 16 MiB.
+const MAX_ARGUMENT: usize = 2 << 30;
 
 #[rtc::remote]
-pub(crate) trait Served {
+pub(crate) trait PeerWorker {
     async fn numbers(&self, count: u64) -> Result<mpsc::Receiver<u64>, CallError>;
     async fn write(&self, count: u64, numbers: mpsc::Sender<u64>) -> Result<(), CallError>;
     async fn sum(&self, numbers: mpsc::Receiver<u64>) -> Result<u64, CallError>;
     async fn length(&self, bytes: Bytes) -> Result<u64, CallError>;
     async fn open(&self) -> Result<mpsc::Receiver<u64>, CallError>;
-    async fn hold(&self) -> Result<(), CallError>;
-    async fn begun(&self) -> Result<(), CallError>;
-    async fn stopped(&self) -> Result<u64, CallError>;
+    async fn run_until_cancelled(&self) -> Result<(), CallError>;
+    async fn wait_until_started(&self) -> Result<(), CallError>;
+    async fn wait_until_stopped(&self) -> Result<u64, CallError>;
 }
 
 #[derive(Default)]
-struct Worker {
+struct PeerState {
     idle: Mutex<Vec<mpsc::Sender<u64>>>,
-    holding: Holding,
+    probe: CancellationProbe,
 }
 
-impl Served for Worker {
+impl PeerWorker for PeerState {
     async fn numbers(&self, count: u64) -> Result<mpsc::Receiver<u64>, CallError> {
         let (sender, receiver) = mpsc::channel();
-        tokio::spawn(send_below(count, sender));
+        tokio::spawn(send_numbers(count, sender));
         Ok(receiver)
     }
 
     async fn write(&self, count: u64, numbers: mpsc::Sender<u64>) -> Result<(), CallError> {
-        send_below(count, numbers).await;
+        send_numbers(count, numbers).await;
         Ok(())
     }
 
     async fn sum(&self, numbers: mpsc::Receiver<u64>) -> Result<u64, CallError> {
-        // What fails shows in the sum.
-        Ok(add_up(numbers).await.unwrap_or(0))
+        // A failure results in a wrong sum, which the master detects.
+        Ok(sum_numbers(numbers).await.unwrap_or(0))
     }
 
     async fn length(&self, bytes: Bytes) -> Result<u64, CallError> {
@@ -69,28 +69,28 @@ impl Served for Worker {
         Ok(receiver)
     }
 
-    async fn hold(&self) -> Result<(), CallError> {
-        match self.holding.hold().await {}
+    async fn run_until_cancelled(&self) -> Result<(), CallError> {
+        match self.probe.run_until_cancelled().await {}
     }
 
-    async fn begun(&self) -> Result<(), CallError> {
-        self.holding.begun().await;
+    async fn wait_until_started(&self) -> Result<(), CallError> {
+        self.probe.wait_until_started().await;
         Ok(())
     }
 
-    async fn stopped(&self) -> Result<u64, CallError> {
-        Ok(self.holding.stopped().await)
+    async fn wait_until_stopped(&self) -> Result<u64, CallError> {
+        Ok(self.probe.wait_until_stopped().await)
     }
 }
 
-async fn send_below(count: u64, numbers: mpsc::Sender<u64>) {
+async fn send_numbers(count: u64, numbers: mpsc::Sender<u64>) {
     for number in 0..count {
-        // The reader notices that some are missing.
+        // The reader detects missing numbers.
         let Ok(_sending) = numbers.send(number).await else { return };
     }
 }
 
-async fn add_up(mut numbers: mpsc::Receiver<u64>) -> anyhow::Result<u64> {
+async fn sum_numbers(mut numbers: mpsc::Receiver<u64>) -> anyhow::Result<u64> {
     let mut sum = 0;
     while let Some(number) = numbers.recv().await? {
         sum += number;
@@ -99,11 +99,11 @@ async fn add_up(mut numbers: mpsc::Receiver<u64>) -> anyhow::Result<u64> {
 }
 
 pub(crate) struct RemocPeer {
-    client: ServedClient,
+    client: PeerWorkerClient,
     process: WorkerProcess,
 }
 
-impl Conversation for RemocPeer {
+impl WorkerHandle for RemocPeer {
     async fn start() -> anyhow::Result<Self> {
         let (socket, process) = worker_process::start(Role::Remoc)?;
         socket.set_nonblocking(true)?;
@@ -112,76 +112,76 @@ impl Conversation for RemocPeer {
         Ok(Self { client, process })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
         Ok(self.process.id())
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         drop(self.client);
-        self.process.ended().await
+        self.process.exited().await
     }
 }
 
-impl Streamer for RemocPeer {
-    async fn sum(&mut self, way: Way, count: u64) -> anyhow::Result<u64> {
+impl NumberStreamer for RemocPeer {
+    async fn sum(&mut self, kind: StreamKind, count: u64) -> anyhow::Result<u64> {
         let (sender, receiver) = mpsc::channel();
-        match way {
-            Way::Result => add_up(self.client.numbers(count).await?).await,
-            Way::Writer | Way::Callback => {
-                let sum = tokio::spawn(add_up(receiver));
+        match kind {
+            StreamKind::Result => sum_numbers(self.client.numbers(count).await?).await,
+            StreamKind::Writer | StreamKind::Callback => {
+                let sum = tokio::spawn(sum_numbers(receiver));
                 self.client.write(count, sender).await?;
                 sum.await?
             }
-            Way::Argument => {
-                tokio::spawn(send_below(count, sender));
+            StreamKind::Argument => {
+                tokio::spawn(send_numbers(count, sender));
                 Ok(self.client.sum(receiver).await?)
             }
         }
     }
 }
 
-impl Carrier<Bytes> for RemocPeer {
-    async fn carry(&mut self, cargo: Bytes) -> anyhow::Result<u64> {
-        Ok(self.client.length(cargo).await?)
+impl BulkCaller<Bytes> for RemocPeer {
+    async fn call_with(&mut self, argument: Bytes) -> anyhow::Result<u64> {
+        Ok(self.client.length(argument).await?)
     }
 }
 
-impl Opener for RemocPeer {
-    type Pipe = mpsc::Receiver<u64>;
+impl StreamOpener for RemocPeer {
+    type Stream = mpsc::Receiver<u64>;
 
-    async fn open(&mut self) -> anyhow::Result<Self::Pipe> {
+    async fn open(&mut self) -> anyhow::Result<Self::Stream> {
         Ok(self.client.open().await?)
     }
 }
 
-impl Canceller for RemocPeer {
-    async fn hold(&self) -> anyhow::Result<()> {
-        Ok(self.client.hold().await?)
+impl CancellableCaller for RemocPeer {
+    async fn run_until_cancelled(&self) -> anyhow::Result<()> {
+        Ok(self.client.run_until_cancelled().await?)
     }
 
-    async fn begun(&self) -> anyhow::Result<()> {
-        Ok(self.client.begun().await?)
+    async fn wait_until_started(&self) -> anyhow::Result<()> {
+        Ok(self.client.wait_until_started().await?)
     }
 
-    async fn stopped(&self) -> anyhow::Result<u64> {
-        Ok(self.client.stopped().await?)
+    async fn wait_until_stopped(&self) -> anyhow::Result<u64> {
+        Ok(self.client.wait_until_stopped().await?)
     }
 }
 
-/// The worker: calls run concurrently, as they do in the others.
+/// Runs as the worker. Calls run concurrently, as in the other contenders.
 pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
     socket.set_nonblocking(true)?;
     let (reader, writer) = UnixStream::from_std(socket)?.into_split();
     tokio::spawn(async move {
         let (server, mut client) =
-            ServedServerShared::<_, remoc::codec::Default>::new(Arc::new(Worker::default()));
-        client.set_max_request_size(LARGEST);
+            PeerWorkerServerShared::<_, remoc::codec::Default>::new(Arc::new(PeerState::default()));
+        client.set_max_request_size(MAX_ARGUMENT);
         Connect::io(settings(), reader, writer).provide(client).await?;
-        server.serve().await.map_err(|error| anyhow!("serve: {error}"))
+        server.serve().await.map_err(|error| anyhow!("failed to serve: {error}"))
     })
     .await?
 }
 
 fn settings() -> Cfg {
-    Cfg { max_ports: MOST_PORTS, ..Cfg::default() }
+    Cfg { max_ports: MAX_PORTS, ..Cfg::default() }
 }

@@ -1,14 +1,14 @@
-//! Calls of `u64 -> u64`: how long one takes, and how many fit into a second.
+//! Calls `u64 -> u64`: latency and throughput.
 
 use std::time::Duration;
 
-use crate::caller::{self, Caller};
+use crate::affinity::{self, Cores};
 use crate::contenders::floor::calls::{self as floor, FloorCaller};
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
 use crate::contenders::tarpc::calls::TarpcCaller;
+use crate::echo_caller::{self, EchoCaller};
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
-use crate::machine::{self, Cores};
-use crate::place::{self, Place};
+use crate::runtime::{self, CallFrom};
 
 const SEQUENTIAL_CALLS: u64 = 5_000;
 pub(super) const IN_FLIGHT: usize = 1_000;
@@ -24,23 +24,32 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
 
 fn sequential(name: &'static str, cores: Cores) -> Figure {
     Figure::new(name, "us")
-        .contender(FLOOR, in_turn::<FloorCaller>(cores, Place::Task))
-        .contender(RPC_PARALLEL, in_turn::<RpcParallelCaller>(cores, Place::Task))
-        .contender(TARPC, in_turn::<TarpcCaller>(cores, Place::Task))
-        .contender("floor (block_on)", in_turn::<FloorCaller>(cores, Place::BlockOn))
-        .contender("rpc-parallel (block_on)", in_turn::<RpcParallelCaller>(cores, Place::BlockOn))
-        .contender("tarpc (block_on)", in_turn::<TarpcCaller>(cores, Place::BlockOn))
+        .contender(FLOOR, sequential_calls::<FloorCaller>(cores, CallFrom::SpawnedTask))
+        .contender(
+            RPC_PARALLEL,
+            sequential_calls::<RpcParallelCaller>(cores, CallFrom::SpawnedTask),
+        )
+        .contender(TARPC, sequential_calls::<TarpcCaller>(cores, CallFrom::SpawnedTask))
+        .contender("floor (block_on)", sequential_calls::<FloorCaller>(cores, CallFrom::BlockOn))
+        .contender(
+            "rpc-parallel (block_on)",
+            sequential_calls::<RpcParallelCaller>(cores, CallFrom::BlockOn),
+        )
+        .contender("tarpc (block_on)", sequential_calls::<TarpcCaller>(cores, CallFrom::BlockOn))
         .contender("floor (blocking)", move || {
-            let _placed = machine::place(cores)?;
-            Ok(microseconds_each(floor::blocking(SEQUENTIAL_CALLS)?))
+            let _affinity = affinity::restrict(cores)?;
+            Ok(microseconds_each(floor::time_blocking_calls(SEQUENTIAL_CALLS)?))
         })
 }
 
-fn in_turn<C: Caller>(cores: Cores, place: Place) -> impl FnMut() -> anyhow::Result<f64> {
+fn sequential_calls<C: EchoCaller>(
+    cores: Cores,
+    call_from: CallFrom,
+) -> impl FnMut() -> anyhow::Result<f64> {
     move || {
-        let _placed = machine::place(cores)?;
-        let calls = caller::one_after_the_other::<C>(SEQUENTIAL_CALLS);
-        Ok(microseconds_each(place::run(place, calls)?))
+        let _affinity = affinity::restrict(cores)?;
+        let calls = echo_caller::time_sequential_calls::<C>(SEQUENTIAL_CALLS);
+        Ok(microseconds_each(runtime::run(call_from, calls)?))
     }
 }
 
@@ -51,16 +60,16 @@ fn microseconds_each(elapsed: Duration) -> f64 {
 fn in_flight() -> Figure {
     Figure::new("call.in_flight_1000", "M calls/s")
         .contender(FLOOR, || {
-            let batches = floor::coalesced(IN_FLIGHT, CALLS_EACH);
-            Ok(million_calls_per_second(place::run(Place::Task, batches)?))
+            let batches = floor::time_batches(IN_FLIGHT, CALLS_EACH);
+            Ok(million_calls_per_second(runtime::run(CallFrom::SpawnedTask, batches)?))
         })
-        .contender(RPC_PARALLEL, all_in_flight::<RpcParallelCaller>)
-        .contender(TARPC, all_in_flight::<TarpcCaller>)
+        .contender(RPC_PARALLEL, concurrent_calls::<RpcParallelCaller>)
+        .contender(TARPC, concurrent_calls::<TarpcCaller>)
 }
 
-fn all_in_flight<C: Caller + Clone>() -> anyhow::Result<f64> {
-    let calls = caller::in_flight::<C>(IN_FLIGHT, CALLS_EACH);
-    Ok(million_calls_per_second(place::run(Place::Task, calls)?))
+fn concurrent_calls<C: EchoCaller + Clone>() -> anyhow::Result<f64> {
+    let calls = echo_caller::time_concurrent_calls::<C>(IN_FLIGHT, CALLS_EACH);
+    Ok(million_calls_per_second(runtime::run(CallFrom::SpawnedTask, calls)?))
 }
 
 pub(super) fn million_calls_per_second(elapsed: Duration) -> f64 {

@@ -1,4 +1,4 @@
-//! The groups, a file or a folder each.
+//! The groups: one file or folder each.
 
 pub(crate) mod call;
 pub(crate) mod spawn;

@@ -1,29 +1,29 @@
-//! Starting workers, and what an idle one holds.
+//! Starts of workers, and the memory of an idle worker.
 
 use std::time::Duration;
 
-use crate::caller::{self, Caller};
 use crate::contenders::floor::calls::FloorCaller;
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
 use crate::contenders::tarpc::calls::TarpcCaller;
+use crate::echo_caller::{self, EchoCaller};
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::memory;
-use crate::place::{self, Place};
+use crate::runtime::{self, CallFrom};
 
-const ONE_BY_ONE: u32 = 30;
-const AT_ONCE: u32 = 100;
-/// Long enough for a worker to do whatever it puts off until after its first answer.
-const IDLE: Duration = Duration::from_millis(500);
+const SEQUENTIAL_STARTS: u32 = 30;
+const CONCURRENT_STARTS: u32 = 100;
+/// Long enough for work that a worker defers until after its first answer.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
 
-// The peer is missing from the first two: it does not start processes.
+// tarpc does not start processes, so the first two figures do not measure it.
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("spawn.sequential", "us")
-            .contender(FLOOR, in_turn::<FloorCaller>)
-            .contender(RPC_PARALLEL, in_turn::<RpcParallelCaller>),
+            .contender(FLOOR, sequential_start::<FloorCaller>)
+            .contender(RPC_PARALLEL, sequential_start::<RpcParallelCaller>),
         Figure::new("spawn.hundred", "ms")
-            .contender(FLOOR, together::<FloorCaller>)
-            .contender(RPC_PARALLEL, together::<RpcParallelCaller>),
+            .contender(FLOOR, concurrent_starts::<FloorCaller>)
+            .contender(RPC_PARALLEL, concurrent_starts::<RpcParallelCaller>),
         Figure::new("worker.idle_memory", "MiB")
             .contender(FLOOR, idle_memory::<FloorCaller>)
             .contender(RPC_PARALLEL, idle_memory::<RpcParallelCaller>)
@@ -31,23 +31,29 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-fn in_turn<C: Caller>() -> anyhow::Result<f64> {
-    let elapsed = place::run(Place::Task, caller::start_in_turn::<C>(ONE_BY_ONE))?;
-    Ok(elapsed.as_secs_f64() * 1e6 / f64::from(ONE_BY_ONE))
+fn sequential_start<C: EchoCaller>() -> anyhow::Result<f64> {
+    let elapsed = runtime::run(
+        CallFrom::SpawnedTask,
+        echo_caller::time_sequential_starts::<C>(SEQUENTIAL_STARTS),
+    )?;
+    Ok(elapsed.as_secs_f64() * 1e6 / f64::from(SEQUENTIAL_STARTS))
 }
 
-fn together<C: Caller>() -> anyhow::Result<f64> {
-    let elapsed = place::run(Place::Task, caller::start_together::<C>(AT_ONCE))?;
+fn concurrent_starts<C: EchoCaller>() -> anyhow::Result<f64> {
+    let elapsed = runtime::run(
+        CallFrom::SpawnedTask,
+        echo_caller::time_concurrent_starts::<C>(CONCURRENT_STARTS),
+    )?;
     Ok(elapsed.as_secs_f64() * 1e3)
 }
 
-fn idle_memory<C: Caller>() -> anyhow::Result<f64> {
-    place::run(Place::Task, async {
-        let mut caller = caller::start_and_call::<C>().await?;
-        let worker = caller.worker_id().await?;
-        tokio::time::sleep(IDLE).await;
-        let held = memory::own_mebibytes(worker)?;
-        caller.end().await?;
-        Ok(held)
+fn idle_memory<C: EchoCaller>() -> anyhow::Result<f64> {
+    runtime::run(CallFrom::SpawnedTask, async {
+        let mut caller = echo_caller::start_and_call::<C>().await?;
+        let worker = caller.worker_pid().await?;
+        tokio::time::sleep(SETTLE_TIME).await;
+        let memory = memory::anonymous_mebibytes(worker)?;
+        caller.stop().await?;
+        Ok(memory)
     })
 }

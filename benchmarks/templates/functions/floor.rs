@@ -1,8 +1,8 @@
-//! Three hundred functions in another process, by hand: a number per function, a match over them.
+//! Three hundred functions in another process, by hand: one number per function, and a `match`.
 
 #![allow(
     dead_code,
-    reason = "one function is called; warnings about the others would be timed too"
+    reason = "the program calls one function, and warnings about the others would be timed too"
 )]
 
 use std::error::Error;

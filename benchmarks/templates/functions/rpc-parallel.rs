@@ -2,7 +2,7 @@
 
 #![allow(
     dead_code,
-    reason = "one function is called; warnings about the others would be timed too"
+    reason = "the program calls one function, and warnings about the others would be timed too"
 )]
 
 use rpc_parallel::prelude::*;
@@ -17,10 +17,10 @@ pub trait Functions {
 }
 
 #[derive(Default, WorkerState)]
-struct Functioning;
+struct FunctionsWorker;
 
 #[rpc_parallel::worker]
-impl Functions for Functioning {
+impl Functions for FunctionsWorker {
     // repeat
     async fn sum_0000(&self, x: u64, y: u64) -> u64 {
         x + y
@@ -36,7 +36,7 @@ impl Functions for Functioning {
 
 #[rpc_parallel::entry]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let client = Functioning::spawn(()).await?;
+    let client = FunctionsWorker::spawn(()).await?;
     println!("{}", client.text_0000("world".into()).await?);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 #![allow(
     dead_code,
-    reason = "one function is called; warnings about the others would be timed too"
+    reason = "the program calls one function, and warnings about the others would be timed too"
 )]
 
 use std::error::Error;
@@ -26,9 +26,9 @@ trait Functions {
 }
 
 #[derive(Clone)]
-struct Functioning;
+struct FunctionsWorker;
 
-impl Functions for Functioning {
+impl Functions for FunctionsWorker {
     // repeat
     async fn sum_0000(self, _: context::Context, x: u64, y: u64) -> u64 {
         x + y
@@ -80,7 +80,7 @@ async fn worker() -> Result<(), Box<dyn Error>> {
     let transport =
         serde_transport::Transport::from((UnixStream::from_std(socket)?, Bincode::default()));
     BaseChannel::with_defaults(transport)
-        .execute(Functioning.serve())
+        .execute(FunctionsWorker.serve())
         .for_each(|call| async {
             tokio::spawn(call);
         })

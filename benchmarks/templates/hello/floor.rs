@@ -47,7 +47,7 @@ async fn master() -> Result<(), Box<dyn Error>> {
     .await?;
     match receive(&mut socket).await? {
         Some(Answer::Hello(greeting)) => println!("{greeting}"),
-        None => return Err("the worker is gone".into()),
+        None => return Err("the worker has exited".into()),
     }
     drop(socket);
     worker.wait()?;

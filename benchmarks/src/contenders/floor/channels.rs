@@ -1,31 +1,31 @@
-//! Streams within one process: a queue of tokio each, and no other end.
+//! tokio channels within one process, as the floor of open streams.
 
 use tokio::sync::mpsc;
 
-use crate::conversation::Conversation;
-use crate::opener::Opener;
+use crate::stream_opener::StreamOpener;
+use crate::worker_handle::WorkerHandle;
 
-/// Opens queues for one number each, whose two ends both stay here.
+/// Opens channels with a capacity of one number. Both ends stay in this process.
 pub(crate) struct FloorChannels;
 
-impl Conversation for FloorChannels {
+impl WorkerHandle for FloorChannels {
     async fn start() -> anyhow::Result<Self> {
         Ok(Self)
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
         Ok(std::process::id())
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         Ok(())
     }
 }
 
-impl Opener for FloorChannels {
-    type Pipe = (mpsc::Sender<u64>, mpsc::Receiver<u64>);
+impl StreamOpener for FloorChannels {
+    type Stream = (mpsc::Sender<u64>, mpsc::Receiver<u64>);
 
-    async fn open(&mut self) -> anyhow::Result<Self::Pipe> {
+    async fn open(&mut self) -> anyhow::Result<Self::Stream> {
         Ok(mpsc::channel(1))
     }
 }

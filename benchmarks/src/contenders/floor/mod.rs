@@ -1,6 +1,6 @@
-//! The floors: the same bytes over the same kind of socket, with nothing around them.
+//! The floors: the same bytes over the same kind of socket, without a framework.
 
 pub(crate) mod calls;
 pub(crate) mod requests;
 pub(crate) mod channels;
-pub(crate) mod mourning;
+pub(crate) mod failure;

@@ -1,4 +1,5 @@
-//! Numbers and bytes that are asked for in sixteen bytes, and then fill the socket.
+//! Numbers and bytes on request, as the floor of streams and large arguments. A request has 16
+//! bytes.
 
 use std::io::ErrorKind;
 use std::os::unix::net;
@@ -7,102 +8,102 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::carrier::Carrier;
-use crate::conversation::Conversation;
+use crate::bulk_caller::BulkCaller;
+use crate::number_streamer::{NumberStreamer, StreamKind};
 use crate::role::Role;
-use crate::streamer::{Streamer, Way};
+use crate::worker_handle::WorkerHandle;
 use crate::worker_process::{self, WorkerProcess};
 
-/// What is read and written at once where the whole need not be in memory.
+/// The most that is read and written at once where the whole need not be in memory, in bytes.
 const BLOCK: usize = 64 * 1024;
 const NUMBER: usize = size_of::<u64>();
 
-/// What the worker is asked to do, with a count.
+/// What the worker does. A count follows in the request.
 #[derive(Clone, Copy)]
 enum Request {
-    /// Send the numbers below the count.
+    /// Sends the numbers below the count.
     Send,
-    /// Take the numbers below the count, and answer their sum.
+    /// Receives the numbers below the count, and answers with their sum.
     Sum,
-    /// Take so many bytes into one buffer, and answer how many.
-    Carry,
+    /// Receives so many bytes into one buffer, and answers with their number.
+    Receive,
 }
 
 impl Request {
-    fn numbered(number: u64) -> anyhow::Result<Self> {
-        [Self::Send, Self::Sum, Self::Carry]
+    fn from_number(number: u64) -> anyhow::Result<Self> {
+        [Self::Send, Self::Sum, Self::Receive]
             .into_iter()
             .find(|it| *it as u64 == number)
-            .with_context(|| format!("asked for {number}, which is nothing"))
+            .with_context(|| format!("expected the number of a request, found {number}"))
     }
 }
 
-/// Asks a worker for numbers, or has it take them.
+/// Sends requests to the worker.
 pub(crate) struct FloorRequests {
     socket: UnixStream,
     process: WorkerProcess,
 }
 
 impl FloorRequests {
-    async fn ask(&mut self, request: Request, count: u64) -> anyhow::Result<()> {
+    async fn request(&mut self, request: Request, count: u64) -> anyhow::Result<()> {
         let mut words = [0; 2 * NUMBER];
         words[..NUMBER].copy_from_slice(&(request as u64).to_le_bytes());
         words[NUMBER..].copy_from_slice(&count.to_le_bytes());
         Ok(self.socket.write_all(&words).await?)
     }
 
-    async fn answer(&mut self) -> anyhow::Result<u64> {
-        self.socket.read_u64_le().await.context("the floor's worker is gone")
+    async fn receive_answer(&mut self) -> anyhow::Result<u64> {
+        self.socket.read_u64_le().await.context("the floor's worker has exited")
     }
 }
 
-impl Conversation for FloorRequests {
+impl WorkerHandle for FloorRequests {
     async fn start() -> anyhow::Result<Self> {
         let (socket, process) = worker_process::start(Role::Requests)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UnixStream::from_std(socket)?, process })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
         Ok(self.process.id())
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         drop(self.socket);
-        self.process.ended().await
+        self.process.exited().await
     }
 }
 
-impl Streamer for FloorRequests {
-    async fn sum(&mut self, way: Way, count: u64) -> anyhow::Result<u64> {
-        match way {
-            Way::Result | Way::Writer | Way::Callback => {
-                self.ask(Request::Send, count).await?;
+impl NumberStreamer for FloorRequests {
+    async fn sum(&mut self, kind: StreamKind, count: u64) -> anyhow::Result<u64> {
+        match kind {
+            StreamKind::Result | StreamKind::Writer | StreamKind::Callback => {
+                self.request(Request::Send, count).await?;
                 sum(&mut self.socket, count).await
             }
-            Way::Argument => {
-                self.ask(Request::Sum, count).await?;
+            StreamKind::Argument => {
+                self.request(Request::Sum, count).await?;
                 send(&mut self.socket, count).await?;
-                self.answer().await
+                self.receive_answer().await
             }
         }
     }
 }
 
-impl<Cargo: AsRef<[u8]> + Send> Carrier<Cargo> for FloorRequests {
-    async fn carry(&mut self, cargo: Cargo) -> anyhow::Result<u64> {
-        let cargo = cargo.as_ref();
-        self.ask(Request::Carry, cargo.len() as u64).await?;
-        self.socket.write_all(cargo).await?;
-        self.answer().await
+impl<Argument: AsRef<[u8]> + Send> BulkCaller<Argument> for FloorRequests {
+    async fn call_with(&mut self, argument: Argument) -> anyhow::Result<u64> {
+        let argument = argument.as_ref();
+        self.request(Request::Receive, argument.len() as u64).await?;
+        self.socket.write_all(argument).await?;
+        self.receive_answer().await
     }
 }
 
-/// The worker: does as asked, one request after the other, with one buffer for all bytes.
+/// Runs as the worker: executes requests sequentially, with one buffer for all bytes.
 pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
     socket.set_nonblocking(true)?;
     let mut socket = UnixStream::from_std(socket)?;
-    // The work is a spawned task, as it is in the others.
+    // A spawned task, as in the other contenders.
     tokio::spawn(async move {
         let mut buffer = Vec::new();
         loop {
@@ -111,13 +112,13 @@ pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
                 number => number?,
             };
             let count = socket.read_u64_le().await?;
-            match Request::numbered(number)? {
+            match Request::from_number(number)? {
                 Request::Send => send(&mut socket, count).await?,
                 Request::Sum => {
                     let sum = sum(&mut socket, count).await?;
                     socket.write_u64_le(sum).await?;
                 }
-                Request::Carry => {
+                Request::Receive => {
                     buffer.resize(usize::try_from(count)?, 0);
                     socket.read_exact(&mut buffer).await?;
                     socket.write_u64_le(count).await?;
@@ -128,7 +129,7 @@ pub(crate) async fn serve(socket: net::UnixStream) -> anyhow::Result<()> {
     .await?
 }
 
-/// Writes the numbers below `count`, eight bytes each.
+/// Writes the numbers below `count`, 8 bytes each.
 async fn send(socket: &mut UnixStream, count: u64) -> anyhow::Result<()> {
     let mut block = [0; BLOCK];
     let mut numbers = 0..count;
@@ -150,12 +151,12 @@ async fn sum(socket: &mut UnixStream, count: u64) -> anyhow::Result<u64> {
     let mut block = [0; BLOCK];
     let mut left = usize::try_from(count)? * NUMBER;
     let mut sum = 0;
-    // Part of a number may be left over from the read before.
+    // The previous read may have ended within a number.
     let mut filled = 0;
     while left > 0 {
         let read = socket.read(&mut block[filled..]).await?;
-        ensure!(read > 0, "the other end is gone");
-        left = left.checked_sub(read).context("more came than was asked for")?;
+        ensure!(read > 0, "the other end has closed the socket");
+        left = left.checked_sub(read).context("received more than requested")?;
         filled += read;
         let whole = filled - filled % NUMBER;
         for number in block[..whole].chunks_exact(NUMBER) {

@@ -1,30 +1,30 @@
-//! Large arguments, as bytes that are passed on and as a slice.
+//! Large arguments: `Bytes`, which are not copied, and slices.
 
 use bytes::Bytes;
 use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
 
-use super::gone;
-use crate::caller::Caller;
-use crate::carrier::Carrier;
-use crate::conversation::Conversation;
+use super::exited;
+use crate::bulk_caller::BulkCaller;
+use crate::echo_caller::EchoCaller;
+use crate::worker_handle::WorkerHandle;
 
-/// Larger than any argument; the default is 100 MiB.
-const LARGEST: usize = 2 << 30;
+/// Larger than any argument. Default: 100 MiB.
+const MAX_ARGUMENT: usize = 2 << 30;
 
 #[rpc_parallel::worker]
-pub(crate) trait Scales {
+pub(crate) trait Bulk {
     async fn echo(&self, x: u64) -> u64;
     async fn length(&self, bytes: Bytes) -> u64;
     async fn length_of_slice(&self, bytes: &[u8]) -> u64;
-    async fn process(&self) -> u32;
+    async fn pid(&self) -> u32;
 }
 
 #[derive(Default, WorkerState)]
-struct Weigher;
+struct BulkState;
 
 #[rpc_parallel::worker]
-impl Scales for Weigher {
+impl Bulk for BulkState {
     async fn echo(&self, x: u64) -> u64 {
         x
     }
@@ -37,47 +37,47 @@ impl Scales for Weigher {
         bytes.len() as u64
     }
 
-    async fn process(&self) -> u32 {
+    async fn pid(&self) -> u32 {
         std::process::id()
     }
 }
 
 #[derive(Clone)]
-pub(crate) struct RpcParallelCarrier {
-    client: ScalesClient,
+pub(crate) struct RpcParallelBulkCaller {
+    client: BulkClient,
 }
 
-impl Conversation for RpcParallelCarrier {
+impl WorkerHandle for RpcParallelBulkCaller {
     async fn start() -> anyhow::Result<Self> {
-        let settings = Settings::default().with_max_message_size(LARGEST);
-        Ok(Self { client: Weigher::spawner().settings(settings).spawn(()).await? })
+        let settings = Settings::default().with_max_message_size(MAX_ARGUMENT);
+        Ok(Self { client: BulkState::spawner().settings(settings).spawn(()).await? })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
-        Ok(self.client.process().await?)
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
+        Ok(self.client.pid().await?)
     }
 
-    async fn end(mut self) -> anyhow::Result<()> {
-        let worker = self.worker_id().await?;
+    async fn stop(mut self) -> anyhow::Result<()> {
+        let worker = self.worker_pid().await?;
         drop(self.client);
-        gone(worker).await
+        exited(worker).await
     }
 }
 
-impl Caller for RpcParallelCarrier {
+impl EchoCaller for RpcParallelBulkCaller {
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
         Ok(self.client.echo(x).await?)
     }
 }
 
-impl Carrier<Bytes> for RpcParallelCarrier {
-    async fn carry(&mut self, cargo: Bytes) -> anyhow::Result<u64> {
-        Ok(self.client.length(cargo).await?)
+impl BulkCaller<Bytes> for RpcParallelBulkCaller {
+    async fn call_with(&mut self, argument: Bytes) -> anyhow::Result<u64> {
+        Ok(self.client.length(argument).await?)
     }
 }
 
-impl Carrier<Vec<u8>> for RpcParallelCarrier {
-    async fn carry(&mut self, cargo: Vec<u8>) -> anyhow::Result<u64> {
-        Ok(self.client.length_of_slice(&cargo).await?)
+impl BulkCaller<Vec<u8>> for RpcParallelBulkCaller {
+    async fn call_with(&mut self, argument: Vec<u8>) -> anyhow::Result<u64> {
+        Ok(self.client.length_of_slice(&argument).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! Calls of a function that answers at once.
+//! Calls of a function that returns its argument.
 
 use std::time::Duration;
 
@@ -6,27 +6,26 @@ use anyhow::{Context, ensure};
 use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
 
-use super::gone;
-use crate::caller::Caller;
-use crate::conversation::Conversation;
+use super::exited;
+use crate::echo_caller::EchoCaller;
+use crate::worker_handle::WorkerHandle;
 
-/// Answers at once, so that only the way there and back is measured.
 #[rpc_parallel::worker]
 pub(crate) trait Echo {
     async fn echo(&self, x: u64) -> u64;
-    async fn process(&self) -> u32;
+    async fn pid(&self) -> u32;
 }
 
 #[derive(Default, WorkerState)]
-struct Echoer;
+struct EchoState;
 
 #[rpc_parallel::worker]
-impl Echo for Echoer {
+impl Echo for EchoState {
     async fn echo(&self, x: u64) -> u64 {
         x
     }
 
-    async fn process(&self) -> u32 {
+    async fn pid(&self) -> u32 {
         std::process::id()
     }
 }
@@ -36,77 +35,80 @@ pub(crate) struct RpcParallelCaller {
     client: EchoClient,
 }
 
-impl Conversation for RpcParallelCaller {
+impl WorkerHandle for RpcParallelCaller {
     async fn start() -> anyhow::Result<Self> {
-        Ok(Self { client: Echoer::spawn(()).await? })
+        Ok(Self { client: EchoState::spawn(()).await? })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
-        Ok(self.client.process().await?)
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
+        Ok(self.client.pid().await?)
     }
 
-    async fn end(mut self) -> anyhow::Result<()> {
-        let worker = self.worker_id().await?;
+    async fn stop(mut self) -> anyhow::Result<()> {
+        let worker = self.worker_pid().await?;
         drop(self.client);
-        gone(worker).await
+        exited(worker).await
     }
 }
 
 impl RpcParallelCaller {
-    /// Asks the worker how it is.
-    pub(crate) async fn ask_for_stats(&self) -> anyhow::Result<()> {
+    /// Requests the worker's stats.
+    pub(crate) async fn request_stats(&self) -> anyhow::Result<()> {
         let stats = self.client.stats().await?;
-        ensure!(Some(stats.pid()) == self.client.label().pid(), "stats of another: {stats:?}");
+        ensure!(
+            Some(stats.pid()) == self.client.label().pid(),
+            "expected the stats of this worker, found {stats:?}"
+        );
         Ok(())
     }
 
-    /// Ends the worker by the order to end, and waits until it is gone.
+    /// Shuts the worker down and waits for its exit.
     pub(crate) async fn shut_down(self) -> anyhow::Result<()> {
         self.client.shutdown().await?;
         Ok(())
     }
 }
 
-impl Caller for RpcParallelCaller {
+impl EchoCaller for RpcParallelCaller {
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
         Ok(self.client.echo(x).await?)
     }
 }
 
-/// A worker that is asked for a sign of life each second.
-pub(crate) struct RpcParallelWatched(RpcParallelCaller);
+/// A worker with a heartbeat every second.
+pub(crate) struct RpcParallelHeartbeatCaller(RpcParallelCaller);
 
-impl Conversation for RpcParallelWatched {
+impl WorkerHandle for RpcParallelHeartbeatCaller {
     async fn start() -> anyhow::Result<Self> {
         let settings = Settings::default().with_heartbeat_interval(Duration::from_secs(1));
-        let client = Echoer::spawner().settings(settings).spawn(()).await?;
+        let client = EchoState::spawner().settings(settings).spawn(()).await?;
         Ok(Self(RpcParallelCaller { client }))
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
-        self.0.worker_id().await
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
+        self.0.worker_pid().await
     }
 
-    async fn end(self) -> anyhow::Result<()> {
-        self.0.end().await
+    async fn stop(self) -> anyhow::Result<()> {
+        self.0.stop().await
     }
 }
 
-/// A worker that lives with its master, and that nobody has a connection to.
-pub(crate) struct RpcParallelStarted {
-    worker: Worker<Echoer>,
+/// A worker whose lifetime depends on its master, without a connection.
+pub(crate) struct RpcParallelUnconnectedWorker {
+    worker: Worker<EchoState>,
 }
 
-impl Conversation for RpcParallelStarted {
+impl WorkerHandle for RpcParallelUnconnectedWorker {
     async fn start() -> anyhow::Result<Self> {
-        Ok(Self { worker: Echoer::spawner().start(()).await? })
+        Ok(Self { worker: EchoState::spawner().start(()).await? })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
-        self.worker.label().pid().context("it is a process of this host")
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
+        self.worker.label().pid().context("expected a process of this host")
     }
 
-    async fn end(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         self.worker.shutdown().await?;
         Ok(())
     }

@@ -1,18 +1,18 @@
-//! The program itself, used as its users use it.
+//! rpc-parallel through its public interface.
 
 pub(crate) mod calls;
 pub(crate) mod bulk;
-pub(crate) mod holding;
-pub(crate) mod mourning;
+pub(crate) mod cancellation;
+pub(crate) mod failure;
 pub(crate) mod pipes;
 
 use std::path::PathBuf;
 
 use crate::worker_process;
 
-/// Waits until a worker is not only dead but collected too, as the others are: nothing is left over
-/// for the next.
-async fn gone(worker: u32) -> anyhow::Result<()> {
+/// Waits until a worker has exited and been reaped, as in the other contenders, so that no work is
+/// left for the next measurement.
+async fn exited(worker: u32) -> anyhow::Result<()> {
     let process = PathBuf::from(format!("/proc/{worker}"));
-    worker_process::until(worker, || Ok(!process.try_exists()?)).await
+    worker_process::wait_until_exited(worker, || Ok(!process.try_exists()?)).await
 }

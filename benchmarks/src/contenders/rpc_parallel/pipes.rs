@@ -1,17 +1,17 @@
-//! Pipes of numbers, and pipes to which nothing is written.
+//! Pipes of numbers, and idle pipes.
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::anyhow;
 use futures::channel::oneshot;
-use rpc_parallel::prelude::*;
 use rpc_parallel::pipe::{CloseReason, PipeEvent};
+use rpc_parallel::prelude::*;
 
-use super::gone;
-use crate::caller::Caller;
-use crate::conversation::Conversation;
-use crate::opener::Opener;
-use crate::streamer::{Streamer, Way};
+use super::exited;
+use crate::echo_caller::EchoCaller;
+use crate::number_streamer::{NumberStreamer, StreamKind};
+use crate::stream_opener::StreamOpener;
+use crate::worker_handle::WorkerHandle;
 
 #[rpc_parallel::worker]
 pub(crate) trait Numbers {
@@ -20,16 +20,16 @@ pub(crate) trait Numbers {
     async fn write_below(&self, count: u64, numbers: PipeWriter<u64>) -> Result<(), AnyError>;
     async fn sum(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
     async fn idle(&self) -> Pipe<u64>;
-    async fn process(&self) -> u32;
+    async fn pid(&self) -> u32;
 }
 
 #[derive(Default, WorkerState)]
-struct Counter {
+struct NumbersState {
     idle: Mutex<Vec<PipeWriter<u64>>>,
 }
 
 #[rpc_parallel::worker]
-impl Numbers for Counter {
+impl Numbers for NumbersState {
     async fn echo(&self, x: u64) -> u64 {
         x
     }
@@ -46,7 +46,7 @@ impl Numbers for Counter {
     }
 
     async fn sum(&self, numbers: Pipe<u64>) -> Result<u64, AnyError> {
-        Ok(add_up(numbers).await?)
+        Ok(sum_numbers(numbers).await?)
     }
 
     async fn idle(&self) -> Pipe<u64> {
@@ -55,12 +55,12 @@ impl Numbers for Counter {
         pipe
     }
 
-    async fn process(&self) -> u32 {
+    async fn pid(&self) -> u32 {
         std::process::id()
     }
 }
 
-async fn add_up(mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
+async fn sum_numbers(mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
     let mut sum = 0;
     while let Some(number) = numbers.next().await {
         sum += number?;
@@ -73,52 +73,52 @@ pub(crate) struct RpcParallelPipes {
     client: NumbersClient,
 }
 
-impl Conversation for RpcParallelPipes {
+impl WorkerHandle for RpcParallelPipes {
     async fn start() -> anyhow::Result<Self> {
-        Ok(Self { client: Counter::spawn(()).await? })
+        Ok(Self { client: NumbersState::spawn(()).await? })
     }
 
-    async fn worker_id(&mut self) -> anyhow::Result<u32> {
-        Ok(self.client.process().await?)
+    async fn worker_pid(&mut self) -> anyhow::Result<u32> {
+        Ok(self.client.pid().await?)
     }
 
-    async fn end(mut self) -> anyhow::Result<()> {
-        let worker = self.worker_id().await?;
+    async fn stop(mut self) -> anyhow::Result<()> {
+        let worker = self.worker_pid().await?;
         drop(self.client);
-        gone(worker).await
+        exited(worker).await
     }
 }
 
-impl Caller for RpcParallelPipes {
+impl EchoCaller for RpcParallelPipes {
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
         Ok(self.client.echo(x).await?)
     }
 }
 
-impl Streamer for RpcParallelPipes {
-    async fn sum(&mut self, way: Way, count: u64) -> anyhow::Result<u64> {
-        match way {
-            Way::Result => Ok(add_up(self.client.below(count).await?).await?),
-            Way::Writer => {
+impl NumberStreamer for RpcParallelPipes {
+    async fn sum(&mut self, kind: StreamKind, count: u64) -> anyhow::Result<u64> {
+        match kind {
+            StreamKind::Result => Ok(sum_numbers(self.client.below(count).await?).await?),
+            StreamKind::Writer => {
                 let (writer, numbers) = Pipe::pair();
-                let sum = tokio::spawn(add_up(numbers));
+                let sum = tokio::spawn(sum_numbers(numbers));
                 self.client.write_below(count, writer).await?;
                 Ok(sum.await??)
             }
-            Way::Callback => {
+            StreamKind::Callback => {
                 let (writer, numbers) = Pipe::pair();
                 let (closed, sum) = oneshot::channel();
-                call_back(numbers, closed);
+                sum_in_callback(numbers, closed);
                 self.client.write_below(count, writer).await?;
                 sum.await?
             }
-            Way::Argument => Ok(self.client.sum(Pipe::from_items(0..count)).await?),
+            StreamKind::Argument => Ok(self.client.sum(Pipe::from_items(0..count)).await?),
         }
     }
 }
 
-/// Adds up numbers where they are read.
-fn call_back(numbers: Pipe<u64>, closed: oneshot::Sender<anyhow::Result<u64>>) {
+/// Adds up the numbers in a callback.
+fn sum_in_callback(numbers: Pipe<u64>, closed: oneshot::Sender<anyhow::Result<u64>>) {
     let mut sum = 0;
     let mut closed = Some(closed);
     numbers.for_each_direct(move |it| match it {
@@ -126,19 +126,19 @@ fn call_back(numbers: Pipe<u64>, closed: oneshot::Sender<anyhow::Result<u64>>) {
         PipeEvent::Closed(why) => {
             let outcome = match why {
                 CloseReason::ByWriter => Ok(sum),
-                CloseReason::ByAbort => Err(anyhow!("aborted, and by nobody here")),
+                CloseReason::ByAbort => Err(anyhow!("the pipe was aborted")),
                 CloseReason::Error(error) => Err(error.into()),
             };
-            // It comes once, and whoever waits for it may have given up.
+            // This event comes once. The send fails if the measurement has timed out.
             let _ = closed.take().map(|it| it.send(outcome));
         }
     });
 }
 
-impl Opener for RpcParallelPipes {
-    type Pipe = Pipe<u64>;
+impl StreamOpener for RpcParallelPipes {
+    type Stream = Pipe<u64>;
 
-    async fn open(&mut self) -> anyhow::Result<Self::Pipe> {
+    async fn open(&mut self) -> anyhow::Result<Self::Stream> {
         Ok(self.client.idle().await?)
     }
 }

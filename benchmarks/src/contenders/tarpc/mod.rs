@@ -1,8 +1,8 @@
-//! A peer: tarpc with bincode over a Unix socket, set up as its own documentation does.
+//! A peer: tarpc with bincode over a Unix socket, set up as its documentation shows.
 
 pub(crate) mod calls;
 pub(crate) mod bulk;
-pub(crate) mod holding;
+pub(crate) mod cancellation;
 
 use std::os::unix::net;
 
@@ -13,25 +13,28 @@ use tarpc::tokio_util::codec::LengthDelimitedCodec;
 use tokio::net::UnixStream;
 use tokio_serde::formats::Bincode;
 
-/// Larger than any argument; the default is 8 MiB.
-const LARGEST: usize = 2 << 30;
+/// Larger than any argument. Default: 8 MiB.
+const MAX_ARGUMENT: usize = 2 << 30;
 
-type Over<Received, Sent> = Transport<UnixStream, Received, Sent, Bincode<Received, Sent>>;
+type BincodeTransport<Received, Sent> =
+    Transport<UnixStream, Received, Sent, Bincode<Received, Sent>>;
 
-fn transport<Received, Sent>(socket: net::UnixStream) -> anyhow::Result<Over<Received, Sent>>
+fn transport<Received, Sent>(
+    socket: net::UnixStream,
+) -> anyhow::Result<BincodeTransport<Received, Sent>>
 where
     Received: for<'de> Deserialize<'de>,
     Sent: Serialize,
 {
     socket.set_nonblocking(true)?;
     let frames = LengthDelimitedCodec::builder()
-        .max_frame_length(LARGEST)
+        .max_frame_length(MAX_ARGUMENT)
         .new_framed(UnixStream::from_std(socket)?);
     Ok(serde_transport::new(frames, Bincode::default()))
 }
 
-/// The worker's part: a task per call, as the peer's documentation has it.
-async fn spawn_each(calls: impl Stream<Item = impl Future<Output = ()> + Send + 'static>) {
+/// Spawns a task per call, as the documentation of tarpc shows.
+async fn spawn_calls(calls: impl Stream<Item = impl Future<Output = ()> + Send + 'static>) {
     calls
         .for_each(|call| async {
             tokio::spawn(call);

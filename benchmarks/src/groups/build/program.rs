@@ -1,4 +1,4 @@
-//! A measured program: a package in a folder of its own, and what cargo does to it.
+//! A measured program: a package in a temporary folder, and its builds.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use super::source::{Shape, Source};
+use super::source::{ProgramKind, Source};
 
-/// This package: its lock file fixes the versions of the programs too, and what it depends on is
-/// downloaded already.
+/// The folder of this package. Its lock file fixes the versions of the programs, and cargo has
+/// downloaded its dependencies.
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 pub(super) struct Program {
@@ -29,86 +29,94 @@ pub(super) enum Profile {
 
 #[derive(Clone, Copy)]
 pub(super) enum Incremental {
-    AsUsual,
+    Default,
     Off,
 }
 
-/// What a build took.
-pub(super) struct Built {
+/// The result of a build.
+pub(super) struct BuildResult {
     pub(super) elapsed: Duration,
-    /// How many crates were compiled, not found ready.
+    /// The number of crates that cargo compiled.
     pub(super) crates: usize,
 }
 
 impl Program {
-    /// Writes a program into a folder that lives as long as this value.
-    pub(super) fn write(source: &Source, shape: Shape) -> anyhow::Result<Self> {
+    /// Writes a program into a temporary folder, which is removed when the value is dropped.
+    pub(super) fn write(source: &Source, kind: ProgramKind) -> anyhow::Result<Self> {
         let package = Path::new(PACKAGE);
-        let ours = package.parent().and_then(Path::to_str).context("find rpc-parallel's folder")?;
-        let folder = tempfile::tempdir().context("make a folder for a program")?;
+        let rpc_parallel = package
+            .parent()
+            .and_then(Path::to_str)
+            .context("expected a UTF-8 path of the folder above")?;
+        let folder = tempfile::tempdir().context("failed to create a folder for a program")?;
         let root = folder.path();
         fs::create_dir(root.join("src"))?;
-        fs::write(root.join("src/main.rs"), source.main(shape))?;
-        fs::write(root.join("Cargo.toml"), source.manifest(ours))?;
+        fs::write(root.join("src/main.rs"), source.main(kind))?;
+        fs::write(root.join("Cargo.toml"), source.manifest(rpc_parallel))?;
         fs::copy(package.join("Cargo.lock"), root.join("Cargo.lock"))
-            .context("copy this package's lock file")?;
+            .context("failed to copy the lock file of this package")?;
         Ok(Self { folder })
     }
 
-    /// Lists the crates that are compiled for it, itself among them. This may download them.
+    /// Lists the crates that the program needs, including itself. Downloads them if necessary.
     pub(super) fn crates(&self) -> anyhow::Result<BTreeSet<String>> {
         let arguments = ["tree", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"];
-        let output =
-            done(self.cargo(Incremental::AsUsual).args(arguments).args(["--format", "{p}"]))?;
-        let text = String::from_utf8(output.stdout).context("read the list of crates")?;
+        let output = run_command(
+            self.cargo(Incremental::Default).args(arguments).args(["--format", "{p}"]),
+        )?;
+        let text = String::from_utf8(output.stdout).context("expected a UTF-8 list of crates")?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Builds it.
+    /// Builds the program.
     pub(super) fn build(
         &self,
         profile: Profile,
         incremental: Incremental,
-    ) -> anyhow::Result<Built> {
+    ) -> anyhow::Result<BuildResult> {
         let mut command = self.cargo(incremental);
         command.args(["build", "--offline", "--target-dir"]).arg(self.target());
         if let Profile::Release = profile {
             command.arg("--release");
         }
         let begin = Instant::now();
-        let output = done(&mut command)?;
+        let output = run_command(&mut command)?;
         let elapsed = begin.elapsed();
-        let said = String::from_utf8_lossy(&output.stderr);
-        let crates = said.lines().filter(|it| it.trim_start().starts_with("Compiling ")).count();
-        Ok(Built { elapsed, crates })
+        let output_text = String::from_utf8_lossy(&output.stderr);
+        let crates =
+            output_text.lines().filter(|it| it.trim_start().starts_with("Compiling ")).count();
+        Ok(BuildResult { elapsed, crates })
     }
 
-    /// Makes cargo believe that its source has changed.
+    /// Updates the modification time of the source, so that cargo compiles it again.
     pub(super) fn touch(&self) -> anyhow::Result<()> {
         let main = File::options().append(true).open(self.folder.path().join("src/main.rs"))?;
         Ok(main.set_modified(SystemTime::now())?)
     }
 
-    /// Deletes what earlier builds left behind.
-    pub(super) fn forget_builds(&self) -> anyhow::Result<()> {
+    /// Removes the artifacts of earlier builds.
+    pub(super) fn remove_artifacts(&self) -> anyhow::Result<()> {
         match fs::remove_dir_all(self.target()) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    /// Runs what was built: a program that does nothing would compile fast.
+    /// Runs the program and checks its output: a program that does nothing would compile faster.
     pub(super) fn run(&self, profile: Profile) -> anyhow::Result<()> {
-        let output = done(&mut Command::new(self.executable(profile)))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(said == "hello, world\n", "the program said {said:?}");
+        let output = run_command(&mut Command::new(self.executable(profile)))?;
+        let output_text = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output_text == "hello, world\n",
+            "expected the output \"hello, world\\n\", found {output_text:?}"
+        );
         Ok(())
     }
 
-    /// Returns the size in bytes of what was built, without symbols.
+    /// Returns the size of the executable without symbols, in bytes.
     pub(super) fn stripped_size(&self, profile: Profile) -> anyhow::Result<u64> {
         let stripped = self.target().join("stripped");
-        done(Command::new("strip").arg("-o").arg(&stripped).arg(self.executable(profile)))?;
+        run_command(Command::new("strip").arg("-o").arg(&stripped).arg(self.executable(profile)))?;
         Ok(fs::metadata(stripped)?.len())
     }
 
@@ -132,23 +140,27 @@ impl Program {
             .env_remove("CARGO_BUILD_TARGET")
             .env("CARGO_TERM_COLOR", "never")
             .env("CARGO_TERM_QUIET", "false")
-            // An empty wrapper is none: a cache would answer instead of the compiler.
+            // An empty value disables a wrapper, which could answer from a cache.
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "");
         match incremental {
-            Incremental::AsUsual => command.env_remove("CARGO_INCREMENTAL"),
+            Incremental::Default => command.env_remove("CARGO_INCREMENTAL"),
             Incremental::Off => command.env("CARGO_INCREMENTAL", "0"),
         };
         command
     }
 }
 
-/// Runs a command that must succeed.
-fn done(command: &mut Command) -> anyhow::Result<Output> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+/// Runs a command.
+///
+/// # Errors
+///
+/// When its exit status is not 0.
+fn run_command(command: &mut Command) -> anyhow::Result<Output> {
+    let output = command.output().with_context(|| format!("failed to start {command:?}"))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!("{command:?} ended with {}\n{}", output.status, stderr.trim_end());
+        bail!("{command:?} exited: {}\n{}", output.status, stderr.trim_end());
     }
     Ok(output)
 }

@@ -1,17 +1,17 @@
-//! The sources of the measured programs: two shapes, three ways to write each.
+//! The sources of the measured programs: two programs, each written in three ways.
 
 use crate::figure::{FLOOR, RPC_PARALLEL, TARPC};
 
 /// One way to write a program whose worker answers calls.
 pub(super) struct Source {
-    pub(super) who: &'static str,
+    pub(super) contender: &'static str,
     manifest: &'static str,
     hello: &'static str,
     functions: &'static str,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Shape {
+pub(super) enum ProgramKind {
     /// One function.
     Hello,
     /// Three hundred functions.
@@ -20,43 +20,43 @@ pub(super) enum Shape {
 
 pub(super) const SOURCES: [Source; 3] = [
     Source {
-        who: FLOOR,
+        contender: FLOOR,
         manifest: include_str!("../../../templates/floor.toml"),
         hello: include_str!("../../../templates/hello/floor.rs"),
         functions: include_str!("../../../templates/functions/floor.rs"),
     },
     Source {
-        who: RPC_PARALLEL,
+        contender: RPC_PARALLEL,
         manifest: include_str!("../../../templates/rpc-parallel.toml"),
         hello: include_str!("../../../templates/hello/rpc-parallel.rs"),
         functions: include_str!("../../../templates/functions/rpc-parallel.rs"),
     },
     Source {
-        who: TARPC,
+        contender: TARPC,
         manifest: include_str!("../../../templates/tarpc.toml"),
         hello: include_str!("../../../templates/hello/tarpc.rs"),
         functions: include_str!("../../../templates/functions/tarpc.rs"),
     },
 ];
 
-/// Each repetition in a template holds three functions.
+/// Each repetition in a template has three functions.
 const REPETITIONS: usize = 100;
 
 impl Source {
-    /// Writes the manifest of a program that finds rpc-parallel in the folder `ours`.
-    pub(super) fn manifest(&self, ours: &str) -> String {
-        self.manifest.replace("{{rpc-parallel}}", ours)
+    /// Returns the manifest, with the path of rpc-parallel.
+    pub(super) fn manifest(&self, rpc_parallel: &str) -> String {
+        self.manifest.replace("{{rpc-parallel}}", rpc_parallel)
     }
 
-    pub(super) fn main(&self, shape: Shape) -> String {
-        match shape {
-            Shape::Hello => self.hello.to_owned(),
-            Shape::Functions => repeated(self.functions),
+    pub(super) fn main(&self, kind: ProgramKind) -> String {
+        match kind {
+            ProgramKind::Hello => self.hello.to_owned(),
+            ProgramKind::Functions => repeated(self.functions),
         }
     }
 }
 
-/// Repeats the lines between `// repeat` and `// end`, with another number for each `0000`.
+/// Repeats the lines between `// repeat` and `// end`, and replaces `0000` by consecutive numbers.
 fn repeated(template: &str) -> String {
     let mut lines = template.lines();
     let mut out = String::new();
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_write_it_has_three_hundred_functions() {
+    fn every_source_has_300_functions() {
         for source in &SOURCES {
-            let main = source.main(Shape::Functions);
+            let main = source.main(ProgramKind::Functions);
             for kind in ["sum", "text", "list"] {
                 for number in ["0000", "0099"] {
                     let function = format!("async fn {kind}_{number}(");
-                    assert!(main.contains(&function), "{}: no `{function}`", source.who);
+                    assert!(main.contains(&function), "{}: no `{function}`", source.contender);
                 }
             }
         }

@@ -1,62 +1,63 @@
-//! What idle workers cost their master: memory, and being woken.
+//! The cost of idle workers for their master: memory and wake-ups.
 
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::Conversation;
 use crate::figure::{FLOOR, Figure};
-use crate::fresh::{self, Runs};
+use crate::fresh_master::{self, SharedRuns};
 use crate::memory;
-use crate::place::{self, Place};
 use crate::role::Role;
+use crate::runtime::{self, CallFrom};
+use crate::worker_handle::WorkerHandle;
 
 const WORKERS: usize = 200;
-/// Memory and wake-ups hardly differ from round to round.
-const AT_MOST: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
-/// Long enough for everybody to do whatever is put off until after the first answer.
-const SETTLING: Duration = Duration::from_millis(500);
-const OBSERVED: Duration = Duration::from_secs(5);
+/// The values hardly differ between rounds.
+const MAX_ROUNDS: NonZeroUsize = NonZeroUsize::new(3).expect("3 is not 0");
+/// Long enough for work that processes defer until after the first answer.
+const SETTLE_TIME: Duration = Duration::from_millis(500);
+const OBSERVATION_TIME: Duration = Duration::from_secs(5);
 
 pub(super) fn figures() -> Vec<Figure> {
-    let floor = Runs::<WakeUps>::of(Role::WokenByBare);
-    let ours = Runs::<WakeUps>::of(Role::WokenByWatched);
+    let floor = SharedRuns::<WakeUps>::new(Role::BareProcessWakeUps);
+    let workers = SharedRuns::<WakeUps>::new(Role::HeartbeatWakeUps);
     vec![
         Figure::new("life.master_memory_per_worker", "KiB")
-            .at_most(AT_MOST)
-            .contender(FLOOR, || fresh::measured(Role::MasterOfBare))
-            .contender("rpc-parallel (spawn)", || fresh::measured(Role::MasterOfSpawned))
-            .contender("rpc-parallel (start)", || fresh::measured(Role::MasterOfStarted)),
+            .with_max_rounds(MAX_ROUNDS)
+            .contender(FLOOR, || fresh_master::measure(Role::BareProcessMemory))
+            .contender("rpc-parallel (spawn)", || fresh_master::measure(Role::SpawnedWorkerMemory))
+            .contender("rpc-parallel (start)", || fresh_master::measure(Role::StartedWorkerMemory)),
         Figure::new("life.idle_wake_ups", "per worker and s")
-            .at_most(AT_MOST)
+            .with_max_rounds(MAX_ROUNDS)
             .contender(FLOOR, floor.value(WakeUps::all))
-            .contender("rpc-parallel (master)", ours.value(|it| it.master))
-            .contender("rpc-parallel (all)", ours.value(WakeUps::all)),
+            .contender("rpc-parallel (master)", workers.value(|it| it.master))
+            .contender("rpc-parallel (all)", workers.value(WakeUps::all)),
     ]
 }
 
-/// The fresh master: reports how many KiB of its memory each of its idle workers takes.
-pub(crate) fn hold<C: Conversation>(socket: UnixStream) -> anyhow::Result<()> {
-    let held = place::run(Place::Task, async {
-        // With the first worker comes whatever is there once for all of them.
+/// Runs as a fresh master: sends the memory that each idle worker costs it, in KiB.
+pub(crate) fn send_memory<C: WorkerHandle>(socket: UnixStream) -> anyhow::Result<()> {
+    let memory_per_worker = runtime::run(CallFrom::SpawnedTask, async {
+        // The first worker creates what all workers share.
         let first = C::start().await?;
-        tokio::time::sleep(SETTLING).await;
-        let before = memory::own_mebibytes(std::process::id())?;
-        let workers = start_in_turn::<C>(WORKERS).await?;
-        tokio::time::sleep(SETTLING).await;
-        let after = memory::own_mebibytes(std::process::id())?;
-        first.end().await?;
-        end(workers).await?;
+        tokio::time::sleep(SETTLE_TIME).await;
+        let before = memory::anonymous_mebibytes(std::process::id())?;
+        let workers = start_workers::<C>(WORKERS).await?;
+        tokio::time::sleep(SETTLE_TIME).await;
+        let after = memory::anonymous_mebibytes(std::process::id())?;
+        first.stop().await?;
+        stop_workers(workers).await?;
         Ok((after - before) * 1024.0 / WORKERS as f64)
     })?;
-    fresh::report(socket, &held)
+    fresh_master::send(socket, &memory_per_worker)
 }
 
-/// How often threads have been woken, each second, by the number of workers.
+/// Wake-ups of threads per second and worker.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct WakeUps {
     master: f64,
@@ -69,48 +70,55 @@ impl WakeUps {
     }
 }
 
-/// The fresh master: reports how often it and its idle workers are woken.
-pub(crate) fn observe<C: Conversation>(socket: UnixStream) -> anyhow::Result<()> {
-    let woken = place::run(Place::Task, async {
-        let mut workers = start_in_turn::<C>(WORKERS).await?;
+/// Runs as a fresh master: sends the rates at which it and its idle workers wake up.
+pub(crate) fn send_wake_ups<C: WorkerHandle>(socket: UnixStream) -> anyhow::Result<()> {
+    let wake_ups = runtime::run(CallFrom::SpawnedTask, async {
+        let mut workers = start_workers::<C>(WORKERS).await?;
         let mut processes = Vec::new();
         for worker in &mut workers {
-            processes.push(worker.worker_id().await?);
+            processes.push(worker.worker_pid().await?);
         }
-        tokio::time::sleep(SETTLING).await;
-        let before = switches_of(&processes)?;
-        tokio::time::sleep(OBSERVED).await;
-        let after = switches_of(&processes)?;
-        end(workers).await?;
+        tokio::time::sleep(SETTLE_TIME).await;
+        let before = context_switches_of_all(&processes)?;
+        tokio::time::sleep(OBSERVATION_TIME).await;
+        let after = context_switches_of_all(&processes)?;
+        stop_workers(workers).await?;
         let rate = |before: u64, after: u64| {
-            (after - before) as f64 / WORKERS as f64 / OBSERVED.as_secs_f64()
+            (after - before) as f64 / WORKERS as f64 / OBSERVATION_TIME.as_secs_f64()
         };
         Ok(WakeUps { master: rate(before.0, after.0), workers: rate(before.1, after.1) })
     })?;
-    fresh::report(socket, &woken)
+    fresh_master::send(socket, &wake_ups)
 }
 
-/// Counts how often this process, and these, had to be given a core.
-fn switches_of(workers: &[u32]) -> anyhow::Result<(u64, u64)> {
-    let of_workers = workers.iter().map(|it| switches(*it)).sum::<anyhow::Result<u64>>()?;
-    Ok((switches(std::process::id())?, of_workers))
+/// Returns the context switches of this process and of the workers.
+fn context_switches_of_all(workers: &[u32]) -> anyhow::Result<(u64, u64)> {
+    let of_workers = workers.iter().map(|it| context_switches(*it)).sum::<anyhow::Result<u64>>()?;
+    Ok((context_switches(std::process::id())?, of_workers))
 }
 
-fn switches(process: u32) -> anyhow::Result<u64> {
+fn context_switches(process: u32) -> anyhow::Result<u64> {
     let mut switches = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        let path = thread?.path().join("status");
-        let status = fs::read_to_string(&path)?;
-        for name in ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"] {
-            let field = status.lines().find_map(|it| it.strip_prefix(name));
-            let count = field.and_then(|it| it.trim().parse::<u64>().ok());
-            switches += count.with_context(|| format!("find `{name}` in {}", path.display()))?;
-        }
+        switches += context_switches_of_thread(&thread?.path())?;
     }
     Ok(switches)
 }
 
-async fn start_in_turn<C: Conversation>(count: usize) -> anyhow::Result<Vec<C>> {
+/// Reads the voluntary and involuntary context switches of a thread from its folder in `/proc`.
+fn context_switches_of_thread(thread: &Path) -> anyhow::Result<u64> {
+    let path = thread.join("status");
+    let status = fs::read_to_string(&path)?;
+    let mut switches = 0;
+    for name in ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"] {
+        let field = status.lines().find_map(|it| it.strip_prefix(name));
+        let count = field.and_then(|it| it.trim().parse::<u64>().ok());
+        switches += count.with_context(|| format!("expected `{name}` in {}", path.display()))?;
+    }
+    Ok(switches)
+}
+
+async fn start_workers<C: WorkerHandle>(count: usize) -> anyhow::Result<Vec<C>> {
     let mut workers = Vec::with_capacity(count);
     for _ in 0..count {
         workers.push(C::start().await?);
@@ -118,9 +126,9 @@ async fn start_in_turn<C: Conversation>(count: usize) -> anyhow::Result<Vec<C>> 
     Ok(workers)
 }
 
-async fn end<C: Conversation>(workers: Vec<C>) -> anyhow::Result<()> {
+async fn stop_workers<C: WorkerHandle>(workers: Vec<C>) -> anyhow::Result<()> {
     for worker in workers {
-        worker.end().await?;
+        worker.stop().await?;
     }
     Ok(())
 }
@@ -130,10 +138,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_sleeps_is_woken() {
-        let before = switches(std::process::id()).expect("it is this process");
+    fn sleep_counts_as_wake_up() {
+        let switches = || {
+            context_switches_of_thread(Path::new("/proc/thread-self"))
+                .expect("a thread may read its own status")
+        };
+
+        let before = switches();
         std::thread::sleep(Duration::from_millis(1));
-        let after = switches(std::process::id()).expect("it is this process");
+        let after = switches();
 
         assert!(after > before);
     }

@@ -1,14 +1,14 @@
-//! Deaths that are noticed, idle workers, and a thousand at once.
+//! Notice of failures, idle workers, and 1,000 workers.
 
-mod exit_reason;
+mod failure_notice;
 pub(crate) mod idle;
-pub(crate) mod thousand;
+pub(crate) mod thousand_workers;
 
 use crate::figure::Figure;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
-    let mut figures = vec![exit_reason::figure()];
+    let mut figures = vec![failure_notice::figure()];
     figures.extend(idle::figures());
-    figures.extend(thousand::figures());
+    figures.extend(thousand_workers::figures());
     Ok(figures)
 }

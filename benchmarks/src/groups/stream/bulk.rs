@@ -1,37 +1,40 @@
-//! Large arguments, one after the other.
+//! Sequential calls with large arguments.
 
 use bytes::Bytes;
 
-use crate::carrier::{self, Carrier};
+use crate::bulk_caller::{self, BulkCaller};
 use crate::contenders::floor::requests::FloorRequests;
 use crate::contenders::remoc::RemocPeer;
-use crate::contenders::rpc_parallel::bulk::RpcParallelCarrier;
-use crate::contenders::tarpc::bulk::TarpcCarrier;
+use crate::contenders::rpc_parallel::bulk::RpcParallelBulkCaller;
+use crate::contenders::tarpc::bulk::TarpcBulkCaller;
 use crate::figure::{FLOOR, Figure, REMOC, RPC_PARALLEL, TARPC};
-use crate::place::{self, Place};
+use crate::runtime::{self, CallFrom};
 
-const CARGO: usize = 64 << 20;
-const TIMES: u32 = 8;
+const ARGUMENT_BYTES: usize = 64 << 20;
+const CALLS: u32 = 8;
 
 pub(super) fn figures() -> Vec<Figure> {
     vec![
         Figure::new("bulk.socket_64MiB", "GB/s")
             .contender(FLOOR, rate::<FloorRequests, Bytes>)
-            .contender(RPC_PARALLEL, rate::<RpcParallelCarrier, Bytes>)
-            .contender(TARPC, rate::<TarpcCarrier, Bytes>)
+            .contender(RPC_PARALLEL, rate::<RpcParallelBulkCaller, Bytes>)
+            .contender(TARPC, rate::<TarpcBulkCaller, Bytes>)
             .contender(REMOC, rate::<RemocPeer, Bytes>),
         Figure::new("bulk.vec_64MiB", "GB/s")
             .contender(FLOOR, rate::<FloorRequests, Vec<u8>>)
-            .contender(RPC_PARALLEL, rate::<RpcParallelCarrier, Vec<u8>>)
-            .contender(TARPC, rate::<TarpcCarrier, Vec<u8>>),
+            .contender(RPC_PARALLEL, rate::<RpcParallelBulkCaller, Vec<u8>>)
+            .contender(TARPC, rate::<TarpcBulkCaller, Vec<u8>>),
     ]
 }
 
-fn rate<C, Cargo>() -> anyhow::Result<f64>
+fn rate<C, Argument>() -> anyhow::Result<f64>
 where
-    C: Carrier<Cargo>,
-    Cargo: From<Vec<u8>> + Clone + Send + Sync + 'static,
+    C: BulkCaller<Argument>,
+    Argument: From<Vec<u8>> + Clone + Send + Sync + 'static,
 {
-    let elapsed = place::run(Place::Task, carrier::carried::<C, Cargo>(CARGO, TIMES))?;
-    Ok(CARGO as f64 * f64::from(TIMES) / 1e9 / elapsed.as_secs_f64())
+    let elapsed = runtime::run(
+        CallFrom::SpawnedTask,
+        bulk_caller::time_bulk_calls::<C, Argument>(ARGUMENT_BYTES, CALLS),
+    )?;
+    Ok(ARGUMENT_BYTES as f64 * f64::from(CALLS) / 1e9 / elapsed.as_secs_f64())
 }

@@ -1,31 +1,32 @@
-//! Dropped calls, beside calls.
+//! Cancelled calls, compared with plain calls.
 
-use crate::caller;
-use crate::canceller::{self, Canceller};
+use crate::affinity::{self, Cores};
+use crate::cancellable_caller::{self, CancellableCaller};
 use crate::contenders::remoc::RemocPeer;
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
-use crate::contenders::rpc_parallel::holding::RpcParallelCanceller;
-use crate::contenders::tarpc::holding::TarpcCanceller;
+use crate::contenders::rpc_parallel::cancellation::RpcParallelCancellableCaller;
+use crate::contenders::tarpc::cancellation::TarpcCancellableCaller;
+use crate::echo_caller;
 use crate::figure::{Figure, REMOC, RPC_PARALLEL, TARPC};
-use crate::machine::{self, Cores};
-use crate::place::{self, Place};
+use crate::runtime::{self, CallFrom};
 
-const TIMES: u32 = 2_000;
+const CALLS: u32 = 2_000;
 
 pub(super) fn figure() -> Figure {
     Figure::new("call.cancel", "us")
         .contender("rpc-parallel (a call)", || {
-            let _placed = machine::place(Cores::One)?;
-            let calls = caller::one_after_the_other::<RpcParallelCaller>(u64::from(TIMES));
-            Ok(place::run(Place::Task, calls)?.as_secs_f64() * 1e6 / f64::from(TIMES))
+            let _affinity = affinity::restrict(Cores::One)?;
+            let calls = echo_caller::time_sequential_calls::<RpcParallelCaller>(u64::from(CALLS));
+            Ok(runtime::run(CallFrom::SpawnedTask, calls)?.as_secs_f64() * 1e6 / f64::from(CALLS))
         })
-        .contender(RPC_PARALLEL, cancelled::<RpcParallelCanceller>)
-        .contender(TARPC, cancelled::<TarpcCanceller>)
-        .contender(REMOC, cancelled::<RemocPeer>)
+        .contender(RPC_PARALLEL, time_cancel::<RpcParallelCancellableCaller>)
+        .contender(TARPC, time_cancel::<TarpcCancellableCaller>)
+        .contender(REMOC, time_cancel::<RemocPeer>)
 }
 
-fn cancelled<C: Canceller>() -> anyhow::Result<f64> {
-    let _placed = machine::place(Cores::One)?;
-    let elapsed = place::run(Place::Task, canceller::cancelled::<C>(TIMES))?;
-    Ok(elapsed.as_secs_f64() * 1e6 / f64::from(TIMES))
+fn time_cancel<C: CancellableCaller>() -> anyhow::Result<f64> {
+    let _affinity = affinity::restrict(Cores::One)?;
+    let elapsed =
+        runtime::run(CallFrom::SpawnedTask, cancellable_caller::time_cancellations::<C>(CALLS))?;
+    Ok(elapsed.as_secs_f64() * 1e6 / f64::from(CALLS))
 }

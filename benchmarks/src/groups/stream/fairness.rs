@@ -1,18 +1,18 @@
-//! Small calls beside a large argument on the same connection.
+//! Small calls during a call with a large argument on the same connection.
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use bytes::Bytes;
 
-use crate::caller::Caller;
-use crate::carrier::Carrier;
-use crate::contenders::rpc_parallel::bulk::RpcParallelCarrier;
+use crate::affinity::{self, Cores};
+use crate::bulk_caller::BulkCaller;
+use crate::contenders::rpc_parallel::bulk::RpcParallelBulkCaller;
+use crate::echo_caller::EchoCaller;
 use crate::figure::{Figure, RPC_PARALLEL};
-use crate::machine::{self, Cores};
-use crate::place::{self, Place};
+use crate::runtime::{self, CallFrom};
 
-const CARGO: usize = 1 << 30;
+const ARGUMENT_BYTES: usize = 1 << 30;
 const IDLE_CALLS: u32 = 5_000;
 const WARM_UP: u32 = 500;
 
@@ -25,8 +25,8 @@ pub(super) fn figures() -> Vec<Figure> {
     ]
 }
 
-/// Chooses one of many latencies, which come in order.
-type Choose = fn(&[Duration]) -> Duration;
+/// Selects one of many sorted latencies.
+type Statistic = fn(&[Duration]) -> Duration;
 
 fn median(latencies: &[Duration]) -> Duration {
     latencies[latencies.len() / 2]
@@ -36,62 +36,69 @@ fn p99(latencies: &[Duration]) -> Duration {
     latencies[latencies.len() * 99 / 100]
 }
 
-fn figure(name: &'static str, cores: Cores, choose: Choose) -> Figure {
-    let idle = move || chosen(cores, choose, alone::<RpcParallelCarrier>());
-    let loaded = move || chosen(cores, choose, beside_cargo::<RpcParallelCarrier>());
+fn figure(name: &'static str, cores: Cores, statistic: Statistic) -> Figure {
+    let idle = move || measure(cores, statistic, without_load::<RpcParallelBulkCaller>());
+    let loaded = move || measure(cores, statistic, during_large_call::<RpcParallelBulkCaller>());
     Figure::new(name, "us").contender("rpc-parallel (idle)", idle).contender(RPC_PARALLEL, loaded)
 }
 
-fn chosen(
+fn measure(
     cores: Cores,
-    choose: Choose,
+    statistic: Statistic,
     latencies: impl Future<Output = anyhow::Result<Vec<Duration>>> + Send + 'static,
 ) -> anyhow::Result<f64> {
-    let _placed = machine::place(cores)?;
-    let mut latencies = place::run(Place::Task, latencies)?;
+    let _affinity = affinity::restrict(cores)?;
+    let mut latencies = runtime::run(CallFrom::SpawnedTask, latencies)?;
     latencies.sort_unstable();
-    Ok(choose(&latencies).as_secs_f64() * 1e6)
+    Ok(statistic(&latencies).as_secs_f64() * 1e6)
 }
 
-async fn alone<C: Caller>() -> anyhow::Result<Vec<Duration>> {
+async fn without_load<C: EchoCaller>() -> anyhow::Result<Vec<Duration>> {
     let mut caller = C::start().await?;
     let mut latencies = Vec::new();
     for _ in 0..WARM_UP {
-        time(&mut caller).await?;
+        time_call(&mut caller).await?;
     }
     for _ in 0..IDLE_CALLS {
-        latencies.push(time(&mut caller).await?);
+        latencies.push(time_call(&mut caller).await?);
     }
-    caller.end().await?;
+    caller.stop().await?;
     Ok(latencies)
 }
 
-/// Times the calls that are made while the large argument is on its way.
-async fn beside_cargo<C: Caller + Carrier<Bytes> + Clone>() -> anyhow::Result<Vec<Duration>> {
+/// Times calls while a call with the large argument is in flight.
+async fn during_large_call<C: EchoCaller + BulkCaller<Bytes> + Clone>()
+-> anyhow::Result<Vec<Duration>> {
     let mut caller = C::start().await?;
     for _ in 0..WARM_UP {
-        time(&mut caller).await?;
+        time_call(&mut caller).await?;
     }
-    let cargo = Bytes::from(vec![7; CARGO]);
-    let mut carrier = caller.clone();
-    let carried = tokio::spawn(async move { carrier.carry(cargo).await });
-    // It is on its way as soon as its task has run once.
+    let argument = Bytes::from(vec![7; ARGUMENT_BYTES]);
+    let mut bulk_caller = caller.clone();
+    let large_call = tokio::spawn(async move { bulk_caller.call_with(argument).await });
+    // The call is in flight after its task has been polled once.
     tokio::task::yield_now().await;
     let mut latencies = Vec::new();
-    while !carried.is_finished() {
-        latencies.push(time(&mut caller).await?);
+    while !large_call.is_finished() {
+        latencies.push(time_call(&mut caller).await?);
     }
-    let arrived = carried.await??;
-    ensure!(arrived == CARGO as u64, "{arrived} of {CARGO} bytes arrived");
-    caller.end().await?;
-    ensure!(!latencies.is_empty(), "no call was made while the argument was on its way");
+    let received = large_call.await??;
+    ensure!(
+        received == ARGUMENT_BYTES as u64,
+        "expected {ARGUMENT_BYTES} bytes, the worker received {received}"
+    );
+    caller.stop().await?;
+    ensure!(
+        !latencies.is_empty(),
+        "expected calls while the large argument was in flight, found none"
+    );
     Ok(latencies)
 }
 
-async fn time<C: Caller>(caller: &mut C) -> anyhow::Result<Duration> {
+async fn time_call<C: EchoCaller>(caller: &mut C) -> anyhow::Result<Duration> {
     let begin = Instant::now();
     let answer = caller.call(7).await?;
     let elapsed = begin.elapsed();
-    ensure!(answer == 7, "called with 7, answered with {answer}");
+    ensure!(answer == 7, "expected the answer 7, found {answer}");
     Ok(elapsed)
 }

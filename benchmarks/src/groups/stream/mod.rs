@@ -1,10 +1,10 @@
-//! Streams, large arguments, cancelled calls.
+//! Streams, large arguments, and cancelled calls.
 
 mod numbers;
 mod bulk;
 mod fairness;
 mod cancel;
-pub(crate) mod open;
+pub(crate) mod open_streams;
 
 use crate::figure::Figure;
 
@@ -13,6 +13,6 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     figures.extend(bulk::figures());
     figures.extend(fairness::figures());
     figures.push(cancel::figure());
-    figures.extend(open::figures());
+    figures.extend(open_streams::figures());
     Ok(figures)
 }
