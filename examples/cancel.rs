@@ -1,23 +1,23 @@
-//! Dropping is cancelling: what nobody waits for any more, ends.
+//! Cancellation: dropping a call ends its function in the worker.
 
 use rpc_parallel::prelude::*;
 use tokio::select;
 use tokio::sync::Semaphore;
 
-/// Looks for things, which may take for ever.
+/// Searches that may never end.
 #[rpc_parallel::worker]
 pub trait Search {
-    /// Finds a number, if it is a small one; else it never returns.
+    /// Counts up to a number and returns it. For a large number this takes too long.
     async fn find(&self, number: u64) -> u64;
 
-    /// Looks around, and tidies up when nobody waits for it any more.
+    /// Waits until its call is cancelled, and then cleans up.
     #[worker(no_cancel)]
     async fn look_around(&self, cx: &Context);
 
-    /// Waits until so many of them have begun, in all.
+    /// Waits until `count` searches have begun.
     async fn begun(&self, count: u32);
 
-    /// Waits until so many of them have ended, in whichever way.
+    /// Waits until `count` searches have ended: by a result or by a cancellation.
     async fn ended(&self, count: u32);
 }
 
@@ -41,7 +41,7 @@ impl WorkerState for Searcher {
     }
 }
 
-/// Notes that a function has ended, in whichever way.
+/// Counts the end of a search when it is dropped.
 struct Ended<'a>(&'a Searcher);
 
 impl Drop for Ended<'_> {
@@ -59,18 +59,18 @@ impl Search for Searcher {
             if candidate == number {
                 return candidate;
             }
-            // A function is cancelled where it waits: a long computation gives others a turn.
+            // A function is cancelled at its await points, so a long computation needs some.
             tokio::task::yield_now().await;
         }
-        unreachable!("there are enough numbers")
+        unreachable!("the loop returns or never ends")
     }
 
     async fn look_around(&self, cx: &Context) {
         let _ended = self.begin();
-        // It is not dropped, but it can see that nobody waits for it.
+        // The function is not dropped. Its context resolves when the caller drops the call.
         cx.cancelled().await;
         tokio::task::yield_now().await;
-        println!("worker: everything is tidy");
+        println!("worker: cleaned up");
     }
 
     async fn begun(&self, count: u32) {
@@ -86,7 +86,8 @@ impl Search for Searcher {
 async fn main() -> anyhow::Result<()> {
     let (one, other) = (Searcher::spawn(()).await?, Searcher::spawn(()).await?);
 
-    // Whoever is first; the other one is cancelled. (Had it not begun, it never would.)
+    // The first result wins. `select!` drops the other call, which cancels its function. A function
+    // that had not begun would never begin.
     select! {
         found = async { other.begun(1).await?; one.find(1000).await } => println!("found {}", found?),
         found = other.find(u64::MAX) => println!("found {}", found?),
@@ -94,13 +95,13 @@ async fn main() -> anyhow::Result<()> {
     one.ended(1).await?;
     other.ended(1).await?;
 
-    // A task that is aborted drops its calls.
+    // Aborting a task drops its calls.
     let task = tokio::spawn(other.find(u64::MAX));
     other.begun(2).await?;
     task.abort();
     other.ended(2).await?;
 
-    // Dropped too, but this function says that it wants to go on.
+    // This call is dropped too, but its function has `no_cancel` and continues.
     select! {
         found = async { one.begun(2).await?; other.find(1000).await } => println!("found {}", found?),
         looked = one.look_around() => looked?,

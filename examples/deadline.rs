@@ -1,4 +1,4 @@
-//! Deadlines: what a function calls in turn inherits the time that is left of its own.
+//! Deadlines: calls that a function makes inherit its remaining time.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
 use tokio::time::Instant;
 
-/// A link of a chain.
+/// The functions of a worker in a chain.
 #[rpc_parallel::worker]
 pub trait Chain {
-    /// Returns how many milliseconds this link and those behind it have.
+    /// Returns the remaining time of this worker and of those behind it, in milliseconds.
     async fn left(&self, cx: &Context) -> Result<Vec<Option<u64>>, AnyError>;
 
-    /// Waits for ever at the end of the chain.
+    /// Calls the next worker. The last one waits forever.
     async fn wait(&self) -> Result<(), AnyError>;
 
-    /// Has all the time in the world for the rest of the chain, whatever the caller says.
+    /// Calls the rest of the chain without a deadline, whatever the deadline of the caller is.
     async fn ignore(&self) -> Result<Vec<Option<u64>>, AnyError>;
 }
 
-/// A worker, and those that it has started itself.
+/// A worker, and the client of the next worker, which it has started.
 struct Link {
     next: Option<ChainClient>,
 }
@@ -30,7 +30,7 @@ impl WorkerState for Link {
     async fn init(behind: u32) -> Result<Self, BoxError> {
         let next = match behind {
             0 => None,
-            // A worker is a master to those behind it.
+            // Each worker is the master of the next one.
             _ => Some(Link::spawn(behind - 1).await?),
         };
         Ok(Self { next })
@@ -43,7 +43,7 @@ impl Chain for Link {
         let left = cx.deadline().map(|it| (it - Instant::now()).as_millis() as u64);
         let mut all = vec![left];
         if let Some(next) = &self.next {
-            // Nothing is said about time here.
+            // This call sets no deadline, and inherits the one of this function.
             all.extend(next.left().await?);
         }
         Ok(all)
@@ -57,7 +57,7 @@ impl Chain for Link {
     }
 
     async fn ignore(&self) -> Result<Vec<Option<u64>>, AnyError> {
-        let next = self.next.as_ref().ok_or_else(|| AnyError::new("this is the last link"))?;
+        let next = self.next.as_ref().ok_or_else(|| AnyError::new("there is no next worker"))?;
         Ok(next.left().without_inherited_deadline().await?)
     }
 }
@@ -66,20 +66,21 @@ impl Chain for Link {
 async fn main() -> anyhow::Result<()> {
     let chain = Link::spawn(2).await?;
 
-    println!("without a limit: {:?}", chain.left().await?);
+    println!("remaining milliseconds without a deadline: {:?}", chain.left().await?);
     let left = chain.left().timeout(Duration::from_secs(10)).await?;
-    println!("of ten seconds: {left:?}");
+    println!("remaining milliseconds with a deadline of 10 s: {left:?}");
     assert!(left.is_sorted_by(|before, after| before >= after));
     assert!(left.iter().all(Option::is_some));
 
-    // All three have stopped waiting when this returns, or will within a moment.
-    let error = chain.wait().timeout(Duration::from_millis(100)).await.expect_err("it is in vain");
+    // The deadline ends the function in all three workers.
+    let error =
+        chain.wait().timeout(Duration::from_millis(100)).await.expect_err("no worker answers");
     println!("{error}");
     let FunctionError::Call(error) = error else { return Err(error.into()) };
     assert!(matches!(error.kind(), CallErrorKind::TimedOut { .. }));
 
     let left = chain.ignore().timeout(Duration::from_secs(10)).await?;
-    println!("behind one that ignores it: {left:?}");
+    println!("remaining milliseconds behind `ignore`: {left:?}");
     assert_eq!(left, [None, None]);
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A direct pipe: the function writes straight to the wire, and a callback of the caller runs where
-//! each element is read, until somebody aborts it.
+//! A direct pipe: a function writes elements while it runs, and a callback of the caller runs for
+//! each element where it is read from the socket, until the caller aborts the pipe.
 
 use rpc_parallel::pipe::{CloseReason, PipeEvent};
 use rpc_parallel::prelude::*;
@@ -8,8 +8,8 @@ use tokio::sync::mpsc::unbounded_channel;
 /// Plays ping-pong.
 #[rpc_parallel::worker]
 pub trait PingPong {
-    /// Sends each ping after the pong for the one before, until nobody listens any more.
-    /// Returns how many there were.
+    /// Sends a ping after the pong for the previous one, until the pipe of pings is closed.
+    /// Returns the number of pings.
     async fn play(&self, pings: PipeWriter<u32>, pongs: Pipe<u32>) -> u32;
 }
 
@@ -23,7 +23,7 @@ impl PingPong for Player {
         while pings.send(count).await.is_ok() {
             count += 1;
             tokio::select! {
-                // It resolves when the caller has aborted, or is gone.
+                // Resolves when the caller has aborted the pipe or its process has ended.
                 () = pings.closed() => break,
                 pong = pongs.next() => assert_eq!(pong.and_then(Result::ok), Some(count - 1)),
             }
@@ -40,25 +40,25 @@ async fn main() -> anyhow::Result<()> {
     let (sender, mut seen) = unbounded_channel();
 
     let abort = pipe.for_each_direct(move |ping| {
-        // It delays whatever else is read, so it only hands things over.
-        sender.send(ping).expect("the loop below waits for the last of them");
+        // Everything else on the connection waits for the callback, so it only forwards.
+        sender.send(ping).expect("the loop below receives until the pipe is closed");
     });
     let playing = tokio::spawn(Player::spawn(()).await?.play(pings, pongs));
 
     while let Some(ping) = seen.recv().await {
         match ping {
             PipeEvent::Element(4) => {
-                println!("ping 4, and that is enough");
+                println!("ping 4: the master aborts the pipe");
                 abort.abort();
             }
             PipeEvent::Element(number) => {
                 println!("ping {number}, pong {number}");
                 pong.send(number).await?;
             }
-            // Exactly once, and nothing follows it.
+            // The last event; it occurs exactly once.
             PipeEvent::Closed(CloseReason::ByAbort) => println!("closed by abort"),
             PipeEvent::Closed(CloseReason::ByWriter) => {
-                anyhow::bail!("the worker never stops by itself")
+                anyhow::bail!("the worker has ended the pipe")
             }
             PipeEvent::Closed(CloseReason::Error(error)) => return Err(error.into()),
         }

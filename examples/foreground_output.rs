@@ -1,10 +1,10 @@
-//! What workers print: shown line by line with their names, or piped into this program.
+//! The output of workers: shown line by line with their names, or read by the program.
 
 use rpc_parallel::prelude::*;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 
-/// Something old that prints its results, and knows no other way to return them.
+/// Stands for a library that prints its results.
 #[rpc_parallel::worker]
 pub trait Factoring {
     /// Prints the prime factors of each number of a range.
@@ -21,7 +21,7 @@ impl Factoring for Printer {
             let factors: Vec<_> = factors(number).iter().map(u64::to_string).collect();
             println!("{number} = {}", factors.join(" * "));
         }
-        eprintln!("{} numbers are done", to - from);
+        eprintln!("factored {} numbers", to - from);
     }
 }
 
@@ -43,11 +43,11 @@ fn factors(mut number: u64) -> Vec<u64> {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // Two whose lines people see: `[low] 10 = 2 * 5`, and never one inside of another.
+    // Two workers whose lines are shown, as in `[low] 10 = 2 * 5`. Lines never mix.
     let shown = Printer::spawner().stdout(Redirect::prefixed()).stderr(Redirect::prefixed());
     let low = shown.clone().name("low").spawn(()).await?;
     let high = shown.name("high").spawn(()).await?;
-    // And one whose lines this program reads.
+    // A worker whose lines the program reads.
     let (stdout, lines) = Redirect::piped()?;
     let read = Printer::spawner().name("read").stdout(stdout).stderr(Redirect::null());
     let read = read.spawn(()).await?;
@@ -57,16 +57,16 @@ async fn main() -> anyhow::Result<()> {
     for call in calls.map(tokio::spawn) {
         call.await??;
     }
-    // The pipe ends with the worker that writes to it.
+    // The pipe ends when the worker that writes to it ends.
     drop(read);
 
     let primes = primes.await??;
-    println!("{primes} primes below 1000");
+    println!("found {primes} primes below 1000");
     assert_eq!(primes, 168);
     Ok(())
 }
 
-/// Counts the lines of numbers with one factor, as they come.
+/// Counts the lines that show a single factor.
 async fn primes(lines: Receiver) -> anyhow::Result<usize> {
     let (mut primes, mut lines) = (0, BufReader::new(lines).lines());
     while let Some(line) = lines.next_line().await? {

@@ -1,25 +1,26 @@
-//! The first program: a trait, a worker that implements it, and two calls.
+//! A first program: a worker trait, a worker that implements it, and its calls.
 
 use std::time::Duration;
 
 use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Arithmetic, done elsewhere.
+/// The functions that a worker offers.
 #[rpc_parallel::worker]
 pub trait Arithmetic {
-    /// Adds numbers up.
+    /// Returns the sum of numbers.
     async fn sum(&self, xs: &[u64]) -> u64;
 
-    /// Divides, where that is possible.
+    /// Returns a quotient, or an error if the divisor is 0.
     async fn divide(&self, a: i64, b: i64) -> Result<i64, DivideByZero>;
 }
 
-/// There is no such quotient.
+/// The divisor is 0.
 #[derive(Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("division by zero")]
 pub struct DivideByZero;
 
+/// The state of a worker, which is empty here.
 #[derive(Default, WorkerState)]
 struct Calculator;
 
@@ -36,9 +37,9 @@ impl Arithmetic for Calculator {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // A process of its own, and a client; dropping the last client ends the process.
+    // Starts a process and returns a client. Dropping the last client ends the process.
     let calculator = Calculator::spawn(()).await?;
-    println!("master {}, {}", std::process::id(), calculator.label());
+    println!("this is process {}; started {}", std::process::id(), calculator.label());
 
     println!("1 + 2 + 3 = {}", calculator.sum(&[1, 2, 3]).await?);
     println!("6 / 2 = {}", calculator.divide(6, 2).timeout(Duration::from_secs(1)).await?);

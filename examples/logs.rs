@@ -1,4 +1,4 @@
-//! What workers log, in the log of their master: in the spans in which it calls them.
+//! `tracing` events of workers in the log of their master, inside the spans of its calls.
 //!
 //! ```sh
 //! cargo run --example logs --features tracing
@@ -8,21 +8,21 @@ use rpc_parallel::logs::{Forwarding, LogItem, forward};
 use rpc_parallel::prelude::*;
 use tracing::{Instrument, info, info_span, warn};
 
-/// Makes bread.
+/// The functions of a baker.
 #[rpc_parallel::worker]
 pub trait Bakery {
-    /// Bakes so many loaves.
+    /// Bakes `loaves` loaves, and returns how many it could bake.
     async fn bake(&self, loaves: u32) -> Result<u32, AnyError>;
 }
 
-/// Makes flour.
+/// The functions of a miller.
 #[rpc_parallel::worker]
 pub trait Mill {
-    /// Grinds this much grain, in kilograms.
+    /// Grinds grain and returns the amount of flour, both in kilograms.
     async fn grind(&self, grain: u32) -> u32;
 }
 
-/// A baker has a miller, in a process of its own.
+/// A baker, with the client of a miller that it has started.
 struct Baker {
     miller: MillClient,
     logs: Forwarding,
@@ -35,10 +35,10 @@ impl WorkerState for Baker {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        // What `init` logs is kept for those who ask later.
-        info!(degrees = 240, "heats the oven");
+        // The worker keeps events, also those of `init`, for later readers.
+        info!(degrees = 240, "heating the oven");
         let miller = Miller::spawner().name("miller").spawn(()).await?;
-        // Line by line the miller's log becomes part of the baker's, and so of the master's.
+        // The miller's events become events of the baker, and so of the master.
         let logs = forward(&miller).await?;
         Ok(Self { miller, logs })
     }
@@ -48,12 +48,12 @@ impl WorkerState for Baker {
 impl Bakery for Baker {
     async fn bake(&self, loaves: u32) -> Result<u32, AnyError> {
         let flour = self.miller.grind(loaves).instrument(info_span!("ordering")).await?;
-        // Logs may come later than an answer; here they come first.
+        // Events may arrive later than the answer. This waits for them.
         self.logs.flush().await;
         if flour < loaves {
-            warn!(flour, "bakes less than was asked for");
+            warn!(flour, "baking fewer loaves than ordered");
         }
-        info!(loaves = flour, "bakes");
+        info!(loaves = flour, "baking");
         Ok(flour)
     }
 }
@@ -62,7 +62,7 @@ impl Bakery for Baker {
 impl Mill for Miller {
     async fn grind(&self, grain: u32) -> u32 {
         let flour = grain * 3 / 4;
-        info!(grain, flour, "grinds");
+        info!(grain, flour, "grinding");
         flour
     }
 }
@@ -72,25 +72,25 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stdout).init();
     let baker = Baker::spawner().name("baker").spawn(()).await?;
 
-    // One line: what the baker logs is logged here as well, and what it has logged already.
+    // Makes the baker's events, also the earlier ones, events of this process.
     let forwarding = forward(&baker).await?;
 
     for customer in ["Ann", "Bob"] {
         let order = async {
-            info!("orders bread");
+            info!("ordering bread");
             baker.bake(4).await
         };
         order.instrument(info_span!("order", customer)).await?;
     }
 
-    // What is still on its way when the program ends would be lost.
+    // Waits for events that have not arrived. They would be lost at the end of the program.
     forwarding.flush().await;
 
-    // Whoever wants to can read the log itself, in any process: nothing of it is gone.
+    // Any process with a client can also read the kept records.
     let mut logs = baker.logs().await?;
     while let Some(item) = logs.next().await {
         match item? {
-            LogItem::Record(record) if record.message() == "bakes" => {
+            LogItem::Record(record) if record.message() == "baking" => {
                 println!("\n{record}");
                 break;
             }

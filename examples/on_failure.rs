@@ -1,25 +1,25 @@
-//! Every death that nobody asked for is told once, in one message, to whoever asked to be told.
+//! Failure reports: `on_failure` is called once for each worker process that fails.
 //!
-//! A panic inside a call is none: it goes to its caller, and the worker lives on. A panic that nobody
-//! waits for ends its worker, as does what would end any process.
+//! A panic inside a call is no failure of the process: its caller gets an error, and the worker
+//! continues. A panic in a task ends the worker, and so do an exit and a signal.
 
 use rpc_parallel::error::{CallErrorKind, ExitReason};
 use rpc_parallel::prelude::*;
 use tokio::sync::mpsc;
 
-/// Ways to break.
+/// Ways to fail.
 #[rpc_parallel::worker]
 pub trait Fragile {
-    /// Panics, for its caller.
+    /// Panics inside the call.
     fn crack(&self);
 
-    /// Panics later, in a task for which nobody waits.
+    /// Panics in a task that the function spawns.
     fn crack_later(&self);
 
-    /// Ends the process, with a code.
+    /// Ends the process with an exit code.
     fn exit(&self, code: i32);
 
-    /// Ends the process, by a signal.
+    /// Ends the process by a signal.
     fn abort(&self);
 }
 
@@ -29,11 +29,11 @@ struct Glass;
 #[rpc_parallel::worker]
 impl Fragile for Glass {
     fn crack(&self) {
-        panic!("a crack");
+        panic!("cracked");
     }
 
     fn crack_later(&self) {
-        tokio::spawn(async { panic!("a crack that nobody has heard") });
+        tokio::spawn(async { panic!("cracked in a task") });
     }
 
     fn exit(&self, code: i32) {
@@ -41,54 +41,54 @@ impl Fragile for Glass {
     }
 
     fn abort(&self) {
-        eprintln!("I am about to abort");
+        eprintln!("about to abort");
         std::process::abort();
     }
 }
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // It is called in a task of this runtime, so whatever a task may do, it may do.
-    let (tell, mut failures) = mpsc::unbounded_channel();
+    // The callback runs in a task of this runtime.
+    let (sender, mut failures) = mpsc::unbounded_channel();
     let spawner = Glass::spawner()
         .name("glass")
-        .env("RUST_BACKTRACE", "0") // one line for a reader; `1` brings the way to the panic
-        .on_failure(move |failure| drop(tell.send(failure)));
+        .env("RUST_BACKTRACE", "0") // with `1`, reports of panics have a backtrace
+        .on_failure(move |failure| drop(sender.send(failure)));
 
     let glass = spawner.clone().spawn(()).await?;
-    let error = glass.crack().await.expect_err("it panics");
-    println!("a caller: {error}");
+    let error = glass.crack().await.expect_err("the function panics");
+    println!("error of the call: {error}");
     assert!(matches!(error.kind(), CallErrorKind::Panicked(_)));
-    drop(glass.crack_later().await); // the same worker; it answers before its end, or not
+    drop(glass.crack_later().await); // the worker may end before its answer
 
-    let failure = failures.recv().await.expect("it is told");
+    let failure = failures.recv().await.expect("the callback is called");
     println!("\non_failure: {failure}");
-    let panic = failure.panic().expect("it was a panic");
-    assert_eq!(panic.message, "a crack that nobody has heard");
+    let panic = failure.panic().expect("the report has the panic");
+    assert_eq!(panic.message, "cracked in a task");
     assert!(panic.location.as_ref().is_some_and(|it| it.contains("on_failure.rs:")));
     assert_eq!(failure.exit_reason(), ExitReason::Exited(254));
 
     let glass = spawner.clone().spawn(()).await?;
-    let error = glass.exit(3).await.expect_err("a dead worker does not answer");
-    let failure = failures.recv().await.expect("it is told");
+    let error = glass.exit(3).await.expect_err("the process ends in the call");
+    let failure = failures.recv().await.expect("the callback is called");
     println!("\non_failure: {failure}");
     assert_eq!(failure.exit_reason(), ExitReason::Exited(3));
     assert_eq!(failure.in_progress(), ["Fragile::exit"]);
-    // Whoever waits for an answer learns the same.
+    // The error of the call has the same report.
     assert_eq!(*error.kind(), CallErrorKind::WorkerDied(failure));
 
     let glass = spawner.clone().spawn(()).await?;
-    glass.abort().await.expect_err("a dead worker does not answer");
-    let failure = failures.recv().await.expect("it is told");
+    glass.abort().await.expect_err("the process ends in the call");
+    let failure = failures.recv().await.expect("the callback is called");
     println!("\non_failure: {failure}");
     assert!(matches!(failure.exit_reason(), ExitReason::Signaled { signal: 6, .. }));
-    assert_eq!(failure.stderr(), ["I am about to abort"]);
+    assert_eq!(failure.stderr(), ["about to abort"]);
 
-    // A requested, orderly end is no failure. `shutdown` proves that it was orderly.
+    // A requested, orderly end is no failure. `shutdown` returns an error for any other end.
     let glass = spawner.clone().spawn(()).await?;
     glass.shutdown().await?;
     drop(spawner.clone().spawn(()).await?);
     drop(spawner);
-    assert!(failures.recv().await.is_none(), "there is no more to tell");
+    assert!(failures.recv().await.is_none(), "no other process has failed");
     Ok(())
 }

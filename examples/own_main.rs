@@ -1,7 +1,7 @@
-//! Direct control: a `main` of one's own, which decides by its arguments what the process is.
+//! A `main` without `#[rpc_parallel::entry]`: the arguments decide whether the process is a worker.
 //!
-//! `#[rpc_parallel::entry]` does this by itself, and ends workers in order when `main` returns. A
-//! program with subcommands, a runtime or set-up of its own can do it step by step.
+//! `#[rpc_parallel::entry]` makes this decision itself, and ends workers in order when `main`
+//! returns. A program with subcommands, a runtime or a set-up of its own can take the steps itself.
 
 use clap::{Parser, Subcommand};
 use rpc_parallel::expert::Master;
@@ -10,7 +10,7 @@ use rpc_parallel::prelude::*;
 /// Squares numbers, in another process.
 #[rpc_parallel::worker]
 pub trait Arithmetic {
-    /// Multiplies a number with itself.
+    /// Returns the square of a number.
     fn square(&self, x: u64) -> u64;
 }
 
@@ -33,19 +33,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Squares a number; this is the default.
+    /// Squares a number. This is the default.
     Run {
         #[arg(default_value_t = 12)]
         x: u64,
     },
-    /// Becomes a worker; only a master can say this.
+    /// Becomes a worker. Only a master uses this.
     #[command(hide = true)]
     Worker,
 }
 
 fn main() -> anyhow::Result<()> {
     let x = match Cli::parse().command.unwrap_or(Command::Run { x: 12 }) {
-        // It comes back only when no master has started this process.
+        // Returns only if no master has started this process.
         Command::Worker => match rpc_parallel::expert::worker_main()? {},
         Command::Run { x } => x,
     };
@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<()> {
 async fn run(x: u64) -> anyhow::Result<()> {
     let calculator = Calculator::spawn(()).await?;
     let square = calculator.square(x).await?;
-    println!("{} says that {x} squared is {square}", calculator.label());
+    println!("{}: the square of {x} is {square}", calculator.label());
     assert_eq!(square, x * x);
     Ok(())
 }

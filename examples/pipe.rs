@@ -1,18 +1,18 @@
-//! A pipe: a function returns before it is done, and its caller reads what it goes on producing.
+//! A pipe: a function returns a stream, and the caller reads it after the call.
 
 use rpc_parallel::error::PipeErrorKind;
 use rpc_parallel::prelude::*;
 
-/// Counts.
+/// Functions that count.
 #[rpc_parallel::worker]
 pub trait Counting {
     /// Counts down to zero.
     fn count_down(&self, from: u32) -> Pipe<u32>;
 
-    /// Counts up, for as long as somebody listens.
+    /// Counts up until the pipe is dropped.
     fn count_up(&self) -> Pipe<u64>;
 
-    /// Returns the number of its process.
+    /// Returns the id of the worker's process.
     fn pid(&self) -> u32;
 }
 
@@ -26,7 +26,7 @@ impl Counting for Counter {
     }
 
     fn count_up(&self) -> Pipe<u64> {
-        // Lazily: a number is made when there is room for it on its way to the reader.
+        // The iterator runs as far as the reader has room.
         Pipe::from_items(1..)
     }
 
@@ -37,28 +37,28 @@ impl Counting for Counter {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // The pipe keeps its worker alive, which ends with it.
+    // The pipe keeps its worker alive, although the client is dropped.
     let mut pipe = Counter::spawn(()).await?.count_down(3).await?;
     while let Some(number) = pipe.next().await {
         println!("{}", number?);
     }
-    println!("the end");
+    println!("the pipe has ended");
 
     let counter = Counter::spawn(()).await?;
     let mut pipe = counter.count_up().await?;
     let mut sum = 0;
     while sum < 1_000_000 {
-        sum += pipe.next().await.expect("it never ends")?;
+        sum += pipe.next().await.expect("the worker counts without end")?;
     }
-    println!("enough: {sum}");
-    // Nobody listens any more, and the worker stops counting.
+    println!("the sum has reached {sum}");
+    // The worker stops counting.
     drop(pipe);
 
-    // An end is not a death: whoever reads can tell them apart.
+    // The end of the worker's process is an error, and not the end of the stream.
     let mut pipe = counter.count_up().await?;
     kill(counter.pid().await?)?;
     let error = loop {
-        match pipe.next().await.expect("it does not just end") {
+        match pipe.next().await.expect("the pipe ends with an error") {
             Ok(_) => continue,
             Err(error) => break error,
         }

@@ -1,16 +1,16 @@
-//! A library that crashes on some inputs ends only its worker. The worker is restarted, and the master
-//! continues with the next input.
+//! A library that crashes on some inputs ends only its worker. The worker is restarted, and the
+//! master continues with the next input.
 
 use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
 
-/// What the library can do for us.
+/// The functions of a decoder of images.
 #[rpc_parallel::worker]
 pub trait Decode {
-    /// Returns how many pixels a picture has.
+    /// Returns the number of pixels of an image.
     async fn pixels(&self, picture: &str) -> Result<u64, AnyError>;
 
-    /// Returns how many pictures this process has decoded.
+    /// Returns how many images this process has decoded.
     async fn decoded(&self) -> u64;
 }
 
@@ -32,12 +32,12 @@ impl Decode for Decoder {
     }
 }
 
-/// Does what native code does with a picture: mostly what it should.
+/// Stands for native code that crashes on some inputs.
 fn native_pixels(picture: &str) -> Result<u64, AnyError> {
-    let (width, height) = picture.split_once('x').ok_or_else(|| AnyError::new("no picture"))?;
+    let (width, height) = picture.split_once('x').ok_or_else(|| AnyError::new("not an image"))?;
     let (width, height): (u64, u64) = (width.parse()?, height.parse()?);
     let Some(pixels) = width.checked_mul(height) else {
-        // No panic that could be caught: the process is gone.
+        // An abort cannot be caught: the process ends.
         std::process::abort();
     };
     Ok(pixels)
@@ -45,8 +45,9 @@ fn native_pixels(picture: &str) -> Result<u64, AnyError> {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // Any number of pictures may crash the decoder. A decoder that crashes without a picture, or does
-    // not start, is given up. `RestartPolicy::on_failure()` is for services: it limits all failures.
+    // Any number of images may crash the decoder. The limit counts only crashes before the first
+    // call and failed starts. `on_failure()` is the preset for services: its limit counts all
+    // failures.
     let restart = RestartPolicy::for_batch();
     let decoder = Decoder::spawner().name("decoder").restart(restart).spawn(()).await?;
     let first = decoder.label();
@@ -57,11 +58,11 @@ async fn main() -> anyhow::Result<()> {
     for picture in pictures {
         match decoder.pixels(picture).await {
             Ok(pixels) => println!("{picture}: {pixels} pixels"),
-            // The call fails whose process has crashed. The next call waits for the new process.
+            // The call in flight fails. The next call waits for the new process.
             Err(FunctionError::Call(error))
                 if matches!(error.kind(), CallErrorKind::WorkerDied(_)) =>
             {
-                println!("{picture}: has crashed the decoder");
+                println!("{picture}: crashed the decoder");
                 lost.push(picture);
             }
             Err(error) => println!("{picture}: {error}"),
@@ -69,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     }
 
     assert_eq!(lost, ["9999999999x9999999999", "8888888888x8888888888"]);
-    // What a process had in memory is gone with it.
+    // The new process begins without the memory of the old one.
     assert_eq!(decoder.decoded().await?, 0);
     assert_ne!(decoder.label(), first);
     Ok(())

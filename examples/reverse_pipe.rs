@@ -1,6 +1,6 @@
-//! A reverse pipe: the caller goes on sending after its call has begun.
+//! A reverse pipe: the caller sends a stream to the function that it has called.
 //!
-//! A thousand numbers are dealt to ten workers, one after the other, and each adds up what it gets.
+//! The master distributes 1000 numbers to ten workers in turn, and each worker adds up its numbers.
 
 use rpc_parallel::prelude::*;
 use tokio::task::JoinSet;
@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 const SHARDS: usize = 10;
 const NUMBERS: u64 = 1000;
 
-/// Adds up.
+/// Functions that add.
 #[rpc_parallel::worker]
 pub trait Adding {
-    /// Adds up all numbers that come, and counts them.
+    /// Returns the count and the sum of the numbers.
     async fn add(&self, numbers: Pipe<u64>) -> Result<(usize, u64), AnyError>;
 }
 
@@ -24,7 +24,7 @@ impl Adding for Adder {
         let (mut count, mut sum) = (0, 0);
         while let Some(number) = numbers.next().await {
             count += 1;
-            // An error here is no end: the sum would be wrong, and nobody would know.
+            // An error means that the stream is incomplete, so the sum would be wrong.
             sum += number?;
         }
         Ok((count, sum))
@@ -50,14 +50,14 @@ async fn main() -> anyhow::Result<()> {
     let mut total = 0;
     while let Some(sum) = sums.join_next().await {
         let (count, sum) = sum??;
-        println!("{count} numbers, {sum} together");
+        println!("a worker: {count} numbers, sum {sum}");
         assert_eq!(count, 100);
         total += sum;
     }
-    println!("{NUMBERS} numbers, {total} together");
+    println!("all workers: {NUMBERS} numbers, sum {total}");
     assert_eq!(total, (0..NUMBERS).sum());
 
-    // Where there is a stream already, no channel is needed: any stream, or items.
+    // Callers may also pass any stream, or a pipe of items.
     let (_, sum) = Adder::spawn(()).await?.add(Pipe::from_items([1, 2, 3])).await?;
     assert_eq!(sum, 6);
     Ok(())

@@ -1,29 +1,29 @@
-//! A worker server in this process, and a worker in another that calls it back.
+//! A worker server in the master's process, and a worker that calls it back.
 //!
-//! The handle of a server is plain data: it travels as an argument like any other.
+//! The handle of the server is plain data and travels as an argument of a call.
 
 use std::sync::{Mutex, MutexGuard};
 
 use rpc_parallel::error::ConnectErrorKind;
 use rpc_parallel::prelude::*;
 
-/// Listens to those who report.
+/// The functions of a journal of progress.
 #[rpc_parallel::worker]
 pub trait Progress {
-    /// Notes how far somebody is.
+    /// Adds a report, in percent.
     async fn report(&self, percent: u8);
 
-    /// Returns all that has been noted.
+    /// Returns all reports.
     async fn reports(&self) -> Vec<u8>;
 }
 
-/// Served here, in the process of the master.
+/// The state of the server, in the master's process.
 #[derive(Default, WorkerState)]
 pub struct Journal(Mutex<Vec<u8>>);
 
 impl Journal {
     fn entries(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no function panics while it holds this lock")
     }
 }
 
@@ -39,14 +39,14 @@ impl Progress for Journal {
     }
 }
 
-/// Does something that takes its time.
+/// The functions of a worker with a long job.
 #[rpc_parallel::worker]
 pub trait Work {
-    /// Works, and reports to a journal, wherever that is.
+    /// Works, and reports its progress to a journal in any process.
     async fn work(&self, journal: &Worker<Journal>) -> Result<(), AnyError>;
 }
 
-/// Spawned, in a process of its own.
+/// The state of the worker, in a process of its own.
 #[derive(Default, WorkerState)]
 struct Hand;
 
@@ -72,10 +72,10 @@ async fn main() -> anyhow::Result<()> {
     let progress = journal.connect(()).await?;
     assert_eq!(progress.reports().await?, [25, 50, 75, 100]);
 
-    // A server that is closed takes no new connections. Those that there are go on.
+    // A closed server accepts no new connections. Existing connections continue.
     progress.close_server().await?;
     assert_eq!(progress.reports().await?.len(), 4);
-    let error = journal.connect(()).await.expect_err("it is closed");
+    let error = journal.connect(()).await.expect_err("the server is closed");
     println!("{error}");
     assert!(matches!(error.kind(), ConnectErrorKind::NoSuchWorker));
     Ok(())

@@ -1,7 +1,7 @@
-//! Two kinds of state: a worker's, which all its connections share, and a connection's own.
+//! The state of a worker, which all its connections share, and the state of each connection.
 //!
-//! A ledger is a worker, and keeps what it knows in a file. An account is one owner's connection to
-//! the ledger.
+//! A `Ledger` is the state of a worker, and writes to a file. An `Account` is the state of one
+//! connection, of one owner.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,20 +12,20 @@ use std::sync::{Mutex, MutexGuard};
 use rpc_parallel::error::ConnectErrorKind;
 use rpc_parallel::prelude::*;
 
-/// A bank, as the owner of an account sees it.
+/// The functions of a bank for the owner of an account.
 #[rpc_parallel::worker]
 pub trait Bank {
-    /// Puts money into the account; returns what is in it now.
+    /// Adds to the balance of the account, and returns the new balance.
     async fn deposit(&self, account: &Context<Account>, amount: u64) -> u64;
 
-    /// Returns whose account it is.
+    /// Returns the owner of the account.
     async fn owner(&self, account: &Context<Account>) -> String;
 
-    /// Returns what is in all accounts.
+    /// Returns the sum of all balances.
     async fn total(&self) -> u64;
 }
 
-/// The state of the worker: one, for all connections.
+/// The state of the worker, shared by all connections.
 struct Ledger(Mutex<Book>);
 
 struct Book {
@@ -44,11 +44,11 @@ impl WorkerState for Ledger {
 
 impl Ledger {
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no function panics while it holds this lock")
     }
 }
 
-/// The state of a connection: one for each.
+/// The state of a connection.
 pub struct Account {
     owner: String,
 }
@@ -69,7 +69,7 @@ impl ConnectionState<Ledger> for Account {
 impl Bank for Ledger {
     async fn deposit(&self, account: &Context<Account>, amount: u64) -> u64 {
         let mut book = self.book();
-        writeln!(book.file, "{} {amount}", account.owner).expect("the ledger can be written");
+        writeln!(book.file, "{} {amount}", account.owner).expect("the file is writable");
         let balance = book.balances.entry(account.owner.clone()).or_default();
         *balance += amount;
         *balance
@@ -87,7 +87,7 @@ impl Bank for Ledger {
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
     let path = std::env::temp_dir().join(format!("ledger-{}", std::process::id()));
-    // `start` gives a handle instead of a connection; any number of connections follow.
+    // `start` returns a handle. Any number of connections can follow.
     let worker = Ledger::spawner().name("ledger-1").start(path.clone()).await?;
 
     let ada = worker.connect("ada".into()).await?;
@@ -95,15 +95,15 @@ async fn main() -> anyhow::Result<()> {
     assert_eq!(ada.deposit(10).await?, 10);
     assert_eq!(bob.deposit(5).await?, 5);
     assert_eq!(ada.deposit(2).await?, 12);
-    println!("{} and {} have {}", ada.owner().await?, bob.owner().await?, ada.total().await?);
+    println!("total of {} and {}: {}", ada.owner().await?, bob.owner().await?, ada.total().await?);
     assert_eq!(bob.total().await?, 17);
 
-    // A second connection of the same owner is another connection, but the ledger is the same.
+    // A second connection of the same owner has a state of its own, and the same ledger.
     let ada_again = worker.connect("ada".into()).await?;
     assert_eq!(ada_again.deposit(0).await?, 12);
 
-    // A connection whose state cannot be made is none, and the worker does not mind.
-    let error = worker.connect(String::new()).await.expect_err("nobody has no account");
+    // If the state of a connection cannot be made, `connect` fails and the worker continues.
+    let error = worker.connect(String::new()).await.expect_err("the name is empty");
     println!("{error}");
     assert!(matches!(error.kind(), ConnectErrorKind::Init { .. }));
 

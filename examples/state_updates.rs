@@ -1,6 +1,6 @@
-//! A state function: the state as it is now, and then every update, none lost and none doubled.
+//! A function that returns a state and a pipe of its updates: none is lost and none arrives twice.
 //!
-//! Whoever changes the state tells it to the watchers before anybody else can look at it.
+//! A function that changes the state sends the update to all watchers while it holds the lock.
 
 use std::mem;
 use std::sync::{Mutex, MutexGuard};
@@ -8,16 +8,16 @@ use std::sync::{Mutex, MutexGuard};
 use rpc_parallel::error::TrySendError;
 use rpc_parallel::prelude::*;
 
-/// A score that many write, and many watch.
+/// A score that several callers change and watch.
 #[rpc_parallel::worker]
 pub trait Scoreboard {
     /// Adds points.
     async fn add(&self, points: u64);
 
-    /// Returns the score, and a pipe of the points that are added from now on.
+    /// Returns the score, and a pipe of the points that are added after this.
     async fn watch(&self) -> (u64, Pipe<u64>);
 
-    /// Ends the pipes of all who watch.
+    /// Ends the pipes of all watchers.
     async fn finish(&self);
 }
 
@@ -32,7 +32,7 @@ struct Score {
 
 impl Board {
     fn score(&self) -> MutexGuard<'_, Score> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no function panics while it holds this lock")
     }
 }
 
@@ -44,9 +44,9 @@ impl Scoreboard for Board {
         for watcher in mem::take(&mut score.watchers) {
             match watcher.try_send(points) {
                 Ok(()) => score.watchers.push(watcher),
-                // Dropped, it would seem to be the end.
-                Err(TrySendError::Full(_)) => watcher.fail("it is too far behind"),
-                Err(TrySendError::Failed(_)) => println!("somebody has stopped watching"),
+                // Dropping the writer would look like the end of the stream.
+                Err(TrySendError::Full(_)) => watcher.fail("the watcher reads too slowly"),
+                Err(TrySendError::Failed(_)) => println!("a watcher has gone"),
             }
         }
     }
@@ -78,7 +78,7 @@ async fn main() -> anyhow::Result<()> {
         });
     }
     let client = board.connect(()).await?;
-    // They begin to watch at different times, while the others write.
+    // The watchers begin at different times, while the writers write.
     let mut watching = Vec::new();
     for _ in 0..5 {
         watching.push(client.watch().await?);
@@ -98,7 +98,7 @@ async fn main() -> anyhow::Result<()> {
             sum += points?;
             count += 1;
         }
-        println!("from {score} by {count} updates to {sum}");
+        println!("score {score}, then {count} updates, then score {sum}");
         assert_eq!(sum, 2500);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Workers that stream to workers: three stages, and nothing of it passes through the master.
+//! Workers that stream to each other in three stages. No element passes through the master.
 //!
 //! ```text
 //! 3 sources  --numbers-->  2 mills  --squares-->  1 sink
@@ -9,36 +9,36 @@ use rpc_parallel::prelude::*;
 const SOURCES: u64 = 3;
 const NUMBERS: u64 = 10_000;
 
-/// The first stage.
+/// The functions of the first stage.
 #[rpc_parallel::worker]
 pub trait Source {
-    /// Gives every number below `to` that leaves this rest when it is divided.
+    /// Returns the numbers below `to` whose remainder by `divisor` is `rest`.
     fn numbers(&self, to: u64, divisor: u64, rest: u64) -> Pipe<u64>;
 }
 
-/// The second stage.
+/// The functions of the second stage.
 #[rpc_parallel::worker]
 pub trait Mill {
-    /// Squares what comes from a source.
+    /// Returns the squares of the numbers of a source.
     async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError>;
 }
 
-/// The third stage.
+/// The functions of the third stage.
 #[rpc_parallel::worker]
 pub trait Sink {
-    /// Adds up what comes from mills, each of which is fed by a source.
+    /// Returns the sum of the squares of several mills, each with its source.
     async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError>;
 }
 
-/// Numbers come from here.
+/// A worker of the first stage.
 #[derive(Default, WorkerState)]
 pub struct Spring;
 
-/// Numbers are squared here.
+/// A worker of the second stage.
 #[derive(Default, WorkerState)]
 pub struct Stone;
 
-/// Squares end here.
+/// The worker of the third stage.
 #[derive(Default, WorkerState)]
 struct Basin;
 
@@ -58,7 +58,7 @@ impl Mill for Stone {
             while let Some(number) = numbers.next().await {
                 match number {
                     Ok(number) => writer.send(number * number).await?,
-                    // Whoever reads must not take it for the end.
+                    // Dropping the writer would look like the end of the stream.
                     Err(error) => {
                         writer.fail(error);
                         break;
@@ -74,7 +74,7 @@ impl Mill for Stone {
 #[rpc_parallel::worker]
 impl Sink for Basin {
     async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError> {
-        // All of them flow at once: each is as fast as it is read.
+        // All streams run at the same time, each as fast as it is read.
         let mut pipes = Vec::new();
         for ((mill, source), rest) in plan.into_iter().zip(0..) {
             pipes.push(mill.connect(()).await?.squares(&source, rest).await?);
@@ -95,14 +95,14 @@ async fn main() -> anyhow::Result<()> {
     let mut plan = Vec::new();
     for mill in mills.iter().cycle().take(SOURCES as usize) {
         let source = Spring::spawner().start(()).await?;
-        println!("{source} feeds {mill}");
+        println!("{source} sends to {mill}");
         plan.push((mill.clone(), source));
     }
     let sink = Basin::spawn(()).await?;
 
     let total = sink.total(plan).await?;
 
-    println!("the squares of all numbers below {NUMBERS} add up to {total}");
+    println!("the sum of the squares below {NUMBERS} is {total}");
     assert_eq!(total, (0..NUMBERS).map(|it| it * it).sum());
     Ok(())
 }

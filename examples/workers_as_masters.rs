@@ -1,15 +1,16 @@
-//! Workers are masters, too: each sorts its numbers by two workers of its own, down to the third
-//! generation, fifteen processes in all.
+//! Workers that start workers: each worker sorts its numbers with two workers of its own, three
+//! levels deep, in 15 processes.
 //!
 //! Each process ends with its master, so the whole tree ends with its root.
 
 use rpc_parallel::prelude::*;
 use tokio::try_join;
 
-/// Sorts, in one process or in many.
+/// Functions that sort.
 #[rpc_parallel::worker]
 pub trait Sorts {
-    /// Sorts numbers by so many generations of workers below; says how many processes took part.
+    /// Sorts numbers with `generations` levels of workers below this one. Returns the numbers, and
+    /// how many processes took part.
     async fn sort(
         &self,
         numbers: Vec<u32>,
@@ -36,11 +37,11 @@ impl Sorts for Sorter {
         let (left, right) =
             try_join!(left.sort(numbers, generations), right.sort(others, generations))?;
         Ok((merge(left.0, right.0), 1 + left.1 + right.1))
-        // Both workers end here, with their clients.
+        // Both clients are dropped here, which ends both workers.
     }
 }
 
-/// Merges sorted numbers with others.
+/// Merges two sorted lists.
 fn merge(left: Vec<u32>, right: Vec<u32>) -> Vec<u32> {
     let mut merged = Vec::with_capacity(left.len() + right.len());
     let mut right = right.into_iter().peekable();
@@ -54,13 +55,13 @@ fn merge(left: Vec<u32>, right: Vec<u32>) -> Vec<u32> {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    // In no order, and each once: the multiplier and the modulus have no factor in common.
+    // Each number once, not sorted: the multiplier and the modulus have no common factor.
     let numbers: Vec<u32> = (0..100_000).map(|it| it * 7919 % 100_000).collect();
 
     let root = Sorter::spawn(()).await?;
     let (sorted, processes) = root.sort(numbers, 3).await?;
 
-    println!("{} numbers, sorted by {processes} processes", sorted.len());
+    println!("sorted {} numbers in {processes} processes", sorted.len());
     assert!(sorted.into_iter().eq(0..100_000));
     assert_eq!(processes, 15);
     Ok(())

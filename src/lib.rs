@@ -1,141 +1,112 @@
-//! One program, many processes: typed async calls to workers that are started from your own
+//! One Rust program, many processes: typed async calls to workers that are started from your own
 //! executable.
 //!
-//! Write a trait for what a worker does, put [`#[worker]`](macro@worker) on it and on its
-//! implementation, and [`#[entry]`](macro@entry) on `main`. The same executable is started again
-//! as a worker process, and the master calls it through a typed client:
+//! Put [`#[worker]`](macro@worker) on a trait and on its implementation, and
+//! [`#[entry]`](macro@entry) on `main`. The same executable runs again as a worker process, and the
+//! master calls it through a typed client:
 //!
 //! ```
 //! use rpc_parallel::prelude::*;
 //!
-//! /// Arithmetic, done elsewhere.
+//! /// The functions that a worker offers.
 //! #[rpc_parallel::worker]
-//! pub trait Arithmetic {
-//!     async fn sum(&self, xs: &[u64]) -> u64;
+//! pub trait Files {
+//!     async fn lines(&self, path: &str) -> Result<usize, AnyError>;
 //! }
 //!
+//! /// The state of a worker, which is empty here.
 //! #[derive(Default, WorkerState)]
-//! struct Calculator;
+//! struct Reader;
 //!
 //! #[rpc_parallel::worker]
-//! impl Arithmetic for Calculator {
-//!     async fn sum(&self, xs: &[u64]) -> u64 {
-//!         xs.iter().sum()
+//! impl Files for Reader {
+//!     async fn lines(&self, path: &str) -> Result<usize, AnyError> {
+//!         Ok(std::fs::read_to_string(path)?.lines().count()) // `?` takes any error
 //!     }
 //! }
 //!
 //! #[rpc_parallel::entry]
 //! async fn main() -> anyhow::Result<()> {
-//!     let calculator = Calculator::spawn(()).await?; // a process of its own
-//!     assert_eq!(calculator.sum(&[1, 2, 3]).await?, 6);
+//!     let reader = Reader::spawn(()).await?; // starts a process
+//!     assert!(reader.lines("Cargo.toml").await? > 0);
+//!     assert!(reader.lines("/no/such/file").await.is_err());
 //!     Ok(()) // dropping the last client ends the worker
 //! }
 //! ```
+//!
+//! Processes instead of threads are for code that may crash, that is not thread-safe or holds a
+//! global lock, that must be killed or limited by the kernel, and for all cores. The [guide]
+//! compares both, and describes each subject below with programs: `mdbook serve docs/guide` shows
+//! it.
 //!
 //! # The model
 //!
 //! - [`Worker<S>`](Worker) identifies a worker server. It is plain data: print it, compare it, send
 //!   it to another worker.
-//! - [`spawn`](Spawn::spawn) starts a worker server in another process,
-//!   [`serve`](Spawn::serve) starts one in this process.
-//! - [`connect`](Worker::connect) opens a connection to a worker server and gives the typed client.
+//! - [`spawn`](Spawn::spawn) starts a worker server in another process, [`serve`](Spawn::serve)
+//!   starts one in this process.
+//! - [`connect`](Worker::connect) opens a connection to a worker server and returns the typed
+//!   client.
 //! - A [`Call`] of a client's function is a future of its result.
 //!
-//! Functions and worker types are known by hashes of what they are, so there is no order in which
-//! anything must be declared, and no list to keep.
+//! Ids of functions and worker types are hashes of their declarations. No order of declarations
+//! matters, and no list of them is kept by hand.
 //!
-//! # Streams
+//! # Where to look
 //!
-//! Arguments and results may be streams, or hold some: a [`Pipe`] is read, a [`PipeWriter`] is
-//! written.
-//!
-//! ```
-//! use rpc_parallel::prelude::*;
-//!
-//! #[rpc_parallel::worker]
-//! pub trait Numbers {
-//!     fn count_up(&self) -> Pipe<u64>;
-//!     async fn total(&self, numbers: Pipe<u64>) -> Result<u64, PipeError>;
-//!     async fn squares(&self, below: u64, to: PipeWriter<u64>);
-//! }
-//!
-//! #[derive(Default, WorkerState)]
-//! struct Counter;
-//!
-//! #[rpc_parallel::worker]
-//! impl Numbers for Counter {
-//!     fn count_up(&self) -> Pipe<u64> {
-//!         Pipe::from_items(0..) // asked as fast as it is read
-//!     }
-//!     async fn total(&self, mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
-//!         let mut total = 0;
-//!         while let Some(number) = numbers.next().await {
-//!             total += number?; // an error is no end
-//!         }
-//!         Ok(total)
-//!     }
-//!     async fn squares(&self, below: u64, to: PipeWriter<u64>) {
-//!         let _ = to.send_all((0..below).map(|it| it * it)).await; // fails when nobody reads
-//!     }
-//! }
-//!
-//! #[rpc_parallel::entry]
-//! async fn main() -> anyhow::Result<()> {
-//!     let counter = Counter::spawn(()).await?;
-//!
-//!     let mut numbers = counter.count_up().await?;
-//!     assert_eq!(numbers.next().await.transpose()?, Some(0));
-//!     drop(numbers); // the worker stops counting
-//!
-//!     assert_eq!(counter.total(Pipe::from_items([1, 2, 3])).await?, 6); // any stream will do
-//!
-//!     let (to, mut squares) = Pipe::pair();
-//!     counter.squares(2, to).await?;
-//!     assert_eq!(squares.next().await.transpose()?, Some(0));
-//!     Ok(())
-//! }
-//! ```
-//!
-//! A pipe just ends where its writer has finished; a [`PipeError`] says what else has ended it. A
-//! reader that does not read holds up its writer and nothing else, see
-//! [`stream_window`](Settings::stream_window). [`for_each_direct`](Pipe::for_each_direct) reads by a
-//! callback. Functions without an answer are marked [`one_way`](macro@worker).
-//!
-//! # Cancelling and deadlines
-//!
-//! What is dropped ends: a [`Call`] ends its function at the next await point, a pipe its writer.
-//! [`timeout`](Call::timeout) sets a deadline, which holds for all that the function calls in turn.
-//! A function sees both through its [`Context`], and `#[worker(no_cancel)]` lets it finish. Calls and
-//! pipes keep their worker alive, whatever becomes of the client.
-//!
-//! # Logs
-//!
-//! With the feature `tracing` and `#[entry(worker_logs = true)]` workers install a `tracing`
-//! subscriber that keeps what they log, from `init` on. `logs::forward(&client)` logs it in the master
-//! as well, in the spans in which the master called, and any process may read `client.logs()`.
-//!
-//! The feature alone installs nothing, so that workers may install a subscriber of their own; their
-//! logs are kept if that contains `logs::layer()`.
-//!
-//! # Forked children
-//!
-//! A child that user code forks without exec shares the sockets of its parent, but has none of its
-//! threads. It may end in any way without harm to its parent's workers and connections. Until then
-//! it must not await on the parent's runtime, use a client of the parent, or return from a worker
-//! function. [`Spawn::spawn`] in it fails.
-//!
-//! # Other programs
-//!
-//! Another program calls functions with fixed ids, `#[worker(id = "..")]`, through a
-//! [`WorkerAddress`].
+//! | subject | items |
+//! |---|---|
+//! | starting workers | [`Spawn`], [`Spawner`], [`Redirect`], [`RestartPolicy`], module [`launch`] |
+//! | functions, states and connections | [`worker`](macro@worker), [`WorkerState`], [`ConnectionState`], [`Context`], [`Function`], module [`function`] |
+//! | calls: cancellation, deadlines | [`Call`], [`WorkerClient`] |
+//! | streams | [`Pipe`], [`PipeWriter`], module [`pipe`] |
+//! | errors and failure reports | [`CallError`], [`FunctionError`], [`AnyError`], [`WorkerFailure`], module [`error`] |
+//! | shutdown, stats, logs | [`Control`], [`WorkerStats`], module `logs` |
+//! | settings | [`Settings`] |
+//! | tests that start workers | [`test`](macro@test) |
+//! | a `main` without `#[entry]`, other programs | module [`expert`] |
 //!
 //! # Errors
 //!
-//! A call ends in an answer or in a [`CallError`], which says what happened: the function panicked
-//! and where, the worker died and of what, the message was too large and by how much. A function
-//! that returns a `Result` keeps its own error type, inside a [`FunctionError`]. A message larger
-//! than [`max_message_size`](Settings::max_message_size) fails its call, or its element of a pipe,
-//! and nothing else.
+//! A call ends in an answer or in a [`CallError`] that names the cause: the function panicked, the
+//! worker's process ended and its exit reason, the message was too large. A function that returns a
+//! `Result` keeps its own error type, inside a [`FunctionError`]; [`AnyError`] is for functions
+//! that only need `?`. A pipe ends with `None` only where its writer has finished; each other end
+//! is a [`PipeError`].
+//!
+//! # Cancellation and deadlines
+//!
+//! Dropping a [`Call`] drops its function at the next await point, or before it begins. Dropping a
+//! pipe stops its writer. [`timeout`](Call::timeout) sets a deadline, which calls of the function
+//! inherit. Calls and pipes keep their worker alive, also after the client is dropped.
+//!
+//! # Lifetimes
+//!
+//! A worker that was started by `spawn` lives as long as its clients, calls and pipes; by `start`,
+//! as long as its master; by `start_detached`, until [`shutdown`](Worker::shutdown). Unless it is
+//! detached, a worker ends with its master, also if the master is killed.
+//!
+//! A child that user code forks without exec may end in any way. Until then it must not await on
+//! the parent's runtime, use a client of the parent, or return from a worker function.
+//! [`Spawn::spawn`] in it fails.
+//!
+//! # Cargo features
+//!
+//! | feature | default | effect |
+//! |---|---|---|
+//! | `tracing` | off | `tracing` events of workers reach the master: module `logs`, `Control::logs`, `#[entry(worker_logs = true)]`. Calls carry the caller's span. |
+//!
+//! The feature alone installs no subscriber. Workers install one if the program sets
+//! `worker_logs = true`; a worker with a subscriber of its own adds `logs::layer()` to it.
+//!
+//! # Requirements
+//!
+//! - Linux 5.4 or newer, with `/proc` mounted. Other systems are not supported.
+//! - Rust 1.88 or newer.
+//! - Workers run on the machine of their master, from the same executable. Processes of the same
+//!   user are trusted: the guide has a page on the trust model.
+//!
+//! [guide]: https://github.com/rpc-parallel/rpc-parallel/blob/main/docs/guide/src/SUMMARY.md
 
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
@@ -193,6 +164,9 @@ pub use rpc_parallel_runtime::logs;
 
 #[doc(hidden)]
 pub use rpc_parallel_runtime::__private;
+
+#[cfg(doctest)]
+mod guide;
 
 /// What most programs need: `use rpc_parallel::prelude::*`.
 ///

@@ -1,4 +1,4 @@
-//! What a worker does: it counts the words of a batch of files, and keeps nothing.
+//! The worker: it counts the words of a batch of files, and has no state.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,28 +7,28 @@ use std::fs;
 use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Counts words.
+/// Functions that count words.
 #[rpc_parallel::worker]
 pub trait WordCount {
-    /// Counts the words of some files; a file that cannot be counted is left out.
-    // Not paths: as text they would have to be UTF-8.
+    /// Counts the words of files. A file that cannot be counted is left out.
+    // The arguments are `OsString`s, because serde encodes a path as UTF-8 text.
     fn count(&self, files: &[OsString]) -> Counted;
 }
 
 /// The words of a batch of files.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Counted {
-    /// All words, each once, with a space behind each: much less to decode than a map.
+    /// All words, each once, with a space behind each. This is faster to decode than a map.
     pub words: String,
-    /// How often each of them stands there.
+    /// The count of each word, in the same order.
     pub counts: Vec<u64>,
-    /// How many bytes were read.
+    /// The number of bytes that were read.
     pub bytes: u64,
-    /// Which files were left out, by their index, and why.
+    /// The index of each file that was left out, and the reason.
     pub left_out: Vec<(usize, String)>,
 }
 
-/// The worker.
+/// The state of a worker, which is empty.
 #[derive(Default, WorkerState)]
 pub struct Counter;
 
@@ -56,11 +56,12 @@ impl WordCount for Counter {
     }
 }
 
-/// Adds the words of a text: its alphanumeric runs, in lower case.
+/// Adds the words of a text to the counts. A word is a run of alphanumeric characters, in lower
+/// case.
 fn count_words(text: &str, words: &mut HashMap<String, u64>) {
     let runs = text.split(|it: char| !it.is_alphanumeric()).filter(|it| !it.is_empty());
     for run in runs {
-        // Most words are in lower case already, and most have been seen.
+        // The common case, without an allocation: a lower-case ASCII word that was counted before.
         if run.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit())
             && let Some(count) = words.get_mut(run)
         {

@@ -1,15 +1,19 @@
-//! Counts the words of whole directories on all cores, each of them a worker process.
+//! Counts the words of directories on all cores, with a worker process for each core.
 //!
 //! ```text
 //! cargo run --release --example word_count -- [PATH..]
 //! ```
 //!
-//! A file that cannot be counted is reported and left out. A worker that dies is replaced, and what
-//! it had not answered is counted by another: `kill -9` one while this runs, and the totals are the
-//! same.
+//! A file that cannot be counted is reported and left out. A worker that dies is replaced, and
+//! another worker counts the files that it had not answered: after a `kill -9` of a worker the
+//! totals are the same.
 //!
-//! `count` is what a worker does; `spread` is how the master gives out the work; `totals` is what
-//! comes of it, and `report` what people see of it.
+//! | module | content |
+//! |---|---|
+//! | `count` | the worker |
+//! | `spread` | how the master distributes the files |
+//! | `totals` | the sum of all answers |
+//! | `report` | progress, messages and the result |
 
 mod count;
 mod spread;
@@ -27,9 +31,9 @@ use ignore::WalkBuilder;
 
 use self::report::Report;
 
-/// Counts the words of all text files below some paths.
+/// Counts the words of all text files below the given paths.
 ///
-/// What is hidden is left out, and what a `.gitignore` names.
+/// Hidden files and files that a `.gitignore` names are left out.
 #[derive(Parser)]
 struct Cli {
     /// Files and directories
@@ -38,10 +42,10 @@ struct Cli {
     /// How many of the most frequent words to show
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
-    /// How many worker processes to start; as many as there are cores, if not given
+    /// How many worker processes to start [default: the number of cores]
     #[arg(long, value_name = "N")]
     workers: Option<NonZeroUsize>,
-    /// Tell which processes are started
+    /// Print a line for each worker process
     #[arg(long)]
     verbose: bool,
 }
@@ -51,7 +55,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let Cli { paths, top, workers, verbose } = Cli::parse();
     if !paths.iter().any(|it| it.exists()) {
-        paths.iter().for_each(|it| eprintln!("word_count: there is no `{}`", it.display()));
+        paths.iter().for_each(|it| eprintln!("word_count: `{}` does not exist", it.display()));
         return Ok(ExitCode::from(2));
     }
     let workers = workers.map_or_else(available_parallelism, Ok)?;
@@ -66,7 +70,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the repository of this example, or where we are, if it is gone.
+/// Returns the repository of this example, or the current directory if the repository is gone.
 fn repository() -> PathBuf {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     if repository.is_dir() { repository.into() } else { ".".into() }

@@ -1,4 +1,4 @@
-//! What people see: a progress bar and messages on stderr, the result on stdout.
+//! The progress bar and the messages on stderr, and the result on stdout.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -9,12 +9,12 @@ use rpc_parallel::WorkerLabel;
 
 use crate::totals::Totals;
 
-/// So many of the files that cannot be counted are named. Of the others only the number is told.
+/// How many files that cannot be counted are named. Of the others only the number is printed.
 const NAMED: u64 = 10;
 
-/// Tells people how it goes.
+/// Prints progress, messages and the result.
 pub struct Report {
-    /// Counts bytes. It draws itself where stderr is a terminal, and nowhere else.
+    /// Counts bytes. It is visible only if stderr is a terminal.
     pub bar: ProgressBar,
     verbose: bool,
     left_out: u64,
@@ -22,26 +22,26 @@ pub struct Report {
 }
 
 impl Report {
-    /// Begins to report.
+    /// Creates a report with an empty progress bar.
     pub fn new(verbose: bool) -> Self {
         let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {elapsed}");
         let bar = ProgressBar::new(0).with_style(style.expect("the template is well formed"));
         Self { bar, verbose, left_out: 0, given_up: 0 }
     }
 
-    /// Writes a line, above the progress bar.
+    /// Prints a line above the progress bar.
     pub fn note(&self, line: impl Display) {
         self.bar.suspend(|| eprintln!("word_count: {line}"));
     }
 
-    /// Tells that a worker was started, to those who want to know.
+    /// Reports a worker that was started, with `--verbose`.
     pub fn started(&self, worker: &WorkerLabel) {
         if self.verbose {
             self.note(format_args!("started {worker}"));
         }
     }
 
-    /// Tells of a file that cannot be counted.
+    /// Reports a file that cannot be counted.
     pub fn left_out(&mut self, file: impl Display) {
         self.left_out += 1;
         if self.left_out <= NAMED {
@@ -49,13 +49,13 @@ impl Report {
         }
     }
 
-    /// Tells of a file that no worker survives.
+    /// Reports a file that each worker failed to count.
     pub fn given_up(&mut self, file: impl Display) {
         self.given_up += 1;
         self.note(format_args!("given up: {file}"));
     }
 
-    /// Writes the result.
+    /// Prints the result.
     pub fn finish(self, totals: &Totals, top: usize, time: Duration) -> io::Result<()> {
         if self.left_out > NAMED {
             self.note(format_args!("left out: {} more", self.left_out - NAMED));

@@ -1,8 +1,8 @@
-//! How the master gives out the work, so that every file is counted once, whoever dies.
+//! Distributes the files to workers, so that each file is counted once, also if workers die.
 //!
-//! The words of a file enter the totals with the answer that brings them, and a call has either an
-//! answer or an error. Files whose answer does not come are counted again, from then on each by
-//! itself; a file that no worker survives is given up.
+//! A call ends with an answer or with an error, and only an answer changes the totals. The files of
+//! a failed call are counted again, from then on each in a call of its own. A file whose calls fail
+//! `FAILURES` times is given up.
 
 use std::path::PathBuf;
 
@@ -15,17 +15,17 @@ use crate::count::{Counted, Counter, WordCountClient};
 use crate::report::Report;
 use crate::totals::Totals;
 
-/// So many batches does a worker have at hand, lest it wait for the next.
+/// How many batches a worker has at a time, so that it never waits for the next one.
 const AT_HAND: usize = 3;
 
-/// So many bytes make a batch. More would mean fewer words that stand in several answers, but also
-/// more to count again when a worker dies.
+/// The maximum size of a batch, in bytes. A larger one repeats fewer words in several answers, and
+/// means that more files are counted again after a worker died.
 const BATCH_BYTES: u64 = 4 << 20;
 
-/// So many files are looked for at a time.
+/// How many files the walk finds before it reports them.
 const WALK_FILES: usize = 1000;
 
-/// So many failures, of a file or of the starts of a worker, are one too many.
+/// After how many failures a file, or the start of a worker, is given up.
 const FAILURES: u32 = 3;
 
 /// Counts the words of all files that a walk finds.
@@ -48,20 +48,20 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
     Ok(spread.totals)
 }
 
-/// Who counts what.
+/// The state of the distribution.
 struct Spread<'a> {
-    /// What is under way; when nothing is, everything is done.
+    /// The tasks that run. The work is done when none is left.
     events: JoinSet<Event>,
     places: Vec<Place>,
     fresh: Vec<File>,
     fresh_bytes: u64,
-    /// Files with a failure behind them.
+    /// Files whose call has failed before.
     suspects: Vec<File>,
     totals: Totals,
     report: &'a mut Report,
 }
 
-/// The place of a worker, and of those that replace it.
+/// A worker, and the workers that replace it.
 #[derive(Default)]
 struct Place {
     client: Option<WordCountClient>,
@@ -69,14 +69,14 @@ struct Place {
     failed_starts: u32,
 }
 
-/// A file that waits for its words to be counted.
+/// A file that is not counted yet.
 struct File {
     path: PathBuf,
     bytes: u64,
     failures: u32,
 }
 
-/// All that can happen.
+/// The result of a task.
 enum Event {
     Found { files: Vec<Result<File, ignore::Error>>, rest: Option<Box<Walk>> },
     Started { place: usize, client: Result<WordCountClient, SpawnError> },
@@ -158,7 +158,7 @@ impl Spread<'_> {
         }
     }
 
-    /// Starts another worker in the place of one that is dead, once all of its calls have failed.
+    /// Replaces a dead worker, after all of its calls have failed.
     async fn replace_if_dead(&mut self, place: usize) {
         let Place { client, at_hand: 0, .. } = &mut self.places[place] else { return };
         if let Some(dead) = client.take_if(|it| it.is_closed()) {
@@ -167,9 +167,9 @@ impl Spread<'_> {
         }
     }
 
-    /// Gives every worker as much as it can have at hand.
+    /// Gives each worker batches, up to `AT_HAND`.
     fn give_out(&mut self) {
-        // Each gets one batch, then each a second: so the last ones go to different workers.
+        // Each worker gets one batch before any gets a second, so the last batches are spread.
         for at_hand in 0..AT_HAND {
             for place in 0..self.places.len() {
                 let Place { client: Some(client), at_hand: has, .. } = &self.places[place] else {
@@ -190,10 +190,10 @@ impl Spread<'_> {
 
     fn next_batch(&mut self, at_hand: usize) -> Option<Vec<File>> {
         if !self.suspects.is_empty() {
-            // By itself, so that nothing else can be what its worker dies of.
+            // Alone in its worker, so that only this file can crash it.
             return if at_hand == 0 { Some(vec![self.suspects.pop()?]) } else { None };
         }
-        // Small towards the end, so that all workers come to it together.
+        // Batches become small towards the end, so that all workers finish at about the same time.
         let full = BATCH_BYTES.min(self.fresh_bytes / (AT_HAND * self.places.len()) as u64);
         let mut batch = vec![self.fresh.pop()?];
         let mut bytes = batch[0].bytes;
@@ -206,12 +206,12 @@ impl Spread<'_> {
     }
 }
 
-/// Returns how much of what a worker can have at hand a batch takes: all of it, if it is suspect.
+/// Returns how many of the `AT_HAND` slots a batch takes: all of them if a file has failed before.
 fn weight(batch: &[File]) -> usize {
     if batch.iter().any(|it| it.failures > 0) { AT_HAND } else { 1 }
 }
 
-/// Returns what is found, if it is a file, or why that cannot be said.
+/// Returns an entry of the walk if it is a file, or the error of the walk.
 fn file(found: Result<DirEntry, ignore::Error>) -> Option<Result<File, ignore::Error>> {
     let file = found.and_then(|entry| Ok((entry.metadata()?, entry.into_path())));
     match file {

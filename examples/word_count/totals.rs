@@ -1,20 +1,20 @@
-//! The totals of all answers.
+//! The sum of all answers.
 
 use std::collections::HashMap;
 
 use crate::count::Counted;
 
-/// What all answers make together.
+/// The sum of all answers.
 pub struct Totals {
     words: HashMap<String, u64>,
-    /// How many bytes were read.
+    /// The number of bytes that were read.
     pub bytes: u64,
-    /// How many files each worker has counted.
+    /// The number of files that each worker has counted.
     pub files: Vec<u64>,
 }
 
 impl Totals {
-    /// Begins with nothing.
+    /// Creates empty totals.
     pub fn new(workers: usize) -> Self {
         Self { words: HashMap::new(), bytes: 0, files: vec![0; workers] }
     }
@@ -31,12 +31,12 @@ impl Totals {
         }
     }
 
-    /// Returns how many words there are.
+    /// Returns the number of words.
     pub fn words(&self) -> u64 {
         self.words.values().sum()
     }
 
-    /// Returns the most frequent words; of equally frequent ones, the first in the alphabet.
+    /// Returns the most frequent words with their counts, equal counts in alphabetical order.
     pub fn most_frequent(&self, count: usize) -> Vec<(&str, u64)> {
         let mut words: Vec<_> = self.words.iter().map(|(word, count)| (&**word, *count)).collect();
         let order = |a: &(&str, u64), b: &(&str, u64)| (b.1, a.0).cmp(&(a.1, b.0));

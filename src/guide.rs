@@ -1,0 +1,33 @@
+//! The programs of README.md and of the guide, as doctests: one item for each page.
+
+macro_rules! pages {
+    ($($name:ident: $path:literal,)*) => {$(
+        #[doc = include_str!(concat!("../", $path))]
+        mod $name {}
+    )*};
+}
+
+pages! {
+    readme: "README.md",
+    getting_started: "docs/guide/src/getting-started.md",
+    threads_or_processes: "docs/guide/src/threads-or-processes.md",
+    workers_and_calls: "docs/guide/src/workers-and-calls.md",
+    errors: "docs/guide/src/errors.md",
+    state: "docs/guide/src/state.md",
+    streams: "docs/guide/src/streams.md",
+    life_and_failure: "docs/guide/src/life-and-failure.md",
+    settings: "docs/guide/src/settings.md",
+    output_and_launchers: "docs/guide/src/output-and-launchers.md",
+    other_programs: "docs/guide/src/other-programs.md",
+    tests_and_benchmarks: "docs/guide/src/tests-and-benchmarks.md",
+    own_main: "docs/guide/src/own-main.md",
+    deployment: "docs/guide/src/deployment.md",
+    trust_model: "docs/guide/src/trust-model.md",
+    coming_from: "docs/guide/src/coming-from.md",
+    limits: "docs/guide/src/limits.md",
+}
+
+#[cfg(feature = "tracing")]
+pages! {
+    logs_and_stats: "docs/guide/src/logs-and-stats.md",
+}
