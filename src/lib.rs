@@ -108,6 +108,8 @@
 //!
 //! [guide]: https://github.com/rpc-parallel/rpc-parallel/blob/main/docs/guide/src/SUMMARY.md
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
     AnyError, BoxError, Call, CallError, ConnectError, ConnectionState, Context, Control,

@@ -14,6 +14,8 @@
 //!
 //! [rpc-parallel]: https://docs.rs/rpc-parallel
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod wire;
 mod transport;
 mod connection;
