@@ -9,6 +9,7 @@ use crate::wire::fields;
 
 /// The kind of a tokio runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum RuntimeFlavor {
     /// Everything runs on one thread: the fastest for a process among many.
     #[default]

@@ -6,6 +6,7 @@ use crate::wire::fields;
 ///
 /// A panic outside of any call always ends it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum PanicPolicy {
     /// It is an error of the call. The worker and its connections live on.
     #[default]

@@ -8,6 +8,7 @@ use super::field::fields;
 
 /// A panic: what it said, and where.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PanicReport {
     /// The message it panicked with.
     pub message: String,

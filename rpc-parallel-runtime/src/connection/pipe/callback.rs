@@ -31,6 +31,7 @@ pub enum PipeEvent<T> {
 
 /// Why a callback is called no more.
 #[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The writer has finished.
     ByWriter,

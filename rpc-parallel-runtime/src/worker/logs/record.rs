@@ -12,6 +12,7 @@ use crate::wire::{SpanKey, WorkerLabel};
 
 /// One thing that comes out of [`Logs`](super::Logs).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum LogItem {
     /// Something was logged.
     Record(Box<LogRecord>),
