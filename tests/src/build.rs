@@ -1,15 +1,15 @@
-//! Programs that a test builds in its own way.
+//! Builds of programs with arguments that a test chooses.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds a program of this package with further arguments of cargo, and returns where it is.
+/// Builds a program of this package with more cargo arguments and returns its path.
 ///
-/// All such builds share one target directory, beside that of the tests.
+/// All such builds share a target directory beside that of the tests.
 ///
 /// # Panics
 ///
-/// It cannot be built.
+/// Panics if the build fails.
 #[must_use]
 pub fn build(target: &Path, program: &str, profile: &str, args: &[&str]) -> PathBuf {
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -18,14 +18,15 @@ pub fn build(target: &Path, program: &str, profile: &str, args: &[&str]) -> Path
         .join(program)
 }
 
-/// Returns where an example of the workspace is. It is built unless it was built with the tests.
+/// Returns the path of an example of the workspace. Builds the example unless it was built with
+/// the tests.
 ///
 /// # Panics
 ///
-/// It cannot be built.
+/// Panics if the build fails.
 #[must_use]
 pub fn example(target: &Path, name: &str) -> PathBuf {
-    let own = std::env::current_exe().expect("there is a /proc");
+    let own = std::env::current_exe().expect("read /proc/self/exe");
     let beside = own.ancestors().nth(2).map(|it| it.join("examples").join(name));
     if let Some(built) = beside.filter(|it| it.exists()) {
         return built;
@@ -43,9 +44,10 @@ fn cargo_build(target: &Path, manifest: &str, args: &[&str]) -> PathBuf {
     command.args(["build", "--offline", "--manifest-path", manifest]).args(args);
     command.arg("--target-dir").arg(&target);
 
-    let output = command.output().unwrap_or_else(|it| panic!("start {command:?}: {it}"));
+    let output = command.output();
+    let output = output.unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
 
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}:\n{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{stderr}");
     target
 }

@@ -1,5 +1,6 @@
-//! The exit codes of workers, as they are seen by what has started them: a master tells only those
-//! of workers that failed.
+//! Exit codes of workers as their parent processes see them.
+//!
+//! A master reports only the exit codes of workers that failed.
 
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::waiting::soon;
 
-/// Hears the exit codes of workers, also of those that other processes start.
+/// Receives exit codes of workers, also of workers that other processes start.
 #[derive(Debug)]
 pub struct ExitCodes {
     receiver: Receiver,
@@ -17,39 +18,39 @@ pub struct ExitCodes {
 }
 
 impl ExitCodes {
-    /// Begins to listen.
+    /// Makes a receiver.
     ///
     /// # Panics
     ///
-    /// There is no pipe to be had.
+    /// Panics if no pipe can be made.
     #[must_use]
     pub fn new() -> Self {
         let (reader, writer) = io::pipe().expect("make a pipe");
-        let receiver = Receiver::from_owned_fd(OwnedFd::from(reader)).expect("it is a pipe");
+        let receiver = Receiver::from_owned_fd(OwnedFd::from(reader)).expect("register the pipe");
         Self { receiver, writer }
     }
 
-    /// Returns where the codes are written to.
+    /// Returns the path of the file for [`report_exit_code`].
     #[must_use]
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.writer.as_raw_fd())
     }
 
-    /// Waits for the next worker that ends.
+    /// Waits until the next worker exits, and returns its exit code.
     ///
     /// # Panics
     ///
-    /// None does.
+    /// Panics if no worker exits in time.
     pub async fn next(&self) -> i32 {
         let mut line = String::new();
         while !line.ends_with('\n') {
-            soon(self.receiver.readable()).await.expect("this process holds the other end");
+            soon(self.receiver.readable()).await.expect("this process holds the writer");
             let mut byte = [0];
             if let Ok(1) = self.receiver.try_read(&mut byte) {
                 line.push(byte[0].into());
             }
         }
-        line.trim_end().parse().expect("it is a number")
+        line.trim_end().parse().expect("the shell writes a number")
     }
 }
 
@@ -59,8 +60,8 @@ impl Default for ExitCodes {
     }
 }
 
-/// Makes what starts a worker whose exit code is then written [there](ExitCodes::path).
-pub fn telling(path: &str) -> WrapperLauncher {
-    // A shell makes 128 and more of signals.
+/// Makes a launcher that writes the exit code of its worker to [this file](ExitCodes::path).
+pub fn report_exit_code(path: &str) -> WrapperLauncher {
+    // The shell turns a signal into an exit code of 128 plus its number.
     WrapperLauncher::new("sh").args(["-c", r#""$@"; echo $? > "$0""#, path])
 }

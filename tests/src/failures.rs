@@ -1,4 +1,4 @@
-//! What spawners are told of deaths, for tests that wait for it.
+//! The failure reports that `on_failure` callbacks receive.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -9,42 +9,45 @@ use tokio::sync::watch;
 
 use crate::waiting::soon;
 
+/// The exit reason of a process that a test killed.
+pub const KILLED: ExitReason = ExitReason::Signaled { signal: 9, core_dumped: false };
+
 /// The failures that have been reported. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Failures(Arc<watch::Sender<Vec<WorkerFailure>>>);
 
 impl Failures {
-    /// Returns what notes a failure: give it to `on_failure`.
-    pub fn note(&self) -> impl Fn(WorkerFailure) + Send + Sync + 'static {
+    /// Returns a callback for `on_failure` that records each failure.
+    pub fn callback(&self) -> impl Fn(WorkerFailure) + Send + Sync + 'static {
         let failures = self.0.clone();
         move |failure| failures.send_modify(|it| it.push(failure))
     }
 
-    /// Waits until so many failures have been reported, and returns all there are.
+    /// Waits until at least this many failures have been reported, and returns all of them.
     ///
     /// # Panics
     ///
-    /// There are not so many soon.
+    /// Panics if fewer are reported in time.
     #[track_caller]
     pub fn count(&self, count: usize) -> impl Future<Output = Vec<WorkerFailure>> {
         self.wait_for(move |it| it.len() >= count)
     }
 
-    /// Waits until the failure of a worker of this name has been reported, and returns those that
-    /// have been before.
+    /// Waits until the failure of a worker of this name has been reported, and returns the failures
+    /// that were reported before.
     ///
     /// # Panics
     ///
-    /// There is none soon.
+    /// Panics if it is not reported in time.
     #[track_caller]
     pub fn before(&self, name: &'static str) -> impl Future<Output = Vec<WorkerFailure>> {
-        let place = move |failures: &[WorkerFailure]| {
+        let index = move |failures: &[WorkerFailure]| {
             failures.iter().position(|it| it.worker().name() == Some(name))
         };
-        let waiting = self.wait_for(move |it| place(it).is_some());
+        let waiting = self.wait_for(move |it| index(it).is_some());
         async move {
             let mut failures = waiting.await;
-            failures.truncate(place(&failures).unwrap_or_default());
+            failures.truncate(index(&failures).unwrap_or_default());
             failures
         }
     }
@@ -55,10 +58,10 @@ impl Failures {
         mut reported: impl FnMut(&[WorkerFailure]) -> bool,
     ) -> impl Future<Output = Vec<WorkerFailure>> {
         let mut failures = self.0.subscribe();
-        let place = Location::caller();
+        let caller = Location::caller();
         async move {
             let waited = soon(failures.wait_for(|it| reported(it))).await;
-            waited.unwrap_or_else(|_| panic!("{place}: nobody reports any more")).clone()
+            waited.unwrap_or_else(|_| panic!("{caller}: all callbacks were dropped")).clone()
         }
     }
 
@@ -66,13 +69,13 @@ impl Failures {
     ///
     /// # Panics
     ///
-    /// There is none soon, or there are more.
+    /// Panics if none is reported in time, or more than one.
     #[track_caller]
     pub fn first(&self) -> impl Future<Output = WorkerFailure> {
-        let (counting, place) = (self.count(1), Location::caller());
+        let (counting, caller) = (self.count(1), Location::caller());
         async move {
             let mut failures = counting.await;
-            assert_eq!(failures.len(), 1, "{place}: {failures:?}");
+            assert_eq!(failures.len(), 1, "{caller}: {failures:?}");
             failures.remove(0)
         }
     }
@@ -83,9 +86,9 @@ impl Failures {
         self.0.borrow().clone()
     }
 
-    /// Returns how the workers died of whom failures have been reported so far.
+    /// Returns the exit reasons of the failures that have been reported so far.
     #[must_use]
-    pub fn deaths(&self) -> Vec<ExitReason> {
+    pub fn exit_reasons(&self) -> Vec<ExitReason> {
         self.0.borrow().iter().map(WorkerFailure::exit_reason).collect()
     }
 }

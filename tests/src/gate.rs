@@ -1,4 +1,4 @@
-//! A gate between two processes, at which a thread stands and blocks until it is opened.
+//! A gate at which threads of other processes block until the test opens it.
 
 use std::io::{self, Read};
 use std::os::linux::net::SocketAddrExt;
@@ -8,31 +8,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::{Deserialize, Serialize};
 use tokio::net;
 
-/// The gate, as the test holds it; it opens for good when it is dropped.
+/// The test's side of a gate. Dropping it opens the gate for good.
 #[derive(Debug)]
 pub struct Gate {
     listener: net::UnixListener,
-    way: WayThrough,
+    address: GateAddress,
 }
 
-/// Where the gate is, for those who shall stand at it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WayThrough(String);
+/// The address of a [`Gate`], for the threads that block at it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GateAddress(String);
 
-/// One who stands at the gate; dropping it lets him pass.
+/// A thread that has reached the gate. Dropping this value unblocks the thread.
 #[derive(Debug)]
-pub struct Standing(net::UnixStream);
+pub struct BlockedThread(net::UnixStream);
 
-impl Standing {
-    /// Returns the process that stands there.
+impl BlockedThread {
+    /// Returns the process id of the thread.
     ///
     /// # Panics
     ///
-    /// The system does not know it.
+    /// Panics if the system does not know it.
     #[must_use]
     pub fn pid(&self) -> u32 {
         let pid = self.0.peer_cred().ok().and_then(|it| it.pid());
-        pid.and_then(|it| it.try_into().ok()).expect("it has connected from this machine")
+        pid.and_then(|it| it.try_into().ok()).expect("the peer is a process of this host")
     }
 }
 
@@ -41,31 +41,37 @@ impl Gate {
     ///
     /// # Panics
     ///
-    /// There are no more sockets.
+    /// Panics if no socket can be made.
     #[must_use]
     pub fn new() -> Self {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        // In a namespace of its own, which leaves no files behind.
-        let way = WayThrough(format!("rpc-parallel-gate-{}-{number}", std::process::id()));
-        let listener = way.bind().expect("there is no other gate of this name");
-        Self { listener, way }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // The abstract namespace leaves no files behind.
+        let address = GateAddress(format!("rpc-parallel-gate-{}-{number}", std::process::id()));
+        let listener = address.bind().expect("the name of the gate is unique");
+        Self { listener, address }
     }
 
-    /// Returns where it is.
+    /// Returns the address.
     #[must_use]
-    pub fn way(&self) -> WayThrough {
-        self.way.clone()
+    pub fn address(&self) -> GateAddress {
+        self.address.clone()
     }
 
-    /// Waits until somebody stands at the gate.
+    /// Waits until a thread reaches the gate.
     ///
     /// # Panics
     ///
-    /// The gate is broken.
-    pub async fn reached(&self) -> Standing {
-        let (standing, _) = self.listener.accept().await.expect("the gate works");
-        Standing(standing)
+    /// Panics if the socket fails.
+    pub async fn reached(&self) -> BlockedThread {
+        let (socket, _) = self.listener.accept().await.expect("accept a connection");
+        BlockedThread(socket)
+    }
+
+    /// Old name of [`address`](Self::address).
+    #[must_use]
+    pub fn way(&self) -> GateAddress {
+        self.address()
     }
 }
 
@@ -75,27 +81,39 @@ impl Default for Gate {
     }
 }
 
-impl WayThrough {
+impl GateAddress {
     /// Blocks this thread until the gate opens.
     pub fn block(&self) {
-        // Where there is no gate any more, it is open.
-        if let Ok(mut gate) = self.address().and_then(|it| UnixStream::connect_addr(&it)) {
+        // A gate that does not exist any more is open.
+        if let Ok(mut gate) = self.connect() {
             let _ = gate.read(&mut [0]);
         }
     }
 
-    /// Shows up at the gate and goes on at once.
+    /// Tells the gate that this thread has reached it, and returns at once.
+    pub fn notify(&self) {
+        let _ = self.connect();
+    }
+
+    /// Old name of [`notify`](Self::notify).
     pub fn pass_by(&self) {
-        let _ = self.address().and_then(|it| UnixStream::connect_addr(&it));
+        self.notify();
     }
 
     fn bind(&self) -> io::Result<net::UnixListener> {
-        let listener = UnixListener::bind_addr(&self.address()?)?;
+        let listener = UnixListener::bind_addr(&self.socket_address()?)?;
         listener.set_nonblocking(true)?;
         net::UnixListener::from_std(listener)
     }
 
-    fn address(&self) -> io::Result<SocketAddr> {
+    fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect_addr(&self.socket_address()?)
+    }
+
+    fn socket_address(&self) -> io::Result<SocketAddr> {
         SocketAddr::from_abstract_name(&self.0)
     }
 }
+
+/// Old name of [`GateAddress`].
+pub type WayThrough = GateAddress;

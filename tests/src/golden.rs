@@ -1,38 +1,38 @@
-//! Workers whose ids are written down in `tests/golden/ids.txt`: they must never change.
+//! Workers whose ids `tests/golden/ids.txt` lists. Those ids must never change.
 
 use std::path::{Path, PathBuf};
 
 use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Functions of every shape.
+/// Functions with all kinds of names, arguments and results.
 #[rpc_parallel::worker]
 pub trait Shapes {
-    /// Has nothing.
+    /// Has no arguments and no result.
     fn nothing(&self);
-    /// Is async; that does not count.
+    /// Is `async`, which is no part of the id.
     async fn nothing_later(&self);
-    /// Has references; the names do not count.
+    /// Takes references. The names of arguments are no part of the id.
     async fn borrowed(&self, text: &str, path: &Path, numbers: &[u64], book: &Book) -> PathBuf;
-    /// Has paths and brackets.
+    /// Has paths and generic types.
     fn nested(&self, books: std::collections::BTreeMap<String, Vec<Option<(u8, Book)>>>)
     -> [u8; 4];
-    /// Sees the connection, which does not count.
+    /// Takes a `Context`, which is no part of the id.
     async fn seen(&self, cx: &Context<Reader>, number: i128) -> bool;
-    /// Fails.
+    /// Returns a `Result`.
     async fn failing(&self, number: u32) -> Result<Book, AnyError>;
-    /// Was called otherwise once, and had other arguments.
+    /// Has a fixed id.
     #[worker(id = "shapes.kept")]
     async fn kept(&self, number: u32) -> u32;
-    /// Is called like a word of the language.
+    /// Is named like a keyword.
     fn r#loop(&self, r#type: u32) -> u32;
 }
 
-/// Something to read.
+/// A user's type.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Book;
 
-/// Somebody who is connected.
+/// The state of a connection.
 #[derive(Debug)]
 pub struct Reader;
 
@@ -46,7 +46,7 @@ impl<W: Sync> ConnectionState<W> for Reader {
 
 macro_rules! shaper {
     ($(#[$attribute:meta])* $name:ident) => {
-        /// Does all of it, in no interesting way.
+        /// Implements all functions.
         #[derive(Debug, Default, WorkerState)]
         pub struct $name;
 
@@ -100,14 +100,14 @@ shaper! {
 pub mod inner {
     use rpc_parallel::prelude::*;
 
-    /// Functions called like those of the other one.
+    /// A trait with the same name and function.
     #[rpc_parallel::worker]
     pub trait Shapes {
-        /// Has nothing.
+        /// Has no arguments and no result.
         fn nothing(&self);
     }
 
-    /// Called like the other one.
+    /// A worker type with the same name.
     #[derive(Debug, Default, WorkerState)]
     pub struct Shaper;
 

@@ -1,5 +1,4 @@
-//! What the tests have in common: worker types in a crate of their own, and what a test asks of
-//! the system.
+//! Shared set-up of the tests: worker types, programs that tests start, and queries of the system.
 
 pub mod golden;
 #[cfg_attr(not(feature = "shuffled"), path = "shuffled/in_order.rs")]
@@ -10,23 +9,26 @@ pub mod process;
 pub mod waiting;
 pub mod exit_codes;
 pub mod failures;
-pub mod mortal;
+pub mod fixture;
+pub mod spawn_ok;
+pub mod failure_scenario;
+pub mod restarting;
+pub mod shutdown_log;
 pub mod cgroup;
 pub mod gate;
 pub mod program;
-pub mod family;
+pub mod process_tree;
 pub mod build;
 
 #[cfg(test)]
 mod tests {
-    use rpc_parallel::prelude::*;
-
-    use super::elsewhere::Distant;
+    use super::fixture::Fixture;
+    use super::spawn_ok::SpawnOk as _;
 
     #[rpc_parallel::test]
-    async fn a_unit_test_of_a_library_starts_workers() {
-        let distant = Distant::spawn(()).await.expect("start a worker");
+    async fn unit_test_of_library_starts_worker() {
+        let fixture = Fixture::spawn_ok(()).await;
 
-        assert_eq!(distant.distance_to(&[3, 4]).await, Ok(5));
+        assert_eq!(fixture.double(3).await, Ok(6));
     }
 }

@@ -1,6 +1,6 @@
-//! What the system says of processes.
+//! Queries and signals of processes.
 //!
-//! A process in state Z is gone: only its number waits for somebody to take note.
+//! A process is gone when it has exited, even if its parent has not reaped it (state Z).
 
 use std::fs;
 use std::io;
@@ -11,23 +11,26 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-/// How long a test waits for what should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a test waits for an event before it fails.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Old name of [`TEST_TIMEOUT`].
+pub const PATIENCE: Duration = TEST_TIMEOUT;
 
 /// Waits until a process is gone, and says whether that happened within this time.
 #[must_use]
 pub fn ends_within(pid: u32, limit: Duration) -> bool {
-    // Where there is no process any more there is nothing to open.
+    // The call fails if the process does not exist.
     let Ok(process) = pidfd_open(number(pid), PidfdFlags::empty()) else { return true };
-    let limit = Timespec::try_from(limit).expect("tests wait for seconds, not for ages");
+    let limit = Timespec::try_from(limit).expect("the limit is a few seconds");
     let mut fds = [PollFd::new(&process, PollFlags::IN)];
-    poll(&mut fds, Some(&limit)).expect("wait for a process") > 0
+    poll(&mut fds, Some(&limit)).expect("poll a process") > 0
 }
 
-/// Waits until a process is gone, beside whatever else the runtime does, and says whether that
+/// Waits on a blocking thread of the runtime until a process is gone, and says whether that
 /// happened in time.
 pub async fn ends(pid: u32) -> bool {
-    let waiting = tokio::task::spawn_blocking(move || ends_within(pid, PATIENCE));
+    let waiting = tokio::task::spawn_blocking(move || ends_within(pid, TEST_TIMEOUT));
     waiting.await.expect("waiting does not panic")
 }
 
@@ -35,7 +38,7 @@ pub async fn ends(pid: u32) -> bool {
 ///
 /// # Panics
 ///
-/// It is gone already.
+/// Panics if the process is gone.
 pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
@@ -44,67 +47,68 @@ pub fn kill(pid: u32) {
 ///
 /// # Panics
 ///
-/// It is gone already.
+/// Panics if the process is gone.
 pub fn signal(pid: u32, signal: Signal) {
-    kill_process(number(pid), signal).expect("the process lives");
+    kill_process(number(pid), signal).expect("the process exists");
 }
 
-/// Stops a process, all its threads, until it is [resumed](resume).
+/// Stops all threads of a process until it is [resumed](resume).
 ///
 /// # Panics
 ///
-/// It is gone, or does not stop.
+/// Panics if the process is gone or does not stop.
 pub fn stop(pid: u32) {
     signal(pid, Signal::STOP);
     let began = Instant::now();
     while state(pid) != Some('T') {
-        assert!(began.elapsed() < PATIENCE, "process {pid} stops");
+        assert!(began.elapsed() < TEST_TIMEOUT, "process {pid} stops");
         thread::yield_now();
     }
 }
 
-/// Lets a process go on that was stopped.
+/// Resumes a stopped process.
 ///
 /// # Panics
 ///
-/// It is gone.
+/// Panics if the process is gone.
 pub fn resume(pid: u32) {
     signal(pid, Signal::CONT);
 }
 
-/// Returns the letter that the system has for what a process does; none if there is no process.
+/// Returns the kernel's letter for the state of a process, or `None` if there is no process.
 #[must_use]
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Its name stands before it, in brackets, and may hold anything.
+    // The name before it stands in parentheses and may hold any characters.
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// Returns the processes that live and whose environment holds this variable: those that were
-/// given it, and all that they have started.
+/// Returns the running processes whose environment holds this variable: a process that was started
+/// with it and all processes that inherited it.
 ///
 /// # Panics
 ///
-/// There is no `/proc`.
+/// Panics if `/proc` is not mounted.
 #[must_use]
-pub fn marked(variable: &str, value: &str) -> Vec<u32> {
+pub fn with_variable(variable: &str, value: &str) -> Vec<u32> {
     let wanted = format!("{variable}={value}").into_bytes();
-    let processes = fs::read_dir("/proc").expect("there is a /proc");
+    let processes = fs::read_dir("/proc").expect("read /proc");
     let pids = processes.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
     let holds = |pid: &u32| {
-        // One that has just ended has none to read.
+        // The environment of a process that has just exited cannot be read.
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|it| *it == 0).any(|it| it == wanted)
     };
     pids.filter(holds).collect()
 }
 
-/// Waits until no process holds this variable, and returns those that still do after this time.
+/// Waits until no process holds this variable, and returns the processes that still do after this
+/// time.
 #[must_use]
-pub fn still_marked_after(variable: &str, value: &str, limit: Duration) -> Vec<u32> {
+pub fn still_running_after(variable: &str, value: &str, limit: Duration) -> Vec<u32> {
     let end = Instant::now() + limit;
     loop {
-        let left = marked(variable, value);
+        let left = with_variable(variable, value);
         let Some(one) = left.first() else { return left };
         let time = end.saturating_duration_since(Instant::now());
         if time.is_zero() {
@@ -114,15 +118,15 @@ pub fn still_marked_after(variable: &str, value: &str, limit: Duration) -> Vec<u
     }
 }
 
-/// Says whether a process is gone now.
+/// Says whether a process is gone.
 #[must_use]
 pub fn is_gone(pid: u32) -> bool {
     ends_within(pid, Duration::ZERO)
 }
 
-/// Looks again and again until there is what is looked for; none if there is not soon.
+/// Calls a function until it returns a value, or `None` after [`TEST_TIMEOUT`].
 pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let found = look();
         if found.is_some() || Instant::now() > deadline {
@@ -132,47 +136,46 @@ pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Returns the processes that this process has started and that are not gone without a trace.
+/// Returns the children of this process, with those that have not been reaped.
 ///
 /// # Errors
 ///
-/// There is no `/proc`.
+/// Returns an error if `/proc` is not mounted.
 pub fn children() -> io::Result<Vec<u32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir("/proc/self/task")? {
-        // A thread may end while we look at it.
+        // A thread may exit between the two reads.
         let listed = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
         children.extend(listed.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
     }
     Ok(children)
 }
 
-/// Returns how many descriptors and how many threads this process has.
+/// Returns the number of descriptors and the number of threads of this process.
 ///
 /// # Errors
 ///
-/// There is no `/proc`.
+/// Returns an error if `/proc` is not mounted.
 pub fn descriptors_and_threads() -> io::Result<(usize, usize)> {
     Ok((count("/proc/self/fd")?, count("/proc/self/task")?))
 }
 
-/// Returns how many bytes of memory this process has to itself.
+/// Returns the resident memory of this process in bytes, without pages of files.
 ///
 /// # Errors
 ///
-/// There is no `/proc`.
+/// Returns an error if `/proc` is not mounted.
 pub fn memory() -> io::Result<usize> {
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages = |field| {
         let pages = statm.split(' ').nth(field).and_then(|it| it.parse::<usize>().ok());
         pages.ok_or_else(|| io::Error::other(format!("no memory in {statm:?}")))
     };
-    // Resident ones, without those of files.
     Ok((pages(1)? - pages(2)?) * rustix::param::page_size())
 }
 
 fn number(pid: u32) -> Pid {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid is positive")
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id is positive")
 }
 
 fn count(directory: impl AsRef<Path>) -> io::Result<usize> {

@@ -1,13 +1,13 @@
-//! Programs that a test starts: what they print, what they are told, how they end.
+//! Programs that a test starts, with their input and output.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 
-use crate::process::{PATIENCE, ends_within};
+use crate::process::{TEST_TIMEOUT, ends_within};
 
-/// A program that runs; it is killed where a test forgets it.
+/// A running program. Dropping it kills the program.
 pub struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -15,44 +15,49 @@ pub struct Program {
     stderr: JoinHandle<String>,
 }
 
-/// How a program ended, and what it printed that nobody had read yet.
+/// The exit status of a program and its output that has not been read.
 #[derive(Debug)]
-pub struct Ended {
-    /// Its exit code or signal.
+pub struct ProgramOutput {
+    /// The exit code or signal.
     pub status: ExitStatus,
-    /// The lines of its stdout.
+    /// The lines of its stdout that [`Program::line`] has not returned.
     pub stdout: Vec<String>,
-    /// All of its stderr.
+    /// Its whole stderr.
     pub stderr: String,
 }
+
+/// Old name of [`ProgramOutput`].
+pub type Ended = ProgramOutput;
 
 impl Program {
     /// Starts a program.
     ///
     /// # Panics
     ///
-    /// The program cannot be started.
+    /// Panics if the program cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
         Self::start_at(command, Stdio::piped())
     }
 
-    /// Starts a program with a stdin of its own, which nobody can write to by `tell`.
+    /// Starts a program with this stdin, to which [`write_line`](Self::write_line) cannot write.
     ///
     /// # Panics
     ///
-    /// The program cannot be started.
+    /// Panics if the program cannot be started.
     #[must_use]
     pub fn start_at(command: &mut Command, stdin: impl Into<Stdio>) -> Self {
-        // Panics are told in one line: a backtrace takes its time, and nobody reads it.
+        // Symbolizing a backtrace is slow.
         command.env("RUST_BACKTRACE", "0");
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|it| panic!("start {command:?}: {it}"));
-        let stdout = child.stdout.take().expect("it was piped");
-        let mut stderr = child.stderr.take().expect("it was piped");
+        let child = command.spawn();
+        let mut child =
+            child.unwrap_or_else(|error| panic!("failed to start {command:?}: {error}"));
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let mut stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
         thread::spawn(move || {
-            // Nobody listens any more once the test has what it wanted.
+            // The receiver is dropped with the `Program`.
             let read = BufReader::new(stdout).lines().map_while(Result::ok);
             read.map(|it| sender.send(it)).take_while(Result::is_ok).count()
         });
@@ -61,7 +66,7 @@ impl Program {
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        // Otherwise our copy would stay with the command.
+        // The command would keep our copy of the descriptor.
         command.stdin(Stdio::null());
         let stdin = child.stdin.take();
         Self { child, stdin, lines, stderr }
@@ -69,7 +74,7 @@ impl Program {
 
     /// Runs a program to its end.
     #[must_use]
-    pub fn run(command: &mut Command) -> Ended {
+    pub fn run(command: &mut Command) -> ProgramOutput {
         Self::start(command).end()
     }
 
@@ -79,84 +84,90 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for the next line that it prints.
+    /// Waits for the next line of its stdout.
     ///
     /// # Panics
     ///
-    /// There comes none.
+    /// Panics if no line comes in time.
     #[must_use]
     pub fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the program prints a line")
+        self.lines.recv_timeout(TEST_TIMEOUT).expect("the program prints a line")
     }
 
     /// Waits for a line of numbers.
     ///
     /// # Panics
     ///
-    /// There comes none, or something else.
+    /// Panics if no such line comes in time.
     #[must_use]
     pub fn numbers(&self) -> Vec<u32> {
         let line = self.line();
         let numbers: Result<_, _> = line.split_whitespace().map(str::parse).collect();
-        numbers.unwrap_or_else(|it| panic!("numbers instead of {line:?}: {it}"))
+        numbers.unwrap_or_else(|error| panic!("expected numbers, found {line:?}: {error}"))
     }
 
     /// Writes a line to its stdin.
     ///
     /// # Panics
     ///
-    /// It has ended.
-    pub fn tell(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().expect("it is there until the end");
+    /// Panics if the program has exited.
+    pub fn write_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is piped");
         writeln!(stdin, "{line}").expect("the program reads its stdin");
+    }
+
+    /// Old name of [`write_line`](Self::write_line).
+    pub fn tell(&mut self, line: &str) {
+        self.write_line(line);
     }
 
     /// Kills it by SIGKILL.
     ///
     /// # Panics
     ///
-    /// It has ended.
+    /// Panics if the program has exited.
     pub fn kill(&mut self) {
         self.child.kill().expect("the program runs");
     }
 
-    /// Closes its stdin and waits for its end, and for that of its output.
+    /// Closes its stdin, waits until it has exited and its output is closed, and returns the rest
+    /// of the output.
     ///
     /// # Panics
     ///
-    /// It does not end, or somebody else still holds its output.
+    /// Panics if the program does not exit in time, or if another process still holds its output.
     #[must_use]
-    pub fn end(mut self) -> Ended {
+    pub fn end(mut self) -> ProgramOutput {
         drop(self.stdin.take());
-        assert!(ends_within(self.child.id(), PATIENCE), "the program ends");
-        let status = self.child.wait().expect("it has ended");
+        assert!(ends_within(self.child.id(), TEST_TIMEOUT), "the program exits");
+        let status = self.child.wait().expect("wait for the program");
         let mut stdout = Vec::new();
-        // The sender goes with the last process that holds the program's stdout.
+        // The sender is dropped when no process holds the program's stdout.
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_timeout(TEST_TIMEOUT) {
                 Ok(line) => stdout.push(line),
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(error) => panic!("somebody still holds the program's stdout: {error}"),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(error) => panic!("another process holds the program's stdout: {error}"),
             }
         }
         let reading = std::mem::replace(&mut self.stderr, thread::spawn(String::new));
         let stderr = reading.join().expect("reading does not panic");
-        Ended { status, stdout, stderr }
+        ProgramOutput { status, stdout, stderr }
     }
 }
 
-/// Prints a line in one piece, where several processes write to the same pipe.
+/// Prints a line with one write, so that lines of several processes stay whole.
 ///
 /// # Panics
 ///
-/// Nobody reads any more.
-pub fn say(line: &str) {
-    io::stdout().write_all(format!("{line}\n").as_bytes()).expect("somebody reads it");
+/// Panics if stdout is closed.
+pub fn print_line(line: &str) {
+    io::stdout().write_all(format!("{line}\n").as_bytes()).expect("write to stdout");
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It fails where the program has ended, which is what was wanted.
+        // Both fail if the program has exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

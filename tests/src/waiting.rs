@@ -1,4 +1,4 @@
-//! Waiting for what should happen: it happens soon, or the test fails and says where it waited.
+//! Waiting with a time limit, after which a test fails and names the waiting line.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -7,40 +7,43 @@ use rpc_parallel::prelude::*;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::process::PATIENCE;
+use crate::process::TEST_TIMEOUT;
 
-/// Waits for what should happen at once.
+/// Waits for a future that should resolve at once.
 ///
 /// # Panics
 ///
-/// It does not happen.
+/// Panics if it does not resolve in time.
 #[track_caller]
 pub fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let place = Location::caller();
+    let caller = Location::caller();
     async move {
-        let happened = timeout(PATIENCE, future).await;
-        happened.unwrap_or_else(|_| panic!("{place}: it does not happen within {PATIENCE:?}"))
+        let output = timeout(TEST_TIMEOUT, future).await;
+        output.unwrap_or_else(|_| panic!("{caller}: not resolved within {TEST_TIMEOUT:?}"))
     }
 }
 
-/// Reads a pipe until it ends: its elements, and the error if that was its end.
+/// Reads a pipe to its end: its elements, and the error if it ended with one.
 ///
 /// # Panics
 ///
-/// It does not end, or not with its error.
+/// Panics if the pipe does not end in time, or if an element follows its error.
 #[track_caller]
 pub fn read<T>(mut pipe: Pipe<T>) -> impl Future<Output = (Vec<T>, Option<PipeError>)>
 where
     T: Send + 'static,
 {
-    let place = Location::caller();
+    let caller = Location::caller();
     let reading = async move {
         let mut elements = Vec::new();
         loop {
             match pipe.next().await {
                 Some(Ok(element)) => elements.push(element),
                 Some(Err(error)) => {
-                    assert!(pipe.next().await.is_none(), "{place}: {error} is not the end");
+                    assert!(
+                        pipe.next().await.is_none(),
+                        "{caller}: the pipe goes on after {error}"
+                    );
                     return (elements, Some(error));
                 }
                 None => return (elements, None),
@@ -50,50 +53,78 @@ where
     soon(reading)
 }
 
-/// Reads a pipe that ends as it should.
+/// Reads a pipe that ends without an error.
 ///
 /// # Panics
 ///
-/// It does not end, or with an error.
+/// Panics if the pipe does not end in time, or ends with an error.
 #[track_caller]
 pub fn elements<T>(pipe: Pipe<T>) -> impl Future<Output = Vec<T>>
 where
     T: Send + 'static,
 {
-    let place = Location::caller();
+    let caller = Location::caller();
     let reading = read(pipe);
     async move {
         match reading.await {
             (elements, None) => elements,
             (elements, Some(error)) => {
-                panic!("{place}: {error}, after {} elements", elements.len())
+                panic!("{caller}: {error}, after {} elements", elements.len())
             }
         }
     }
 }
 
-/// What has happened in a worker, for those who wait for it. Clones share it.
+/// Reads a pipe that ends with an error: its elements and the error.
+///
+/// # Panics
+///
+/// Panics if the pipe does not end in time, or ends without an error.
+#[track_caller]
+pub fn read_error<T>(pipe: Pipe<T>) -> impl Future<Output = (Vec<T>, PipeError)>
+where
+    T: Send + 'static,
+{
+    let caller = Location::caller();
+    let reading = read(pipe);
+    async move {
+        match reading.await {
+            (elements, Some(error)) => (elements, error),
+            (elements, None) => {
+                panic!("{caller}: no error after {} elements", elements.len())
+            }
+        }
+    }
+}
+
+/// A list of events that a worker or a test has noted. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Arc<watch::Sender<Vec<String>>>);
 
 impl Events {
-    /// Notes that something has happened.
+    /// Notes an event.
     pub fn note(&self, event: impl Into<String>) {
         self.0.send_modify(|it| it.push(event.into()));
     }
 
-    /// Notes something when what is returned is dropped.
+    /// Returns a value that notes an event when it is dropped.
     #[must_use]
-    pub fn note_at_end(&self, event: impl Into<String>) -> NoteAtEnd {
-        NoteAtEnd { events: self.clone(), event: event.into() }
+    pub fn note_on_drop(&self, event: impl Into<String>) -> NoteOnDrop {
+        NoteOnDrop { events: self.clone(), event: event.into() }
     }
 
-    /// Waits until something has happened.
+    /// Old name of [`note_on_drop`](Self::note_on_drop).
+    #[must_use]
+    pub fn note_at_end(&self, event: impl Into<String>) -> NoteOnDrop {
+        self.note_on_drop(event)
+    }
+
+    /// Waits until this event has been noted.
     pub async fn happened(&self, event: &str) {
         self.find(|it| it == event).await;
     }
 
-    /// Waits until something has happened that begins in this way, and returns it.
+    /// Waits until an event that begins with this text has been noted, and returns it.
     pub async fn begins_with(&self, beginning: &str) -> String {
         self.find(|it| it.starts_with(beginning)).await
     }
@@ -101,25 +132,25 @@ impl Events {
     async fn find(&self, wanted: impl Fn(&str) -> bool) -> String {
         let mut seen = self.0.subscribe();
         let find = |events: &[String]| events.iter().find(|it| wanted(it)).cloned();
-        let events = seen.wait_for(|it| find(it).is_some()).await.expect("the sender is here");
-        find(&events).expect("it was there when the waiting ended")
+        let events = seen.wait_for(|it| find(it).is_some()).await.expect("`self` is the sender");
+        find(&events).expect("the condition has just been true")
     }
 
-    /// Returns all that has happened.
+    /// Returns all noted events in their order.
     #[must_use]
     pub fn list(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 }
 
-/// Notes that it is dropped.
+/// Notes an event when it is dropped.
 #[derive(Debug)]
-pub struct NoteAtEnd {
+pub struct NoteOnDrop {
     events: Events,
     event: String,
 }
 
-impl Drop for NoteAtEnd {
+impl Drop for NoteOnDrop {
     fn drop(&mut self) {
         self.events.note(std::mem::take(&mut self.event));
     }

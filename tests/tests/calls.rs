@@ -1,25 +1,27 @@
-//! What a call carries, how calls share a connection, and functions as values.
+//! Arguments and results of calls, calls that share a connection, and functions as values.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use rpc_parallel::Call;
 use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::function::Client;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, ends};
+use rpc_parallel_tests::fixture::{Fixture, ScriptedClient};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends};
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
+use rpc_parallel_tests::waiting::soon;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 use tokio::{join, select};
 
-/// What can be given, and what comes back.
+/// Functions with all kinds of arguments.
 #[rpc_parallel::worker]
-trait Post {
+trait Arguments {
     fn nothing(&self);
     async fn nothing_later(&self);
     async fn text(&self, text: &str) -> String;
@@ -28,7 +30,7 @@ trait Post {
     fn mirror(&self, point: &Point) -> Point;
     fn owned(&self, text: String, numbers: Vec<u64>, point: Point) -> (String, u64, Point);
     async fn mixed(&self, text: &str, count: usize, numbers: &[u64]) -> String;
-    #[expect(clippy::too_many_arguments, reason = "that is the point")]
+    #[expect(clippy::too_many_arguments, reason = "the maximum is tested")]
     fn sixteen(
         &self,
         a: u8,
@@ -50,7 +52,7 @@ trait Post {
     ) -> String;
 }
 
-/// A place on a sheet.
+/// An argument that is a struct.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Point {
     x: i32,
@@ -58,10 +60,10 @@ struct Point {
 }
 
 #[derive(Default, WorkerState)]
-struct Postman;
+struct ArgumentWorker;
 
 #[rpc_parallel::worker]
-impl Post for Postman {
+impl Arguments for ArgumentWorker {
     fn nothing(&self) {}
 
     async fn nothing_later(&self) {
@@ -117,17 +119,17 @@ impl Post for Postman {
 
 #[rpc_parallel::test]
 async fn arguments_travel_by_value_and_by_reference() {
-    let post = Postman::spawn(()).await.expect("start a worker");
+    let client = ArgumentWorker::spawn_ok(()).await;
     let point = Point { x: 1, y: 2 };
 
-    post.nothing().await.expect("call it");
-    post.nothing_later().await.expect("call it");
-    let text = post.text("grüße").await.expect("call it");
-    let sum = post.sum(&[1, 2, 3]).await.expect("call it");
-    let parent = post.parent(Path::new("/var/tmp")).await.expect("call it");
-    let mirrored = post.mirror(&point).await.expect("call it");
-    let owned = post.owned("a".into(), vec![4, 5], point).await.expect("call it");
-    let mixed = post.mixed("ab", 2, &[7]).await.expect("call it");
+    client.nothing().await.expect("the call succeeds");
+    client.nothing_later().await.expect("the call succeeds");
+    let text = client.text("grüße").await.expect("the call succeeds");
+    let sum = client.sum(&[1, 2, 3]).await.expect("the call succeeds");
+    let parent = client.parent(Path::new("/var/tmp")).await.expect("the call succeeds");
+    let mirrored = client.mirror(&point).await.expect("the call succeeds");
+    let owned = client.owned("a".into(), vec![4, 5], point).await.expect("the call succeeds");
+    let mixed = client.mixed("ab", 2, &[7]).await.expect("the call succeeds");
 
     assert_eq!((text.as_str(), sum), ("GRÜSSE", 6));
     assert_eq!(parent, Path::new("/var"));
@@ -137,10 +139,10 @@ async fn arguments_travel_by_value_and_by_reference() {
 }
 
 #[rpc_parallel::test]
-async fn sixteen_arguments_arrive_in_their_places() {
-    let post = Postman::spawn(()).await.expect("start a worker");
+async fn sixteen_arguments_arrive_in_order() {
+    let client = ArgumentWorker::spawn_ok(()).await;
 
-    let text = post
+    let text = client
         .sixteen(
             1,
             2,
@@ -160,23 +162,23 @@ async fn sixteen_arguments_arrive_in_their_places() {
             "sixteen".into(),
         )
         .await
-        .expect("call it");
+        .expect("the call succeeds");
 
     let expected = "1 2 3 4 -5 -6 -7 -8 nine [10, 10] true l (13, 13) Some(14) \
                     Point { x: 15, y: 15 } sixteen";
     assert_eq!(text, expected);
 }
 
-/// What a function may be written to return.
+/// Functions with all kinds of results.
 #[rpc_parallel::worker]
-trait Halves {
+trait Results {
     async fn plain(&self, number: u64) -> u64;
     async fn unit(&self, number: u64) -> Result<(), Odd>;
     async fn half(&self, number: u64) -> Result<u64, Odd>;
-    fn half_of_module(&self, number: u64) -> halving::Result<u64>;
+    fn half_of_module(&self, number: u64) -> aliases::Result<u64>;
     #[worker(result)]
     fn half_or_odd(&self, number: u64) -> HalfOr<Odd>;
-    /// A `Result` that is a value like others.
+    /// Returns results as elements of a value.
     fn attempts(&self, numbers: &[u64]) -> Vec<Result<u64, Odd>>;
 }
 
@@ -187,19 +189,19 @@ struct Odd(u64);
 
 type HalfOr<E> = Result<u64, E>;
 
-mod halving {
+mod aliases {
     pub type Result<T> = std::result::Result<T, super::Odd>;
 }
 
 #[derive(Default, WorkerState)]
-struct Halver;
+struct ResultWorker;
 
 fn half(number: u64) -> Result<u64, Odd> {
     if number.is_multiple_of(2) { Ok(number / 2) } else { Err(Odd(number)) }
 }
 
 #[rpc_parallel::worker]
-impl Halves for Halver {
+impl Results for ResultWorker {
     async fn plain(&self, number: u64) -> u64 {
         number / 2
     }
@@ -212,7 +214,7 @@ impl Halves for Halver {
         half(number)
     }
 
-    fn half_of_module(&self, number: u64) -> halving::Result<u64> {
+    fn half_of_module(&self, number: u64) -> aliases::Result<u64> {
         half(number)
     }
 
@@ -226,223 +228,164 @@ impl Halves for Halver {
 }
 
 #[rpc_parallel::test]
-async fn results_come_back_under_whatever_name_they_are_written() {
-    let halves = Halver::spawn(()).await.expect("start a worker");
+async fn results_travel_under_any_type_alias() {
+    let client = ResultWorker::spawn_ok(()).await;
 
-    assert_eq!(halves.plain(8).await, Ok(4));
-    assert_eq!(halves.unit(8).await, Ok(()));
-    assert_eq!(halves.half(8).await, Ok(4));
-    assert_eq!(halves.half_of_module(8).await, Ok(4));
-    assert_eq!(halves.half_or_odd(8).await, Ok(4));
-    assert_eq!(halves.attempts(&[2, 3]).await, Ok(vec![Ok(1), Err(Odd(3))]));
+    assert_eq!(client.plain(8).await, Ok(4));
+    assert_eq!(client.unit(8).await, Ok(()));
+    assert_eq!(client.half(8).await, Ok(4));
+    assert_eq!(client.half_of_module(8).await, Ok(4));
+    assert_eq!(client.half_or_odd(8).await, Ok(4));
+    assert_eq!(client.attempts(&[2, 3]).await, Ok(vec![Ok(1), Err(Odd(3))]));
 }
 
 #[rpc_parallel::test]
-async fn errors_of_a_function_come_back_as_they_left() {
-    let halves = Halver::spawn(()).await.expect("start a worker");
+async fn function_error_reaches_caller_unchanged() {
+    let client = ResultWorker::spawn_ok(()).await;
 
-    assert_eq!(halves.unit(7).await, Err(FunctionError::Function(Odd(7))));
-    assert_eq!(halves.half(7).await, Err(FunctionError::Function(Odd(7))));
-    assert_eq!(halves.half_of_module(7).await, Err(FunctionError::Function(Odd(7))));
-    assert_eq!(halves.half_or_odd(7).await, Err(FunctionError::Function(Odd(7))));
+    assert_eq!(client.unit(7).await, Err(FunctionError::Function(Odd(7))));
+    assert_eq!(client.half(7).await, Err(FunctionError::Function(Odd(7))));
+    assert_eq!(client.half_of_module(7).await, Err(FunctionError::Function(Odd(7))));
+    assert_eq!(client.half_or_odd(7).await, Err(FunctionError::Function(Odd(7))));
 }
 
 #[rpc_parallel::test]
-async fn functions_as_values_keep_their_kind_of_result() {
+async fn function_constant_returns_same_result_type_as_method() {
     async fn run<F: Function<Input = u64>>(
         function: F,
         client: &F::Client,
     ) -> Result<F::Output, F::Error> {
         function.call(client, &7).await
     }
-    let halves = Halver::spawn(()).await.expect("start a worker");
+    let client = ResultWorker::spawn_ok(()).await;
 
-    assert_eq!(run(HalvesClient::PLAIN, &halves).await, Ok(3));
-    assert_eq!(run(HalvesClient::HALF, &halves).await, Err(FunctionError::Function(Odd(7))));
+    assert_eq!(run(ResultsClient::PLAIN, &client).await, Ok(3));
+    assert_eq!(run(ResultsClient::HALF, &client).await, Err(FunctionError::Function(Odd(7))));
 }
 
-/// Doors that one call opens for another.
-#[rpc_parallel::worker]
-trait Doors {
-    /// Waits until the door has been opened, as often as somebody waits.
-    async fn pass(&self, door: u32) -> u32;
-    async fn open(&self, door: u32);
-    /// Waits until so many wait, and passes with them.
-    async fn pass_together(&self, number: u32) -> u32;
-    fn connections(&self, cx: &Context<Guest>) -> usize;
-    fn pid(&self) -> u32;
-}
-
-const TOGETHER: usize = 1000;
-
-struct House {
-    doors: Mutex<HashMap<u32, Arc<Semaphore>>>,
-    together: Barrier,
-    guests: Mutex<usize>,
-}
-
-/// Somebody who is connected.
-struct Guest;
-
-impl WorkerState for House {
-    type Init = ();
-
-    async fn init((): ()) -> Result<Self, BoxError> {
-        let together = Barrier::new(TOGETHER);
-        Ok(Self { doors: Mutex::default(), together, guests: Mutex::default() })
-    }
-}
-
-impl ConnectionState<House> for Guest {
-    type Init = ();
-
-    async fn init(house: &House, (): ()) -> Result<Self, BoxError> {
-        *house.guests.lock().expect("nobody panics in here") += 1;
-        Ok(Self)
-    }
-}
-
-impl House {
-    fn door(&self, door: u32) -> Arc<Semaphore> {
-        let mut doors = self.doors.lock().expect("nobody panics in here");
-        doors.entry(door).or_insert_with(|| Arc::new(Semaphore::new(0))).clone()
-    }
-}
-
-#[rpc_parallel::worker]
-impl Doors for House {
-    async fn pass(&self, door: u32) -> u32 {
-        let open = self.door(door);
-        open.acquire().await.expect("doors are never closed").forget();
-        door
-    }
-
-    async fn open(&self, door: u32) {
-        self.door(door).add_permits(1);
-    }
-
-    async fn pass_together(&self, number: u32) -> u32 {
-        self.together.wait().await;
-        number
-    }
-
-    fn connections(&self, _: &Context<Guest>) -> usize {
-        *self.guests.lock().expect("nobody panics in here")
-    }
-
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
+/// Calls a function that returns `answer` after this text has been noted as an event.
+fn wait_for(client: &ScriptedClient, answer: &str) -> Call<String> {
+    client.event_starting_with(answer)
 }
 
 #[rpc_parallel::test]
-async fn a_later_call_overtakes_an_earlier_one() {
-    let doors = House::spawn(()).await.expect("start a worker");
+async fn later_call_overtakes_blocked_call() {
+    let client = Fixture::spawn_ok(()).await;
 
-    // The first is answered only after the second.
-    let (passed, opened) = join!(doors.pass(1).timeout(PATIENCE), doors.open(1));
+    let (first, second) =
+        join!(wait_for(&client, "event").timeout(TEST_TIMEOUT), client.note("event"));
 
-    assert_eq!((passed, opened), (Ok(1), Ok(())));
+    assert_eq!((first, second), (Ok("event".into()), Ok(())));
 }
 
 #[rpc_parallel::test]
-async fn answers_come_in_any_order() {
-    let doors = House::spawn(()).await.expect("start a worker");
-    let mut passing: FuturesUnordered<_> = [1, 2, 3].map(|it| doors.pass(it)).into_iter().collect();
+async fn answers_arrive_in_order_of_completion() {
+    let client = Fixture::spawn_ok(()).await;
+    let mut waiting: FuturesUnordered<_> =
+        ["1", "2", "3"].map(|it| wait_for(&client, it)).into_iter().collect();
 
     let mut order = Vec::new();
-    for door in [2, 3, 1] {
-        let (opened, passed) = join!(doors.open(door), passing.next());
-        opened.expect("call it");
-        order.extend(passed);
+    for event in ["2", "3", "1"] {
+        let (noted, answer) = join!(client.note(event), waiting.next());
+        noted.expect("the call succeeds");
+        order.extend(answer);
     }
 
-    assert_eq!(order, [Ok(2), Ok(3), Ok(1)]);
+    assert_eq!(order, ["2", "3", "1"].map(|it| Ok(it.to_owned())));
 }
 
 #[rpc_parallel::test]
-async fn select_takes_the_first_answer_and_leaves_the_connection_usable() {
-    let doors = House::spawn(()).await.expect("start a worker");
+async fn losing_branch_of_select_leaves_connection_usable() {
+    let client = Fixture::spawn_ok(()).await;
 
     let first = select! {
-        passed = doors.pass(1) => passed.map(|_| "passed"),
-        opened = doors.open(2) => opened.map(|()| "opened"),
+        waited = wait_for(&client, "1") => waited.map(|_| "waited"),
+        noted = client.note("2") => noted.map(|()| "noted"),
     };
 
-    assert_eq!(first, Ok("opened"));
-    assert_eq!(doors.pass(2).await, Ok(2));
+    assert_eq!(first, Ok("noted"));
+    assert_eq!(wait_for(&client, "2").await, Ok("2".into()));
 }
 
 #[rpc_parallel::test]
-async fn a_thousand_calls_are_in_flight_at_once() {
-    let doors = House::spawn(()).await.expect("start a worker");
-    let numbers = 0..TOGETHER as u32;
+async fn thousand_calls_are_in_flight_at_once() {
+    let client = Fixture::spawn_ok(()).await;
+    let numbers: Vec<_> = (1000..2000).map(|it| it.to_string()).collect();
+    let mut calls: Vec<_> = numbers.iter().map(|it| wait_for(&client, it)).collect();
 
-    // None of them is answered before the last has arrived.
-    let calls = numbers.clone().map(|it| doors.pass_together(it).timeout(PATIENCE));
-    let passed: Result<Vec<_>, _> = join_all(calls).await.into_iter().collect();
+    assert!(calls.iter_mut().all(|it| it.now_or_never().is_none()));
+    // Functions begin in the order of their calls: this call returns after the others have begun.
+    client.note("begun").await.expect("the call succeeds");
+    let in_flight = client.stats().await.expect("the call succeeds").calls_in_flight();
+    let noting = join_all(numbers.iter().map(|it| client.note(it)));
+    let (answers, _) = join!(soon(join_all(calls)), noting);
 
-    assert_eq!(passed, Ok(numbers.collect()));
+    assert_eq!(in_flight, 1000);
+    let answers: Result<Vec<_>, _> = answers.into_iter().collect();
+    assert_eq!(answers, Ok(numbers));
 }
 
 #[rpc_parallel::test]
-async fn a_call_keeps_its_connection_alive_without_any_client() {
-    let doors = House::spawn(()).await.expect("start a worker");
-    let (pass, open, pid) = (doors.pass(1), doors.open(1), doors.pid());
-    drop(doors);
+async fn pending_call_keeps_connection_open_without_client() {
+    let client = Fixture::spawn_ok(()).await;
+    let (wait, note, pid) = (wait_for(&client, "event"), client.note("event"), client.pid());
+    drop(client);
 
-    let (passed, opened) = join!(pass, open);
-    let pid = pid.await.expect("call it");
+    let (waited, noted) = join!(wait, note);
+    let pid = pid.await.expect("the call succeeds");
 
-    assert_eq!((passed, opened), (Ok(1), Ok(())));
-    assert!(ends(pid).await, "nothing holds the worker any more");
+    assert_eq!((waited, noted), (Ok("event".into()), Ok(())));
+    assert!(ends(pid).await, "the worker ends with its last call");
 }
 
 #[rpc_parallel::test]
-async fn a_call_borrows_nothing() {
-    let post = Postman::spawn(()).await.expect("start a worker");
+async fn call_outlives_client_and_arguments() {
+    let client = ArgumentWorker::spawn_ok(()).await;
 
     let call = {
-        let (client, text) = (post.clone(), String::from("gone before the call is sent"));
+        let (client, text) = (client.clone(), String::from("dropped before the call is sent"));
         client.text(&text)
     };
     let task = tokio::spawn(call);
 
     let answer = task.await.expect("the task does not panic");
-    assert_eq!(answer, Ok("GONE BEFORE THE CALL IS SENT".into()));
+    assert_eq!(answer, Ok("DROPPED BEFORE THE CALL IS SENT".into()));
 }
 
 #[rpc_parallel::test]
-async fn a_call_that_is_never_polled_is_never_sent() {
-    let doors = House::spawn(()).await.expect("start a worker");
+async fn unpolled_call_is_not_sent() {
+    let client = Fixture::spawn_ok(()).await;
 
-    drop(doors.open(1));
+    drop(client.note("event"));
 
-    let passed = doors.pass(1).timeout(Duration::from_millis(50)).await;
-    assert_eq!(passed.map_err(kind), Err(timed_out(50)));
+    let waited = wait_for(&client, "event").timeout(Duration::from_millis(50)).await;
+    assert_eq!(waited.map_err(kind), Err(timed_out(50)));
 }
 
 #[rpc_parallel::test]
-async fn clones_of_a_client_share_its_connection() {
-    let doors = House::spawn(()).await.expect("start a worker");
-    let clone = doors.clone();
+async fn cloned_clients_share_one_connection() {
+    async fn connections(client: &ScriptedClient) -> u64 {
+        client.stats().await.expect("the call succeeds").connections()
+    }
+    let client = Fixture::spawn_ok(()).await;
+    let clone = client.clone();
 
-    let before = doors.connections().await;
-    drop(doors);
+    let before = connections(&client).await;
+    drop(client);
 
-    assert_eq!(before, Ok(1));
-    assert_eq!(clone.connections().await, Ok(1));
+    assert_eq!(before, 1);
+    assert_eq!(connections(&clone).await, 1);
 }
 
 #[test]
-fn clients_and_calls_go_wherever_threads_go() {
-    fn goes<T: Send + Sync + Clone + 'static>() {}
-    fn goes_once<T: Send + Unpin + 'static>() {}
+fn clients_and_calls_are_send() {
+    fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    fn is_sent<T: Send + Unpin + 'static>() {}
 
-    goes::<PostClient>();
-    goes::<Client>();
-    goes_once::<rpc_parallel::Call<String>>();
-    goes_once::<rpc_parallel::function::TryCall<Result<u64, Odd>>>();
+    is_shared::<ArgumentsClient>();
+    is_shared::<Client>();
+    is_sent::<Call<String>>();
+    is_sent::<rpc_parallel::function::TryCall<Result<u64, Odd>>>();
 }
 
 fn kind(error: CallError) -> CallErrorKind {
@@ -454,64 +397,66 @@ fn timed_out(millis: u64) -> CallErrorKind {
 }
 
 #[rpc_parallel::test]
-async fn a_call_out_of_time_leaves_the_connection_to_others() {
-    let doors = House::spawn(()).await.expect("start a worker");
+async fn timed_out_call_leaves_connection_usable() {
+    let client = Fixture::spawn_ok(()).await;
 
-    let passed = doors.pass(1).timeout(Duration::from_millis(50)).await;
+    let waited = wait_for(&client, "1").timeout(Duration::from_millis(50)).await;
 
-    let error = passed.expect_err("nobody opens the door");
+    let error = waited.expect_err("the event is never noted");
     assert_eq!(*error.kind(), timed_out(50));
-    assert_eq!(error.function().name(), "pass");
-    assert_eq!(doors.open(2).await, Ok(()));
-    assert_eq!(doors.pass(2).await, Ok(2));
+    assert_eq!(error.function().name(), "event_starting_with");
+    assert_eq!(client.note("2").await, Ok(()));
+    assert_eq!(wait_for(&client, "2").await, Ok("2".into()));
 }
 
 #[rpc_parallel::test]
-async fn answers_to_calls_that_were_given_up_reach_nobody_else() {
-    let doors = House::spawn(()).await.expect("start a worker");
-    for door in 0..100 {
-        // Polled once, which sends it, and dropped.
-        assert!(timeout(Duration::ZERO, doors.pass(door)).await.is_err());
+async fn answers_to_dropped_calls_are_discarded() {
+    let client = Fixture::spawn_ok(()).await;
+    let [dropped, kept] = [100..200, 200..300].map(|it| it.map(|it| it.to_string()));
+    let [dropped, kept] = [dropped, kept].map(Iterator::collect::<Vec<_>>);
+    for event in &dropped {
+        // The first poll sends the call.
+        assert!(timeout(Duration::ZERO, wait_for(&client, event)).await.is_err());
     }
 
-    let late = join_all((0..100).map(|it| doors.open(it)));
-    let passing = join_all((100..200).map(|it| doors.pass(it).timeout(PATIENCE)));
-    let opening = join_all((100..200).map(|it| doors.open(it)));
-    let (_, passed, _) = join!(late, passing, opening);
+    let late = join_all(dropped.iter().map(|it| client.note(it)));
+    let waiting = join_all(kept.iter().map(|it| wait_for(&client, it).timeout(TEST_TIMEOUT)));
+    let noting = join_all(kept.iter().map(|it| client.note(it)));
+    let (_, answers, _) = join!(late, waiting, noting);
 
-    let passed: Result<Vec<_>, _> = passed.into_iter().collect();
-    assert_eq!(passed, Ok((100..200).collect()));
+    let answers: Result<Vec<_>, _> = answers.into_iter().collect();
+    assert_eq!(answers, Ok(kept));
 }
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 2)]
-async fn a_client_works_in_another_thread_with_another_runtime() {
-    let post = Postman::spawn(()).await.expect("start a worker");
+async fn client_works_on_another_runtime() {
+    let client = ArgumentWorker::spawn_ok(()).await;
 
-    let elsewhere = std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.expect("make a runtime").block_on(post.text("elsewhere").timeout(PATIENCE))
+        runtime.expect("build a runtime").block_on(client.text("text").timeout(TEST_TIMEOUT))
     });
-    let answer = tokio::task::spawn_blocking(move || elsewhere.join()).await;
+    let answer = tokio::task::spawn_blocking(move || thread.join()).await;
 
-    let answer = answer.expect("no panic").expect("no panic");
-    assert_eq!(answer, Ok("ELSEWHERE".into()));
+    let answer = answer.expect("the task does not panic").expect("the thread does not panic");
+    assert_eq!(answer, Ok("TEXT".into()));
 }
 
-/// Counts how often it was run.
+/// Functions that are called through their constants.
 #[rpc_parallel::worker]
-trait Counting {
+trait Counter {
     async fn add(&self, number: u64) -> u64;
     async fn add_both(&self, one: u64, other: &[u64]) -> u64;
     fn total(&self) -> u64;
 }
 
 #[derive(Default, WorkerState)]
-struct Counter(Mutex<u64>);
+struct CounterWorker(Mutex<u64>);
 
 #[rpc_parallel::worker]
-impl Counting for Counter {
+impl Counter for CounterWorker {
     async fn add(&self, number: u64) -> u64 {
-        let mut total = self.0.lock().expect("nobody panics in here");
+        let mut total = self.0.lock().expect("the lock is not poisoned");
         *total += number;
         *total
     }
@@ -522,7 +467,7 @@ impl Counting for Counter {
     }
 
     fn total(&self) -> u64 {
-        *self.0.lock().expect("nobody panics in here")
+        *self.0.lock().expect("the lock is not poisoned")
     }
 }
 
@@ -536,28 +481,28 @@ async fn twice<F: Function>(
 }
 
 #[rpc_parallel::test]
-async fn a_function_is_a_value_that_runs_again_on_the_same_input() {
-    let counter = Counter::spawn(()).await.expect("start a worker");
+async fn function_constant_is_called_twice_with_same_input() {
+    let counter = CounterWorker::spawn_ok(()).await;
 
-    assert_eq!(twice(CountingClient::TOTAL, &counter, ()).await, Ok([0, 0]));
-    assert_eq!(twice(CountingClient::ADD, &counter, 5).await, Ok([5, 10]));
-    assert_eq!(twice(CountingClient::ADD_BOTH, &counter, (1, vec![2, 3])).await, Ok([16, 22]));
+    assert_eq!(twice(CounterClient::TOTAL, &counter, ()).await, Ok([0, 0]));
+    assert_eq!(twice(CounterClient::ADD, &counter, 5).await, Ok([5, 10]));
+    assert_eq!(twice(CounterClient::ADD_BOTH, &counter, (1, vec![2, 3])).await, Ok([16, 22]));
 }
 
 #[test]
-fn a_function_knows_its_name_and_takes_no_room() {
-    let info = CountingClient::ADD_BOTH.info();
+fn function_constant_has_signature_and_no_size() {
+    let info = CounterClient::ADD_BOTH.info();
 
     assert_eq!(info.signature(), "add_both(u64,&[u64])->u64");
-    assert_eq!((info.worker_trait(), info.name()), ("Counting", "add_both"));
-    assert_eq!(size_of_val(&CountingClient::ADD_BOTH), 0);
+    assert_eq!((info.worker_trait(), info.name()), ("Counter", "add_both"));
+    assert_eq!(size_of_val(&CounterClient::ADD_BOTH), 0);
 }
 
 #[rpc_parallel::test]
-async fn of_two_maps_the_first_sees_the_output_first() {
-    let counter = Counter::spawn(()).await.expect("start a worker");
+async fn output_maps_apply_first_to_last() {
+    let counter = CounterWorker::spawn_ok(()).await;
     let function =
-        CountingClient::ADD.map_output(|it| format!("{it} first")).map_output(|it| it + ", second");
+        CounterClient::ADD.map_output(|it| format!("{it} first")).map_output(|it| it + ", second");
 
     let output = function.call(&counter, &1);
 
@@ -565,9 +510,9 @@ async fn of_two_maps_the_first_sees_the_output_first() {
 }
 
 #[rpc_parallel::test]
-async fn of_two_contramaps_the_last_sees_the_input_first() {
-    let counter = Counter::spawn(()).await.expect("start a worker");
-    let function = CountingClient::ADD
+async fn input_maps_apply_last_to_first() {
+    let counter = CounterWorker::spawn_ok(()).await;
+    let function = CounterClient::ADD
         .map_input(|it: &u64| it + 1)
         .map_input(|it: &String| 10 * it.len() as u64);
 
@@ -577,15 +522,15 @@ async fn of_two_contramaps_the_last_sees_the_input_first() {
 }
 
 #[rpc_parallel::test]
-async fn maps_run_in_the_process_of_the_caller() {
-    let counter = Counter::spawn(()).await.expect("start a worker");
+async fn maps_run_in_caller_process() {
+    let counter = CounterWorker::spawn_ok(()).await;
     let seen = Mutex::new(Vec::new());
-    let function = CountingClient::ADD.map_input(|it: &u64| {
-        seen.lock().expect("nobody panics in here").push(*it);
+    let function = CounterClient::ADD.map_input(|it: &u64| {
+        seen.lock().expect("the lock is not poisoned").push(*it);
         *it
     });
 
-    function.call(&counter, &7).await.expect("call it");
+    function.call(&counter, &7).await.expect("the call succeeds");
 
-    assert_eq!(seen.into_inner().expect("nobody panics in here"), [7]);
+    assert_eq!(seen.into_inner().expect("the lock is not poisoned"), [7]);
 }

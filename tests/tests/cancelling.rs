@@ -1,54 +1,55 @@
-//! Dropping is cancelling: who does not want an answer any more ends what makes it.
+//! Dropping a call cancels its function in the worker.
 
 use futures_util::FutureExt;
 use futures_util::future::{join_all, select_all};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::{PATIENCE, ends};
+use rpc_parallel_tests::gate::{Gate, GateAddress};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _};
 use rpc_parallel_tests::waiting::{Events, soon};
 use tokio::join;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Functions that take their time.
+/// Functions that wait, with and without `no_cancel`.
 #[rpc_parallel::worker]
-trait Chores {
-    /// Never ends by itself.
+trait Cancellable {
+    /// Waits forever, and notes its begin and its end.
     async fn wait(&self, name: &str);
-    /// Waits until somebody opens, and cannot be dropped before.
+    /// Waits for one call of `release`.
     #[worker(no_cancel)]
     async fn finish(&self, name: &str);
-    /// Waits until nobody waits for it.
+    /// Waits until its call is cancelled.
     #[worker(no_cancel)]
-    async fn linger(&self, cx: &Context) -> bool;
-    async fn open(&self);
+    async fn wait_for_cancel(&self, cx: &Context) -> bool;
+    async fn release(&self);
     async fn note(&self, event: &str);
     fn note_at_once(&self, event: &str);
     async fn echo(&self, number: u64) -> u64;
-    /// Holds the only thread.
-    fn block(&self, way: WayThrough);
-    async fn delegate(&self, to: Worker<Hand>, name: &str) -> Result<(), AnyError>;
+    /// Blocks the only thread of the worker.
+    fn block(&self, gate: GateAddress);
+    async fn delegate(&self, to: Worker<CancelWorker>, name: &str) -> Result<(), AnyError>;
     async fn spawn_and_wait(&self, name: &str) -> Result<(), AnyError>;
-    async fn happened(&self, event: &str);
+    async fn wait_for(&self, event: &str);
     fn events(&self) -> Vec<String>;
     fn pid(&self) -> u32;
 }
 
-struct Hand {
+struct CancelWorker {
     events: Events,
-    door: Semaphore,
+    permits: Semaphore,
 }
 
-impl WorkerState for Hand {
+impl WorkerState for CancelWorker {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        Ok(Self { events: Events::default(), door: Semaphore::new(0) })
+        Ok(Self { events: Events::default(), permits: Semaphore::new(0) })
     }
 }
 
 #[rpc_parallel::worker]
-impl Chores for Hand {
+impl Cancellable for CancelWorker {
     async fn wait(&self, name: &str) {
         let _ended = self.events.note_at_end(format!("{name} ended"));
         self.events.note(format!("{name} began"));
@@ -58,19 +59,19 @@ impl Chores for Hand {
     async fn finish(&self, name: &str) {
         let _ended = self.events.note_at_end(format!("{name} ended"));
         self.events.note(format!("{name} began"));
-        self.door.acquire().await.expect("it is never closed").forget();
+        self.permits.acquire().await.expect("the semaphore is never closed").forget();
         self.events.note(format!("{name} finished"));
     }
 
-    async fn linger(&self, cx: &Context) -> bool {
+    async fn wait_for_cancel(&self, cx: &Context) -> bool {
         self.events.note(format!("cancelled: {}", cx.is_cancelled()));
         cx.cancelled().await;
         self.events.note(format!("cancelled: {}", cx.is_cancelled()));
         true
     }
 
-    async fn open(&self) {
-        self.door.add_permits(1);
+    async fn release(&self) {
+        self.permits.add_permits(1);
     }
 
     async fn note(&self, event: &str) {
@@ -86,29 +87,29 @@ impl Chores for Hand {
         number
     }
 
-    fn block(&self, way: WayThrough) {
-        way.block();
+    fn block(&self, gate: GateAddress) {
+        gate.block();
     }
 
-    async fn delegate(&self, to: Worker<Hand>, name: &str) -> Result<(), AnyError> {
+    async fn delegate(&self, to: Worker<CancelWorker>, name: &str) -> Result<(), AnyError> {
         Ok(to.connect(()).await?.wait(name).await?)
     }
 
     async fn spawn_and_wait(&self, name: &str) -> Result<(), AnyError> {
-        let hand = Hand::spawn(()).await?;
-        self.events.note(hand.pid().await?.to_string());
+        let client = CancelWorker::spawn(()).await?;
+        self.events.note(client.pid().await?.to_string());
         let (_, waited) = join!(
             async {
-                hand.happened(&format!("{name} began")).await?;
+                client.wait_for(&format!("{name} began")).await?;
                 self.events.note(format!("{name} began"));
                 Ok::<_, CallError>(())
             },
-            hand.wait(name)
+            client.wait(name)
         );
         Ok(waited?)
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 
@@ -121,92 +122,92 @@ impl Chores for Hand {
     }
 }
 
-async fn start() -> ChoresClient {
-    Hand::spawn(()).await.expect("start a worker")
+async fn start() -> CancellableClient {
+    CancelWorker::spawn_ok(()).await
 }
 
-/// Waits until something has happened in a worker.
-async fn happened(hand: &ChoresClient, event: &str) {
-    let happened = hand.happened(event).timeout(PATIENCE).await;
-    assert!(happened.is_ok(), "{event}: {happened:?}, but {:?}", hand.events().await);
+/// Waits until an event has been noted in a worker.
+async fn assert_noted(client: &CancellableClient, event: &str) {
+    let noted = client.wait_for(event).timeout(TEST_TIMEOUT).await;
+    assert!(noted.is_ok(), "{event}: {noted:?}, noted: {:?}", client.events().await);
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_call_ends_its_function() {
-    let hand = start().await;
-    let mut call = hand.wait("it");
+async fn dropping_call_cancels_function() {
+    let client = start().await;
+    let mut call = client.wait("function");
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&hand, "it began").await;
+    assert_noted(&client, "function began").await;
     drop(call);
 
-    happened(&hand, "it ended").await;
-    assert_eq!(hand.echo(7).await, Ok(7));
+    assert_noted(&client, "function ended").await;
+    assert_eq!(client.echo(7).await, Ok(7));
 }
 
 #[rpc_parallel::test]
-async fn what_loses_a_race_ends() {
-    let hand = start().await;
+async fn losing_branch_of_select_cancels_function() {
+    let client = start().await;
 
     let first = tokio::select! {
-        _ = hand.wait("loser") => "loser",
-        _ = hand.happened("loser began") => "winner",
+        _ = client.wait("loser") => "loser",
+        _ = client.wait_for("loser began") => "winner",
     };
 
     assert_eq!(first, "winner");
-    happened(&hand, "loser ended").await;
+    assert_noted(&client, "loser ended").await;
 }
 
 #[rpc_parallel::test]
-async fn what_a_timeout_of_tokio_gives_up_ends() {
-    let hand = start().await;
+async fn tokio_timeout_cancels_function() {
+    let client = start().await;
 
-    let waited = timeout(std::time::Duration::from_millis(50), hand.wait("it")).await;
+    let waited = timeout(std::time::Duration::from_millis(50), client.wait("function")).await;
 
     assert!(waited.is_err());
-    happened(&hand, "it ended").await;
+    assert_noted(&client, "function ended").await;
 }
 
 #[rpc_parallel::test]
-async fn aborting_a_task_ends_the_functions_that_it_waits_for() {
-    let hand = start().await;
-    let task = tokio::spawn(join_all([hand.wait("one"), hand.wait("other")]));
-    happened(&hand, "other began").await;
+async fn aborting_task_cancels_functions_it_awaits() {
+    let client = start().await;
+    let task = tokio::spawn(join_all([client.wait("one"), client.wait("other")]));
+    assert_noted(&client, "other began").await;
 
     task.abort();
 
-    happened(&hand, "one ended").await;
-    happened(&hand, "other ended").await;
+    assert_noted(&client, "one ended").await;
+    assert_noted(&client, "other ended").await;
 }
 
 #[rpc_parallel::test]
-async fn a_call_dropped_before_its_function_began_never_begins() {
-    let hand = start().await;
+async fn call_dropped_while_queued_never_begins() {
+    let client = start().await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(hand.block(gate.way()));
-    let standing = soon(gate.reached()).await;
+    let blocking = tokio::spawn(client.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
 
-    // They wait in the worker's socket: its only thread is blocked.
+    // The only thread of the worker is blocked: the calls wait in its socket.
     let mut calls = Vec::new();
     for number in 0..50 {
-        calls.extend([hand.note(&number.to_string()), hand.note_at_once(&number.to_string())]);
+        calls.extend([client.note(&number.to_string()), client.note_at_once(&number.to_string())]);
     }
     assert!(calls.iter_mut().all(|it| it.now_or_never().is_none()));
-    // Whatever is not written yet is written by others, while this waits.
+    // Other tasks write the calls that are still in the outbox.
     tokio::task::yield_now().await;
     drop(calls);
     tokio::task::yield_now().await;
-    drop(standing);
+    drop(blocked);
 
-    soon(blocking).await.expect("no panic").expect("call it");
-    assert_eq!(hand.events().await, Ok(vec![]));
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
+    assert_eq!(client.events().await, Ok(vec![]));
 }
 
 #[rpc_parallel::test]
-async fn dropping_some_calls_leaves_the_others_alone() {
-    let hand = start().await;
+async fn dropping_some_calls_does_not_affect_others() {
+    let client = start().await;
 
-    let mut calls: Vec<_> = (0..1000).map(|it| hand.echo(it)).collect();
+    let mut calls: Vec<_> = (0..1000).map(|it| client.echo(it)).collect();
     assert!(calls.iter_mut().all(|it| it.now_or_never().is_none()));
     let mut number = 0;
     calls.retain(|_| {
@@ -220,132 +221,132 @@ async fn dropping_some_calls_leaves_the_others_alone() {
 }
 
 #[rpc_parallel::test]
-async fn a_call_dropped_when_its_answer_is_on_the_way_harms_nobody() {
-    let hand = start().await;
+async fn call_dropped_while_answer_is_in_transit_is_harmless() {
+    let client = start().await;
 
     for number in 0..1000 {
-        // Whichever is first; the other is dropped at some point of its way.
-        let (first, _, other) = select_all([hand.echo(number), hand.echo(number)]).await;
+        // The later answer may be anywhere on its way when its call is dropped.
+        let (first, _, other) = select_all([client.echo(number), client.echo(number)]).await;
         drop(other);
         assert_eq!(first, Ok(number));
     }
 
-    assert_eq!(hand.echo(7).await, Ok(7));
+    assert_eq!(client.echo(7).await, Ok(7));
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_is_not_to_be_cancelled_finishes() {
-    let hand = start().await;
-    let mut call = hand.finish("it");
+async fn no_cancel_function_finishes_after_call_is_dropped() {
+    let client = start().await;
+    let mut call = client.finish("function");
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&hand, "it began").await;
+    assert_noted(&client, "function began").await;
     drop(call);
-    hand.open().await.expect("call it");
+    client.release().await.expect("the call succeeds");
 
-    happened(&hand, "it finished").await;
+    assert_noted(&client, "function finished").await;
     assert_eq!(
-        hand.events().await,
-        Ok(["it began", "it finished", "it ended"].map(String::from).into())
+        client.events().await,
+        Ok(["function began", "function finished", "function ended"].map(String::from).into())
     );
 }
 
 #[rpc_parallel::test]
-async fn a_call_of_a_function_that_is_not_to_be_cancelled_begins_even_if_dropped_before() {
-    let hand = start().await;
+async fn no_cancel_function_begins_although_call_was_dropped_while_queued() {
+    let client = start().await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(hand.block(gate.way()));
-    let standing = soon(gate.reached()).await;
+    let blocking = tokio::spawn(client.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
 
-    let mut call = hand.finish("it");
+    let mut call = client.finish("function");
     assert!((&mut call).now_or_never().is_none());
     tokio::task::yield_now().await;
     drop(call);
-    drop(standing);
-    soon(blocking).await.expect("no panic").expect("call it");
-    hand.open().await.expect("call it");
+    drop(blocked);
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
+    client.release().await.expect("the call succeeds");
 
-    happened(&hand, "it finished").await;
+    assert_noted(&client, "function finished").await;
 }
 
 #[rpc_parallel::test]
-async fn a_function_sees_that_nobody_waits_for_it() {
-    let hand = start().await;
-    let mut call = hand.linger();
+async fn no_cancel_function_sees_dropped_call() {
+    let client = start().await;
+    let mut call = client.wait_for_cancel();
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&hand, "cancelled: false").await;
+    assert_noted(&client, "cancelled: false").await;
     drop(call);
 
-    happened(&hand, "cancelled: true").await;
+    assert_noted(&client, "cancelled: true").await;
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_goes_on_sees_that_its_connection_has_ended() {
-    let worker = Hand::spawner().start(()).await.expect("start a worker");
-    let one = worker.connect(()).await.expect("connect to it");
-    let other = worker.connect(()).await.expect("connect to it");
-    let mut call = one.linger();
+async fn no_cancel_function_sees_closed_connection() {
+    let worker = CancelWorker::start_ok(()).await;
+    let one = worker.connect_ok().await;
+    let other = worker.connect_ok().await;
+    let mut call = one.wait_for_cancel();
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&other, "cancelled: false").await;
+    assert_noted(&other, "cancelled: false").await;
     one.close();
 
-    happened(&other, "cancelled: true").await;
+    assert_noted(&other, "cancelled: true").await;
 }
 
 #[rpc_parallel::test]
-async fn closing_a_connection_ends_the_functions_that_it_called() {
-    let worker = Hand::spawner().start(()).await.expect("start a worker");
-    let one = worker.connect(()).await.expect("connect to it");
-    let other = worker.connect(()).await.expect("connect to it");
-    let waiting = tokio::spawn(one.wait("it"));
-    happened(&other, "it began").await;
+async fn closing_connection_cancels_its_functions() {
+    let worker = CancelWorker::start_ok(()).await;
+    let one = worker.connect_ok().await;
+    let other = worker.connect_ok().await;
+    let waiting = tokio::spawn(one.wait("function"));
+    assert_noted(&other, "function began").await;
 
     one.client().close();
 
-    happened(&other, "it ended").await;
+    assert_noted(&other, "function ended").await;
     assert!(soon(waiting).await.is_ok_and(|it| it.is_err()));
 }
 
 #[rpc_parallel::test]
-async fn a_call_ends_what_it_called_in_turn() {
-    let (front, back) = (start().await, Hand::spawner().start(()).await.expect("start a worker"));
-    let other = back.connect(()).await.expect("connect to it");
-    let mut call = front.delegate(back, "far");
+async fn cancellation_reaches_nested_calls() {
+    let (client, worker) = (start().await, CancelWorker::start_ok(()).await);
+    let other = worker.connect_ok().await;
+    let mut call = client.delegate(worker, "nested");
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&other, "far began").await;
+    assert_noted(&other, "nested began").await;
     drop(call);
 
-    happened(&other, "far ended").await;
+    assert_noted(&other, "nested ended").await;
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_call_ends_the_workers_that_it_had_started() {
-    let hand = start().await;
-    let mut call = hand.spawn_and_wait("far");
+async fn cancelled_function_ends_workers_it_spawned() {
+    let client = start().await;
+    let mut call = client.spawn_and_wait("nested");
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&hand, "far began").await;
-    let events = hand.events().await.expect("call it");
-    let spawned = events[0].parse().expect("it is a process id");
+    assert_noted(&client, "nested began").await;
+    let events = client.events().await.expect("the call succeeds");
+    let spawned = events[0].parse().expect("the event is a process id");
     drop(call);
 
-    assert!(ends(spawned).await, "nobody needs it");
-    assert_eq!(hand.echo(7).await, Ok(7));
+    assert!(ends(spawned).await, "the worker lives as long as the call that spawned it");
+    assert_eq!(client.echo(7).await, Ok(7));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_ends_with_the_last_call_although_its_function_is_not_to_be_cancelled() {
-    let hand = start().await;
-    let pid = hand.pid().await.expect("call it");
-    let mut call = hand.finish("it");
+async fn dropping_last_call_ends_worker_running_no_cancel_function() {
+    let client = start().await;
+    let pid = client.pid().await.expect("the call succeeds");
+    let mut call = client.finish("function");
 
     assert!((&mut call).now_or_never().is_none());
-    happened(&hand, "it began").await;
-    drop(hand);
+    assert_noted(&client, "function began").await;
+    drop(client);
     drop(call);
 
-    assert!(ends(pid).await, "nothing holds the worker any more");
+    assert!(ends(pid).await, "the worker ends with its last call");
 }

@@ -1,4 +1,4 @@
-//! What `docs/coverage.md` says is shown by tests is shown by tests that exist.
+//! The tests that `docs/coverage.md` names exist, and the document has all its rows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,54 +14,55 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Reads the rows of a table with three columns: id, what we do, and tests in backticks.
+/// Reads the rows of a table with three columns: id, description, and tests in backticks.
 fn rows(document: &str) -> Vec<Row> {
     let row = |line: &str| {
         let cells: Vec<_> = line.strip_prefix("| ")?.split(" | ").collect();
-        let [id, _, tests] = cells[..] else { panic!("three columns: {line}") };
+        let [id, _, tests] = cells[..] else { panic!("expected three columns, found {line}") };
         let tests = tests.split('`').skip(1).step_by(2).map(String::from).collect();
         Some(Row { id: id.into(), tests })
     };
     document.lines().filter_map(row).filter(|it| it.id.contains('-') && it.id != "---").collect()
 }
 
-/// Collects all the tests of a folder: `file::function`, and files that must not compile.
+/// Collects the tests of a folder: `file::function`, and `ui::file` for a program that must not
+/// compile.
 fn collect(folder: &Path, tests: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|it| panic!("{}: {it}", folder.display())) {
-        let path = entry.expect("the folder can be read").path();
+        let path = entry.expect("the directory is readable").path();
         if path.is_dir() {
             collect(&path, tests);
         } else if path.extension().is_some_and(|it| it == "rs") {
-            let file = path.file_stem().expect("it has a name").to_string_lossy();
-            let source = fs::read_to_string(&path).expect("it is a source");
+            let file = path.file_stem().expect("the file has a name").to_string_lossy();
+            let source = fs::read_to_string(&path).expect("the source file is readable");
             tests.extend(functions(&source).map(|it| format!("{file}::{it}")));
             tests.insert(format!("ui::{file}"));
         }
     }
 }
 
-/// Finds the functions of a source that stand under an attribute which makes them tests.
+/// Finds the functions of a source file that have a test attribute.
 fn functions(source: &str) -> impl Iterator<Item = &str> {
-    let mut marked = false;
+    let mut has_attribute = false;
     source.lines().filter_map(move |line| {
         let line = line.trim_start();
         if line.starts_with("#[") {
             let name = line.trim_start_matches("#[").split(['(', ']']).next()?;
-            marked |= name.ends_with("test");
+            has_attribute |= name.ends_with("test");
             return None;
         }
-        let test = std::mem::take(&mut marked);
+        let is_test = std::mem::take(&mut has_attribute);
         let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
-        test.then(|| function.split(['(', '<']).next())?
+        is_test.then(|| function.split(['(', '<']).next())?
     })
 }
 
 fn document() -> String {
-    fs::read_to_string(workspace().join("docs/coverage.md")).expect("there is such a document")
+    fs::read_to_string(workspace().join("docs/coverage.md")).expect("the document is readable")
 }
 
 #[test]
-fn every_test_that_is_named_as_coverage_exists() {
+fn tests_named_in_coverage_document_exist() {
     let mut tests = BTreeSet::new();
     for folder in ["tests/tests", "tests/src", "rpc-parallel-runtime/src", "ui-tests/fail"] {
         collect(&workspace().join(folder), &mut tests);
@@ -70,13 +71,13 @@ fn every_test_that_is_named_as_coverage_exists() {
     for Row { id, tests: named } in rows(&document()) {
         assert!(!named.is_empty(), "{id} names no test");
         for test in named {
-            assert!(tests.contains(&test), "{id} names `{test}`, and there is no such test");
+            assert!(tests.contains(&test), "{id} names `{test}`, which does not exist");
         }
     }
 }
 
-/// The rows of the original, in the order in which they are told.
-const ROWS: [(&str, u32); 12] = [
+/// The sections of the document in their order, and the number of their rows.
+const SECTIONS: [(&str, u32); 12] = [
     ("ID", 7),
     ("ST", 12),
     ("FN", 18),
@@ -92,10 +93,10 @@ const ROWS: [(&str, u32); 12] = [
 ];
 
 #[test]
-fn every_row_of_the_original_is_covered() {
+fn coverage_document_has_every_row() {
     let ids: Vec<_> = rows(&document()).into_iter().map(|it| it.id).collect();
 
-    let expected = ROWS
+    let expected = SECTIONS
         .into_iter()
         .flat_map(|(section, count)| (1..=count).map(move |it| format!("{section}-{it}")));
     assert_eq!(ids, expected.collect::<Vec<_>>());

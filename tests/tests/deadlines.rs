@@ -1,4 +1,4 @@
-//! Deadlines: how long a caller waits is known to the function, and to whatever it calls in turn.
+//! Deadlines: a function sees the timeout of its call, and nested calls inherit it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,53 +6,55 @@ use std::time::Duration;
 use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::function::CallOptions;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::gate::{Gate, GateAddress};
+use rpc_parallel_tests::process::TEST_TIMEOUT;
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _};
 use rpc_parallel_tests::waiting::{Events, soon};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Functions that know how much time they have.
+/// Functions that return or depend on their deadline.
 #[rpc_parallel::worker]
-trait Hurries {
-    /// Returns how much time is left.
+trait Deadlines {
+    /// Returns the remaining time.
     async fn left(&self, cx: &Context) -> Option<Duration>;
-    fn left_at_once(&self, cx: &Context) -> Option<Duration>;
-    /// Asks the next of a chain, and so on; all say how much time is left.
-    async fn ask(
+    /// Returns the remaining time, from a function that is not async.
+    fn left_sync(&self, cx: &Context) -> Option<Duration>;
+    /// Calls itself in the workers of a chain, and returns the remaining time in each of them.
+    async fn times(
         &self,
         cx: &Context,
-        chain: Vec<Worker<Clerk>>,
-        how: How,
+        chain: Vec<Worker<DeadlineWorker>>,
+        mode: Mode,
     ) -> Result<Vec<Option<Duration>>, AnyError>;
     async fn wait(&self, name: &str);
-    /// Waits, for as long as it likes, for the next of a chain.
-    async fn wait_for(&self, chain: Vec<Worker<Clerk>>) -> Result<(), AnyError>;
+    /// Calls itself in the workers of a chain; the last call waits forever.
+    async fn wait_in_chain(&self, chain: Vec<Worker<DeadlineWorker>>) -> Result<(), AnyError>;
     #[worker(no_cancel)]
-    async fn notice(&self, cx: &Context);
-    fn block(&self, way: WayThrough);
+    async fn note_cancel(&self, cx: &Context);
+    fn block(&self, gate: GateAddress);
     async fn begin(&self);
     fn begun(&self) -> u64;
     fn endless(&self) -> Pipe<u64>;
-    async fn happened(&self, event: &str);
+    async fn wait_for(&self, event: &str);
 }
 
-/// What a function says of the time for what it calls.
+/// The call options of a nested call.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum How {
+enum Mode {
     Inherits,
-    TakesMore,
-    TakesLess,
-    Begins,
-    BeginsWith,
+    Longer,
+    Shorter,
+    NotInherited,
+    NotInheritedButLimited,
 }
 
-const LESS: Duration = Duration::from_secs(10);
-const SOME: Duration = Duration::from_secs(100);
-const MORE: Duration = Duration::from_secs(1000);
+const SHORTER: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(100);
+const LONGER: Duration = Duration::from_secs(1000);
 
 #[derive(Default, WorkerState)]
-struct Clerk {
+struct DeadlineWorker {
     begun: AtomicU64,
     events: Events,
 }
@@ -62,31 +64,31 @@ fn left(cx: &Context) -> Option<Duration> {
 }
 
 #[rpc_parallel::worker]
-impl Hurries for Clerk {
+impl Deadlines for DeadlineWorker {
     async fn left(&self, cx: &Context) -> Option<Duration> {
         left(cx)
     }
 
-    fn left_at_once(&self, cx: &Context) -> Option<Duration> {
+    fn left_sync(&self, cx: &Context) -> Option<Duration> {
         left(cx)
     }
 
-    async fn ask(
+    async fn times(
         &self,
         cx: &Context,
-        mut chain: Vec<Worker<Clerk>>,
-        how: How,
+        mut chain: Vec<Worker<DeadlineWorker>>,
+        mode: Mode,
     ) -> Result<Vec<Option<Duration>>, AnyError> {
         let mut all = vec![left(cx)];
         if let Some(next) = chain.pop() {
             let next = next.connect(()).await?;
-            let call = next.ask(chain, how);
-            let call = match how {
-                How::Inherits => call,
-                How::TakesMore => call.timeout(MORE),
-                How::TakesLess => call.timeout(LESS),
-                How::Begins => call.without_inherited_deadline(),
-                How::BeginsWith => call.without_inherited_deadline().timeout(MORE),
+            let call = next.times(chain, mode);
+            let call = match mode {
+                Mode::Inherits => call,
+                Mode::Longer => call.timeout(LONGER),
+                Mode::Shorter => call.timeout(SHORTER),
+                Mode::NotInherited => call.without_inherited_deadline(),
+                Mode::NotInheritedButLimited => call.without_inherited_deadline().timeout(LONGER),
             };
             all.extend(call.await?);
         }
@@ -99,21 +101,21 @@ impl Hurries for Clerk {
         std::future::pending::<()>().await;
     }
 
-    async fn wait_for(&self, mut chain: Vec<Worker<Clerk>>) -> Result<(), AnyError> {
+    async fn wait_in_chain(&self, mut chain: Vec<Worker<DeadlineWorker>>) -> Result<(), AnyError> {
         let _ended = self.events.note_at_end("waiting ended");
         match chain.pop() {
-            Some(next) => Ok(next.connect(()).await?.wait_for(chain).await?),
+            Some(next) => Ok(next.connect(()).await?.wait_in_chain(chain).await?),
             None => std::future::pending().await,
         }
     }
 
-    async fn notice(&self, cx: &Context) {
+    async fn note_cancel(&self, cx: &Context) {
         cx.cancelled().await;
         self.events.note(format!("left {:?}", left(cx)));
     }
 
-    fn block(&self, way: WayThrough) {
-        way.block();
+    fn block(&self, gate: GateAddress) {
+        gate.block();
     }
 
     async fn begin(&self) {
@@ -128,158 +130,166 @@ impl Hurries for Clerk {
         Pipe::from_items(0..)
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 }
 
-async fn start() -> Worker<Clerk> {
-    Clerk::spawner().start(()).await.expect("start a worker")
+async fn start() -> Worker<DeadlineWorker> {
+    DeadlineWorker::start_ok(()).await
 }
 
-async fn connect(clerk: &Worker<Clerk>) -> HurriesClient {
-    clerk.connect(()).await.expect("connect to it")
+async fn connect(worker: &Worker<DeadlineWorker>) -> DeadlinesClient {
+    worker.connect_ok().await
 }
 
-/// Asks a chain of three, and returns how much time each of them had, in tens of seconds.
-async fn ask_three(how: How) -> Vec<Option<u64>> {
-    let (first, others) = (start().await, vec![start().await, start().await]);
-    let all = connect(&first).await.ask(others, how).timeout(SOME).await;
-    let all = all.expect("call it").into_iter();
-    // However slow the machine is, it is not slower than that.
+/// Calls a chain of three workers, and returns the remaining time in each, in tens of seconds.
+async fn times_in_chain(mode: Mode) -> Vec<Option<u64>> {
+    let (first, chain) = (start().await, vec![start().await, start().await]);
+    let all = connect(&first).await.times(chain, mode).timeout(TIMEOUT).await;
+    let all = all.expect("the call succeeds").into_iter();
+    // A call takes less than 10 s, also on a busy host.
     all.map(|it| it.map(|it| it.as_secs().next_multiple_of(10))).collect()
 }
 
 #[rpc_parallel::test]
-async fn a_function_knows_how_much_time_it_has() {
-    let clerk = connect(&start().await).await;
+async fn function_sees_remaining_time_of_call() {
+    let worker = connect(&start().await).await;
 
-    let later = clerk.left().timeout(SOME).await.expect("call it");
-    let at_once = clerk.left_at_once().timeout(SOME).await.expect("call it");
+    let later = worker.left().timeout(TIMEOUT).await.expect("the call succeeds");
+    let sync = worker.left_sync().timeout(TIMEOUT).await.expect("the call succeeds");
 
-    for left in [later, at_once] {
-        let left = left.expect("it was limited");
-        assert!(left <= SOME && left > SOME - PATIENCE, "{left:?}");
+    for left in [later, sync] {
+        let left = left.expect("the call has a timeout");
+        assert!(left <= TIMEOUT && left > TIMEOUT - TEST_TIMEOUT, "{left:?}");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_nobody_limits_has_all_the_time() {
-    let clerk = connect(&start().await).await;
+async fn function_without_timeout_has_no_deadline() {
+    let worker = connect(&start().await).await;
 
-    assert_eq!(clerk.left().await, Ok(None));
-    assert_eq!(clerk.left_at_once().await, Ok(None));
+    assert_eq!(worker.left().await, Ok(None));
+    assert_eq!(worker.left_sync().await, Ok(None));
 }
 
 #[rpc_parallel::test]
-async fn the_options_of_a_function_as_a_value_limit_it_too() {
-    let clerk = connect(&start().await).await;
+async fn timeout_applies_to_calls_of_function_constants() {
+    let worker = connect(&start().await).await;
 
-    let left = CallOptions::timeout(HurriesClient::LEFT.call(&clerk, &()), SOME).await;
-    let mapped = HurriesClient::LEFT.map_output(|it| it.is_some());
-    let limited = mapped.call(&clerk, &()).timeout(SOME).await;
+    let left = CallOptions::timeout(DeadlinesClient::LEFT.call(&worker, &()), TIMEOUT).await;
+    let mapped = DeadlinesClient::LEFT.map_output(|it| it.is_some());
+    let limited = mapped.call(&worker, &()).timeout(TIMEOUT).await;
 
     assert!(left.is_ok_and(|it| it.is_some()));
     assert_eq!(limited, Ok(true));
 }
 
 #[rpc_parallel::test]
-async fn what_a_function_calls_inherits_what_is_left() {
-    assert_eq!(ask_three(How::Inherits).await, [Some(100); 3]);
+async fn nested_calls_inherit_remaining_deadline() {
+    assert_eq!(times_in_chain(Mode::Inherits).await, [Some(100); 3]);
 }
 
 #[rpc_parallel::test]
-async fn a_longer_time_does_not_outlast_what_is_inherited() {
-    assert_eq!(ask_three(How::TakesMore).await, [Some(100); 3]);
+async fn longer_timeout_does_not_extend_inherited_deadline() {
+    assert_eq!(times_in_chain(Mode::Longer).await, [Some(100); 3]);
 }
 
 #[rpc_parallel::test]
-async fn a_shorter_time_is_shorter_for_all_that_follow() {
-    assert_eq!(ask_three(How::TakesLess).await, [Some(100), Some(10), Some(10)]);
+async fn shorter_timeout_shortens_deadline_of_nested_calls() {
+    assert_eq!(times_in_chain(Mode::Shorter).await, [Some(100), Some(10), Some(10)]);
 }
 
 #[rpc_parallel::test]
-async fn a_call_may_refuse_what_it_would_inherit() {
-    assert_eq!(ask_three(How::Begins).await, [Some(100), None, None]);
-    assert_eq!(ask_three(How::BeginsWith).await, [Some(100), Some(1000), Some(1000)]);
+async fn call_can_opt_out_of_inherited_deadline() {
+    assert_eq!(times_in_chain(Mode::NotInherited).await, [Some(100), None, None]);
+    assert_eq!(
+        times_in_chain(Mode::NotInheritedButLimited).await,
+        [Some(100), Some(1000), Some(1000)]
+    );
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_is_out_of_time_ends() {
-    let clerk = connect(&start().await).await;
+async fn passed_deadline_cancels_function() {
+    let worker = connect(&start().await).await;
     let limit = Duration::from_millis(50);
 
-    let error = clerk.wait("it").timeout(limit).await.expect_err("it is too slow");
+    let error =
+        worker.wait("function").timeout(limit).await.expect_err("the function waits forever");
 
     assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
-    assert_eq!(soon(clerk.happened("it ended")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("function ended")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn all_that_a_function_called_ends_when_it_is_out_of_time() {
+async fn passed_deadline_cancels_nested_functions() {
     let (first, second, third) = (start().await, start().await, start().await);
     let limit = Duration::from_millis(200);
 
-    let waited = connect(&first).await.wait_for(vec![third.clone(), second.clone()]).timeout(limit);
+    let waited =
+        connect(&first).await.wait_in_chain(vec![third.clone(), second.clone()]).timeout(limit);
     let waited = soon(waited).await;
 
     let Err(FunctionError::Call(error)) = waited else { panic!("{waited:?}") };
     assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
-    for clerk in [first, second, third] {
-        let ended = soon(connect(&clerk).await.happened("waiting ended")).await;
+    for worker in [first, second, third] {
+        let ended = soon(connect(&worker).await.wait_for("waiting ended")).await;
         assert_eq!(ended, Ok(()));
     }
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_is_not_to_be_cancelled_sees_that_its_time_is_over() {
-    let clerk = connect(&start().await).await;
+async fn no_cancel_function_sees_passed_deadline() {
+    let worker = connect(&start().await).await;
 
-    let noticed = clerk.notice().timeout(Duration::from_millis(50)).await;
+    let noted = worker.note_cancel().timeout(Duration::from_millis(50)).await;
 
-    assert!(noticed.is_err_and(|it| matches!(it.kind(), CallErrorKind::TimedOut { .. })));
-    assert_eq!(soon(clerk.happened("left Some(0ns)")).await, Ok(()));
+    assert!(noted.is_err_and(|it| matches!(it.kind(), CallErrorKind::TimedOut { .. })));
+    assert_eq!(soon(worker.wait_for("left Some(0ns)")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_deadline_that_passes_while_a_call_is_queued_never_begins_its_function() {
-    let clerk = connect(&start().await).await;
+async fn call_whose_deadline_passes_while_queued_never_begins() {
+    let worker = connect(&start().await).await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(clerk.block(gate.way()));
-    let standing = soon(gate.reached()).await;
+    let blocking = tokio::spawn(worker.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
 
-    // The worker's only thread is blocked: they wait in its socket.
-    let calls = (0..50).map(|_| clerk.begin().timeout(Duration::from_millis(20)));
+    // The only thread of the worker is blocked: the calls wait in its socket.
+    let calls = (0..50).map(|_| worker.begin().timeout(Duration::from_millis(20)));
     let begun = soon(futures_util::future::join_all(calls)).await;
-    drop(standing);
-    soon(blocking).await.expect("no panic").expect("call it");
+    drop(blocked);
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
 
     let timed_out = |it: &CallError| matches!(it.kind(), CallErrorKind::TimedOut { .. });
     assert!(begun.iter().all(|it| it.as_ref().is_err_and(timed_out)), "{begun:?}");
-    assert_eq!(clerk.begun().await, Ok(0));
+    assert_eq!(worker.begun().await, Ok(0));
 }
 
 #[rpc_parallel::test]
-async fn without_any_time_no_function_begins() {
-    let clerk = connect(&start().await).await;
+async fn call_with_zero_timeout_never_begins() {
+    let worker = connect(&start().await).await;
 
-    let begun = clerk.begin().timeout(Duration::ZERO).await;
+    let begun = worker.begin().timeout(Duration::ZERO).await;
 
-    let error = begun.expect_err("there was no time");
+    let error = begun.expect_err("the timeout is zero");
     assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
-    assert_eq!(clerk.begun().await, Ok(0));
+    assert_eq!(worker.begun().await, Ok(0));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_may_be_read_for_longer_than_its_call_might_take() {
-    let clerk = connect(&start().await).await;
+async fn pipe_outlives_deadline_of_its_call() {
+    let worker = connect(&start().await).await;
     let limit = Duration::from_millis(200);
 
     let began = Instant::now();
-    let mut pipe = clerk.endless().timeout(limit).await.expect("it answers in time");
+    let mut pipe = worker.endless().timeout(limit).await.expect("the function returns at once");
     let mut expected = 0;
     while began.elapsed() < 2 * limit {
-        let next = soon(pipe.next()).await.expect("it does not end").expect("it does not fail");
+        let next = soon(pipe.next())
+            .await
+            .expect("the pipe does not end")
+            .expect("the pipe does not fail");
         assert_eq!(next, expected);
         expected += 1;
     }

@@ -1,4 +1,4 @@
-//! What a process is, is decided before its `main`; and where nothing decided it, no worker starts.
+//! The role of a process is decided before its `main`; otherwise no worker starts.
 
 use std::fs;
 use std::process::Command;
@@ -9,22 +9,22 @@ fn run(program: &str, args: &[&str]) -> Ended {
     Program::run(Command::new(program).args(args))
 }
 
-/// Runs a program that adds a line to a file each time it runs; returns how often that was.
+/// Runs a program that appends a line to a file at each run, and returns the number of runs.
 fn count_runs(program: &str, args: &[&str]) -> (Ended, usize) {
-    let directory = tempfile::tempdir().expect("make a directory");
+    let directory = tempfile::tempdir().expect("create a directory");
     let file = directory.path().join("runs");
 
     let ended = Program::run(Command::new(program).arg(&file).args(args));
 
-    let runs = fs::read_to_string(file).expect("it ran at least once");
+    let runs = fs::read_to_string(file).expect("the program ran at least once");
     (ended, runs.lines().count())
 }
 
 #[test]
-fn without_an_entry_no_worker_starts_and_nothing_runs_twice() {
+fn program_without_entry_starts_no_worker_and_runs_once() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_without_entry"), &[]);
 
-    assert_eq!(runs, 1, "it is no fork bomb");
+    assert_eq!(runs, 1, "the program runs once");
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stdout.len(), 3);
     for line in &ended.stdout {
@@ -34,29 +34,30 @@ fn without_an_entry_no_worker_starts_and_nothing_runs_twice() {
 }
 
 #[test]
-fn a_worker_that_reaches_main_stops_and_its_master_learns_why() {
+fn worker_reaching_main_stops_with_reason_for_master() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["stop"]);
 
-    assert_eq!(runs, 2, "a master and its one try of a worker");
-    let why = "this process was started to be a worker; call `rpc_parallel::expert::worker_main`";
-    let (_, learned) = ended.stderr.split_once("is_worker false: ").expect("it ended");
-    assert!(learned.contains("exited with code 1") && learned.contains(why), "{ended:?}");
+    assert_eq!(runs, 2, "the master and one worker process");
+    let cause = "this process was started to be a worker; call `rpc_parallel::expert::worker_main`";
+    let (_, error) = ended.stderr.split_once("is_worker false: ").expect("the master has an error");
+    assert!(error.contains("exited with code 1") && error.contains(cause), "{ended:?}");
 }
 
 #[test]
-fn a_worker_that_reaches_main_and_goes_on_never_spawns_and_is_ended_in_time() {
+fn worker_continuing_in_main_cannot_spawn_and_is_killed() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["go-on"]);
 
-    assert_eq!(runs, 2, "a master and its one try of a worker");
+    assert_eq!(runs, 2, "the master and one worker process");
     let worker = "is_worker true: start worker never_a_worker::Nobody: this process was not";
     assert!(ended.stderr.contains(worker), "{ended:?}");
-    let (_, master) = ended.stderr.split_once("is_worker false: ").expect("it ended");
+    let (_, master) =
+        ended.stderr.split_once("is_worker false: ").expect("the master has an error");
     assert!(master.contains("did not become a worker within 500ms"), "{ended:?}");
     assert!(master.contains("or `rpc_parallel::expert::worker_main`, or its stdin"), "{ended:?}");
 }
 
 #[test]
-fn a_main_that_is_not_async_has_workers_and_its_own_exit_code() {
+fn sync_main_starts_workers_and_sets_exit_code() {
     let ended = run(env!("CARGO_BIN_EXE_sync_main"), &["77"]);
 
     assert_eq!(ended.stdout, ["main", "worker CurrentThread"], "{ended:?}");
@@ -64,7 +65,7 @@ fn a_main_that_is_not_async_has_workers_and_its_own_exit_code() {
 }
 
 #[test]
-fn an_async_main_has_the_arguments_runtimes_and_settings_it_was_given() {
+fn async_main_uses_configured_runtimes_and_settings() {
     let ended = run(env!("CARGO_BIN_EXE_async_main"), &["one", "two words"]);
 
     let [first @ .., too_large] = &ended.stdout[..] else { panic!("{ended:?}") };
@@ -80,7 +81,7 @@ fn an_async_main_has_the_arguments_runtimes_and_settings_it_was_given() {
 }
 
 #[test]
-fn a_main_that_returns_an_error_ends_as_everywhere() {
+fn main_returning_error_exits_with_code_1() {
     let ended = run(env!("CARGO_BIN_EXE_async_main"), &["fail"]);
 
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -88,7 +89,7 @@ fn a_main_that_returns_an_error_ends_as_everywhere() {
 }
 
 #[test]
-fn a_program_runs_its_workers_without_standard_streams_of_its_own() {
+fn program_with_closed_standard_streams_starts_workers() {
     let shell = format!("exec {} of-a-child <&- 2>&-", env!("CARGO_BIN_EXE_role"));
 
     let ended = run("/bin/sh", &["-c", &shell]);
@@ -98,7 +99,7 @@ fn a_program_runs_its_workers_without_standard_streams_of_its_own() {
 }
 
 #[test]
-fn nothing_becomes_a_worker_that_no_master_has_started() {
+fn worker_main_fails_in_process_without_master() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-nothing"]);
 
     let [worker, inside, spawned, roles] = &ended.stdout[..] else { panic!("{ended:?}") };
@@ -111,7 +112,7 @@ fn nothing_becomes_a_worker_that_no_master_has_started() {
 }
 
 #[test]
-fn a_master_becomes_nothing_else() {
+fn master_cannot_become_worker_or_master_again() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-a-master"]);
 
     let [before, start, after, again, worker] = &ended.stdout[..] else { panic!("{ended:?}") };
@@ -125,36 +126,37 @@ fn a_master_becomes_nothing_else() {
 }
 
 #[test]
-fn a_process_that_was_started_as_a_worker_becomes_nothing_else() {
+fn process_started_as_worker_cannot_become_master() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-a-worker"]);
 
-    let [marked, master, inside, now, master_now, worker_now] = &ended.stdout[..] else {
+    let [before, master, inside, after, master_after, worker_after] = &ended.stdout[..] else {
         panic!("{ended:?}")
     };
-    assert_eq!(marked, "is_worker true, initialized None");
+    assert_eq!(before, "is_worker true, initialized None");
     assert!(master.starts_with("StartedAsWorker: this process was started to be a worker"));
     assert!(inside.starts_with("InsideRuntime: a worker makes its own tokio runtime"));
-    assert_eq!(now, "is_worker true, initialized Some(true)");
-    for line in [master_now, worker_now] {
+    assert_eq!(after, "is_worker true, initialized Some(true)");
+    for line in [master_after, worker_after] {
         let expected = "AlreadyWorker: this process is a worker already";
         assert!(line.starts_with(expected), "{line}");
     }
 }
 
 #[test]
-fn worker_main_does_not_return_from_a_worker() {
+fn worker_main_does_not_return_in_worker() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["not-returning"]);
 
     assert_eq!(ended.stdout, ["[]"], "{ended:?}");
 }
 
 #[test]
-fn a_worker_of_a_program_that_calls_worker_main_is_a_master_as_well() {
+fn worker_of_program_with_own_main_can_start_workers() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["of-workers"]);
 
     assert!(ended.status.success(), "{ended:?}");
-    let told: Vec<_> = ended.stdout.iter().map(|it| it.split_once(": ").expect("a pid")).collect();
-    let [first, second, third] = &told[..] else { panic!("{ended:?}") };
+    let lines = ended.stdout.iter().map(|it| it.split_once(": ").expect("the line has a pid"));
+    let lines: Vec<_> = lines.collect();
+    let [first, second, third] = &lines[..] else { panic!("{ended:?}") };
     for (_, roles) in [first, second, third] {
         assert_eq!(*roles, "is_worker true, initialized Some(true)");
     }
@@ -162,15 +164,15 @@ fn a_worker_of_a_program_that_calls_worker_main_is_a_master_as_well() {
 }
 
 #[test]
-fn a_worker_has_the_arguments_that_lead_to_worker_main_and_no_others() {
+fn worker_args_replace_default_arguments() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
 
-    let [told] = &ended.stdout[..] else { panic!("{ended:?}") };
-    assert!(told.starts_with(r#"(["worker"], "worker `teller` (startup::Teller, "#), "{ended:?}");
+    let [line] = &ended.stdout[..] else { panic!("{ended:?}") };
+    assert!(line.starts_with(r#"(["worker"], "worker `teller` (startup::Teller, "#), "{ended:?}");
 }
 
 #[test]
-fn two_functions_with_the_same_id_stop_the_program_and_are_both_named() {
+fn functions_with_same_id_stop_program_and_are_named() {
     let ended = run(env!("CARGO_BIN_EXE_duplicate_ids"), &[]);
 
     assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{ended:?}");
@@ -182,7 +184,7 @@ fn two_functions_with_the_same_id_stop_the_program_and_are_both_named() {
 }
 
 #[test]
-fn two_worker_types_with_the_same_id_stop_the_program_and_are_both_named() {
+fn worker_types_with_same_id_stop_program_and_are_named() {
     let ended = run(env!("CARGO_BIN_EXE_duplicate_types"), &[]);
 
     assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{ended:?}");
@@ -192,7 +194,7 @@ fn two_worker_types_with_the_same_id_stop_the_program_and_are_both_named() {
 }
 
 #[test]
-fn a_program_lists_its_worker_types_instead_of_running() {
+fn list_variable_prints_worker_types_instead_of_running() {
     for program in [env!("CARGO_BIN_EXE_async_main"), env!("CARGO_BIN_EXE_sync_main")] {
         let ended = Program::run(Command::new(program).env("RPC_PARALLEL_LIST", "1"));
 
@@ -206,7 +208,7 @@ fn a_program_lists_its_worker_types_instead_of_running() {
 }
 
 #[test]
-fn a_program_with_a_duplicate_id_still_lists_its_worker_types() {
+fn program_with_duplicate_id_lists_worker_types() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_duplicate_ids"));
 
     let ended = Program::run(command.env("RPC_PARALLEL_LIST", "1"));

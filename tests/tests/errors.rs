@@ -1,7 +1,7 @@
-//! Whatever goes wrong with a call, its caller learns of it, and nobody else suffers.
+//! Call errors: each names its cause, and fails no other call.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,132 +9,94 @@ use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, ExitReason, MessageKind, PanicReport, TooLarge};
 use rpc_parallel::launch::PanicPolicy;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, ends};
-use rustix::process::{Signal, getpid, kill_process};
+use rpc_parallel_tests::fixture::{Action, Fixture, call_error};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
+use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use tokio::join;
 use tokio::time::timeout;
 
-/// All that a function can do to its caller, and to its process.
+/// Functions that fail, panic, or take and return values that cannot be encoded or decoded.
 #[rpc_parallel::worker]
-trait Mishaps {
-    async fn pid(&self) -> u32;
-    async fn wait(&self);
-    async fn read(&self, path: &str) -> Result<String, AnyError>;
-    fn plain_panic(&self, number: u32) -> u32;
+trait Failing {
+    async fn read_file(&self, path: &str) -> Result<String, AnyError>;
+    fn panic_above_six(&self, number: u32) -> u32;
     async fn panic_at_once(&self);
-    async fn panic_after_a_while(&self);
-    async fn panic_without_a_text(&self);
-    async fn panic_when_dropped(&self);
-    async fn die(&self, how: Ending);
-    async fn sink(&self, depth: u64) -> u64;
-    async fn chat(&self, lines: u32, then: Ending);
-    async fn take(&self, bytes: &[u8]) -> usize;
-    async fn give(&self, count: usize) -> Vec<u8>;
-    async fn pass(&self, stubborn: Stubborn) -> Stubborn;
-    async fn make(&self, stubborn: u8) -> Stubborn;
+    async fn panic_after_yield(&self);
+    async fn panic_without_text(&self);
+    async fn panic_in_drop(&self);
+    async fn length(&self, bytes: &[u8]) -> usize;
+    async fn pass(&self, value: FaultyValue) -> FaultyValue;
+    async fn make(&self, value: u8) -> FaultyValue;
 }
 
-/// How a process can end.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Ending {
-    Kill,
-    Segfault,
-    Abort,
-    Exit,
-    PanicTwice,
-}
-
-/// A value that does not want to travel.
+/// A value whose `Serialize` or `Deserialize` fails or panics.
 #[derive(Clone, PartialEq, Debug)]
-struct Stubborn(u8);
+struct FaultyValue(u8);
 
-impl Stubborn {
-    const TRAVELS: u8 = 0;
-    const NEVER_LEAVES: u8 = 1;
-    const NEVER_ARRIVES: u8 = 2;
-    const PANICS_LEAVING: u8 = 3;
-    const PANICS_ARRIVING: u8 = 4;
+impl FaultyValue {
+    const VALID: u8 = 0;
+    const ENCODE_FAILS: u8 = 1;
+    const DECODE_FAILS: u8 = 2;
+    const ENCODE_PANICS: u8 = 3;
+    const DECODE_PANICS: u8 = 4;
 }
 
-impl Serialize for Stubborn {
+impl Serialize for FaultyValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Self::NEVER_LEAVES => Err(ser::Error::custom("it stays here")),
-            Self::PANICS_LEAVING => panic!("it will not leave"),
+            Self::ENCODE_FAILS => Err(ser::Error::custom("refused by `Serialize`")),
+            Self::ENCODE_PANICS => panic!("panic in `Serialize`"),
             number => number.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Stubborn {
+impl<'de> Deserialize<'de> for FaultyValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u8::deserialize(deserializer)? {
-            Self::NEVER_ARRIVES => Err(de::Error::custom("it is not wanted here")),
-            Self::PANICS_ARRIVING => panic!("it will not arrive"),
+            Self::DECODE_FAILS => Err(de::Error::custom("refused by `Deserialize`")),
+            Self::DECODE_PANICS => panic!("panic in `Deserialize`"),
             number => Ok(Self(number)),
         }
     }
 }
 
-/// A cause, and what it caused.
+/// An error with a cause.
 #[derive(Debug)]
-struct NoSuchBook(io::Error);
+struct ReadError(io::Error);
 
-impl fmt::Display for NoSuchBook {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("read the book")
+        f.write_str("failed to read the file")
     }
 }
 
-impl std::error::Error for NoSuchBook {
+impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.0)
     }
 }
 
-struct PanicsWhenDropped;
+struct PanicsInDrop;
 
-impl Drop for PanicsWhenDropped {
+impl Drop for PanicsInDrop {
     fn drop(&mut self) {
-        panic!("dropped");
-    }
-}
-
-fn end(how: Ending) {
-    match how {
-        Ending::Kill => kill_process(getpid(), Signal::KILL).expect("it is this process"),
-        // Rust's own handler, which looks for stack overflows, takes the first.
-        Ending::Segfault => loop {
-            kill_process(getpid(), Signal::SEGV).expect("it is this process");
-        },
-        Ending::Abort => std::process::abort(),
-        Ending::Exit => std::process::exit(7),
-        Ending::PanicTwice => {
-            let _second = PanicsWhenDropped;
-            panic!("the first");
-        }
+        panic!("panic in a destructor");
     }
 }
 
 #[derive(Default, WorkerState)]
-struct Fragile;
+struct FailingWorker;
 
 #[rpc_parallel::worker]
-impl Mishaps for Fragile {
-    async fn pid(&self) -> u32 {
-        std::process::id()
+impl Failing for FailingWorker {
+    async fn read_file(&self, path: &str) -> Result<String, AnyError> {
+        Ok(std::fs::read_to_string(path).map_err(ReadError)?)
     }
 
-    async fn wait(&self) {
-        std::future::pending::<()>().await;
-    }
-
-    async fn read(&self, path: &str) -> Result<String, AnyError> {
-        Ok(std::fs::read_to_string(path).map_err(NoSuchBook)?)
-    }
-
-    fn plain_panic(&self, number: u32) -> u32 {
+    fn panic_above_six(&self, number: u32) -> u32 {
         assert!(number < 7, "{number} is too much");
         number
     }
@@ -143,455 +105,450 @@ impl Mishaps for Fragile {
         panic!("at once");
     }
 
-    async fn panic_after_a_while(&self) {
+    async fn panic_after_yield(&self) {
         tokio::task::yield_now().await;
-        panic!("after a while");
+        panic!("after a yield");
     }
 
-    async fn panic_without_a_text(&self) {
+    async fn panic_without_text(&self) {
         std::panic::panic_any(7);
     }
 
-    async fn panic_when_dropped(&self) {
-        let _first = PanicsWhenDropped;
+    async fn panic_in_drop(&self) {
+        let _value = PanicsInDrop;
         tokio::task::yield_now().await;
     }
 
-    async fn die(&self, how: Ending) {
-        end(how);
-    }
-
-    async fn sink(&self, depth: u64) -> u64 {
-        fn sink(depth: u64) -> u64 {
-            let ballast = std::hint::black_box([depth; 128]);
-            if depth == 0 { 0 } else { sink(depth - 1) + ballast[0].min(1) }
-        }
-        sink(depth)
-    }
-
-    async fn chat(&self, lines: u32, then: Ending) {
-        for line in 1..=lines {
-            eprintln!("this is line {line}");
-        }
-        io::stderr().flush().expect("stderr takes it");
-        end(then);
-    }
-
-    async fn take(&self, bytes: &[u8]) -> usize {
+    async fn length(&self, bytes: &[u8]) -> usize {
         bytes.len()
     }
 
-    async fn give(&self, count: usize) -> Vec<u8> {
-        vec![7; count]
+    async fn pass(&self, value: FaultyValue) -> FaultyValue {
+        value
     }
 
-    async fn pass(&self, stubborn: Stubborn) -> Stubborn {
-        stubborn
-    }
-
-    async fn make(&self, stubborn: u8) -> Stubborn {
-        Stubborn(stubborn)
+    async fn make(&self, value: u8) -> FaultyValue {
+        FaultyValue(value)
     }
 }
 
-async fn start() -> MishapsClient {
-    Fragile::spawn(()).await.expect("start a worker")
+#[track_caller]
+fn error_kind<T>(result: Result<T, CallError>) -> CallErrorKind {
+    result.err().expect("the call fails").kind().clone()
 }
 
-fn kind<T>(result: Result<T, CallError>) -> CallErrorKind {
-    result.err().expect("it fails").kind().clone()
-}
-
-fn panicked<T>(result: Result<T, CallError>) -> PanicReport {
-    match kind(result) {
+#[track_caller]
+fn panic_of<T>(result: Result<T, CallError>) -> PanicReport {
+    match error_kind(result) {
         CallErrorKind::Panicked(panic) => panic,
         other => panic!("{other}"),
     }
 }
 
 #[rpc_parallel::test]
-async fn any_error_carries_its_causes_to_the_caller() {
-    let worker = start().await;
+async fn any_error_carries_its_causes_to_caller() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
-    let read = worker.read("/there/is/no/such/book").await;
+    let read = worker.read_file("/no/such/file").await;
 
     let Err(FunctionError::Function(error)) = read else { panic!("{read:?}") };
     assert_eq!(error.causes().len(), 1);
-    assert_eq!(error.to_string(), "read the book: No such file or directory (os error 2)");
-    assert_eq!(worker.read("/dev/null").await, Ok(String::new()));
+    let text = "failed to read the file: No such file or directory (os error 2)";
+    assert_eq!(error.to_string(), text);
+    assert_eq!(worker.read_file("/dev/null").await, Ok(String::new()));
 }
 
 #[rpc_parallel::test]
-async fn the_error_of_a_call_names_the_function_and_the_worker() {
-    let worker = Fragile::spawner().name("glass").spawn(()).await.expect("start a worker");
+async fn call_error_names_function_and_worker() {
+    let worker = FailingWorker::spawner().name("failing").spawn_ok(()).await;
 
-    let error = worker.plain_panic(7).await.expect_err("it panics");
+    let error = worker.panic_above_six(7).await.expect_err("the function panics");
 
     let label = worker.label();
     assert_eq!(error.worker(), &*label);
-    assert_eq!(error.function().name(), "plain_panic");
+    assert_eq!(error.function().name(), "panic_above_six");
     let text = error.to_string();
-    assert!(text.starts_with("call `Mishaps::plain_panic` on worker `glass` ("), "{text}");
-    let pid = label.pid().expect("it is a process of this machine");
+    let start = "call `Failing::panic_above_six` on worker `failing` (";
+    assert!(text.starts_with(start), "{text}");
+    let pid = label.pid().expect("the worker runs on this host");
     assert!(text.contains(&format!("pid {pid} on {}", label.host())), "{text}");
     assert!(text.contains("panicked at ") && text.ends_with(": 7 is too much"), "{text}");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_reaches_the_caller_with_its_text_and_place() {
-    let worker = start().await;
+async fn panic_reaches_caller_with_message_and_location() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
     let panics = [
-        panicked(worker.plain_panic(7).await),
-        panicked(worker.panic_at_once().await),
-        panicked(worker.panic_after_a_while().await),
-        panicked(worker.panic_when_dropped().await),
+        panic_of(worker.panic_above_six(7).await),
+        panic_of(worker.panic_at_once().await),
+        panic_of(worker.panic_after_yield().await),
+        panic_of(worker.panic_in_drop().await),
     ];
 
-    let texts = panics.each_ref().map(|it| it.message.as_str());
-    assert_eq!(texts, ["7 is too much", "at once", "after a while", "dropped"]);
+    let messages = panics.each_ref().map(|it| it.message.as_str());
+    let expected = ["7 is too much", "at once", "after a yield", "panic in a destructor"];
+    assert_eq!(messages, expected);
     for panic in panics {
-        let location = panic.location.expect("it was seen");
+        let location = panic.location.expect("the hook sees the location");
         assert!(location.starts_with(file!()) || location.contains("errors.rs:"), "{location}");
     }
-    assert_eq!(worker.plain_panic(6).await, Ok(6));
+    assert_eq!(worker.panic_above_six(6).await, Ok(6));
 }
 
 #[rpc_parallel::test]
-async fn a_panic_need_not_have_a_text() {
-    let worker = start().await;
+async fn panic_without_text_reaches_caller() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
-    let panic = panicked(worker.panic_without_a_text().await);
+    let panic = panic_of(worker.panic_without_text().await);
 
     assert_eq!(panic.message, "(a value that is no text)");
 }
 
+/// Returns an action that panics after its first poll.
+fn panic_later() -> Action {
+    Action::Sequence(vec![Action::Sleep(Duration::from_millis(1)), Action::panic()])
+}
+
 #[rpc_parallel::test]
-async fn a_panic_leaves_the_calls_beside_it_alone() {
-    let worker = start().await;
+async fn panic_does_not_affect_concurrent_calls() {
+    let worker = Fixture::spawn_ok(()).await;
     let pid = worker.pid().await;
 
-    let (beside, panicked, after) =
-        join!(worker.take(b"abc"), worker.panic_after_a_while(), worker.take(b"abcd"));
+    let (before, panicked, after) =
+        join!(worker.length(b"abc"), worker.run(panic_later()), worker.length(b"abcd"));
 
-    assert!(matches!(kind(panicked), CallErrorKind::Panicked(_)));
-    assert_eq!((beside, after), (Ok(3), Ok(4)));
+    assert!(matches!(call_error(panicked).kind().clone(), CallErrorKind::Panicked(_)));
+    assert_eq!((before, after), (Ok(3), Ok(4)));
     assert_eq!(worker.pid().await, pid);
 }
 
 #[rpc_parallel::test]
-async fn a_panic_ends_the_worker_where_that_was_chosen() {
-    let worker = Fragile::spawner().panics(PanicPolicy::EndWorker).spawn(()).await;
-    let worker = worker.expect("start a worker");
-    let pid = worker.pid().await.expect("call it");
+async fn panic_ends_worker_if_policy_says_so() {
+    let worker = Fixture::spawner().panics(PanicPolicy::EndWorker).spawn_ok(()).await;
+    let pid = worker.pid().await.expect("call `pid`");
 
-    let (beside, panicked) = join!(worker.wait(), worker.panic_after_a_while());
+    let (waited, panicked) = join!(worker.wait(), worker.run(panic_later()));
 
-    for died in [kind(beside), kind(panicked)] {
-        let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
-        let panic = failure.panic().expect("there was one");
-        assert_eq!(
-            (failure.exit_reason(), panic.message.as_str()),
-            (ExitReason::Exited(254), "after a while")
-        );
+    for kind in [error_kind(waited), call_error(panicked).kind().clone()] {
+        let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
+        let panic = failure.panic().expect("the report holds a panic");
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(254));
+        assert_eq!(panic.message, "scripted panic");
     }
-    assert!(ends(pid).await, "it died");
+    assert!(ends(pid).await, "the panic ends the worker");
 }
 
-/// What happened to calls when their worker died of something.
-async fn deaths(how: Ending) -> Vec<(ExitReason, String)> {
-    let worker = start().await;
-    let pid = worker.pid().await.expect("call it");
+/// Ends a worker during calls, checks that all calls get the same error, and returns the exit
+/// reason and the tail of stderr.
+async fn end_during_calls(action: Action) -> (ExitReason, String) {
+    let worker = Fixture::spawn_ok(()).await;
+    let pid = worker.pid().await.expect("call `pid`");
+    let action = Action::Sequence(vec![
+        Action::PrintToStderr("this is line 1".into()),
+        Action::PrintToStderr("this is line 2".into()),
+        Action::PrintToStderr("this is line 3".into()),
+        action,
+    ]);
 
-    let calls = [worker.wait(), worker.wait(), worker.chat(3, how), worker.wait()];
-    let mut results = join_all(calls.map(|it| it.timeout(PATIENCE))).await;
-    results.push(worker.wait().timeout(PATIENCE).await);
-    results.push(worker.wait().timeout(PATIENCE).await);
+    let (first, second, ending, third) = join!(
+        worker.wait().timeout(TEST_TIMEOUT),
+        worker.wait().timeout(TEST_TIMEOUT),
+        worker.run(action).timeout(TEST_TIMEOUT),
+        worker.wait().timeout(TEST_TIMEOUT),
+    );
+    let after = worker.wait().timeout(TEST_TIMEOUT).await;
+    let again = worker.wait().timeout(TEST_TIMEOUT).await;
 
-    assert!(ends(pid).await, "it died");
+    assert!(ends(pid).await, "the action ends the worker");
     assert!(worker.is_closed());
-    let kinds: Vec<_> = results.into_iter().map(kind).collect();
-    assert!(kinds.iter().all(|it| *it == kinds[0]), "{kinds:?}");
-    assert_eq!(timeout(PATIENCE, worker.closed()).await.as_ref(), Ok(&kinds[0]));
-    let failures = kinds.into_iter().map(|it| match it {
-        CallErrorKind::WorkerDied(failure) => failure,
-        other => panic!("{other}"),
-    });
-    failures.map(|it| (it.exit_reason(), it.stderr().join("\n"))).collect()
-}
-
-/// Checks the signal, and that what was written before is there.
-async fn assert_killed_by(signal: Signal, how: Ending) {
-    for (exit_reason, stderr) in deaths(how).await {
-        let ExitReason::Signaled { signal: found, .. } = exit_reason else {
-            panic!("{exit_reason}")
-        };
-        assert_eq!(found, signal.as_raw());
-        assert!(stderr.contains("this is line 1\nthis is line 2\nthis is line 3"), "{stderr}");
+    let kind = call_error(ending).kind().clone();
+    for result in [first, second, third, after, again] {
+        assert_eq!(error_kind(result), kind);
     }
+    assert_eq!(timeout(TEST_TIMEOUT, worker.closed()).await.as_ref(), Ok(&kind));
+    let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
+    (failure.exit_reason(), failure.stderr().join("\n"))
+}
+
+/// Checks the signal and that the tail of stderr is complete.
+async fn assert_killed_by(signal: Signal, action: Action) {
+    let (exit_reason, stderr) = end_during_calls(action).await;
+
+    let ExitReason::Signaled { signal: found, .. } = exit_reason else { panic!("{exit_reason}") };
+    assert_eq!(found, signal.as_raw());
+    assert!(stderr.contains("this is line 1\nthis is line 2\nthis is line 3"), "{stderr}");
 }
 
 #[rpc_parallel::test]
-async fn every_call_learns_that_its_worker_was_killed() {
-    assert_killed_by(Signal::KILL, Ending::Kill).await;
+async fn all_calls_on_killed_worker_return_sigkill() {
+    assert_killed_by(Signal::KILL, Action::Signal(Signal::KILL.as_raw())).await;
 }
 
 #[rpc_parallel::test]
-async fn every_call_learns_of_a_segmentation_fault() {
-    assert_killed_by(Signal::SEGV, Ending::Segfault).await;
+async fn all_calls_return_segmentation_fault() {
+    assert_killed_by(Signal::SEGV, Action::Signal(Signal::SEGV.as_raw())).await;
 }
 
 #[rpc_parallel::test]
-async fn every_call_learns_of_an_abort() {
-    assert_killed_by(Signal::ABORT, Ending::Abort).await;
+async fn all_calls_return_abort() {
+    assert_killed_by(Signal::ABORT, Action::Abort).await;
 }
 
 #[rpc_parallel::test]
-async fn every_call_learns_of_a_panic_within_a_panic() {
-    for (exit_reason, stderr) in deaths(Ending::PanicTwice).await {
-        assert!(matches!(exit_reason, ExitReason::Signaled { .. }), "{exit_reason}");
-        assert!(stderr.contains("panic in a destructor during cleanup"), "{stderr}");
-    }
+async fn all_calls_return_panic_while_panicking() {
+    let (exit_reason, stderr) = end_during_calls(Action::PanicTwice).await;
+
+    assert!(matches!(exit_reason, ExitReason::Signaled { .. }), "{exit_reason}");
+    assert!(stderr.contains("panic in a destructor during cleanup"), "{stderr}");
 }
 
 #[rpc_parallel::test]
-async fn every_call_learns_of_an_exit_and_its_code() {
-    for (exit_reason, stderr) in deaths(Ending::Exit).await {
-        assert_eq!(exit_reason, ExitReason::Exited(7));
-        assert_eq!(stderr, "this is line 1\nthis is line 2\nthis is line 3");
-    }
+async fn all_calls_return_exit_code() {
+    let (exit_reason, stderr) = end_during_calls(Action::Exit(7)).await;
+
+    assert_eq!(exit_reason, ExitReason::Exited(7));
+    assert_eq!(stderr, "this is line 1\nthis is line 2\nthis is line 3");
 }
 
 #[rpc_parallel::test]
-async fn a_stack_overflow_is_a_death_like_others() {
-    let worker = start().await;
+async fn stack_overflow_in_function_is_worker_failure() {
+    let worker = Fixture::spawn_ok(()).await;
 
-    assert_eq!(worker.sink(10).await, Ok(10));
-    let died = kind(worker.sink(u64::MAX).timeout(PATIENCE).await);
+    let overflowed = worker.run(Action::OverflowStack).timeout(TEST_TIMEOUT).await;
 
-    let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
+    let kind = call_error(overflowed).kind().clone();
+    let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
     assert!(matches!(failure.exit_reason(), ExitReason::Signaled { .. }), "{failure}");
     assert!(failure.to_string().contains("has overflowed its stack"), "{failure}");
 }
 
 #[rpc_parallel::test]
-async fn a_death_is_told_in_words() {
-    let worker = start().await;
+async fn texts_of_worker_failure_are_complete() {
+    let worker = Fixture::spawn_ok(()).await;
+    let actions =
+        [Action::PrintToStderr("this is line 1".into()), Action::Signal(Signal::KILL.as_raw())];
 
-    let error = worker.chat(1, Ending::Kill).await.expect_err("it dies");
+    let error = call_error(worker.run(Action::Sequence(actions.into())).await);
 
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     let (worker, uptime) = (worker.label(), failure.uptime().as_millis());
     let expected = format!(
-        "call `Mishaps::chat` on {worker}: the worker was killed by signal 9 (SIGKILL) \
+        "call `Scripted::run` on {worker}: the worker was killed by signal 9 (SIGKILL) \
          after {uptime} ms; the last lines of its stderr:\n  | this is line 1",
     );
     assert_eq!(error.to_string(), expected);
     let expected = format!(
         "{worker} was killed by signal 9 (SIGKILL) after {uptime} ms, \
-         while `Mishaps::chat` ran; the last lines of its stderr:\n  | this is line 1",
+         while `Scripted::run` ran; the last lines of its stderr:\n  | this is line 1",
     );
     assert_eq!(failure.to_string(), expected);
 }
 
 #[rpc_parallel::test]
-async fn of_a_long_story_the_last_lines_are_told() {
-    let worker = start().await;
+async fn tail_of_long_stderr_has_twenty_lines() {
+    let worker = Fixture::spawn_ok(()).await;
+    let print = |line: u32| Action::PrintToStderr(format!("this is line {line}"));
+    let actions = (1..=10_000).map(print).chain([Action::Exit(7)]);
 
-    let died = kind(worker.chat(10_000, Ending::Exit).await);
+    let kind = call_error(worker.run(Action::Sequence(actions.collect())).await).kind().clone();
 
-    let CallErrorKind::WorkerDied(failure) = died else { panic!("{died}") };
+    let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
     let lines = failure.stderr();
     assert_eq!(lines.last().map(String::as_str), Some("this is line 10000"));
     assert_eq!(lines.len(), 20);
 }
 
 #[rpc_parallel::test]
-async fn every_connection_of_a_started_worker_learns_of_its_death() {
-    let worker = Fragile::spawner().start(()).await.expect("start a worker");
-    let one = worker.connect(()).await.expect("connect to it");
-    let other = worker.connect(()).await.expect("connect to it");
+async fn failure_reaches_all_connections_of_started_worker() {
+    let worker = Fixture::start_ok(()).await;
+    let first = worker.connect_ok().await;
+    let second = worker.connect_ok().await;
 
-    let (waited, died) = join!(one.wait().timeout(PATIENCE), other.die(Ending::Exit));
+    let (waited, exited) = join!(first.wait().timeout(TEST_TIMEOUT), second.run(Action::Exit(7)));
 
-    for kind in [kind(waited), kind(died)] {
+    for kind in [error_kind(waited), call_error(exited).kind().clone()] {
         let CallErrorKind::WorkerDied(failure) = kind else { panic!("{kind}") };
         assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
     }
 }
 
-/// Looks on, from another process.
+/// A process that uses a worker that it has not started.
 #[rpc_parallel::worker]
-trait Witness {
-    async fn wait(&self, worker: Worker<Fragile>) -> Result<(), AnyError>;
+trait UsesWorker {
+    /// Ends a worker during a call, and returns the error of the call.
+    async fn wait_and_end(&self, worker: Worker<Fixture>) -> Result<(), AnyError>;
 }
 
 #[derive(Default, WorkerState)]
-struct Bystander;
+struct OtherProcess;
 
 #[rpc_parallel::worker]
-impl Witness for Bystander {
-    async fn wait(&self, worker: Worker<Fragile>) -> Result<(), AnyError> {
+impl UsesWorker for OtherProcess {
+    async fn wait_and_end(&self, worker: Worker<Fixture>) -> Result<(), AnyError> {
         let client = worker.connect(()).await?;
-        let (_, waited) = join!(client.die(Ending::Exit), client.wait().timeout(PATIENCE));
+        let (_, waited) = join!(client.run(Action::Exit(7)), client.wait().timeout(TEST_TIMEOUT));
         Ok(waited?)
     }
 }
 
 #[rpc_parallel::test]
-async fn who_did_not_start_a_worker_learns_that_the_connection_is_lost() {
-    let worker = Fragile::spawner().start(()).await.expect("start a worker");
-    let bystander = Bystander::spawn(()).await.expect("start a worker");
+async fn call_from_unrelated_process_returns_lost_connection() {
+    let worker = Fixture::start_ok(()).await;
+    let other = OtherProcess::spawn_ok(()).await;
 
-    let waited = bystander.wait(worker).timeout(PATIENCE).await;
+    let waited = other.wait_and_end(worker).timeout(TEST_TIMEOUT).await;
 
     let Err(FunctionError::Function(error)) = waited else { panic!("{waited:?}") };
     let text = error.to_string();
-    // What exactly is seen of it depends on what the worker had not read yet.
+    // The cause depends on which frames the worker had read.
     assert!(text.contains(": connection lost: "), "{text}");
 }
 
 #[rpc_parallel::test]
-fn calls_end_with_the_runtime_that_drives_their_connection() {
+fn calls_end_with_runtime_of_their_connection() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).enable_all().build().expect("make a runtime")
     };
     let (first, second) = (runtime(), runtime());
-    let worker = first.block_on(start());
-    let waiting = second.spawn(worker.wait().timeout(PATIENCE));
+    let worker = first.block_on(Fixture::spawn_ok(()));
+    let waiting = second.spawn(worker.wait().timeout(TEST_TIMEOUT));
 
     drop(first);
-    let later = second.block_on(worker.wait().timeout(PATIENCE));
+    let later = second.block_on(worker.wait().timeout(TEST_TIMEOUT));
     let waiting = second.block_on(waiting).expect("no panic");
 
-    for kind in [kind(waiting), kind(later)] {
+    for kind in [error_kind(waiting), error_kind(later)] {
         let CallErrorKind::ConnectionLost { why } = kind else { panic!("{kind}") };
         assert!(why.contains("runtime"), "{why}");
     }
 }
 
-/// The functions of a later version.
+/// Functions of a later version of `Failing`.
 #[rpc_parallel::worker]
-trait LaterMishaps {
+trait LaterFailing {
     async fn explain(&self) -> String;
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_the_worker_lacks_is_answered_with_those_it_has() {
-    let worker = start().await;
-    let later = LaterMishapsClient::from_client(worker.client().clone());
+async fn unknown_function_is_error_listing_offered_functions() {
+    let worker = FailingWorker::spawn_ok(()).await;
+    let later = LaterFailingClient::from_client(worker.client().clone());
 
-    let error = later.explain().timeout(PATIENCE).await.expect_err("it is unknown");
+    let error = later.explain().timeout(TEST_TIMEOUT).await;
 
+    let error = error.expect_err("the worker has no such function");
     let CallErrorKind::UnknownFunction { offers } = error.kind() else { panic!("{error}") };
-    assert!(offers.contains(&"take(&[u8])->usize".into()), "{offers:?}");
-    assert_eq!(offers.len(), 15);
+    assert!(offers.contains(&"length(&[u8])->usize".into()), "{offers:?}");
+    assert_eq!(offers.len(), 9);
     let text = error.to_string();
-    assert!(text.contains("no such function") && text.contains("`wait()->()`"), "{text}");
-    assert_eq!(worker.take(b"abc").await, Ok(3));
+    assert!(text.contains("no such function"), "{text}");
+    assert!(text.contains("`panic_at_once()->()`"), "{text}");
+    assert_eq!(worker.length(b"abc").await, Ok(3));
 }
 
-const LIMIT: usize = 10_000;
+const MAX_SIZE: usize = 10_000;
 
-async fn start_limited() -> MishapsClient {
-    let settings = Settings::default().with_max_message_size(LIMIT);
-    Fragile::spawner().settings(settings).spawn(()).await.expect("start a worker")
+fn limited_settings() -> Settings {
+    Settings::default().with_max_message_size(MAX_SIZE)
 }
 
 #[rpc_parallel::test]
-async fn arguments_that_are_too_large_are_refused_with_both_numbers() {
-    let worker = start_limited().await;
+async fn oversized_arguments_are_refused_with_size_and_limit() {
+    let worker = Fixture::spawner().settings(limited_settings()).spawn_ok(()).await;
 
-    let refused = kind(worker.take(&[0; 2 * LIMIT]).await);
+    let refused = error_kind(worker.length(&[0; 2 * MAX_SIZE]).await);
 
-    // A little more than the bytes themselves: their number, and that they are the one argument.
-    let size = 2 * LIMIT + 4;
-    let too_large = TooLarge { size, max: LIMIT };
+    // Four bytes hold the length and the number of arguments.
+    let size = 2 * MAX_SIZE + 4;
+    let too_large = TooLarge { size, max: MAX_SIZE };
     assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large });
     assert!(refused.to_string().contains("20004") && refused.to_string().contains("10000"));
-    assert_eq!(worker.take(&[0; LIMIT - 4]).await, Ok(LIMIT - 4));
-    assert!(worker.take(&[0; LIMIT - 3]).await.is_err());
+    assert_eq!(worker.length(&[0; MAX_SIZE - 4]).await, Ok(MAX_SIZE - 4));
+    assert!(worker.length(&[0; MAX_SIZE - 3]).await.is_err());
 }
 
 #[rpc_parallel::test]
-async fn results_that_are_too_large_are_refused_with_both_numbers() {
-    let worker = start_limited().await;
+async fn oversized_results_are_refused_with_size_and_limit() {
+    let worker = Fixture::spawner().settings(limited_settings()).spawn_ok(()).await;
 
-    let refused = kind(worker.give(2 * LIMIT).await);
+    let refused = error_kind(worker.bytes(2 * MAX_SIZE).await);
 
-    let too_large = TooLarge { size: 2 * LIMIT + 3, max: LIMIT };
+    let too_large = TooLarge { size: 2 * MAX_SIZE + 3, max: MAX_SIZE };
     assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Result, too_large });
-    assert_eq!(worker.give(LIMIT - 3).await, Ok(vec![7; LIMIT - 3]));
-    assert!(worker.give(LIMIT - 2).await.is_err());
+    assert_eq!(worker.bytes(MAX_SIZE - 3).await, Ok(vec![7; MAX_SIZE - 3]));
+    assert!(worker.bytes(MAX_SIZE - 2).await.is_err());
 }
 
 #[rpc_parallel::test]
-async fn large_messages_flow_both_ways_at_once() {
-    let worker = start().await;
+async fn large_messages_flow_in_both_directions_at_once() {
+    let worker = Fixture::spawn_ok(()).await;
     let large = vec![7; 2_000_000];
 
-    // Far more than sockets hold: who waits for writing must still read.
-    let taking = join_all((0..4).map(|_| worker.take(&large).timeout(PATIENCE)));
-    let giving = join_all((0..4).map(|_| worker.give(large.len()).timeout(PATIENCE)));
-    let (taken, given) = join!(taking, giving);
+    // The messages exceed the socket buffers, so a side that writes must also read.
+    let sending = join_all((0..4).map(|_| worker.length(&large).timeout(TEST_TIMEOUT)));
+    let receiving = join_all((0..4).map(|_| worker.bytes(large.len()).timeout(TEST_TIMEOUT)));
+    let (sent, received) = join!(sending, receiving);
 
-    assert!(taken.iter().all(|it| *it == Ok(large.len())));
-    assert!(given.iter().all(|it| it.as_ref() == Ok(&large)));
+    assert!(sent.iter().all(|it| *it == Ok(large.len())));
+    assert!(received.iter().all(|it| it.as_ref() == Ok(&large)));
 }
 
 #[rpc_parallel::test]
-async fn a_value_that_cannot_be_encoded_fails_its_call_only() {
-    let worker = start().await;
+async fn unencodable_value_fails_only_its_call() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
-    let leaving = kind(worker.pass(Stubborn(Stubborn::NEVER_LEAVES)).await);
-    let returning = kind(worker.make(Stubborn::NEVER_LEAVES).await);
+    let argument = error_kind(worker.pass(FaultyValue(FaultyValue::ENCODE_FAILS)).await);
+    let result = error_kind(worker.make(FaultyValue::ENCODE_FAILS).await);
 
-    for (kind, expected) in [(leaving, MessageKind::Arguments), (returning, MessageKind::Result)] {
+    for (kind, expected) in [(argument, MessageKind::Arguments), (result, MessageKind::Result)] {
         let CallErrorKind::Unencodable { side, why } = kind else { panic!("{kind}") };
         assert_eq!(side, expected);
-        assert!(why.contains("Stubborn") && why.ends_with("it stays here"), "{why}");
+        assert!(why.contains("FaultyValue"), "{why}");
+        assert!(why.ends_with("refused by `Serialize`"), "{why}");
     }
-    let travels = Stubborn(Stubborn::TRAVELS);
-    assert_eq!(worker.pass(travels.clone()).await, Ok(travels));
+    let valid = FaultyValue(FaultyValue::VALID);
+    assert_eq!(worker.pass(valid.clone()).await, Ok(valid));
 }
 
 #[rpc_parallel::test]
-async fn a_value_that_cannot_be_decoded_fails_its_call_only() {
-    let worker = start().await;
+async fn undecodable_value_fails_only_its_call() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
-    let arriving = kind(worker.pass(Stubborn(Stubborn::NEVER_ARRIVES)).await);
-    let returning = kind(worker.make(Stubborn::NEVER_ARRIVES).await);
+    let argument = error_kind(worker.pass(FaultyValue(FaultyValue::DECODE_FAILS)).await);
+    let result = error_kind(worker.make(FaultyValue::DECODE_FAILS).await);
 
-    for (kind, expected) in [(arriving, MessageKind::Arguments), (returning, MessageKind::Result)] {
+    for (kind, expected) in [(argument, MessageKind::Arguments), (result, MessageKind::Result)] {
         let CallErrorKind::Undecodable { side, why } = kind else { panic!("{kind}") };
         assert_eq!(side, expected);
-        assert!(why.contains("Stubborn") && why.ends_with("it is not wanted here"), "{why}");
+        assert!(why.contains("FaultyValue"), "{why}");
+        assert!(why.ends_with("refused by `Deserialize`"), "{why}");
     }
-    let travels = Stubborn(Stubborn::TRAVELS);
-    assert_eq!(worker.pass(travels.clone()).await, Ok(travels));
+    let valid = FaultyValue(FaultyValue::VALID);
+    assert_eq!(worker.pass(valid.clone()).await, Ok(valid));
 }
 
 #[rpc_parallel::test]
-async fn a_panic_while_the_worker_decodes_or_encodes_fails_its_call_only() {
-    let worker = start().await;
+async fn panic_in_codec_of_worker_fails_only_its_call() {
+    let worker = FailingWorker::spawn_ok(()).await;
 
-    let arriving = panicked(worker.pass(Stubborn(Stubborn::PANICS_ARRIVING)).await);
-    let leaving = panicked(worker.make(Stubborn::PANICS_LEAVING).await);
+    let decoding = panic_of(worker.pass(FaultyValue(FaultyValue::DECODE_PANICS)).await);
+    let encoding = panic_of(worker.make(FaultyValue::ENCODE_PANICS).await);
 
-    assert_eq!(arriving.message, "it will not arrive");
-    assert_eq!(leaving.message, "it will not leave");
-    assert_eq!(worker.take(b"abc").await, Ok(3));
+    assert_eq!(decoding.message, "panic in `Deserialize`");
+    assert_eq!(encoding.message, "panic in `Serialize`");
+    assert_eq!(worker.length(b"abc").await, Ok(3));
 }
 
-/// A function whose arguments have changed although its id was fixed.
+/// A function with a fixed id, before its arguments changed.
 #[rpc_parallel::worker]
 trait Before {
     #[worker(id = "errors.measure")]
     async fn measure(&self, text: &str, unit: u8) -> usize;
 }
 
-/// And how it is called now.
+/// The same function, after its arguments changed.
 #[rpc_parallel::worker]
 trait After {
     #[worker(id = "errors.measure")]
@@ -599,21 +556,21 @@ trait After {
 }
 
 #[derive(Default, WorkerState)]
-struct Meter;
+struct MeasureBefore;
 
 #[rpc_parallel::worker]
-impl Before for Meter {
+impl Before for MeasureBefore {
     async fn measure(&self, text: &str, unit: u8) -> usize {
         text.len() / usize::from(unit)
     }
 }
 
 #[rpc_parallel::test]
-async fn a_message_of_another_version_is_an_error_and_not_a_guess() {
-    let before = Meter::spawn(()).await.expect("start a worker");
+async fn arguments_of_other_version_are_undecodable() {
+    let before = MeasureBefore::spawn_ok(()).await;
     let after = AfterClient::from_client(before.client().clone());
 
-    let refused = kind(after.measure(vec![(1, 2)], 3).timeout(PATIENCE).await);
+    let refused = error_kind(after.measure(vec![(1, 2)], 3).timeout(TEST_TIMEOUT).await);
 
     let CallErrorKind::Undecodable { side: MessageKind::Arguments, why } = refused else {
         panic!("{refused}")
@@ -623,15 +580,16 @@ async fn a_message_of_another_version_is_an_error_and_not_a_guess() {
 }
 
 #[rpc_parallel::test]
-async fn a_master_goes_on_with_other_workers_after_deaths() {
-    let (fragile, sturdy) = join!(start(), start());
+async fn master_uses_other_workers_after_failures() {
+    let (failing, other) = join!(Fixture::spawn_ok(()), Fixture::spawn_ok(()));
 
     for _ in 0..3 {
-        let fragile = start().await;
-        kind(fragile.die(Ending::Abort).await);
+        let failing = Fixture::spawn_ok(()).await;
+        call_error(failing.run(Action::Abort).await);
     }
-    kind(fragile.die(Ending::Segfault).await);
+    call_error(failing.run(Action::Signal(Signal::SEGV.as_raw())).await);
 
-    assert_eq!(sturdy.take(b"abc").await, Ok(3));
-    assert_eq!(start().await.take(b"abc").timeout(Duration::from_secs(10)).await, Ok(3));
+    assert_eq!(other.length(b"abc").await, Ok(3));
+    let later = Fixture::spawn_ok(()).await;
+    assert_eq!(later.length(b"abc").timeout(Duration::from_secs(10)).await, Ok(3));
 }

@@ -1,27 +1,28 @@
-//! `#[rpc_parallel::test]` under the usual test harness, however it is told what to run.
+//! `#[rpc_parallel::test]` with the standard test harness, its filters and its options.
 //!
-//! The tests that are ignored are started by others here, in a process of their own.
+//! The ignored tests are run by others, in a process of their own.
 
 use std::process::Command;
 
 use rpc_parallel::expert::{Initialized, initialized, is_worker};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 
 #[rpc_parallel::worker]
-trait Speaks {
-    fn say(&self, text: &str);
+trait Probe {
+    fn print(&self, text: &str);
     fn double(&self, number: u32) -> u32;
     fn is_worker(&self) -> bool;
-    async fn double_by_another(&self, number: u32) -> Result<u32, AnyError>;
+    async fn double_in_own_worker(&self, number: u32) -> Result<u32, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
-struct Speaker;
+struct ProbeWorker;
 
 #[rpc_parallel::worker]
-impl Speaks for Speaker {
-    fn say(&self, text: &str) {
+impl Probe for ProbeWorker {
+    fn print(&self, text: &str) {
         println!("{text}");
     }
 
@@ -33,63 +34,63 @@ impl Speaks for Speaker {
         is_worker()
     }
 
-    async fn double_by_another(&self, number: u32) -> Result<u32, AnyError> {
-        Ok(Speaker::spawn(()).await?.double(number).await?)
+    async fn double_in_own_worker(&self, number: u32) -> Result<u32, AnyError> {
+        Ok(ProbeWorker::spawn(()).await?.double(number).await?)
     }
 }
 
 async fn double(number: u32) -> u32 {
-    let speaker = Speaker::spawn(()).await.expect("start a worker");
-    speaker.double(number).await.expect("call it")
+    let probe = ProbeWorker::spawn_ok(()).await;
+    probe.double(number).await.expect("the call succeeds")
 }
 
 #[rpc_parallel::test]
-async fn an_async_test_starts_workers() {
+async fn async_test_starts_workers() {
     assert_eq!(double(2).await, 4);
 }
 
 #[rpc_parallel::test]
-fn a_test_that_is_not_async_starts_workers() {
+fn sync_test_starts_workers() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
 
-    let doubled = runtime.expect("make a runtime").block_on(double(2));
+    let doubled = runtime.expect("build a runtime").block_on(double(2));
 
     assert_eq!(doubled, 4);
 }
 
 #[rpc_parallel::test]
-async fn a_test_with_a_result_starts_workers() -> anyhow::Result<()> {
-    let speaker = Speaker::spawn(()).await?;
+async fn test_returning_result_starts_workers() -> anyhow::Result<()> {
+    let probe = ProbeWorker::spawn(()).await?;
 
-    anyhow::ensure!(speaker.double(2).await? == 4);
+    anyhow::ensure!(probe.double(2).await? == 4);
     Ok(())
 }
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 2)]
-async fn a_test_on_several_threads_starts_workers() {
+async fn multi_thread_test_starts_workers() {
     let doubled = tokio::spawn(double(2)).await;
 
-    assert_eq!(doubled.expect("it does not panic"), 4);
+    assert_eq!(doubled.expect("the task does not panic"), 4);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_of_a_test_starts_workers() {
-    let speaker = Speaker::spawn(()).await.expect("start a worker");
+async fn worker_of_test_starts_workers() {
+    let probe = ProbeWorker::spawn_ok(()).await;
 
-    assert_eq!(speaker.double_by_another(2).await, Ok(4));
+    assert_eq!(probe.double_in_own_worker(2).await, Ok(4));
 }
 
 #[rpc_parallel::test]
-async fn a_test_is_no_worker() {
-    let speaker = Speaker::spawn(()).await.expect("start a worker");
+async fn test_process_is_not_worker() {
+    let probe = ProbeWorker::spawn_ok(()).await;
 
     assert!(!is_worker());
-    assert_eq!(speaker.is_worker().await, Ok(true));
+    assert_eq!(probe.is_worker().await, Ok(true));
 }
 
 #[rpc_parallel::test]
 #[should_panic(expected = "four is not five")]
-async fn a_test_that_should_panic_starts_workers() {
+async fn should_panic_test_starts_workers() {
     assert_eq!(double(2).await, 5, "four is not five");
 }
 
@@ -101,7 +102,7 @@ async fn r#match() {
 mod nested {
     mod deeper {
         #[rpc_parallel::test]
-        async fn a_test_in_a_module_starts_workers() {
+        async fn test_in_module_starts_workers() {
             assert_eq!(crate::double(2).await, 4);
         }
     }
@@ -124,26 +125,26 @@ mod ignored {
     use super::*;
 
     #[rpc_parallel::test]
-    #[ignore = "another test starts it"]
-    async fn an_ignored_test_starts_workers() {
+    #[ignore = "another test runs it"]
+    async fn ignored_test_starts_workers() {
         assert_eq!(double(2).await, 4);
     }
 
     #[rpc_parallel::test]
-    #[ignore = "another test starts it"]
-    async fn a_worker_speaks() {
-        let speaker = Speaker::spawn(()).await.expect("start a worker");
-        speaker.say("a word from a worker").await.expect("call it");
+    #[ignore = "another test runs it"]
+    async fn worker_prints_line() {
+        let probe = ProbeWorker::spawn_ok(()).await;
+        probe.print("a line of a worker").await.expect("the call succeeds");
     }
 }
 
-/// Tests of each kind, which libtest runs in this order in one thread.
+/// Tests of each kind. With one thread, libtest runs them in this order.
 mod order {
     use super::*;
 
     fn plain() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let doubled = runtime.expect("make a runtime").block_on(double(2));
+        let doubled = runtime.expect("build a runtime").block_on(double(2));
 
         assert_eq!(doubled, 4);
         assert_eq!(initialized().map(Initialized::is_worker), Some(false));
@@ -158,7 +159,7 @@ mod order {
     async fn b_tokio_test_starts_workers() {
         let doubled = tokio::spawn(double(2)).await;
 
-        assert_eq!(doubled.expect("it does not panic"), 4);
+        assert_eq!(doubled.expect("the task does not panic"), 4);
     }
 
     #[rpc_parallel::test]
@@ -172,14 +173,14 @@ mod order {
     }
 
     #[test]
-    fn e_plain_test_can_start_workers_before_any_starts() {
+    fn e_plain_test_is_master_without_starting_workers() {
         assert_eq!(initialized().map(Initialized::is_worker), Some(false));
     }
 }
 
-/// Runs this very test binary with other arguments.
+/// Runs this test executable with these arguments.
 fn run(args: &[&str]) -> Ended {
-    let own = std::env::current_exe().expect("there is a /proc");
+    let own = std::env::current_exe().expect("/proc is mounted");
     Program::run(Command::new(own).args(args))
 }
 
@@ -191,25 +192,25 @@ fn summary(ended: &Ended) -> &str {
 }
 
 #[test]
-fn a_filter_runs_what_it_says() {
-    let ended = run(&["in_a_module"]);
+fn filter_selects_registered_tests() {
+    let ended = run(&["in_module"]);
 
     assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{ended:?}");
 }
 
 #[test]
-fn an_ignored_test_runs_when_it_is_asked_for() {
+fn ignored_test_runs_on_request() {
     for ask in ["--ignored", "--include-ignored"] {
-        let ended = run(&["ignored::an_ignored", ask]);
+        let ended = run(&["ignored::ignored_test", ask]);
 
         assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{ended:?}");
     }
-    let ended = run(&["ignored::an_ignored"]);
+    let ended = run(&["ignored::ignored_test"]);
     assert!(summary(&ended).starts_with("ok. 0 passed; 0 failed; 1 ignored"), "{ended:?}");
 }
 
 #[test]
-fn tests_run_in_as_many_threads_as_one_likes() {
+fn registered_tests_run_in_one_or_many_threads() {
     for threads in ["--test-threads=1", "--test-threads=6"] {
         let ended = run(&["in_parallel", threads]);
 
@@ -218,28 +219,28 @@ fn tests_run_in_as_many_threads_as_one_likes() {
 }
 
 #[test]
-fn the_list_of_tests_is_a_list_of_tests() {
+fn test_list_contains_only_tests() {
     let ended = run(&["--list", "--format", "terse"]);
 
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stderr, "");
     assert!(ended.stdout.iter().all(|it| it.ends_with(": test")), "{ended:?}");
-    let name = "nested::deeper::a_test_in_a_module_starts_workers: test";
+    let name = "nested::deeper::test_in_module_starts_workers: test";
     assert!(ended.stdout.iter().any(|it| it == name), "{ended:?}");
 }
 
 #[test]
-fn a_worker_adds_only_its_own_words_to_the_output() {
+fn worker_adds_only_its_own_output() {
     for arguments in [
-        &["ignored::a_worker_speaks", "--exact", "--ignored"][..],
-        &["a_worker_speaks", "--include-ignored", "--nocapture"],
-        &["a_worker_speaks", "--ignored", "--quiet"],
+        &["ignored::worker_prints_line", "--exact", "--ignored"][..],
+        &["worker_prints_line", "--include-ignored", "--nocapture"],
+        &["worker_prints_line", "--ignored", "--quiet"],
     ] {
         let ended = run(arguments);
 
-        // What the harness itself says of one test, in one process.
-        let spoken = |it: &&String| it.contains("a word from a worker");
-        assert_eq!(ended.stdout.iter().filter(spoken).count(), 1, "{ended:?}");
+        // The harness reports one test in one process.
+        let printed = |it: &&String| it.contains("a line of a worker");
+        assert_eq!(ended.stdout.iter().filter(printed).count(), 1, "{ended:?}");
         let running = ended.stdout.iter().filter(|it| *it == "running 1 test");
         assert_eq!(running.count(), 1, "{ended:?}");
         assert!(summary(&ended).starts_with("ok. 1 passed"), "{ended:?}");
@@ -248,14 +249,14 @@ fn a_worker_adds_only_its_own_words_to_the_output() {
 }
 
 #[test]
-fn plain_tests_start_workers_alone_and_in_any_company() {
+fn plain_tests_start_workers_alone_and_beside_others() {
     let names = ["a_plain", "b_tokio", "c_registered", "d_plain", "e_plain"];
     for name in names {
         let ended = run(&[&format!("order::{name}"), "--test-threads=1"]);
 
         assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed"), "{ended:?}");
     }
-    // A pair in one thread, and all of them in one or several.
+    // Pairs in one thread, and all of them in one or five threads.
     for filters in [
         &["order::a_plain", "order::c_registered", "--test-threads=1"][..],
         &["order::c_registered", "order::d_plain", "--test-threads=1"],
@@ -275,11 +276,12 @@ fn plain_tests_start_workers_alone_and_in_any_company() {
 }
 
 #[test]
-fn a_test_binary_lists_its_worker_types_like_any_program() {
-    let own = std::env::current_exe().expect("there is a /proc");
+fn test_executable_lists_its_worker_types() {
+    let own = std::env::current_exe().expect("/proc is mounted");
     let mut command = Command::new(own);
 
-    let ended = Program::run(command.args(["an_async_test"]).env("RPC_PARALLEL_LIST", "1"));
+    let ended =
+        Program::run(command.args(["async_test_starts_workers"]).env("RPC_PARALLEL_LIST", "1"));
 
-    assert!(ended.stdout.iter().any(|it| it.ends_with("harness::Speaker: Speaks")), "{ended:?}");
+    assert!(ended.stdout.iter().any(|it| it.ends_with("harness::ProbeWorker: Probe")), "{ended:?}");
 }

@@ -1,7 +1,7 @@
-//! Ids are what they were, whatever moves.
+//! Ids depend on names and types only, and never change otherwise.
 //!
-//! They are constants of what is written: `FunctionId::of_declaration` and its like are `const fn`
-//! of texts, so that no build profile and no order of anything at run time can enter.
+//! Ids are constants: `FunctionId::of_declaration` and its like are `const fn` of the source text, so
+//! that neither the build profile nor any order at run time affects them.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,33 +14,34 @@ use rpc_parallel_tests::build::build;
 use rpc_parallel_tests::golden::{KeptShaper, Shaper, inner};
 use rpc_parallel_tests::program::Program;
 
-/// The worker types of one module, as a program lists them.
+/// Lists the worker types of one module as a program does.
 fn listing(module: &str) -> String {
     let registry = registry();
     let types = registry.worker_types().filter(|it| it.path().contains(module));
     let mut text = String::new();
     for worker_type in types {
         let (id, path) = (worker_type.id(), worker_type.path());
-        writeln!(text, "{id}  {path}: {}", worker_type.worker_trait()).expect("a string grows");
+        writeln!(text, "{id}  {path}: {}", worker_type.worker_trait())
+            .expect("writing to a string succeeds");
         for function in worker_type.functions() {
             let (id, signature) = (function.id(), function.signature());
-            writeln!(text, "  {id}  {signature}").expect("a string grows");
+            writeln!(text, "  {id}  {signature}").expect("writing to a string succeeds");
         }
     }
     text
 }
 
 #[test]
-fn the_ids_of_the_golden_workers_are_what_they_were() {
+fn ids_of_golden_workers_are_unchanged() {
     let _ = (Shaper, KeptShaper, inner::Shaper);
 
-    // If this fails, programs of yesterday no longer understand those of today. Do not update the
-    // file unless that is what you want.
+    // If this fails, programs built before and after the change do not understand each other. Do not
+    // update the file unless that is intended.
     expect_file!["golden/ids.txt"].assert_eq(&listing("::golden::"));
 }
 
 #[test]
-fn a_program_lists_the_ids_that_its_registry_has() {
+fn listed_ids_equal_registered_ids() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_list"));
 
     let listed = Program::run(command.env("RPC_PARALLEL_LIST", "1"));
@@ -49,7 +50,7 @@ fn a_program_lists_the_ids_that_its_registry_has() {
 }
 
 #[test]
-fn declarations_in_another_order_have_the_same_ids() {
+fn declaration_order_does_not_change_ids() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let list = |args: &[&str]| {
         let program = build(target, "list", "dev", args);
@@ -60,14 +61,14 @@ fn declarations_in_another_order_have_the_same_ids() {
 
     let [mut one, mut other] = [list(&[]), list(&["--features", "shuffled"])];
 
-    assert_ne!(one, other, "the functions are listed in the order of their trait");
+    assert_ne!(one, other, "functions are listed in declaration order");
     one.sort();
     other.sort();
     assert_eq!(one, other);
 }
 
-/// The ids of a worker trait's functions, which is declared anew each time but in the same place:
-/// the path of a module does not count the functions in it.
+/// Declares a worker trait and returns the ids of its functions. Functions are not part of a module
+/// path, so all declarations of this file have the same path.
 macro_rules! ids {
     ($(#[$attribute:meta])* $name:ident = $client:ident { $($function:tt)* } $($constant:ident)*) => {{
         #[rpc_parallel::worker]
@@ -77,91 +78,91 @@ macro_rules! ids {
 }
 
 fn original() -> [FunctionId; 2] {
-    ids!(Shop = ShopClient {
-        fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-        async fn sell(&self);
-    } BUY SELL)
+    ids!(Original = OriginalClient {
+        fn first(&self, count: u32, text: &str) -> Vec<u8>;
+        async fn second(&self);
+    } FIRST SECOND)
 }
 
 #[test]
-fn what_does_not_matter_changes_no_id() {
-    let reordered = ids!(Shop = ShopClient {
-        async fn sell(&self);
-        fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-    } BUY SELL);
-    let joined_by_others = ids!(Shop = ShopClient {
-        fn borrow(&self);
-        fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-        fn steal(&self);
-        async fn sell(&self);
-    } BUY SELL);
-    let written_otherwise = ids!(Shop = ShopClient {
-        /// Documented.
-        async fn buy(&self, number : u32 , name : & str , ) -> Vec < u8 >;
-        fn sell(&self) -> ();
-    } BUY SELL);
+fn insignificant_changes_keep_function_ids() {
+    let reordered = ids!(Original = OriginalClient {
+        async fn second(&self);
+        fn first(&self, count: u32, text: &str) -> Vec<u8>;
+    } FIRST SECOND);
+    let with_others = ids!(Original = OriginalClient {
+        fn third(&self);
+        fn first(&self, count: u32, text: &str) -> Vec<u8>;
+        fn fourth(&self);
+        async fn second(&self);
+    } FIRST SECOND);
+    let reformatted = ids!(Original = OriginalClient {
+        /// This documentation is no part of the id.
+        async fn first(&self, number : u32 , name : & str , ) -> Vec < u8 >;
+        fn second(&self) -> ();
+    } FIRST SECOND);
 
-    for ids in [reordered, joined_by_others, written_otherwise] {
+    for ids in [reordered, with_others, reformatted] {
         assert_eq!(ids, original());
     }
 }
 
 #[test]
-fn what_matters_changes_the_id_of_its_function_and_no_other() {
+fn significant_change_alters_id_of_one_function_only() {
     let changed = [
-        ids!(Shop = ShopClient {
-            fn buy(&self, count: u64, what: &str) -> Vec<u8>;
-            async fn sell(&self);
-        } BUY SELL),
-        ids!(Shop = ShopClient {
-            fn buy(&self, count: u32, what: String) -> Vec<u8>;
-            async fn sell(&self);
-        } BUY SELL),
-        ids!(Shop = ShopClient {
-            fn buy(&self, count: u32, what: &str) -> Vec<u16>;
-            async fn sell(&self);
-        } BUY SELL),
-        ids!(Shop = ShopClient {
-            fn buy(&self, what: &str, count: u32) -> Vec<u8>;
-            async fn sell(&self);
-        } BUY SELL),
-        ids!(Shop = ShopClient {
-            fn purchase(&self, count: u32, what: &str) -> Vec<u8>;
-            async fn sell(&self);
-        } PURCHASE SELL),
-        ids!(Shop = ShopClient {
-            #[worker(id = "shop.buy")]
-            fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-            async fn sell(&self);
-        } BUY SELL),
+        ids!(Original = OriginalClient {
+            fn first(&self, count: u64, text: &str) -> Vec<u8>;
+            async fn second(&self);
+        } FIRST SECOND),
+        ids!(Original = OriginalClient {
+            fn first(&self, count: u32, text: String) -> Vec<u8>;
+            async fn second(&self);
+        } FIRST SECOND),
+        ids!(Original = OriginalClient {
+            fn first(&self, count: u32, text: &str) -> Vec<u16>;
+            async fn second(&self);
+        } FIRST SECOND),
+        ids!(Original = OriginalClient {
+            fn first(&self, text: &str, count: u32) -> Vec<u8>;
+            async fn second(&self);
+        } FIRST SECOND),
+        ids!(Original = OriginalClient {
+            fn other(&self, count: u32, text: &str) -> Vec<u8>;
+            async fn second(&self);
+        } OTHER SECOND),
+        ids!(Original = OriginalClient {
+            #[worker(id = "test.first")]
+            fn first(&self, count: u32, text: &str) -> Vec<u8>;
+            async fn second(&self);
+        } FIRST SECOND),
     ];
 
-    let [buy, sell] = original();
+    let [first, second] = original();
     for (at, [changed, same]) in changed.into_iter().enumerate() {
-        assert_ne!(changed, buy, "{at}");
-        assert_eq!(same, sell, "{at}");
+        assert_ne!(changed, first, "{at}");
+        assert_eq!(same, second, "{at}");
     }
 }
 
 #[test]
-fn another_name_of_the_trait_changes_every_id() {
-    let renamed = ids!(Store = StoreClient {
-        fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-        async fn sell(&self);
-    } BUY SELL);
+fn renamed_trait_changes_all_function_ids() {
+    let renamed = ids!(Renamed = RenamedClient {
+        fn first(&self, count: u32, text: &str) -> Vec<u8>;
+        async fn second(&self);
+    } FIRST SECOND);
 
     let original = original();
     assert!(renamed.iter().all(|it| !original.contains(it)));
 }
 
 #[test]
-fn another_module_changes_every_id() {
+fn another_module_changes_all_function_ids() {
     mod inner {
         pub fn ids() -> [rpc_parallel::function::FunctionId; 2] {
-            ids!(Shop = ShopClient {
-                fn buy(&self, count: u32, what: &str) -> Vec<u8>;
-                async fn sell(&self);
-            } BUY SELL)
+            ids!(Original = OriginalClient {
+                fn first(&self, count: u32, text: &str) -> Vec<u8>;
+                async fn second(&self);
+            } FIRST SECOND)
         }
     }
 
@@ -170,15 +171,15 @@ fn another_module_changes_every_id() {
 }
 
 #[test]
-fn a_fixed_id_stays_while_everything_else_changes() {
-    let before = ids!(Shop = ShopClient {
-        #[worker(id = "shop.buy")]
-        fn buy(&self, count: u32) -> u32;
-    } BUY);
-    let after = ids!(Store = StoreClient {
-        #[worker(id = "shop.buy")]
-        async fn purchase(&self, what: &str) -> Result<String, String>;
-    } PURCHASE);
+fn fixed_id_ignores_trait_name_and_types() {
+    let before = ids!(Original = OriginalClient {
+        #[worker(id = "test.first")]
+        fn first(&self, count: u32) -> u32;
+    } FIRST);
+    let after = ids!(Renamed = RenamedClient {
+        #[worker(id = "test.first")]
+        async fn other(&self, text: &str) -> Result<String, String>;
+    } OTHER);
 
     assert_eq!(before, after);
 }

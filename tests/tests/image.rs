@@ -1,4 +1,4 @@
-//! A worker runs the program that its master runs, whatever has become of the file meanwhile.
+//! A worker runs the same executable as its master, also after the file was changed or deleted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use rpc_parallel_tests::program::Program;
 use tempfile::TempDir;
 
-/// A program that runs from a file of its own.
+/// A running program whose executable is a copy.
 struct Copied {
     directory: TempDir,
     file: PathBuf,
@@ -16,12 +16,12 @@ struct Copied {
 
 impl Copied {
     fn start() -> Self {
-        let directory = tempfile::tempdir().expect("make a directory");
+        let directory = tempfile::tempdir().expect("create a directory");
         let file = directory.path().join("program");
-        // Not by ourselves: a program that another test starts meanwhile would hold the file open
-        // for writing, and nobody can run it then.
+        // A child of a concurrent test would inherit a descriptor that this process writes to, and
+        // a file that is open for writing cannot be executed. So another process copies it.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_waiting")).arg(&file).status();
-        assert!(copied.is_ok_and(|it| it.success()), "copy the program");
+        assert!(copied.is_ok_and(|it| it.success()), "`cp` copies the program");
         let program = Program::start(&mut Command::new(&file));
         assert_eq!(program.line(), "ready");
         Self { directory, file, program }
@@ -34,7 +34,7 @@ impl Copied {
     fn assert_starts_workers(mut self) {
         for number in ["1", "2"] {
             self.program.tell(number);
-            let double = format!("{}", 2 * number.parse::<u32>().expect("it is a number"));
+            let double = format!("{}", 2 * number.parse::<u32>().expect("the text is a number"));
             assert_eq!(self.program.line(), double);
         }
         assert!(self.program.end().status.success());
@@ -42,7 +42,7 @@ impl Copied {
 }
 
 #[test]
-fn workers_start_after_the_file_was_deleted() {
+fn workers_start_after_executable_was_deleted() {
     let copied = Copied::start();
 
     fs::remove_file(&copied.file).expect("delete the program");
@@ -51,7 +51,7 @@ fn workers_start_after_the_file_was_deleted() {
 }
 
 #[test]
-fn workers_start_after_the_file_was_renamed() {
+fn workers_start_after_executable_was_renamed() {
     let copied = Copied::start();
 
     fs::rename(&copied.file, copied.beside("renamed")).expect("rename the program");
@@ -60,7 +60,7 @@ fn workers_start_after_the_file_was_renamed() {
 }
 
 #[test]
-fn workers_start_after_the_file_was_replaced_by_another_program() {
+fn workers_start_after_executable_was_replaced() {
     let copied = Copied::start();
 
     let other = copied.beside("other");
@@ -71,7 +71,7 @@ fn workers_start_after_the_file_was_replaced_by_another_program() {
 }
 
 #[test]
-fn workers_start_after_the_directory_was_deleted() {
+fn workers_start_after_directory_was_deleted() {
     let copied = Copied::start();
 
     fs::remove_dir_all(copied.directory.path()).expect("delete the directory");

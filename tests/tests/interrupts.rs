@@ -1,4 +1,4 @@
-//! Ctrl-C is for the master: it ends, or not, and its workers end with it, in order and once.
+//! Ctrl-C and hangups of a terminal: the master receives the signal, its workers end in order.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,128 +7,130 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 use std::time::Instant;
 
-use rpc_parallel_tests::family::Family;
-use rpc_parallel_tests::program::Ended;
+use rpc_parallel_tests::process_tree::ProcessTree;
+use rpc_parallel_tests::program::ProgramOutput;
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-/// Has `env` undo what may be ignored here, and would be there: in the background, for instance.
-const BY_DEFAULT: &str = "--default-signal=INT,HUP";
+/// Makes `env` reset signals that this process ignores, as background jobs of a shell do.
+const DEFAULT_SIGNALS: &str = "--default-signal=INT,HUP";
 
-/// Waits until the master and its workers are there.
-fn begun(mut family: Family) -> Family {
-    while family.line() != "ready" {}
-    assert_eq!(family.workers.len(), 3);
-    family
+/// Waits until the master and its three workers run.
+fn wait_until_ready(mut tree: ProcessTree) -> ProcessTree {
+    while tree.line() != "ready" {}
+    assert_eq!(tree.workers.len(), 3);
+    tree
 }
 
-/// Checks that each worker has taken its leave, once, and that nothing is left.
-fn assert_ended_in_order(family: Family, since: Instant) -> Ended {
-    let mut expected: Vec<_> = family.workers.iter().map(|it| format!("left {it}")).collect();
+/// Checks that the `on_shutdown` of each worker has run once, and that nothing is left.
+fn assert_ended_in_order(tree: ProcessTree, since: Instant) -> ProgramOutput {
+    let mut expected: Vec<_> = tree.workers.iter().map(|it| format!("shut down {it}")).collect();
     expected.sort();
 
-    let ended = family.ended(since);
+    let output = tree.ended(since);
 
-    let mut left = ended.stdout.clone();
-    left.retain(|it| it.starts_with("left "));
-    left.sort();
-    assert_eq!(left, expected, "{ended:?}");
-    // Nobody has died of anything, or says so.
-    assert_eq!(ended.stderr, "", "{ended:?}");
-    ended
+    let mut lines = output.stdout.clone();
+    lines.retain(|it| it.starts_with("shut down "));
+    lines.sort();
+    assert_eq!(lines, expected, "{output:?}");
+    // No process failed or panicked.
+    assert_eq!(output.stderr, "", "{output:?}");
+    output
 }
 
 /// Starts the program in a process group of its own, as a shell starts a job.
-fn start_in_a_group(how: &str) -> Family {
+fn start_in_process_group(mode: &str) -> ProcessTree {
     let mut command = Command::new("env");
-    command.args([BY_DEFAULT, env!("CARGO_BIN_EXE_leaving"), how]);
-    begun(Family::begin(command.process_group(0), how))
+    command.args([DEFAULT_SIGNALS, env!("CARGO_BIN_EXE_interruptible"), mode]);
+    wait_until_ready(ProcessTree::start(command.process_group(0), mode))
 }
 
-fn interrupt_the_group_of(family: &Family) -> Instant {
-    let group = i32::try_from(family.master.pid()).ok().and_then(Pid::from_raw);
-    let interrupted = Instant::now();
-    kill_process_group(group.expect("a pid is positive"), Signal::INT).expect("it runs");
-    interrupted
-}
-
-#[test]
-fn an_interrupt_of_the_process_group_ends_a_master_that_handles_it_in_order() {
-    let family = start_in_a_group("handling");
-
-    let interrupted = interrupt_the_group_of(&family);
-
-    let ended = assert_ended_in_order(family, interrupted);
-    assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(ended.stdout[0], "interrupted", "the workers end because the master does");
+fn interrupt_process_group(tree: &ProcessTree) -> Instant {
+    let group = i32::try_from(tree.master.pid()).ok().and_then(Pid::from_raw);
+    let since = Instant::now();
+    let group = group.expect("a process id is positive");
+    kill_process_group(group, Signal::INT).expect("the group exists");
+    since
 }
 
 #[test]
-fn an_interrupt_of_the_process_group_kills_the_master_and_ends_the_workers_in_order() {
-    let family = start_in_a_group("dying");
+fn interrupted_group_with_handling_master_ends_in_order() {
+    let tree = start_in_process_group("handling");
 
-    let interrupted = interrupt_the_group_of(&family);
+    let since = interrupt_process_group(&tree);
 
-    let ended = assert_ended_in_order(family, interrupted);
-    assert_eq!(ended.status.signal(), Some(Signal::INT.as_raw()), "{ended:?}");
+    let output = assert_ended_in_order(tree, since);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout[0], "interrupted", "the workers end after the master's handler");
 }
 
-/// A terminal, as the one who sits at it sees it.
+#[test]
+fn interrupt_kills_master_and_ends_workers_in_order() {
+    let tree = start_in_process_group("default");
+
+    let since = interrupt_process_group(&tree);
+
+    let output = assert_ended_in_order(tree, since);
+    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()), "{output:?}");
+}
+
+/// The master side of a pseudoterminal.
 struct Terminal {
     keyboard: File,
 }
 
 impl Terminal {
-    /// Starts the program as the foreground of a terminal of its own.
-    fn start(how: &str) -> (Self, Family) {
+    /// Starts the program in the foreground of a new terminal.
+    fn start(mode: &str) -> (Self, ProcessTree) {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
-        let terminal: OwnedFd = terminal.expect("there are terminals");
-        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
-        let name = ptsname(&terminal, Vec::new()).expect("it has a name");
-        let name = name.to_str().expect("it is a path in /dev").to_owned();
+        let terminal: OwnedFd = terminal.expect("open a pseudoterminal");
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("unlock the pseudoterminal");
+        let name = ptsname(&terminal, Vec::new()).expect("get the name of the pseudoterminal");
+        let name = name.to_str().expect("the name is a path in /dev").to_owned();
 
         // `setsid --ctty` makes its stdin the terminal of a new session.
-        let shell = format!(r#"exec setsid --ctty env {BY_DEFAULT} "$0" "$1" <{name}"#);
+        let shell = format!(r#"exec setsid --ctty env {DEFAULT_SIGNALS} "$0" "$1" <{name}"#);
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &shell, env!("CARGO_BIN_EXE_leaving"), how]);
-        (Self { keyboard: terminal.into() }, begun(Family::begin(&mut command, how)))
+        command.args(["-c", &shell, env!("CARGO_BIN_EXE_interruptible"), mode]);
+        let tree = wait_until_ready(ProcessTree::start(&mut command, mode));
+        (Self { keyboard: terminal.into() }, tree)
     }
 
     fn press_ctrl_c(&mut self) -> Instant {
-        let pressed = Instant::now();
-        self.keyboard.write_all(b"\x03").expect("it is a terminal");
-        pressed
+        let since = Instant::now();
+        self.keyboard.write_all(b"\x03").expect("write to the terminal");
+        since
     }
 }
 
 #[test]
-fn ctrl_c_in_a_terminal_ends_a_master_that_handles_it_in_order() {
-    let (mut terminal, family) = Terminal::start("handling");
+fn ctrl_c_with_handling_master_ends_workers_in_order() {
+    let (mut terminal, tree) = Terminal::start("handling");
 
-    let pressed = terminal.press_ctrl_c();
+    let since = terminal.press_ctrl_c();
 
-    let ended = assert_ended_in_order(family, pressed);
-    assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(ended.stdout[0], "interrupted", "the workers end because the master does");
+    let output = assert_ended_in_order(tree, since);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout[0], "interrupted", "the workers end after the master's handler");
 }
 
 #[test]
-fn ctrl_c_in_a_terminal_kills_the_master_and_ends_the_workers_in_order() {
-    let (mut terminal, family) = Terminal::start("dying");
+fn ctrl_c_kills_master_and_ends_workers_in_order() {
+    let (mut terminal, tree) = Terminal::start("default");
 
-    let pressed = terminal.press_ctrl_c();
+    let since = terminal.press_ctrl_c();
 
-    let ended = assert_ended_in_order(family, pressed);
-    assert_eq!(ended.status.signal(), Some(Signal::INT.as_raw()), "{ended:?}");
+    let output = assert_ended_in_order(tree, since);
+    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()), "{output:?}");
 }
 
 #[test]
-fn a_terminal_that_hangs_up_kills_the_master_and_ends_the_workers_in_order() {
-    let (terminal, family) = Terminal::start("dying");
+fn hangup_kills_master_and_ends_workers_in_order() {
+    let (terminal, tree) = Terminal::start("default");
 
-    let closed = Instant::now();
+    let since = Instant::now();
     drop(terminal);
 
-    let ended = assert_ended_in_order(family, closed);
-    assert_eq!(ended.status.signal(), Some(Signal::HUP.as_raw()), "{ended:?}");
+    let output = assert_ended_in_order(tree, since);
+    assert_eq!(output.status.signal(), Some(Signal::HUP.as_raw()), "{output:?}");
 }

@@ -1,32 +1,32 @@
-//! However a master ends, and whatever its workers do then, nothing is left of them.
+//! No process or file of a process tree remains after its master has ended, in any way.
 
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rpc_parallel_tests::family::{End, Family, LIMIT, describe};
 use rpc_parallel_tests::process::{ends_within, is_gone, kill};
+use rpc_parallel_tests::process_tree::{End, LIMIT, ProcessTree, describe};
 
-/// Starts a master, and waits for nothing.
-fn begin(what: &str, generations: usize) -> Family {
+/// Starts a master without waiting for its workers.
+fn start(behavior: &str, generations: usize) -> ProcessTree {
     let mut command = Command::new(env!("CARGO_BIN_EXE_left_behind"));
-    Family::begin(command.args([what, &generations.to_string()]), what)
+    ProcessTree::start(command.args([behavior, &generations.to_string()]), behavior)
 }
 
-/// Starts a master and waits until so many generations of workers do what they should.
-fn start(what: &str, generations: usize) -> Family {
-    let mut family = begin(what, generations);
-    family.become_ready(generations);
-    family
+/// Starts a master and waits until this many generations of workers are busy.
+fn start_and_wait(behavior: &str, generations: usize) -> ProcessTree {
+    let mut tree = start(behavior, generations);
+    tree.become_ready(generations);
+    tree
 }
 
-/// Has masters end in every way while their workers do this, in two generations.
-fn assert_leaves_nothing(what: &str) {
+/// Ends masters in every way while two generations of their workers do this.
+fn assert_leaves_nothing(behavior: &str) {
     for end in End::ALL {
-        let family = start(what, 2);
-        assert!(family.workers[..2].iter().all(|it| !is_gone(*it)), "they live with their master");
+        let tree = start_and_wait(behavior, 2);
+        assert!(tree.workers[..2].iter().all(|it| !is_gone(*it)), "the workers run");
 
-        let ended = family.end(end);
+        let output = tree.end(end);
 
         let expected = match end {
             End::Return => Some(0),
@@ -34,148 +34,148 @@ fn assert_leaves_nothing(what: &str) {
             End::Exit => Some(3),
             End::Abort | End::Kill => None,
         };
-        assert_eq!(ended.status.code(), expected, "{what}, {end:?}: {ended:?}");
+        assert_eq!(output.status.code(), expected, "{behavior}, {end:?}: {output:?}");
     }
 }
 
 #[test]
-fn workers_that_have_nothing_to_do_end_with_their_master() {
+fn idle_workers_end_with_master() {
     assert_leaves_nothing("idle");
 }
 
 #[test]
-fn workers_without_connections_end_with_their_master() {
+fn workers_without_connections_end_with_master() {
     assert_leaves_nothing("started");
 }
 
 #[test]
-fn workers_that_compute_end_with_their_master() {
+fn computing_workers_end_with_master() {
     assert_leaves_nothing("computing");
 }
 
 #[test]
-fn workers_that_sleep_end_with_their_master() {
+fn sleeping_workers_end_with_master() {
     assert_leaves_nothing("sleeping");
 }
 
 #[test]
-fn workers_that_are_blocked_in_a_system_call_end_with_their_master() {
+fn workers_blocked_in_system_call_end_with_master() {
     assert_leaves_nothing("reading");
 }
 
 #[test]
-fn workers_whose_pipes_flow_end_with_their_master() {
+fn workers_with_busy_pipes_end_with_master() {
     assert_leaves_nothing("streaming");
 }
 
 #[test]
-fn workers_that_wait_in_their_init_end_with_their_master() {
+fn workers_waiting_in_init_end_with_master() {
     assert_leaves_nothing("waiting-in-init");
 }
 
 #[test]
-fn workers_that_compute_in_their_init_end_with_their_master() {
+fn workers_computing_in_init_end_with_master() {
     assert_leaves_nothing("computing-in-init");
 }
 
 #[test]
-fn workers_that_are_blocked_in_their_init_end_with_their_master() {
+fn workers_blocked_in_init_end_with_master() {
     assert_leaves_nothing("reading-in-init");
 }
 
 #[test]
-fn workers_that_would_have_outlived_their_master_do_not_if_it_ends_during_their_init() {
+fn detached_workers_in_init_end_with_master() {
     assert_leaves_nothing("detached-in-init");
 }
 
 #[test]
-fn workers_that_start_workers_end_with_their_master() {
+fn workers_starting_workers_end_with_master() {
     assert_leaves_nothing("spawning");
 }
 
 #[test]
-fn workers_that_listen_end_with_their_master() {
+fn listening_workers_end_with_master() {
     assert_leaves_nothing("listening");
 }
 
 #[test]
-fn workers_of_a_master_that_listens_end_with_it() {
+fn workers_of_listening_master_end_with_it() {
     assert_leaves_nothing("serving");
 }
 
 #[test]
-fn workers_that_are_never_done_with_their_end_end_with_a_master_that_was_killed() {
+fn workers_with_pending_on_shutdown_end_with_killed_master() {
     for end in [End::Abort, End::Kill] {
-        start("lingering", 3).end(end);
+        start_and_wait("pending-on-shutdown", 3).end(end);
     }
 }
 
-fn assert_ten_generations_end(what: &str) {
+fn assert_ten_generations_end(behavior: &str) {
     for end in [End::Return, End::Abort, End::Kill] {
-        let family = start(what, 10);
-        assert!(family.workers.len() >= 10);
+        let tree = start_and_wait(behavior, 10);
+        assert!(tree.workers.len() >= 10);
 
-        family.end(end);
+        tree.end(end);
     }
 }
 
 #[test]
-fn ten_generations_end_with_the_first_master() {
+fn ten_idle_generations_end_with_first_master() {
     assert_ten_generations_end("idle");
 }
 
 #[test]
-fn ten_generations_that_compute_end_with_the_first_master() {
+fn ten_computing_generations_end_with_first_master() {
     assert_ten_generations_end("computing");
 }
 
 #[test]
-fn ten_generations_that_are_blocked_in_a_system_call_end_with_the_first_master() {
+fn ten_generations_blocked_in_system_call_end_with_first_master() {
     assert_ten_generations_end("reading");
 }
 
 #[test]
-fn a_master_may_be_killed_at_any_moment_while_it_starts_workers() {
+fn master_killed_while_starting_workers_leaves_nothing() {
     for moment in 0..40 {
-        let mut family = begin("spawning", 1);
-        while family.workers.is_empty() {
-            family.line();
+        let mut tree = start("spawning", 1);
+        while tree.workers.is_empty() {
+            tree.line();
         }
 
-        // From the first worker on it starts others, a few milliseconds each.
+        // The first worker starts others, each of which takes a few milliseconds.
         thread::sleep(Duration::from_micros(250) * moment);
 
-        family.end(End::Kill);
+        tree.end(End::Kill);
     }
 }
 
 #[test]
-fn a_program_may_be_killed_before_it_has_started_a_worker() {
+fn master_killed_before_first_worker_leaves_nothing() {
     for moment in 0..20 {
-        let family = begin("idle", 3);
+        let tree = start("idle", 3);
 
         thread::sleep(Duration::from_micros(500) * moment);
 
-        family.end(End::Kill);
+        tree.end(End::Kill);
     }
 }
 
 #[test]
-fn a_master_in_the_middle_takes_those_below_along_and_nobody_else() {
-    for what in ["idle", "computing", "reading"] {
-        let family = start(what, 6);
-        let (above, below) = family.workers.split_at(2);
-        let [middle, below @ ..] = below else { panic!("{:?}", family.workers) };
+fn killed_worker_ends_only_generations_below_it() {
+    for behavior in ["idle", "computing", "reading"] {
+        let tree = start_and_wait(behavior, 6);
+        let (above, below) = tree.workers.split_at(2);
+        let [middle, below @ ..] = below else { panic!("{:?}", tree.workers) };
 
         let killed = Instant::now();
         kill(*middle);
 
         for pid in below {
             let left = LIMIT.saturating_sub(killed.elapsed());
-            assert!(ends_within(*pid, left), "{what}: {}", describe(*pid));
+            assert!(ends_within(*pid, left), "{behavior}: {}", describe(*pid));
         }
-        assert!(above.iter().all(|it| !is_gone(*it)), "they have not lost their master");
-        assert!(!is_gone(family.master.pid()));
-        family.end(End::Return);
+        assert!(above.iter().all(|it| !is_gone(*it)), "their masters run");
+        assert!(!is_gone(tree.master.pid()));
+        tree.end(End::Return);
     }
 }

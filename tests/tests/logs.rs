@@ -1,5 +1,5 @@
-//! What workers log reaches whoever asks: from `init` on, counted where it is lost, and never in the
-//! way of who logs.
+//! Readers receive what a worker logs from `init` on. Lost records are counted, and a slow reader
+//! never blocks the worker.
 
 use std::fmt;
 use std::thread;
@@ -9,59 +9,63 @@ use rpc_parallel::error::{CallErrorKind, ControlErrorKind, PipeErrorKind};
 use rpc_parallel::logs::{LogItem, LogRecord, Logs};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::kill;
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use tracing::{Instrument, Level, Span, debug, error, info, info_span, trace, warn};
 
-/// A worker that talks much.
+/// Functions that log.
 #[rpc_parallel::worker]
-trait Talks {
+trait Logging {
     /// Logs at every level.
-    fn say_at_all_levels(&self);
-    /// Logs so many lines without a pause.
-    fn say(&self, lines: u64);
-    /// Logs from a thread of its own, while this one waits for it.
-    fn say_from_a_thread(&self, line: &str);
+    fn log_at_all_levels(&self);
+    /// Logs this many lines without a pause.
+    fn log_lines(&self, lines: u64);
+    /// Logs a line from another thread, which the function joins.
+    fn log_from_thread(&self, line: &str);
     /// Logs in spans.
-    async fn say_in_spans(&self, line: &str);
-    /// Opens a span at each level, and closes it.
+    async fn log_in_spans(&self, line: &str);
+    /// Opens and closes a span in a target with span ends and in one without.
     fn open_spans(&self);
-    /// Logs a value that logs itself when it is written out.
-    fn say_what_says(&self);
-    /// Reads the log of another one, as far as this message.
-    async fn listen_to(&self, other: &Worker<Talker>, until: &str)
-    -> Result<Vec<String>, AnyError>;
+    /// Logs values whose `Debug` implementations log.
+    fn log_nested(&self);
+    /// Returns the messages of another worker before this one.
+    async fn read_logs_of(
+        &self,
+        other: &Worker<LoggingWorker>,
+        until: &str,
+    ) -> Result<Vec<String>, AnyError>;
     /// Returns its process id.
     fn pid(&self) -> u32;
 }
 
-struct Talker;
+struct LoggingWorker;
 
-impl WorkerState for Talker {
+impl WorkerState for LoggingWorker {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        let init = info_span!("init", of = "a talker");
-        info!(parent: &init, answer = 42, name = "x y", "it begins");
-        debug!("nobody wants this");
+        let init = info_span!("init", of = "a worker");
+        info!(parent: &init, answer = 42, name = "x y", "initialized");
+        debug!("below the default level");
         Ok(Self)
     }
 }
 
-/// Logs when it is written out.
-struct Speaks(u32);
+/// A value whose `Debug` implementation logs.
+struct LogsWhenFormatted(u32);
 
-impl fmt::Debug for Speaks {
+impl fmt::Debug for LogsWhenFormatted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 > 0 {
-            info!(inner = ?Speaks(self.0 - 1), "writing {}", self.0);
+            info!(inner = ?LogsWhenFormatted(self.0 - 1), "formatting {}", self.0);
         }
-        write!(f, "speaks {}", self.0)
+        write!(f, "value {}", self.0)
     }
 }
 
 #[rpc_parallel::worker]
-impl Talks for Talker {
-    fn say_at_all_levels(&self) {
+impl Logging for LoggingWorker {
+    fn log_at_all_levels(&self) {
         error!(target: "levels", "e");
         warn!(target: "levels", "w");
         info!(target: "levels", "i");
@@ -69,16 +73,16 @@ impl Talks for Talker {
         trace!(target: "levels", "t");
     }
 
-    fn say(&self, lines: u64) {
-        (0..lines).for_each(|line| info!(line, "said"));
+    fn log_lines(&self, lines: u64) {
+        (0..lines).for_each(|line| info!(line, "line"));
     }
 
-    fn say_from_a_thread(&self, line: &str) {
+    fn log_from_thread(&self, line: &str) {
         let line = line.to_owned();
-        thread::spawn(move || info!("{line}")).join().expect("it does not panic");
+        thread::spawn(move || info!("{line}")).join().expect("the thread does not panic");
     }
 
-    async fn say_in_spans(&self, line: &str) {
+    async fn log_in_spans(&self, line: &str) {
         let span = info_span!("outer", number = 1, later = tracing::field::Empty);
         let inner = info_span!(parent: &span, "inner");
         span.record("later", "known");
@@ -91,15 +95,15 @@ impl Talks for Talker {
         drop(info_span!(target: "no_ends", "other").entered());
     }
 
-    fn say_what_says(&self) {
+    fn log_nested(&self) {
         let span = info_span!("span", it = tracing::field::Empty);
-        span.record("it", tracing::field::debug(Speaks(1)));
-        span.in_scope(|| warn!(it = ?Speaks(2), "outer"));
+        span.record("it", tracing::field::debug(LogsWhenFormatted(1)));
+        span.in_scope(|| warn!(it = ?LogsWhenFormatted(2), "outer"));
     }
 
-    async fn listen_to(
+    async fn read_logs_of(
         &self,
-        other: &Worker<Talker>,
+        other: &Worker<LoggingWorker>,
         until: &str,
     ) -> Result<Vec<String>, AnyError> {
         let logs = other.logs().await?;
@@ -112,7 +116,7 @@ impl Talks for Talker {
 }
 
 async fn next(logs: &mut Logs) -> LogItem {
-    soon(logs.next()).await.expect("it goes on").expect("the worker lives")
+    soon(logs.next()).await.expect("the logs do not end").expect("the logs do not fail")
 }
 
 async fn next_record(logs: &mut Logs) -> LogRecord {
@@ -122,7 +126,7 @@ async fn next_record(logs: &mut Logs) -> LogRecord {
     }
 }
 
-/// Reads as far as a message, and returns the records before it.
+/// Reads until a message, and returns the records before it.
 async fn read_until(mut logs: Logs, message: &str) -> Vec<LogRecord> {
     let mut records = Vec::new();
     loop {
@@ -139,72 +143,73 @@ async fn messages_until(logs: Logs, message: &str) -> Vec<String> {
     records.iter().map(|it| it.message().to_owned()).collect()
 }
 
-async fn talker() -> TalksClient {
-    Talker::spawn(()).await.expect("start a worker")
+async fn spawn() -> LoggingClient {
+    LoggingWorker::spawn_ok(()).await
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_reader_sees_what_was_logged_since_init() {
+async fn reader_receives_records_since_init() {
     let before = SystemTime::now();
-    let talker = Talker::spawner().name("talker").spawn(()).await.expect("start a worker");
+    let client = LoggingWorker::spawner().name("logger").spawn_ok(()).await;
 
-    let mut logs = talker.logs().await.expect("it has logs");
+    let mut logs = client.logs().await.expect("the worker has logs");
     let record = next_record(&mut logs).await;
 
-    assert_eq!((record.message(), record.level()), ("it begins", Level::INFO));
+    assert_eq!((record.message(), record.level()), ("initialized", Level::INFO));
     assert!(record.fields().eq([("answer", "42"), ("name", "x y")]), "{record:?}");
     assert_eq!((record.target(), record.file()), (module_path!(), Some(file!())));
     assert!(record.line().is_some());
     assert!(before <= record.time() && record.time() <= SystemTime::now(), "{record:?}");
-    assert_eq!(record.worker(), &*talker.label());
-    assert_eq!(record.worker().name(), Some("talker"));
+    assert_eq!(record.worker(), &*client.label());
+    assert_eq!(record.worker().name(), Some("logger"));
     assert_eq!(record.spans().len(), 1);
-    assert_eq!(record.spans()[0].to_string(), "init{of=\"a talker\"}");
+    assert_eq!(record.spans()[0].to_string(), "init{of=\"a worker\"}");
     let line = record.to_string();
-    assert!(line.contains("INFO talker["), "{line}");
-    assert!(line.ends_with("logs: it begins answer=42 name=\"x y\""), "{line}");
+    assert!(line.contains("INFO logger["), "{line}");
+    assert!(line.ends_with("logs: initialized answer=42 name=\"x y\""), "{line}");
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn any_number_of_readers_see_the_same() {
-    let talker = talker().await;
+async fn all_readers_receive_same_records() {
+    let client = spawn().await;
     let mut early = Vec::new();
     for _ in 0..10 {
-        early.push(talker.logs().await.expect("it has logs"));
+        early.push(client.logs().await.expect("the worker has logs"));
     }
 
-    talker.say(3).await.expect("it says it");
-    talker.say_from_a_thread("the end").await.expect("it says it");
+    client.log_lines(3).await.expect("the call succeeds");
+    client.log_from_thread("the end").await.expect("the call succeeds");
 
-    let late = talker.logs().await.expect("it has logs");
+    let late = client.logs().await.expect("the worker has logs");
     for logs in early.into_iter().chain([late]) {
         let messages = messages_until(logs, "the end").await;
-        assert_eq!(messages, ["it begins", "said", "said", "said"]);
+        assert_eq!(messages, ["initialized", "line", "line", "line"]);
     }
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_reader_may_be_in_any_process() {
-    let reader = talker().await;
-    let talker = Talker::spawner().start(()).await.expect("start a worker");
-    let client = talker.connect(()).await.expect("connect to it");
-    let listening = tokio::spawn(reader.listen_to(&talker, "the end"));
+async fn another_worker_can_read_logs() {
+    let reader = spawn().await;
+    let worker = LoggingWorker::start_ok(()).await;
+    let client = worker.connect_ok().await;
+    let reading = tokio::spawn(reader.read_logs_of(&worker, "the end"));
 
-    client.say(1).await.expect("it says it");
-    client.say_from_a_thread("the end").await.expect("it says it");
+    client.log_lines(1).await.expect("the call succeeds");
+    client.log_from_thread("the end").await.expect("the call succeeds");
 
-    let heard = soon(listening).await.expect("it does not panic").expect("it listens");
-    assert_eq!(heard, ["it begins", "said"]);
+    let messages =
+        soon(reading).await.expect("the task does not panic").expect("the call succeeds");
+    assert_eq!(messages, ["initialized", "line"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() {
+async fn idle_reader_blocks_nothing_and_gets_count_of_lost_records() {
     const LINES: u64 = 50_000;
-    let talker = talker().await;
-    let mut idle = talker.logs().await.expect("it has logs");
+    let client = spawn().await;
+    let mut idle = client.logs().await.expect("the worker has logs");
 
-    soon(talker.say(LINES)).await.expect("nobody holds it up");
-    talker.say_from_a_thread("the end").await.expect("it says it");
+    soon(client.log_lines(LINES)).await.expect("the call succeeds");
+    client.log_from_thread("the end").await.expect("the call succeeds");
 
     let (mut read, mut lost, mut last) = (0, 0, None);
     loop {
@@ -217,17 +222,17 @@ async fn a_reader_that_does_not_read_holds_up_nobody_and_is_told_what_it_lost() 
             }
         }
     }
-    assert_eq!(read + lost, 1 + LINES, "all is read or counted: {read} and {lost}");
-    assert!(lost > 0, "so much is not kept");
-    assert_eq!(last, Some((LINES - 1).to_string()), "what is left is the latest");
+    assert_eq!(read + lost, 1 + LINES, "records are read or counted: {read} and {lost}");
+    assert!(lost > 0, "not all records are kept");
+    assert_eq!(last, Some((LINES - 1).to_string()), "the latest records are kept");
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn who_comes_late_is_told_what_is_not_kept_any_more() {
-    let talker = talker().await;
-    talker.say(5000).await.expect("it says it");
+async fn late_reader_gets_count_of_discarded_records() {
+    let client = spawn().await;
+    client.log_lines(5000).await.expect("the call succeeds");
 
-    let mut logs = talker.logs().await.expect("it has logs");
+    let mut logs = client.logs().await.expect("the worker has logs");
     let first = next(&mut logs).await;
 
     let LogItem::Lagged(lost) = first else { panic!("{first}") };
@@ -237,44 +242,45 @@ async fn who_comes_late_is_told_what_is_not_kept_any_more() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn records_of_any_thread_arrive() {
-    let talker = talker().await;
-    let logs = talker.logs().await.expect("it has logs");
+async fn records_of_other_threads_arrive() {
+    let client = spawn().await;
+    let logs = client.logs().await.expect("the worker has logs");
 
-    // The one thread of the worker's runtime waits for the other meanwhile.
-    talker.say_from_a_thread("from a thread").await.expect("it says it");
-    talker.say_from_a_thread("the end").await.expect("it says it");
+    // The only thread of the worker's runtime joins the thread that logs.
+    client.log_from_thread("from a thread").await.expect("the call succeeds");
+    client.log_from_thread("the end").await.expect("the call succeeds");
 
-    assert_eq!(messages_until(logs, "the end").await, ["it begins", "from a thread"]);
+    assert_eq!(messages_until(logs, "the end").await, ["initialized", "from a thread"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_record_tells_the_spans_around_it_outermost_first() {
-    let talker = Talker::spawner().name("talker").spawn(()).await.expect("start a worker");
-    let mut logs = talker.logs().await.expect("it has logs");
+async fn record_lists_spans_from_outermost_to_innermost() {
+    let client = LoggingWorker::spawner().name("logger").spawn_ok(()).await;
+    let mut logs = client.logs().await.expect("the worker has logs");
     next_record(&mut logs).await;
 
-    talker.say_in_spans("in spans").await.expect("it says it");
+    client.log_in_spans("in spans").await.expect("the call succeeds");
 
     let record = next_record(&mut logs).await;
     assert_eq!(record.message(), "in spans");
     let [call, outer, inner] = record.spans() else { panic!("{record:?}") };
     assert_eq!(call.name(), "rpc_parallel::call");
-    assert_eq!(call.field("function"), Some("Talks::say_in_spans"));
-    assert_eq!(call.field("worker"), Some("talker"));
+    assert_eq!(call.field("function"), Some("Logging::log_in_spans"));
+    assert_eq!(call.field("worker"), Some("logger"));
     assert_eq!(outer.to_string(), "outer{number=2 later=known}");
     assert_eq!(inner.to_string(), "inner");
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn the_environment_says_what_is_logged() {
-    let spawner = Talker::spawner().env("RUST_LOG", "warn,levels=debug,rpc_parallel::call=off");
-    let talker = spawner.spawn(()).await.expect("start a worker");
-    let logs = talker.logs().await.expect("it has logs");
+async fn rust_log_filters_records() {
+    let spawner =
+        LoggingWorker::spawner().env("RUST_LOG", "warn,levels=debug,rpc_parallel::call=off");
+    let client = spawner.spawn_ok(()).await;
+    let logs = client.logs().await.expect("the worker has logs");
 
-    talker.say_at_all_levels().await.expect("it says it");
-    talker.say(3).await.expect("it says nothing");
-    talker.say_what_says().await.expect("it says it");
+    client.log_at_all_levels().await.expect("the call succeeds");
+    client.log_lines(3).await.expect("the call succeeds");
+    client.log_nested().await.expect("the call succeeds");
 
     let records = read_until(logs, "outer").await;
     let messages: Vec<_> = records.iter().map(LogRecord::message).collect();
@@ -283,30 +289,30 @@ async fn the_environment_says_what_is_logged() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_directive_that_nobody_understands_is_left_out_and_named() {
-    let spawner = Talker::spawner().env("RUST_LOG", "levels=loud, warn");
-    let talker = spawner.spawn(()).await.expect("start a worker");
-    let logs = talker.logs().await.expect("it has logs");
+async fn invalid_rust_log_directive_is_skipped_and_reported() {
+    let spawner = LoggingWorker::spawner().env("RUST_LOG", "levels=loud, warn");
+    let client = spawner.spawn_ok(()).await;
+    let logs = client.logs().await.expect("the worker has logs");
 
-    talker.say_at_all_levels().await.expect("it says it");
-    talker.say_what_says().await.expect("it says it");
+    client.log_at_all_levels().await.expect("the call succeeds");
+    client.log_nested().await.expect("the call succeeds");
 
     assert_eq!(messages_until(logs, "outer").await, ["e", "w"]);
-    kill(talker.label().pid().expect("it has one"));
-    let error = soon(talker.pid()).await.expect_err("it is killed");
-    let told = "`levels=loud` in `RUST_LOG` is left out for workers' logs";
-    assert!(error.to_string().contains(told), "{error}");
+    kill(client.label().pid().expect("the label has a pid"));
+    let error = soon(client.pid()).await.expect_err("the worker was killed");
+    let reported = "`levels=loud` in `RUST_LOG` is left out for workers' logs";
+    assert!(error.to_string().contains(reported), "{error}");
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn the_end_of_a_span_is_told_to_who_wants_to_know_everything_of_it() {
-    let spawner = Talker::spawner().env("RUST_LOG", "info,ends=trace");
-    let talker = spawner.spawn(()).await.expect("start a worker");
-    let mut logs = talker.logs().await.expect("it has logs");
+async fn trace_level_logs_span_end() {
+    let spawner = LoggingWorker::spawner().env("RUST_LOG", "info,ends=trace");
+    let client = spawner.spawn_ok(()).await;
+    let mut logs = client.logs().await.expect("the worker has logs");
     next_record(&mut logs).await;
 
-    talker.open_spans().await.expect("it opens them");
-    talker.say_from_a_thread("the end").await.expect("it says it");
+    client.open_spans().await.expect("the call succeeds");
+    client.log_from_thread("the end").await.expect("the call succeeds");
 
     let record = next_record(&mut logs).await;
     assert!(record.message().starts_with("one has ended after "), "{record}");
@@ -317,71 +323,78 @@ async fn the_end_of_a_span_is_told_to_who_wants_to_know_everything_of_it() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn what_logs_while_it_is_logged_harms_nobody() {
-    let talker = talker().await;
-    let logs = talker.logs().await.expect("it has logs");
+async fn value_that_logs_while_formatted_is_logged() {
+    let client = spawn().await;
+    let logs = client.logs().await.expect("the worker has logs");
 
-    talker.say_what_says().await.expect("it says it");
+    client.log_nested().await.expect("the call succeeds");
 
     let messages = messages_until(logs, "outer").await;
-    assert_eq!(messages, ["it begins", "writing 1", "writing 1", "writing 2"]);
+    assert_eq!(messages, ["initialized", "formatting 1", "formatting 1", "formatting 2"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn the_logs_of_a_worker_that_dies_end_with_its_death() {
-    let talker = talker().await;
-    let mut logs = talker.logs().await.expect("it has logs");
+async fn logs_of_killed_worker_end_with_its_failure() {
+    let client = spawn().await;
+    let mut logs = client.logs().await.expect("the worker has logs");
     next_record(&mut logs).await;
 
-    kill(talker.label().pid().expect("it has one"));
+    kill(client.label().pid().expect("the label has a pid"));
 
-    let error = soon(logs.next()).await.expect("there is an end").expect_err("it is a death");
+    let error = soon(logs.next())
+        .await
+        .expect("the logs have an error")
+        .expect_err("the worker was killed");
     assert!(matches!(error.kind(), PipeErrorKind::WorkerDied(_)), "{error:?}");
     assert!(soon(logs.next()).await.is_none());
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn logs_keep_their_worker_alive_unless_they_are_told_not_to() {
-    let [first, second] = [talker().await, talker().await];
-    let mut keeping = first.logs().await.expect("it has logs");
-    let mut other = second.logs().await.expect("it has logs").without_keeping_alive();
+async fn logs_keep_worker_alive_by_default() {
+    let [first, second] = [spawn().await, spawn().await];
+    let mut keeping = first.logs().await.expect("the worker has logs");
+    let mut other = second.logs().await.expect("the worker has logs").without_keeping_alive();
     next_record(&mut other).await;
 
     drop((first, second));
 
-    let error = soon(other.next()).await.expect("there is an end").expect_err("it ends");
+    let error =
+        soon(other.next()).await.expect("the logs have an error").expect_err("the worker ends");
     assert_eq!(error.kind(), &PipeErrorKind::ConnectionClosed, "{error:?}");
     next_record(&mut keeping).await;
-    let pid = keeping.worker().pid().expect("it has one");
+    let pid = keeping.worker().pid().expect("the label has a pid");
     assert!(!rpc_parallel_tests::process::is_gone(pid));
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn logs_of_a_worker_in_this_process_are_those_of_this_process() {
-    let worker = Talker::serve(()).await.expect("serve it here");
-    let client = worker.connect(()).await.expect("connect to it");
+async fn served_worker_has_logs_of_its_process() {
+    let worker = LoggingWorker::serve(()).await.expect("the server starts");
+    let client = worker.connect_ok().await;
 
-    let logs = client.logs().await.expect("it has logs");
+    let logs = client.logs().await.expect("the worker has logs");
     assert_eq!(logs.worker().pid(), Some(std::process::id()));
-    assert_eq!(client.pid().await.expect("it answers"), std::process::id());
+    assert_eq!(client.pid().await.expect("the call succeeds"), std::process::id());
     let forwarding = logs.forward();
 
-    // Nothing is kept here: this process has no such layer.
+    // This process has no log layer and keeps no records.
     soon(forwarding.flush()).await;
     forwarding.stop();
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_worker_that_is_gone_has_no_logs() {
-    let talker = talker().await;
-    talker.close();
+async fn logs_of_closed_client_fail() {
+    let client = spawn().await;
+    client.close();
 
-    let asked = soon(tokio::spawn(talker.logs())).await.expect("it does not panic");
-    let error = asked.expect_err("it is closed");
+    let logs = soon(tokio::spawn(client.logs())).await.expect("the task does not panic");
+    let error = logs.expect_err("the client is closed");
 
     let text = error.to_string();
-    assert!(text.starts_with("failed to get the logs of worker logs::Talker (pid "), "{text}");
+    assert!(
+        text.starts_with("failed to get the logs of worker logs::LoggingWorker (pid "),
+        "{text}"
+    );
     let ControlErrorKind::Call(kind) = error.kind() else { panic!("{error}") };
     assert_eq!(kind, &CallErrorKind::ConnectionClosed);
-    assert!(Span::current().is_none(), "nobody traces here");
+    assert!(Span::current().is_none(), "this process has no subscriber");
 }

@@ -1,4 +1,4 @@
-//! A program may give its workers a subscriber of its own, with our layer in it or without.
+//! Workers can install their own subscriber, with or without the log layer.
 
 use rpc_parallel::logs::LogItem;
 use rpc_parallel::prelude::*;
@@ -10,56 +10,58 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// A worker that chooses how it logs.
+/// A function that logs.
 #[rpc_parallel::worker]
-trait Speaks {
-    fn say(&self, line: &str);
+trait Logging {
+    fn log(&self, line: &str);
 }
 
-struct Speaker;
+struct LoggingWorker;
 
 /// Which subscriber a worker installs.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Installs {
-    /// One with our layer.
+    /// A registry with the log layer.
     Layer,
-    /// The usual one of `tracing_subscriber`, in the usual way, which panics if there is another.
+    /// `fmt().init()` of `tracing_subscriber`, which panics if there is a subscriber already.
     Fmt,
-    /// One without any layer.
+    /// A registry without layers.
     GlobalDefault,
 }
 
-impl WorkerState for Speaker {
+impl WorkerState for LoggingWorker {
     type Init = Installs;
 
     async fn init(installs: Installs) -> Result<Self, BoxError> {
-        info!("nobody listens yet");
+        info!("before the subscriber");
         match installs {
             Installs::Layer => Registry::default().with(rpc_parallel::logs::layer()).try_init()?,
             Installs::Fmt => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
             Installs::GlobalDefault => set_global_default(Registry::default())?,
         }
-        info!("it begins");
+        info!("initialized");
         Ok(Self)
     }
 }
 
 #[rpc_parallel::worker]
-impl Speaks for Speaker {
-    fn say(&self, line: &str) {
+impl Logging for LoggingWorker {
+    fn log(&self, line: &str) {
         info!("{line}");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_worker_with_a_subscriber_of_its_own_has_our_layer_if_it_wants() {
-    let speaker = Speaker::spawn(Installs::Layer).await.expect("there was no subscriber before");
-    let mut logs = speaker.logs().await.expect("it has logs");
+async fn worker_adds_log_layer_to_its_own_subscriber() {
+    let client =
+        LoggingWorker::spawn(Installs::Layer).await.expect("the process has no other subscriber");
+    let mut logs = client.logs().await.expect("the worker has logs");
 
-    speaker.say("hello").await.expect("it says it");
+    client.log("hello").await.expect("the call succeeds");
 
-    for message in ["it begins", "hello"] {
-        let next = soon(logs.next()).await.expect("it goes on").expect("the worker lives");
+    for message in ["initialized", "hello"] {
+        let next =
+            soon(logs.next()).await.expect("the logs do not end").expect("the logs do not fail");
         let LogItem::Record(record) = next else { panic!("{next}") };
         assert_eq!(record.message(), message);
     }
@@ -68,21 +70,24 @@ async fn a_worker_with_a_subscriber_of_its_own_has_our_layer_if_it_wants() {
 #[rpc_parallel::test]
 async fn worker_without_opt_in_installs_its_own_subscriber() {
     for installs in [Installs::Fmt, Installs::GlobalDefault] {
-        let speaker = Speaker::spawn(installs).await.expect("there was no subscriber before");
+        let client =
+            LoggingWorker::spawn(installs).await.expect("the process has no other subscriber");
 
-        assert_eq!(speaker.say("hello").await, Ok(()), "{installs:?}");
+        assert_eq!(client.log("hello").await, Ok(()), "{installs:?}");
     }
 }
 
 #[rpc_parallel::test]
-async fn logs_of_worker_that_keeps_none_hold_one_warning() {
-    let speaker = Speaker::spawn(Installs::GlobalDefault).await.expect("there was none before");
-    let mut logs = speaker.logs().await.expect("it has logs");
-    let forwarding = rpc_parallel::logs::forward(&speaker).await.expect("it answers");
+async fn logs_without_opt_in_contain_one_warning() {
+    let client = LoggingWorker::spawn(Installs::GlobalDefault)
+        .await
+        .expect("the process has no other subscriber");
+    let mut logs = client.logs().await.expect("the worker has logs");
+    let forwarding = rpc_parallel::logs::forward(&client).await.expect("the worker answers");
 
-    speaker.say("hello").await.expect("it says it");
+    client.log("hello").await.expect("the call succeeds");
 
-    let next = soon(logs.next()).await.expect("it goes on").expect("the worker lives");
+    let next = soon(logs.next()).await.expect("the logs do not end").expect("the logs do not fail");
     let LogItem::Record(record) = next else { panic!("{next}") };
     assert_eq!(record.level(), Level::WARN);
     assert!(record.message().contains("`worker_logs = true`"), "{record}");

@@ -1,4 +1,4 @@
-//! Whoever starts a worker is told of its failure, once, and of nothing that is none.
+//! `on_failure` callbacks: called once for each failure, and not for orderly ends.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -10,9 +10,11 @@ use rpc_parallel::WorkerFailure;
 use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
 use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::failure_scenario::{all_failures, fixture, spawn_fixture};
 use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::mortal::{Ending, Mortal, Youth, all_failures, mortal, start};
-use rpc_parallel_tests::process::{PATIENCE, ends, is_gone, kill, resume, stop};
+use rpc_parallel_tests::fixture::{Action, Fixture, Script};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends, is_gone, kill, resume, stop};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use tokio::runtime::{Builder, Handle, Runtime};
 #[cfg(feature = "tracing")]
@@ -22,11 +24,11 @@ use tokio::task;
 use tracing::{Instrument, Span, info_span};
 
 #[rpc_parallel::test]
-async fn a_worker_that_nobody_is_connected_to_is_a_failure_too() {
+async fn failure_of_worker_without_connections_is_reported() {
     let failures = Failures::default();
-    let worker = mortal(&failures).start(Youth::Happy).await.expect("start a worker");
-    let client = worker.connect(()).await.expect("connect to it");
-    let pid = client.pid().await.expect("call it");
+    let worker = fixture(&failures).start_ok(()).await;
+    let client = worker.connect_ok().await;
+    let pid = client.pid().await.expect("call `pid`");
     drop(client);
 
     kill(pid);
@@ -36,40 +38,40 @@ async fn a_worker_that_nobody_is_connected_to_is_a_failure_too() {
 }
 
 #[rpc_parallel::test]
-async fn every_connection_to_a_worker_learns_the_same() {
+async fn all_connections_get_same_failure_report() {
     let failures = Failures::default();
-    let worker = mortal(&failures).start(Youth::Happy).await.expect("start a worker");
+    let worker = fixture(&failures).start_ok(()).await;
     let mut waiting = Vec::new();
     for _ in 0..5 {
-        let client = worker.connect(()).await.expect("connect to it");
+        let client = worker.connect_ok().await;
         waiting.push(tokio::spawn(async move { client.wait().await }));
     }
-    let last = worker.connect(()).await.expect("connect to it");
+    let last = worker.connect_ok().await;
     assert_eq!(last.double(2).await, Ok(4));
 
-    drop(soon(last.die_in_a_thread(Ending::Panic)).await);
+    drop(soon(last.run(Action::panic().in_thread())).await);
 
     let failure = failures.first().await;
     for waiting in waiting {
-        let error = soon(waiting).await.expect("no panic").expect_err("it does not answer");
+        let error = soon(waiting).await.expect("no panic").expect_err("the worker has failed");
         assert_eq!(*error.kind(), CallErrorKind::WorkerDied(failure.clone()));
     }
 }
 
 #[rpc_parallel::test]
-async fn of_several_causes_at_once_one_is_told() {
+async fn concurrent_causes_of_one_failure_are_reported_once() {
     let failures = Failures::default();
-    let workers = join_all((0..30).map(|_| start(&failures))).await;
+    let workers = join_all((0..30).map(|_| spawn_fixture(&failures))).await;
     let mut pids = Vec::new();
     for worker in &workers {
-        pids.push(worker.pid().await.expect("call it"));
+        pids.push(worker.pid().await.expect("call `pid`"));
     }
 
     for (worker, pid) in workers.iter().zip(&pids) {
-        // Whichever comes first: two panics, an exit, a kill.
-        let panicking = tokio::spawn(worker.die_in_a_thread(Ending::Panic));
-        let exiting = tokio::spawn(worker.die_in_background(Ending::Exit(3)));
-        let other = tokio::spawn(worker.die_in_a_thread(Ending::Panic));
+        // Two panics, an exit and a kill race.
+        let panicking = tokio::spawn(worker.run(Action::panic().in_thread()));
+        let exiting = tokio::spawn(worker.run(Action::Exit(3).in_task()));
+        let other = tokio::spawn(worker.run(Action::panic().in_thread()));
         task::yield_now().await;
         if !is_gone(*pid) {
             kill(*pid);
@@ -81,157 +83,161 @@ async fn of_several_causes_at_once_one_is_told() {
 
     failures.count(workers.len()).await;
     let all = all_failures(&failures).await;
-    let mut told: Vec<_> = all.iter().map(WorkerFailure::id).collect();
-    told.sort();
-    let mut died: Vec<_> = workers.iter().map(WorkerClient::worker_id).collect();
-    died.sort();
-    assert_eq!(told, died);
+    let mut reported: Vec<_> = all.iter().map(WorkerFailure::id).collect();
+    reported.sort();
+    let mut failed: Vec<_> = workers.iter().map(WorkerClient::worker_id).collect();
+    failed.sort();
+    assert_eq!(reported, failed);
 }
 
 #[rpc_parallel::test]
-async fn an_orderly_end_is_no_failure() {
+async fn orderly_end_is_no_failure() {
     let failures = Failures::default();
 
-    let dropped = start(&failures).await;
-    let pid = dropped.pid().await.expect("call it");
+    let dropped = spawn_fixture(&failures).await;
+    let pid = dropped.pid().await.expect("call `pid`");
     drop(dropped);
-    assert!(ends(pid).await, "nobody can call it any more");
+    assert!(ends(pid).await, "the last client was dropped");
 
-    let closed = start(&failures).await;
-    let pid = closed.pid().await.expect("call it");
+    let closed = spawn_fixture(&failures).await;
+    let pid = closed.pid().await.expect("call `pid`");
     let waiting = tokio::spawn(closed.wait());
     task::yield_now().await;
     closed.close();
-    assert!(ends(pid).await, "nobody can call it any more");
-    soon(waiting).await.expect("no panic").expect_err("it does not answer");
+    assert!(ends(pid).await, "the owning connection was closed");
+    soon(waiting).await.expect("no panic").expect_err("the connection was closed");
 
-    let worker = mortal(&failures).start(Youth::Happy).await.expect("start a worker");
-    let client = worker.connect(()).await.expect("connect to it");
-    let pid = client.pid().await.expect("call it");
-    client.close_server().await.expect("call it");
+    let worker = fixture(&failures).start_ok(()).await;
+    let client = worker.connect_ok().await;
+    let pid = client.pid().await.expect("call `pid`");
+    client.close_server().await.expect("call `close_server`");
     drop(client);
-    assert!(ends(pid).await, "nobody can reach it any more");
+    assert!(ends(pid).await, "the server is closed and has no connections");
 
-    let told = mortal(&failures).start(Youth::Happy).await.expect("start a worker");
-    soon(told.shutdown()).await.expect("it ends in order");
+    let shut_down = fixture(&failures).start_ok(()).await;
+    soon(shut_down.shutdown()).await.expect("the end is orderly");
 
     assert_eq!(all_failures(&failures).await, []);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_computes_and_is_ended_by_its_owner_is_no_failure() {
+async fn dropping_client_of_blocked_worker_is_no_failure() {
     let failures = Failures::default();
-    let client = start(&failures).await;
-    let pid = client.pid().await.expect("call it");
+    let client = spawn_fixture(&failures).await;
+    let pid = client.pid().await.expect("call `pid`");
 
-    // It blocks its runtime, and is killed in the end.
-    let computing = client.block().timeout(Duration::from_millis(100)).await;
+    // The function blocks the runtime, so the supervisor must kill the worker.
+    let blocked = client.block().timeout(Duration::from_millis(100)).await;
     drop(client);
 
-    computing.expect_err("it does not answer");
-    assert!(ends(pid).await, "nobody can call it any more");
+    blocked.expect_err("the function blocks");
+    assert!(ends(pid).await, "the last client was dropped");
     assert_eq!(all_failures(&failures).await, []);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_does_not_start_is_an_error_of_who_starts_it_and_no_failure() {
+async fn failed_start_is_error_of_spawn_and_no_failure() {
     let failures = Failures::default();
-    let deaths = [Ending::Exit(3), Ending::Abort, Ending::Panic, Ending::Signal(9)];
-    let youths = deaths.map(Youth::Dies).into_iter().chain([Youth::Fails]);
+    let actions = [
+        Action::Fail("scripted error".into()),
+        Action::panic(),
+        Action::Exit(3),
+        Action::Abort,
+        Action::Signal(9),
+    ];
 
-    for youth in youths {
-        let error = soon(mortal(&failures).spawn(youth)).await.expect_err("it does not start");
+    for action in actions {
+        let script = Script::init([action.clone()]);
+        let spawning = fixture(&failures).spawn(script.clone());
+        let error = soon(spawning).await.expect_err("`init` does not succeed");
         let kind = error.kind();
-        match youth {
-            Youth::Fails => assert!(matches!(kind, SpawnErrorKind::Init { .. }), "{error}"),
-            Youth::Dies(Ending::Panic) => {
+        match action {
+            Action::Fail(_) => assert!(matches!(kind, SpawnErrorKind::Init { .. }), "{error}"),
+            Action::PanicWith(_) => {
                 assert!(matches!(kind, SpawnErrorKind::InitPanicked(_)), "{error}");
             }
-            Youth::Dies(_) | Youth::Doomed(_) | Youth::Happy => {
-                assert!(matches!(kind, SpawnErrorKind::Died(_)), "{error}");
-            }
+            _ => assert!(matches!(kind, SpawnErrorKind::Died(_)), "{error}"),
         }
-        soon(mortal(&failures).start(youth)).await.expect_err("it does not start");
+        soon(fixture(&failures).start(script)).await.expect_err("`init` does not succeed");
     }
-    let stuck =
-        mortal(&failures).launcher(WrapperLauncher::new("/bin/sh").args(["-c", "exec sleep 1000"]));
-    let late = stuck.spawn_timeout(Duration::from_millis(50)).spawn(Youth::Happy);
-    soon(late).await.expect_err("no worker begins");
-    drop(mortal(&failures).spawn(Youth::Happy));
+    let launcher = WrapperLauncher::new("/bin/sh").args(["-c", "exec sleep 1000"]);
+    let spawner = fixture(&failures).launcher(launcher).spawn_timeout(Duration::from_millis(50));
+    soon(spawner.spawn(Script::default())).await.expect_err("the process is no worker");
+    drop(fixture(&failures).spawn(Script::default()));
 
     assert_eq!(all_failures(&failures).await, []);
 }
 
-/// Where a failure was told.
+/// The environment of a callback.
 #[derive(Debug, PartialEq)]
-struct Told {
+struct CallbackContext {
     thread: Option<String>,
-    in_a_task: bool,
-    in_a_runtime: bool,
+    in_task: bool,
+    in_runtime: bool,
 }
 
 #[rpc_parallel::test]
-fn a_failure_is_told_in_a_task_of_the_runtime_that_started_the_worker() {
-    let (sender, told) = mpsc::channel();
-    let runtimes = ["one", "other"].map(|name| {
+fn callback_runs_in_task_of_runtime_that_started_worker() {
+    let (sender, contexts) = mpsc::channel();
+    let runtimes = ["first", "second"].map(|name| {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).thread_name(name).enable_all().build().expect("make a runtime")
     });
     let start = |runtime: &Runtime| {
         let sender = sender.clone();
-        let spawner = Mortal::spawner().on_failure(move |_| {
+        let spawner = Fixture::spawner().on_failure(move |_| {
             let thread = thread::current().name().map(str::to_owned);
-            let (in_a_task, in_a_runtime) =
-                (task::try_id().is_some(), Handle::try_current().is_ok());
-            sender.send(Told { thread, in_a_task, in_a_runtime }).expect("the test listens");
+            let in_task = task::try_id().is_some();
+            let in_runtime = Handle::try_current().is_ok();
+            let context = CallbackContext { thread, in_task, in_runtime };
+            sender.send(context).expect("the test holds the receiver");
         });
-        runtime.block_on(spawner.spawn(Youth::Happy)).expect("start a worker")
+        runtime.block_on(spawner.spawn_ok(()))
     };
     let workers = runtimes.each_ref().map(start);
 
-    for (worker, name) in workers.iter().zip(["one", "other"]) {
-        kill(worker.label().pid().expect("it is a process of this machine"));
+    for (worker, name) in workers.iter().zip(["first", "second"]) {
+        kill(worker.label().pid().expect("the worker runs on this host"));
 
-        let told = told.recv_timeout(PATIENCE).expect("it is told");
-        let expected = Told { thread: Some(name.into()), in_a_task: true, in_a_runtime: true };
-        assert_eq!(told, expected);
+        let context = contexts.recv_timeout(TEST_TIMEOUT).expect("the callback runs");
+        let thread = Some(name.into());
+        assert_eq!(context, CallbackContext { thread, in_task: true, in_runtime: true });
     }
 }
 
 #[cfg(feature = "tracing")]
 #[rpc_parallel::test]
-async fn a_failure_is_told_in_the_span_in_which_the_worker_was_started() {
+async fn callback_runs_in_span_that_started_worker() {
     let _subscriber = tracing::subscriber::set_default(tracing_subscriber::registry());
-    let (sender, mut told) = unbounded_channel();
-    let spawner = Mortal::spawner().on_failure(move |_| {
+    let (sender, mut spans) = unbounded_channel();
+    let spawner = Fixture::spawner().on_failure(move |_| {
         let span = Span::current().metadata().map(tracing::Metadata::name);
-        sender.send(span).expect("the test listens");
+        sender.send(span).expect("the test holds the receiver");
     });
 
-    for name in [Some("the one"), None] {
-        let spawning = spawner.clone().spawn(Youth::Happy);
+    for name in [Some("the span"), None] {
+        let spawning = spawner.clone().spawn_ok(());
         let client = match name {
-            Some(_) => spawning.instrument(info_span!("the one")).await,
+            Some(_) => spawning.instrument(info_span!("the span")).await,
             None => spawning.await,
         };
-        let dying = client.expect("start a worker").die(Ending::Exit(3));
-        soon(dying).await.expect_err("it does not answer");
-        assert_eq!(soon(told.recv()).await, Some(name));
+        soon(client.run(Action::Exit(3))).await.expect_err("the worker exits");
+        assert_eq!(soon(spans.recv()).await, Some(name));
     }
 }
 
 #[rpc_parallel::test]
-fn a_failure_after_the_end_of_the_runtime_is_told_to_nobody_and_harms_nobody() {
+fn failure_after_end_of_runtime_calls_no_callback() {
     let failures = Failures::default();
     let runtime = || {
         let mut builder = Builder::new_multi_thread();
         builder.worker_threads(1).enable_all().build().expect("make a runtime")
     };
     let (first, second) = (runtime(), runtime());
-    let worker = first.block_on(mortal(&failures).start(Youth::Happy)).expect("start a worker");
+    let worker = first.block_on(fixture(&failures).start_ok(()));
 
     drop(first);
-    let pid = worker.label().pid().expect("it is a process of this machine");
+    let pid = worker.label().pid().expect("the worker runs on this host");
     kill(pid);
 
     assert!(second.block_on(ends(pid)));
@@ -240,98 +246,67 @@ fn a_failure_after_the_end_of_the_runtime_is_told_to_nobody_and_harms_nobody() {
 }
 
 #[rpc_parallel::test]
-async fn who_panics_when_told_of_a_failure_harms_nobody_else() {
+async fn panicking_callback_does_not_affect_other_callbacks() {
     let (failures, panics) = (Failures::default(), Arc::new(AtomicUsize::new(0)));
     let counted = panics.clone();
-    let faint = Mortal::spawner().on_failure(move |failure| {
+    let panicking = Fixture::spawner().on_failure(move |failure| {
         counted.fetch_add(1, Ordering::Relaxed);
         panic!("{failure}");
     });
-    let (one, other) = (faint.spawn(Youth::Happy).await, start(&failures).await);
+    let (first, second) = (panicking.spawn_ok(()).await, spawn_fixture(&failures).await);
 
-    soon(one.expect("start a worker").die(Ending::Exit(3))).await.expect_err("it is dead");
-    soon(other.die(Ending::Exit(4))).await.expect_err("it does not answer");
+    soon(first.run(Action::Exit(3))).await.expect_err("the worker exits");
+    soon(second.run(Action::Exit(4))).await.expect_err("the worker exits");
 
     assert_eq!(failures.first().await.exit_reason(), ExitReason::Exited(4));
     assert_eq!(panics.load(Ordering::Relaxed), 1);
 }
 
 #[rpc_parallel::test]
-async fn one_spawner_is_told_of_all_its_workers() {
+async fn one_spawner_reports_failures_of_all_its_workers() {
     let failures = Failures::default();
-    let spawner = mortal(&failures);
+    let spawner = fixture(&failures);
 
-    let mut died = Vec::new();
+    let mut failed = Vec::new();
     for code in 1..=3 {
-        let client = spawner.clone().spawn(Youth::Happy).await.expect("start a worker");
-        died.push(client.worker_id());
-        soon(client.die(Ending::Exit(code))).await.expect_err("it does not answer");
-        failures.count(died.len()).await;
+        let client = spawner.clone().spawn_ok(()).await;
+        failed.push(client.worker_id());
+        soon(client.run(Action::Exit(code))).await.expect_err("the worker exits");
+        failures.count(failed.len()).await;
     }
 
-    let told: Vec<_> = failures.list().iter().map(WorkerFailure::id).collect();
-    assert_eq!(told, died);
-    assert_eq!(failures.deaths(), [1, 2, 3].map(ExitReason::Exited));
-}
-
-/// A worker that is the master of mortals.
-#[rpc_parallel::worker]
-trait Widows {
-    fn pid(&self) -> u32;
-    async fn marry(&self) -> Result<Worker<Mortal>, AnyError>;
-    /// Returns how those have died that it has started, once there are so many.
-    async fn deaths(&self, count: usize) -> Vec<ExitReason>;
-}
-
-#[derive(Default, WorkerState)]
-struct Widow {
-    failures: Failures,
-}
-
-#[rpc_parallel::worker]
-impl Widows for Widow {
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    async fn marry(&self) -> Result<Worker<Mortal>, AnyError> {
-        Ok(mortal(&self.failures).start(Youth::Happy).await?)
-    }
-
-    async fn deaths(&self, count: usize) -> Vec<ExitReason> {
-        self.failures.count(count).await;
-        self.failures.deaths()
-    }
+    let reported: Vec<_> = failures.list().iter().map(WorkerFailure::id).collect();
+    assert_eq!(reported, failed);
+    assert_eq!(failures.exit_reasons(), [1, 2, 3].map(ExitReason::Exited));
 }
 
 #[rpc_parallel::test]
-async fn a_failure_is_told_to_the_master_that_started_the_worker_and_to_no_other() {
+async fn failure_is_reported_only_to_master_of_worker() {
     let failures = Failures::default();
-    let spawner = Widow::spawner().on_failure(failures.note());
-    let widow = spawner.spawn(()).await.expect("start a worker");
-    let mortal = widow.marry().await.expect("call it");
-    let client = mortal.connect(()).await.expect("connect to it");
+    let master = spawn_fixture(&failures).await;
+    let worker = master.start_fixture(Script::default()).await.expect("start a worker");
+    let client = worker.connect_ok().await;
 
-    soon(client.die(Ending::Exit(3))).await.expect_err("it does not answer");
+    soon(client.run(Action::Exit(3))).await.expect_err("the worker exits");
 
-    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![ExitReason::Exited(3)]));
+    assert_eq!(soon(master.exit_reasons(1)).await, Ok(vec![ExitReason::Exited(3)]));
     assert_eq!(all_failures(&failures).await, []);
 }
 
 #[rpc_parallel::test]
-async fn a_failure_while_the_master_stands_still_is_told_when_it_goes_on() {
-    let widow = Widow::spawn(()).await.expect("start a worker");
-    let (widow_pid, mortal) = tokio::join!(widow.pid(), widow.marry());
-    let widow_pid = widow_pid.expect("call it");
-    let client = mortal.expect("call it").connect(()).await.expect("connect to it");
-    let pid = client.pid().await.expect("call it");
+async fn failure_while_master_is_stopped_is_reported_after_resume() {
+    let master = Fixture::spawn_ok(()).await;
+    let (master_pid, worker) = tokio::join!(master.pid(), master.start_fixture(Script::default()));
+    let master_pid = master_pid.expect("call `pid`");
+    let client = worker.expect("start a worker").connect_ok().await;
+    let pid = client.pid().await.expect("call `pid`");
 
-    stop(widow_pid);
-    drop(soon(client.die_in_a_thread(Ending::Panic)).await);
-    // It does not wait to be heard.
+    stop(master_pid);
+    drop(soon(client.run(Action::panic().in_thread())).await);
+    // The worker exits without an answer from its master.
     let ended = ends(pid).await;
-    resume(widow_pid);
+    resume(master_pid);
 
     assert!(ended);
-    assert_eq!(soon(widow.deaths(1)).await, Ok(vec![ExitReason::Exited(254)]));
+    assert_eq!(soon(master.exit_reasons(1)).await, Ok(vec![ExitReason::Exited(254)]));
 }

@@ -1,5 +1,5 @@
-//! One-way functions: nobody waits for them, they begin in the order in which they were called, and
-//! what goes wrong inside them hurts nobody.
+//! One-way functions: calls resolve when they are sent, start in the order of their sending, and a
+//! panic in one affects nothing else.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,119 +8,119 @@ use futures_util::future::join_all;
 use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, TooLarge};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::{PATIENCE, ends, kill};
+use rpc_parallel_tests::gate::{Gate, GateAddress};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends, kill};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::{Events, soon};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::unix::pipe::Receiver;
 
-/// A log that nobody waits for.
 #[rpc_parallel::worker]
-trait Log {
+trait OneWay {
+    /// Records a number, in an `async` function.
     #[worker(one_way)]
-    async fn note(&self, number: u64);
+    async fn record(&self, number: u64);
+    /// Records a number, in a synchronous function.
     #[worker(one_way)]
-    fn note_at_once(&self, number: u64);
+    fn record_sync(&self, number: u64);
+    /// Notes the event `<length> bytes`.
     #[worker(one_way)]
-    async fn note_bytes(&self, bytes: &[u8]);
+    async fn note_length(&self, bytes: &[u8]);
+    /// Reads a pipe to its end, and notes the event `sum <sum>`.
     #[worker(one_way)]
-    async fn note_all(&self, numbers: Pipe<u64>);
+    async fn note_sum(&self, numbers: Pipe<u64>);
+    /// Notes the event `wait started`, and never returns.
     #[worker(one_way)]
-    async fn forever(&self);
+    async fn wait(&self);
     #[worker(one_way)]
-    async fn nothing(&self);
+    async fn panic(&self, after_yield: bool);
+    #[worker(one_way, id = "one_way.note")]
+    async fn note(&self, event: &str);
+    /// Notes the event `waits for <event>`, waits for the event, and notes `has seen <event>`.
     #[worker(one_way)]
-    async fn panic(&self, later: bool);
-    #[worker(one_way, id = "one_way.measure")]
-    async fn measure(&self, text: &str);
-    /// Measures something once the scissors have been measured.
-    #[worker(one_way)]
-    async fn measure_later(&self, text: &str);
-    /// Waits for so many thousands.
-    async fn noted(&self, count: usize) -> Vec<u64>;
+    async fn note_after(&self, event: &str);
+    /// Waits until this multiple of 1000 numbers has been recorded, and returns the numbers.
+    async fn recorded(&self, count: usize) -> Vec<u64>;
     fn count(&self) -> usize;
-    async fn happened(&self, event: &str);
+    async fn wait_for(&self, event: &str);
     fn events(&self) -> Vec<String>;
-    fn block(&self, way: WayThrough);
+    fn block(&self, gate: GateAddress);
     fn pid(&self) -> u32;
 }
 
 #[derive(Default, WorkerState)]
-struct Notebook {
-    notes: Mutex<Vec<u64>>,
+struct OneWayWorker {
+    numbers: Mutex<Vec<u64>>,
     events: Events,
 }
 
-impl Notebook {
+impl OneWayWorker {
     fn push(&self, number: u64) {
-        let mut notes = self.notes.lock().expect("nobody panics in here");
-        notes.push(number);
-        let count = notes.len();
-        drop(notes);
-        // Who waits, waits for thousands.
+        let mut numbers = self.numbers.lock().expect("no holder of the lock panics");
+        numbers.push(number);
+        let count = numbers.len();
+        drop(numbers);
         if count.is_multiple_of(1000) {
-            self.events.note(format!("{count} notes"));
+            self.events.note(format!("{count} numbers"));
         }
     }
 }
 
 #[rpc_parallel::worker]
-impl Log for Notebook {
-    async fn note(&self, number: u64) {
+impl OneWay for OneWayWorker {
+    async fn record(&self, number: u64) {
         self.push(number);
         tokio::task::yield_now().await;
     }
 
-    fn note_at_once(&self, number: u64) {
+    fn record_sync(&self, number: u64) {
         self.push(number);
     }
 
-    async fn note_bytes(&self, bytes: &[u8]) {
+    async fn note_length(&self, bytes: &[u8]) {
         self.events.note(format!("{} bytes", bytes.len()));
     }
 
-    async fn note_all(&self, mut numbers: Pipe<u64>) {
-        let mut total = 0;
+    async fn note_sum(&self, mut numbers: Pipe<u64>) {
+        let mut sum = 0;
         while let Some(Ok(number)) = numbers.next().await {
-            total += number;
+            sum += number;
         }
-        self.events.note(format!("total {total}"));
+        self.events.note(format!("sum {sum}"));
     }
 
-    async fn forever(&self) {
-        self.events.note("forever began");
+    async fn wait(&self) {
+        self.events.note("wait started");
         std::future::pending::<()>().await;
     }
 
-    async fn nothing(&self) {}
-
-    async fn panic(&self, later: bool) {
-        if later {
+    async fn panic(&self, after_yield: bool) {
+        if after_yield {
             tokio::task::yield_now().await;
         }
-        panic!("nobody waits for this: {later}");
+        panic!("scripted panic, after_yield = {after_yield}");
     }
 
-    async fn measure(&self, text: &str) {
-        self.events.note(format!("{text} measured"));
+    async fn note(&self, event: &str) {
+        self.events.note(event);
     }
 
-    async fn measure_later(&self, text: &str) {
-        self.events.note(format!("{text} found"));
-        self.events.happened("scissors measured").await;
-        self.events.note(format!("{text} measured"));
+    async fn note_after(&self, event: &str) {
+        self.events.note(format!("waits for {event}"));
+        self.events.happened(event).await;
+        self.events.note(format!("has seen {event}"));
     }
 
-    async fn noted(&self, count: usize) -> Vec<u64> {
-        self.events.happened(&format!("{count} notes")).await;
-        self.notes.lock().expect("nobody panics in here").clone()
+    async fn recorded(&self, count: usize) -> Vec<u64> {
+        self.events.happened(&format!("{count} numbers")).await;
+        self.numbers.lock().expect("no holder of the lock panics").clone()
     }
 
     fn count(&self) -> usize {
-        self.notes.lock().expect("nobody panics in here").len()
+        self.numbers.lock().expect("no holder of the lock panics").len()
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 
@@ -128,8 +128,8 @@ impl Log for Notebook {
         self.events.list()
     }
 
-    fn block(&self, way: WayThrough) {
-        way.block();
+    fn block(&self, gate: GateAddress) {
+        gate.block();
     }
 
     fn pid(&self) -> u32 {
@@ -137,20 +137,16 @@ impl Log for Notebook {
     }
 }
 
-async fn start() -> LogClient {
-    Notebook::spawn(()).await.expect("start a worker")
-}
-
-/// What a worker writes to its stderr.
+/// The stderr of a worker.
 struct Stderr(Lines<BufReader<Receiver>>);
 
 impl Stderr {
-    /// Waits for the next line of ours, and leaves out what the panic handler of Rust says.
+    /// Waits for the next line of this crate; the output of std's panic handler is skipped.
     async fn line(&mut self) -> String {
         let line = async {
             loop {
-                let line = self.0.next_line().await.expect("stderr works");
-                let line = line.expect("stderr goes on");
+                let line = self.0.next_line().await.expect("reading stderr succeeds");
+                let line = line.expect("stderr is open");
                 if line.starts_with("rpc-parallel: ") {
                     return line;
                 }
@@ -160,228 +156,227 @@ impl Stderr {
     }
 }
 
-/// Starts a worker whose stderr is seen.
-async fn start_seen() -> (LogClient, Stderr) {
-    let (stderr, pipe) = Redirect::piped().expect("make a pipe");
-    let spawner = Notebook::spawner().name("notebook").stderr(stderr);
-    let log = spawner.spawn(()).await.expect("start a worker");
-    (log, Stderr(BufReader::new(pipe).lines()))
+/// Starts a worker whose stderr the test reads.
+async fn spawn_with_stderr() -> (OneWayClient, Stderr) {
+    let (stderr, pipe) = Redirect::piped().expect("failed to make a pipe");
+    let spawner = OneWayWorker::spawner().name("one-way").stderr(stderr);
+    let worker = spawner.spawn_ok(()).await;
+    (worker, Stderr(BufReader::new(pipe).lines()))
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_call_does_not_wait_for_its_function() {
-    let log = start().await;
+async fn one_way_call_does_not_wait_for_its_function() {
+    let worker = OneWayWorker::spawn_ok(()).await;
 
-    soon(log.forever()).await.expect("it is written");
+    soon(worker.wait()).await.expect("the call is sent");
 
-    assert_eq!(soon(log.happened("forever began")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("wait started")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn ten_thousand_one_way_functions_begin_in_the_order_of_their_calls() {
-    let log = start().await;
+async fn ten_thousand_one_way_functions_start_in_call_order() {
+    let worker = OneWayWorker::spawn_ok(()).await;
 
     for number in 0..10_000 {
-        let noting = if number % 2 == 0 { log.note(number) } else { log.note_at_once(number) };
-        noting.await.expect("it is written");
+        let call = if number % 2 == 0 { worker.record(number) } else { worker.record_sync(number) };
+        call.await.expect("the call is sent");
     }
-    let noted = log.noted(10_000).timeout(PATIENCE).await;
+    let recorded = worker.recorded(10_000).timeout(TEST_TIMEOUT).await;
 
-    assert!(noted.is_ok_and(|it| it.into_iter().eq(0..10_000)));
+    assert!(recorded.is_ok_and(|it| it.into_iter().eq(0..10_000)));
 }
 
 #[rpc_parallel::test]
-async fn what_is_called_afterwards_begins_afterwards() {
-    let log = start().await;
+async fn later_call_starts_after_one_way_call() {
+    let worker = OneWayWorker::spawn_ok(()).await;
 
     let mut counts = Vec::new();
     for number in 0..100 {
-        log.note(number).await.expect("it is written");
-        counts.push(log.count().await);
+        worker.record(number).await.expect("the call is sent");
+        counts.push(worker.count().await);
     }
 
     assert_eq!(counts, (1..=100).map(Ok).collect::<Vec<_>>());
 }
 
 #[rpc_parallel::test]
-async fn one_way_calls_that_were_written_are_run_although_the_connection_is_closed() {
-    let worker = Notebook::spawner().start(()).await.expect("start a worker");
-    let one = worker.connect(()).await.expect("connect to it");
-    let other = worker.connect(()).await.expect("connect to it");
+async fn sent_one_way_calls_run_after_connection_is_closed() {
+    let worker = OneWayWorker::start_ok(()).await;
+    let (first, second) = (worker.connect_ok().await, worker.connect_ok().await);
 
     for number in 0..1000 {
-        one.note(number).await.expect("it is written");
+        first.record(number).await.expect("the call is sent");
     }
-    drop(one);
-    let noted = soon(other.noted(1000)).await;
+    drop(first);
+    let recorded = soon(second.recorded(1000)).await;
 
-    assert!(noted.is_ok_and(|it| it.into_iter().eq(0..1000)));
+    assert!(recorded.is_ok_and(|it| it.into_iter().eq(0..1000)));
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_one_way_function_is_one_line_that_names_worker_and_function() {
-    let (log, mut stderr) = start_seen().await;
+async fn one_way_panic_prints_line_with_worker_and_function() {
+    let (worker, mut stderr) = spawn_with_stderr().await;
 
     let mut lines = Vec::new();
-    for later in [false, true] {
-        log.panic(later).await.expect("it is written");
+    for after_yield in [false, true] {
+        worker.panic(after_yield).await.expect("the call is sent");
         lines.push(stderr.line().await);
     }
 
-    for (line, later) in lines.iter().zip([false, true]) {
-        let begin = format!("rpc-parallel: {}: one-way function `Log::panic` ", log.label());
-        assert!(line.starts_with(&begin), "{line}");
+    let start = format!("rpc-parallel: {}: one-way function `OneWay::panic` ", worker.label());
+    for (line, after_yield) in lines.iter().zip([false, true]) {
+        assert!(line.starts_with(&start), "{line}");
         assert!(line.contains("panicked at ") && line.contains("one_way.rs:"), "{line}");
-        assert!(line.ends_with(&format!(": nobody waits for this: {later}")), "{line}");
+        let message = format!(": scripted panic, after_yield = {after_yield}");
+        assert!(line.ends_with(&message), "{line}");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_one_way_function_leaves_worker_and_connection_alone() {
-    let quiet = Notebook::spawner().stderr(Redirect::null());
-    let log = quiet.spawn(()).await.expect("start a worker");
-    let pid = log.pid().await;
+async fn one_way_panic_leaves_worker_and_connection_running() {
+    let worker = OneWayWorker::spawner().stderr(Redirect::null()).spawn_ok(()).await;
+    let pid = worker.pid().await;
 
     for number in 0..1000 {
-        log.panic(number % 2 == 0).await.expect("it is written");
-        log.note(number).await.expect("it is written");
+        worker.panic(number % 2 == 0).await.expect("the call is sent");
+        worker.record(number).await.expect("the call is sent");
     }
-    let noted = log.noted(1000).timeout(PATIENCE).await;
+    let recorded = worker.recorded(1000).timeout(TEST_TIMEOUT).await;
 
-    assert!(noted.is_ok_and(|it| it.into_iter().eq(0..1000)));
-    assert_eq!(log.pid().await, pid);
+    assert!(recorded.is_ok_and(|it| it.into_iter().eq(0..1000)));
+    assert_eq!(worker.pid().await, pid);
 }
 
-/// The functions of a later version.
+/// A later version of the functions: one is new, and one has another argument type.
 #[rpc_parallel::worker]
-trait LaterLog {
+trait LaterVersion {
     #[worker(one_way)]
-    async fn erase(&self);
-    #[worker(one_way, id = "one_way.measure")]
-    async fn measure(&self, sizes: Vec<(u8, u8)>);
+    async fn unknown(&self);
+    #[worker(one_way, id = "one_way.note")]
+    async fn note(&self, events: Vec<(u8, u8)>);
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_function_that_the_worker_lacks_is_one_line() {
-    let (log, mut stderr) = start_seen().await;
-    let later = LaterLogClient::from_client(log.client().clone());
+async fn unknown_one_way_function_prints_line() {
+    let (worker, mut stderr) = spawn_with_stderr().await;
+    let later_version = LaterVersionClient::from_client(worker.client().clone());
 
-    later.erase().await.expect("it is written");
+    later_version.unknown().await.expect("the call is sent");
     let line = stderr.line().await;
 
-    assert!(line.contains(&log.label().to_string()), "{line}");
+    assert!(line.contains(&worker.label().to_string()), "{line}");
     assert!(line.contains("no such function"), "{line}");
-    assert!(log.pid().await.is_ok());
+    assert!(worker.pid().await.is_ok());
 }
 
 #[rpc_parallel::test]
-async fn arguments_of_another_version_are_one_line() {
-    let (log, mut stderr) = start_seen().await;
-    let later = LaterLogClient::from_client(log.client().clone());
+async fn undecodable_one_way_arguments_print_line() {
+    let (worker, mut stderr) = spawn_with_stderr().await;
+    let later_version = LaterVersionClient::from_client(worker.client().clone());
 
-    later.measure(vec![(1, 2)]).await.expect("it is written");
+    later_version.note(vec![(1, 2)]).await.expect("the call is sent");
     let line = stderr.line().await;
 
-    assert!(line.contains("one-way function `Log::measure`"), "{line}");
-    log.measure("cloth").await.expect("it is written");
-    assert_eq!(soon(log.happened("cloth measured")).await, Ok(()));
+    assert!(line.contains("one-way function `OneWay::note`"), "{line}");
+    worker.note("event").await.expect("the call is sent");
+    assert_eq!(soon(worker.wait_for("event")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_call_that_is_too_large_fails_before_it_is_sent() {
+async fn too_large_one_way_call_fails_before_sending() {
     let settings = Settings::default().with_max_message_size(10_000);
-    let spawner = Notebook::spawner().settings(settings);
-    let log = spawner.spawn(()).await.expect("start a worker");
+    let worker = OneWayWorker::spawner().settings(settings).spawn_ok(()).await;
 
-    let refused = log.note_bytes(&[0; 20_000]).await.expect_err("it is too large");
-    log.note_bytes(&[0; 5000]).await.expect("it is written");
+    let error = worker.note_length(&[0; 20_000]).await.expect_err("the argument is too large");
+    worker.note_length(&[0; 5000]).await.expect("the call is sent");
 
     let too_large = TooLarge { size: 20_004, max: 10_000 };
-    assert_eq!(
-        *refused.kind(),
-        CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large }
-    );
-    assert_eq!(soon(log.happened("5000 bytes")).await, Ok(()));
+    assert_eq!(*error.kind(), CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large });
+    assert_eq!(soon(worker.wait_for("5000 bytes")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_call_of_a_dead_worker_says_so() {
-    let log = start().await;
-    kill(log.pid().await.expect("call it"));
-    soon(log.client().closed()).await;
+async fn one_way_call_to_killed_worker_fails_with_its_failure() {
+    let worker = OneWayWorker::spawn_ok(()).await;
+    kill(worker.pid().await.expect("the call succeeds"));
+    soon(worker.client().closed()).await;
 
-    let error = log.note(1).await.expect_err("nobody takes it");
+    let error = worker.record(1).await.expect_err("the worker is killed");
 
     assert!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_function_outlives_its_connection() {
-    let worker = Notebook::spawner().start(()).await.expect("start a worker");
-    let one = worker.connect(()).await.expect("connect to it");
-    let other = worker.connect(()).await.expect("connect to it");
+async fn one_way_function_outlives_its_connection() {
+    let worker = OneWayWorker::start_ok(()).await;
+    let (first, second) = (worker.connect_ok().await, worker.connect_ok().await);
 
-    one.measure_later("cloth").await.expect("it is written");
-    soon(other.happened("cloth found")).await.expect("call it");
-    drop(one);
-    other.measure("scissors").await.expect("it is written");
+    first.note_after("event").await.expect("the call is sent");
+    soon(second.wait_for("waits for event")).await.expect("the call succeeds");
+    drop(first);
+    second.note("event").await.expect("the call is sent");
 
-    assert_eq!(soon(other.happened("cloth measured")).await, Ok(()));
+    assert_eq!(soon(second.wait_for("has seen event")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_function_reads_a_pipe() {
-    let log = start().await;
+async fn one_way_function_reads_pipe() {
+    let worker = OneWayWorker::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    log.note_all(pipe).await.expect("it is written");
-    soon(writer.send_all(0..100_000)).await.expect("it is read");
+    worker.note_sum(pipe).await.expect("the call is sent");
+    soon(writer.send_all(0..100_000)).await.expect("the worker reads the pipe");
     drop(writer);
 
-    let total = (0..100_000_u64).sum::<u64>();
-    assert_eq!(soon(log.happened(&format!("total {total}"))).await, Ok(()));
+    let sum = (0..100_000_u64).sum::<u64>();
+    assert_eq!(soon(worker.wait_for(&format!("sum {sum}"))).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn small_one_way_calls_keep_their_place_behind_large_ones() {
-    let log = start().await;
+async fn small_one_way_calls_stay_behind_large_ones() {
+    let worker = OneWayWorker::spawn_ok(()).await;
     let large = vec![7; 20_000_000];
 
-    let calls = [log.note_bytes(&large), log.measure("first"), log.note_bytes(&large[1..])];
-    let calls = calls.into_iter().chain([log.measure("second")]);
-    let written = soon(join_all(calls)).await;
-    soon(log.happened("second measured")).await.expect("call it");
+    let calls = [
+        worker.note_length(&large),
+        worker.note("first"),
+        worker.note_length(&large[1..]),
+        worker.note("second"),
+    ];
+    let sent = soon(join_all(calls)).await;
+    soon(worker.wait_for("second")).await.expect("the call succeeds");
 
-    assert!(written.iter().all(Result::is_ok), "{written:?}");
-    let expected = ["20000000 bytes", "first measured", "19999999 bytes", "second measured"];
-    assert_eq!(log.events().await, Ok(expected.map(String::from).into()));
+    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    let expected = ["20000000 bytes", "first", "19999999 bytes", "second"];
+    assert_eq!(worker.events().await, Ok(expected.map(String::from).into()));
 }
 
 #[rpc_parallel::test]
-async fn a_one_way_call_that_is_not_written_in_time_fails_and_leaves_the_connection_usable() {
-    let log = start().await;
+async fn partly_written_one_way_call_times_out_and_leaves_connection_usable() {
+    let worker = OneWayWorker::spawn_ok(()).await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(log.block(gate.way()));
-    let standing = soon(gate.reached()).await;
+    let blocking = tokio::spawn(worker.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
 
-    // Far more than the socket to a worker that does not read can hold.
+    // The worker does not read, and the socket holds only a small part of the argument.
     let limit = Duration::from_millis(50);
-    let error = log.note_bytes(&vec![7; 20_000_000]).timeout(limit).await.expect_err("it is full");
-    drop(standing);
-    soon(blocking).await.expect("no panic").expect("call it");
+    let sent = worker.note_length(&vec![7; 20_000_000]).timeout(limit).await;
+    drop(blocked);
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
 
+    let error = sent.expect_err("the socket is full");
     assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
-    log.measure("cloth").await.expect("it is written");
-    assert_eq!(soon(log.happened("cloth measured")).await, Ok(()));
+    worker.note("event").await.expect("the call is sent");
+    assert_eq!(soon(worker.wait_for("event")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_ends_as_usual_after_one_way_calls() {
-    let log = start().await;
-    let pid = log.pid().await.expect("call it");
+async fn running_one_way_function_does_not_keep_worker_alive() {
+    let worker = OneWayWorker::spawn_ok(()).await;
+    let pid = worker.pid().await.expect("the call succeeds");
 
-    log.forever().await.expect("it is written");
-    drop(log);
+    worker.wait().await.expect("the call is sent");
+    drop(worker);
 
-    assert!(ends(pid).await, "a one-way function does not hold it");
+    assert!(ends(pid).await, "a running one-way function does not keep the worker alive");
 }

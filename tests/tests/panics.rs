@@ -1,4 +1,4 @@
-//! A panic in a call is for its caller; one that nobody handles is the end of its worker, and told.
+//! Panics: one inside a call fails the call, an unhandled one outside of calls ends the worker.
 
 use std::fs;
 use std::path::Path;
@@ -10,18 +10,19 @@ use rpc_parallel::error::{
 };
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::build::build;
-use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::mortal::{
-    Ending, Handled, SourceLocation, Youth, all_failures, assert_last_words, exit_reason, mortal,
-    start,
+use rpc_parallel_tests::failure_scenario::{
+    ActionPlace, all_failures, assert_has_stderr, fail_worker, fixture, spawn_fixture,
 };
+use rpc_parallel_tests::failures::Failures;
+use rpc_parallel_tests::fixture::{Action, PanicHandler, Script, call_error};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;
 
 #[rpc_parallel::test]
-async fn a_panic_within_a_panic_is_told_by_its_signal_and_its_last_words() {
-    let failure = exit_reason(SourceLocation::InACall, Ending::PanicTwice).await;
+async fn panic_while_panicking_is_reported_with_signal_and_stderr() {
+    let failure = fail_worker(ActionPlace::Call, Action::PanicTwice).await;
 
     let ExitReason::Signaled { signal, .. } = failure.exit_reason() else { panic!("{failure}") };
     assert_eq!(signal, Signal::ABORT.as_raw(), "{failure}");
@@ -29,97 +30,96 @@ async fn a_panic_within_a_panic_is_told_by_its_signal_and_its_last_words() {
     assert!(text.contains("panic in a destructor during cleanup"), "{text}");
 }
 
-/// Checks a panic that nobody has handled.
+/// Checks the failure report of an unhandled panic.
 fn assert_panicked(failure: &WorkerFailure, message: &str) {
     assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{failure}");
-    let panic = failure.panic().expect("it was a panic");
+    let panic = failure.panic().expect("the report holds a panic");
     assert_eq!(panic.message, message);
-    let location = panic.location.as_deref().expect("it was seen");
-    assert!(location.contains("mortal.rs:"), "{location}");
+    let location = panic.location.as_deref().expect("the report holds a location");
+    assert!(location.contains("fixture.rs:"), "{location}");
     assert!(failure.to_string().contains(message), "{failure}");
     assert!(failure.to_string().contains(location), "{failure}");
-    // It stands in the worker's stderr as in that of any program.
+    // The panic hook prints the message as in any program.
     assert!(failure.stderr().iter().any(|it| it.contains(message)), "{failure}");
-    assert_last_words(failure);
+    assert_has_stderr(failure);
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_task_is_told_with_its_text_and_place_and_exits_with_254() {
-    let failure = exit_reason(SourceLocation::InBackground, Ending::Panic).await;
+async fn panic_in_task_is_reported_with_location_and_exit_code_254() {
+    let failure = fail_worker(ActionPlace::Task, Action::panic()).await;
 
-    assert_panicked(&failure, "it is over");
+    assert_panicked(&failure, "scripted panic");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_thread_is_told_with_its_text_and_place_and_exits_with_254() {
-    let failure = exit_reason(SourceLocation::InAThread, Ending::Panic).await;
+async fn panic_in_thread_is_reported_with_location_and_exit_code_254() {
+    let failure = fail_worker(ActionPlace::Thread, Action::panic()).await;
 
-    assert_panicked(&failure, "it is over");
+    assert_panicked(&failure, "scripted panic");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_drop_is_told_with_its_text_and_place_and_exits_with_254() {
-    for place in [SourceLocation::InBackground, SourceLocation::InAThread] {
-        let failure = exit_reason(place, Ending::PanicInDrop).await;
+async fn panic_in_drop_is_reported_with_location_and_exit_code_254() {
+    for place in [ActionPlace::Task, ActionPlace::Thread] {
+        let failure = fail_worker(place, Action::PanicInDrop).await;
 
-        assert_panicked(&failure, "dropped");
+        assert_panicked(&failure, "panic in a destructor");
     }
 }
 
 #[rpc_parallel::test]
-async fn the_first_of_two_panics_outside_of_any_call_is_told() {
-    for place in [SourceLocation::InBackground, SourceLocation::InAThread] {
-        let failure = exit_reason(place, Ending::PanicTwice).await;
+async fn first_of_two_panics_outside_of_calls_is_reported() {
+    for place in [ActionPlace::Task, ActionPlace::Thread] {
+        let failure = fail_worker(place, Action::PanicTwice).await;
 
-        assert_panicked(&failure, "the first");
+        assert_panicked(&failure, "the first panic");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_panic_stands_in_the_file_that_stderr_was_redirected_to() {
+async fn panic_is_written_to_redirected_stderr() {
     let failures = Failures::default();
     let directory = tempfile::tempdir().expect("make a directory");
     let file = directory.path().join("stderr");
-    let spawner = mortal(&failures).stderr(Redirect::truncate(&file));
-    let client = spawner.spawn(Youth::Happy).await.expect("start a worker");
+    let client = fixture(&failures).stderr(Redirect::truncate(&file)).spawn_ok(()).await;
 
-    drop(soon(client.die_in_a_thread(Ending::Panic)).await);
+    drop(soon(client.run(Action::panic().in_thread())).await);
 
     let failure = failures.first().await;
-    let written = fs::read_to_string(file).expect("it is there");
-    assert!(written.contains("panicked at ") && written.contains("it is over"), "{written}");
-    // What went elsewhere its master has not seen, but the panic itself is told.
+    let written = fs::read_to_string(file).expect("read the file");
+    assert!(written.contains("panicked at ") && written.contains("scripted panic"), "{written}");
+    // Redirected stderr does not pass through the master. The panic has an event of its own.
     assert_eq!(failure.stderr(), [] as [String; 0]);
-    assert_eq!(failure.panic().map(|it| it.message.as_str()), Some("it is over"));
+    assert_eq!(failure.panic().map(|it| it.message.as_str()), Some("scripted panic"));
 }
 
 #[rpc_parallel::test]
-async fn a_panic_brings_its_backtrace_where_the_environment_asks_for_one() {
-    for (asked, brought) in [("1", true), ("0", false)] {
+async fn panic_has_backtrace_if_rust_backtrace_is_set() {
+    for (variable, has_backtrace) in [("1", true), ("0", false)] {
         let failures = Failures::default();
-        let spawner = mortal(&failures).env("RUST_BACKTRACE", asked);
-        let client = spawner.spawn(Youth::Happy).await.expect("start a worker");
+        let client = fixture(&failures).env("RUST_BACKTRACE", variable).spawn_ok(()).await;
 
-        let error = soon(client.die(Ending::Panic)).await.expect_err("it panics");
-        drop(soon(client.die_in_a_thread(Ending::Panic)).await);
+        let error = call_error(soon(client.run(Action::panic())).await);
+        drop(soon(client.run(Action::panic().in_thread())).await);
 
-        let CallErrorKind::Panicked(in_a_call) = error.kind() else { panic!("{error}") };
+        let CallErrorKind::Panicked(in_call) = error.kind() else { panic!("{error}") };
         let failure = failures.first().await;
-        for panic in [in_a_call, failure.panic().expect("it was a panic")] {
+        for panic in [in_call, failure.panic().expect("the report holds a panic")] {
             let backtrace = panic.backtrace.as_deref();
-            assert_eq!(backtrace.is_some(), brought, "{panic}");
-            assert!(backtrace.is_none_or(|it| it.contains("mortal::end")), "{backtrace:?}");
+            assert_eq!(backtrace.is_some(), has_backtrace, "{panic}");
+            assert!(backtrace.is_none_or(|it| it.contains("fixture::Action")), "{backtrace:?}");
         }
     }
 }
 
 #[rpc_parallel::test]
-async fn a_panic_while_a_worker_starts_is_told_whenever_it_comes() {
+async fn panic_during_start_is_reported_at_every_moment() {
+    let script = Script::init([Action::panic().in_thread()]);
     for _ in 0..100 {
         let failures = Failures::default();
-        let spawner = mortal(&failures).stderr(Redirect::null());
+        let spawner = fixture(&failures).stderr(Redirect::null());
 
-        let failure = match soon(spawner.spawn(Youth::Doomed(Ending::Panic))).await {
+        let failure = match soon(spawner.spawn(script.clone())).await {
             Ok(_client) => failures.first().await,
             Err(error) => match error.kind() {
                 SpawnErrorKind::Died(failure)
@@ -128,33 +128,33 @@ async fn a_panic_while_a_worker_starts_is_told_whenever_it_comes() {
             },
         };
 
-        assert_eq!(failure.panic().map(|it| &*it.message), Some("it is over"), "{failure}");
+        assert_eq!(failure.panic().map(|it| &*it.message), Some("scripted panic"), "{failure}");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_panic_that_says_too_much_is_told_cut_short() {
+async fn long_panic_message_is_truncated() {
     let failures = Failures::default();
-    let spawner = mortal(&failures).stderr(Redirect::null());
-    let client = spawner.spawn(Youth::Happy).await.expect("start a worker");
+    let client = fixture(&failures).stderr(Redirect::null()).spawn_ok(()).await;
+    let message = format!("long{}", "!".repeat(2 * 1024 * 1024));
 
-    drop(soon(client.die_in_a_thread(Ending::PanicAtLength)).await);
+    drop(soon(client.run(Action::PanicWith(message).in_thread())).await);
 
     let failure = failures.first().await;
-    let PanicReport { message, location, .. } = failure.panic().expect("it was a panic");
-    let said = message.strip_prefix("it is over").and_then(|it| it.strip_suffix(" .."));
-    let len = said.map(str::len);
+    let PanicReport { message, location, .. } = failure.panic().expect("the report holds a panic");
+    let rest = message.strip_prefix("long").and_then(|it| it.strip_suffix(" .."));
+    let len = rest.map(str::len);
     assert!(len.is_some_and(|it| (10_000..1_000_000).contains(&it)), "{len:?}");
-    assert!(location.as_deref().is_some_and(|it| it.contains("mortal.rs:")), "{location:?}");
+    assert!(location.as_deref().is_some_and(|it| it.contains("fixture.rs:")), "{location:?}");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_call_is_for_its_caller_and_no_failure() {
+async fn panic_in_call_fails_call_without_failure() {
     let failures = Failures::default();
-    let client = start(&failures).await;
+    let client = spawn_fixture(&failures).await;
 
-    for how in [Ending::Panic, Ending::PanicInDrop] {
-        let error = soon(client.die(how)).await.expect_err("it panics");
+    for action in [Action::panic(), Action::PanicInDrop] {
+        let error = call_error(soon(client.run(action)).await);
 
         assert!(matches!(error.kind(), CallErrorKind::Panicked(_)), "{error}");
     }
@@ -164,43 +164,43 @@ async fn a_panic_in_a_call_is_for_its_caller_and_no_failure() {
 }
 
 #[rpc_parallel::test]
-async fn a_panic_that_somebody_handles_is_no_failure() {
+async fn handled_panic_is_no_failure() {
     let failures = Failures::default();
-    let client = start(&failures).await;
+    let client = spawn_fixture(&failures).await;
 
-    let thread = soon(client.panic_safely(Handled::Thread)).await;
-    let caught = soon(client.panic_safely(Handled::Catch)).await;
-    let blocking = soon(client.panic_safely(Handled::Blocking)).await;
+    let joined = soon(client.panic_with_handler(PanicHandler::Join)).await;
+    let caught = soon(client.panic_with_handler(PanicHandler::CatchUnwind)).await;
+    let blocking = soon(client.panic_with_handler(PanicHandler::Blocking)).await;
 
-    assert_eq!(thread, Ok("the thread panicked".into()));
+    assert_eq!(joined, Ok("the thread panicked".into()));
     assert_eq!(caught, Ok("the function panicked".into()));
-    // It is a panic of the function that waits for it.
+    // `blocking` passes the panic on to the function that awaits it.
     let Err(FunctionError::Call(error)) = blocking else { panic!("{blocking:?}") };
     let CallErrorKind::Panicked(PanicReport { message, location, .. }) = error.kind() else {
         panic!("{error}")
     };
-    assert_eq!(message, "nothing to worry about");
-    assert!(location.as_deref().is_some_and(|it| it.contains("mortal.rs:")), "{location:?}");
+    assert_eq!(message, "handled panic");
+    assert!(location.as_deref().is_some_and(|it| it.contains("fixture.rs:")), "{location:?}");
     assert_eq!(client.double(2).await, Ok(4));
     assert_eq!(all_failures(&failures).await, []);
 }
 
 #[test]
-fn where_panics_abort_they_are_deaths_and_told_as_such() {
+fn panic_with_abort_strategy_is_failure_with_panic_report() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let profile = ["--config", "profile.dev.panic='abort'"];
     let program = build(target, "aborting", "dev", &profile);
 
-    for (place, panics) in [("call", 1), ("task", 1), ("thread", 1)] {
-        let ended = Program::run(Command::new(&program).arg(place));
+    for place in ["call", "task", "thread"] {
+        let output = Program::run(Command::new(&program).arg(place));
 
-        assert!(ended.status.success(), "{ended:?}");
-        let [called, told @ ..] = &ended.stdout[..] else { panic!("{ended:?}") };
-        assert_eq!(told.len(), panics, "{ended:?}");
-        for story in [called, &told[0]] {
-            assert!(story.contains("was killed by signal 6 (SIGABRT)"), "{place}: {story}");
-            assert!(story.contains("panicked at ") && story.contains("aborting.rs:"), "{story}");
-            assert!(story.contains("where panics abort"), "{place}: {story}");
+        assert!(output.status.success(), "{output:?}");
+        let [call_error, failures @ ..] = &output.stdout[..] else { panic!("{output:?}") };
+        assert_eq!(failures.len(), 1, "{output:?}");
+        for text in [call_error, &failures[0]] {
+            assert!(text.contains("was killed by signal 6 (SIGABRT)"), "{place}: {text}");
+            assert!(text.contains("panicked at ") && text.contains("fixture.rs:"), "{text}");
+            assert!(text.contains("scripted panic"), "{place}: {text}");
         }
     }
 }

@@ -1,312 +1,266 @@
-//! Pipes end as those who write them do: done, failed, cancelled, in a panic; a reader knows which.
+//! The ends of pipes: a reader can tell whether the writer finished, failed, panicked or was
+//! cancelled, and whether an element could not be encoded or decoded.
 
 use futures_util::{FutureExt, stream};
 use rpc_parallel::error::{CallErrorKind, PanicReport, PipeErrorKind};
 use rpc_parallel::pipe::{CloseReason, PipeEvent};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::waiting::{Events, elements, read, soon};
+use rpc_parallel_tests::fixture::{Action, Fixture};
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
+use rpc_parallel_tests::waiting::{elements, read_error, soon};
 use serde::{Deserialize, Serialize};
 
-/// Pipes that end in every way.
+/// Functions whose pipes fail while they are produced, encoded or decoded.
 #[rpc_parallel::worker]
-trait Endings {
-    fn count(&self, to: u64) -> Pipe<u64>;
-    /// Returns a pipe that somebody writes to who then does this.
-    fn written(&self, to: u64, then: Then) -> Pipe<u64>;
-    fn panicking_stream(&self, at: u64) -> Pipe<u64>;
-    async fn write(&self, writer: PipeWriter<u64>, to: u64, then: Then);
-    /// Reads a pipe in the background, and notes how it ended.
-    fn note_end_of(&self, pipe: Pipe<u64>, name: String);
-    fn stubborn(&self, numbers: Vec<u8>) -> Pipe<Stubborn>;
-    async fn take_stubborn(&self, pipe: Pipe<Stubborn>) -> Vec<u8>;
-    async fn end_of(&self, name: &str) -> String;
+trait FailingPipes {
+    fn numbers(&self, count: u64) -> Pipe<u64>;
+    /// Returns a pipe whose iterator panics instead of returning this number.
+    fn panicking_numbers(&self, at: u64) -> Pipe<u64>;
+    fn elements(&self, values: Vec<u8>) -> Pipe<Element>;
+    async fn read(&self, pipe: Pipe<Element>) -> Vec<u8>;
 }
 
-/// What becomes of a writer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum Then {
-    Finish,
-    Fail(String),
-    Panic,
-    Wait,
-}
-
-/// A value that does not want to travel.
+/// A number whose encoding or decoding fails for some values.
 #[derive(Debug)]
-struct Stubborn(u8);
+struct Element(u8);
 
-const NEVER_LEAVES: u8 = 101;
-const NEVER_ARRIVES: u8 = 102;
-const PANICS_LEAVING: u8 = 103;
-const PANICS_ARRIVING: u8 = 104;
+const ENCODE_ERROR: u8 = 101;
+const DECODE_ERROR: u8 = 102;
+const ENCODE_PANIC: u8 = 103;
+const DECODE_PANIC: u8 = 104;
 
-impl Serialize for Stubborn {
+impl Serialize for Element {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            NEVER_LEAVES => Err(serde::ser::Error::custom("it stays here")),
-            PANICS_LEAVING => panic!("it will not leave"),
-            number => number.serialize(serializer),
+            ENCODE_ERROR => Err(serde::ser::Error::custom("scripted encode error")),
+            ENCODE_PANIC => panic!("scripted encode panic"),
+            value => value.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Stubborn {
+impl<'de> Deserialize<'de> for Element {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u8::deserialize(deserializer)? {
-            NEVER_ARRIVES => Err(serde::de::Error::custom("it is not wanted here")),
-            PANICS_ARRIVING => panic!("it will not arrive"),
-            number => Ok(Self(number)),
+            DECODE_ERROR => Err(serde::de::Error::custom("scripted decode error")),
+            DECODE_PANIC => panic!("scripted decode panic"),
+            value => Ok(Self(value)),
         }
     }
 }
 
 #[derive(Default, WorkerState)]
-struct Ender {
-    events: Events,
-}
-
-async fn write(writer: PipeWriter<u64>, to: u64, then: Then) {
-    writer.send_all(0..to).await.expect("somebody reads");
-    match then {
-        Then::Finish => {}
-        Then::Fail(why) => writer.fail(why),
-        Then::Panic => panic!("after {to} elements"),
-        Then::Wait => std::future::pending().await,
-    }
-}
+struct FailingPipeWorker;
 
 #[rpc_parallel::worker]
-impl Endings for Ender {
-    fn count(&self, to: u64) -> Pipe<u64> {
-        Pipe::from_items(0..to)
+impl FailingPipes for FailingPipeWorker {
+    fn numbers(&self, count: u64) -> Pipe<u64> {
+        Pipe::from_items(0..count)
     }
 
-    fn written(&self, to: u64, then: Then) -> Pipe<u64> {
-        let (writer, pipe) = Pipe::pair();
-        tokio::spawn(write(writer, to, then));
-        pipe
+    fn panicking_numbers(&self, at: u64) -> Pipe<u64> {
+        Pipe::from_items((0..).inspect(move |it| assert!(*it < at, "{at} is too large")))
     }
 
-    fn panicking_stream(&self, at: u64) -> Pipe<u64> {
-        Pipe::from_items((0..).inspect(move |it| assert!(*it < at, "{at} is too much")))
+    fn elements(&self, values: Vec<u8>) -> Pipe<Element> {
+        Pipe::from_items(values.into_iter().map(Element))
     }
 
-    async fn write(&self, writer: PipeWriter<u64>, to: u64, then: Then) {
-        write(writer, to, then).await;
-    }
-
-    fn note_end_of(&self, pipe: Pipe<u64>, name: String) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let end = match read(pipe).await {
-                (elements, None) => format!("ends after {}", elements.len()),
-                (_, Some(error)) => format!("fails: {}", error.kind()),
-            };
-            events.note(format!("{name} {end}"));
-        });
-    }
-
-    fn stubborn(&self, numbers: Vec<u8>) -> Pipe<Stubborn> {
-        Pipe::from_items(numbers.into_iter().map(Stubborn))
-    }
-
-    async fn take_stubborn(&self, pipe: Pipe<Stubborn>) -> Vec<u8> {
-        elements(pipe).await.into_iter().map(|Stubborn(number)| number).collect()
-    }
-
-    async fn end_of(&self, name: &str) -> String {
-        self.events.begins_with(name).await
+    async fn read(&self, pipe: Pipe<Element>) -> Vec<u8> {
+        elements(pipe).await.into_iter().map(|Element(value)| value).collect()
     }
 }
 
-async fn start() -> EndingsClient {
-    Ender::spawn(()).await.expect("start a worker")
-}
-
-/// Reads a pipe that should end with an error.
-async fn error_of(pipe: Pipe<u64>) -> (Vec<u64>, PipeError) {
-    let (elements, error) = read(pipe).await;
-    (elements, error.expect("it does not just end"))
-}
-
-/// Reads a pipe that should end with a panic.
-async fn panic_of(pipe: Pipe<u64>) -> (usize, PanicReport) {
-    let (elements, error) = error_of(pipe).await;
+/// Reads a pipe that must end with a panic. Returns how many elements came before it.
+async fn read_panic(pipe: Pipe<u64>) -> (usize, PanicReport) {
+    let (elements, error) = read_error(pipe).await;
     match error.kind() {
         PipeErrorKind::Panicked(panic) => (elements.len(), panic.clone()),
-        other => panic!("{other:?}"),
+        other => panic!("expected a panic, found {other:?}"),
     }
+}
+
+async fn assert_usable(worker: &FailingPipesClient) {
+    let pipe = worker.numbers(1).await.expect("the connection is still open");
+    assert_eq!(elements(pipe).await, [0]);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_ends_without_an_error_when_its_writer_is_dropped() {
-    let ender = start().await;
+async fn dropping_writer_ends_pipe_without_error() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let pipe = ender.written(5, Then::Finish).await.expect("call it");
+    let pipe = fixture.numbers_then(5, Action::Return).await.expect("the call succeeds");
 
     assert_eq!(elements(pipe).await, [0, 1, 2, 3, 4]);
 }
 
 #[rpc_parallel::test]
-async fn a_panic_of_a_stream_reaches_the_reader_with_its_text_and_place() {
-    let ender = start().await;
+async fn panic_of_stream_reaches_reader_with_text_and_location() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
 
-    let pipe = ender.panicking_stream(3).await.expect("call it");
-    let (count, panic) = panic_of(pipe).await;
+    let pipe = worker.panicking_numbers(3).await.expect("the call succeeds");
+    let (count, panic) = read_panic(pipe).await;
 
-    assert_eq!((count, panic.message.as_str()), (3, "3 is too much"));
+    assert_eq!((count, panic.message.as_str()), (3, "3 is too large"));
     assert!(panic.location.is_some_and(|it| it.contains("pipe_ends.rs:")));
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    assert_usable(&worker).await;
 }
 
 #[rpc_parallel::test]
-async fn a_panic_of_a_task_that_writes_reaches_the_reader_as_the_death_of_its_worker() {
-    let ender = start().await;
+async fn panic_of_writing_task_reaches_reader_as_worker_failure() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let panic = Action::PanicWith("after 3 elements".into());
 
-    let pipe = ender.written(3, Then::Panic).await.expect("call it");
-    let (elements, error) = error_of(pipe).await;
+    let pipe = fixture.numbers_then(3, panic).await.expect("the call succeeds");
+    let (elements, error) = read_error(pipe).await;
 
     let PipeErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    let panic = failure.panic().map(|it| it.message.as_str());
-    assert_eq!((elements, panic), (vec![0, 1, 2], Some("after 3 elements")));
+    let message = failure.panic().map(|it| it.message.as_str());
+    assert_eq!((elements, message), (vec![0, 1, 2], Some("after 3 elements")));
 }
 
 #[rpc_parallel::test]
-async fn a_panic_of_a_function_that_writes_reaches_its_caller_and_the_reader() {
-    let ender = start().await;
+async fn panic_of_writing_function_reaches_caller_and_reader() {
+    let fixture = Fixture::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    let failed = soon(ender.write(writer, 3, Then::Panic)).await;
-    let (count, panic) = panic_of(pipe).await;
+    let written = soon(fixture.write_numbers(writer, 3, Action::panic())).await;
+    let (count, panic) = read_panic(pipe).await;
 
-    let error = failed.expect_err("it panicked");
-    let CallErrorKind::Panicked(told) = error.kind() else { panic!("{error}") };
-    assert_eq!((count, &panic), (3, told));
+    let Err(FunctionError::Call(error)) = written else { panic!("{written:?}") };
+    let CallErrorKind::Panicked(reported) = error.kind() else { panic!("{error}") };
+    assert_eq!((count, &panic), (3, reported));
 }
 
 #[rpc_parallel::test]
-async fn a_writer_that_fails_says_why() {
-    let ender = start().await;
+async fn failing_writer_ends_pipe_with_its_reason() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let fail = Action::Fail("scripted reason".into());
 
-    let pipe = ender.written(3, Then::Fail("the well is dry".into())).await.expect("call it");
-    let (elements, error) = error_of(pipe).await;
+    let pipe = fixture.numbers_then(3, fail).await.expect("the call succeeds");
+    let (elements, error) = read_error(pipe).await;
 
     assert_eq!(elements, [0, 1, 2]);
     let PipeErrorKind::WriterFailed { why } = error.kind() else { panic!("{error}") };
-    assert_eq!(why, "the well is dry");
-    assert!(error.to_string().contains("the well is dry"), "{error}");
+    assert_eq!(why, "scripted reason");
+    assert!(error.to_string().contains("scripted reason"), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_function_that_is_cancelled_says_so() {
-    let ender = start().await;
+async fn cancelled_function_ends_its_pipe_with_cancelled() {
+    let fixture = Fixture::spawn_ok(()).await;
     let (writer, mut pipe) = Pipe::pair();
 
-    let mut writing = ender.write(writer, 1, Then::Wait);
+    let mut writing = fixture.write_numbers(writer, 1, Action::Wait);
     tokio::select! {
-        _ = &mut writing => panic!("it waits for ever"),
+        _ = &mut writing => panic!("the function never returns"),
         first = soon(pipe.next()) => assert_eq!(first.and_then(Result::ok), Some(0)),
     }
     drop(writing);
-    let (rest, error) = error_of(pipe).await;
+    let (rest, error) = read_error(pipe).await;
 
     assert!(rest.is_empty());
     assert!(matches!(error.kind(), PipeErrorKind::Cancelled), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_can_tell_the_end_of_what_it_reads_from_its_failure() {
-    let ender = start().await;
-    let (failing, failed) = Pipe::pair();
-    let panicking = (0..).inspect(|it| assert!(*it < 3, "the master's stream panics"));
+async fn worker_distinguishes_end_of_pipe_from_failure() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let (failing_writer, failing_pipe) = Pipe::pair();
+    let panicking = (0..).inspect(|it| assert!(*it < 3, "scripted panic of a stream"));
 
-    ender.note_end_of(stream::iter(0..3), "one".into()).await.expect("call it");
-    ender.note_end_of(stream::iter(panicking), "two".into()).await.expect("call it");
-    ender.note_end_of(failed, "three".into()).await.expect("call it");
-    failing.fail("for no reason");
+    let read = async |pipe, name: &str| {
+        fixture.read_in_task(pipe, name.into()).await.expect("the call succeeds");
+    };
+    read(Pipe::from_stream(stream::iter(0..3)), "first").await;
+    read(Pipe::from_stream(stream::iter(panicking)), "second").await;
+    read(failing_pipe, "third").await;
+    failing_writer.fail("scripted reason");
 
-    let one = soon(ender.end_of("one ")).await.expect("call it");
-    let two = soon(ender.end_of("two ")).await.expect("call it");
-    let three = soon(ender.end_of("three ")).await.expect("call it");
-    assert_eq!(one, "one ends after 3");
-    assert!(two.contains("panicked") && two.ends_with(": the master's stream panics"), "{two}");
-    assert!(three.contains("failed: for no reason"), "{three}");
+    let end =
+        async |name| soon(fixture.event_starting_with(name)).await.expect("the call succeeds");
+    let (first, second, third) = (end("first ").await, end("second ").await, end("third ").await);
+    assert_eq!(first, "first ended after 3 elements");
+    let panicked = second.contains("panicked") && second.ends_with(": scripted panic of a stream");
+    assert!(second.starts_with("second failed: ") && panicked, "{second}");
+    assert!(third.starts_with("third failed: "), "{third}");
+    assert!(third.contains("writer failed: scripted reason"), "{third}");
 }
 
-/// Returns what comes after the first element.
-async fn second_of(ender: &EndingsClient, second: u8) -> PipeErrorKind {
-    let mut pipe = ender.stubborn(vec![1, second, 2]).await.expect("call it");
+/// Reads a pipe of a good element and this one, and returns the error in place of the latter.
+async fn error_of_second(worker: &FailingPipesClient, second: u8) -> PipeErrorKind {
+    let mut pipe = worker.elements(vec![1, second, 2]).await.expect("the call succeeds");
     let first = soon(pipe.next()).await;
-    assert!(matches!(first, Some(Ok(Stubborn(1)))), "{first:?}");
+    assert!(matches!(first, Some(Ok(Element(1)))), "{first:?}");
     match soon(pipe.next()).await {
         Some(Err(error)) => error.kind().clone(),
-        other => panic!("{other:?}"),
+        other => panic!("expected an error, found {other:?}"),
     }
 }
 
 #[rpc_parallel::test]
-async fn an_element_that_cannot_be_decoded_is_an_error_that_says_so() {
-    let ender = start().await;
+async fn undecodable_element_is_error_with_type_and_cause() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
 
-    let kind = second_of(&ender, NEVER_ARRIVES).await;
+    let kind = error_of_second(&worker, DECODE_ERROR).await;
 
     let PipeErrorKind::Undecodable { why } = kind else { panic!("{kind}") };
-    assert!(why.contains("Stubborn") && why.ends_with("it is not wanted here"), "{why}");
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    assert!(why.contains("Element") && why.ends_with("scripted decode error"), "{why}");
+    assert_usable(&worker).await;
 }
 
 #[rpc_parallel::test]
-async fn an_element_that_cannot_be_encoded_is_an_error_that_says_so() {
-    let ender = start().await;
+async fn unencodable_element_is_error_with_type_and_cause() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
 
-    let kind = second_of(&ender, NEVER_LEAVES).await;
+    let kind = error_of_second(&worker, ENCODE_ERROR).await;
 
     let PipeErrorKind::Unencodable { why } = kind else { panic!("{kind}") };
-    assert!(why.contains("Stubborn") && why.ends_with("it stays here"), "{why}");
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    assert!(why.contains("Element") && why.ends_with("scripted encode error"), "{why}");
+    assert_usable(&worker).await;
 }
 
 #[rpc_parallel::test]
-async fn a_panic_while_an_element_is_encoded_reaches_the_reader() {
-    let ender = start().await;
+async fn panic_while_encoding_element_reaches_reader() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
 
-    let kind = second_of(&ender, PANICS_LEAVING).await;
+    let kind = error_of_second(&worker, ENCODE_PANIC).await;
 
     let PipeErrorKind::Panicked(panic) = kind else { panic!("{kind}") };
-    assert_eq!(panic.message, "it will not leave");
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    assert_eq!(panic.message, "scripted encode panic");
+    assert_usable(&worker).await;
 }
 
 #[rpc_parallel::test]
-async fn a_writer_is_told_which_element_cannot_be_encoded_and_goes_on() {
-    let ender = start().await;
+async fn send_of_unencodable_element_fails_and_writer_continues() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
-    let mut taking = ender.take_stubborn(pipe);
-    assert!((&mut taking).now_or_never().is_none());
+    let mut reading = worker.read(pipe);
+    assert!((&mut reading).now_or_never().is_none());
 
     let mut sent = Vec::new();
-    for number in [1, NEVER_LEAVES, 2] {
-        sent.push(writer.send(Stubborn(number)).await.map_err(|it| it.kind().clone()));
+    for value in [1, ENCODE_ERROR, 2] {
+        sent.push(writer.send(Element(value)).await.map_err(|it| it.kind().clone()));
     }
     drop(writer);
 
-    assert_eq!(soon(taking).await, Ok(vec![1, 2]));
+    assert_eq!(soon(reading).await, Ok(vec![1, 2]));
     assert!(sent[0].is_ok() && sent[2].is_ok(), "{sent:?}");
     assert!(matches!(&sent[1], Err(PipeErrorKind::Unencodable { .. })), "{sent:?}");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_while_an_element_is_decoded_for_a_callback_hurts_nobody_else() {
-    let ender = start().await;
-    let (sender, mut seen) = tokio::sync::mpsc::unbounded_channel();
+async fn panic_while_decoding_for_callback_ends_only_its_pipe() {
+    let worker = FailingPipeWorker::spawn_ok(()).await;
+    let (sender, mut failed) = tokio::sync::mpsc::unbounded_channel();
 
-    let pipe = ender.stubborn(vec![1, PANICS_ARRIVING, 2]).await.expect("call it");
-    pipe.for_each_direct(move |it| {
-        let _ = sender.send(matches!(it, PipeEvent::Closed(CloseReason::Error(_))));
+    let pipe = worker.elements(vec![1, DECODE_PANIC, 2]).await.expect("the call succeeds");
+    pipe.for_each_direct(move |event| {
+        let _ = sender.send(matches!(event, PipeEvent::Closed(CloseReason::Error(_))));
     });
 
-    assert_eq!(soon(seen.recv()).await, Some(false));
-    assert_eq!(soon(seen.recv()).await, Some(true));
-    assert_eq!(soon(seen.recv()).await, None);
-    assert_eq!(elements(ender.count(1).await.expect("it lives")).await, [0]);
+    assert_eq!(soon(failed.recv()).await, Some(false));
+    assert_eq!(soon(failed.recv()).await, Some(true));
+    assert_eq!(soon(failed.recv()).await, None);
+    assert_usable(&worker).await;
 }

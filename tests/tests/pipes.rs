@@ -1,288 +1,259 @@
-//! Pipes as results: a function goes on producing after it has returned, and its caller reads.
+//! Pipes as results: a function keeps writing after it has returned, and its caller reads.
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::{Fixture, ScriptedClient, endless_numbers};
 use rpc_parallel_tests::process::ends;
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use serde::{Deserialize, Serialize};
 
-/// Results that are pipes, or hold them.
+/// Functions whose result types hold pipes.
 #[rpc_parallel::worker]
-trait Sources {
-    fn count(&self, to: u64) -> Pipe<u64>;
-    async fn count_later(&self, to: u64) -> Pipe<u64>;
-    async fn count_if(&self, to: u64, wanted: bool) -> Result<Pipe<u64>, Refused>;
+trait PipeResults {
+    async fn numbers_later(&self, count: u64) -> Pipe<u64>;
+    async fn numbers_or_error(&self, count: u64, succeed: bool) -> Result<Pipe<u64>, Refused>;
     fn words(&self, text: &str) -> Pipe<Word>;
-    fn several(&self, to: u64) -> (Pipe<u64>, String, Pipe<String>);
-    fn endless(&self) -> Pipe<u64>;
-    fn endless_twice(&self) -> (Pipe<u64>, Pipe<u64>);
-    async fn happened(&self, event: &str);
-    fn pid(&self) -> u32;
+    fn several(&self, count: u64) -> (Pipe<u64>, String, Pipe<String>);
+    fn two_endless(&self) -> (Pipe<u64>, Pipe<u64>);
+    async fn wait_for(&self, event: &str);
 }
 
-/// The caller did not want it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("it is not wanted")]
+#[error("the caller asked for an error")]
 struct Refused;
 
 #[derive(PartialEq, Debug, Serialize, Deserialize)]
 struct Word {
     letters: String,
-    place: (usize, Option<char>),
+    position: (usize, Option<char>),
 }
 
 #[derive(Default, WorkerState)]
-struct Source {
+struct PipeResultWorker {
     events: Events,
 }
 
-fn count(to: u64) -> Pipe<u64> {
-    Pipe::from_items(0..to)
-}
-
 #[rpc_parallel::worker]
-impl Sources for Source {
-    fn count(&self, to: u64) -> Pipe<u64> {
-        count(to)
-    }
-
-    async fn count_later(&self, to: u64) -> Pipe<u64> {
+impl PipeResults for PipeResultWorker {
+    async fn numbers_later(&self, count: u64) -> Pipe<u64> {
         tokio::task::yield_now().await;
-        Pipe::from_stream(stream::iter(0..to))
+        Pipe::from_stream(stream::iter(0..count))
     }
 
-    async fn count_if(&self, to: u64, wanted: bool) -> Result<Pipe<u64>, Refused> {
-        if wanted { Ok(count(to)) } else { Err(Refused) }
+    async fn numbers_or_error(&self, count: u64, succeed: bool) -> Result<Pipe<u64>, Refused> {
+        if succeed { Ok(Pipe::from_items(0..count)) } else { Err(Refused) }
     }
 
     fn words(&self, text: &str) -> Pipe<Word> {
-        let word = |(place, letters): (usize, &str)| Word {
+        let word = |(index, letters): (usize, &str)| Word {
             letters: letters.into(),
-            place: (place, letters.chars().next()),
+            position: (index, letters.chars().next()),
         };
         Pipe::from_items(text.split(' ').enumerate().map(word).collect::<Vec<_>>())
     }
 
-    fn several(&self, to: u64) -> (Pipe<u64>, String, Pipe<String>) {
-        let texts = (0..to).map(|it| it.to_string());
-        (count(to), "between them".into(), Pipe::from_items(texts))
+    fn several(&self, count: u64) -> (Pipe<u64>, String, Pipe<String>) {
+        let texts = (0..count).map(|it| it.to_string());
+        (Pipe::from_items(0..count), "between".into(), Pipe::from_items(texts))
     }
 
-    fn endless(&self) -> Pipe<u64> {
-        self.endless_as("endless")
+    fn two_endless(&self) -> (Pipe<u64>, Pipe<u64>) {
+        let endless = |event| endless_numbers(self.events.note_on_drop(event));
+        (endless("first stopped"), endless("second stopped"))
     }
 
-    fn endless_twice(&self) -> (Pipe<u64>, Pipe<u64>) {
-        (self.endless_as("first"), self.endless_as("second"))
-    }
-
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
-
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
 }
 
-impl Source {
-    fn endless_as(&self, name: &str) -> Pipe<u64> {
-        let stopped = self.events.note_at_end(format!("{name} stopped"));
-        Pipe::from_items((0..).inspect(move |_| {
-            let _ = &stopped;
-        }))
-    }
-}
-
-async fn start() -> SourcesClient {
-    Source::spawn(()).await.expect("start a worker")
-}
-
-fn numbers(to: u64) -> Vec<u64> {
-    (0..to).collect()
+fn numbers(count: u64) -> Vec<u64> {
+    (0..count).collect()
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_gives_all_its_elements_in_order_and_ends() {
-    let source = start().await;
+async fn pipe_delivers_all_elements_in_order_and_ends() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let worker = PipeResultWorker::spawn_ok(()).await;
 
-    let at_once = source.count(10_000).await.expect("call it");
-    let later = source.count_later(10_000).await.expect("call it");
+    let at_once = fixture.numbers(10_000).await.expect("the call succeeds");
+    let later = worker.numbers_later(10_000).await.expect("the call succeeds");
 
     assert_eq!(elements(at_once).await, numbers(10_000));
     assert_eq!(elements(later).await, numbers(10_000));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_may_hold_nothing() {
-    let source = start().await;
+async fn empty_pipe_ends_at_once() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let pipe = source.count(0).await.expect("call it");
+    let pipe = fixture.numbers(0).await.expect("the call succeeds");
 
     assert_eq!(elements(pipe).await, numbers(0));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_that_has_ended_stays_at_its_end() {
-    let source = start().await;
+async fn ended_pipe_returns_none_again() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let mut pipe = source.count(1).await.expect("call it");
-
+    let mut pipe = fixture.numbers(1).await.expect("the call succeeds");
     let mut ends = Vec::new();
     for _ in 0..4 {
         ends.push(soon(pipe.next()).await.is_none());
     }
+
     assert_eq!(ends, [false, true, true, true]);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_is_a_stream_like_others() {
-    let source = start().await;
+async fn pipe_works_with_stream_combinators() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let pipe = source.count(10).await.expect("call it");
+    let pipe = fixture.numbers(10).await.expect("the call succeeds");
     let doubled: Result<Vec<_>, PipeError> = soon(pipe.map_ok(|it| 2 * it).try_collect()).await;
 
     assert_eq!(doubled.ok(), Some(vec![0, 2, 4, 6, 8, 10, 12, 14, 16, 18]));
 }
 
 #[rpc_parallel::test]
-async fn elements_are_values_of_any_type() {
-    let source = start().await;
+async fn elements_may_be_structs() {
+    let worker = PipeResultWorker::spawn_ok(()).await;
 
-    let pipe = source.words("grüße an alle").await.expect("call it");
+    let pipe = worker.words("grüße an alle").await.expect("the call succeeds");
 
-    let word = |letters: &str, place| Word { letters: letters.into(), place };
+    let word = |letters: &str, position| Word { letters: letters.into(), position };
     let words =
         [word("grüße", (0, Some('g'))), word("an", (1, Some('a'))), word("alle", (2, Some('a')))];
     assert_eq!(elements(pipe).await, words);
 }
 
 #[rpc_parallel::test]
-async fn a_function_that_returns_a_pipe_may_fail_before() {
-    let source = start().await;
+async fn function_returns_error_instead_of_pipe() {
+    let worker = PipeResultWorker::spawn_ok(()).await;
 
-    let wanted = source.count_if(3, true).await.expect("it is wanted");
-    let refused = source.count_if(3, false).await.err();
+    let pipe = worker.numbers_or_error(3, true).await.expect("the function succeeds");
+    let refused = worker.numbers_or_error(3, false).await.err();
 
-    assert_eq!(elements(wanted).await, numbers(3));
+    assert_eq!(elements(pipe).await, numbers(3));
     assert_eq!(refused, Some(FunctionError::Function(Refused)));
 }
 
 #[rpc_parallel::test]
-async fn several_pipes_of_one_function_are_read_in_any_order() {
-    let source = start().await;
+async fn several_pipes_of_one_result_are_read_in_any_order() {
+    let worker = PipeResultWorker::spawn_ok(()).await;
 
-    let (count, between, texts) = source.several(1000).await.expect("call it");
+    let (count, between, texts) = worker.several(1000).await.expect("the call succeeds");
     let texts = elements(texts).await;
     let count = elements(count).await;
 
-    assert_eq!(between, "between them");
+    assert_eq!(between, "between");
     assert_eq!(texts, numbers(1000).iter().map(u64::to_string).collect::<Vec<_>>());
     assert_eq!(count, numbers(1000));
 }
 
 #[rpc_parallel::test]
-async fn elements_that_overtake_the_decoding_of_their_own_message_are_kept() {
-    let source = start().await;
-    let mut call = source.count(100);
+async fn elements_received_before_their_answer_is_decoded_are_kept() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let mut call = fixture.numbers(100);
 
-    // Answered, and its elements are here, before anybody looks at the answer.
+    // The driver receives the answer and the elements before the call is polled again.
     assert!((&mut call).now_or_never().is_none());
     for _ in 0..10 {
-        source.pid().await.expect("call it");
+        fixture.pid().await.expect("the call succeeds");
     }
-    let pipe = call.await.expect("call it");
+    let pipe = call.await.expect("the call succeeds");
 
     assert_eq!(elements(pipe).await, numbers(100));
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_pipe_tells_its_writer() {
-    let source = start().await;
+async fn dropping_pipe_stops_its_writer() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let mut pipe = source.endless().await.expect("call it");
+    let mut pipe = fixture.endless_numbers().await.expect("the call succeeds");
     let first = soon(pipe.next()).await.and_then(Result::ok);
     drop(pipe);
 
     assert_eq!(first, Some(0));
-    assert_eq!(soon(source.happened("endless stopped")).await, Ok(()));
+    assert_eq!(soon(fixture.wait_for("endless numbers stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn dropping_one_pipe_of_two_leaves_the_other() {
-    let source = start().await;
+async fn dropping_one_pipe_leaves_other_pipe_open() {
+    let worker = PipeResultWorker::spawn_ok(()).await;
 
-    let (first, second) = source.endless_twice().await.expect("call it");
+    let (first, second) = worker.two_endless().await.expect("the call succeeds");
     drop(first);
-    soon(source.happened("first stopped")).await.expect("call it");
-    // Far more than is on its way already.
-    let read = second.take(500_000).try_fold(0, async |sum, it| Ok(sum + it));
+    soon(worker.wait_for("first stopped")).await.expect("the call succeeds");
+    // Much more than the elements that are already in transit.
+    let sum = second.take(500_000).try_fold(0, async |sum, it| Ok(sum + it));
 
-    assert_eq!(soon(read).await.ok(), Some((0..500_000).sum()));
-    assert_eq!(soon(source.happened("second stopped")).await, Ok(()));
+    assert_eq!(soon(sum).await.ok(), Some((0..500_000).sum()));
+    assert_eq!(soon(worker.wait_for("second stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_in_an_answer_that_nobody_takes_tells_its_writer() {
-    let source = start().await;
-    let mut call = source.endless();
+async fn dropping_answered_call_stops_writer_of_its_pipe() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let mut call = fixture.endless_numbers();
 
     assert!((&mut call).now_or_never().is_none());
-    // Answers leave in the order of their calls, so the pipe is here.
-    source.pid().await.expect("call it");
+    // Answers arrive in the order of their calls, so the driver has received the pipe.
+    fixture.pid().await.expect("the call succeeds");
     drop(call);
 
-    assert_eq!(soon(source.happened("endless stopped")).await, Ok(()));
+    assert_eq!(soon(fixture.wait_for("endless numbers stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_keeps_its_worker_alive_without_any_client() {
-    let source = start().await;
-    let pid = source.pid().await.expect("call it");
+async fn pipe_keeps_worker_alive_without_client() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let pid = fixture.pid().await.expect("the call succeeds");
 
-    let pipe = source.count(300_000).await.expect("call it");
-    drop(source);
+    let pipe = fixture.numbers(300_000).await.expect("the call succeeds");
+    drop(fixture);
     let read = elements(pipe).await;
 
     assert_eq!(read, numbers(300_000));
-    assert!(ends(pid).await, "nothing holds the worker any more");
+    assert!(ends(pid).await, "the worker ends with its last pipe");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_ends_with_the_last_pipe_to_it() {
-    let source = start().await;
-    let pid = source.pid().await.expect("call it");
+async fn dropping_last_pipe_ends_worker() {
+    let fixture = Fixture::spawn_ok(()).await;
+    let pid = fixture.pid().await.expect("the call succeeds");
 
-    let mut pipe = source.endless().await.expect("call it");
-    drop(source);
+    let mut pipe = fixture.endless_numbers().await.expect("the call succeeds");
+    drop(fixture);
     let first = soon(pipe.next()).await.and_then(Result::ok);
     drop(pipe);
 
     assert_eq!(first, Some(0));
-    assert!(ends(pid).await, "nothing holds the worker any more");
+    assert!(ends(pid).await, "the worker ends with its last pipe");
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_function_as_a_value_is_made_anew_by_each_call() {
-    let source = start().await;
+async fn each_call_of_function_constant_returns_new_pipe() {
+    let fixture = Fixture::spawn_ok(()).await;
 
-    let first = SourcesClient::COUNT.call(&source, &3).await.expect("call it");
-    let second = SourcesClient::COUNT.call(&source, &4).await.expect("call it");
+    let first = ScriptedClient::NUMBERS.call(&fixture, &3).await.expect("the call succeeds");
+    let second = ScriptedClient::NUMBERS.call(&fixture, &4).await.expect("the call succeeds");
 
     assert_eq!(elements(second).await, numbers(4));
     assert_eq!(elements(first).await, numbers(3));
 }
 
 #[rpc_parallel::test]
-async fn hundreds_of_pipes_share_a_connection() {
-    let source = start().await;
+async fn one_connection_carries_hundreds_of_pipes() {
+    let fixture = Fixture::spawn_ok(()).await;
 
     let mut pipes = Vec::new();
-    for number in 0..300 {
-        pipes.push(source.count(number).await.expect("call it"));
+    for count in 0..300 {
+        pipes.push(fixture.numbers(count).await.expect("the call succeeds"));
     }
 
-    for (pipe, to) in pipes.into_iter().zip(0..) {
-        assert_eq!(elements(pipe).await, numbers(to));
+    for (pipe, count) in pipes.into_iter().zip(0..) {
+        assert_eq!(elements(pipe).await, numbers(count));
     }
 }

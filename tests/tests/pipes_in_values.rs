@@ -1,26 +1,29 @@
-//! Pipes inside of other values: whatever serde makes of their types, each pipe is there once.
+//! Pipes inside other values: however serde encodes the types around a pipe, the reader gets each
+//! pipe exactly once.
 
 use std::collections::BTreeMap;
 
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::endless_numbers;
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use serde::{Deserialize, Serialize};
 
-/// Results that hold pipes.
+/// Functions with values that hold pipes.
 #[rpc_parallel::worker]
-trait Holders {
-    fn everywhere(&self, to: u64) -> Everywhere;
-    fn found(&self, what: What, to: u64) -> Found;
-    fn partial(&self, to: u64) -> Result<u64, Partial>;
-    fn flattened(&self, to: u64) -> Flattened;
-    async fn lengths(&self, held: Everywhere) -> Vec<usize>;
-    async fn length(&self, found: Found) -> (What, usize);
-    #[worker(id = "pipes_in_values.held")]
-    fn held(&self) -> Held;
-    async fn happened(&self, event: &str);
+trait PipesInValues {
+    fn everywhere(&self, count: u64) -> Everywhere;
+    fn untagged(&self, variant: Variant, count: u64) -> Untagged;
+    fn fail_with_pipe(&self, count: u64) -> Result<u64, PartialResult>;
+    fn flattened(&self, count: u64) -> Flattened;
+    async fn lengths(&self, pipes: Everywhere) -> Vec<usize>;
+    async fn length(&self, value: Untagged) -> (Variant, usize);
+    #[worker(id = "pipes_in_values.number")]
+    fn number_and_pipe(&self) -> NumberAndPipe;
+    async fn wait_for(&self, event: &str);
 }
 
-/// A pipe wherever a value can stand.
+/// A pipe in every position that a value can have.
 #[derive(Debug, Serialize, Deserialize)]
 struct Everywhere {
     field: Pipe<u64>,
@@ -40,32 +43,33 @@ enum Tagged {
     Full { pipe: Pipe<u64> },
 }
 
+/// Names a variant of [`Untagged`].
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-enum What {
+enum Variant {
     Counted,
     Named,
     Bare,
     Number,
 }
 
-/// Variants that serde tells apart by trying one after the other.
+/// Variants that serde distinguishes by decoding them one after the other.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Found {
+enum Untagged {
     Counted { pipe: Pipe<u64>, count: u64 },
     Named { pipe: Pipe<u64>, name: String },
     Bare(Pipe<u64>),
     Number(u64),
 }
 
-/// What there was before it went wrong.
+/// An error that holds a pipe.
 #[derive(Debug, Serialize, Deserialize)]
-struct Partial {
+struct PartialResult {
     why: String,
-    read: Pipe<u64>,
+    numbers: Pipe<u64>,
 }
 
-/// Fields that serde gathers before it gives them to their structs.
+/// Fields that serde buffers before it decodes the inner struct.
 #[derive(Debug, Serialize, Deserialize)]
 struct Flattened {
     before: u8,
@@ -80,16 +84,16 @@ struct Inner {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Held {
+struct NumberAndPipe {
     number: u64,
     pipe: Pipe<u64>,
 }
 
-/// The same function as those see it who do not know that there is a pipe.
+/// The same function, declared with a result type that ignores the pipe.
 #[rpc_parallel::worker]
 trait Numbers {
-    #[worker(id = "pipes_in_values.held")]
-    fn held(&self) -> Number;
+    #[worker(id = "pipes_in_values.number")]
+    fn number(&self) -> Number;
 }
 
 #[derive(PartialEq, Debug, Serialize, Deserialize)]
@@ -98,29 +102,29 @@ struct Number {
 }
 
 #[derive(Default, WorkerState)]
-struct Holder {
+struct PipesInValuesWorker {
     events: Events,
 }
 
-fn count(to: u64) -> Pipe<u64> {
-    Pipe::from_items(0..to)
+fn numbers(count: u64) -> Pipe<u64> {
+    Pipe::from_items(0..count)
 }
 
 impl Everywhere {
-    fn new(to: u64) -> Self {
+    fn new(count: u64) -> Self {
         Self {
-            field: count(to),
-            tuple: (7, count(to + 1)),
-            list: vec![count(to + 2), count(to + 3)],
-            map: BTreeMap::from([("a".into(), count(to + 4))]),
-            some: Some(count(to + 5)),
+            field: numbers(count),
+            tuple: (7, numbers(count + 1)),
+            list: vec![numbers(count + 2), numbers(count + 3)],
+            map: BTreeMap::from([("a".into(), numbers(count + 4))]),
+            some: Some(numbers(count + 5)),
             none: None,
-            boxed: Box::new(count(to + 6)),
-            variant: Tagged::Full { pipe: count(to + 7) },
+            boxed: Box::new(numbers(count + 6)),
+            variant: Tagged::Full { pipe: numbers(count + 7) },
         }
     }
 
-    /// Reads all of them.
+    /// Reads all pipes, and returns how many elements each has.
     async fn lengths(self) -> Vec<usize> {
         let Self { field, tuple, list, map, some, none, boxed, variant } = self;
         let variant = match variant {
@@ -136,124 +140,118 @@ impl Everywhere {
     }
 }
 
-impl Found {
-    fn new(what: What, to: u64) -> Self {
-        let pipe = count(to);
-        match what {
-            What::Counted => Self::Counted { pipe, count: to },
-            What::Named => Self::Named { pipe, name: "numbers".into() },
-            What::Bare => Self::Bare(pipe),
-            What::Number => Self::Number(to),
+impl Untagged {
+    fn new(variant: Variant, count: u64) -> Self {
+        let pipe = numbers(count);
+        match variant {
+            Variant::Counted => Self::Counted { pipe, count },
+            Variant::Named => Self::Named { pipe, name: "numbers".into() },
+            Variant::Bare => Self::Bare(pipe),
+            Variant::Number => Self::Number(count),
         }
     }
 
-    /// Reads it, and says what it was.
-    async fn length(self) -> (What, usize) {
+    /// Reads the pipe, and returns the variant and how many elements the pipe has.
+    async fn length(self) -> (Variant, usize) {
         match self {
-            Self::Counted { pipe, .. } => (What::Counted, elements(pipe).await.len()),
-            Self::Named { pipe, .. } => (What::Named, elements(pipe).await.len()),
-            Self::Bare(pipe) => (What::Bare, elements(pipe).await.len()),
-            Self::Number(number) => (What::Number, number as usize),
+            Self::Counted { pipe, .. } => (Variant::Counted, elements(pipe).await.len()),
+            Self::Named { pipe, .. } => (Variant::Named, elements(pipe).await.len()),
+            Self::Bare(pipe) => (Variant::Bare, elements(pipe).await.len()),
+            Self::Number(number) => (Variant::Number, number as usize),
         }
     }
 }
 
 #[rpc_parallel::worker]
-impl Holders for Holder {
-    fn everywhere(&self, to: u64) -> Everywhere {
-        Everywhere::new(to)
+impl PipesInValues for PipesInValuesWorker {
+    fn everywhere(&self, count: u64) -> Everywhere {
+        Everywhere::new(count)
     }
 
-    fn found(&self, what: What, to: u64) -> Found {
-        Found::new(what, to)
+    fn untagged(&self, variant: Variant, count: u64) -> Untagged {
+        Untagged::new(variant, count)
     }
 
-    fn partial(&self, to: u64) -> Result<u64, Partial> {
-        Err(Partial { why: "there is no more".into(), read: count(to) })
+    fn fail_with_pipe(&self, count: u64) -> Result<u64, PartialResult> {
+        Err(PartialResult { why: "scripted error".into(), numbers: numbers(count) })
     }
 
-    fn flattened(&self, to: u64) -> Flattened {
-        Flattened { before: 1, inner: Inner { pipe: count(to), after: 2 } }
+    fn flattened(&self, count: u64) -> Flattened {
+        Flattened { before: 1, inner: Inner { pipe: numbers(count), after: 2 } }
     }
 
-    async fn lengths(&self, held: Everywhere) -> Vec<usize> {
-        held.lengths().await
+    async fn lengths(&self, pipes: Everywhere) -> Vec<usize> {
+        pipes.lengths().await
     }
 
-    async fn length(&self, found: Found) -> (What, usize) {
-        found.length().await
+    async fn length(&self, value: Untagged) -> (Variant, usize) {
+        value.length().await
     }
 
-    fn held(&self) -> Held {
-        let ended = self.events.note_at_end("ended");
-        let pipe = Pipe::from_items((0..).inspect(move |_| {
-            let _ = &ended;
-        }));
-        Held { number: 7, pipe }
+    fn number_and_pipe(&self) -> NumberAndPipe {
+        let pipe = endless_numbers(self.events.note_on_drop("pipe stopped"));
+        NumberAndPipe { number: 7, pipe }
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 }
 
-async fn start() -> HoldersClient {
-    Holder::spawn(()).await.expect("start a worker")
-}
-
 #[rpc_parallel::test]
-async fn a_pipe_stands_wherever_a_value_can_stand() {
-    let holder = start().await;
+async fn pipe_works_in_every_position_of_value() {
+    let worker = PipesInValuesWorker::spawn_ok(()).await;
 
-    let returned = holder.everywhere(10).await.expect("call it");
-    let passed = holder.lengths(Everywhere::new(20)).await;
+    let returned = worker.everywhere(10).await.expect("the call succeeds");
+    let passed = worker.lengths(Everywhere::new(20)).await;
 
     assert_eq!(returned.lengths().await, (10..18).collect::<Vec<_>>());
     assert_eq!(passed, Ok((20..28).collect()));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_is_still_there_when_its_type_is_decoded_by_trying() {
-    let holder = start().await;
+async fn pipe_survives_decoding_of_untagged_enum() {
+    let worker = PipesInValuesWorker::spawn_ok(()).await;
 
-    // What is tried first may take the pipe before it turns out to be something else.
-    for (what, to) in [What::Counted, What::Named, What::Bare, What::Number].into_iter().zip(3..) {
-        let returned = holder.found(what, to).await.expect("call it");
-        let passed = holder.length(Found::new(what, 2 * to)).await;
+    // A variant that serde tries first may take the pipe before its other fields fail to decode.
+    let variants = [Variant::Counted, Variant::Named, Variant::Bare, Variant::Number];
+    for (variant, count) in variants.into_iter().zip(3..) {
+        let returned = worker.untagged(variant, count).await.expect("the call succeeds");
+        let passed = worker.length(Untagged::new(variant, 2 * count)).await;
 
-        assert_eq!(returned.length().await, (what, to as usize));
-        assert_eq!(passed, Ok((what, 2 * to as usize)));
+        assert_eq!(returned.length().await, (variant, count as usize));
+        assert_eq!(passed, Ok((variant, 2 * count as usize)));
     }
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_is_still_there_when_serde_gathers_its_fields_first() {
-    let holder = start().await;
+async fn pipe_survives_decoding_of_flattened_struct() {
+    let worker = PipesInValuesWorker::spawn_ok(()).await;
 
-    let Flattened { before, inner } = holder.flattened(3).await.expect("call it");
+    let Flattened { before, inner } = worker.flattened(3).await.expect("the call succeeds");
 
     assert_eq!((before, inner.after), (1, 2));
     assert_eq!(elements(inner.pipe).await, [0, 1, 2]);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_in_an_error_is_read_like_others() {
-    let holder = start().await;
+async fn pipe_in_error_of_function_is_read() {
+    let worker = PipesInValuesWorker::spawn_ok(()).await;
 
-    let failed = holder.partial(1000).await;
+    let failed = worker.fail_with_pipe(1000).await;
 
-    let Err(FunctionError::Function(partial)) = failed else { panic!("{failed:?}") };
-    assert_eq!(partial.why, "there is no more");
-    assert!(elements(partial.read).await.into_iter().eq(0..1000));
+    let Err(FunctionError::Function(error)) = failed else { panic!("{failed:?}") };
+    assert_eq!(error.why, "scripted error");
+    assert!(elements(error.numbers).await.into_iter().eq(0..1000));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_that_the_type_of_its_reader_leaves_out_tells_its_writer() {
-    let holder = start().await;
-    let numbers = NumbersClient::from_client(holder.client().clone());
+async fn pipe_ignored_by_type_of_caller_stops_its_writer() {
+    let worker = PipesInValuesWorker::spawn_ok(()).await;
+    let numbers = NumbersClient::from_client(worker.client().clone());
 
-    let number = numbers.held().await;
+    let number = numbers.number().await;
 
     assert_eq!(number, Ok(Number { number: 7 }));
-    assert_eq!(soon(holder.happened("ended")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
 }

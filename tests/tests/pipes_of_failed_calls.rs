@@ -1,4 +1,4 @@
-//! A call that fails takes its pipes with it: whoever is at their other ends learns of it.
+//! Pipes of calls that fail: both ends of each pipe end, wherever the call fails.
 
 use std::time::Duration;
 
@@ -6,116 +6,128 @@ use futures_util::FutureExt;
 use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
+use rpc_parallel_tests::fixture::endless_numbers;
+use rpc_parallel_tests::gate::{Gate, GateAddress};
+use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::{Events, read, soon};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-/// Functions that take a pipe in each direction, and something that may keep the call from going.
+/// Functions with pipes in both directions, and a value that can make the call fail.
 #[rpc_parallel::worker]
-trait Swaps {
-    async fn swap(&self, from: Pipe<u64>, to: PipeWriter<u64>, value: Stubborn);
+trait FailingCalls {
+    /// Writes the elements of a pipe to a writer.
+    async fn copy(&self, from: Pipe<u64>, to: PipeWriter<u64>, value: Value);
     async fn fail(&self, from: Pipe<u64>, to: PipeWriter<u64>) -> Result<(), AnyError>;
-    fn give(&self, value: Stubborn) -> (Pipe<u64>, Stubborn);
-    fn give_much(&self, size: usize) -> (Pipe<u64>, Vec<u8>);
-    fn block(&self, way: WayThrough);
-    async fn happened(&self, event: &str);
+    fn pipe_and_value(&self, result: FailingResult) -> (Pipe<u64>, Value);
+    fn pipe_and_bytes(&self, size: usize) -> (Pipe<u64>, Vec<u8>);
+    fn block(&self, gate: GateAddress);
+    async fn wait_for(&self, event: &str);
 }
 
-/// The functions of a later version.
+/// A function that the worker does not offer.
 #[rpc_parallel::worker]
-trait LaterSwaps {
-    async fn swap_again(&self, from: Pipe<u64>, to: PipeWriter<u64>);
+trait LaterVersion {
+    async fn copy_again(&self, from: Pipe<u64>, to: PipeWriter<u64>);
 }
 
-/// A value that does not want to travel.
+/// A value whose encoding or decoding may fail.
 #[derive(Debug)]
-struct Stubborn(u8);
+enum Value {
+    Good,
+    EncodeError,
+    DecodeError,
+}
 
-const TRAVELS: Stubborn = Stubborn(0);
-const NEVER_LEAVES: Stubborn = Stubborn(1);
-const NEVER_ARRIVES: Stubborn = Stubborn(2);
+/// How the result of a function fails.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum FailingResult {
+    Unencodable,
+    Undecodable,
+}
 
-impl Serialize for Stubborn {
+impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self(1) => Err(ser::Error::custom("it stays here")),
-            Self(number) => number.serialize(serializer),
+            Self::Good => true.serialize(serializer),
+            Self::EncodeError => Err(ser::Error::custom("scripted encode error")),
+            Self::DecodeError => false.serialize(serializer),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Stubborn {
+impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u8::deserialize(deserializer)? {
-            2 => Err(de::Error::custom("it is not wanted here")),
-            number => Ok(Self(number)),
+        match bool::deserialize(deserializer)? {
+            true => Ok(Self::Good),
+            false => Err(de::Error::custom("scripted decode error")),
         }
     }
 }
 
 #[derive(Default, WorkerState)]
-struct Swapper {
+struct FailingCallWorker {
     events: Events,
 }
 
-impl Swapper {
-    fn endless(&self) -> Pipe<u64> {
-        let ended = self.events.note_at_end("ended");
-        Pipe::from_items((0..).inspect(move |_| {
-            let _ = &ended;
-        }))
+impl FailingCallWorker {
+    fn endless_numbers(&self) -> Pipe<u64> {
+        endless_numbers(self.events.note_on_drop("pipe stopped"))
     }
 }
 
 #[rpc_parallel::worker]
-impl Swaps for Swapper {
-    async fn swap(&self, mut from: Pipe<u64>, to: PipeWriter<u64>, _: Stubborn) {
+impl FailingCalls for FailingCallWorker {
+    async fn copy(&self, mut from: Pipe<u64>, to: PipeWriter<u64>, _: Value) {
         while let Some(Ok(number)) = from.next().await {
-            to.send(number).await.expect("somebody reads");
+            to.send(number).await.expect("the caller reads the pipe");
         }
     }
 
     async fn fail(&self, from: Pipe<u64>, to: PipeWriter<u64>) -> Result<(), AnyError> {
         drop((from, to));
-        Err(AnyError::new("it does not want to"))
+        Err(AnyError::new("scripted error"))
     }
 
-    fn give(&self, value: Stubborn) -> (Pipe<u64>, Stubborn) {
-        // What travelled to here may not travel back.
-        (self.endless(), if value.0 == 3 { NEVER_LEAVES } else { NEVER_ARRIVES })
+    fn pipe_and_value(&self, result: FailingResult) -> (Pipe<u64>, Value) {
+        let value = match result {
+            FailingResult::Unencodable => Value::EncodeError,
+            FailingResult::Undecodable => Value::DecodeError,
+        };
+        (self.endless_numbers(), value)
     }
 
-    fn give_much(&self, size: usize) -> (Pipe<u64>, Vec<u8>) {
-        (self.endless(), vec![7; size])
+    fn pipe_and_bytes(&self, size: usize) -> (Pipe<u64>, Vec<u8>) {
+        (self.endless_numbers(), vec![7; size])
     }
 
-    fn block(&self, way: WayThrough) {
-        way.block();
+    fn block(&self, gate: GateAddress) {
+        gate.block();
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 }
 
-async fn start() -> SwapsClient {
+async fn spawn() -> FailingCallsClient {
     let settings = Settings::default().with_max_message_size(10_000);
-    Swapper::spawner().settings(settings).spawn(()).await.expect("start a worker")
+    FailingCallWorker::spawner().settings(settings).spawn_ok(()).await
 }
 
-/// The ends of two pipes, of which the other ends go to a function.
-struct Ends {
+/// The caller's ends of two pipes; the other ends are arguments of a function.
+struct CallerEnds {
     to: PipeWriter<u64>,
     from: Pipe<u64>,
 }
 
-impl Ends {
+impl CallerEnds {
     fn new() -> (Self, Pipe<u64>, PipeWriter<u64>) {
-        let ((to, other_from), (other_to, from)) = (Pipe::pair(), Pipe::pair());
-        (Self { to, from }, other_from, other_to)
+        let ((to, worker_from), (worker_to, from)) = (Pipe::pair(), Pipe::pair());
+        (Self { to, from }, worker_from, worker_to)
     }
 
-    /// Waits until both know of their end, and returns how the one that is read has ended.
+    /// Waits until both pipes have ended without elements, and returns the error of the one that
+    /// the caller reads, if any.
     async fn end(self) -> Option<PipeErrorKind> {
         soon(self.to.closed()).await;
         assert!(self.to.send(1).await.is_err());
@@ -125,30 +137,30 @@ impl Ends {
     }
 }
 
-fn kind(result: Result<(), CallError>) -> CallErrorKind {
-    result.expect_err("it fails").kind().clone()
+fn error_kind<T>(result: Result<T, CallError>) -> CallErrorKind {
+    result.map(drop).expect_err("the call fails").kind().clone()
 }
 
 #[rpc_parallel::test]
-async fn a_function_swaps_unless_something_keeps_it() {
-    let swapper = start().await;
-    let (Ends { to, from }, other_from, other_to) = Ends::new();
+async fn pipes_of_successful_call_carry_elements() {
+    let worker = spawn().await;
+    let (CallerEnds { to, from }, worker_from, worker_to) = CallerEnds::new();
 
-    let mut swapping = swapper.swap(other_from, other_to, TRAVELS);
-    assert!((&mut swapping).now_or_never().is_none());
-    to.send(7).await.expect("it is read");
+    let mut copying = worker.copy(worker_from, worker_to, Value::Good);
+    assert!((&mut copying).now_or_never().is_none());
+    to.send(7).await.expect("the worker reads the pipe");
     drop(to);
 
-    assert_eq!(soon(swapping).await, Ok(()));
+    assert_eq!(soon(copying).await, Ok(()));
     assert_eq!(read(from).await, (vec![7], None));
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_arguments_that_cannot_be_encoded_end() {
-    let swapper = start().await;
-    let (ends, from, to) = Ends::new();
+async fn unencodable_arguments_end_their_pipes() {
+    let worker = spawn().await;
+    let (ends, from, to) = CallerEnds::new();
 
-    let failed = kind(swapper.swap(from, to, NEVER_LEAVES).await);
+    let failed = error_kind(worker.copy(from, to, Value::EncodeError).await);
 
     assert!(
         matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. }),
@@ -158,11 +170,11 @@ async fn pipes_of_arguments_that_cannot_be_encoded_end() {
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_arguments_that_cannot_be_decoded_end_with_an_error() {
-    let swapper = start().await;
-    let (ends, from, to) = Ends::new();
+async fn undecodable_arguments_end_their_pipes_with_error() {
+    let worker = spawn().await;
+    let (ends, from, to) = CallerEnds::new();
 
-    let failed = kind(swapper.swap(from, to, NEVER_ARRIVES).await);
+    let failed = error_kind(worker.copy(from, to, Value::DecodeError).await);
 
     assert!(
         matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Arguments, .. }),
@@ -172,100 +184,97 @@ async fn pipes_of_arguments_that_cannot_be_decoded_end_with_an_error() {
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_a_function_that_the_worker_lacks_end_with_an_error() {
-    let swapper = start().await;
-    let later = LaterSwapsClient::from_client(swapper.client().clone());
-    let (ends, from, to) = Ends::new();
+async fn calling_unknown_function_ends_its_pipes_with_error() {
+    let worker = spawn().await;
+    let later_version = LaterVersionClient::from_client(worker.client().clone());
+    let (ends, from, to) = CallerEnds::new();
 
-    let failed = kind(later.swap_again(from, to).await);
+    let failed = error_kind(later_version.copy_again(from, to).await);
 
     assert!(matches!(failed, CallErrorKind::UnknownFunction { .. }), "{failed}");
     assert!(ends.end().await.is_some());
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_a_call_that_was_dropped_before_it_began_end_with_an_error() {
-    let swapper = start().await;
+async fn dropping_call_before_start_ends_its_pipes_with_cancelled() {
+    let worker = spawn().await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(swapper.block(gate.way()));
-    let standing = soon(gate.reached()).await;
-    let (ends, from, to) = Ends::new();
+    let blocking = tokio::spawn(worker.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
+    let (ends, from, to) = CallerEnds::new();
 
-    let mut swapping = swapper.swap(from, to, TRAVELS);
-    assert!((&mut swapping).now_or_never().is_none());
-    drop(swapping);
-    drop(standing);
+    let mut copying = worker.copy(from, to, Value::Good);
+    assert!((&mut copying).now_or_never().is_none());
+    drop(copying);
+    drop(blocked);
 
-    soon(blocking).await.expect("no panic").expect("call it");
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
     assert_eq!(ends.end().await, Some(PipeErrorKind::Cancelled));
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_a_call_that_was_too_late_to_begin_end_with_an_error() {
-    let swapper = start().await;
+async fn call_timing_out_before_start_ends_its_pipes_with_error() {
+    let worker = spawn().await;
     let gate = Gate::new();
-    let blocking = tokio::spawn(swapper.block(gate.way()));
-    let standing = soon(gate.reached()).await;
-    let (ends, from, to) = Ends::new();
+    let blocking = tokio::spawn(worker.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
+    let (ends, from, to) = CallerEnds::new();
 
-    let swapping = swapper.swap(from, to, TRAVELS).timeout(Duration::from_millis(20));
-    let failed = kind(soon(swapping).await);
-    drop(standing);
+    let copying = worker.copy(from, to, Value::Good).timeout(Duration::from_millis(20));
+    let failed = error_kind(soon(copying).await);
+    drop(blocked);
 
-    soon(blocking).await.expect("no panic").expect("call it");
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
     assert!(matches!(failed, CallErrorKind::TimedOut { .. }), "{failed}");
     assert!(ends.end().await.is_some());
 }
 
 #[rpc_parallel::test]
-async fn pipes_of_a_function_that_returns_an_error_just_end() {
-    let swapper = start().await;
-    let (ends, from, to) = Ends::new();
+async fn error_of_function_ends_its_pipes_without_error() {
+    let worker = spawn().await;
+    let (ends, from, to) = CallerEnds::new();
 
-    let failed = swapper.fail(from, to).await;
+    let failed = worker.fail(from, to).await;
 
     assert!(matches!(failed, Err(FunctionError::Function(_))), "{failed:?}");
     assert_eq!(ends.end().await, None);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_result_that_cannot_be_encoded_tells_its_writer() {
-    let swapper = start().await;
+async fn unencodable_result_stops_writer_of_its_pipe() {
+    let worker = spawn().await;
 
-    let failed = swapper.give(Stubborn(3)).await.map(drop);
+    let failed = error_kind(worker.pipe_and_value(FailingResult::Unencodable).await);
 
-    let failed = kind(failed);
     assert!(
         matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Result, .. }),
         "{failed}"
     );
-    assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_result_that_cannot_be_decoded_tells_its_writer() {
-    let swapper = start().await;
+async fn undecodable_result_stops_writer_of_its_pipe() {
+    let worker = spawn().await;
 
-    let failed = swapper.give(TRAVELS).await.map(drop);
+    let failed = error_kind(worker.pipe_and_value(FailingResult::Undecodable).await);
 
-    let failed = kind(failed);
     assert!(
         matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Result, .. }),
         "{failed}"
     );
-    assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_result_that_is_too_large_tells_its_writer() {
-    let swapper = start().await;
+async fn too_large_result_stops_writer_of_its_pipe() {
+    let worker = spawn().await;
 
-    let failed = swapper.give_much(20_000).await.map(drop);
+    let failed = error_kind(worker.pipe_and_bytes(20_000).await);
 
-    let failed = kind(failed);
     assert!(
         matches!(failed, CallErrorKind::TooLarge { side: MessageKind::Result, .. }),
         "{failed}"
     );
-    assert_eq!(soon(swapper.happened("ended")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
 }

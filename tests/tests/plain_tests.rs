@@ -1,22 +1,14 @@
-//! A test executable without a `#[rpc_parallel::test]`: no test of it starts workers.
+//! A test executable without a `#[rpc_parallel::test]`: its tests cannot start workers.
 
 use rpc_parallel::error::SpawnErrorKind;
 use rpc_parallel::expert::initialized;
 use rpc_parallel::prelude::*;
-
-#[rpc_parallel::worker]
-trait Nothing {}
-
-#[derive(Default, WorkerState)]
-struct Nobody;
-
-#[rpc_parallel::worker]
-impl Nothing for Nobody {}
+use rpc_parallel_tests::fixture::{Fixture, Script};
 
 async fn assert_refused() {
-    let spawned = Nobody::spawn(()).await;
+    let spawned = Fixture::spawn(Script::default()).await;
 
-    let error = spawned.map(drop).expect_err("nothing has made this process a master");
+    let error = spawned.map(drop).expect_err("this process is not a master");
     assert!(matches!(error.kind(), SpawnErrorKind::NotInitialized), "{error}");
     let cure = "or `#[rpc_parallel::test]` instead of `#[test]`";
     assert!(error.to_string().contains(cure), "{error}");
@@ -24,13 +16,13 @@ async fn assert_refused() {
 }
 
 #[test]
-fn plain_test_that_spawns_is_refused_with_the_cure() {
+fn spawn_in_plain_test_fails_with_cure() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
 
-    runtime.expect("make a runtime").block_on(assert_refused());
+    runtime.expect("build a runtime").block_on(assert_refused());
 }
 
 #[tokio::test]
-async fn tokio_test_that_spawns_is_refused_with_the_cure() {
+async fn spawn_in_tokio_test_fails_with_cure() {
     assert_refused().await;
 }

@@ -1,4 +1,4 @@
-//! Functions under ids of one's own: a protocol that several traits speak, whatever they are called.
+//! Functions with fixed ids: clients of other traits and of other programs can call them.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -7,21 +7,22 @@ use futures_util::stream;
 use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::process::TEST_TIMEOUT;
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::{elements, soon};
 use serde::{Deserialize, Serialize};
 
-/// What a price is said to be.
+/// An argument and a result.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Quote {
     name: String,
     cents: u64,
 }
 
-/// An exchange, as those who wrote it call it.
+/// Functions of every kind with fixed ids.
 #[rpc_parallel::worker]
-trait Exchange {
+trait Quotes {
     #[worker(id = "quotes.v2")]
     async fn quote(&self, name: &str) -> Option<Quote>;
     #[worker(id = "quotes.watch.v1")]
@@ -34,32 +35,32 @@ trait Exchange {
     async fn forget(&self, name: &str);
 }
 
-/// The same protocol, as somebody else calls it, in another order and with other words.
-mod elsewhere {
+/// The same functions with other names, in another order.
+mod renamed {
     use super::Quote;
     use rpc_parallel::prelude::*;
 
-    /// Prices.
+    /// Functions with the ids of [`Quotes`](super::Quotes).
     #[rpc_parallel::worker]
-    pub trait Prices {
+    pub trait RenamedQuotes {
         #[worker(id = "quotes.forget.v1", one_way)]
-        fn strike(&self, title: &str);
+        fn remove(&self, title: &str);
         #[worker(id = "quotes.watch.v1")]
-        fn follow(&self, title: String) -> (u64, Pipe<Quote>);
+        fn subscribe(&self, title: String) -> (u64, Pipe<Quote>);
         #[worker(id = "quotes.v2")]
         fn price(&self, title: &str) -> Option<Quote>;
         #[worker(id = "quotes.print.v1")]
-        fn list(&self, to: PipeWriter<Quote>) -> usize;
+        fn write(&self, to: PipeWriter<Quote>) -> usize;
         #[worker(id = "quotes.offer.v1")]
-        fn bring(&self, prices: Pipe<Quote>) -> usize;
+        fn send(&self, quotes: Pipe<Quote>) -> usize;
     }
 }
 
-use elsewhere::PricesClient;
+use renamed::RenamedQuotesClient;
 
-/// The protocol, misunderstood.
+/// Functions with the same ids and other types.
 #[rpc_parallel::worker]
-trait Rumours {
+trait MismatchedQuotes {
     #[worker(id = "quotes.v2")]
     fn quote(&self, name: &str) -> Vec<u64>;
     #[worker(id = "quotes.watch.v1")]
@@ -67,21 +68,21 @@ trait Rumours {
     #[worker(id = "quotes.offer.v1")]
     fn offer(&self, quotes: u64) -> usize;
     #[worker(id = "quotes.v3")]
-    fn quote_in_euros(&self, name: &str) -> u64;
+    fn missing(&self, name: &str) -> u64;
 }
 
 #[derive(Default, WorkerState)]
-struct Bourse(Mutex<Vec<Quote>>);
+struct QuoteWorker(Mutex<Vec<Quote>>);
 
-impl Bourse {
+impl QuoteWorker {
     fn find(&self, name: &str) -> Option<Quote> {
-        let quotes = self.0.lock().expect("nobody panics in here");
+        let quotes = self.0.lock().expect("the lock is not poisoned");
         quotes.iter().find(|it| it.name == name).cloned()
     }
 }
 
 #[rpc_parallel::worker]
-impl Exchange for Bourse {
+impl Quotes for QuoteWorker {
     async fn quote(&self, name: &str) -> Option<Quote> {
         self.find(name)
     }
@@ -95,19 +96,19 @@ impl Exchange for Bourse {
     async fn offer(&self, mut quotes: Pipe<Quote>) -> usize {
         let mut count = 0;
         while let Some(Ok(quote)) = quotes.next().await {
-            self.0.lock().expect("nobody panics in here").push(quote);
+            self.0.lock().expect("the lock is not poisoned").push(quote);
             count += 1;
         }
         count
     }
 
     async fn print(&self, writer: PipeWriter<Quote>) -> usize {
-        let quotes = self.0.lock().expect("nobody panics in here").clone();
+        let quotes = self.0.lock().expect("the lock is not poisoned").clone();
         quotes.into_iter().filter(|it| writer.try_send(it.clone()).is_ok()).count()
     }
 
     async fn forget(&self, name: &str) {
-        self.0.lock().expect("nobody panics in here").retain(|it| it.name != name);
+        self.0.lock().expect("the lock is not poisoned").retain(|it| it.name != name);
     }
 }
 
@@ -115,49 +116,55 @@ fn quote(name: &str, cents: u64) -> Quote {
     Quote { name: name.into(), cents }
 }
 
-/// Starts an exchange with two quotes.
-async fn start() -> ExchangeClient {
-    let exchange = Bourse::spawn(()).await.expect("start a worker");
+/// Starts a worker that holds two quotes.
+async fn start() -> QuotesClient {
+    let client = QuoteWorker::spawn_ok(()).await;
     let quotes = stream::iter([quote("tea", 100), quote("tin", 200)]);
-    assert_eq!(exchange.offer(quotes).await, Ok(2));
-    exchange
+    assert_eq!(client.offer(quotes).await, Ok(2));
+    client
 }
 
 #[rpc_parallel::test]
-async fn a_function_under_a_fixed_id_answers_a_client_of_another_trait() {
-    let exchange = start().await;
-    let prices = PricesClient::from_client(exchange.client().clone());
+async fn function_with_fixed_id_answers_client_of_another_trait() {
+    let client = start().await;
+    let renamed = RenamedQuotesClient::from_client(client.client().clone());
 
-    assert_eq!(prices.price("tea").await, Ok(Some(quote("tea", 100))));
-    assert_eq!(prices.price("tar").await, Ok(None));
+    assert_eq!(renamed.price("tea").await, Ok(Some(quote("tea", 100))));
+    assert_eq!(renamed.price("tar").await, Ok(None));
 }
 
 #[rpc_parallel::test]
-async fn every_kind_of_function_has_a_fixed_id_if_it_wants() {
-    let exchange = start().await;
-    let prices = PricesClient::from_client(exchange.client().clone());
+async fn every_kind_of_function_can_have_fixed_id() {
+    let client = start().await;
+    let renamed = RenamedQuotesClient::from_client(client.client().clone());
     let (writer, printed) = Pipe::pair();
 
-    let brought = soon(prices.bring(stream::iter([quote("tar", 300)]))).await;
-    let (cents, later) = prices.follow("tin".into()).await.expect("call it");
+    let sent = soon(renamed.send(stream::iter([quote("tar", 300)]))).await;
+    let (cents, later) = renamed.subscribe("tin".into()).await.expect("the call succeeds");
     let later = elements(later).await;
-    prices.strike("tea").await.expect("it is written");
-    let listed = soon(prices.list(writer)).await;
+    renamed.remove("tea").await.expect("the call is sent");
+    let written = soon(renamed.write(writer)).await;
     let printed = elements(printed).await;
 
-    assert_eq!((brought, cents, listed), (Ok(1), 200, Ok(2)));
+    assert_eq!((sent, cents, written), (Ok(1), 200, Ok(2)));
     assert_eq!(later, [201, 202, 203].map(|it| quote("tin", it)));
     assert_eq!(printed, [quote("tin", 200), quote("tar", 300)]);
 }
 
 #[rpc_parallel::test]
-async fn types_that_do_not_match_are_readable_errors() {
-    let exchange = start().await;
-    let rumours = RumoursClient::from_client(exchange.client().clone());
+async fn mismatched_types_fail_with_readable_errors() {
+    let client = start().await;
+    let mismatched = MismatchedQuotesClient::from_client(client.client().clone());
 
-    let result = rumours.quote("tea").timeout(PATIENCE).await.expect_err("it is no list");
-    let argument = rumours.offer(7).timeout(PATIENCE).await.expect_err("it is no number");
-    let missing = rumours.quote_in_euros("tea").timeout(PATIENCE).await.expect_err("it has none");
+    let result =
+        mismatched.quote("tea").timeout(TEST_TIMEOUT).await.expect_err("the result is not a list");
+    let argument =
+        mismatched.offer(7).timeout(TEST_TIMEOUT).await.expect_err("the argument is not a number");
+    let missing = mismatched
+        .missing("tea")
+        .timeout(TEST_TIMEOUT)
+        .await
+        .expect_err("the worker has no such function");
 
     let CallErrorKind::Undecodable { side: MessageKind::Result, why } = result.kind() else {
         panic!("{result}")
@@ -169,15 +176,16 @@ async fn types_that_do_not_match_are_readable_errors() {
     assert!(why.contains("Pipe<"), "{why}");
     let CallErrorKind::UnknownFunction { offers } = missing.kind() else { panic!("{missing}") };
     assert!(offers.iter().any(|it| it.starts_with("quote(")), "{offers:?}");
-    assert_eq!(exchange.quote("tin").await, Ok(Some(quote("tin", 200))));
+    assert_eq!(client.quote("tin").await, Ok(Some(quote("tin", 200))));
 }
 
 #[rpc_parallel::test]
-async fn elements_that_do_not_match_are_readable_errors() {
-    let exchange = start().await;
-    let rumours = RumoursClient::from_client(exchange.client().clone());
+async fn mismatched_elements_fail_with_readable_error() {
+    let client = start().await;
+    let mismatched = MismatchedQuotesClient::from_client(client.client().clone());
 
-    let (cents, mut texts) = rumours.watch("tea".into()).await.expect("its head matches");
+    let (cents, mut texts) =
+        mismatched.watch("tea".into()).await.expect("the first element of the result matches");
     let text = soon(texts.next()).await;
 
     assert_eq!(cents, 100);
@@ -186,28 +194,28 @@ async fn elements_that_do_not_match_are_readable_errors() {
     assert!(why.contains("String"), "{why}");
 }
 
-/// Runs another program, which knows the address of an exchange and what to do there.
-async fn other_program(settings: Settings, what: &str) -> Ended {
-    let exchange = Bourse::spawner().settings(settings).start(()).await.expect("start a worker");
-    let client = exchange.connect(()).await.expect("connect to it");
+/// Runs another program with the address of a worker and a task.
+async fn other_program(settings: Settings, task: &str) -> Ended {
+    let worker = QuoteWorker::spawner().settings(settings).start_ok(()).await;
+    let client = worker.connect_ok().await;
     assert_eq!(client.offer(stream::iter([quote("tea", 100)])).await, Ok(1));
-    let address = exchange.address().expect("it listens");
-    let address = serde_json::to_string(&address).expect("it is plain data");
-    let what = what.to_owned();
+    let address = worker.address().expect("the worker has a listener");
+    let address = serde_json::to_string(&address).expect("an address can be serialized");
+    let task = task.to_owned();
     let run = move || {
         let program = env!("CARGO_BIN_EXE_other_program");
-        Program::run(Command::new(program).args([&address, &what]))
+        Program::run(Command::new(program).args([&address, &task]))
     };
-    tokio::task::spawn_blocking(run).await.expect("it does not panic")
+    tokio::task::spawn_blocking(run).await.expect("the task does not panic")
 }
 
-fn open_to_others() -> Settings {
+fn accept_other_builds() -> Settings {
     Settings::default().with_other_builds(true)
 }
 
 #[rpc_parallel::test]
-async fn another_program_calls_functions_with_the_ids_that_it_knows() {
-    let ended = other_program(open_to_others(), "price").await;
+async fn another_program_calls_functions_by_fixed_ids() {
+    let ended = other_program(accept_other_builds(), "price").await;
 
     assert!(ended.status.success(), "{ended:?}");
     let expected = [
@@ -221,19 +229,19 @@ async fn another_program_calls_functions_with_the_ids_that_it_knows() {
 }
 
 #[rpc_parallel::test]
-async fn another_program_is_refused_unless_the_settings_let_it_in() {
+async fn another_program_is_refused_by_default() {
     let ended = other_program(Settings::default(), "price").await;
 
-    let line = ended.stdout.first().expect("it says so");
+    let line = ended.stdout.first().expect("the program prints a line");
     assert!(line.starts_with("other build: connect to worker "), "{line}");
     assert!(line.contains("`Settings::with_other_builds`"), "{line}");
 }
 
 #[rpc_parallel::test]
-async fn types_that_differ_between_programs_are_an_error_that_names_both() {
-    let ended = other_program(open_to_others(), "misread").await;
+async fn types_differing_between_programs_are_both_named() {
+    let ended = other_program(accept_other_builds(), "misread").await;
 
-    let line = ended.stdout.first().expect("it says so");
+    let line = ended.stdout.first().expect("the program prints a line");
     assert!(line.starts_with("other types: "), "{line}");
     let both = "the worker's `quote` is (String) -> Option<Quote> and the caller's `price`, \
                 with the same id, is (u64) -> Option<Quote>";

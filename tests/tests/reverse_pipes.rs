@@ -1,77 +1,83 @@
-//! Pipes as arguments: a caller goes on sending after its call has begun, and the function reads.
+//! Pipes as arguments: the caller keeps writing after its call has begun, and the function reads.
 
+use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt, stream};
 use rpc_parallel::error::{CallErrorKind, PipeErrorKind, TrySendError};
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use serde::{Deserialize, Serialize};
 use tokio::join;
 
-/// Functions that read what their callers send.
+/// Functions with pipes among their arguments.
 #[rpc_parallel::worker]
-trait Readers {
-    async fn total(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
+trait PipeArguments {
+    /// Returns the sum of all elements.
+    async fn sum(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
     async fn first(&self, numbers: Pipe<u64>) -> Option<u64>;
-    /// Answers at once, and goes on reading.
-    fn total_later(&self, numbers: Pipe<u64>);
-    fn refuse(&self, numbers: Pipe<u64>);
+    /// Returns at once, reads the pipe in a task, and then notes `sum <sum>`.
+    fn sum_in_task(&self, numbers: Pipe<u64>);
+    /// Drops the pipe.
+    fn ignore(&self, numbers: Pipe<u64>);
     async fn panic_after(&self, numbers: Pipe<u64>, count: usize);
-    async fn forever(&self, numbers: Pipe<u64>);
+    /// Reads one element, notes `one element read`, and never returns.
+    async fn read_one_and_wait(&self, numbers: Pipe<u64>);
     async fn scale(&self, by: u64, numbers: Pipe<u64>) -> Pipe<u64>;
     async fn zip(&self, left: Pipe<u64>, text: &str, right: Pipe<String>) -> Vec<String>;
-    async fn job(&self, job: Job) -> Result<u64, AnyError>;
-    async fn happened(&self, event: &str);
+    /// Returns the sum of all elements and the length of the name.
+    async fn sum_nested(&self, nested: NestedPipes) -> Result<u64, AnyError>;
+    async fn wait_for(&self, event: &str);
 }
 
-/// Pipes inside an argument.
+/// An argument that holds pipes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Job {
+struct NestedPipes {
     name: String,
-    parts: Vec<Pipe<u64>>,
-    more: Option<Pipe<u64>>,
+    list: Vec<Pipe<u64>>,
+    optional: Option<Pipe<u64>>,
 }
 
 #[derive(Default, WorkerState)]
-struct Reader {
+struct PipeReader {
     events: Events,
 }
 
-async fn total(mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
-    let mut total = 0;
+async fn sum(mut numbers: Pipe<u64>) -> Result<u64, PipeError> {
+    let mut sum = 0;
     while let Some(number) = numbers.next().await {
-        total += number?;
+        sum += number?;
     }
-    Ok(total)
+    Ok(sum)
 }
 
 #[rpc_parallel::worker]
-impl Readers for Reader {
-    async fn total(&self, numbers: Pipe<u64>) -> Result<u64, AnyError> {
-        Ok(total(numbers).await?)
+impl PipeArguments for PipeReader {
+    async fn sum(&self, numbers: Pipe<u64>) -> Result<u64, AnyError> {
+        Ok(sum(numbers).await?)
     }
 
     async fn first(&self, mut numbers: Pipe<u64>) -> Option<u64> {
         numbers.next().await.and_then(Result::ok)
     }
 
-    fn total_later(&self, numbers: Pipe<u64>) {
+    fn sum_in_task(&self, numbers: Pipe<u64>) {
         let events = self.events.clone();
         tokio::spawn(async move {
-            let total = total(numbers).await.expect("it just ends");
-            events.note(format!("total {total}"));
+            let sum = sum(numbers).await.expect("the pipe ends without an error");
+            events.note(format!("sum {sum}"));
         });
     }
 
-    fn refuse(&self, _: Pipe<u64>) {}
+    fn ignore(&self, _: Pipe<u64>) {}
 
     async fn panic_after(&self, numbers: Pipe<u64>, count: usize) {
         let read = numbers.take(count).count().await;
         panic!("after {read} elements");
     }
 
-    async fn forever(&self, mut numbers: Pipe<u64>) {
+    async fn read_one_and_wait(&self, mut numbers: Pipe<u64>) {
         let _ = numbers.next().await;
-        self.events.note("forever reads");
+        self.events.note("one element read");
         std::future::pending::<()>().await;
     }
 
@@ -85,87 +91,80 @@ impl Readers for Reader {
         both.collect().await
     }
 
-    async fn job(&self, job: Job) -> Result<u64, AnyError> {
-        let mut sum = job.name.len() as u64;
-        for part in job.parts.into_iter().chain(job.more) {
-            sum += total(part).await?;
+    async fn sum_nested(&self, nested: NestedPipes) -> Result<u64, AnyError> {
+        let mut total = nested.name.len() as u64;
+        for pipe in nested.list.into_iter().chain(nested.optional) {
+            total += sum(pipe).await?;
         }
-        Ok(sum)
+        Ok(total)
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 }
 
-async fn start() -> ReadersClient {
-    Reader::spawn(()).await.expect("start a worker")
-}
-
 #[rpc_parallel::test]
-async fn a_caller_passes_any_stream_where_a_pipe_is_asked_for() {
-    let reader = start().await;
+async fn caller_passes_any_stream_as_pipe() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    let of_items = soon(reader.total(Pipe::from_items(0..1000))).await;
-    let of_a_stream = soon(reader.total(stream::iter(0..1000))).await;
-    let of_a_mapped_stream = soon(reader.total(stream::iter(0..500).map(|it| 2 * it))).await;
-    let (of_a_channel, sent) =
-        join!(soon(reader.total(pipe)), async move { writer.send_all(0..1000).await });
+    let items = soon(worker.sum(Pipe::from_items(0..1000))).await;
+    let stream = soon(worker.sum(stream::iter(0..1000))).await;
+    let mapped_stream = soon(worker.sum(stream::iter(0..500).map(|it| 2 * it))).await;
+    let (written_pipe, sent) =
+        join!(soon(worker.sum(pipe)), async move { writer.send_all(0..1000).await });
 
-    assert_eq!(of_items, Ok(499_500));
-    assert_eq!(of_a_stream, Ok(499_500));
-    assert_eq!(of_a_mapped_stream, Ok(249_500));
-    assert_eq!((of_a_channel, sent.is_ok()), (Ok(499_500), true));
+    assert_eq!(items, Ok(499_500));
+    assert_eq!(stream, Ok(499_500));
+    assert_eq!(mapped_stream, Ok(249_500));
+    assert_eq!((written_pipe, sent.is_ok()), (Ok(499_500), true));
 }
 
 #[rpc_parallel::test]
-async fn a_stream_that_waits_is_waited_for() {
-    let reader = start().await;
+async fn stream_that_is_pending_is_polled_again() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    let received = stream::unfold(receiver, async |mut it| Some((it.recv().await?, it)));
+    let stream = stream::unfold(receiver, async |mut it| Some((it.recv().await?, it)));
 
-    let total = reader.total(received);
+    let sum = worker.sum(stream);
     let sending = async move {
         for number in 0..100 {
-            sender.send(number).await.expect("it is read");
+            sender.send(number).await.expect("the stream is read");
             tokio::task::yield_now().await;
         }
     };
-    let (total, ()) = soon(async { join!(total, sending) }).await;
+    let (sum, ()) = soon(async { join!(sum, sending) }).await;
 
-    assert_eq!(total, Ok(4950));
+    assert_eq!(sum, Ok(4950));
 }
 
 #[rpc_parallel::test]
-async fn numbers_dealt_to_ten_workers_come_back_whole() {
-    let mut readers = Vec::new();
-    for _ in 0..10 {
-        readers.push(start().await);
-    }
+async fn ten_workers_receive_elements_distributed_to_them() {
+    let workers = join_all((0..10).map(|_| PipeReader::spawn_ok(()))).await;
 
-    let (writers, pipes): (Vec<_>, Vec<_>) = readers.iter().map(|_| Pipe::pair()).unzip();
-    let totals = readers.iter().zip(pipes).map(|(reader, pipe)| reader.total(pipe));
-    let totals = futures_util::future::join_all(totals);
-    let dealing = async move {
+    let (writers, pipes): (Vec<_>, Vec<_>) = workers.iter().map(|_| Pipe::pair()).unzip();
+    let sums = workers.iter().zip(pipes).map(|(worker, pipe)| worker.sum(pipe));
+    let sums = join_all(sums);
+    let distributing = async move {
         for number in 0..1000 {
             let writer = &writers[number % writers.len()];
-            writer.send(number as u64).await.expect("it is read");
+            writer.send(number as u64).await.expect("the worker reads the pipe");
         }
     };
-    let (totals, ()) = soon(async { join!(totals, dealing) }).await;
+    let (sums, ()) = soon(async { join!(sums, distributing) }).await;
 
-    let expected = (0..10).map(|shard| Ok((0..100).map(|it| 10 * it + shard).sum()));
-    assert_eq!(totals, expected.collect::<Vec<_>>());
+    let expected = (0..10).map(|worker| Ok((0..100).map(|it| 10 * it + worker).sum()));
+    assert_eq!(sums, expected.collect::<Vec<_>>());
 }
 
 #[rpc_parallel::test]
-async fn an_answer_may_come_before_the_end_of_the_pipe() {
-    let reader = start().await;
+async fn answer_arrives_before_pipe_ends() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
-    writer.send(7).await.expect("there is room");
+    writer.send(7).await.expect("the pipe has room");
 
-    let first = soon(reader.first(pipe)).await;
+    let first = soon(worker.first(pipe)).await;
     soon(writer.closed()).await;
 
     assert_eq!(first, Ok(Some(7)));
@@ -173,82 +172,82 @@ async fn an_answer_may_come_before_the_end_of_the_pipe() {
 }
 
 #[rpc_parallel::test]
-async fn a_function_may_keep_a_pipe_beyond_its_answer() {
-    let reader = start().await;
+async fn function_reads_pipe_after_its_answer() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    soon(reader.total_later(pipe)).await.expect("it answers at once");
-    soon(writer.send_all(0..100_000)).await.expect("it is read");
+    soon(worker.sum_in_task(pipe)).await.expect("the call succeeds");
+    soon(writer.send_all(0..100_000)).await.expect("the worker reads the pipe");
     drop(writer);
 
-    let total = (0..100_000_u64).sum::<u64>();
-    assert_eq!(soon(reader.happened(&format!("total {total}"))).await, Ok(()));
+    let sum = (0..100_000_u64).sum::<u64>();
+    assert_eq!(soon(worker.wait_for(&format!("sum {sum}"))).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_writer_learns_that_its_pipe_was_dropped() {
-    let reader = start().await;
+async fn writing_to_dropped_pipe_fails() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
     assert!(!writer.is_closed());
 
-    reader.refuse(pipe).await.expect("call it");
+    worker.ignore(pipe).await.expect("the call succeeds");
     soon(writer.closed()).await;
 
-    let error = writer.send(1).await.expect_err("nobody reads");
+    let error = writer.send(1).await.expect_err("the pipe is dropped");
     assert!(matches!(error.kind(), PipeErrorKind::ReaderGone), "{error}");
-    let refused = writer.try_send(2).expect_err("nobody reads");
-    assert!(matches!(refused, TrySendError::Failed(_)), "{refused:?}");
+    let error = writer.try_send(2).expect_err("the pipe is dropped");
+    assert!(matches!(error, TrySendError::Failed(_)), "{error:?}");
     assert!(writer.send_all(0..10).await.is_err());
     assert!(writer.is_closed());
 }
 
 #[rpc_parallel::test]
-async fn a_stream_that_nobody_reads_any_more_is_dropped() {
-    let reader = start().await;
+async fn stream_is_dropped_when_function_stops_reading() {
+    let worker = PipeReader::spawn_ok(()).await;
     let events = Events::default();
-    let dropped = events.note_at_end("dropped");
+    let note_on_drop = events.note_on_drop("dropped");
     let endless = (0..).inspect(move |_| {
-        let _ = &dropped;
+        let _ = &note_on_drop;
     });
 
-    let first = soon(reader.first(stream::iter(endless))).await;
+    let first = soon(worker.first(stream::iter(endless))).await;
 
     assert_eq!(first, Ok(Some(0)));
     soon(events.happened("dropped")).await;
 }
 
 #[rpc_parallel::test]
-async fn a_function_reads_several_pipes_and_values_between_them() {
-    let reader = start().await;
+async fn function_reads_several_pipes_among_other_arguments() {
+    let worker = PipeReader::spawn_ok(()).await;
 
     let texts = ["a", "b", "c"].map(String::from);
-    let zipped = soon(reader.zip(stream::iter(0..), "-", Pipe::from_items(texts))).await;
+    let zipped = soon(worker.zip(stream::iter(0..), "-", Pipe::from_items(texts))).await;
 
-    let zipped = zipped.expect("call it");
+    let zipped = zipped.expect("the call succeeds");
     assert_eq!(zipped, [r#"Some(0)-Some("a")"#, r#"Some(1)-Some("b")"#, r#"Some(2)-Some("c")"#]);
 }
 
 #[rpc_parallel::test]
-async fn a_function_reads_pipes_inside_of_its_arguments() {
-    let reader = start().await;
+async fn function_reads_pipes_inside_its_argument() {
+    let worker = PipeReader::spawn_ok(()).await;
 
-    let parts = vec![Pipe::from_items(0..10), Pipe::from_items(0..100)];
-    let job = Job { name: "four".into(), parts, more: Some(Pipe::from_items(0..1000)) };
-    let total = soon(reader.job(job)).await;
+    let list = vec![Pipe::from_items(0..10), Pipe::from_items(0..100)];
+    let optional = Some(Pipe::from_items(0..1000));
+    let sum = soon(worker.sum_nested(NestedPipes { name: "four".into(), list, optional })).await;
 
-    assert_eq!(total, Ok(4 + 45 + 4950 + 499_500));
+    assert_eq!(sum, Ok(4 + 45 + 4950 + 499_500));
 }
 
 #[rpc_parallel::test]
-async fn what_goes_in_comes_out_changed() {
-    let reader = start().await;
+async fn function_transforms_pipe_element_by_element() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    let mut scaled = reader.scale(3, pipe).await.expect("call it");
+    let mut scaled = worker.scale(3, pipe).await.expect("the call succeeds");
     let mut read = Vec::new();
     for number in 0..10 {
-        writer.send(number).await.expect("it is read");
-        // One by one: nothing waits for more to come.
+        writer.send(number).await.expect("the worker reads the pipe");
+        // Each element arrives although no further one follows.
         read.extend(soon(scaled.next()).await.and_then(Result::ok));
     }
     drop(writer);
@@ -258,70 +257,68 @@ async fn what_goes_in_comes_out_changed() {
 }
 
 #[rpc_parallel::test]
-async fn a_panic_of_the_function_tells_its_caller_and_the_writer() {
-    let reader = start().await;
+async fn panic_of_function_fails_call_and_closes_writer() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
     let (panicked, _) =
-        soon(async { join!(reader.panic_after(pipe, 3), writer.send_all(0..3)) }).await;
+        soon(async { join!(worker.panic_after(pipe, 3), writer.send_all(0..3)) }).await;
     soon(writer.closed()).await;
 
-    let error = panicked.expect_err("it panics");
+    let error = panicked.expect_err("the function panics");
     let CallErrorKind::Panicked(panic) = error.kind() else { panic!("{error}") };
     assert_eq!(panic.message, "after 3 elements");
-    assert_eq!(soon(reader.total(stream::iter(0..3))).await, Ok(3));
+    assert_eq!(soon(worker.sum(stream::iter(0..3))).await, Ok(3));
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_call_drops_the_pipe_that_it_reads() {
-    let reader = start().await;
+async fn dropping_call_closes_writer_of_its_pipe() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
-    writer.send(1).await.expect("there is room");
+    writer.send(1).await.expect("the pipe has room");
 
-    let mut call = reader.forever(pipe);
+    let mut call = worker.read_one_and_wait(pipe);
     assert!((&mut call).now_or_never().is_none());
-    soon(reader.happened("forever reads")).await.expect("call it");
+    soon(worker.wait_for("one element read")).await.expect("the call succeeds");
     drop(call);
 
     soon(writer.closed()).await;
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_a_call_that_is_never_sent_tells_its_writer() {
-    let reader = start().await;
+async fn dropping_unsent_call_closes_writer_of_its_pipe() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
 
-    drop(reader.total(pipe));
+    drop(worker.sum(pipe));
     soon(writer.closed()).await;
 
     assert!(writer.is_closed());
 }
 
 #[rpc_parallel::test]
-async fn a_writer_that_does_not_wait_fills_a_pipe_from_any_thread() {
-    let reader = start().await;
+async fn try_send_works_from_thread_without_runtime() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
-    reader.total_later(pipe).await.expect("call it");
+    worker.sum_in_task(pipe).await.expect("the call succeeds");
 
-    let writing = std::thread::spawn(move || {
-        // No runtime here, and nothing to wait for.
-        (0..1000).filter(|it| writer.try_send(*it).is_ok()).count()
-    });
+    let writing =
+        std::thread::spawn(move || (0..1000).filter(|it| writer.try_send(*it).is_ok()).count());
 
-    assert_eq!(soon(reader.happened("total 499500")).await, Ok(()));
+    assert_eq!(soon(worker.wait_for("sum 499500")).await, Ok(()));
     assert_eq!(writing.join().ok(), Some(1000));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_from_a_client_keeps_its_worker_alive() {
-    let reader = start().await;
+async fn argument_pipe_keeps_worker_alive_without_client() {
+    let worker = PipeReader::spawn_ok(()).await;
     let (writer, pipe) = Pipe::pair();
-    let total = reader.total(pipe);
-    drop(reader);
+    let sum = worker.sum(pipe);
+    drop(worker);
 
-    let (total, sent) =
-        soon(async { join!(total, async move { writer.send_all(0..100_000).await }) }).await;
+    let (sum, sent) =
+        soon(async { join!(sum, async move { writer.send_all(0..100_000).await }) }).await;
 
     assert!(sent.is_ok());
-    assert_eq!(total, Ok((0..100_000).sum()));
+    assert_eq!(sum, Ok((0..100_000).sum()));
 }

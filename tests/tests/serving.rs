@@ -1,4 +1,4 @@
-//! Servers in the process that asks for them: what ends one of them, and nothing else.
+//! Servers in this process: how they end, and that other servers and the process continue.
 
 use std::future::pending;
 use std::sync::{Condvar, Mutex};
@@ -9,46 +9,47 @@ use rpc_parallel::error::{
     CallErrorKind, ConnectErrorKind, ExitReason, PipeErrorKind, SpawnErrorKind,
 };
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _};
 use rpc_parallel_tests::waiting::{read, soon};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 #[rpc_parallel::worker]
-trait Cares {
+trait Faulty {
     fn double(&self, number: u32) -> u32;
     fn count_up(&self) -> Pipe<u64>;
-    /// A pipe whose writer is kept by a task.
+    /// Returns a pipe whose writer is held by a task.
     fn one(&self) -> Pipe<u64>;
     async fn wait(&self);
-    /// Panics, but not in itself.
-    fn break_down(&self, how: Break);
+    /// Panics outside of this call.
+    fn fail(&self, place: PanicIn);
     async fn panic(&self);
     async fn panic_while_blocking(&self);
-    /// Blocks its thread until it is released.
+    /// Blocks its thread until `RELEASED` is notified.
     fn block(&self);
     fn thread(&self) -> String;
 }
 
-/// Where there is a panic.
+/// Where the panic occurs.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Break {
+enum PanicIn {
     Task,
     Blocking,
     ManyTasks,
-    TaskOfATask,
+    NestedTask,
 }
 
-impl Break {
-    fn begin(self) {
+impl PanicIn {
+    fn start(self) {
         match self {
             Self::Task => drop(tokio::spawn(async { panic!("in a task") })),
             Self::Blocking => drop(tokio::task::spawn_blocking(|| panic!("in a task"))),
-            Self::ManyTasks => (0..10).for_each(|_| Self::Task.begin()),
-            Self::TaskOfATask => {
+            Self::ManyTasks => (0..10).for_each(|_| Self::Task.start()),
+            Self::NestedTask => {
                 tokio::spawn(async {
                     tokio::task::yield_now().await;
-                    Self::Task.begin();
+                    Self::Task.start();
                 });
             }
         }
@@ -59,26 +60,26 @@ static BLOCKED: Mutex<bool> = Mutex::new(false);
 static RELEASED: Condvar = Condvar::new();
 
 #[derive(Debug)]
-struct Carer;
+struct FaultyServer;
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Begin {
-    Well,
+enum InitMode {
+    Return,
     Fail,
-    Panic,
-    Break(Break),
+    PanicInInit,
+    PanicOutside(PanicIn),
 }
 
-impl WorkerState for Carer {
-    type Init = Begin;
+impl WorkerState for FaultyServer {
+    type Init = InitMode;
 
-    async fn init(begin: Begin) -> Result<Self, BoxError> {
-        match begin {
-            Begin::Well => Ok(Self),
-            Begin::Fail => Err("as it was told".into()),
-            Begin::Panic => panic!("as it was told"),
-            Begin::Break(how) => {
-                how.begin();
+    async fn init(mode: InitMode) -> Result<Self, BoxError> {
+        match mode {
+            InitMode::Return => Ok(Self),
+            InitMode::Fail => Err("scripted failure".into()),
+            InitMode::PanicInInit => panic!("scripted failure"),
+            InitMode::PanicOutside(place) => {
+                place.start();
                 pending().await
             }
         }
@@ -86,7 +87,7 @@ impl WorkerState for Carer {
 }
 
 #[rpc_parallel::worker]
-impl Cares for Carer {
+impl Faulty for FaultyServer {
     fn double(&self, number: u32) -> u32 {
         2 * number
     }
@@ -98,7 +99,7 @@ impl Cares for Carer {
     fn one(&self) -> Pipe<u64> {
         let (writer, pipe) = Pipe::pair();
         tokio::spawn(async move {
-            writer.send(1).await.expect("it is read");
+            writer.send(1).await.expect("the pipe is read");
             pending::<()>().await;
         });
         pipe
@@ -108,8 +109,8 @@ impl Cares for Carer {
         pending::<()>().await;
     }
 
-    fn break_down(&self, how: Break) {
-        how.begin();
+    fn fail(&self, place: PanicIn) {
+        place.start();
     }
 
     async fn panic(&self) {
@@ -121,7 +122,7 @@ impl Cares for Carer {
     }
 
     fn block(&self) {
-        let blocked = BLOCKED.lock().expect("nobody panics here");
+        let blocked = BLOCKED.lock().expect("the lock is not poisoned");
         drop(RELEASED.wait_while(blocked, |it| *it));
     }
 
@@ -130,270 +131,278 @@ impl Cares for Carer {
     }
 }
 
-/// What the owner of a server is told. It ends with the server.
-type Told = UnboundedReceiver<WorkerFailure>;
+/// The failures that `on_failure` reports. The channel ends with the server.
+type Failures = UnboundedReceiver<WorkerFailure>;
 
-/// Serves, with a thread of its own.
-async fn serve() -> (Worker<Carer>, Told) {
-    let (tell, told) = unbounded_channel();
-    let server = Carer::server().name("carer").on_failure(move |failure| {
-        tell.send(failure).expect("the test listens");
+/// Starts a server with `on_failure`, which has a thread of its own.
+async fn serve() -> (Worker<FaultyServer>, Failures) {
+    let (sender, failures) = unbounded_channel();
+    let server = FaultyServer::server().name("server").on_failure(move |failure| {
+        sender.send(failure).expect("the test receives failures");
     });
-    (server.serve(Begin::Well).await.expect("serve it"), told)
+    (server.serve(InitMode::Return).await.expect("the server starts"), failures)
 }
 
-async fn connect(worker: &Worker<Carer>) -> CaresClient {
-    worker.connect(()).await.expect("it serves")
+async fn connect(worker: &Worker<FaultyServer>) -> FaultyClient {
+    worker.connect_ok().await
 }
 
-/// Fails unless this is told, and nothing after it.
-async fn told_once(mut told: Told) -> WorkerFailure {
-    let failure = soon(told.recv()).await.expect("there is a failure");
-    assert_eq!(soon(told.recv()).await, None, "it is told once");
+/// Returns the only failure that is reported.
+async fn only_failure(mut failures: Failures) -> WorkerFailure {
+    let failure = soon(failures.recv()).await.expect("a failure is reported");
+    assert_eq!(soon(failures.recv()).await, None, "one failure is reported");
     failure
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_task_of_a_server_ends_it_and_nothing_else() {
-    for how in [Break::Task, Break::Blocking, Break::ManyTasks, Break::TaskOfATask] {
-        let (worker, told) = serve().await;
-        let (other, mut other_told) = serve().await;
-        let plain = Carer::serve(Begin::Well).await.expect("serve it");
+async fn panic_in_task_of_server_ends_only_that_server() {
+    for place in [PanicIn::Task, PanicIn::Blocking, PanicIn::ManyTasks, PanicIn::NestedTask] {
+        let (worker, failures) = serve().await;
+        let (other, mut other_failures) = serve().await;
+        let plain = FaultyServer::serve(InitMode::Return).await.expect("the server starts");
         let client = connect(&worker).await;
         let second = connect(&worker).await;
         let others = [connect(&other).await, connect(&plain).await];
         let pipes = [second.count_up().await, second.one().await];
         let waiting = tokio::spawn(client.wait());
-        client.double(1).await.expect("the other call has begun");
+        client.double(1).await.expect("the call succeeds");
 
-        drop(client.break_down(how).await);
+        drop(client.fail(place).await);
 
-        let failure = told_once(told).await;
+        let failure = only_failure(failures).await;
         assert_eq!((failure.worker(), failure.id()), (worker.label(), worker.id()));
         assert_eq!(failure.exit_reason(), ExitReason::ServerEnded);
-        assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{how:?}");
-        // The answer to what broke it down may be on its way.
-        assert!(failure.in_progress().contains(&"Cares::wait".to_owned()), "{failure}");
+        assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{place:?}");
+        // The call that made the server fail may have been answered.
+        assert!(failure.in_progress().contains(&"Faulty::wait".to_owned()), "{failure}");
         let died = CallErrorKind::WorkerDied(failure.clone());
-        let waited = soon(waiting).await.expect("no panic").expect_err("it never answers");
+        let waited = soon(waiting)
+            .await
+            .expect("the task does not panic")
+            .expect_err("the function never returns");
         assert_eq!(*waited.kind(), died);
         assert_eq!(soon(second.closed()).await, died);
         for pipe in pipes {
-            let (_, end) = read(pipe.expect("it was there")).await;
-            let broken = end.expect("it does not come to a good end");
-            assert_eq!(*broken.kind(), PipeErrorKind::WorkerDied(failure.clone()));
+            let (_, end) = read(pipe.expect("the call succeeded before")).await;
+            let error = end.expect("the pipe ends with an error");
+            assert_eq!(*error.kind(), PipeErrorKind::WorkerDied(failure.clone()));
         }
-        let late = worker.connect(()).await.map(drop).expect_err("it is no more");
+        let late = worker.connect(()).await.map(drop).expect_err("the server has ended");
         let ConnectErrorKind::WorkerDied(why) = late.kind() else { panic!("{late}") };
         assert_eq!(*why, failure);
         for client in others {
             assert_eq!(client.double(2).await, Ok(4));
         }
-        assert!(other_told.try_recv().is_err(), "nothing is wrong with it");
+        assert!(other_failures.try_recv().is_err(), "no failure is reported");
     }
 }
 
 #[rpc_parallel::test]
-async fn the_failure_of_a_server_is_told_in_one_message() {
-    let (worker, told) = serve().await;
+async fn server_failure_message_contains_panic_and_calls() {
+    let (worker, failures) = serve().await;
     let client = connect(&worker).await;
     let waiting = tokio::spawn(client.wait());
-    client.double(1).await.expect("the other call has begun");
+    client.double(1).await.expect("the call succeeds");
 
-    drop(client.break_down(Break::Task).await);
+    drop(client.fail(PanicIn::Task).await);
 
-    let failure = told_once(told).await.to_string();
+    let failure = only_failure(failures).await.to_string();
     let begin = format!("{} panicked at tests/tests/serving.rs:", worker.label());
-    assert!(failure.starts_with(&begin) && failure.contains("`Cares::wait`"), "{failure}");
-    let how =
+    assert!(failure.starts_with(&begin) && failure.contains("`Faulty::wait`"), "{failure}");
+    let context =
         ": in a task, outside of any call, and was ended by the process that served it after ";
-    assert!(failure.contains(how), "{failure}");
-    let error = soon(waiting).await.expect("no panic").expect_err("it never answers");
+    assert!(failure.contains(context), "{failure}");
+    let error = soon(waiting)
+        .await
+        .expect("the task does not panic")
+        .expect_err("the function never returns");
     assert!(error.to_string().contains("the worker panicked at "), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_panic_in_a_call_is_that_calls_alone() {
-    let (worker, mut told) = serve().await;
+async fn panic_in_call_fails_only_that_call() {
+    let (worker, mut failures) = serve().await;
     let client = connect(&worker).await;
 
     for call in [client.panic(), client.panic_while_blocking()] {
-        let error = soon(call).await.expect_err("it panics");
+        let error = soon(call).await.expect_err("the function panics");
 
         let CallErrorKind::Panicked(panic) = error.kind() else { panic!("{error}") };
         assert_eq!(panic.message, "in a call");
     }
     assert_eq!(client.double(2).await, Ok(4));
-    assert!(told.try_recv().is_err(), "nothing is wrong with it");
+    assert!(failures.try_recv().is_err(), "no failure is reported");
 }
 
 #[rpc_parallel::test]
-async fn a_server_that_blocks_its_thread_holds_up_nobody_else() {
-    let (worker, mut told) = serve().await;
+async fn server_blocking_its_thread_does_not_block_others() {
+    let (worker, mut failures) = serve().await;
     let client = connect(&worker).await;
-    *BLOCKED.lock().expect("nobody panics here") = true;
+    *BLOCKED.lock().expect("the lock is not poisoned") = true;
     let blocking = tokio::spawn(client.block());
     let own = format!("{:?}", thread::current().id());
 
-    let (other, _told) = serve().await;
-    let elsewhere = connect(&other).await.thread().await.expect("it is not held up");
+    let (other, _failures) = serve().await;
+    let other_thread = connect(&other).await.thread().await.expect("the other server answers");
 
-    assert_ne!(elsewhere, own);
-    *BLOCKED.lock().expect("nobody panics here") = false;
+    assert_ne!(other_thread, own);
+    *BLOCKED.lock().expect("the lock is not poisoned") = false;
     RELEASED.notify_all();
-    soon(blocking).await.expect("no panic").expect("it has been released");
+    soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
     let threads = [client.thread().await, client.thread().await];
-    assert!(threads[0] == threads[1] && threads[0] != Ok(elsewhere), "{threads:?}");
-    assert!(told.try_recv().is_err(), "nothing is wrong with it");
+    assert!(threads[0] == threads[1] && threads[0] != Ok(other_thread), "{threads:?}");
+    assert!(failures.try_recv().is_err(), "no failure is reported");
 }
 
 #[rpc_parallel::test]
-async fn a_server_that_does_not_begin_is_an_error_and_no_failure() {
-    for (begin, panics) in [
-        (Begin::Fail, None),
-        (Begin::Panic, Some("as it was told")),
-        (Begin::Break(Break::Task), Some("in a task")),
-        (Begin::Break(Break::Blocking), Some("in a task")),
+async fn server_whose_init_fails_reports_no_failure() {
+    for (mode, panic_message) in [
+        (InitMode::Fail, None),
+        (InitMode::PanicInInit, Some("scripted failure")),
+        (InitMode::PanicOutside(PanicIn::Task), Some("in a task")),
+        (InitMode::PanicOutside(PanicIn::Blocking), Some("in a task")),
     ] {
-        let (tell, mut told) = unbounded_channel();
-        let server = Carer::server().on_failure(move |failure| {
-            tell.send(failure).expect("the test listens");
+        let (sender, mut failures) = unbounded_channel();
+        let server = FaultyServer::server().on_failure(move |failure| {
+            sender.send(failure).expect("the test receives failures");
         });
 
-        let error = soon(server.serve(begin)).await.expect_err("it does not begin");
+        let error = soon(server.serve(mode)).await.expect_err("`init` fails");
 
         match error.kind() {
-            SpawnErrorKind::Init { why } => assert_eq!((&**why, panics), ("as it was told", None)),
-            SpawnErrorKind::InitPanicked(panic) => assert_eq!(Some(&*panic.message), panics),
+            SpawnErrorKind::Init { why } => {
+                assert_eq!((&**why, panic_message), ("scripted failure", None));
+            }
+            SpawnErrorKind::InitPanicked(panic) => assert_eq!(Some(&*panic.message), panic_message),
             kind => panic!("{kind}"),
         }
         drop(error);
-        assert_eq!(soon(told.recv()).await, None, "the error has said it already");
+        assert_eq!(soon(failures.recv()).await, None, "no failure is reported");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_server_that_is_closed_ends_with_its_last_connection_and_that_is_no_failure() {
-    let (worker, mut told) = serve().await;
+async fn closed_server_ends_with_last_connection_without_failure() {
+    let (worker, mut failures) = serve().await;
     let client = connect(&worker).await;
     let last = connect(&worker).await;
 
-    client.close_server().await.expect("it is there");
+    client.close_server().await.expect("the server accepts calls");
     drop(client);
 
     assert_eq!(last.double(2).await, Ok(4));
-    let late = worker.connect(()).await.map(drop).expect_err("it is closed");
+    let late = worker.connect(()).await.map(drop).expect_err("the server is closed");
     assert!(matches!(late.kind(), ConnectErrorKind::NoSuchWorker), "{late}");
     drop(last);
-    assert_eq!(soon(told.recv()).await, None, "whom to tell goes with the server");
+    assert_eq!(soon(failures.recv()).await, None, "no failure is reported");
 }
 
 #[rpc_parallel::test]
-async fn a_server_ends_with_the_runtime_that_has_begun_it() {
+async fn server_ends_with_runtime_that_started_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("make a runtime");
+    let runtime = runtime.expect("build a runtime");
     let (begun, served) = oneshot::channel();
     let (end, ended) = oneshot::channel::<()>();
     let running = thread::spawn(move || {
         runtime.block_on(async {
-            begun.send(serve().await).expect("the test waits");
+            begun.send(serve().await).expect("the test receives the server");
             let _ = ended.await;
         });
     });
-    let (worker, mut told) = soon(served).await.expect("it is served");
+    let (worker, mut failures) = soon(served).await.expect("the server starts");
     let client = connect(&worker).await;
 
     assert_eq!(client.double(2).await, Ok(4));
     drop(end);
 
-    assert_eq!(soon(told.recv()).await, None, "nobody is told");
+    assert_eq!(soon(failures.recv()).await, None, "no failure is reported");
     let CallErrorKind::ConnectionLost { .. } = soon(client.closed()).await else {
-        panic!("it is lost, and nobody has died")
+        panic!("expected a lost connection")
     };
-    running.join().expect("no panic");
+    running.join().expect("the thread does not panic");
 }
 
 #[rpc_parallel::worker]
-trait Keeps {}
+trait Empty {}
 
-/// Holds what tells that it is dropped.
-struct Keeper {
-    _kept: oneshot::Sender<()>,
+/// A worker state that closes a channel when it is dropped.
+struct DropWorker {
+    _sender: oneshot::Sender<()>,
 }
 
-static KEPT: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
+static SENDER: Mutex<Option<oneshot::Sender<()>>> = Mutex::new(None);
 
-impl WorkerState for Keeper {
+impl WorkerState for DropWorker {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        let kept = KEPT.lock().expect("nobody panics here").take();
-        Ok(Self { _kept: kept.ok_or("there is one for one of them")? })
+        let sender = SENDER.lock().expect("the lock is not poisoned").take();
+        Ok(Self { _sender: sender.ok_or("only one worker takes the sender")? })
     }
 }
 
 #[rpc_parallel::worker]
-impl Keeps for Keeper {}
+impl Empty for DropWorker {}
 
 #[rpc_parallel::test]
-async fn the_state_of_a_server_is_dropped_with_the_runtime_that_has_begun_it() {
-    let (kept, mut dropped) = oneshot::channel();
-    *KEPT.lock().expect("nobody panics here") = Some(kept);
+async fn server_state_is_dropped_with_runtime_that_started_it() {
+    let (sender, mut dropped) = oneshot::channel();
+    *SENDER.lock().expect("the lock is not poisoned") = Some(sender);
     let serving = thread::spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("make a runtime");
-        runtime.block_on(Keeper::serve(())).expect("serve it")
+        let runtime = runtime.expect("build a runtime");
+        runtime.block_on(DropWorker::serve(())).expect("the server starts")
     });
 
-    let worker = serving.join().expect("no panic");
+    let worker = serving.join().expect("the thread does not panic");
 
     assert_eq!(dropped.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-    let late = soon(worker.connect(())).await.map(drop).expect_err("it has ended");
+    let late = soon(worker.connect(())).await.map(drop).expect_err("the server has ended");
     assert!(matches!(late.kind(), ConnectErrorKind::NoSuchWorker), "{late}");
 }
 
 #[rpc_parallel::worker]
-trait Hosts {
-    /// Waits for a server that breaks down, and returns why the call was lost.
-    async fn watch(&self, carer: Worker<Carer>) -> String;
-    /// Has a server of this process break down, and returns what is told of that.
+trait Hosting {
+    /// Makes a server fail, and returns the error of a call to it.
+    async fn fail_and_call(&self, server: Worker<FaultyServer>) -> String;
+    /// Makes a server of this process fail, and returns its failure.
     async fn host(&self) -> WorkerFailure;
-    /// Has a server of this process break down of whose end nobody asks to be told.
-    async fn host_untold(&self, how: Break);
+    /// Makes a server of this process fail that has no `on_failure`.
+    async fn host_without_on_failure(&self, place: PanicIn);
 }
 
 #[derive(Default, WorkerState)]
-struct Host;
+struct HostWorker;
 
 #[rpc_parallel::worker]
-impl Hosts for Host {
-    async fn watch(&self, carer: Worker<Carer>) -> String {
-        let client = connect(&carer).await;
-        drop(client.break_down(Break::Task).await);
-        client.wait().await.expect_err("it never answers").to_string()
+impl Hosting for HostWorker {
+    async fn fail_and_call(&self, server: Worker<FaultyServer>) -> String {
+        let client = connect(&server).await;
+        drop(client.fail(PanicIn::Task).await);
+        client.wait().await.expect_err("the function never returns").to_string()
     }
 
     async fn host(&self) -> WorkerFailure {
-        let (worker, told) = serve().await;
+        let (worker, failures) = serve().await;
         let client = connect(&worker).await;
-        drop(client.break_down(Break::Task).await);
-        told_once(told).await
+        drop(client.fail(PanicIn::Task).await);
+        only_failure(failures).await
     }
 
-    async fn host_untold(&self, how: Break) {
-        let worker = Carer::serve(Begin::Well).await.expect("serve it");
+    async fn host_without_on_failure(&self, place: PanicIn) {
+        let worker = FaultyServer::serve(InitMode::Return).await.expect("the server starts");
         let client = connect(&worker).await;
-        drop(client.break_down(how).await);
+        drop(client.fail(place).await);
         pending::<()>().await;
     }
 }
 
 #[rpc_parallel::test]
-async fn a_server_may_break_down_in_a_worker_too() {
-    let host = Host::spawn(()).await.expect("start a worker");
+async fn server_in_worker_reports_its_failure() {
+    let host = HostWorker::spawn_ok(()).await;
 
     for _ in 0..3 {
-        let failure = soon(host.host()).await.expect("the host lives");
+        let failure = soon(host.host()).await.expect("the call succeeds");
 
         assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"));
         assert_eq!(failure.worker().pid(), host.client().label().pid());
@@ -401,25 +410,25 @@ async fn a_server_may_break_down_in_a_worker_too() {
 }
 
 #[rpc_parallel::test]
-async fn a_worker_ends_by_a_panic_in_a_task_of_a_server_that_has_no_thread_of_its_own() {
-    for how in [Break::Task, Break::Blocking, Break::TaskOfATask] {
-        let host = Host::spawn(()).await.expect("start a worker");
+async fn panic_in_task_of_server_without_on_failure_ends_worker() {
+    for place in [PanicIn::Task, PanicIn::Blocking, PanicIn::NestedTask] {
+        let host = HostWorker::spawn_ok(()).await;
 
-        let error = soon(host.host_untold(how)).await.expect_err("it ends with the worker");
+        let error = soon(host.host_without_on_failure(place)).await.expect_err("the worker ends");
 
         let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-        assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{how:?}");
-        assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{how:?}");
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(254), "{place:?}");
+        assert_eq!(failure.panic().map(|it| &*it.message), Some("in a task"), "{place:?}");
     }
 }
 
 #[rpc_parallel::test]
-async fn other_processes_lose_their_connections_to_a_server_that_breaks_down() {
-    let host = Host::spawn(()).await.expect("start a worker");
-    let (worker, told) = serve().await;
+async fn failed_server_loses_connections_of_other_processes() {
+    let host = HostWorker::spawn_ok(()).await;
+    let (worker, failures) = serve().await;
 
-    let lost = soon(host.watch(worker)).await.expect("it learns of the end");
+    let lost = soon(host.fail_and_call(worker)).await.expect("the call succeeds");
 
     assert!(lost.contains(": connection lost: "), "{lost}");
-    assert_eq!(told_once(told).await.exit_reason(), ExitReason::ServerEnded);
+    assert_eq!(only_failure(failures).await.exit_reason(), ExitReason::ServerEnded);
 }

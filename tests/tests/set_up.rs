@@ -1,5 +1,5 @@
-//! A worker's process is as it was asked to be before anything of the user's runs in it, or the
-//! error says what could not be had.
+//! A worker process is set up as its spawner requests before user code runs, or the start fails with
+//! an error that names the setting.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,19 +17,20 @@ use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// What a process has become.
+/// Functions that inspect their process, and functions that exceed limits.
 #[rpc_parallel::worker]
-trait Looks {
-    /// Reads a file of the process's own directory in /proc.
+trait Inspection {
+    /// Returns a file of the process's directory in `/proc`.
     fn file(&self, name: &str) -> Result<String, AnyError>;
-    /// Reads such a file of each of its threads.
+    /// Returns a file of the directory of each thread in `/proc`.
     fn threads(&self, name: &str) -> Result<Vec<String>, AnyError>;
-    /// Has a worker of its own read such a file.
+    /// Starts a worker and returns a file of its directory in `/proc`.
     async fn file_of_a_worker(&self, name: &str) -> Result<String, AnyError>;
     fn session(&self) -> Session;
     fn create(&self, path: &Path) -> Result<(), AnyError>;
@@ -38,7 +39,7 @@ trait Looks {
     fn compute(&self);
 }
 
-/// Where a process stands among others.
+/// The ids of a process, its process group and its session.
 #[derive(PartialEq, Debug, Serialize, Deserialize)]
 struct Session {
     process: i32,
@@ -47,37 +48,37 @@ struct Session {
 }
 
 impl Session {
-    /// Reads it from /proc: there, a group or session that was made outside of this process's
-    /// namespace is 0, which `getpgrp` and `getsid` cannot say.
+    /// Reads the ids from `/proc`, which has 0 for a group or session of an outer pid namespace.
+    /// `getpgrp` and `getsid` cannot return that.
     fn here() -> Self {
-        let stat = fs::read_to_string("/proc/self/stat").expect("there is a /proc");
-        let (process, rest) = stat.split_once(' ').expect("it begins with the process");
-        // The name before it, which is in parentheses, may have any of these characters.
+        let stat = fs::read_to_string("/proc/self/stat").expect("/proc is mounted");
+        let (process, rest) = stat.split_once(' ').expect("the text begins with the process id");
+        // The name of the process may contain parentheses and spaces.
         let (_name, fields) = rest.rsplit_once(") ").expect("the name is in parentheses");
         let fields: Vec<&str> = fields.split(' ').collect();
         let [process, group, session] =
-            [process, fields[2], fields[3]].map(|it| it.parse().expect("it is a number"));
+            [process, fields[2], fields[3]].map(|it| it.parse().expect("the text is a number"));
         Self { process, group, session }
     }
 }
 
-struct Looking;
+struct InspectionWorker;
 
-/// How its `init` goes.
+/// What `init` does.
 #[derive(Serialize, Deserialize)]
-enum Begin {
-    Well,
-    /// It prints its process id, and does not return.
-    Blocks,
+enum InitMode {
+    Return,
+    /// Prints the process id, and blocks forever.
+    Block,
 }
 
-impl WorkerState for Looking {
-    type Init = Begin;
+impl WorkerState for InspectionWorker {
+    type Init = InitMode;
 
-    async fn init(begin: Begin) -> Result<Self, BoxError> {
-        match begin {
-            Begin::Well => Ok(Self),
-            Begin::Blocks => {
+    async fn init(mode: InitMode) -> Result<Self, BoxError> {
+        match mode {
+            InitMode::Return => Ok(Self),
+            InitMode::Block => {
                 println!("{}", std::process::id());
                 loop {
                     std::thread::sleep(Duration::from_secs(1000));
@@ -88,7 +89,7 @@ impl WorkerState for Looking {
 }
 
 #[rpc_parallel::worker]
-impl Looks for Looking {
+impl Inspection for InspectionWorker {
     fn file(&self, name: &str) -> Result<String, AnyError> {
         Ok(fs::read_to_string(Path::new("/proc/self").join(name))?)
     }
@@ -99,7 +100,7 @@ impl Looks for Looking {
     }
 
     async fn file_of_a_worker(&self, name: &str) -> Result<String, AnyError> {
-        let worker = Looking::spawn(Begin::Well).await?;
+        let worker = InspectionWorker::spawn(InitMode::Return).await?;
         Ok(worker.file(name).await?)
     }
 
@@ -126,21 +127,21 @@ impl Looks for Looking {
     }
 }
 
-fn looking() -> Spawner<Looking> {
-    Looking::spawner()
+fn spawner() -> Spawner<InspectionWorker> {
+    InspectionWorker::spawner()
 }
 
-async fn spawn(spawner: Spawner<Looking>) -> LooksClient {
-    spawner.spawn(Begin::Well).await.expect("start a worker")
+async fn spawn(spawner: Spawner<InspectionWorker>) -> InspectionClient {
+    spawner.spawn_ok(InitMode::Return).await
 }
 
-/// Starts what cannot be set up, and returns what was tried and why it failed.
-async fn refusal(spawner: Spawner<Looking>) -> (String, String) {
-    let error = spawner.spawn(Begin::Well).await.expect_err("it cannot be set up");
+/// Starts a worker that cannot be set up, and returns the failed step and the reason.
+async fn refusal(spawner: Spawner<InspectionWorker>) -> (String, String) {
+    let error = spawner.spawn(InitMode::Return).await.expect_err("the set-up fails");
     let text = error.to_string();
     match error.kind() {
         SpawnErrorKind::SetUp { tried, why } => {
-            let expected = format!("start worker set_up::Looking: cannot {tried}: {why}");
+            let expected = format!("start worker set_up::InspectionWorker: cannot {tried}: {why}");
             assert_eq!(text, expected);
             (tried.clone(), why.clone())
         }
@@ -149,50 +150,50 @@ async fn refusal(spawner: Spawner<Looking>) -> (String, String) {
 }
 
 #[rpc_parallel::test]
-async fn files_of_a_worker_lose_the_permissions_that_its_umask_names() {
-    let directory = tempfile::tempdir().expect("make a directory");
+async fn umask_applies_to_files_of_worker() {
+    let directory = tempfile::tempdir().expect("create a directory");
     let [out, created] = ["out", "created"].map(|it| directory.path().join(it));
-    let spawner = looking().umask(0o027).stdout(Redirect::append(&out));
+    let spawner = spawner().umask(0o027).stdout(Redirect::append(&out));
 
     let client = spawn(spawner).await;
-    client.create(&created).await.expect("create a file");
+    client.create(&created).await.expect("the file can be created");
 
     for (path, expected) in [(out, 0o640), (created, 0o640)] {
-        let mode = fs::metadata(path).expect("it was created").permissions().mode();
+        let mode = fs::metadata(path).expect("the file exists").permissions().mode();
         assert_eq!(mode & 0o777, expected);
     }
 }
 
 #[rpc_parallel::test]
-async fn a_worker_has_the_umask_of_its_master_where_none_is_said() {
-    let mask = |status: Result<String, _>| {
-        let status = status.expect("read it");
+async fn umask_is_inherited_by_default() {
+    let umask = |status: Result<String, _>| {
+        let status = status.expect("the file is readable");
         status.lines().find_map(|it| it.strip_prefix("Umask:\t")).map(str::to_owned)
     };
-    // Nobody else has this one.
-    let master = spawn(looking().umask(0o135)).await;
+    // No other process of this test has this umask.
+    let master = spawn(spawner().umask(0o135)).await;
 
-    let of_the_master = mask(master.file("status").await);
-    let of_its_worker = mask(master.file_of_a_worker("status").await);
+    let of_master = umask(master.file("status").await);
+    let of_worker = umask(master.file_of_a_worker("status").await);
 
-    assert_eq!(of_the_master.as_deref(), Some("0135"));
-    assert_eq!(of_its_worker, of_the_master);
+    assert_eq!(of_master.as_deref(), Some("0135"));
+    assert_eq!(of_worker, of_master);
 }
 
 /// Returns the soft and the hard limits of a process.
-async fn limits(client: &LooksClient) -> HashMap<String, [String; 2]> {
-    let table = client.file("limits").await.expect("read it");
+async fn limits(client: &InspectionClient) -> HashMap<String, [String; 2]> {
+    let table = client.file("limits").await.expect("the file is readable");
     let rows = table.lines().skip(1).map(|row| {
         let (name, numbers) = row.split_at(26);
         let mut numbers = numbers.split_whitespace().map(str::to_owned);
-        let mut next = || numbers.next().expect("there are two numbers");
+        let mut next = || numbers.next().expect("the row has two numbers");
         (name.trim().to_owned(), [next(), next()])
     });
     rows.collect()
 }
 
 #[rpc_parallel::test]
-async fn each_limit_is_one_of_the_system() {
+async fn resource_limits_are_set_in_worker() {
     let limited = [
         ("Max address space", ResourceLimit::memory(8 << 30), (8_u64 << 30).to_string()),
         ("Max data size", ResourceLimit::data(4 << 30), (4_u64 << 30).to_string()),
@@ -205,7 +206,7 @@ async fn each_limit_is_one_of_the_system() {
         ("Max processes", ResourceLimit::processes(5000), "5000".to_owned()),
     ];
 
-    let spawner = limited.iter().fold(looking(), |spawner, (_, limit, _)| spawner.limit(*limit));
+    let spawner = limited.iter().fold(spawner(), |spawner, (_, limit, _)| spawner.limit(*limit));
     let limits = limits(&spawn(spawner).await).await;
 
     for (name, _, expected) in limited {
@@ -214,15 +215,15 @@ async fn each_limit_is_one_of_the_system() {
 }
 
 #[rpc_parallel::test]
-async fn a_limit_may_leave_room_for_the_worker_to_raise_it() {
-    let client = spawn(looking().limit(ResourceLimit::open_files(50).hard(100))).await;
+async fn hard_limit_can_exceed_soft_limit() {
+    let client = spawn(spawner().limit(ResourceLimit::open_files(50).hard(100))).await;
 
     assert_eq!(limits(&client).await["Max open files"], ["50", "100"]);
 }
 
 #[rpc_parallel::test]
-async fn of_two_limits_on_the_same_the_later_one_counts() {
-    let spawner = looking().limit(ResourceLimit::open_files(50)).limit(ResourceLimit::core_size(0));
+async fn later_limit_on_same_resource_wins() {
+    let spawner = spawner().limit(ResourceLimit::open_files(50)).limit(ResourceLimit::core_size(0));
 
     let client = spawn(spawner.limit(ResourceLimit::open_files(60))).await;
 
@@ -232,46 +233,46 @@ async fn of_two_limits_on_the_same_the_later_one_counts() {
 }
 
 #[rpc_parallel::test]
-async fn a_limit_that_the_system_refuses_is_named() {
-    let (tried, why) = refusal(looking().limit(ResourceLimit::open_files(100).hard(50))).await;
+async fn rejected_limit_is_named() {
+    let (tried, why) = refusal(spawner().limit(ResourceLimit::open_files(100).hard(50))).await;
 
     assert_eq!(tried, "limit it to open files 100 (hard: 50)");
     assert_eq!(why, "Invalid argument (os error 22)");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_takes_more_memory_than_it_may_dies_and_says_so() {
-    // A backtrace would take the place of the line that counts.
-    let spawner = looking().env("RUST_BACKTRACE", "0").limit(ResourceLimit::core_size(0));
+async fn worker_exceeding_memory_limit_dies_out_of_memory() {
+    // A backtrace would displace the line about the allocation.
+    let spawner = spawner().env("RUST_BACKTRACE", "0").limit(ResourceLimit::core_size(0));
     let client = spawn(spawner.limit(ResourceLimit::memory(1 << 30))).await;
 
-    let error = client.allocate(2 << 30).await.expect_err("there is not so much");
+    let error = client.allocate(2 << 30).await.expect_err("the memory limit is lower");
 
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::OutOfMemory);
-    let said = failure.stderr().iter().any(|it| it.contains("allocation of 2147483648 bytes"));
-    assert!(said, "{error}");
+    let reported = failure.stderr().iter().any(|it| it.contains("allocation of 2147483648 bytes"));
+    assert!(reported, "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_computes_for_longer_than_it_may_is_killed() {
+async fn worker_exceeding_cpu_limit_is_killed() {
     let client =
-        spawn(looking().limit(ResourceLimit::cpu_seconds(1)).limit(ResourceLimit::core_size(0)))
+        spawn(spawner().limit(ResourceLimit::cpu_seconds(1)).limit(ResourceLimit::core_size(0)))
             .await;
 
-    let error = soon(client.compute()).await.expect_err("its time is over");
+    let error = soon(client.compute()).await.expect_err("the CPU time limit is 1 s");
 
     assert!(error.to_string().contains("was killed by signal"), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn all_threads_of_a_worker_are_as_nice_as_it_was_asked_to_be() {
-    let client = spawn(looking().nice(7)).await;
+async fn nice_value_applies_to_all_threads() {
+    let client = spawn(spawner().nice(7)).await;
 
-    let threads = client.threads("stat").await.expect("read them");
+    let threads = client.threads("stat").await.expect("the files are readable");
 
     let nice = |stat: &String| -> Option<String> {
-        // What stands before is the name in brackets, which may hold anything.
+        // The name before the last parenthesis may contain any characters.
         stat.rsplit_once(')')?.1.split_whitespace().nth(16).map(str::to_owned)
     };
     let nice: Vec<_> = threads.iter().filter_map(nice).collect();
@@ -280,18 +281,18 @@ async fn all_threads_of_a_worker_are_as_nice_as_it_was_asked_to_be() {
 }
 
 #[rpc_parallel::test]
-async fn a_niceness_that_there_is_not_is_refused() {
-    let (tried, why) = refusal(looking().nice(100)).await;
+async fn nice_value_out_of_range_is_refused() {
+    let (tried, why) = refusal(spawner().nice(100)).await;
 
     assert_eq!(tried, "make it as nice as 100");
     assert_eq!(why, "there is nothing beyond 19");
 }
 
 #[rpc_parallel::test]
-async fn all_threads_of_a_worker_run_on_the_processors_that_were_chosen() {
-    let client = spawn(looking().cpus([0])).await;
+async fn cpu_affinity_applies_to_all_threads() {
+    let client = spawn(spawner().cpus([0])).await;
 
-    let threads = client.threads("status").await.expect("read them");
+    let threads = client.threads("status").await.expect("the files are readable");
 
     let allowed = |it: &String| {
         let line = it.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:"));
@@ -303,14 +304,14 @@ async fn all_threads_of_a_worker_run_on_the_processors_that_were_chosen() {
 }
 
 #[rpc_parallel::test]
-async fn processors_that_there_are_not_are_named() {
+async fn unavailable_cpu_is_named() {
     for (cpus, missing) in [(vec![0, 1000], "1000"), (vec![100_000], "100000")] {
-        let (tried, why) = refusal(looking().cpus(cpus.clone())).await;
+        let (tried, why) = refusal(spawner().cpus(cpus.clone())).await;
 
         assert_eq!(tried, format!("run it on the processors {cpus:?}"));
         assert_eq!(why, format!("there is no processor {missing} for this process"));
     }
-    let (tried, why) = refusal(looking().cpus([])).await;
+    let (tried, why) = refusal(spawner().cpus([])).await;
     assert_eq!((tried.as_str(), why.as_str()), NO_PROCESSOR);
 }
 
@@ -318,40 +319,40 @@ const NO_PROCESSOR: (&str, &str) =
     ("run it on the processors []", "Invalid argument (os error 22)");
 
 #[rpc_parallel::test]
-async fn a_worker_leads_a_session_of_its_own() {
-    let session = spawn(looking()).await.session().await.expect("ask it");
+async fn worker_leads_its_own_session() {
+    let session = spawn(spawner()).await.session().await.expect("the call succeeds");
 
     assert_eq!((session.group, session.session), (session.process, session.process));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_in_the_foreground_stays_in_the_group_of_its_master() {
-    let session = spawn(looking().foreground()).await.session().await.expect("ask it");
+async fn foreground_worker_stays_in_process_group_of_master() {
+    let session = spawn(spawner().foreground()).await.session().await.expect("the call succeeds");
 
     let own = Session::here();
     assert_ne!(session.process, own.process);
     assert_eq!((session.group, session.session), (own.group, own.session));
 }
 
-/// Presses Ctrl-C at the terminal of a master, and returns what the master says then.
+/// Sends Ctrl-C to the terminal of a master, and returns how the master ends.
 fn interrupt(how: &str) -> Ended {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("make a terminal");
-    unlockpt(&terminal).expect("it is ours");
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open a pseudoterminal");
+    unlockpt(&terminal).expect("the pseudoterminal can be unlocked");
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let end = ioctl_tiocgptpeer(&terminal, flags).expect("it is unlocked");
+    let end = ioctl_tiocgptpeer(&terminal, flags).expect("the other end can be opened");
     let mut command = Command::new(env!("CARGO_BIN_EXE_terminal"));
-    // What may be ignored here would be there: in the background, for instance.
+    // A process that runs in the background may ignore SIGINT, and its children inherit that.
     command.args(["env", "--default-signal=INT", env!("CARGO_BIN_EXE_interrupted"), how]);
 
     let master = Program::start_at(&mut command, end);
     assert_eq!(master.line(), "ready");
-    rustix::io::write(&terminal, b"\x03").expect("press Ctrl-C");
+    rustix::io::write(&terminal, b"\x03").expect("the terminal is writable");
 
     master.end()
 }
 
 #[test]
-fn ctrl_c_at_a_terminal_reaches_the_master_and_not_its_worker() {
+fn terminal_ctrl_c_reaches_master_only() {
     for how in ["own-session", "wrapped"] {
         let ended = interrupt(how);
 
@@ -360,7 +361,7 @@ fn ctrl_c_at_a_terminal_reaches_the_master_and_not_its_worker() {
 }
 
 #[test]
-fn ctrl_c_at_a_terminal_reaches_a_worker_in_the_foreground() {
+fn terminal_ctrl_c_reaches_foreground_worker() {
     let ended = interrupt("foreground");
 
     let [line] = &ended.stdout[..] else { panic!("{ended:?}") };
@@ -368,56 +369,56 @@ fn ctrl_c_at_a_terminal_reaches_a_worker_in_the_foreground() {
 }
 
 #[rpc_parallel::test]
-async fn an_init_that_takes_too_long_is_ended() {
-    let (stdout, pipe) = Redirect::piped().expect("make a pipe");
+async fn init_timeout_kills_spawned_worker() {
+    let (stdout, pipe) = Redirect::piped().expect("create a pipe");
     let limit = Duration::from_millis(200);
-    let spawner = looking().stdout(stdout).init_timeout(limit);
+    let spawner = spawner().stdout(stdout).init_timeout(limit);
 
-    let error = soon(spawner.spawn(Begin::Blocks)).await.expect_err("it takes too long");
+    let error = soon(spawner.spawn(InitMode::Block)).await.expect_err("`init` blocks");
 
     let text = error.to_string();
     assert!(text.ends_with(": its `init` did not return within 200ms"), "{text}");
     assert!(matches!(error.kind(), SpawnErrorKind::InitTimedOut { within } if *within == limit));
-    let pid = BufReader::new(pipe).lines().next_line().await.expect("the pipe works");
-    let pid = pid.and_then(|it| it.parse().ok()).expect("it has told its process id");
-    assert!(is_gone(pid), "nothing is left of it");
+    let pid = BufReader::new(pipe).lines().next_line().await.expect("the pipe is readable");
+    let pid = pid.and_then(|it| it.parse().ok()).expect("the line is a process id");
+    assert!(is_gone(pid), "the process is gone");
 }
 
 #[rpc_parallel::test]
-async fn a_started_worker_has_the_same_time_for_its_init() {
-    let spawner = looking().stdout(Redirect::null()).init_timeout(Duration::from_millis(200));
+async fn init_timeout_applies_to_start() {
+    let spawner = spawner().stdout(Redirect::null()).init_timeout(Duration::from_millis(200));
 
-    let error = soon(spawner.start(Begin::Blocks)).await.expect_err("it takes too long");
+    let error = soon(spawner.start(InitMode::Block)).await.expect_err("`init` blocks");
 
     assert!(matches!(error.kind(), SpawnErrorKind::InitTimedOut { .. }), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn the_time_for_an_init_does_not_count_what_comes_before_and_after() {
+async fn init_timeout_excludes_process_start() {
     let never = WrapperLauncher::new("/bin/sh").args(["-c", "exec sleep 1000", "sh"]);
-    let limited = looking().launcher(never).init_timeout(Duration::from_secs(1000));
+    let limited = spawner().launcher(never).init_timeout(Duration::from_secs(1000));
 
-    let spawning = limited.connect_timeout(Duration::from_millis(50)).spawn(Begin::Well);
+    let spawning = limited.connect_timeout(Duration::from_millis(50)).spawn(InitMode::Return);
 
-    let error = soon(spawning).await.expect_err("no worker begins");
+    let error = soon(spawning).await.expect_err("the program does not become a worker");
     assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
 }
 
-/// Says whether a program can be traced here.
+/// Returns whether `strace` works here.
 fn can_trace() -> bool {
     let traced = Command::new("strace").args(["-o", "/dev/null", "/bin/true"]).output();
     traced.is_ok_and(|it| it.status.success())
 }
 
-/// Starts a worker where the system takes three seconds to start a process, and returns the kind of
-/// the error and what is left of it; nothing where this cannot be had.
+/// Starts a worker on a system whose `execve` takes 3 s. Returns the kind of the error and the
+/// remaining children, or `None` without `strace`.
 fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
     if !can_trace() {
-        println!("skipped: `strace`, which makes the system slow, does not work here");
+        println!("skipped: `strace`, which delays `execve`, does not work here");
         return None;
     }
     let mut command = Command::new("strace");
-    // A program that is found on a file system that hangs, so to speak.
+    // As if the program were on a file system that responds slowly.
     let slow = "--inject=execve:delay_enter=3000000";
     command.args(["-f", "-o", "/dev/null", "-P", "/bin/cat", slow]);
     command.args([env!("CARGO_BIN_EXE_unstartable"), "/bin/cat"]).envs(variables.iter().copied());
@@ -425,13 +426,13 @@ fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
 
     let ended = Program::run(&mut command);
 
-    assert!(began.elapsed() > Duration::from_secs(2), "the process was late: {ended:?}");
+    assert!(began.elapsed() > Duration::from_secs(2), "`execve` was delayed: {ended:?}");
     let [kind, .., left] = &ended.stdout[..] else { panic!("{ended:?}") };
     Some([kind.clone(), left.clone()])
 }
 
 #[test]
-fn the_spawn_timeout_counts_the_time_that_the_system_takes_to_start_a_process() {
+fn spawn_timeout_includes_slow_process_creation() {
     let Some([kind, left]) = start_slowly(&[("LIMIT_ALL", "")]) else { return };
 
     assert_eq!(kind, "TimedOut");
@@ -439,7 +440,7 @@ fn the_spawn_timeout_counts_the_time_that_the_system_takes_to_start_a_process() 
 }
 
 #[test]
-fn the_connect_timeout_counts_the_time_that_the_system_takes_to_start_a_process() {
+fn connect_timeout_includes_slow_process_creation() {
     let Some([kind, left]) = start_slowly(&[]) else { return };
 
     assert_eq!(kind, "StartupTimedOut");
@@ -447,30 +448,30 @@ fn the_connect_timeout_counts_the_time_that_the_system_takes_to_start_a_process(
 }
 
 #[rpc_parallel::test]
-async fn names_of_variables_carry_any_bytes_but_two() {
+async fn variable_names_keep_all_legal_bytes() {
     let name = OsString::from_vec((1..=255).filter(|it| *it != b'=').collect());
 
-    let client = spawn(looking().env(&name, "carried")).await;
+    let client = spawn(spawner().env(&name, "carried")).await;
 
-    let variables = client.variables().await.expect("ask it");
+    let variables = client.variables().await.expect("the call succeeds");
     assert_eq!(variables.get(&name).map(|it| &**it), Some(OsStr::new("carried")));
 }
 
 #[rpc_parallel::test]
-async fn variables_that_cannot_be_are_refused_at_once() {
-    let mark = "RPC_PARALLEL_WORKER";
+async fn illegal_variables_are_refused_before_start() {
+    let boot_token = "RPC_PARALLEL_WORKER";
     for (spawner, name, expected) in [
-        (looking().env("", "b"), "", "its name is empty"),
-        (looking().env("A=B", "c"), "A=B", "its name contains `=`"),
-        (looking().env("A\0B", "c"), "A\0B", "its name contains a zero byte"),
-        (looking().env("A", "b\0c"), "A", "its value contains a zero byte"),
-        (looking().env(mark, "1:1"), mark, "it is reserved"),
-        (looking().env_remove(mark), mark, "it is reserved"),
-        (looking().env_remove("A=B"), "A=B", "its name contains `=`"),
-        // A launcher is not even asked.
-        (looking().launcher(Unasked).env("", "b"), "", "its name is empty"),
+        (spawner().env("", "b"), "", "its name is empty"),
+        (spawner().env("A=B", "c"), "A=B", "its name contains `=`"),
+        (spawner().env("A\0B", "c"), "A\0B", "its name contains a zero byte"),
+        (spawner().env("A", "b\0c"), "A", "its value contains a zero byte"),
+        (spawner().env(boot_token, "1:1"), boot_token, "it is reserved"),
+        (spawner().env_remove(boot_token), boot_token, "it is reserved"),
+        (spawner().env_remove("A=B"), "A=B", "its name contains `=`"),
+        // The launcher is not called.
+        (spawner().launcher(PanickingLauncher).env("", "b"), "", "its name is empty"),
     ] {
-        let error = spawner.spawn(Begin::Well).await.expect_err("it is refused");
+        let error = spawner.spawn(InitMode::Return).await.expect_err("the variable is refused");
 
         let SpawnErrorKind::Environment { variable, why } = error.kind() else { panic!("{error}") };
         assert_eq!((variable.as_str(), why.as_str()), (name, expected));
@@ -479,71 +480,72 @@ async fn variables_that_cannot_be_are_refused_at_once() {
     }
 }
 
-/// A launcher that must not be asked.
-struct Unasked;
+/// A launcher that panics if it is called.
+struct PanickingLauncher;
 
-impl rpc_parallel::launch::Launcher for Unasked {
+impl rpc_parallel::launch::Launcher for PanickingLauncher {
     fn command(&self, worker: &rpc_parallel::launch::WorkerCommand) -> Command {
-        panic!("asked to start {worker:?}")
+        panic!("called to start {worker:?}")
     }
 }
 
 #[rpc_parallel::test]
-async fn a_variable_that_is_removed_is_not_inherited() {
-    let own = std::env::var_os("PATH").expect("every test has it");
+async fn removed_variable_is_not_inherited() {
+    let own = std::env::var_os("PATH").expect("tests have a PATH");
 
-    let without = spawn(looking().env_remove("PATH").env("OTHER", "there")).await;
-    let with = spawn(looking().env_remove("PATH").env("PATH", "/elsewhere")).await;
+    let without = spawn(spawner().env_remove("PATH").env("OTHER", "there")).await;
+    let with = spawn(spawner().env_remove("PATH").env("PATH", "/other")).await;
 
     let [without, with] = [without, with].map(|it| it.variables());
-    let without = without.await.expect("ask it");
+    let without = without.await.expect("the call succeeds");
     assert_eq!(without.get(OsStr::new("PATH")), None);
     assert_eq!(without.get(OsStr::new("OTHER")), Some(&OsString::from("there")));
-    let with = with.await.expect("ask it");
+    let with = with.await.expect("the call succeeds");
     assert_ne!(with.get(OsStr::new("PATH")), Some(&own));
-    assert_eq!(with.get(OsStr::new("PATH")), Some(&OsString::from("/elsewhere")));
+    assert_eq!(with.get(OsStr::new("PATH")), Some(&OsString::from("/other")));
 }
 
 #[rpc_parallel::test]
-async fn a_cleared_environment_holds_what_was_set_later_and_our_mark() {
-    let client = spawn(looking().env("BEFORE", "1").env_clear().env("AFTER", "2")).await;
+async fn cleared_environment_holds_later_variables_and_boot_token() {
+    let client = spawn(spawner().env("BEFORE", "1").env_clear().env("AFTER", "2")).await;
 
-    let variables = client.variables().await.expect("ask it");
+    let variables = client.variables().await.expect("the call succeeds");
     let mut names: Vec<_> = variables.keys().map(|it| it.to_string_lossy()).collect();
     names.sort();
     assert_eq!(names, ["AFTER", "RPC_PARALLEL_WORKER"]);
 }
 
 #[test]
-fn what_the_master_inherits_its_workers_inherit() {
+fn workers_inherit_environment_of_master() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
-    let master = command.args(["idle", "1"]).env("RUST_LOG", "debug").env("MARKED", "a \u{e4}\t");
+    let master =
+        command.args(["idle", "1"]).env("RUST_LOG", "debug").env("INHERITED", "a \u{e4}\t");
     let master = Program::start(master);
     let worker = master.line();
-    let worker = worker.strip_prefix("worker ").expect("it tells its process id");
+    let worker = worker.strip_prefix("worker ").expect("the line has a process id");
 
-    let environment = fs::read(format!("/proc/{worker}/environ")).expect("it runs");
+    let environment = fs::read(format!("/proc/{worker}/environ")).expect("the process runs");
 
     let variables: Vec<_> = environment.split(|it| *it == 0).collect();
-    for expected in ["RUST_LOG=debug", "RUST_BACKTRACE=0", "MARKED=a \u{e4}\t"] {
+    for expected in ["RUST_LOG=debug", "RUST_BACKTRACE=0", "INHERITED=a \u{e4}\t"] {
         assert!(variables.contains(&expected.as_bytes()), "{expected}");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_variable_that_is_set_wins_over_the_one_that_is_inherited() {
-    let inherited = std::env::var_os("PATH").expect("whoever runs tests has one");
+async fn set_variable_overrides_inherited_one() {
+    let inherited = std::env::var_os("PATH").expect("tests have a PATH");
 
-    let set = spawn(looking().env("PATH", "/elsewhere")).await;
-    let other = spawn(looking()).await;
+    let set = spawn(spawner().env("PATH", "/other")).await;
+    let other = spawn(spawner()).await;
 
     let [set, other] = [set.variables().await, other.variables().await]
-        .map(|it| it.expect("call it")[OsStr::new("PATH")].clone());
-    assert_eq!(set, "/elsewhere");
+        .map(|it| it.expect("the call succeeds")[OsStr::new("PATH")].clone());
+    assert_eq!(set, "/other");
     assert_eq!(other, inherited);
 }
 
-/// How workers fared where the system had nothing left to give.
+/// Runs a program that starts workers without resources, and returns its lines about their errors.
 fn exhausted(command: &mut Command) -> Vec<String> {
     let ended = Program::run(command);
     assert!(ended.status.success(), "{ended:?}");
@@ -553,27 +555,27 @@ fn exhausted(command: &mut Command) -> Vec<String> {
 }
 
 #[test]
-fn a_master_or_a_worker_without_descriptors_says_so_wherever_it_needs_one() {
+fn lack_of_descriptors_is_reported_at_every_start_step() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exhausted"));
 
     let lines = exhausted(command.arg("descriptors"));
 
-    // The first of thirty has none left, and the last has enough.
+    // The first of thirty starts has no descriptor, and the last has enough.
     assert!(lines[0].ends_with("cannot make a socket pair: Too many open files (os error 24)"));
     assert_eq!(lines.last().map(String::as_str), Some("alive"));
-    let said = lines.iter().filter(|it| it.contains("oo many open files")).count();
-    assert!(said > 5, "{lines:#?}");
+    let reported = lines.iter().filter(|it| it.contains("oo many open files")).count();
+    assert!(reported > 5, "{lines:#?}");
 }
 
 #[test]
-fn a_master_that_may_start_no_more_processes_says_so() {
+fn process_limit_of_master_is_reported() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exhausted"));
     if rustix::process::geteuid().is_root() {
-        // The limit means nothing to root.
+        // The limit does not apply to root.
         command.uid(65534).gid(65534);
-        let open = Command::new(env!("CARGO_BIN_EXE_exhausted")).uid(65534).output();
-        if let Err(error) = open {
-            println!("skipped: nobody but root can run the program: {error}");
+        let runnable = Command::new(env!("CARGO_BIN_EXE_exhausted")).uid(65534).output();
+        if let Err(error) = runnable {
+            println!("skipped: only root can run the program: {error}");
             return;
         }
     }

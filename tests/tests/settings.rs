@@ -1,5 +1,5 @@
-//! Settings: said by the program, for one worker, for one server and by the environment, and seen
-//! by everybody alike.
+//! Settings of a program, of one worker, of one server and of the environment, and which of them
+//! each process uses.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,6 +12,7 @@ use rpc_parallel::Settings;
 use rpc_parallel::error::{ConnectErrorKind, SettingsError, SpawnErrorKind};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -20,32 +21,34 @@ use tokio::time::timeout;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_settings");
 
-/// Runs the program, with these settings in its environment.
+/// Runs the program with this text in `RPC_PARALLEL_SETTINGS`.
 fn run(args: &[&str], environment: Option<&OsStr>) -> Ended {
     let mut command = Command::new(PROGRAM);
     command.args(args).env_remove("RPC_PARALLEL_SETTINGS");
     Program::run(command.envs(environment.map(|it| ("RPC_PARALLEL_SETTINGS", it))))
 }
 
-/// What the parties of the program see, and the variable that its workers find.
-fn look(args: &[&str], environment: Option<&str>) -> (BTreeMap<String, Settings>, String) {
+/// Returns the settings of all parties of the program, and the variable in their environment.
+fn run_parties(args: &[&str], environment: Option<&str>) -> (BTreeMap<String, Settings>, String) {
     let ended = run(args, environment.map(OsStr::new));
     let (variable, lines) = ended.stdout.split_first().unwrap_or_else(|| panic!("{ended:?}"));
     let seen = lines.iter().filter_map(|it| it.split_once(": "));
-    let seen = seen.map(|(who, it)| (who.to_owned(), it.parse().expect("it was printed by us")));
+    let seen = seen.map(|(party, it)| {
+        (party.to_owned(), it.parse().expect("the settings were printed by this crate"))
+    });
     (seen.collect(), variable.clone())
 }
 
 fn settings(text: &str) -> Settings {
-    text.parse().expect("they are right")
+    text.parse().expect("the settings are valid")
 }
 
-/// Everybody whose settings are those of the program.
-const ALIKE: [&str; 5] =
+/// The parties that have the settings of the program.
+const PROGRAM_PARTIES: [&str; 5] =
     ["server", "worker", "worker/server", "worker/worker", "worker/worker/server"];
 
-/// Everybody whose settings are those that one spawn or one server was given.
-const OTHERS: [&str; 5] = [
+/// The parties that have the settings of one spawner or one server.
+const OVERRIDDEN_PARTIES: [&str; 5] = [
     "other server",
     "other worker",
     "other worker/server",
@@ -54,18 +57,18 @@ const OTHERS: [&str; 5] = [
 ];
 
 #[track_caller]
-fn assert_seen(seen: &BTreeMap<String, Settings>, alike: &str, others: &str) {
-    for (parties, text) in [(ALIKE, alike), (OTHERS, others)] {
+fn assert_seen(seen: &BTreeMap<String, Settings>, program: &str, overridden: &str) {
+    for (parties, text) in [(PROGRAM_PARTIES, program), (OVERRIDDEN_PARTIES, overridden)] {
         for party in parties {
             assert_eq!(seen.get(party), Some(&settings(text)), "{party} of {seen:#?}");
         }
     }
-    assert_eq!(seen.len(), ALIKE.len() + OTHERS.len());
+    assert_eq!(seen.len(), PROGRAM_PARTIES.len() + OVERRIDDEN_PARTIES.len());
 }
 
 #[test]
-fn the_settings_of_a_program_hold_but_where_a_worker_or_a_server_has_its_own() {
-    let (seen, _) = look(&[], None);
+fn worker_and_server_settings_override_program_settings() {
+    let (seen, _) = run_parties(&[], None);
 
     assert_seen(
         &seen,
@@ -75,8 +78,8 @@ fn the_settings_of_a_program_hold_but_where_a_worker_or_a_server_has_its_own() {
 }
 
 #[test]
-fn the_environment_wins_field_by_field_and_everybody_sees_the_same() {
-    let (seen, _) = look(&[], Some("handshake_timeout=2s"));
+fn environment_overrides_fields_for_all_parties() {
+    let (seen, _) = run_parties(&[], Some("handshake_timeout=2s"));
 
     assert_seen(
         &seen,
@@ -86,20 +89,20 @@ fn the_environment_wins_field_by_field_and_everybody_sees_the_same() {
 }
 
 #[test]
-fn the_environment_may_set_everything() {
+fn environment_can_set_every_field() {
     let all = "max_message_size=64KiB,stream_window=1MiB,heartbeat_interval=250ms,\
                heartbeat_timeout=never,handshake_timeout=1m,max_depth=9,other_builds=true";
 
-    let (seen, _) = look(&[], Some(all));
+    let (seen, _) = run_parties(&[], Some(all));
 
     assert_seen(&seen, all, all);
 }
 
 #[test]
-fn the_environment_may_take_away_from_what_the_program_says() {
-    let (seen, _) = look(&[], Some("max_message_size=2000"));
+fn environment_can_lower_program_setting() {
+    let (seen, _) = run_parties(&[], Some("max_message_size=2000"));
 
-    // The program says 1500 for itself, and 3000 for the others.
+    // The program has 1500 for itself, and 3000 for one worker and one server.
     assert_seen(
         &seen,
         "max_message_size=2000,handshake_timeout=1s",
@@ -108,8 +111,8 @@ fn the_environment_may_take_away_from_what_the_program_says() {
 }
 
 #[test]
-fn an_environment_that_sets_nothing_changes_nothing() {
-    let (seen, _) = look(&[], Some(""));
+fn empty_environment_variable_changes_nothing() {
+    let (seen, _) = run_parties(&[], Some(""));
 
     assert_seen(
         &seen,
@@ -119,13 +122,13 @@ fn an_environment_that_sets_nothing_changes_nothing() {
 }
 
 #[test]
-fn workers_inherit_what_their_master_has_read_and_do_not_read_it_again() {
-    for theirs in ["handshake_timeout=9s", "nonsense"] {
-        let script = format!("RPC_PARALLEL_SETTINGS={theirs} exec \"$0\" worker");
+fn workers_ignore_settings_in_their_environment() {
+    for variable_of_workers in ["handshake_timeout=9s", "nonsense"] {
+        let script = format!("RPC_PARALLEL_SETTINGS={variable_of_workers} exec \"$0\" worker");
 
-        let (seen, variable) = look(&["shell", &script], Some("handshake_timeout=2s"));
+        let (seen, variable) = run_parties(&["shell", &script], Some("handshake_timeout=2s"));
 
-        assert_eq!(variable, theirs, "the workers have it in their environment");
+        assert_eq!(variable, variable_of_workers, "workers have the variable in their environment");
         assert_seen(
             &seen,
             "max_message_size=1500,handshake_timeout=2s",
@@ -135,7 +138,7 @@ fn workers_inherit_what_their_master_has_read_and_do_not_read_it_again() {
 }
 
 #[test]
-fn what_is_wrong_in_the_environment_stops_the_program_in_one_sentence() {
+fn invalid_environment_stops_program_with_reason() {
     let begin = "the environment variable `RPC_PARALLEL_SETTINGS` cannot be used: ";
     let sizes = "must be a size from 1KiB to 4095MiB, like `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "must be a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
@@ -156,69 +159,69 @@ fn what_is_wrong_in_the_environment_stops_the_program_in_one_sentence() {
 }
 
 #[test]
-fn an_entry_reads_the_environment_too() {
-    // Its `max_message_size` is 5000.
+fn entry_attribute_reads_environment() {
+    // The entry sets `max_message_size` to 5000.
     let run = |text| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_async_main"));
         Program::run(command.env("RPC_PARALLEL_SETTINGS", text))
     };
 
-    let well = run("max_message_size=6000");
-    let wrong = run("max_message_size=6k");
+    let valid = run("max_message_size=6000");
+    let invalid = run("max_message_size=6k");
 
-    let told = well.stdout.last().expect("it prints lines");
-    assert!(told.contains("message of 6004 bytes, of which 6000 are allowed"), "{well:?}");
-    assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0), "{wrong:?}");
+    let line = valid.stdout.last().expect("the program prints lines");
+    assert!(line.contains("message of 6004 bytes, of which 6000 are allowed"), "{valid:?}");
+    assert_eq!((invalid.status.code(), invalid.stdout.len()), (Some(2), 0), "{invalid:?}");
     let sentence = "rpc-parallel: cannot begin: the environment variable `RPC_PARALLEL_SETTINGS` \
                     cannot be used: `max_message_size` is `6k`, and must be a size from 1KiB to";
-    assert!(wrong.stderr.starts_with(sentence), "{wrong:?}");
-    assert_eq!(wrong.stderr.lines().count(), 1, "{wrong:?}");
+    assert!(invalid.stderr.starts_with(sentence), "{invalid:?}");
+    assert_eq!(invalid.stderr.lines().count(), 1, "{invalid:?}");
 }
 
 #[rpc_parallel::worker]
-trait Waits {
-    fn settings_of(&self, worker: &Worker<Waiter>) -> Settings;
-    /// Connects to a worker, and returns why it cannot.
-    async fn fail_to_connect(&self, worker: &Worker<Waiter>) -> Option<String>;
-    fn patience(&self, connection: &Context<Patience>) -> Patience;
-    /// Has connections begin that wait for it.
+trait SettingsProbe {
+    fn settings_of(&self, worker: &Worker<ProbeWorker>) -> Settings;
+    /// Connects to a worker, and returns the error.
+    async fn fail_to_connect(&self, worker: &Worker<ProbeWorker>) -> Option<String>;
+    fn mode(&self, connection: &Context<ConnectionMode>) -> ConnectionMode;
+    /// Ends the `init` of a connection that waits for release.
     fn release(&self);
 }
 
 #[derive(Default, WorkerState)]
-struct Waiter {
+struct ProbeWorker {
     released: Notify,
 }
 
 /// What the `init` of a connection does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum Patience {
+enum ConnectionMode {
     Ready,
-    WaitsForRelease,
+    WaitForRelease,
 }
 
-impl ConnectionState<Waiter> for Patience {
-    type Init = Patience;
+impl ConnectionState<ProbeWorker> for ConnectionMode {
+    type Init = ConnectionMode;
 
-    async fn init(waiter: &Waiter, patience: Patience) -> Result<Self, BoxError> {
-        if patience == Patience::WaitsForRelease {
-            waiter.released.notified().await;
+    async fn init(worker: &ProbeWorker, mode: ConnectionMode) -> Result<Self, BoxError> {
+        if mode == ConnectionMode::WaitForRelease {
+            worker.released.notified().await;
         }
-        Ok(patience)
+        Ok(mode)
     }
 }
 
 #[rpc_parallel::worker]
-impl Waits for Waiter {
-    fn settings_of(&self, worker: &Worker<Waiter>) -> Settings {
+impl SettingsProbe for ProbeWorker {
+    fn settings_of(&self, worker: &Worker<ProbeWorker>) -> Settings {
         worker.settings()
     }
 
-    async fn fail_to_connect(&self, worker: &Worker<Waiter>) -> Option<String> {
-        worker.connect(Patience::Ready).await.err().map(|it| it.to_string())
+    async fn fail_to_connect(&self, worker: &Worker<ProbeWorker>) -> Option<String> {
+        worker.connect(ConnectionMode::Ready).await.err().map(|it| it.to_string())
     }
 
-    fn patience(&self, connection: &Context<Patience>) -> Patience {
+    fn mode(&self, connection: &Context<ConnectionMode>) -> ConnectionMode {
         *connection.state()
     }
 
@@ -227,16 +230,16 @@ impl Waits for Waiter {
     }
 }
 
-/// What this test binary says.
-fn said() -> Result<Settings, SettingsError> {
+/// The settings of all tests of this executable.
+fn test_settings() -> Result<Settings, SettingsError> {
     Ok(Settings::default().with_heartbeat_timeout(None))
 }
 
-#[rpc_parallel::test(settings = said())]
-async fn a_spawner_sets_no_settings_by_the_environment() {
-    let spawner = Waiter::spawner().env("RPC_PARALLEL_SETTINGS", "max_message_size=1500");
+#[rpc_parallel::test(settings = test_settings())]
+async fn spawner_refuses_settings_variable() {
+    let spawner = ProbeWorker::spawner().env("RPC_PARALLEL_SETTINGS", "max_message_size=1500");
 
-    let error = spawner.start(()).await.expect_err("it would mean nothing");
+    let error = spawner.start(()).await.expect_err("the variable is refused");
 
     let SpawnErrorKind::Environment { variable, .. } = error.kind() else { panic!("{error}") };
     assert_eq!(variable, "RPC_PARALLEL_SETTINGS");
@@ -244,75 +247,90 @@ async fn a_spawner_sets_no_settings_by_the_environment() {
 }
 
 #[tokio::test]
-async fn plain_test_has_the_settings_of_the_registered_tests() {
-    let worker = Waiter::spawner().start(()).await.expect("start a worker");
-    let server = Waiter::serve(()).await.expect("serve it");
+async fn plain_test_uses_settings_of_registered_tests() {
+    let worker = ProbeWorker::start_ok(()).await;
+    let server = ProbeWorker::serve(()).await.expect("the server starts");
 
-    assert_eq!(Ok(worker.settings()), said());
-    assert_eq!(Ok(server.settings()), said());
+    assert_eq!(Ok(worker.settings()), test_settings());
+    assert_eq!(Ok(server.settings()), test_settings());
 }
 
-#[rpc_parallel::test(settings = said())]
-async fn a_handle_brings_its_settings_wherever_it_goes() {
-    let client = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");
+#[rpc_parallel::test(settings = test_settings())]
+async fn handle_carries_settings_of_its_worker() {
+    let client = ProbeWorker::spawner()
+        .spawn_with((), ConnectionMode::Ready)
+        .await
+        .expect("the worker starts");
     let other = settings("stream_window=1KiB,heartbeat_timeout=1m,handshake_timeout=2s");
-    let worker = Waiter::spawner().settings(other).start(()).await.expect("start a worker");
-    let server = Waiter::server().name("here").settings(other).serve(()).await.expect("serve it");
+    let worker = ProbeWorker::spawner().settings(other).start_ok(()).await;
+    let server = ProbeWorker::server()
+        .name("here")
+        .settings(other)
+        .serve(())
+        .await
+        .expect("the server starts");
 
     assert_eq!(client.settings_of(&worker).await, Ok(other));
     assert_eq!(client.settings_of(&server).await, Ok(other));
-    assert_eq!(worker.address().map(|it| it.settings()).expect("it listens"), other);
+    assert_eq!(worker.address().map(|it| it.settings()).expect("the worker has a listener"), other);
     assert_eq!(server.name(), Some("here"));
-    let here = Waiter::serve(()).await.expect("serve it").settings();
-    assert_eq!(here.heartbeat_timeout(), None, "what the test says holds in it");
+    let here = ProbeWorker::serve(()).await.expect("the server starts").settings();
+    assert_eq!(here.heartbeat_timeout(), None, "the settings of the test apply");
     assert_eq!(here.handshake_timeout(), Duration::from_secs(30));
 }
 
-/// How long a handshake may take where the tests wait for it.
+/// The handshake timeout of workers that tests make unresponsive.
 const LIMIT: Duration = Duration::from_secs(1);
 
-async fn impatient() -> Worker<Waiter> {
+async fn start_with_handshake_timeout() -> Worker<ProbeWorker> {
     let settings = Settings::default().with_handshake_timeout(LIMIT);
-    Waiter::spawner().settings(settings).start(()).await.expect("start a worker")
+    ProbeWorker::spawner().settings(settings).start_ok(()).await
 }
 
-fn signal(worker: &Worker<Waiter>, signal: Signal) {
+fn signal(worker: &Worker<ProbeWorker>, signal: Signal) {
     let pid = worker.label().pid().and_then(|it| Pid::from_raw(it.cast_signed()));
-    kill_process(pid.expect("a worker is a process"), signal).expect("it is there");
+    kill_process(pid.expect("a worker is a process"), signal).expect("the process exists");
 }
 
-#[rpc_parallel::test(settings = said())]
-async fn who_connects_to_a_stopped_worker_is_told_in_time() {
-    let worker = impatient().await;
-    let other = Waiter::spawner().spawn_with((), Patience::Ready).await.expect("start a worker");
+#[rpc_parallel::test(settings = test_settings())]
+async fn connecting_to_stopped_worker_times_out() {
+    let worker = start_with_handshake_timeout().await;
+    let other = ProbeWorker::spawner()
+        .spawn_with((), ConnectionMode::Ready)
+        .await
+        .expect("the worker starts");
     assert_eq!(other.fail_to_connect(&worker).await, Ok(None));
     signal(&worker, Signal::STOP);
 
     let began = Instant::now();
-    let error = soon(worker.connect(Patience::Ready)).await.map(drop).expect_err("it is stopped");
+    let error = soon(worker.connect(ConnectionMode::Ready))
+        .await
+        .map(drop)
+        .expect_err("the worker is stopped");
     let took = began.elapsed();
-    let from_elsewhere = soon(other.fail_to_connect(&worker)).await.expect("the other one runs");
+    let from_other_worker =
+        soon(other.fail_to_connect(&worker)).await.expect("the other worker runs");
 
     let ConnectErrorKind::TimedOut { within } = error.kind() else { panic!("{error}") };
     assert_eq!(*within, LIMIT);
     assert!(took >= LIMIT, "{took:?}");
-    let told = from_elsewhere.expect("it is stopped");
-    assert!(told.contains("it took no notice within 1s (its `handshake_timeout`)"), "{told}");
+    let error = from_other_worker.expect("the worker is stopped");
+    assert!(error.contains("it took no notice within 1s (its `handshake_timeout`)"), "{error}");
     signal(&worker, Signal::CONT);
-    let client = soon(worker.connect(Patience::Ready)).await.expect("it goes on");
-    assert_eq!(client.patience().await, Ok(Patience::Ready));
+    let client = soon(worker.connect(ConnectionMode::Ready)).await.expect("the worker continues");
+    assert_eq!(client.mode().await, Ok(ConnectionMode::Ready));
 }
 
-#[rpc_parallel::test(settings = said())]
-async fn the_init_of_a_connection_may_take_longer_than_the_handshake() {
-    let worker = impatient().await;
-    let client = worker.connect(Patience::Ready).await.expect("it is ready at once");
+#[rpc_parallel::test(settings = test_settings())]
+async fn connection_init_can_exceed_handshake_timeout() {
+    let worker = start_with_handshake_timeout().await;
+    let client = worker.connect(ConnectionMode::Ready).await.expect("`init` returns at once");
 
-    let mut waiting = pin!(worker.connect(Patience::WaitsForRelease));
+    let mut waiting = pin!(worker.connect(ConnectionMode::WaitForRelease));
     let early = timeout(2 * LIMIT, &mut waiting).await;
-    assert!(early.is_err(), "it waits for its release, and nothing ends that");
-    client.release().await.expect("it is alive");
+    assert!(early.is_err(), "`init` waits for the release");
+    client.release().await.expect("the worker answers");
 
-    let waited = soon(waiting).await.expect("it was heard");
-    assert_eq!(waited.patience().await, Ok(Patience::WaitsForRelease));
+    let waited = soon(waiting).await.expect("the connection was accepted");
+    assert_eq!(waited.mode().await, Ok(ConnectionMode::WaitForRelease));
 }

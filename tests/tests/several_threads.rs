@@ -1,4 +1,4 @@
-//! Workers whose runtime has several threads keep the same promises.
+//! Workers with a multi-thread runtime: order, cancellation, and counting of calls.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,38 +6,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::gate::{Gate, GateAddress};
+use rpc_parallel_tests::process::TEST_TIMEOUT;
+use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 use rpc_parallel_tests::waiting::{Events, elements, soon};
 use tokio::join;
 
-/// Functions whose order matters, and such as compute.
+/// Functions whose order is observed, and functions that occupy a thread.
 #[rpc_parallel::worker]
 trait Threads {
     #[worker(one_way)]
     async fn note(&self, number: u64);
     async fn noted(&self, count: usize) -> Vec<u64>;
-    /// Computes until nobody wants it any more.
-    fn compute(&self, cx: &Context, way: WayThrough) -> bool;
-    fn block(&self, way: WayThrough);
+    /// Computes until its call is cancelled.
+    fn compute(&self, cx: &Context, gate: GateAddress) -> bool;
+    fn block(&self, gate: GateAddress);
     fn begun(&self) -> u64;
     async fn begin(&self) -> u64;
     fn count(&self, to: u64) -> Pipe<u64>;
     async fn total(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
-    async fn happened(&self, event: &str);
+    async fn wait_for(&self, event: &str);
 }
 
 #[derive(Default, WorkerState)]
-struct Threaded {
+struct ThreadedWorker {
     notes: Mutex<Vec<u64>>,
     begun: AtomicU64,
     events: Events,
 }
 
 #[rpc_parallel::worker]
-impl Threads for Threaded {
+impl Threads for ThreadedWorker {
     async fn note(&self, number: u64) {
-        let mut notes = self.notes.lock().expect("nobody panics in here");
+        let mut notes = self.notes.lock().expect("the lock is not poisoned");
         notes.push(number);
         if notes.len().is_multiple_of(1000) {
             self.events.note(format!("{} notes", notes.len()));
@@ -46,21 +47,21 @@ impl Threads for Threaded {
 
     async fn noted(&self, count: usize) -> Vec<u64> {
         self.events.happened(&format!("{count} notes")).await;
-        self.notes.lock().expect("nobody panics in here").clone()
+        self.notes.lock().expect("the lock is not poisoned").clone()
     }
 
-    fn compute(&self, cx: &Context, way: WayThrough) -> bool {
-        // It must wake no task: that would wait for this very thread.
-        way.pass_by();
+    fn compute(&self, cx: &Context, gate: GateAddress) -> bool {
+        // `Events` would wake a task, which waits for this thread.
+        gate.notify();
         while !cx.is_cancelled() {
             std::hint::spin_loop();
         }
-        self.events.note("was cancelled");
+        self.events.note("cancelled");
         true
     }
 
-    fn block(&self, way: WayThrough) {
-        way.block();
+    fn block(&self, gate: GateAddress) {
+        gate.block();
     }
 
     fn begun(&self) -> u64 {
@@ -83,82 +84,82 @@ impl Threads for Threaded {
         Ok(total)
     }
 
-    async fn happened(&self, event: &str) {
+    async fn wait_for(&self, event: &str) {
         self.events.happened(event).await;
     }
 }
 
 async fn start() -> ThreadsClient {
-    Threaded::spawn(()).await.expect("start a worker")
+    ThreadedWorker::spawn_ok(()).await
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn one_way_functions_begin_in_the_order_of_their_calls_on_several_threads() {
-    let threaded = start().await;
+async fn one_way_functions_begin_in_call_order() {
+    let client = start().await;
 
     for number in 0..10_000 {
-        threaded.note(number).await.expect("it is written");
+        client.note(number).await.expect("the call is sent");
     }
-    let noted = threaded.noted(10_000).timeout(PATIENCE).await;
+    let noted = client.noted(10_000).timeout(TEST_TIMEOUT).await;
 
-    let noted = noted.expect("call it");
+    let noted = noted.expect("the call succeeds");
     let first = noted.iter().zip(0..).find(|(noted, expected)| *noted != expected);
-    assert_eq!((noted.len(), first), (10_000, None), "the first that is not in its place");
+    assert_eq!((noted.len(), first), (10_000, None), "length and first number out of order");
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn a_function_that_computes_sees_that_its_call_was_dropped() {
-    let threaded = start().await;
+async fn computing_function_sees_dropped_call() {
+    let client = start().await;
     let gate = Gate::new();
-    let mut call = threaded.compute(gate.way());
+    let mut call = client.compute(gate.address());
 
     assert!((&mut call).now_or_never().is_none());
     soon(gate.reached()).await;
     drop(call);
 
-    assert_eq!(soon(threaded.happened("was cancelled")).await, Ok(()));
+    assert_eq!(soon(client.wait_for("cancelled")).await, Ok(()));
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn a_function_that_computes_is_counted_as_a_call_in_flight() {
-    let threaded = start().await;
+async fn blocking_function_counts_as_call_in_flight() {
+    let client = start().await;
     let gate = Gate::new();
-    let in_flight = || async { soon(threaded.stats()).await.map(|it| it.calls_in_flight()) };
-    let blocked = tokio::spawn(threaded.block(gate.way()));
-    let standing = soon(gate.reached()).await;
+    let in_flight = || async { soon(client.stats()).await.map(|it| it.calls_in_flight()) };
+    let blocking = tokio::spawn(client.block(gate.address()));
+    let blocked = soon(gate.reached()).await;
 
     assert_eq!(in_flight().await.ok(), Some(1));
 
-    drop(standing);
-    assert_eq!(soon(blocked).await.expect("nothing panics"), Ok(()));
+    drop(blocked);
+    assert_eq!(soon(blocking).await.expect("the task does not panic"), Ok(()));
     assert_eq!(in_flight().await.ok(), Some(0));
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn a_call_dropped_while_all_threads_are_blocked_never_begins() {
-    let threaded = start().await;
+async fn call_dropped_while_all_threads_block_never_begins() {
+    let client = start().await;
     let gate = Gate::new();
-    let blocking = [(); 3].map(|()| tokio::spawn(threaded.block(gate.way())));
-    let standing = soon(join_all([(); 3].map(|()| gate.reached()))).await;
+    let blocking = [(); 3].map(|()| tokio::spawn(client.block(gate.address())));
+    let blocked = soon(join_all([(); 3].map(|()| gate.reached()))).await;
 
-    let mut calls: Vec<_> = (0..100).map(|_| threaded.begin()).collect();
+    let mut calls: Vec<_> = (0..100).map(|_| client.begin()).collect();
     assert!(calls.iter_mut().all(|it| it.now_or_never().is_none()));
     drop(calls);
-    drop(standing);
+    drop(blocked);
 
     for blocked in join_all(blocking).await {
-        blocked.expect("no panic").expect("call it");
+        blocked.expect("the task does not panic").expect("the call succeeds");
     }
-    assert_eq!(threaded.begin().await, Ok(0));
+    assert_eq!(client.begin().await, Ok(0));
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn pipes_keep_their_order_on_several_threads() {
-    let threaded = start().await;
+async fn pipes_keep_order_of_elements() {
+    let client = start().await;
 
-    let pipes = soon(join_all((0..8).map(|_| threaded.count(20_000)))).await;
-    let reading = pipes.into_iter().map(|it| elements(it.expect("call it")));
-    let totals = join_all((0..8).map(|_| threaded.total(Pipe::from_items(0..20_000))));
+    let pipes = soon(join_all((0..8).map(|_| client.count(20_000)))).await;
+    let reading = pipes.into_iter().map(|it| elements(it.expect("the call succeeds")));
+    let totals = join_all((0..8).map(|_| client.total(Pipe::from_items(0..20_000))));
     let (read, totals) = soon(async { join!(join_all(reading), totals) }).await;
 
     assert!(read.into_iter().all(|it| it.into_iter().eq(0..20_000)));
@@ -166,18 +167,18 @@ async fn pipes_keep_their_order_on_several_threads() {
 }
 
 #[rpc_parallel::test(worker(flavor = "multi_thread", threads = 3))]
-async fn pipes_that_are_dropped_just_when_they_end_harm_nobody() {
-    let threaded = start().await;
+async fn dropping_pipe_as_it_ends_is_harmless() {
+    let client = start().await;
 
-    // Each of them may be at its end, or not, when the worker learns that nobody reads it.
+    // Each pipe may or may not have ended when the worker finds that its reader was dropped.
     let dropping = (0..8).map(async |task| {
         for number in 0..1000 {
-            let pipe = threaded.count((task + number) % 500).await;
+            let pipe = client.count((task + number) % 500).await;
             assert!(pipe.is_ok(), "{number}: {pipe:?}");
         }
     });
     soon(join_all(dropping)).await;
 
-    let pipe = threaded.count(3).await.expect("call it");
+    let pipe = client.count(3).await.expect("the call succeeds");
     assert_eq!(elements(pipe).await, [0, 1, 2]);
 }

@@ -1,4 +1,4 @@
-//! Spans go on in workers: what is logged there is logged here, in the span that called.
+//! Records of workers are forwarded to their master, in the span of the caller.
 
 use std::fmt::{Debug, Write};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use rpc_parallel::Settings;
 use rpc_parallel::logs::{LogItem, Logs, forward};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::{ends, kill};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::{Events, soon};
 use tokio::sync::Mutex;
 use tracing::field::{Field, Visit};
@@ -17,45 +18,46 @@ use tracing_subscriber::layer::{Context as LayerContext, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use tracing_subscriber::{Layer, Registry};
 
-/// A worker that calls others.
+/// Functions that log, in this worker or in one that it has started.
 #[rpc_parallel::worker]
 trait Chain {
     /// Logs a line.
-    async fn say(&self, line: &str);
-    /// Logs a line, for nobody who waits.
+    async fn log(&self, line: &str);
+    /// Logs a line, without an answer.
     #[worker(one_way)]
     fn note(&self, line: &str);
     /// Logs a line at each level.
-    fn say_at_all_levels(&self);
-    /// Starts so many workers, each by the one before, and forwards the logs of the next one if so.
-    async fn grow(&self, more: u32, forwards: bool) -> Result<(), AnyError>;
-    /// Has the last one log a line.
-    async fn say_at_the_end(&self, line: &str) -> Result<(), AnyError>;
-    /// Has the last one log a line, each by a task that was spawned for it.
-    async fn say_at_the_end_by_tasks(&self, line: &str) -> Result<(), AnyError>;
-    /// Has its caller's server log a line.
-    async fn answer(&self, to: &Worker<Link>, line: &str) -> Result<(), AnyError>;
-    /// Forwards the logs of another one.
-    async fn listen_to(&self, other: &Worker<Link>) -> Result<(), AnyError>;
-    /// Waits until all that it forwards has come.
+    fn log_at_all_levels(&self);
+    /// Starts a chain of this many workers, each started by the one before. With `forwards`, each
+    /// forwards the logs of the next.
+    async fn start_chain(&self, more: u32, forwards: bool) -> Result<(), AnyError>;
+    /// Logs a line in the last worker of the chain.
+    async fn log_at_end(&self, line: &str) -> Result<(), AnyError>;
+    /// Logs a line in the last worker of the chain. Each worker calls the next in a spawned task.
+    async fn log_at_end_by_tasks(&self, line: &str) -> Result<(), AnyError>;
+    /// Logs a line in the server of the caller.
+    async fn log_in_caller(&self, to: &Worker<ChainWorker>, line: &str) -> Result<(), AnyError>;
+    /// Forwards the logs of another worker.
+    async fn forward_logs_of(&self, other: &Worker<ChainWorker>) -> Result<(), AnyError>;
+    /// Waits until all records of the next workers have been forwarded.
     async fn flush(&self);
 }
 
 #[derive(Default, WorkerState)]
-struct Link {
+struct ChainWorker {
     next: Mutex<Option<ChainClient>>,
     forwarding: Mutex<Option<(rpc_parallel::logs::Forwarding, ChainClient)>>,
 }
 
-impl Link {
+impl ChainWorker {
     async fn next(&self) -> Option<ChainClient> {
         self.next.lock().await.clone()
     }
 }
 
 #[rpc_parallel::worker]
-impl Chain for Link {
-    async fn say(&self, line: &str) {
+impl Chain for ChainWorker {
+    async fn log(&self, line: &str) {
         info!(length = line.len(), "{line}");
     }
 
@@ -63,38 +65,38 @@ impl Chain for Link {
         info!("{line}");
     }
 
-    fn say_at_all_levels(&self) {
+    fn log_at_all_levels(&self) {
         error!("e");
         warn!(target: "elsewhere", "w");
         info!("i");
         debug!("d");
     }
 
-    async fn grow(&self, more: u32, forwards: bool) -> Result<(), AnyError> {
+    async fn start_chain(&self, more: u32, forwards: bool) -> Result<(), AnyError> {
         if let Some(more) = more.checked_sub(1) {
-            let spawner = Link::spawner().name(format!("link-{more}"));
+            let spawner = ChainWorker::spawner().name(format!("link-{more}"));
             let next = spawner.spawn(()).await?;
             if forwards {
                 *self.forwarding.lock().await = Some((forward(&next).await?, next.clone()));
             }
-            next.grow(more, forwards).await?;
+            next.start_chain(more, forwards).await?;
             *self.next.lock().await = Some(next);
         }
         Ok(())
     }
 
-    async fn say_at_the_end(&self, line: &str) -> Result<(), AnyError> {
+    async fn log_at_end(&self, line: &str) -> Result<(), AnyError> {
         match self.next().await {
-            Some(next) => next.say_at_the_end(line).instrument(info_span!("on the way")).await?,
+            Some(next) => next.log_at_end(line).instrument(info_span!("between")).await?,
             None => info!("{line}"),
         }
         Ok(())
     }
 
-    async fn say_at_the_end_by_tasks(&self, line: &str) -> Result<(), AnyError> {
+    async fn log_at_end_by_tasks(&self, line: &str) -> Result<(), AnyError> {
         match self.next().await {
             Some(next) => {
-                let call = next.say_at_the_end_by_tasks(line);
+                let call = next.log_at_end_by_tasks(line);
                 tokio::spawn(call.in_current_span()).await??;
             }
             None => info!("{line}"),
@@ -102,12 +104,12 @@ impl Chain for Link {
         Ok(())
     }
 
-    async fn answer(&self, to: &Worker<Link>, line: &str) -> Result<(), AnyError> {
-        to.connect(()).await?.say(line).await?;
+    async fn log_in_caller(&self, to: &Worker<ChainWorker>, line: &str) -> Result<(), AnyError> {
+        to.connect(()).await?.log(line).await?;
         Ok(())
     }
 
-    async fn listen_to(&self, other: &Worker<Link>) -> Result<(), AnyError> {
+    async fn forward_logs_of(&self, other: &Worker<ChainWorker>) -> Result<(), AnyError> {
         let other = other.connect(()).await?;
         *self.forwarding.lock().await = Some((forward(&other).await?, other));
         Ok(())
@@ -123,7 +125,7 @@ impl Chain for Link {
     }
 }
 
-/// Notes what is logged in this process: `spans|level|target|message|field=value,..`.
+/// Notes each event of this process as `spans|level|target|message|field=value,..`.
 struct Capture(Events);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
@@ -149,55 +151,55 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
-            name => write!(self.rest, "{name}={value:?},").expect("a string takes it"),
+            name => write!(self.rest, "{name}={value:?},").expect("writing to a string succeeds"),
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        write!(self.rest, "{}={value},", field.name()).expect("a string takes it");
+        write!(self.rest, "{}={value},", field.name()).expect("writing to a string succeeds");
     }
 }
 
-/// Makes this test's thread log to where the test can see it.
+/// Captures the events of this thread.
 fn capture() -> (Events, DefaultGuard) {
     let events = Events::default();
     let subscriber = Registry::default().with(Capture(events.clone()));
     (events, tracing::subscriber::set_default(subscriber))
 }
 
-/// Returns what was logged for workers, without their fields, sorted.
+/// Returns the forwarded records without their fields, sorted.
 fn forwarded(events: &Events) -> Vec<String> {
     let mut lines: Vec<_> = events.list();
     lines.retain(|it| it.contains("|rpc_parallel::worker|"));
     for line in &mut lines {
-        let end = line.rfind('|').expect("it was written so");
+        let end = line.rfind('|').expect("`Capture` writes fields behind `|`");
         *line = line[..end].replace("|rpc_parallel::worker|", "|");
     }
     lines.sort();
     lines
 }
 
-async fn link() -> ChainClient {
-    Link::spawner().name("first").spawn(()).await.expect("start a worker")
+async fn spawn() -> ChainClient {
+    ChainWorker::spawner().name("first").spawn_ok(()).await
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn one_line_has_the_master_log_what_its_worker_logs() {
+async fn forwarded_records_keep_level_target_and_fields() {
     let (events, _guard) = capture();
-    let link = link().await;
-    let forwarding = forward(&link).await.expect("it has logs");
+    let client = spawn().await;
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    link.say_at_all_levels().await.expect("it says it");
-    link.say("hello").await.expect("it says it");
+    client.log_at_all_levels().await.expect("the call succeeds");
+    client.log("hello").await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
     assert_eq!(forwarded(&events), ["|ERROR|e", "|INFO|hello", "|INFO|i", "|WARN|w"]);
     let hello = events.begins_with("|INFO|rpc_parallel::worker|hello|").await;
-    let pid = link.label().pid().expect("it has one");
+    let pid = client.label().pid().expect("the label has a pid");
     for part in [
         format!("worker=first[{pid}],"),
         format!("target={},", module_path!()),
-        "spans=rpc_parallel::call{function=Chain::say worker=first},".to_owned(),
+        "spans=rpc_parallel::call{function=Chain::log worker=first},".to_owned(),
         "fields=length=5,".to_owned(),
         format!("file={},", file!()),
     ] {
@@ -208,16 +210,16 @@ async fn one_line_has_the_master_log_what_its_worker_logs() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn what_a_call_logs_is_logged_in_the_span_of_its_caller() {
+async fn forwarded_record_is_in_span_of_caller() {
     let (events, _guard) = capture();
-    let link = link().await;
-    let forwarding = forward(&link).await.expect("it has logs");
+    let client = spawn().await;
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
     let calls = ["one", "two", "three"].map(|name| {
-        let link = link.clone();
+        let client = client.clone();
         let calls = async move {
             for _ in 0..10 {
-                link.say(name).await.expect("it says it");
+                client.log(name).await.expect("the call succeeds");
             }
         };
         let outer = info_span!("outer");
@@ -237,90 +239,97 @@ async fn what_a_call_logs_is_logged_in_the_span_of_its_caller() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn what_workers_call_in_turn_is_logged_in_the_span_of_the_first_caller() {
+async fn record_of_nested_call_is_in_span_of_first_caller() {
     let (events, _guard) = capture();
-    let link = link().await;
-    link.grow(3, true).await.expect("they start");
-    let forwarding = forward(&link).await.expect("it has logs");
+    let client = spawn().await;
+    client.start_chain(3, true).await.expect("the workers start");
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    link.say_at_the_end("far").instrument(info_span!("near")).await.expect("it says it");
-    soon(link.flush()).await.expect("it does");
+    client.log_at_end("far").instrument(info_span!("near")).await.expect("the call succeeds");
+    soon(client.flush()).await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
     assert_eq!(forwarded(&events), ["near|INFO|far"]);
     let far = events.begins_with("near|INFO|").await;
-    let (_, spans) = far.split_once("spans=").expect("it is in some");
-    let call =
-        |worker| format!("rpc_parallel::call{{function=Chain::say_at_the_end worker={worker}}}");
-    let way = ["first", "link-2", "link-1"].map(|it| format!("{}:on the way:", call(it)));
-    assert!(spans.starts_with(&format!("{}{},", way.concat(), call("link-0"))), "{spans}");
+    let (_, spans) = far.split_once("spans=").expect("the record has spans");
+    let call = |worker| format!("rpc_parallel::call{{function=Chain::log_at_end worker={worker}}}");
+    let path = ["first", "link-2", "link-1"].map(|it| format!("{}:between:", call(it)));
+    assert!(spans.starts_with(&format!("{}{},", path.concat(), call("link-0"))), "{spans}");
     assert!(far.contains("worker=link-0["), "{far}");
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_worker_that_keeps_no_spans_hands_on_those_of_its_caller() {
+async fn worker_with_disabled_spans_passes_on_span_of_caller() {
     let (events, _guard) = capture();
-    let spawner = Link::spawner().env("RUST_LOG", "info,rpc_parallel::call=off,spans=info");
-    let link = spawner.spawn(()).await.expect("start a worker");
-    link.grow(2, true).await.expect("they start");
-    let forwarding = forward(&link).await.expect("it has logs");
+    let spawner = ChainWorker::spawner().env("RUST_LOG", "info,rpc_parallel::call=off,spans=info");
+    let client = spawner.spawn_ok(()).await;
+    client.start_chain(2, true).await.expect("the workers start");
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    link.say_at_the_end_by_tasks("no").instrument(info_span!("lost")).await.expect("it says it");
-    link.say("here").instrument(info_span!("near")).await.expect("it says it");
-    link.say_at_the_end("far").instrument(info_span!("near")).await.expect("it says it");
-    soon(link.flush()).await.expect("it does");
+    client
+        .log_at_end_by_tasks("no")
+        .instrument(info_span!("lost"))
+        .await
+        .expect("the call succeeds");
+    client.log("here").instrument(info_span!("near")).await.expect("the call succeeds");
+    client.log_at_end("far").instrument(info_span!("near")).await.expect("the call succeeds");
+    soon(client.flush()).await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
-    // A task is told apart from its function by its span alone.
+    // Only the span of a call connects its task with its caller, and that span is off here.
     assert_eq!(forwarded(&events), ["near|INFO|far", "near|INFO|here", "|INFO|no"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn calls_made_by_tasks_are_part_of_the_span_that_the_tasks_are_in() {
+async fn calls_of_task_belong_to_span_of_task() {
     let (events, _guard) = capture();
-    let link = link().await;
-    link.grow(2, true).await.expect("they start");
-    let forwarding = forward(&link).await.expect("it has logs");
+    let client = spawn().await;
+    client.start_chain(2, true).await.expect("the workers start");
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    let call = link.say_at_the_end_by_tasks("far").instrument(info_span!("near"));
-    call.await.expect("it says it");
-    soon(link.flush()).await.expect("it does");
+    let call = client.log_at_end_by_tasks("far").instrument(info_span!("near"));
+    call.await.expect("the call succeeds");
+    soon(client.flush()).await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
     assert_eq!(forwarded(&events), ["near|INFO|far"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn one_way_calls_are_part_of_the_span_that_they_are_made_in() {
+async fn one_way_call_belongs_to_span_of_caller() {
     let (events, _guard) = capture();
-    let link = link().await;
-    let _forwarding = forward(&link).await.expect("it has logs");
+    let client = spawn().await;
+    let _forwarding = forward(&client).await.expect("the worker has logs");
 
-    link.note("noted").instrument(info_span!("near")).await.expect("it is written");
+    client.note("noted").instrument(info_span!("near")).await.expect("the call is sent");
 
     soon(events.begins_with("near|INFO|rpc_parallel::worker|noted|")).await;
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn what_a_worker_calls_in_this_process_is_part_of_the_span_that_called_the_worker() {
+async fn call_back_into_master_belongs_to_original_span() {
     let (events, _guard) = capture();
-    let link = link().await;
-    let here = Link::serve(()).await.expect("serve it here");
+    let client = spawn().await;
+    let here = ChainWorker::serve(()).await.expect("the server starts");
 
-    link.answer(&here, "back").instrument(info_span!("near")).await.expect("it says it");
+    client
+        .log_in_caller(&here, "back")
+        .instrument(info_span!("near"))
+        .await
+        .expect("the call succeeds");
 
     soon(events.begins_with("near:rpc_parallel::call|INFO|spans|back|")).await;
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_record_knows_the_span_of_its_caller() {
+async fn record_holds_span_of_caller() {
     let (_events, _guard) = capture();
-    let link = link().await;
-    let mut logs = link.logs().await.expect("it has logs");
+    let client = spawn().await;
+    let mut logs = client.logs().await.expect("the worker has logs");
     let span = info_span!("near");
 
-    link.say("hello").instrument(span.clone()).await.expect("it says it");
-    link.say("hello").await.expect("it says it");
+    client.log("hello").instrument(span.clone()).await.expect("the call succeeds");
+    client.log("hello").await.expect("the call succeeds");
 
     let in_span = next_record(&mut logs).await;
     let in_none = next_record(&mut logs).await;
@@ -329,91 +338,91 @@ async fn a_record_knows_the_span_of_its_caller() {
 }
 
 async fn next_record(logs: &mut Logs) -> rpc_parallel::logs::LogRecord {
-    match soon(logs.next()).await.expect("it goes on").expect("the worker lives") {
+    match soon(logs.next()).await.expect("the logs do not end").expect("the logs do not fail") {
         LogItem::Record(record) => *record,
         item @ LogItem::Lagged(_) => panic!("{item}"),
     }
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn forwarding_keeps_no_worker_alive_and_ends_with_it() {
+async fn forwarding_does_not_keep_worker_alive() {
     let (events, _guard) = capture();
-    let link = link().await;
-    let pid = link.label().pid().expect("it has one");
-    let forwarding = forward(&link).await.expect("it has logs");
-    link.say("last words").await.expect("it says it");
+    let client = spawn().await;
+    let pid = client.label().pid().expect("the label has a pid");
+    let forwarding = forward(&client).await.expect("the worker has logs");
+    client.log("last line").await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
-    drop(link);
+    drop(client);
 
-    assert!(ends(pid).await, "it ends");
+    assert!(ends(pid).await, "the worker ends");
     soon(forwarding.flush()).await;
-    assert_eq!(forwarded(&events), ["|INFO|last words"]);
+    assert_eq!(forwarded(&events), ["|INFO|last line"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn forwarding_goes_on_with_the_next_process_of_a_worker_that_is_restarted() {
+async fn forwarding_continues_after_restart() {
     let (events, _guard) = capture();
     let restart =
         RestartPolicy::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
-    let link = Link::spawner().restart(restart).spawn(()).await.expect("start a worker");
-    let forwarding = forward(&link).await.expect("it has logs");
-    link.say("first life").await.expect("it says it");
+    let client = ChainWorker::spawner().restart(restart).spawn_ok(()).await;
+    let forwarding = forward(&client).await.expect("the worker has logs");
+    client.log("first process").await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
-    kill(link.label().pid().expect("it has one"));
-    let say = || link.say("second life").instrument(info_span!("near"));
-    // It may be on its way when the worker dies.
-    while soon(say()).await.is_err() {}
+    kill(client.label().pid().expect("the label has a pid"));
+    let log = || client.log("second process").instrument(info_span!("near"));
+    // A call fails if it is in flight when the worker dies.
+    while soon(log()).await.is_err() {}
 
-    soon(events.begins_with("near|INFO|rpc_parallel::worker|second life|")).await;
+    soon(events.begins_with("near|INFO|rpc_parallel::worker|second process|")).await;
     soon(forwarding.flush()).await;
-    assert_eq!(forwarded(&events), ["near|INFO|second life", "|INFO|first life"]);
-    let pid = link.label().pid().expect("it has one");
-    drop(link);
-    assert!(ends(pid).await, "forwarding keeps no worker alive");
+    assert_eq!(forwarded(&events), ["near|INFO|second process", "|INFO|first process"]);
+    let pid = client.label().pid().expect("the label has a pid");
+    drop(client);
+    assert!(ends(pid).await, "forwarding does not keep the worker alive");
     soon(forwarding.flush()).await;
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn forwarding_ends_with_a_worker_that_would_be_restarted_and_is_told_to_end() {
+async fn forwarding_ends_with_shutdown_of_restartable_worker() {
     let (events, _guard) = capture();
-    let link = Link::spawner().restart(RestartPolicy::on_failure()).spawn(()).await;
-    let link = link.expect("start a worker");
-    let forwarding = forward(&link).await.expect("it has logs");
-    link.say("last words").await.expect("it says it");
+    let client = ChainWorker::spawner().restart(RestartPolicy::on_failure()).spawn_ok(()).await;
+    let forwarding = forward(&client).await.expect("the worker has logs");
+    client.log("last line").await.expect("the call succeeds");
 
-    soon(link.shutdown()).await.expect("it ends");
+    soon(client.shutdown()).await.expect("the worker ends");
 
     soon(forwarding.flush()).await;
-    assert_eq!(forwarded(&events), ["|INFO|last words"]);
+    assert_eq!(forwarded(&events), ["|INFO|last line"]);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_failure_is_told_in_the_span_in_which_the_worker_was_spawned() {
+async fn on_failure_runs_in_span_of_spawn() {
     let (events, _guard) = capture();
     let restart =
         RestartPolicy::on_failure().backoff(Duration::from_millis(1)..=Duration::from_millis(1));
-    let spawner = Link::spawner().restart(restart);
+    let spawner = ChainWorker::spawner().restart(restart);
     let spawner = spawner.on_failure(|failure| warn!("lost {:?}", failure.worker().pid()));
-    let link = info_span!("near").in_scope(|| spawner.spawn(())).await.expect("start a worker");
+    let client =
+        info_span!("near").in_scope(|| spawner.spawn(())).await.expect("the worker starts");
 
     for _ in 0..2 {
-        let pid = link.label().pid().expect("it has one");
+        let pid = client.label().pid().expect("the label has a pid");
         kill(pid);
         soon(events.begins_with(&format!("near|WARN|spans|lost Some({pid})|"))).await;
-        soon(link.say("still here")).await.expect("it says it");
+        soon(client.log("restarted")).await.expect("the call succeeds");
     }
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn logs_of_a_handle_are_forwarded_without_a_client() {
+async fn logs_of_handle_are_forwarded_without_client() {
     let (events, _guard) = capture();
-    let link = Link::spawner().start(()).await.expect("start a worker");
-    let forwarding = link.logs().await.expect("it has logs").forward();
+    let client = ChainWorker::start_ok(()).await;
+    let forwarding = client.logs().await.expect("the worker has logs").forward();
 
-    let client = link.connect(()).await.expect("connect to it");
-    client.say("hello").instrument(info_span!("near")).await.expect("it says it");
+    let client = client.connect_ok().await;
+    client.log("hello").instrument(info_span!("near")).await.expect("the call succeeds");
     drop(client);
 
     soon(forwarding.flush()).await;
@@ -421,21 +430,18 @@ async fn logs_of_a_handle_are_forwarded_without_a_client() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn workers_that_forward_each_other_log_nothing_twice() {
+async fn workers_forwarding_each_other_log_no_record_twice() {
     let (events, _guard) = capture();
-    let (one, other) = (Link::spawner().start(()), Link::spawner().start(()));
-    let one = one.await.expect("start a worker");
-    let other = other.await.expect("start a worker");
-    let (client, other_client) =
-        (one.connect(()).await.expect("connect"), other.connect(()).await.expect("connect"));
-    client.listen_to(&other).await.expect("it listens");
-    other_client.listen_to(&one).await.expect("it listens");
-    let forwarding = forward(&client).await.expect("it has logs");
+    let (one, other) = (ChainWorker::start_ok(()).await, ChainWorker::start_ok(()).await);
+    let (client, other_client) = (one.connect_ok().await, other.connect_ok().await);
+    client.forward_logs_of(&other).await.expect("the call succeeds");
+    other_client.forward_logs_of(&one).await.expect("the call succeeds");
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    client.say("hello").await.expect("it says it");
+    client.log("hello").await.expect("the call succeeds");
     for _ in 0..3 {
-        soon(client.flush()).await.expect("it does");
-        soon(other_client.flush()).await.expect("it does");
+        soon(client.flush()).await.expect("the call succeeds");
+        soon(other_client.flush()).await.expect("the call succeeds");
     }
     soon(forwarding.flush()).await;
 
@@ -443,32 +449,32 @@ async fn workers_that_forward_each_other_log_nothing_twice() {
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn what_is_lost_is_a_warning() {
+async fn lost_records_are_reported_as_warning() {
     let (events, _guard) = capture();
-    let link = link().await;
+    let client = spawn().await;
     for _ in 0..2000 {
-        link.say("hello").await.expect("it says it");
+        client.log("hello").await.expect("the call succeeds");
     }
 
-    let forwarding = forward(&link).await.expect("it has logs");
+    let forwarding = forward(&client).await.expect("the worker has logs");
     soon(forwarding.flush()).await;
 
     let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
-    let (_, lost) = lost.split_once("lost=").expect("it says how many");
-    let lost: usize = lost.trim_end_matches(',').parse().expect("it is a number");
+    let (_, lost) = lost.split_once("lost=").expect("the warning has a count");
+    let lost: usize = lost.trim_end_matches(',').parse().expect("the text is a number");
     assert_eq!(forwarded(&events).len(), 1 + 2000 - lost);
 }
 
 #[rpc_parallel::test(worker_logs = true)]
-async fn a_record_that_is_too_large_to_come_is_a_warning() {
+async fn oversized_record_is_reported_as_warning() {
     let (events, _guard) = capture();
     let settings = Settings::default().with_max_message_size(1024);
-    let link = Link::spawner().settings(settings).spawn(()).await.expect("start a worker");
-    let forwarding = forward(&link).await.expect("it has logs");
+    let client = ChainWorker::spawner().settings(settings).spawn_ok(()).await;
+    let forwarding = forward(&client).await.expect("the worker has logs");
 
-    // With what a record says beside its message, it is more than a kilobyte.
-    link.say(&"x".repeat(1000)).await.expect("it says it");
-    link.say("small").await.expect("it says it");
+    // With its other fields the record is larger than 1024 bytes.
+    client.log(&"x".repeat(1000)).await.expect("the call succeeds");
+    client.log("small").await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
     assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|records of its log are lost"]);

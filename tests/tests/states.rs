@@ -1,4 +1,4 @@
-//! States of workers and of connections, and the handles that lead to them.
+//! States of workers and of connections, and handles of workers.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{Read, Write};
@@ -14,123 +14,126 @@ use rpc_parallel::error::{
     CallErrorKind, ConnectErrorKind, ExitReason, MessageKind, SpawnErrorKind,
 };
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, ends};
-use rustix::process::{Pid, Signal, kill_process};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends, kill};
+use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Accounts of one bank, each of which is a connection.
+/// Functions that use the state of the worker and that of the connection.
 #[rpc_parallel::worker]
-trait Bank {
-    /// Returns what the account and the bank hold then.
-    async fn deposit(&self, cx: &Context<Account>, amount: u64) -> (u64, u64);
-    fn owner(&self, cx: &Context<Account>) -> String;
-    fn branch(&self) -> String;
-    fn ids(&self, cx: &Context<Account>) -> (WorkerId, u32);
-    /// Waits until so many accounts have been closed.
-    async fn closed_accounts(&self, count: usize);
-    /// Computes for so long, and waits for nothing.
-    fn audit(&self, time: Duration);
+trait Sums {
+    /// Adds to the sums of the connection and of the worker, and returns both.
+    async fn add(&self, cx: &Context<ConnectionSum>, number: u64) -> (u64, u64);
+    fn connection_name(&self, cx: &Context<ConnectionSum>) -> String;
+    fn worker_name(&self) -> String;
+    fn ids(&self, cx: &Context<ConnectionSum>) -> (WorkerId, u32);
+    /// Waits until this many connection states have been dropped.
+    async fn wait_for_closed(&self, count: usize);
+    /// Uses the processor for this long.
+    fn compute(&self, time: Duration);
 }
 
-/// Wants to know where it is.
-struct Ledger {
-    branch: String,
+/// A worker that is initialized with its name.
+struct SumWorker {
+    worker_name: String,
     total: Mutex<u64>,
     closed: watch::Sender<usize>,
 }
 
-/// A bank too, whose accounts begin with a bonus.
-struct Vault(Ledger);
+/// A worker whose connections are initialized with a sum.
+struct InitialSumWorker(SumWorker);
 
-/// The same connection state for both.
-struct Account {
-    owner: String,
-    balance: Mutex<u64>,
+/// The connection state of both worker types.
+struct ConnectionSum {
+    connection_name: String,
+    sum: Mutex<u64>,
     closed: watch::Sender<usize>,
 }
 
-impl WorkerState for Ledger {
+impl WorkerState for SumWorker {
     type Init = String;
 
-    async fn init(branch: String) -> Result<Self, BoxError> {
-        if branch.is_empty() {
-            return Err("a branch needs a name".into());
+    async fn init(worker_name: String) -> Result<Self, BoxError> {
+        if worker_name.is_empty() {
+            return Err("the name is empty".into());
         }
-        Ok(Self { branch, total: Mutex::default(), closed: watch::Sender::default() })
+        Ok(Self { worker_name, total: Mutex::default(), closed: watch::Sender::default() })
     }
 }
 
-impl WorkerState for Vault {
+impl WorkerState for InitialSumWorker {
     type Init = ();
 
     async fn init((): ()) -> Result<Self, BoxError> {
-        Ok(Self(Ledger::init("the vault".into()).await?))
+        Ok(Self(SumWorker::init("initial sums".into()).await?))
     }
 }
 
-impl Account {
-    fn new(owner: String, balance: u64, ledger: &Ledger) -> Self {
-        Self { owner, balance: Mutex::new(balance), closed: ledger.closed.clone() }
+impl ConnectionSum {
+    fn new(connection_name: String, sum: u64, sum_worker: &SumWorker) -> Self {
+        Self { connection_name, sum: Mutex::new(sum), closed: sum_worker.closed.clone() }
     }
 }
 
-impl Drop for Account {
+impl Drop for ConnectionSum {
     fn drop(&mut self) {
         self.closed.send_modify(|it| *it += 1);
     }
 }
 
-impl ConnectionState<Ledger> for Account {
+impl ConnectionState<SumWorker> for ConnectionSum {
     type Init = String;
 
-    async fn init(ledger: &Ledger, owner: String) -> Result<Self, BoxError> {
-        match owner.as_str() {
-            "" => Err(format!("process {}: nobody", std::process::id()).into()),
-            "panic" => panic!("no account for {owner}"),
-            _ => Ok(Self::new(owner, 0, ledger)),
+    async fn init(sum_worker: &SumWorker, connection_name: String) -> Result<Self, BoxError> {
+        match connection_name.as_str() {
+            "" => Err(format!("process {}: the name is empty", std::process::id()).into()),
+            "panic" => panic!("scripted panic"),
+            _ => Ok(Self::new(connection_name, 0, sum_worker)),
         }
     }
 }
 
-impl ConnectionState<Vault> for Account {
+impl ConnectionState<InitialSumWorker> for ConnectionSum {
     type Init = (String, u64);
 
-    async fn init(vault: &Vault, (owner, bonus): (String, u64)) -> Result<Self, BoxError> {
-        Ok(Self::new(owner, bonus, &vault.0))
+    async fn init(
+        other: &InitialSumWorker,
+        (connection_name, initial_sum): (String, u64),
+    ) -> Result<Self, BoxError> {
+        Ok(Self::new(connection_name, initial_sum, &other.0))
     }
 }
 
 #[rpc_parallel::worker]
-impl Bank for Ledger {
-    async fn deposit(&self, cx: &Context<Account>, amount: u64) -> (u64, u64) {
-        let mut balance = cx.balance.lock().expect("nobody panics in here");
-        let mut total = self.total.lock().expect("nobody panics in here");
-        *balance += amount;
-        *total += amount;
-        (*balance, *total)
+impl Sums for SumWorker {
+    async fn add(&self, cx: &Context<ConnectionSum>, number: u64) -> (u64, u64) {
+        let mut sum = cx.sum.lock().expect("the lock is not poisoned");
+        let mut total = self.total.lock().expect("the lock is not poisoned");
+        *sum += number;
+        *total += number;
+        (*sum, *total)
     }
 
-    fn owner(&self, cx: &Context<Account>) -> String {
-        cx.state().owner.clone()
+    fn connection_name(&self, cx: &Context<ConnectionSum>) -> String {
+        cx.state().connection_name.clone()
     }
 
-    fn branch(&self) -> String {
-        self.branch.clone()
+    fn worker_name(&self) -> String {
+        self.worker_name.clone()
     }
 
-    fn ids(&self, cx: &Context<Account>) -> (WorkerId, u32) {
+    fn ids(&self, cx: &Context<ConnectionSum>) -> (WorkerId, u32) {
         (cx.worker_id(), std::process::id())
     }
 
-    async fn closed_accounts(&self, count: usize) {
+    async fn wait_for_closed(&self, count: usize) {
         let mut closed = self.closed.subscribe();
         closed.wait_for(|it| *it >= count).await.expect("`self` holds the sender");
     }
 
-    fn audit(&self, time: Duration) {
+    fn compute(&self, time: Duration) {
         let began = Instant::now();
         while began.elapsed() < time {
             std::hint::spin_loop();
@@ -139,67 +142,67 @@ impl Bank for Ledger {
 }
 
 #[rpc_parallel::worker]
-impl Bank for Vault {
-    async fn deposit(&self, cx: &Context<Account>, amount: u64) -> (u64, u64) {
-        self.0.deposit(cx, amount).await
+impl Sums for InitialSumWorker {
+    async fn add(&self, cx: &Context<ConnectionSum>, number: u64) -> (u64, u64) {
+        self.0.add(cx, number).await
     }
 
-    fn owner(&self, cx: &Context<Account>) -> String {
-        self.0.owner(cx)
+    fn connection_name(&self, cx: &Context<ConnectionSum>) -> String {
+        self.0.connection_name(cx)
     }
 
-    fn branch(&self) -> String {
-        self.0.branch()
+    fn worker_name(&self) -> String {
+        self.0.worker_name()
     }
 
-    fn ids(&self, cx: &Context<Account>) -> (WorkerId, u32) {
+    fn ids(&self, cx: &Context<ConnectionSum>) -> (WorkerId, u32) {
         self.0.ids(cx)
     }
 
-    async fn closed_accounts(&self, count: usize) {
-        self.0.closed_accounts(count).await;
+    async fn wait_for_closed(&self, count: usize) {
+        self.0.wait_for_closed(count).await;
     }
 
-    fn audit(&self, time: Duration) {
-        self.0.audit(time);
+    fn compute(&self, time: Duration) {
+        self.0.compute(time);
     }
 }
 
-/// Goes to banks for others.
+/// Functions that connect to workers for the caller.
 #[rpc_parallel::worker]
-trait Errands {
-    async fn deposit(
+trait Proxy {
+    async fn add(
         &self,
-        bank: Worker<Ledger>,
-        owner: &str,
-        amount: u64,
+        worker: Worker<SumWorker>,
+        connection_name: &str,
+        number: u64,
     ) -> Result<(u64, u64), AnyError>;
-    fn hand_back(&self, bank: Worker<Ledger>) -> Worker<Ledger>;
-    async fn open_bank(&self, branch: String) -> Result<Worker<Ledger>, AnyError>;
+    fn return_handle(&self, worker: Worker<SumWorker>) -> Worker<SumWorker>;
+    async fn serve_sums(&self, worker_name: String) -> Result<Worker<SumWorker>, AnyError>;
     fn pid(&self) -> u32;
 }
 
 #[derive(Default, WorkerState)]
-struct Messenger;
+struct ProxyWorker;
 
 #[rpc_parallel::worker]
-impl Errands for Messenger {
-    async fn deposit(
+impl Proxy for ProxyWorker {
+    async fn add(
         &self,
-        bank: Worker<Ledger>,
-        owner: &str,
-        amount: u64,
+        worker: Worker<SumWorker>,
+        connection_name: &str,
+        number: u64,
     ) -> Result<(u64, u64), AnyError> {
-        let account = bank.connect(owner.to_owned()).await?;
-        Ok(account.deposit(amount).await?)
+        let client = worker.connect(connection_name.to_owned()).await?;
+        Ok(client.add(number).await?)
     }
 
-    fn hand_back(&self, bank: Worker<Ledger>) -> Worker<Ledger> {
-        bank
+    fn return_handle(&self, worker: Worker<SumWorker>) -> Worker<SumWorker> {
+        worker
     }
 
-    async fn open_bank(&self, branch: String) -> Result<Worker<Ledger>, AnyError> {
-        Ok(Ledger::serve(branch).await?)
+    async fn serve_sums(&self, worker_name: String) -> Result<Worker<SumWorker>, AnyError> {
+        Ok(SumWorker::serve(worker_name).await?)
     }
 
     fn pid(&self) -> u32 {
@@ -207,24 +210,24 @@ impl Errands for Messenger {
     }
 }
 
-async fn start(branch: &str) -> Worker<Ledger> {
-    Ledger::spawner().start(branch.into()).await.expect("start a worker")
+async fn start(worker_name: &str) -> Worker<SumWorker> {
+    SumWorker::start_ok(worker_name).await
 }
 
-async fn connect(bank: &Worker<Ledger>, owner: &str) -> BankClient {
-    bank.connect(owner.into()).await.expect("connect to the worker")
+async fn connect(worker: &Worker<SumWorker>, connection_name: &str) -> SumsClient {
+    worker.connect(connection_name.into()).await.expect("the worker accepts the connection")
 }
 
-async fn connect_error(bank: &Worker<Ledger>, owner: &str) -> ConnectErrorKind {
-    let connected = timeout(PATIENCE, bank.connect(owner.into())).await;
-    let connected = connected.expect("an answer of whatever kind");
-    let error = connected.expect_err("there is nothing to connect to");
+async fn connect_error(worker: &Worker<SumWorker>, connection_name: &str) -> ConnectErrorKind {
+    let connected = timeout(TEST_TIMEOUT, worker.connect(connection_name.into())).await;
+    let connected = connected.expect("connecting ends in time");
+    let error = connected.expect_err("the worker refuses the connection");
     let text = error.to_string();
-    assert!(text.starts_with(&format!("connect to {bank}: ")), "{text}");
+    assert!(text.starts_with(&format!("connect to {worker}: ")), "{text}");
     copy(error.kind())
 }
 
-/// What these tests look at; the rest of the kinds cannot be copied.
+/// Copies the kinds that these tests check. Others cannot be cloned.
 fn copy(kind: &ConnectErrorKind) -> ConnectErrorKind {
     match kind {
         ConnectErrorKind::NoSuchWorker => ConnectErrorKind::NoSuchWorker,
@@ -235,147 +238,142 @@ fn copy(kind: &ConnectErrorKind) -> ConnectErrorKind {
     }
 }
 
-fn kill(pid: u32) {
-    let pid = Pid::from_raw(pid as i32).expect("a pid is positive");
-    kill_process(pid, Signal::KILL).expect("the process lives");
+#[rpc_parallel::test]
+async fn connections_share_worker_state_and_have_their_own() {
+    let worker = start("worker").await;
+    let (first, second) = (connect(&worker, "first").await, connect(&worker, "second").await);
+
+    assert_eq!(first.add(5).await, Ok((5, 5)));
+    assert_eq!(second.add(2).await, Ok((2, 7)));
+    assert_eq!(first.add(1).await, Ok((6, 8)));
+    assert_eq!(first.connection_name().await, Ok("first".into()));
+    assert_eq!(second.connection_name().await, Ok("second".into()));
+    assert_eq!(first.worker_name().await, Ok("worker".into()));
 }
 
 #[rpc_parallel::test]
-async fn connections_share_the_state_of_the_worker_and_have_their_own() {
-    let bank = start("north").await;
-    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
+async fn two_worker_types_share_one_connection_state_type() {
+    let sum_worker = SumWorker::spawner().spawn_with("worker".into(), "first".into()).await;
+    let initial = InitialSumWorker::spawner().spawn_with((), ("second".into(), 100)).await;
 
-    assert_eq!(ada.deposit(5).await, Ok((5, 5)));
-    assert_eq!(bob.deposit(2).await, Ok((2, 7)));
-    assert_eq!(ada.deposit(1).await, Ok((6, 8)));
-    assert_eq!(ada.owner().await, Ok("ada".into()));
-    assert_eq!(bob.owner().await, Ok("bob".into()));
-    assert_eq!(ada.branch().await, Ok("north".into()));
+    let (sum_worker, initial) =
+        (sum_worker.expect("the worker starts"), initial.expect("the worker starts"));
+    assert_eq!(sum_worker.add(1).await, Ok((1, 1)));
+    assert_eq!(initial.add(1).await, Ok((101, 1)));
+    assert_eq!(initial.worker_name().await, Ok("initial sums".into()));
 }
 
 #[rpc_parallel::test]
-async fn one_connection_state_serves_two_worker_types_with_different_arguments() {
-    let ledger = Ledger::spawner().spawn_with("north".into(), "ada".into()).await;
-    let vault = Vault::spawner().spawn_with((), ("bob".into(), 100)).await;
+async fn connection_state_is_dropped_with_connection() {
+    let worker = start("worker").await;
+    let (first, second) = (connect(&worker, "first").await, connect(&worker, "second").await);
 
-    let (ledger, vault) = (ledger.expect("start a worker"), vault.expect("start a worker"));
-    assert_eq!(ledger.deposit(1).await, Ok((1, 1)));
-    assert_eq!(vault.deposit(1).await, Ok((101, 1)));
-    assert_eq!(vault.branch().await, Ok("the vault".into()));
+    drop(first);
+
+    assert_eq!(second.wait_for_closed(1).timeout(TEST_TIMEOUT).await, Ok(()));
+    assert_eq!(second.add(1).await, Ok((1, 1)));
 }
 
 #[rpc_parallel::test]
-async fn the_state_of_a_connection_is_dropped_with_it() {
-    let bank = start("north").await;
-    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
-
-    drop(ada);
-
-    assert_eq!(bob.closed_accounts(1).timeout(PATIENCE).await, Ok(()));
-    assert_eq!(bob.deposit(1).await, Ok((1, 1)));
-}
-
-#[rpc_parallel::test]
-async fn a_worker_takes_many_connections_one_after_the_other_and_at_once() {
-    let bank = start("north").await;
-    let mut accounts = Vec::new();
+async fn worker_accepts_many_sequential_and_concurrent_connections() {
+    let worker = start("worker").await;
+    let mut clients = Vec::new();
 
     for number in 0..50 {
-        accounts.push(connect(&bank, &number.to_string()).await);
-        // This one is closed at once.
-        connect(&bank, "passing by").await;
+        clients.push(connect(&worker, &number.to_string()).await);
+        // This connection is closed at once.
+        connect(&worker, "temporary").await;
     }
 
-    for (number, account) in accounts.iter().enumerate() {
-        assert_eq!(account.owner().await, Ok(number.to_string()));
+    for (number, client) in clients.iter().enumerate() {
+        assert_eq!(client.connection_name().await, Ok(number.to_string()));
     }
-    assert_eq!(accounts[0].closed_accounts(50).timeout(PATIENCE).await, Ok(()));
+    assert_eq!(clients[0].wait_for_closed(50).timeout(TEST_TIMEOUT).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_computes_answers_its_other_connections_afterwards() {
-    let bank = start("north").await;
-    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
+async fn computing_worker_answers_other_connections_afterwards() {
+    let worker = start("worker").await;
+    let (first, second) = (connect(&worker, "first").await, connect(&worker, "second").await);
 
-    let computing = tokio::spawn(ada.audit(Duration::from_millis(300)));
+    let computing = tokio::spawn(first.compute(Duration::from_millis(300)));
     tokio::task::yield_now().await;
-    let (bobs, eves) =
-        tokio::join!(bob.deposit(1), async { connect(&bank, "eve").await.deposit(1).await });
+    let (second_sum, third_sum) =
+        tokio::join!(second.add(1), async { connect(&worker, "third").await.add(1).await });
 
-    assert_eq!(computing.await.expect("no panic"), Ok(()));
-    assert_eq!((bobs.map(|it| it.0), eves.map(|it| it.0)), (Ok(1), Ok(1)));
+    assert_eq!(computing.await.expect("the task does not panic"), Ok(()));
+    assert_eq!((second_sum.map(|it| it.0), third_sum.map(|it| it.0)), (Ok(1), Ok(1)));
 }
 
 #[rpc_parallel::test]
-fn a_started_worker_outlives_the_thread_and_the_runtime_that_started_it() {
+fn started_worker_outlives_thread_and_runtime_that_started_it() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_all().build().expect("make a runtime")
+        builder.enable_all().build().expect("build a runtime")
     };
 
     let starting = std::thread::spawn(move || {
         runtime().block_on(async {
-            let bank = start("north").await;
-            let deposited = connect(&bank, "ada").await.deposit(1).await;
-            assert_eq!(deposited, Ok((1, 1)));
-            bank
+            let worker = start("worker").await;
+            let added = connect(&worker, "first").await.add(1).await;
+            assert_eq!(added, Ok((1, 1)));
+            worker
         })
     });
-    let bank = starting.join().expect("no panic");
+    let worker = starting.join().expect("the thread does not panic");
 
-    let deposited = runtime().block_on(async { connect(&bank, "bob").await.deposit(1).await });
-    assert_eq!(deposited, Ok((1, 2)));
+    let added = runtime().block_on(async { connect(&worker, "second").await.add(1).await });
+    assert_eq!(added, Ok((1, 2)));
 }
 
 #[rpc_parallel::test]
-async fn a_client_knows_which_worker_it_talks_to() {
-    let bank = Ledger::spawner().name("north-1").start("north".into()).await;
-    let bank = bank.expect("start a worker");
-    let account = connect(&bank, "ada").await;
+async fn client_has_id_and_label_of_its_worker() {
+    let worker = SumWorker::spawner().name("named").start_ok("worker").await;
+    let client = connect(&worker, "first").await;
 
-    let (id, pid) = account.ids().await.expect("call it");
+    let (id, pid) = client.ids().await.expect("the call succeeds");
 
-    assert_eq!((account.worker_id(), id), (bank.id(), bank.id()));
-    assert_eq!(*account.label(), *bank.label());
-    assert_eq!(bank.name(), Some("north-1"));
-    let text = bank.to_string();
-    assert!(text.contains("`north-1`") && text.contains(&format!("pid {pid} ")), "{text}");
+    assert_eq!((client.worker_id(), id), (worker.id(), worker.id()));
+    assert_eq!(*client.label(), *worker.label());
+    assert_eq!(worker.name(), Some("named"));
+    let text = worker.to_string();
+    assert!(text.contains("`named`") && text.contains(&format!("pid {pid} ")), "{text}");
     assert_eq!(id.to_string().parse(), Ok(id));
 }
 
 #[rpc_parallel::test]
-async fn a_closed_client_says_so() {
-    let bank = start("north").await;
-    let account = connect(&bank, "ada").await;
-    let waiting = account.closed_accounts(1);
+async fn closed_client_fails_calls_and_resolves_closed() {
+    let worker = start("worker").await;
+    let client = connect(&worker, "first").await;
+    let waiting = client.wait_for_closed(1);
 
-    account.close();
-    let reason = timeout(PATIENCE, account.closed()).await;
+    client.close();
+    let reason = timeout(TEST_TIMEOUT, client.closed()).await;
 
     assert_eq!(reason, Ok(CallErrorKind::ConnectionClosed));
-    assert!(account.is_closed());
+    assert!(client.is_closed());
     let error = waiting.await.expect_err("the connection is closed");
     assert_eq!(*error.kind(), CallErrorKind::ConnectionClosed);
 }
 
 #[rpc_parallel::test]
-async fn what_has_been_sent_before_a_close_is_still_done() {
-    let bank = start("north").await;
-    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
+async fn calls_sent_before_close_are_executed() {
+    let worker = start("worker").await;
+    let (first, second) = (connect(&worker, "first").await, connect(&worker, "second").await);
 
-    // Too large to be written in one go.
-    let mut deposits = join_all((0..1000).map(|_| ada.deposit(1)));
-    assert!(poll_immediate(&mut deposits).await.is_none(), "they have been sent, and no more");
-    ada.close();
-    bob.closed_accounts(1).timeout(PATIENCE).await.expect("call it");
+    // The calls are too large for one write.
+    let mut calls = join_all((0..1000).map(|_| first.add(1)));
+    assert!(poll_immediate(&mut calls).await.is_none(), "the calls are sent and not answered");
+    first.close();
+    second.wait_for_closed(1).timeout(TEST_TIMEOUT).await.expect("the call succeeds");
 
-    assert_eq!(bob.deposit(0).await, Ok((0, 1000)));
-    drop(deposits);
+    assert_eq!(second.add(0).await, Ok((0, 1000)));
+    drop(calls);
 }
 
 #[rpc_parallel::test]
-async fn handles_are_values_that_can_be_compared_ordered_and_hashed() {
-    let (one, other) = (start("north").await, start("south").await);
+async fn handles_can_be_compared_ordered_and_hashed() {
+    let (one, other) = (start("one").await, start("other").await);
 
     let set = HashSet::from([one.clone(), other.clone(), one.clone()]);
     let sorted = BTreeSet::from([one.clone(), other.clone(), other.clone()]);
@@ -387,284 +385,293 @@ async fn handles_are_values_that_can_be_compared_ordered_and_hashed() {
 }
 
 #[rpc_parallel::test]
-async fn a_handle_leads_to_its_worker_from_another_worker() {
-    let bank = start("north").await;
-    let account = connect(&bank, "ada").await;
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
+async fn another_worker_connects_through_handle() {
+    let worker = start("worker").await;
+    let client = connect(&worker, "first").await;
+    let proxy = ProxyWorker::spawn_ok(()).await;
 
-    assert_eq!(messenger.deposit(bank.clone(), "messenger", 3).await, Ok((3, 3)));
-    assert_eq!(account.deposit(1).await, Ok((1, 4)));
-    let back = messenger.hand_back(bank.clone()).await.expect("call it");
-    assert_eq!((&back, back.label()), (&bank, bank.label()));
-    assert_eq!(connect(&back, "ada again").await.deposit(1).await, Ok((1, 5)));
+    assert_eq!(proxy.add(worker.clone(), "proxy", 3).await, Ok((3, 3)));
+    assert_eq!(client.add(1).await, Ok((1, 4)));
+    let back = proxy.return_handle(worker.clone()).await.expect("the call succeeds");
+    assert_eq!((&back, back.label()), (&worker, worker.label()));
+    assert_eq!(connect(&back, "first again").await.add(1).await, Ok((1, 5)));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_can_serve_what_its_master_connects_to() {
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
+async fn master_connects_to_server_in_worker() {
+    let proxy = ProxyWorker::spawn_ok(()).await;
 
-    let bank = messenger.open_bank("in the messenger".into()).await.expect("open it");
-    let account = connect(&bank, "ada").await;
+    let worker = proxy.serve_sums("in proxy".into()).await.expect("the call succeeds");
+    let client = connect(&worker, "first").await;
 
-    assert_eq!(account.branch().await, Ok("in the messenger".into()));
-    assert_eq!(account.ids().await.map(|(_, pid)| pid), messenger.pid().await);
+    assert_eq!(client.worker_name().await, Ok("in proxy".into()));
+    assert_eq!(client.ids().await.map(|(_, pid)| pid), proxy.pid().await);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_connects_to_what_itself_serves() {
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
+async fn worker_connects_to_its_own_server() {
+    let proxy = ProxyWorker::spawn_ok(()).await;
 
-    let bank = messenger.open_bank("in the messenger".into()).await.expect("open it");
-    let deposited = messenger.deposit(bank, "itself", 7).await;
+    let worker = proxy.serve_sums("in proxy".into()).await.expect("the call succeeds");
+    let added = proxy.add(worker, "proxy", 7).await;
 
-    assert_eq!(deposited, Ok((7, 7)));
+    assert_eq!(added, Ok((7, 7)));
 }
 
 #[rpc_parallel::test]
-async fn a_process_serves_many_workers_of_one_and_of_several_types() {
-    let mut banks = Vec::new();
+async fn process_serves_many_workers_of_several_types() {
+    let mut workers = Vec::new();
     for number in 0..10 {
-        banks.push(Ledger::serve(number.to_string()).await.expect("serve it"));
+        workers.push(SumWorker::serve(number.to_string()).await.expect("the server starts"));
     }
-    let vault = Vault::serve(()).await.expect("serve it");
+    let initial = InitialSumWorker::serve(()).await.expect("the server starts");
 
-    let vault = vault.connect(("ada".into(), 10)).await.expect("connect to it");
-    for (number, bank) in banks.iter().enumerate() {
-        let account = connect(bank, "ada").await;
-        assert_eq!(account.deposit(number as u64).await, Ok((number as u64, number as u64)));
-        assert_eq!(account.branch().await, Ok(number.to_string()));
-        assert_eq!(account.ids().await, Ok((bank.id(), std::process::id())));
+    let initial =
+        initial.connect(("first".into(), 10)).await.expect("the worker accepts the connection");
+    for (number, worker) in workers.iter().enumerate() {
+        let client = connect(worker, "first").await;
+        assert_eq!(client.add(number as u64).await, Ok((number as u64, number as u64)));
+        assert_eq!(client.worker_name().await, Ok(number.to_string()));
+        assert_eq!(client.ids().await, Ok((worker.id(), std::process::id())));
     }
-    assert_eq!(vault.deposit(1).await, Ok((11, 1)));
-    assert_eq!(banks.iter().collect::<HashSet<_>>().len(), 10);
+    assert_eq!(initial.add(1).await, Ok((11, 1)));
+    assert_eq!(workers.iter().collect::<HashSet<_>>().len(), 10);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_reaches_what_its_master_serves() {
-    let bank = Ledger::serve("at home".into()).await.expect("serve it");
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
+async fn worker_connects_to_server_in_master() {
+    let worker = SumWorker::serve("local".into()).await.expect("the server starts");
+    let proxy = ProxyWorker::spawn_ok(()).await;
 
-    let deposited = messenger.deposit(bank.clone(), "messenger", 7).await;
+    let added = proxy.add(worker.clone(), "proxy", 7).await;
 
-    assert_eq!(deposited, Ok((7, 7)));
-    assert_eq!(connect(&bank, "ada").await.deposit(1).await, Ok((1, 8)));
+    assert_eq!(added, Ok((7, 7)));
+    assert_eq!(connect(&worker, "first").await.add(1).await, Ok((1, 8)));
 }
 
 #[rpc_parallel::test]
-fn a_served_worker_is_reached_as_long_as_the_runtime_that_serves_it() {
+fn server_is_reachable_while_its_runtime_lives() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).enable_all().build().expect("make a runtime")
+        builder.worker_threads(1).enable_all().build().expect("build a runtime")
     };
     let (first, second) = (runtime(), runtime());
-    let serve = async |branch: &str| {
-        let bank = Ledger::serve(branch.into()).await.expect("serve it");
-        arrived::<Worker<Ledger>>(&travelling(&bank)).expect("it is still a handle")
+    let serve = async |worker_name: &str| {
+        let worker = SumWorker::serve(worker_name.into()).await.expect("the server starts");
+        deserialize::<Worker<SumWorker>>(&serialize(&worker)).expect("the text is a handle")
     };
     first.block_on(serve("first"));
 
-    let bank = second.block_on(serve("second"));
+    let worker = second.block_on(serve("second"));
     drop(first);
-    let deposited = second.block_on(async {
-        let messenger = Messenger::spawn(()).await.expect("start a worker");
-        messenger.deposit(bank, "messenger", 7).await
+    let added = second.block_on(async {
+        let proxy = ProxyWorker::spawn_ok(()).await;
+        proxy.add(worker, "proxy", 7).await
     });
 
-    assert_eq!(deposited, Ok((7, 7)));
+    assert_eq!(added, Ok((7, 7)));
 }
 
 #[rpc_parallel::test]
-async fn a_failing_init_of_a_served_worker_is_typed() {
-    let error = Ledger::serve(String::new()).await.expect_err("it has no name");
+async fn failing_init_of_served_worker_is_init_error() {
+    let error = SumWorker::serve(String::new()).await.expect_err("the name is empty");
 
     let SpawnErrorKind::Init { why } = error.kind() else { panic!("{error}") };
-    assert_eq!(why, "a branch needs a name");
+    assert_eq!(why, "the name is empty");
 }
 
 #[rpc_parallel::test]
-async fn a_handle_of_a_dead_worker_leads_nowhere() {
-    let bank = start("north").await;
-    let (_, pid) = connect(&bank, "ada").await.ids().await.expect("call it");
+async fn connecting_to_dead_worker_fails_with_exit_reason() {
+    let worker = start("worker").await;
+    let (_, pid) = connect(&worker, "first").await.ids().await.expect("the call succeeds");
 
     kill(pid);
-    assert!(ends(pid).await, "it was killed");
+    assert!(ends(pid).await, "the worker was killed");
 
-    let error = connect_error(&bank, "ada").await;
+    let error = connect_error(&worker, "first").await;
     let ConnectErrorKind::WorkerDied(failure) = error else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
 }
 
 #[rpc_parallel::test]
-async fn a_handle_of_a_dead_worker_leads_nowhere_from_another_process_either() {
-    let bank = start("north").await;
-    let (_, pid) = connect(&bank, "ada").await.ids().await.expect("call it");
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
-    let abroad = messenger.hand_back(bank).await.expect("call it");
+async fn connecting_to_dead_worker_from_another_process_fails() {
+    let worker = start("worker").await;
+    let (_, pid) = connect(&worker, "first").await.ids().await.expect("the call succeeds");
+    let proxy = ProxyWorker::spawn_ok(()).await;
+    let returned = proxy.return_handle(worker).await.expect("the call succeeds");
 
     kill(pid);
-    assert!(ends(pid).await, "it was killed");
-    let deposited = messenger.deposit(abroad, "messenger", 1).timeout(PATIENCE).await;
+    assert!(ends(pid).await, "the worker was killed");
+    let added = proxy.add(returned, "proxy", 1).timeout(TEST_TIMEOUT).await;
 
-    let Err(FunctionError::Function(error)) = deposited else { panic!("{deposited:?}") };
+    let Err(FunctionError::Function(error)) = added else { panic!("{added:?}") };
     assert!(error.to_string().contains("it has ended or closed its server"), "{error}");
 }
 
 #[rpc_parallel::test]
-async fn a_handle_of_a_dead_worker_no_longer_travels() {
-    let bank = start("north").await;
-    let (_, pid) = connect(&bank, "ada").await.ids().await.expect("call it");
-    let messenger = Messenger::spawn(()).await.expect("start a worker");
+async fn handle_of_dead_worker_is_unencodable() {
+    let worker = start("worker").await;
+    let (_, pid) = connect(&worker, "first").await.ids().await.expect("the call succeeds");
+    let proxy = ProxyWorker::spawn_ok(()).await;
 
     kill(pid);
-    assert!(ends(pid).await, "it was killed");
-    while !matches!(connect_error(&bank, "ada").await, ConnectErrorKind::WorkerDied(_)) {}
-    let deposited = messenger.deposit(bank, "messenger", 1).await;
+    assert!(ends(pid).await, "the worker was killed");
+    while !matches!(connect_error(&worker, "first").await, ConnectErrorKind::WorkerDied(_)) {}
+    let added = proxy.add(worker, "proxy", 1).await;
 
-    let Err(FunctionError::Call(error)) = deposited else { panic!("{deposited:?}") };
+    let Err(FunctionError::Call(error)) = added else { panic!("{added:?}") };
     let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("has ended"), "{why}");
 }
 
-/// What travels of a handle, as text.
-fn travelling(handle: &impl Serialize) -> String {
-    serde_json::to_string(handle).expect("a handle can travel")
+/// Serializes a handle as JSON.
+fn serialize(handle: &impl Serialize) -> String {
+    serde_json::to_string(handle).expect("a handle can be serialized")
 }
 
-fn arrived<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+fn deserialize<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     serde_json::from_str(text)
 }
 
 #[rpc_parallel::test]
-async fn a_stale_handle_never_reaches_another_worker() {
-    let (stale, other) = (start("north").await, start("south").await);
-    let (_, pid) = connect(&stale, "ada").await.ids().await.expect("call it");
-    let [stale_text, other_text] = [&stale, &other].map(travelling);
+async fn stale_handle_never_reaches_another_worker() {
+    let (stale, other) = (start("worker").await, start("other").await);
+    let (_, pid) = connect(&stale, "first").await.ids().await.expect("the call succeeds");
+    let [stale_text, other_text] = [&stale, &other].map(serialize);
     kill(pid);
-    assert!(ends(pid).await, "it was killed");
+    assert!(ends(pid).await, "the worker was killed");
 
-    // As if the address of the dead worker had been given to the other one.
-    let misled = stale_text.replace(address(&stale_text), address(&other_text));
-    let misled = arrived(&misled).expect("it is still a handle");
+    // As if the other worker had taken the address of the dead one.
+    let redirected = stale_text.replace(address(&stale_text), address(&other_text));
+    let redirected = deserialize(&redirected).expect("the text is a handle");
 
-    assert_eq!(misled, stale);
-    assert!(matches!(connect_error(&misled, "ada").await, ConnectErrorKind::WorkerDied(_)));
-    let arrived = arrived::<Worker<Ledger>>(&other_text).expect("it is still a handle");
-    assert_eq!(connect(&arrived, "ada").await.branch().await, Ok("south".into()));
+    assert_eq!(redirected, stale);
+    assert!(matches!(connect_error(&redirected, "first").await, ConnectErrorKind::WorkerDied(_)));
+    let handle = deserialize::<Worker<SumWorker>>(&other_text).expect("the text is a handle");
+    assert_eq!(connect(&handle, "first").await.worker_name().await, Ok("other".into()));
 }
 
-/// Where a worker listens.
+/// Returns the path of a worker's listener.
 fn address(text: &str) -> &str {
-    let (_, address) = text.split_once(r#""path":""#).expect("it has an address");
-    address.split_once('"').expect("it has an end").0
+    let (_, address) = text.split_once(r#""path":""#).expect("the handle has an address");
+    address.split_once('"').expect("the path ends with a quote").0
 }
 
 #[rpc_parallel::test]
-async fn a_worker_listens_where_only_its_user_comes() {
-    let text = travelling(&start("north").await);
+async fn listener_is_accessible_to_its_user_only() {
+    let text = serialize(&start("worker").await);
 
     let socket = Path::new(address(&text));
-    let directory = socket.parent().expect("it is in a directory");
+    let directory = socket.parent().expect("the path has a directory");
 
-    // The kernel lets nobody else follow what stands in this directory.
+    // The kernel allows only the same user to follow links of this directory.
     assert_eq!(directory, Path::new(&format!("/proc/{}/fd", std::process::id())));
-    let socket = socket.metadata().expect("it is there");
+    let socket = socket.metadata().expect("the socket exists");
     assert!(socket.file_type().is_socket());
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
 }
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 2)]
-async fn a_stranger_who_talks_nonsense_ends_his_own_connection_only() {
-    let bank = start("north").await;
-    let account = connect(&bank, "ada").await;
-    let text = travelling(&bank);
+async fn invalid_bytes_end_only_their_connection() {
+    let worker = start("worker").await;
+    let client = connect(&worker, "first").await;
+    let text = serialize(&worker);
 
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[0xff; 100], b"\x01\0\0\0\x04"] {
-        let mut stranger = UnixStream::connect(address(&text)).expect("it listens");
-        stranger.set_read_timeout(Some(PATIENCE)).expect("that is no zero");
-        stranger.write_all(nonsense).expect("it reads");
-        // It is told why, and no more.
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 100], &[0xff; 100], b"\x01\0\0\0\x04"] {
+        let mut stream = UnixStream::connect(address(&text)).expect("the worker listens");
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("the timeout is not zero");
+        stream.write_all(bytes).expect("the worker reads");
+        // The worker may answer with a refusal, and then closes the connection.
         let mut answer = Vec::new();
-        stranger.read_to_end(&mut answer).expect("it is ended in time");
+        stream.read_to_end(&mut answer).expect("the connection is closed in time");
     }
 
-    assert_eq!(account.deposit(1).await, Ok((1, 1)));
-    let bank = arrived::<Worker<Ledger>>(&text).expect("it is still a handle");
-    assert_eq!(connect(&bank, "bob").await.deposit(1).await, Ok((1, 2)));
+    assert_eq!(client.add(1).await, Ok((1, 1)));
+    let worker = deserialize::<Worker<SumWorker>>(&text).expect("the text is a handle");
+    assert_eq!(connect(&worker, "second").await.add(1).await, Ok((1, 2)));
 }
 
 #[rpc_parallel::test]
-async fn a_handle_is_none_of_another_worker_type() {
-    let bank = start("north").await;
+async fn handle_of_another_worker_type_fails_to_deserialize() {
+    let worker = start("worker").await;
 
-    let refused = arrived::<Worker<Vault>>(&travelling(&bank));
+    let refused = deserialize::<Worker<InitialSumWorker>>(&serialize(&worker));
 
-    let error = refused.expect_err("it is a `Ledger`").to_string();
-    assert!(error.contains("::Ledger") && error.contains("is none of states::Vault"), "{error}");
+    let error = refused.expect_err("the handle is of a `SumWorker`").to_string();
+    assert!(
+        error.contains("::SumWorker") && error.contains("is none of states::InitialSumWorker"),
+        "{error}"
+    );
 }
 
 #[rpc_parallel::test]
-async fn a_closed_server_goes_on_with_its_connections_and_ends_with_the_last() {
-    let bank = start("north").await;
-    let (ada, bob) = (connect(&bank, "ada").await, connect(&bank, "bob").await);
-    let (_, pid) = ada.ids().await.expect("call it");
+async fn closed_server_ends_worker_with_last_connection() {
+    let worker = start("worker").await;
+    let (first, second) = (connect(&worker, "first").await, connect(&worker, "second").await);
+    let (_, pid) = first.ids().await.expect("the call succeeds");
 
-    ada.close_server().await.expect("call it");
+    first.close_server().await.expect("the call succeeds");
 
-    assert!(matches!(connect_error(&bank, "eve").await, ConnectErrorKind::NoSuchWorker));
-    drop(ada);
-    assert_eq!(bob.closed_accounts(1).timeout(PATIENCE).await, Ok(()));
-    assert_eq!(bob.deposit(1).await, Ok((1, 1)));
-    drop(bob);
-    assert!(ends(pid).await, "nobody can reach it any more");
+    assert!(matches!(connect_error(&worker, "third").await, ConnectErrorKind::NoSuchWorker));
+    drop(first);
+    assert_eq!(second.wait_for_closed(1).timeout(TEST_TIMEOUT).await, Ok(()));
+    assert_eq!(second.add(1).await, Ok((1, 1)));
+    drop(second);
+    assert!(ends(pid).await, "the worker ends with its last connection");
 }
 
 #[rpc_parallel::test]
-async fn a_closed_server_in_this_process_takes_no_new_connections() {
-    let bank = Ledger::serve("at home".into()).await.expect("serve it");
-    let account = connect(&bank, "ada").await;
+async fn closed_local_server_refuses_new_connections() {
+    let worker = SumWorker::serve("local".into()).await.expect("the server starts");
+    let client = connect(&worker, "first").await;
 
-    account.close_server().await.expect("call it");
+    client.close_server().await.expect("the call succeeds");
 
-    assert!(matches!(connect_error(&bank, "eve").await, ConnectErrorKind::NoSuchWorker));
-    assert_eq!(account.deposit(1).await, Ok((1, 1)));
+    assert!(matches!(connect_error(&worker, "third").await, ConnectErrorKind::NoSuchWorker));
+    assert_eq!(client.add(1).await, Ok((1, 1)));
 }
 
 #[rpc_parallel::test]
-async fn a_failing_init_of_a_connection_leaves_the_worker_to_others() {
-    let bank = start("north").await;
+async fn failing_connection_init_does_not_affect_worker() {
+    let worker = start("worker").await;
 
-    let failed = connect_error(&bank, "").await;
-    let panicked = connect_error(&bank, "panic").await;
+    let failed = connect_error(&worker, "").await;
+    let panicked = connect_error(&worker, "panic").await;
 
-    assert!(matches!(&failed, ConnectErrorKind::Init { why } if why.ends_with(": nobody")));
+    assert!(
+        matches!(&failed, ConnectErrorKind::Init { why } if why.ends_with(": the name is empty"))
+    );
     let ConnectErrorKind::InitPanicked(panic) = panicked else { panic!("{panicked}") };
-    assert_eq!(panic.message, "no account for panic");
+    assert_eq!(panic.message, "scripted panic");
     assert!(panic.location.is_some_and(|it| it.contains("states.rs:")));
-    assert_eq!(connect(&bank, "ada").await.deposit(1).await, Ok((1, 1)));
+    assert_eq!(connect(&worker, "first").await.add(1).await, Ok((1, 1)));
 }
 
 #[rpc_parallel::test]
-async fn a_failing_init_of_the_first_connection_ends_a_spawned_worker() {
-    let spawned = Ledger::spawner().spawn_with("north".into(), String::new()).await;
+async fn failing_first_connection_init_ends_spawned_worker() {
+    let spawned = SumWorker::spawner().spawn_with("worker".into(), String::new()).await;
 
-    let error = spawned.expect_err("the account belongs to nobody");
+    let error = spawned.expect_err("the `init` of the connection fails");
     let SpawnErrorKind::Connect(ConnectErrorKind::Init { why }) = error.kind() else {
         panic!("{error}")
     };
     let pid = why.split([' ', ':']).find_map(|it| it.parse().ok());
-    assert!(ends(pid.expect("the text holds the pid")).await, "it lives with its connection");
+    assert!(
+        ends(pid.expect("the text contains the pid")).await,
+        "the worker lives with its first connection"
+    );
 }
 
 #[rpc_parallel::test]
-async fn a_panicking_init_of_the_first_connection_says_where() {
-    let spawned = Ledger::spawner().spawn_with("north".into(), "panic".into()).await;
+async fn panicking_first_connection_init_returns_location() {
+    let spawned = SumWorker::spawner().spawn_with("worker".into(), "panic".into()).await;
 
-    let error = spawned.expect_err("it panics");
+    let error = spawned.expect_err("`init` panics");
     let SpawnErrorKind::Connect(ConnectErrorKind::InitPanicked(panic)) = error.kind() else {
         panic!("{error}")
     };
-    assert_eq!(panic.message, "no account for panic");
+    assert_eq!(panic.message, "scripted panic");
     assert!(error.to_string().contains("states.rs:"), "{error}");
 }

@@ -1,310 +1,305 @@
-//! Where a pipe can go: from worker to worker, either half of it, once; and where it cannot.
+//! The ways of a pipe: either half is sent to another worker, once, and only with a call.
 
 use futures_util::FutureExt;
+use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel::{Settings, Spawner};
+use rpc_parallel_tests::fixture::{Action, Fixture, ScriptedClient};
 use rpc_parallel_tests::process::{ends, kill};
-use rpc_parallel_tests::waiting::{Events, elements, read, soon};
+use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
+use rpc_parallel_tests::waiting::{elements, soon};
 use tokio::join;
 
-/// Stations on the way of a pipe.
+/// Functions that forward pipes.
 #[rpc_parallel::worker]
-trait Stations {
-    fn count(&self, to: u64) -> Pipe<u64>;
-    fn endless(&self) -> Pipe<u64>;
-    fn pipes(&self) -> Pipe<Pipe<u64>>;
-    async fn total(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
-    /// Says how many elements came, and what was wrong.
-    async fn fate(&self, numbers: Pipe<u64>) -> (usize, Option<String>);
-    fn pass(&self, numbers: Pipe<u64>) -> Pipe<u64>;
-    async fn pass_on(&self, numbers: Pipe<u64>, to: Worker<Station>) -> Result<u64, AnyError>;
-    async fn write(&self, writer: PipeWriter<u64>, from: u64, to: u64) -> Result<(), AnyError>;
-    async fn let_write(&self, writer: PipeWriter<u64>, to: Worker<Station>)
-    -> Result<(), AnyError>;
-    async fn happened(&self, event: &str);
-    fn pid(&self) -> u32;
+trait Forwarding {
+    fn return_pipe(&self, numbers: Pipe<u64>) -> Pipe<u64>;
+    async fn forward_pipe(
+        &self,
+        numbers: Pipe<u64>,
+        to: Worker<Fixture>,
+    ) -> Result<Vec<u64>, AnyError>;
+    async fn forward_writer(
+        &self,
+        writer: PipeWriter<u64>,
+        to: Worker<Fixture>,
+    ) -> Result<(), AnyError>;
+    fn nested_pipes(&self) -> Pipe<Pipe<u64>>;
 }
 
 #[derive(Default, WorkerState)]
-struct Station {
-    events: Events,
-}
+struct Forwarder;
 
 #[rpc_parallel::worker]
-impl Stations for Station {
-    fn count(&self, to: u64) -> Pipe<u64> {
-        Pipe::from_items(0..to)
-    }
-
-    fn endless(&self) -> Pipe<u64> {
-        let ended = self.events.note_at_end("endless ended");
-        Pipe::from_items((0..).inspect(move |_| {
-            let _ = &ended;
-        }))
-    }
-
-    fn pipes(&self) -> Pipe<Pipe<u64>> {
-        Pipe::from_items((0..3).map(|it| Pipe::from_items(0..it)))
-    }
-
-    async fn total(&self, mut numbers: Pipe<u64>) -> Result<u64, AnyError> {
-        let mut total = 0;
-        while let Some(number) = numbers.next().await {
-            total += number?;
-        }
-        Ok(total)
-    }
-
-    async fn fate(&self, numbers: Pipe<u64>) -> (usize, Option<String>) {
-        self.events.note("fate");
-        let (elements, error) = read(numbers).await;
-        (elements.len(), error.map(|it| it.to_string()))
-    }
-
-    fn pass(&self, numbers: Pipe<u64>) -> Pipe<u64> {
+impl Forwarding for Forwarder {
+    fn return_pipe(&self, numbers: Pipe<u64>) -> Pipe<u64> {
         numbers
     }
 
-    async fn pass_on(&self, numbers: Pipe<u64>, to: Worker<Station>) -> Result<u64, AnyError> {
-        Ok(to.connect(()).await?.total(numbers).await?)
+    async fn forward_pipe(
+        &self,
+        numbers: Pipe<u64>,
+        to: Worker<Fixture>,
+    ) -> Result<Vec<u64>, AnyError> {
+        Ok(to.connect(()).await?.read_numbers(numbers).await?)
     }
 
-    async fn write(&self, writer: PipeWriter<u64>, from: u64, to: u64) -> Result<(), AnyError> {
-        Ok(writer.send_all(from..to).await?)
-    }
-
-    async fn let_write(
+    async fn forward_writer(
         &self,
         writer: PipeWriter<u64>,
-        to: Worker<Station>,
+        to: Worker<Fixture>,
     ) -> Result<(), AnyError> {
-        Ok(to.connect(()).await?.write(writer, 0, MANY).await?)
+        Ok(to.connect(()).await?.write_numbers(writer, COUNT, Action::Return).await?)
     }
 
-    async fn happened(&self, event: &str) {
-        self.events.happened(event).await;
-    }
-
-    fn pid(&self) -> u32 {
-        std::process::id()
+    fn nested_pipes(&self) -> Pipe<Pipe<u64>> {
+        Pipe::from_items((0..3).map(|it| Pipe::from_items(0..it)))
     }
 }
 
-/// Much more than all the windows on a way hold.
-const MANY: u64 = 50_000;
-const SUM: u64 = MANY * (MANY - 1) / 2;
+/// Elements of which all windows between a writer and its reader hold only a small part.
+const COUNT: u64 = 50_000;
 
-fn spawner() -> Spawner<Station> {
-    let settings = Settings::default().with_stream_window(16 * 1024);
-    Station::spawner().settings(settings)
+fn settings() -> Settings {
+    Settings::default().with_stream_window(16 * 1024)
 }
 
-async fn start() -> StationsClient {
-    spawner().spawn(()).await.expect("start a worker")
+async fn spawn() -> ScriptedClient {
+    Fixture::spawner().settings(settings()).spawn_ok(()).await
 }
 
-async fn start_two() -> (StationsClient, StationsClient) {
-    (start().await, start().await)
+async fn spawn_forwarder() -> ForwardingClient {
+    Forwarder::spawner().settings(settings()).spawn_ok(()).await
+}
+
+/// Writes `0..COUNT` in a worker.
+fn write_numbers(
+    fixture: &ScriptedClient,
+    writer: PipeWriter<u64>,
+) -> impl Future<Output = Result<(), FunctionError<AnyError>>> + Send + 'static {
+    fixture.write_numbers(writer, COUNT, Action::Return)
+}
+
+/// Asserts that a worker has read exactly these numbers.
+#[track_caller]
+fn assert_read(
+    read: Result<Vec<u64>, FunctionError<AnyError>>,
+    expected: impl IntoIterator<Item = u64>,
+) {
+    assert!(read.expect("the call succeeds").into_iter().eq(expected));
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_one_worker_is_given_to_another() {
-    let (one, other) = start_two().await;
+async fn pipe_of_one_worker_is_read_by_another() {
+    let (source, reader) = (spawn().await, spawn().await);
 
-    let pipe = one.count(MANY).await.expect("call it");
-    let total = soon(other.total(pipe)).await;
+    let pipe = source.numbers(COUNT).await.expect("the call succeeds");
+    let read = soon(reader.read_numbers(pipe)).await;
 
-    assert_eq!(total, Ok(SUM));
+    assert_read(read, 0..COUNT);
 }
 
 #[rpc_parallel::test]
-async fn what_was_read_before_a_pipe_went_on_is_all_that_is_missing() {
-    let (one, other) = start_two().await;
+async fn forwarded_pipe_continues_after_elements_already_read() {
+    let (source, reader) = (spawn().await, spawn().await);
 
-    let mut pipe = one.count(MANY).await.expect("call it");
+    let mut pipe = source.numbers(COUNT).await.expect("the call succeeds");
     for expected in 0..100 {
         assert_eq!(soon(pipe.next()).await.and_then(Result::ok), Some(expected));
     }
-    let total = soon(other.total(pipe)).await;
+    let read = soon(reader.read_numbers(pipe)).await;
 
-    assert_eq!(total, Ok(SUM - 4950));
+    assert_read(read, 100..COUNT);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_that_has_ended_already_goes_on_with_what_is_left_of_it() {
-    let (one, other) = start_two().await;
+async fn forwarded_pipe_keeps_received_elements_of_ended_worker() {
+    let (source, reader) = (spawn().await, spawn().await);
 
-    let mut pipe = one.count(10).await.expect("call it");
+    let mut pipe = source.numbers(10).await.expect("the call succeeds");
     assert_eq!(soon(pipe.next()).await.and_then(Result::ok), Some(0));
-    // All of it is here before it goes on.
+    // Meanwhile the driver receives the remaining elements and the end.
     for _ in 0..10 {
-        one.pid().await.expect("call it");
+        source.pid().await.expect("the call succeeds");
     }
-    drop(one);
-    let total = soon(other.total(pipe)).await;
+    drop(source);
+    let read = soon(reader.read_numbers(pipe)).await;
 
-    assert_eq!(total, Ok(45));
+    assert_read(read, 1..10);
 }
 
 #[rpc_parallel::test]
-async fn the_halves_of_a_channel_go_to_different_workers() {
-    let (one, other) = start_two().await;
+async fn writer_and_pipe_go_to_different_workers() {
+    let (source, reader) = (spawn().await, spawn().await);
     let (writer, pipe) = Pipe::pair();
 
-    let (written, total) =
-        soon(async { join!(one.write(writer, 0, MANY), other.total(pipe)) }).await;
+    let (written, read) =
+        soon(async { join!(write_numbers(&source, writer), reader.read_numbers(pipe)) }).await;
 
-    assert_eq!((written, total), (Ok(()), Ok(SUM)));
+    assert_eq!(written, Ok(()));
+    assert_read(read, 0..COUNT);
 }
 
 #[rpc_parallel::test]
-async fn the_halves_of_a_channel_go_one_long_after_the_other() {
-    let (one, other) = start_two().await;
-    let ((early, late_pipe), (late, early_pipe)) = (Pipe::pair(), Pipe::pair());
+async fn second_half_is_sent_long_after_first() {
+    let (source, reader) = (spawn().await, spawn().await);
+    let ((early_writer, late_pipe), (late_writer, early_pipe)) = (Pipe::pair(), Pipe::pair());
 
-    let writing = tokio::spawn(one.write(early, 0, MANY));
-    let reading = tokio::spawn(other.total(early_pipe));
+    let writing = tokio::spawn(write_numbers(&source, early_writer));
+    let reading = tokio::spawn(reader.read_numbers(early_pipe));
     for _ in 0..100 {
-        one.pid().await.expect("call it");
-        other.pid().await.expect("call it");
+        source.pid().await.expect("the call succeeds");
+        reader.pid().await.expect("the call succeeds");
     }
-    let (first, second) =
-        soon(async { join!(other.total(late_pipe), one.write(late, 0, MANY)) }).await;
+    let (late_read, late_written) =
+        soon(async { join!(reader.read_numbers(late_pipe), write_numbers(&source, late_writer)) })
+            .await;
 
-    assert_eq!((first, second), (Ok(SUM), Ok(())));
+    assert_read(late_read, 0..COUNT);
+    assert_eq!(late_written, Ok(()));
     assert_eq!(soon(writing).await.ok(), Some(Ok(())));
-    assert_eq!(soon(reading).await.ok(), Some(Ok(SUM)));
+    assert_read(soon(reading).await.expect("the task does not panic"), 0..COUNT);
 }
 
 #[rpc_parallel::test]
-async fn what_was_written_before_a_pipe_goes_is_not_lost() {
-    let (one, other) = start_two().await;
+async fn elements_written_before_sending_halves_are_not_lost() {
+    let (source, reader) = (spawn().await, spawn().await);
     let (writer, pipe) = Pipe::pair();
 
     for number in 0..10 {
-        writer.send(number).await.expect("there is room");
+        writer.send(number).await.expect("the pipe has room");
     }
-    let writing = tokio::spawn(one.write(writer, 10, MANY));
-    let total = soon(other.total(pipe)).await;
+    let writing = tokio::spawn(write_numbers(&source, writer));
+    let read = soon(reader.read_numbers(pipe)).await;
 
-    assert_eq!(total, Ok(SUM));
+    assert_read(read, (0..10).chain(0..COUNT));
     assert_eq!(soon(writing).await.ok(), Some(Ok(())));
 }
 
 #[rpc_parallel::test]
-async fn both_halves_go_to_the_same_worker() {
-    let station = start().await;
+async fn both_halves_go_to_same_worker() {
+    let fixture = spawn().await;
     let (writer, pipe) = Pipe::pair();
 
-    let (written, total) =
-        soon(async { join!(station.write(writer, 0, MANY), station.total(pipe)) }).await;
+    let (written, read) =
+        soon(async { join!(write_numbers(&fixture, writer), fixture.read_numbers(pipe)) }).await;
 
-    assert_eq!((written, total), (Ok(()), Ok(SUM)));
+    assert_eq!(written, Ok(()));
+    assert_read(read, 0..COUNT);
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_comes_back_from_where_it_went() {
-    let (one, other) = start_two().await;
+async fn pipe_returns_through_several_workers() {
+    let source = spawn().await;
+    let (first, second) = (spawn_forwarder().await, spawn_forwarder().await);
 
-    let pipe = one.count(MANY).await.expect("call it");
-    let once = other.pass(pipe).await.expect("call it");
-    let twice = one.pass(once).await.expect("call it");
+    let pipe = source.numbers(COUNT).await.expect("the call succeeds");
+    let once = first.return_pipe(pipe).await.expect("the call succeeds");
+    let twice = second.return_pipe(once).await.expect("the call succeeds");
 
-    assert!(elements(twice).await.into_iter().eq(0..MANY));
+    assert!(elements(twice).await.into_iter().eq(0..COUNT));
 }
 
 #[rpc_parallel::test]
-async fn a_worker_passes_on_what_it_was_given() {
-    let (one, other) = start_two().await;
-    let last = spawner().start(()).await.expect("start a worker");
+async fn pipe_is_sent_back_to_worker_that_writes_it() {
+    let forwarder = spawn_forwarder().await;
+
+    let once = forwarder.return_pipe(Pipe::from_items(0..COUNT)).await.expect("the call succeeds");
+    let twice = forwarder.return_pipe(once).await.expect("the call succeeds");
+
+    assert!(elements(twice).await.into_iter().eq(0..COUNT));
+}
+
+#[rpc_parallel::test]
+async fn worker_forwards_pipe_and_writer_to_another() {
+    let (first, second) = (spawn_forwarder().await, spawn_forwarder().await);
+    let last = Fixture::spawner().settings(settings()).start_ok(()).await;
     let (writer, written) = Pipe::pair();
 
-    let total = soon(one.pass_on(Pipe::from_items(0..MANY), last.clone())).await;
-    let (passed, read) =
-        soon(async { join!(other.let_write(writer, last), elements(written)) }).await;
+    let read_by_last = soon(first.forward_pipe(Pipe::from_items(0..COUNT), last.clone())).await;
+    let (forwarded, read) =
+        soon(async { join!(second.forward_writer(writer, last), elements(written)) }).await;
 
-    assert_eq!((total, passed), (Ok(SUM), Ok(())));
-    assert!(read.into_iter().eq(0..MANY));
+    assert_read(read_by_last, 0..COUNT);
+    assert_eq!(forwarded, Ok(()));
+    assert!(read.into_iter().eq(0..COUNT));
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_pipe_is_told_along_its_whole_way() {
-    let (one, other) = start_two().await;
+async fn dropping_forwarded_pipe_stops_first_writer() {
+    let (source, forwarder) = (spawn().await, spawn_forwarder().await);
 
-    let pipe = one.endless().await.expect("call it");
-    let mut passed = other.pass(pipe).await.expect("call it");
-    assert_eq!(soon(passed.next()).await.and_then(Result::ok), Some(0));
-    drop(passed);
+    let pipe = source.endless_numbers().await.expect("the call succeeds");
+    let mut returned = forwarder.return_pipe(pipe).await.expect("the call succeeds");
+    assert_eq!(soon(returned.next()).await.and_then(Result::ok), Some(0));
+    drop(returned);
 
-    assert_eq!(soon(one.happened("endless ended")).await, Ok(()));
+    assert_eq!(soon(source.wait_for("endless numbers stopped")).await, Ok(()));
 }
 
 #[rpc_parallel::test]
-async fn a_death_on_the_way_of_a_pipe_is_no_end_of_it() {
-    let (one, other) = start_two().await;
-    let pid = one.pid().await.expect("call it");
-    let pipe = one.endless().await.expect("call it");
-    let reading = tokio::spawn(other.fate(pipe));
-    soon(other.happened("fate")).await.expect("call it");
+async fn reader_of_forwarded_pipe_sees_exit_reason_of_its_source() {
+    let (source, reader) = (spawn().await, spawn().await);
+    let pid = source.pid().await.expect("the call succeeds");
+    let pipe = source.endless_numbers().await.expect("the call succeeds");
+    reader.read_in_task(pipe, "pipe".into()).await.expect("the call succeeds");
 
     kill(pid);
 
-    let (_, error) = soon(reading).await.expect("no panic").expect("call it");
-    let text = error.expect("it does not just end");
-    assert!(text.contains("SIGKILL"), "{text}");
+    let end = soon(reader.event_starting_with("pipe ")).await.expect("the call succeeds");
+    assert!(end.starts_with("pipe failed: ") && end.contains("SIGKILL"), "{end}");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_whose_pipe_went_on_lives_as_long_as_it_is_read() {
-    let (one, other) = start_two().await;
-    let pid = one.pid().await.expect("call it");
+async fn forwarded_pipe_keeps_its_source_alive_until_read() {
+    let (source, reader) = (spawn().await, spawn().await);
+    let pid = source.pid().await.expect("the call succeeds");
 
-    let pipe = one.count(MANY).await.expect("call it");
-    drop(one);
-    let total = soon(other.total(pipe)).await;
+    let pipe = source.numbers(COUNT).await.expect("the call succeeds");
+    drop(source);
+    let read = soon(reader.read_numbers(pipe)).await;
 
-    assert_eq!(total, Ok(SUM));
-    assert!(ends(pid).await, "nothing holds it any more");
+    assert_read(read, 0..COUNT);
+    assert!(ends(pid).await, "the worker ends with its last pipe");
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_of_which_the_other_half_is_gone_goes_nevertheless() {
-    let station = start().await;
-    let ((writer, finished), (lonely, dropped)) = (Pipe::pair(), Pipe::pair());
-    writer.send(7).await.expect("there is room");
+async fn half_is_sent_after_other_half_is_dropped() {
+    let fixture = spawn().await;
+    let ((writer, finished), (unread, dropped)) = (Pipe::pair(), Pipe::pair());
+    writer.send(7).await.expect("the pipe has room");
 
     drop(writer);
     drop(dropped);
-    let total = soon(station.total(finished)).await;
-    let written = soon(station.write(lonely, 0, MANY)).await;
+    let read = soon(fixture.read_numbers(finished)).await;
+    let written = soon(write_numbers(&fixture, unread)).await;
 
-    assert_eq!(total, Ok(7));
+    assert_eq!(read, Ok(vec![7]));
     assert!(matches!(written, Err(FunctionError::Function(_))), "{written:?}");
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_goes_only_once() {
-    let station = start().await;
+async fn sending_pipe_again_fails() {
+    let fixture = spawn().await;
     let pipe = Pipe::from_items(0..10);
 
-    let first = soon(StationsClient::TOTAL.call(&station, &pipe)).await;
-    let second = soon(StationsClient::TOTAL.call(&station, &pipe)).await;
+    let first = soon(ScriptedClient::READ_NUMBERS.call(&fixture, &pipe)).await;
+    let second = soon(ScriptedClient::READ_NUMBERS.call(&fixture, &pipe)).await;
 
-    assert_eq!(first, Ok(45));
+    assert_read(first, 0..10);
     let Err(FunctionError::Call(error)) = second else { panic!("{second:?}") };
     let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("Pipe"), "{why}");
-    assert!(station.pid().await.is_ok());
+    assert!(fixture.pid().await.is_ok());
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_does_not_go_inside_an_element_of_another() {
-    let station = start().await;
+async fn pipe_inside_element_of_pipe_is_unencodable() {
+    let forwarder = spawn_forwarder().await;
 
-    let mut pipes = station.pipes().await.expect("call it");
+    let mut pipes = forwarder.nested_pipes().await.expect("the call succeeds");
     let first = soon(pipes.next()).await;
 
     let Some(Err(error)) = first else { panic!("{first:?}") };
@@ -313,7 +308,7 @@ async fn a_pipe_does_not_go_inside_an_element_of_another() {
 }
 
 #[test]
-fn a_pipe_cannot_be_written_down() {
+fn serializing_pipe_outside_of_call_fails() {
     let (writer, pipe) = Pipe::<u64>::pair();
 
     let errors = [
@@ -322,21 +317,21 @@ fn a_pipe_cannot_be_written_down() {
     ];
 
     for error in errors {
-        let text = error.expect_err("there is no call");
+        let text = error.expect_err("no call is being encoded");
         assert!(text.contains("only with a call"), "{text}");
     }
     assert!(serde_json::from_str::<Pipe<u64>>("7").is_err());
 }
 
-/// Begins with a pipe, which there is no way to send then.
+/// The functions of a worker whose `init` takes a pipe, which cannot be sent.
 #[rpc_parallel::worker]
-trait Nothing {
+trait PipeInInit {
     fn nothing(&self);
 }
 
-struct Beginner;
+struct PipeInInitWorker;
 
-impl WorkerState for Beginner {
+impl WorkerState for PipeInInitWorker {
     type Init = Pipe<u64>;
 
     async fn init(_: Pipe<u64>) -> Result<Self, BoxError> {
@@ -345,15 +340,15 @@ impl WorkerState for Beginner {
 }
 
 #[rpc_parallel::worker]
-impl Nothing for Beginner {
+impl PipeInInit for PipeInInitWorker {
     fn nothing(&self) {}
 }
 
 #[rpc_parallel::test]
-async fn a_pipe_does_not_go_where_there_is_no_connection_yet() {
+async fn pipe_as_init_argument_fails_spawn_and_closes_writer() {
     let (writer, pipe) = Pipe::pair();
 
-    let error = Beginner::spawn(pipe).await.expect_err("there is no call");
+    let error = PipeInInitWorker::spawn(pipe).await.expect_err("pipes need a call");
 
     let SpawnErrorKind::InitArgument { why } = error.kind() else { panic!("{error}") };
     assert!(why.contains("only with a call"), "{why}");
@@ -361,16 +356,17 @@ async fn a_pipe_does_not_go_where_there_is_no_connection_yet() {
 }
 
 #[rpc_parallel::test]
-async fn a_call_that_cannot_be_sent_closes_its_pipes() {
-    let station = start().await;
-    kill(station.pid().await.expect("call it"));
-    soon(station.client().closed()).await;
+async fn call_to_ended_worker_closes_writer_of_its_pipe() {
+    let fixture = spawn().await;
+    kill(fixture.pid().await.expect("the call succeeds"));
+    soon(fixture.client().closed()).await;
     let (writer, pipe) = Pipe::pair();
 
-    let failed = soon(station.total(pipe)).await;
+    let failed = soon(fixture.read_numbers(pipe)).await;
     soon(writer.closed()).await;
 
     assert!(failed.is_err());
-    let error = writer.send(1).now_or_never().expect("it is closed").expect_err("nobody reads");
+    let error = writer.send(1).now_or_never().expect("`send` does not wait");
+    let error = error.expect_err("the writer is closed");
     assert!(!matches!(error.kind(), PipeErrorKind::Cancelled), "{error}");
 }

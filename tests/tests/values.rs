@@ -1,4 +1,4 @@
-//! Values arrive as they left, whatever serde makes of their types.
+//! Values arrive unchanged, for all kinds of types that serde supports.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -14,9 +14,11 @@ use rpc_parallel::error::{CallErrorKind, MessageKind};
 use rpc_parallel::expert::WorkerAddress;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{WorkerFailure, WorkerId, WorkerLabel};
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use serde::{Deserialize, Serialize};
 
-/// A worker that returns what it is given, and what it has seen in it; and a test for each type.
+/// Declares a worker that returns its argument and the argument's `Debug` output, and a test for each
+/// type.
 macro_rules! values {
     ($($(#[$attribute:meta])* $name:ident: $type:ty = [$($value:expr),* $(,)?];)*) => {
         #[rpc_parallel::worker]
@@ -25,10 +27,10 @@ macro_rules! values {
         }
 
         #[derive(Default, WorkerState)]
-        struct Mirror;
+        struct EchoWorker;
 
         #[rpc_parallel::worker]
-        impl Values for Mirror {
+        impl Values for EchoWorker {
             $(async fn $name(&self, value: $type) -> (String, $type) {
                 (format!("{value:?}"), value)
             })*
@@ -41,14 +43,14 @@ macro_rules! values {
                 $(#[$attribute])*
                 #[rpc_parallel::test]
                 async fn $name() {
-                    let mirror = Mirror::spawn(()).await.expect("start a worker");
+                    let client = EchoWorker::spawn_ok(()).await;
                     let values: Vec<$type> = vec![$($value),*];
                     for value in values {
                         let expected = format!("{value:?}");
 
-                        let (seen, returned) = mirror.$name(value).await.expect("call it");
+                        let (seen, returned) = client.$name(value).await.expect("the call succeeds");
 
-                        assert_eq!(seen, expected, "seen by the worker");
+                        assert_eq!(seen, expected, "received by the worker");
                         assert_eq!(format!("{returned:?}"), expected, "returned by the worker");
                     }
                 }
@@ -112,7 +114,7 @@ values! {
     durations: Duration = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
     times: SystemTime = [SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + Duration::from_nanos(1_234_567_890_123)];
     addresses: (IpAddr, SocketAddr) = [
-        ([127, 0, 0, 1].into(), "[::1]:80".parse().expect("it is one")),
+        ([127, 0, 0, 1].into(), "[::1]:80".parse().expect("the address is valid")),
     ];
     wrapped_numbers: (NonZeroU8, Wrapping<i8>, Range<u8>) = [(NonZeroU8::MAX, Wrapping(-1), 3..7)];
     structs: Named = [Named { first: 1, second: "two".into() }];
@@ -216,7 +218,7 @@ fn nine() -> u8 {
 #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
 struct Renamed {
     some_number: u8,
-    #[serde(rename = "entirely otherwise", alias = "too")]
+    #[serde(rename = "another name", alias = "too")]
     some_text: String,
 }
 
@@ -267,19 +269,19 @@ enum Adjacent {
     Tuple(u8, String),
 }
 
-/// Values for which serde itself, or the format, has no place.
+/// Functions with values that serde or MessagePack cannot represent in every case.
 #[rpc_parallel::worker]
-trait Difficulties {
-    fn doubt(&self, value: Option<Option<u8>>) -> String;
+trait EdgeCases {
+    fn nested_option(&self, value: Option<Option<u8>>) -> String;
     fn nothing(&self, value: Option<()>) -> String;
     fn large_inside(&self, value: FlatLarge) -> String;
     fn address_inside(&self, value: FlatAddress) -> String;
     fn handles(&self, handles: WrappedHandles) -> WrappedHandles;
-    fn die(&self);
+    fn abort(&self);
     fn path(&self, path: &Path) -> PathBuf;
     fn list(&self, value: List) -> usize;
     fn make_list(&self, depth: usize) -> List;
-    async fn pass_list_on(&self, depth: usize) -> Result<usize, AnyError>;
+    async fn send_list_to_worker(&self, depth: usize) -> Result<usize, AnyError>;
     fn tree(&self, value: serde_json::Value) -> bool;
     fn references(&self, text: &str, bytes: &[u8], list: &[Named], named: &Named) -> String;
     fn bytes(&self, bytes: &[u8]) -> Vec<u8>;
@@ -307,17 +309,17 @@ struct Address {
     address: IpAddr,
 }
 
-/// All that identifies a worker.
+/// All types that identify a worker.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Handles {
-    worker: Worker<Doubter>,
+    worker: Worker<EdgeCaseWorker>,
     address: WorkerAddress,
     id: WorkerId,
     label: WorkerLabel,
     failure: WorkerFailure,
 }
 
-/// The same, inside everything that serde buffers.
+/// [`Handles`] inside all representations that serde buffers.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct WrappedHandles {
     plain: Handles,
@@ -330,7 +332,7 @@ struct WrappedHandles {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 enum TaggedHandles {
-    Found { worker: Worker<Doubter>, id: WorkerId },
+    Found { worker: Worker<EdgeCaseWorker>, id: WorkerId },
     Reachable(WorkerAddress),
     All(Box<Handles>),
 }
@@ -340,11 +342,11 @@ enum TaggedHandles {
 enum UntaggedHandles {
     Number(u64),
     Handles(Box<Handles>),
-    Worker(Worker<Doubter>),
+    Worker(Worker<EdgeCaseWorker>),
     Id(WorkerId),
 }
 
-/// As many levels as one likes.
+/// A value with any number of levels.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 struct List {
     rest: Option<Box<List>>,
@@ -362,7 +364,7 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
-        // Not by recursion, for which a long one has too many levels.
+        // A recursive drop would overflow the stack.
         let mut rest = self.rest.take();
         while let Some(mut list) = rest {
             rest = list.rest.take();
@@ -371,11 +373,11 @@ impl Drop for List {
 }
 
 #[derive(Default, WorkerState)]
-struct Doubter;
+struct EdgeCaseWorker;
 
 #[rpc_parallel::worker]
-impl Difficulties for Doubter {
-    fn doubt(&self, value: Option<Option<u8>>) -> String {
+impl EdgeCases for EdgeCaseWorker {
+    fn nested_option(&self, value: Option<Option<u8>>) -> String {
         format!("{value:?}")
     }
 
@@ -395,7 +397,7 @@ impl Difficulties for Doubter {
         handles
     }
 
-    fn die(&self) {
+    fn abort(&self) {
         std::process::abort()
     }
 
@@ -411,8 +413,8 @@ impl Difficulties for Doubter {
         List::new(depth)
     }
 
-    async fn pass_list_on(&self, depth: usize) -> Result<usize, AnyError> {
-        Ok(Doubter::spawn(()).await?.list(List::new(depth)).await?)
+    async fn send_list_to_worker(&self, depth: usize) -> Result<usize, AnyError> {
+        Ok(EdgeCaseWorker::spawn(()).await?.list(List::new(depth)).await?)
     }
 
     fn tree(&self, value: serde_json::Value) -> bool {
@@ -428,12 +430,12 @@ impl Difficulties for Doubter {
     }
 }
 
-async fn doubter() -> DifficultiesClient {
-    Doubter::spawn(()).await.expect("start a worker")
+async fn spawn() -> EdgeCasesClient {
+    EdgeCaseWorker::spawn_ok(()).await
 }
 
-/// Such a value must arrive as it left, or not at all.
-fn assert_true_or_error(value: &impl Debug, seen: Result<String, CallError>) {
+/// Checks that a value arrived unchanged or was refused.
+fn assert_unchanged_or_refused(value: &impl Debug, seen: Result<String, CallError>) {
     match seen {
         Ok(seen) => assert_eq!(seen, format!("{value:?}")),
         Err(error) => {
@@ -448,37 +450,37 @@ fn assert_true_or_error(value: &impl Debug, seen: Result<String, CallError>) {
 }
 
 #[rpc_parallel::test]
-async fn an_option_of_nothing_does_not_become_nothing() {
-    let doubter = doubter().await;
+async fn some_of_nothing_is_refused() {
+    let client = spawn().await;
 
-    for refused in [doubter.doubt(Some(None)).await, doubter.nothing(Some(())).await] {
-        let error = refused.expect_err("the format has one kind of nothing");
+    for refused in [client.nested_option(Some(None)).await, client.nothing(Some(())).await] {
+        let error = refused.expect_err("MessagePack cannot represent the value");
         let kind = error.kind();
         let arguments =
             matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. });
         assert!(arguments, "{error}");
     }
-    assert_eq!(doubter.doubt(None).await, Ok("None".into()));
-    assert_eq!(doubter.doubt(Some(Some(7))).await, Ok("Some(Some(7))".into()));
-    assert_eq!(doubter.nothing(None).await, Ok("None".into()));
+    assert_eq!(client.nested_option(None).await, Ok("None".into()));
+    assert_eq!(client.nested_option(Some(Some(7))).await, Ok("Some(Some(7))".into()));
+    assert_eq!(client.nothing(None).await, Ok("None".into()));
 }
 
 #[rpc_parallel::test]
-async fn what_serde_cannot_flatten_is_refused_and_not_changed() {
-    let doubter = doubter().await;
+async fn values_serde_cannot_flatten_arrive_unchanged_or_fail() {
+    let client = spawn().await;
     let large = FlatLarge { inside: Large { number: u128::MAX } };
     let address = FlatAddress { inside: Address { address: [127, 0, 0, 1].into() } };
 
-    assert_true_or_error(&large, doubter.large_inside(large.clone()).await);
-    assert_true_or_error(&address, doubter.address_inside(address.clone()).await);
+    assert_unchanged_or_refused(&large, client.large_inside(large.clone()).await);
+    assert_unchanged_or_refused(&address, client.address_inside(address.clone()).await);
 }
 
 #[rpc_parallel::test]
 async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
-    let doubter = doubter().await;
+    let client = spawn().await;
     let large = FlatLarge { inside: Large { number: u128::MAX } };
 
-    let error = doubter.large_inside(large).await.expect_err("serde cannot buffer it");
+    let error = client.large_inside(large).await.expect_err("serde cannot buffer it");
 
     let text = error.to_string();
     let refused =
@@ -488,14 +490,14 @@ async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
     assert!(text.contains("serde cannot buffer 128-bit integers"), "{text}");
 }
 
-/// Returns the handles of a worker that lives, and the failure of another.
+/// Returns the handles of a running worker, and the failure of another.
 async fn wrapped_handles() -> WrappedHandles {
-    let worker = Doubter::spawner().name("living").start(()).await.expect("start a worker");
-    let dead = doubter().await;
-    let died = dead.die().await.expect_err("it aborts");
+    let worker = EdgeCaseWorker::spawner().name("running").start_ok(()).await;
+    let dead = spawn().await;
+    let died = dead.abort().await.expect_err("the worker aborts");
     let CallErrorKind::WorkerDied(failure) = died.kind() else { panic!("{died}") };
     let handles = Handles {
-        address: worker.address().expect("it listens"),
+        address: worker.address().expect("the worker has a listener"),
         id: worker.id(),
         label: worker.label().clone(),
         worker,
@@ -522,26 +524,29 @@ async fn wrapped_handles() -> WrappedHandles {
 async fn handles_survive_calls_in_every_serde_wrapper() {
     let handles = wrapped_handles().await;
 
-    let returned = doubter().await.handles(handles.clone()).await;
+    let returned = spawn().await.handles(handles.clone()).await;
 
     assert_eq!(returned, Ok(handles.clone()));
     let TaggedHandles::Found { worker, .. } = &handles.tagged[0] else { panic!("{handles:?}") };
-    let client = worker.connect(()).await.expect("the handle leads to the worker");
-    assert_eq!(client.doubt(None).await, Ok("None".into()));
+    let client = worker.connect_ok().await;
+    assert_eq!(client.nested_option(None).await, Ok("None".into()));
 }
 
 #[rpc_parallel::test]
 async fn handles_survive_json_with_ids_as_hexadecimal_text() {
     let handles = wrapped_handles().await;
 
-    let text = serde_json::to_string(&handles).expect("handles are data");
-    let value = serde_json::to_value(&handles).expect("handles are data");
+    let text = serde_json::to_string(&handles).expect("handles can be serialized");
+    let value = serde_json::to_value(&handles).expect("handles can be serialized");
 
-    assert_eq!(serde_json::from_str::<WrappedHandles>(&text).expect("it reads back"), handles);
-    assert_eq!(serde_json::from_value::<WrappedHandles>(value.clone()).expect("so here"), handles);
+    assert_eq!(serde_json::from_str::<WrappedHandles>(&text).expect("the text is valid"), handles);
+    assert_eq!(
+        serde_json::from_value::<WrappedHandles>(value.clone()).expect("the value is valid"),
+        handles
+    );
     assert_eq!(value["id"], handles.plain.id.to_string());
     assert_eq!(value["address"]["id"], handles.plain.id.to_string());
-    let worker_type = value["worker"][0].as_str().expect("the id of its type is text");
+    let worker_type = value["worker"][0].as_str().expect("the id of a worker type is text");
     assert!(worker_type.len() == 16 && u64::from_str_radix(worker_type, 16).is_ok());
 }
 
@@ -549,7 +554,8 @@ async fn handles_survive_json_with_ids_as_hexadecimal_text() {
 fn id_of_wrong_length_or_digits_is_refused() {
     let texts = ["", "12", "g123456789abcdef0123456789abcdef", "+123456789abcdef0123456789abcdef"];
     for text in texts {
-        let error = serde_json::from_value::<WorkerId>(text.into()).expect_err("it is no id");
+        let error =
+            serde_json::from_value::<WorkerId>(text.into()).expect_err("the text is not an id");
         assert!(
             error.to_string().contains("an id of 32 hexadecimal digits or 16 bytes"),
             "{error}"
@@ -560,67 +566,67 @@ fn id_of_wrong_length_or_digits_is_refused() {
 }
 
 #[rpc_parallel::test]
-async fn references_arrive_as_what_they_refer_to() {
+async fn references_arrive_as_their_targets() {
     let named = Named { first: 1, second: "two".into() };
     let list = [named.clone(), named.clone()];
 
-    let seen = doubter().await.references("a", &[1, 255], &list, &named).await;
+    let seen = spawn().await.references("a", &[1, 255], &list, &named).await;
 
     assert_eq!(seen, Ok(format!("a [1, 255] {list:?} {named:?}")));
 }
 
 #[rpc_parallel::test]
-async fn a_path_that_is_no_text_is_refused() {
+async fn path_that_is_not_utf8_is_refused() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
-    let doubter = doubter().await;
+    let client = spawn().await;
 
-    let refused = doubter.path(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).await;
+    let refused = client.path(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).await;
 
-    let error = refused.expect_err("it is not UTF-8");
+    let error = refused.expect_err("the path is not UTF-8");
     let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("UTF-8"), "{why}");
-    assert_eq!(doubter.path(Path::new("/tmp")).await, Ok("/tmp".into()));
+    assert_eq!(client.path(Path::new("/tmp")).await, Ok("/tmp".into()));
 }
 
 #[rpc_parallel::test]
-async fn a_value_may_be_nested_two_hundred_levels_deep() {
-    let doubter = doubter().await;
+async fn value_nested_two_hundred_levels_travels() {
+    let client = spawn().await;
 
-    // A struct and an option for each.
-    assert_eq!(doubter.list(List::new(100)).await, Ok(100));
-    assert_eq!(doubter.make_list(100).await.map(|it| it.depth()), Ok(100));
+    // Each element is a struct and an option.
+    assert_eq!(client.list(List::new(100)).await, Ok(100));
+    assert_eq!(client.make_list(100).await.map(|it| it.depth()), Ok(100));
     let tree = (0..200).fold(serde_json::json!(7), |it, _| serde_json::json!([it]));
-    assert_eq!(doubter.tree(tree).await, Ok(true));
+    assert_eq!(client.tree(tree).await, Ok(true));
 }
 
 #[rpc_parallel::test]
-async fn a_value_that_is_nested_too_deep_is_an_error_and_no_crash() {
+async fn value_nested_too_deeply_is_refused() {
     for depth in [500, 5_000, 100_000] {
-        let doubter = doubter().await;
+        let client = spawn().await;
 
-        let made = doubter.make_list(depth).await.map(|it| it.depth());
-        // The caller is a worker too: if it crashed, this test would not.
-        let passed_on = doubter.pass_list_on(depth).await;
+        let made = client.make_list(depth).await.map(|it| it.depth());
+        // Here the caller is a worker, so that a crash would not end this test.
+        let sent = client.send_list_to_worker(depth).await;
 
-        let error = made.expect_err("it is too deep");
+        let error = made.expect_err("the value is nested too deeply");
         let kind = error.kind();
         let result = matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Result, .. });
         assert!(result, "{depth}: {error}");
-        let Err(FunctionError::Function(error)) = passed_on else { panic!("{passed_on:?}") };
+        let Err(FunctionError::Function(error)) = sent else { panic!("{sent:?}") };
         assert!(error.to_string().contains("the arguments cannot be encoded"), "{depth}: {error}");
-        assert_eq!(doubter.list(List::new(7)).await, Ok(7));
+        assert_eq!(client.list(List::new(7)).await, Ok(7));
     }
 }
 
 #[rpc_parallel::test]
-async fn bytes_travel_as_they_are() {
-    let doubter = doubter().await;
+async fn bytes_travel_unchanged() {
+    let client = spawn().await;
     let bytes: Vec<_> = (0..=255).cycle().take(1_000_000).collect();
 
-    assert_eq!(doubter.bytes(&bytes).await.as_ref(), Ok(&bytes));
-    assert_eq!(doubter.bytes(&[]).await, Ok(vec![]));
+    assert_eq!(client.bytes(&bytes).await.as_ref(), Ok(&bytes));
+    assert_eq!(client.bytes(&[]).await, Ok(vec![]));
 }

@@ -1,18 +1,17 @@
-//! The main example keeps its promise: its totals are exact, whatever happens to its workers.
+//! The totals of the main example are exact, also when its workers are killed.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use rpc_parallel_tests::build::example;
-use rpc_parallel_tests::process::{PATIENCE, ends_within};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends_within, kill};
 use rpc_parallel_tests::program::Program;
-use rustix::process::{Pid, Signal, kill_process};
 
 const FILES: usize = 60;
 const LINES: usize = 5_000;
 
-/// Each line of each file.
+/// The text of each line of each file.
 const LINE: &str = "alpha beta alpha, gamma: alpha beta\n";
 
 fn write_corpus(directory: &Path) {
@@ -23,7 +22,7 @@ fn write_corpus(directory: &Path) {
     fs::write(directory.join("no-text"), [0xff; 10]).expect("write a file");
 }
 
-/// Starts the example on a corpus; what it says on stderr is among its lines.
+/// Starts the example on a corpus. The lines of its stderr are among those of its stdout.
 fn start(corpus: &Path) -> Program {
     let program = example(Path::new(env!("CARGO_TARGET_TMPDIR")), "word_count");
     let mut shell = Command::new("/bin/sh");
@@ -31,13 +30,13 @@ fn start(corpus: &Path) -> Program {
     Program::start(shell.args(["--verbose", "--workers", "3"]).arg(corpus))
 }
 
-/// Finds the process in a line that tells of the start of a worker.
+/// Returns the process id in a line that reports the start of a worker.
 fn started(line: &str) -> Option<u32> {
     let (_, rest) = line.strip_prefix("word_count: started ")?.split_once("pid ")?;
     rest.split(' ').next()?.parse().ok()
 }
 
-/// Checks the numbers of words, and returns what else was said.
+/// Checks the totals, and returns all lines.
 fn assert_exact(mut lines: Vec<String>) -> Vec<String> {
     lines.iter_mut().for_each(|it| *it = it.replace(',', ""));
     let count = FILES * LINES;
@@ -53,8 +52,8 @@ fn assert_exact(mut lines: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn the_totals_are_exact() {
-    let corpus = tempfile::tempdir().expect("make a directory");
+fn totals_are_exact() {
+    let corpus = tempfile::tempdir().expect("create a directory");
     write_corpus(corpus.path());
 
     let ended = start(corpus.path()).end();
@@ -64,29 +63,28 @@ fn the_totals_are_exact() {
 }
 
 #[test]
-fn the_totals_are_exact_when_workers_are_killed_meanwhile() {
-    let corpus = tempfile::tempdir().expect("make a directory");
+fn totals_are_exact_although_workers_are_killed() {
+    let corpus = tempfile::tempdir().expect("create a directory");
     write_corpus(corpus.path());
     let program = start(corpus.path());
 
-    // Each has got its first files in the moment in which it is told of.
-    let (mut killed, mut told) = (Vec::new(), Vec::new());
+    // A worker has its first files when the line about its start is printed.
+    let (mut killed, mut lines) = (Vec::new(), Vec::new());
     while killed.len() < 2 {
-        told.push(program.line());
-        if let Some(pid) = told.last().and_then(|it| started(it)) {
-            kill_process(Pid::from_raw(pid as i32).expect("it is positive"), Signal::KILL)
-                .expect("it still counts");
-            assert!(ends_within(pid, PATIENCE));
+        lines.push(program.line());
+        if let Some(pid) = lines.last().and_then(|it| started(it)) {
+            kill(pid);
+            assert!(ends_within(pid, TEST_TIMEOUT));
             killed.push(pid);
         }
     }
     let ended = program.end();
 
     assert!(ended.status.success(), "{ended:?}");
-    told.extend(assert_exact(ended.stdout));
+    lines.extend(assert_exact(ended.stdout));
     for pid in killed {
-        let exit_reason =
+        let reports_kill =
             |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");
-        assert_eq!(told.iter().filter(exit_reason).count(), 1, "{pid}: {told:#?}");
+        assert_eq!(lines.iter().filter(reports_kill).count(), 1, "{pid}: {lines:#?}");
     }
 }

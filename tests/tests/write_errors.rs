@@ -1,59 +1,58 @@
-//! Writes that fail in real processes: a tracer lets the system calls fail. It is `strace`, because
-//! a process cannot do this to itself without unsafe code; where it does not work, tests are skipped.
+//! Failing writes of real processes. `strace` injects the errors, because a process cannot do so
+//! itself without unsafe code. Where `strace` does not work, the tests are skipped.
 
 use std::process::Command;
 
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 
-/// Runs the program where its writes, and those of its workers, fail in this way; none where this
-/// cannot be had.
-fn run(what: &str, fault: &str) -> Option<Ended> {
+/// Runs the program and its workers with this fault in `sendto`. Returns `None` without `strace`.
+fn run(mode: &str, fault: &str) -> Option<ProgramOutput> {
     let tried = Command::new("strace").args(["-o", "/dev/null", "/bin/true"]).output();
-    let why = match &tried {
+    let failure = match &tried {
         Ok(tried) if tried.status.success() => None,
         Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).into_owned()),
         Err(error) => Some(error.to_string()),
     };
-    if let Some(why) = why {
-        println!("skipped: `strace`, which lets writes fail, does not work here: {why}");
+    if let Some(failure) = failure {
+        println!("skipped: `strace` does not work on this host: {failure}");
         return None;
     }
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-e", "trace=sendto", "-e"]);
     command.arg(format!("inject=sendto:{fault}"));
-    command.args([env!("CARGO_BIN_EXE_write_errors"), what]);
+    command.args([env!("CARGO_BIN_EXE_write_errors"), mode]);
     Some(Program::run(&mut command))
 }
 
 #[test]
-fn calls_succeed_after_one_write_fails_for_lack_of_buffers() {
-    let Some(ended) = run("calls", "error=ENOBUFS:when=3") else { return };
+fn calls_succeed_after_one_write_fails_with_enobufs() {
+    let Some(output) = run("calls", "error=ENOBUFS:when=3") else { return };
 
-    assert_eq!(ended.stdout, ["100 answers"], "{ended:?}");
+    assert_eq!(output.stdout, ["100 answers"], "{output:?}");
 }
 
 #[test]
 fn calls_succeed_while_writes_fail_with_transient_errors() {
     for error in ["ENOBUFS", "ENOMEM", "EINTR"] {
-        let Some(ended) = run("calls", &format!("error={error}:when=2+3")) else { return };
+        let Some(output) = run("calls", &format!("error={error}:when=2+3")) else { return };
 
-        assert_eq!(ended.stdout, ["100 answers"], "{error}: {ended:?}");
+        assert_eq!(output.stdout, ["100 answers"], "{error}: {output:?}");
     }
 }
 
 #[test]
-fn calls_fail_with_error_that_breaks_connection() {
-    let Some(ended) = run("calls", "error=ENOSPC:when=20+") else { return };
+fn calls_fail_with_write_error_that_breaks_connection() {
+    let Some(output) = run("calls", "error=ENOSPC:when=20+") else { return };
 
-    let [text] = &ended.stdout[..] else { panic!("{ended:?}") };
-    assert!(text.contains("No space left on device (os error 28)"), "{ended:?}");
+    let [text] = &output.stdout[..] else { panic!("{output:?}") };
+    assert!(text.contains("No space left on device (os error 28)"), "{output:?}");
 }
 
 #[test]
-fn restart_replaces_connection_that_write_error_broke() {
-    let Some(ended) = run("restart", "error=ENOSPC:when=20..23") else { return };
+fn restart_replaces_connection_broken_by_write_error() {
+    let Some(output) = run("restart", "error=ENOSPC:when=20..23") else { return };
 
-    let [text, again] = &ended.stdout[..] else { panic!("{ended:?}") };
-    assert!(text.contains("No space left on device (os error 28)"), "{ended:?}");
-    assert_eq!(again, "again", "{ended:?}");
+    let [text, again] = &output.stdout[..] else { panic!("{output:?}") };
+    assert!(text.contains("No space left on device (os error 28)"), "{output:?}");
+    assert_eq!(again, "again", "{output:?}");
 }

@@ -109,7 +109,7 @@ mod tests {
     use crate::transport::Address;
 
     #[tokio::test(start_paused = true)]
-    async fn who_finds_no_room_waits_no_longer_than_a_handshake_may_take() {
+    async fn connecting_to_full_backlog_times_out_with_handshake() {
         let made = Address::of_new_listener(WorkerId::random());
         let (listener, address) = made.expect("there is a directory");
         rustix::net::listen(&listener, 0).expect("it listens already");

@@ -219,7 +219,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const BRIEFLY: Duration = Duration::ZERO;
 
-    /// A process that failed after this time, without calls.
+    /// Returns a process that failed after this time without calls.
     fn ran(uptime: Duration) -> ProcessRecord {
         ProcessRecord { uptime, ..ProcessRecord::default() }
     }
@@ -230,13 +230,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_restarted_by_default() {
+    fn default_policy_restarts_nothing() {
         assert_eq!(RestartPolicy::default(), RestartPolicy::never());
         assert!(RestartPolicy::never().limit(7, SECOND).backoff(SECOND..=SECOND).begin().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_grow_from_the_first_to_the_most() {
+    async fn delays_grow_from_first_to_maximum() {
         let mut restarts = unlimited(SECOND, 60 * SECOND);
 
         let waits: Vec<_> =
@@ -246,11 +246,11 @@ mod tests {
             let least = (SECOND * 2_u32.pow(number.min(10) as u32)).min(30 * SECOND);
             assert!((least..=2 * least).contains(wait), "{number}: {wait:?}");
         }
-        assert!(waits[10..].iter().any(|it| *it != waits[10]), "chance has a part in it");
+        assert!(waits[10..].iter().any(|it| *it != waits[10]), "delays are jittered");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_that_has_served_for_long_begins_anew() {
+    async fn long_running_worker_resets_delay() {
         let mut restarts = unlimited(SECOND, 60 * SECOND);
         for _ in 0..10 {
             restarts.next(ran(BRIEFLY)).expect("no limit");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_restart_too_many_is_none_until_others_are_long_ago() {
+    async fn restarts_beyond_limit_are_refused_within_window() {
         let restart = RestartPolicy::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(2, 10 * SECOND);
         let mut restarts = restart.begin().expect("failures restart");
         let too_often = Err(LimitReached { times: 2, within: 10 * SECOND });
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_of_none_gives_up_at_once() {
+    async fn limit_of_zero_refuses_first_restart() {
         let mut restarts = RestartPolicy::on_failure().limit(0, SECOND).begin().expect("it counts");
 
         assert_eq!(restarts.next(ran(BRIEFLY)), Err(LimitReached { times: 0, within: SECOND }));
@@ -324,7 +324,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_less_than_the_first_nor_more_than_the_most(
+        fn jittered_delay_stays_within_bounds(
             first in any::<Duration>(),
             most in any::<Duration>(),
             failures in 0..100_u32,

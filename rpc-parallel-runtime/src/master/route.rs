@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
+};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
@@ -25,7 +27,7 @@ use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 use crate::worker::ask_for_logs;
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
-use crate::worker::{WorkerStats, greeting, shut_down, stats};
+use crate::worker::{Servers, WorkerStats, greeting, shut_down, stats};
 
 /// How much longer than it was given a worker may take to be gone.
 const SLACK: Duration = Duration::from_secs(2);
@@ -133,6 +135,12 @@ impl Route {
             true
         } else if serving::is_served(self.id) {
             return Err(ControlErrorKind::NoProcessOfItsOwn);
+        } else if Servers::get().is_own(self.id) {
+            // It fails only for the first process of a namespace.
+            kill_process(getpid(), Signal::KILL).is_ok()
+        } else if self.path.is_none() && self.client.is_none() {
+            // A handle that this process made, of a worker that it has reaped.
+            true
         } else {
             let process = self.process().ok_or(ControlErrorKind::UnknownProcess)?;
             if !self.is_certain() {

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_descriptor_that_was_sent_is_the_same_socket() {
+    fn sent_descriptor_refers_to_same_socket() {
         let (here, there) = UnixStream::pair().expect("two sockets");
         let (mut kept, given) = UnixStream::pair().expect("two sockets");
         send(&here, b"take it", &[given.as_fd()]).expect("a socket takes seven bytes");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_stream_is_no_error() {
+    fn end_of_stream_is_no_error() {
         let (here, there) = UnixStream::pair().expect("two sockets");
         drop(here);
 

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_classified_by_what_helps() {
+    fn errors_are_classified_by_reaction() {
         let classes = [
             (Errno::AGAIN, Fault::NotReady),
             (Errno::NOBUFS, Fault::Transient),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_the_longest() {
+    fn pauses_double_up_to_maximum() {
         let mut backoff = Backoff::default();
 
         let pauses: Vec<_> = (0..9).map(|_| backoff.pause().as_millis()).collect();

@@ -121,20 +121,20 @@ mod tests {
     }
 
     #[test]
-    fn who_connects_by_the_address_reaches_the_listener() {
+    fn connecting_by_address_reaches_listener() {
         let (listener, address) = listener();
 
         let mut here = UnixStream::connect(address.path()).expect("it listens");
         here.write_all(b"hello").expect("a socket takes five bytes");
 
-        let (mut there, _) = listener.accept().expect("somebody has connected");
+        let (mut there, _) = listener.accept().expect("a client has connected");
         let mut hello = [0; 5];
         there.read_exact(&mut hello).expect("five bytes are there");
         assert_eq!(&hello, b"hello");
     }
 
     #[test]
-    fn the_file_of_a_listener_is_a_private_socket_without_a_name() {
+    fn listener_is_private_socket_without_name() {
         let (_listener, address) = listener();
 
         let file = fs::metadata(address.path()).expect("it is open");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_says_who_keeps_it() {
+    fn path_names_process_that_holds_listener() {
         let worker = WorkerId::random();
         let (_listener, address) = Address::of_new_listener(worker).expect("there is a directory");
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_starts_inherits_no_listener() {
+    fn child_process_inherits_no_listener() {
         let (listener, Address(file)) = listener();
 
         for descriptor in [listener.into(), file] {
@@ -165,31 +165,31 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_may_have_a_long_name() {
+    fn listener_works_in_directory_with_long_path() {
         let directory = std::env::temp_dir().join("x".repeat(150));
         fs::create_dir_all(&directory).expect("make a directory");
 
         let listening = listen_in(&directory, WorkerId::random());
 
-        // It fails where something is left in it.
+        // Fails if a file is left in the directory.
         fs::remove_dir(&directory).expect("it is empty");
         let (_listener, address) = listening.map_err(|it| it.to_string()).expect("it listens");
         UnixStream::connect(address.path()).expect("it listens");
     }
 
     #[test]
-    fn an_address_whose_listener_is_gone_is_stale() {
+    fn address_of_dropped_listener_is_stale() {
         let (listener, address) = listener();
 
         drop(listener);
 
-        let error = UnixStream::connect(address.path()).expect_err("nobody listens");
+        let error = UnixStream::connect(address.path()).expect_err("the listener is closed");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(is_stale(&address.path(), &error));
     }
 
     #[test]
-    fn an_address_that_leads_elsewhere_is_stale() {
+    fn address_leading_to_another_file_is_stale() {
         let (socket, _other) = UnixStream::pair().expect("two sockets");
         let file = fs::File::open("/proc/self/stat").expect("there is a /proc");
         let directory = fs::File::open("/").expect("there is a root");
@@ -203,13 +203,13 @@ mod tests {
         ];
 
         for path in paths {
-            let error = UnixStream::connect(&path).expect_err("nobody listens");
+            let error = UnixStream::connect(&path).expect_err("no listener has this path");
             assert!(is_stale(&path, &error), "{}: {error:?}", path.display());
         }
     }
 
     #[test]
-    fn only_a_path_that_may_be_followed_leads_to_the_wrong_file() {
+    fn access_error_is_stale_only_for_readable_link() {
         let (_listener, address) = listener();
         let refused = || Errno::ACCESS.into();
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_socket_can_be_made_the_directory_is_named() {
+    fn failed_bind_names_directory() {
         let error = listen_in(Path::new("/there/is/no/such/directory"), WorkerId::random()).err();
 
         assert_eq!(error.map(|it| it.kind()), Some(ErrorKind::NotFound));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_carries_more_than_it_holds() {
+    async fn socket_carries_more_than_its_buffer() {
         const LEN: usize = 10_000_000;
         let (here, there) = connected_pair().expect("two sockets");
         let (_reader, writer) = split(here).expect("there is a runtime");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_finds_no_room_among_those_who_wait_waits_for_it() {
+    async fn connecting_to_full_backlog_waits() {
         let made = Address::of_new_listener(WorkerId::random());
         let (listener, address) = made.expect("there is a directory");
         rustix::net::listen(&listener, 0).expect("it listens already");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_comes_later_is_received() {
+    async fn late_message_is_received() {
         let (here, there) = connected_pair().expect("two sockets");
         let (_reader, writer) = split(here).expect("there is a runtime");
         let (mut reader, _writer) = split(there).expect("there is a runtime");

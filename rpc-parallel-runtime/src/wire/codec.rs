@@ -285,10 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_skipped_is_not_another_field() {
+    fn skipped_field_does_not_shift_others() {
         let value = Skipping { a: None, b: Some(7), c: 0 };
 
-        // As a map of two: in the compact form, an array, `b` would arrive as `a`.
+        // A map of two entries. As an array, the compact form, `b` would be decoded as `a`.
         assert_eq!(bytes_of(&value), b"\x82\xa1b\x07\xa1c\x00");
         survives(value);
     }
@@ -408,13 +408,13 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_and_the_smallest_numbers_survive() {
+    fn extreme_numbers_survive() {
         survives((u128::MAX, i128::MIN, u64::MAX, i64::MIN, f64::INFINITY));
         assert!(decode::<f32>(&bytes_of(&f32::NAN)).expect("it is a number").is_nan());
     }
 
     #[test]
-    fn a_buffer_of_bytes_travels_as_one() {
+    fn byte_buffer_travels_as_bytes() {
         let mut bytes = Vec::new();
         let codec = codec::<[u8]>();
         (codec.encode)(&[1, 200, 255], &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_without_bytes_survives() {
+    fn empty_byte_buffer_survives() {
         let mut bytes = Vec::new();
         let codec = codec::<Vec<u8>>();
         (codec.encode)(&Vec::new(), &mut Sink::new(&mut bytes, MAX)).expect("bytes encode");
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_beyond_the_limit_is_an_error() {
+    fn nesting_beyond_limit_fails() {
         let nested = |depth| [vec![0x91; depth], vec![0xc0]].concat();
 
         assert!(decode::<Nested>(&nested(200)).is_ok());
@@ -447,7 +447,7 @@ mod tests {
     struct Nested(Option<Box<(Nested,)>>);
 
     #[test]
-    fn a_value_that_is_nested_too_deep_is_an_error_where_it_is() {
+    fn value_nested_too_deeply_fails_to_encode() {
         let nested = |depth| (0..depth).fold(Nested(None), |it, _| Nested(Some(Box::new((it,)))));
         let mut bytes = Vec::new();
 
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn a_some_of_nothing_is_an_error_instead_of_a_none() {
+    fn some_of_nothing_fails_to_encode() {
         let refused = |value: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>| {
             value(&mut Sink::new(&mut Vec::new(), MAX)).is_err()
         };
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_a_value_are_an_error() {
+    fn trailing_bytes_fail_to_decode() {
         let error = decode::<u8>(b"\x07\x07").expect_err("there is one too many");
 
         assert_eq!(error.to_string(), "decode 2 bytes of MessagePack as `u8`");
@@ -479,7 +479,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_decodes_or_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn arbitrary_bytes_decode_or_fail(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = decode::<Untagged>(&bytes);
             let _ = decode::<Flattened>(&bytes);
             let _ = decode::<(String, Vec<u8>, Option<char>)>(&bytes);

@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_gives_the_published_answers() {
+    fn hash_matches_published_test_vectors() {
         // From the test vectors of Fowler, Noll and Vo.
         let answers = [
             ("", 0xcbf2_9ce4_8422_2325),
@@ -336,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn fields_do_not_run_into_each_other() {
+    fn field_boundaries_change_hash() {
         assert_ne!(hash_fields(&["ab", "c"]), hash_fields(&["a", "bc"]));
         assert_ne!(hash_fields(&["ab"]), hash_fields(&["ab", ""]));
     }
 
     #[test]
-    fn only_the_compatible_part_of_a_version_counts() {
+    fn version_is_cut_to_compatible_part() {
         let cut = ["1.2.3", "12.0.0-beta.1", "0.3.7", "0.30.7", "0.0.4", "0.0.0", "0.0.0-dev"];
 
         let parts = cut.map(compatible);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_id_reads_back_what_it_writes() {
+    fn worker_id_survives_printing_and_parsing() {
         let id = WorkerId::random();
 
         assert_eq!(id.to_string().parse(), Ok(id));

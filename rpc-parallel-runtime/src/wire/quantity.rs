@@ -60,13 +60,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_size_reads_back_as_it_was(bytes in any::<usize>(), shift in 0..64) {
+        fn size_survives_printing_and_parsing(bytes in any::<usize>(), shift in 0..64) {
             let bytes = bytes >> shift << (shift / 2);
             prop_assert_eq!(read_size(&write_size(bytes)), Some(bytes));
         }
 
         #[test]
-        fn a_duration_reads_back_as_it_was(seconds in any::<u64>(), nanos in 0..1_000_000_000_u32, shift in 0..64) {
+        fn duration_survives_printing_and_parsing(seconds in any::<u64>(), nanos in 0..1_000_000_000_u32, shift in 0..64) {
             for nanos in [nanos, nanos / 1_000_000 * 1_000_000, 0] {
                 let duration = Duration::new(seconds >> shift, nanos);
                 prop_assert_eq!(read_duration(&write_duration(duration)), Some(duration));
@@ -74,13 +74,13 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_written_is_a_quantity_or_nothing(text in any::<String>()) {
+        fn arbitrary_text_is_quantity_or_none(text in any::<String>()) {
             let _ = (read_size(&text), read_duration(&text));
         }
     }
 
     #[test]
-    fn sizes_have_the_units_of_memory() {
+    fn sizes_have_memory_units() {
         let read = ["0", "1500", "64KiB", "100MiB", "1GiB"].map(read_size);
 
         assert_eq!(read, [0, 1500, 64 << 10, 100 << 20, 1 << 30].map(Some));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_the_units_of_clocks() {
+    fn durations_have_time_units() {
         let read = ["250ms", "2s", "1m", "1h", "1500us", "7ns"].map(read_duration);
 
         let expected =
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_like_a_quantity_is_none() {
+    fn malformed_quantity_is_none() {
         for text in ["", "KiB", "-1", "+1", "1.5MiB", "1 KiB", "1kib", "1MB", "s"] {
             assert_eq!(read_size(text), None, "{text:?}");
         }

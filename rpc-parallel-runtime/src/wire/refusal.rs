@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn text_is_truncated_between_characters() {
         let why = "\u{e4}".repeat(SHORT);
 
         let shortened = Refusal::Init { why }.shortened();
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_cut_between_its_entries() {
+    fn list_is_truncated_between_entries() {
         let offers = vec!["x".repeat(100); SHORT];
 
         let shortened = Refusal::UnknownFunction { offers }.shortened();

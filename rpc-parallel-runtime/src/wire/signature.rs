@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_differently_and_travels_alike_is_no_conflict() {
+    fn signatures_with_same_encoding_do_not_conflict() {
         let ours = [signature("&str,&[market::Quote],&std::path::Path", "Result<(),my::Error>")];
         let theirs = [signature("String,Vec<Quote>,PathBuf", "std::result::Result<(),Error>")];
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_under_the_same_id_are_a_conflict_that_names_both() {
+    fn different_types_with_same_id_conflict_and_are_named() {
         let ours = [signature("u64,Pipe<(u8,u8)>", "()")];
         let theirs = [signature("u32,Pipe<(u8,u8)>", "()")];
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_gives_no_answer_is_another_one() {
+    fn one_way_function_conflicts_with_answering_one() {
         let info = FunctionInfo::new("f", "T", PLACE, "u64", "()").with_id("f.v1");
         let one_way = [Signature::of(&info.one_way())];
 

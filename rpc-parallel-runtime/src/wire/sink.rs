@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_large_is_counted_and_not_kept() {
+    fn oversized_bytes_are_counted_and_not_kept() {
         let mut buffer = Vec::new();
         let mut sink = Sink::new(&mut buffer, 10);
 

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_id_is_found_behind_other_notes() {
+    fn build_id_is_found_after_other_notes() {
         let mut notes = Vec::new();
         for (name, kind, content) in [("Linux\0\0\0", 1, "abcd"), ("GNU\0", 3, "build-id")] {
             for number in [name.trim_end_matches('\0').len() + 1, content.len(), kind] {
@@ -83,7 +83,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_an_executable_holds_is_read_without_panic(
+        fn arbitrary_executable_is_read_without_panic(
             rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)
         ) {
             let _ = read_build_id(&[&b"\x7fELF\x02\x01"[..], &rest].concat());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn this_executable_tells_itself_from_others() {
+    fn build_id_is_present_and_stable() {
         assert_ne!(build_id(), "");
         assert_eq!(build_id(), build_id());
     }

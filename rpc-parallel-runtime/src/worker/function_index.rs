@@ -75,7 +75,7 @@ mod tests {
     static FUNCTIONS: [FunctionInfo; 4] = [info("a"), info("b"), info("c").no_cancel(), info("d")];
 
     #[test]
-    fn index_finds_each_function_at_its_place_in_the_table() {
+    fn index_finds_each_function_at_its_table_position() {
         let index = FunctionIndex::new(FUNCTIONS.iter().collect());
 
         let places = FUNCTIONS.each_ref().map(|it| index.find(it.id()));

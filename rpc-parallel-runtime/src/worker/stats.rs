@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_one_line() {
+    fn stats_print_as_one_line() {
         assert_eq!(
             stats().to_string(),
             "pid 4711 on ada: up 83.2 s, 12.3 MiB of memory, 2.0 s of cpu time; 3 calls in flight, \
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_told_in_the_unit_that_fits() {
+    fn bytes_print_in_fitting_unit() {
         let told = |bytes| Bytes(bytes).to_string();
 
         assert_eq!([told(0), told(1024)], ["0 bytes", "1.0 KiB"]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_used_is_counted() {
+    fn used_memory_is_measured() {
         const LEN: usize = 64 * 1024 * 1024;
         let before = WorkerStats::here();
 
@@ -263,13 +263,13 @@ mod tests {
 
         drop(used);
         assert!(before.resident_memory() > 1024 * 1024, "{before}");
-        // Other tests of this process give some back meanwhile.
+        // Other tests in this process free memory at the same time.
         let more = after.resident_memory().saturating_sub(before.resident_memory());
         assert!(more > LEN as u64 / 2, "{before}\n{after}");
     }
 
     #[test]
-    fn time_that_is_spent_is_counted() {
+    fn spent_cpu_time_is_measured() {
         let before = WorkerStats::here().cpu_time();
 
         let mut turns = 0_u64;

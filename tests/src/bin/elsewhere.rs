@@ -1,11 +1,11 @@
 //! Starts a worker whose type is in another crate, and names nothing else of it.
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::elsewhere::Distant;
+use rpc_parallel_tests::elsewhere::Measure;
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    let distant = Distant::spawn(()).await?;
-    println!("{}", distant.distance_to(&[3, 4]).await?);
+    let measure = Measure::spawn(()).await?;
+    println!("{}", measure.distance_to(&[3, 4]).await?);
     Ok(())
 }

@@ -1,38 +1,28 @@
-//! A master that starts workers where the system has nothing left to give: `exhausted descriptors`
-//! or `processes`. It prints how each of them failed, and whether anything of it is left.
+//! A master that starts workers at a resource limit: `exhausted descriptors` or `processes`.
+//!
+//! It prints the result of each start, and the numbers of descriptors, threads and children before
+//! and after.
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads};
+use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Duration, Instant, sleep};
-
-#[rpc_parallel::worker]
-trait Lives {
-    fn live(&self);
-}
-
-#[derive(Default, WorkerState)]
-struct Alive;
-
-#[rpc_parallel::worker]
-impl Lives for Alive {
-    fn live(&self) {}
-}
 
 fn count() -> anyhow::Result<(usize, usize, usize)> {
     let (descriptors, threads) = descriptors_and_threads()?;
     Ok((descriptors, threads, children()?.len()))
 }
 
-/// Starts a worker where there may be only so much of a resource.
-async fn try_with(resource: Resource, count: u64) -> anyhow::Result<()> {
+/// Starts a worker under a limit.
+async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
     let before = getrlimit(resource);
-    setrlimit(resource, Rlimit { current: Some(count), ..before })?;
-    let spawned = Alive::spawn(()).await;
+    setrlimit(resource, Rlimit { current: Some(limit), ..before })?;
+    let spawned = Fixture::spawn(Script::default()).await;
     setrlimit(resource, before)?;
     match spawned {
-        Ok(alive) => match alive.live().await {
-            Ok(()) => println!("alive"),
+        Ok(worker) => match worker.pid().await {
+            Ok(_) => println!("alive"),
             Err(error) => println!("{:#}", anyhow::Error::from(error)),
         },
         Err(error) => println!("{:#}", anyhow::Error::from(error)),
@@ -40,10 +30,10 @@ async fn try_with(resource: Resource, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the counts are these again.
+/// Waits until the counts have these values again.
 async fn settle(wanted: (usize, usize, usize)) -> anyhow::Result<()> {
     let began = Instant::now();
-    while count()? != wanted && began.elapsed() < PATIENCE / 2 {
+    while count()? != wanted && began.elapsed() < TEST_TIMEOUT / 2 {
         sleep(Duration::from_millis(20)).await;
     }
     Ok(())
@@ -51,9 +41,9 @@ async fn settle(wanted: (usize, usize, usize)) -> anyhow::Result<()> {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let earlier = Alive::spawn(()).await?;
-    // What stays for ever is there after the first.
-    earlier.live().await?;
+    let earlier = Fixture::spawn(Script::default()).await?;
+    // The first start allocates resources that the master keeps.
+    earlier.pid().await?;
     let before = count()?;
 
     match args.get(1).map(String::as_str) {
@@ -64,11 +54,11 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
             }
         }
         Some("processes") => try_with(Resource::Nproc, 1).await?,
-        what => anyhow::bail!("what is {what:?}?"),
+        _ => anyhow::bail!("usage: exhausted descriptors|processes"),
     }
 
-    earlier.live().await?;
-    Alive::spawn(()).await?.live().await?;
+    earlier.pid().await?;
+    Fixture::spawn(Script::default()).await?.pid().await?;
     settle(before).await?;
     println!("{before:?}");
     println!("{:?}", count()?);

@@ -1,48 +1,35 @@
-//! Starts workers until its user may have no more processes and threads: `few_processes LIMIT`.
+//! Starts workers until the process limit of its user is reached: `few_processes LIMIT`.
 //!
-//! Prints why there are no more, how many of its workers still answer, or say that they could not
-//! begin for the same reason, and whether there can be another one once it has fewer.
+//! It prints the error of the last start, then `<answers> of <workers>`, and `again` when another
+//! worker starts after some have ended. An error of a worker that reached the limit in its own
+//! start counts as an answer.
 
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::{Fixture, Script};
 use rpc_parallel_tests::process::ends;
 use rustix::process::{Resource, Rlimit, setrlimit};
-
-#[rpc_parallel::worker]
-trait Patient {
-    fn pid(&self) -> u32;
-}
-
-#[derive(Default, WorkerState)]
-struct Idler;
-
-#[rpc_parallel::worker]
-impl Patient for Idler {
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-}
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let limit = args.get(1).map(|it| it.parse()).transpose()?;
-    let mut workers = vec![Idler::spawn(()).await?];
-    // `ends` waits on a blocking thread of the runtime, which must be there before the limit is.
+    let mut workers = vec![Fixture::spawn(Script::default()).await?];
+    // `ends` waits on a blocking thread of the runtime, which must exist before the limit.
     tokio::task::spawn_blocking(|| ()).await?;
     setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: limit })?;
-    let refused = loop {
-        match Idler::spawn(()).await {
+    let error = loop {
+        match Fixture::spawn(Script::default()).await {
             Ok(worker) => workers.push(worker),
             Err(error) => break error,
         }
     };
-    println!("{}", format!("{:#}", anyhow::Error::from(refused)).replace('\n', " "));
+    println!("{}", format!("{:#}", anyhow::Error::from(error)).replace('\n', " "));
 
     let (mut answers, count) = (0, workers.len());
-    let mut alive = Vec::new();
+    let mut running = Vec::new();
     for worker in workers {
         match worker.pid().await {
-            Ok(_) => alive.push(worker),
-            // The last one may have begun when there was nothing left for its threads.
+            Ok(_) => running.push(worker),
+            // The last worker may start when no thread is left for it.
             Err(error) if error.to_string().contains("(os error 11)") => {}
             Err(error) => return Err(error.into()),
         }
@@ -50,12 +37,12 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     }
     println!("{answers} of {count}");
 
-    for worker in alive.split_off(alive.len() / 2) {
+    for worker in running.split_off(running.len() / 2) {
         let pid = worker.pid().await?;
         drop(worker);
-        anyhow::ensure!(ends(pid).await, "nobody holds it any more");
+        anyhow::ensure!(ends(pid).await, "the worker outlives its last client");
     }
-    Idler::spawn(()).await?.pid().await?;
+    Fixture::spawn(Script::default()).await?.pid().await?;
     println!("again");
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! A program that forks without exec, in its master or in a worker, and shows that the end of the
-//! forked child harms neither: `forking master HOW` and `forking worker HOW`.
+//! Forks without exec in its master or in a worker: `forking master CHILD` or
+//! `forking worker CHILD`, where CHILD says how the forked child ends.
 //!
-//! It prints `unharmed` at its end.
+//! It prints `unaffected` after it has checked that parent, workers and connections still work.
 
 use std::pin::Pin;
 use std::sync::Mutex;
@@ -10,39 +10,39 @@ use std::task::{Context, Poll, Waker};
 use fork::{Fork, fork};
 use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, ends_within, kill};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends_within, kill};
 use tokio::sync::Notify;
 
 #[rpc_parallel::worker]
 trait Forks {
     fn pid(&self) -> u32;
-    /// Waits until it is released.
+    /// Waits until `release` is called.
     async fn wait(&self);
     fn release(&self);
-    fn count_up(&self) -> Pipe<u64>;
+    fn endless_numbers(&self) -> Pipe<u64>;
     async fn sum(&self, numbers: Pipe<u64>) -> Result<u64, AnyError>;
-    /// Starts a worker of its own.
-    async fn beget(&self) -> Result<(), AnyError>;
+    /// Starts a worker.
+    async fn start_worker(&self) -> Result<(), AnyError>;
     /// Forks a child that ends in this way, and waits for its end.
-    fn fork(&self, how: &str) -> Result<(), AnyError>;
-    /// Calls the worker of its own.
-    async fn pid_of_own(&self) -> Result<u32, AnyError>;
+    fn fork(&self, child: &str) -> Result<(), AnyError>;
+    /// Returns the process id of the worker that this one has started.
+    async fn pid_of_worker(&self) -> Result<u32, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
-struct Forker {
+struct ForkingWorker {
     released: Notify,
-    own: Mutex<Option<ForksClient>>,
+    worker: Mutex<Option<ForksClient>>,
 }
 
-impl Forker {
-    fn own(&self) -> Option<ForksClient> {
-        self.own.lock().expect("no code panics with this lock").clone()
+impl ForkingWorker {
+    fn worker(&self) -> Option<ForksClient> {
+        self.worker.lock().expect("no thread panics with the lock").clone()
     }
 }
 
 #[rpc_parallel::worker]
-impl Forks for Forker {
+impl Forks for ForkingWorker {
     fn pid(&self) -> u32 {
         std::process::id()
     }
@@ -55,7 +55,7 @@ impl Forks for Forker {
         self.released.notify_one();
     }
 
-    fn count_up(&self) -> Pipe<u64> {
+    fn endless_numbers(&self) -> Pipe<u64> {
         Pipe::from_items(0..)
     }
 
@@ -67,103 +67,104 @@ impl Forks for Forker {
         Ok(sum)
     }
 
-    async fn beget(&self) -> Result<(), AnyError> {
-        let own = Forker::spawn(()).await?;
-        *self.own.lock().expect("no code panics with this lock") = Some(own);
+    async fn start_worker(&self) -> Result<(), AnyError> {
+        let worker = ForkingWorker::spawn(()).await?;
+        *self.worker.lock().expect("no thread panics with the lock") = Some(worker);
         Ok(())
     }
 
-    fn fork(&self, how: &str) -> Result<(), AnyError> {
+    fn fork(&self, child: &str) -> Result<(), AnyError> {
         match fork()? {
-            Fork::Parent(child) => {
-                wait_for(child);
+            Fork::Parent(pid) => {
+                wait_for(pid);
                 Ok(())
             }
-            Fork::Child => match how {
+            Fork::Child => match child {
                 "exit" => std::process::exit(0),
-                "panic" => panic!("in the child"),
+                "panic" => panic!("panic in the child"),
                 "panic-in-thread" => {
-                    let _ = std::thread::spawn(|| panic!("in a thread of the child")).join();
+                    let _ = std::thread::spawn(|| panic!("panic in a thread of the child")).join();
                     std::process::exit(0)
                 }
                 "drop" => {
-                    drop(self.own.lock().expect("no code panics with this lock").take());
+                    drop(self.worker.lock().expect("no thread panics with the lock").take());
                     std::process::exit(0)
                 }
-                how => unreachable!("how is `{how}`?"),
+                child => unreachable!("unknown child `{child}`"),
             },
         }
     }
 
-    async fn pid_of_own(&self) -> Result<u32, AnyError> {
-        let own = self.own().ok_or_else(|| std::io::Error::other("it has none"))?;
-        Ok(own.pid().await?)
+    async fn pid_of_worker(&self) -> Result<u32, AnyError> {
+        let worker = self.worker();
+        let worker = worker.ok_or_else(|| std::io::Error::other("no worker was started"))?;
+        Ok(worker.pid().await?)
     }
 }
 
-fn wait_for(child: i32) {
-    let child = child.try_into().expect("a pid is positive");
-    assert!(ends_within(child, PATIENCE), "the child ends");
+fn wait_for(pid: i32) {
+    let pid = pid.try_into().expect("a process id is positive");
+    assert!(ends_within(pid, TEST_TIMEOUT), "the child ends");
 }
 
-/// Polls a future without the runtime, which a forked child must leave alone.
+/// Polls a future without the runtime, which a forked child must not use.
 fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-async fn in_worker(how: &str) -> anyhow::Result<()> {
-    let worker = Forker::spawner().name("forker").spawn(()).await?;
-    worker.beget().await?;
-    let own = worker.pid_of_own().await?;
+async fn in_worker(child: &str) -> anyhow::Result<()> {
+    let worker = ForkingWorker::spawner().name("forking").spawn(()).await?;
+    worker.start_worker().await?;
+    let pid = worker.pid_of_worker().await?;
     let waiting = worker.wait();
     tokio::pin!(waiting);
     anyhow::ensure!(poll_once(&mut waiting).is_pending());
 
-    worker.fork(how).await?;
+    worker.fork(child).await?;
 
     worker.release().await?;
     waiting.await?;
-    anyhow::ensure!(worker.pid_of_own().await? == own, "the worker has another worker");
-    // The master has heard of no panic in the worker.
+    anyhow::ensure!(worker.pid_of_worker().await? == pid, "the worker was replaced");
+    // A panic in the child must not be in the failure report of the worker.
     kill(worker.pid().await?);
-    let Err(error) = worker.wait().await else { anyhow::bail!("it was killed") };
+    let Err(error) = worker.wait().await else { anyhow::bail!("a killed worker answers") };
     let CallErrorKind::WorkerDied(failure) = error.kind() else { anyhow::bail!("{error}") };
     anyhow::ensure!(failure.panic().is_none(), "{failure}");
     Ok(())
 }
 
-/// Forks; returns in the child only if it is to return from `main`.
-async fn in_master(how: &str) -> anyhow::Result<()> {
-    let spawned = Forker::spawner().name("spawned").spawn(()).await?;
-    let handle = Forker::spawner().name("started").start(()).await?;
+/// Forks. Returns in the child only if the child ends by returning from `main`.
+async fn in_master(child: &str) -> anyhow::Result<()> {
+    let spawned = ForkingWorker::spawner().name("spawned").spawn(()).await?;
+    let handle = ForkingWorker::spawner().name("started").start(()).await?;
     let started = handle.connect(()).await?;
-    let served = Forker::serve(()).await?;
+    let served = ForkingWorker::serve(()).await?;
     served.address()?;
     let waiting = tokio::spawn(spawned.wait());
     let (numbers, sum) = Pipe::pair();
     let sum = tokio::spawn(started.sum(sum));
     numbers.send(7).await?;
-    let mut counting = spawned.count_up().await?;
+    let mut counting = spawned.endless_numbers().await?;
     anyhow::ensure!(matches!(counting.next().await, Some(Ok(0))));
     let pids = (spawned.pid().await?, started.pid().await?);
 
     match fork()? {
-        Fork::Parent(child) => wait_for(child),
-        Fork::Child => match how {
+        Fork::Parent(pid) => wait_for(pid),
+        Fork::Child => match child {
             "return" => return Ok(()),
             "exit" => std::process::exit(0),
-            "panic" => panic!("in the child"),
+            "panic" => panic!("panic in the child"),
             "drop" => {
                 drop((spawned, handle, started, waiting, numbers, sum, counting));
                 std::process::exit(0)
             }
             "spawn" => {
-                let spawned = poll_once(&mut Box::pin(Forker::spawn(()).into_future()));
+                let spawned = poll_once(&mut Box::pin(ForkingWorker::spawn(()).into_future()));
                 let Poll::Ready(Err(error)) = spawned else { std::process::exit(1) };
                 eprintln!("{}", AnyError::from(error));
                 std::process::exit(0)
             }
-            how => anyhow::bail!("how is `{how}`?"),
+            child => anyhow::bail!("unknown child `{child}`"),
         },
     }
 
@@ -174,11 +175,11 @@ async fn in_master(how: &str) -> anyhow::Result<()> {
     waiting.await??;
     numbers.send(8).await?;
     drop(numbers);
-    anyhow::ensure!(sum.await?? == 15, "no element is lost");
-    anyhow::ensure!(pids == (spawned.pid().await?, started.pid().await?), "they are the same");
-    let other = Forker::spawn(()).await?;
+    anyhow::ensure!(sum.await?? == 15, "an element is lost");
+    anyhow::ensure!(pids == (spawned.pid().await?, started.pid().await?), "a worker was replaced");
+    let other = ForkingWorker::spawn(()).await?;
     other.pid().await?;
-    // Another process reaches what this one serves.
+    // The served worker still accepts connections.
     anyhow::ensure!(served.connect(()).await?.pid().await? == std::process::id());
     handle.shutdown().await?;
     spawned.shutdown().await?;
@@ -187,15 +188,15 @@ async fn in_master(how: &str) -> anyhow::Result<()> {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let [_, who, how] = &args[..] else { anyhow::bail!("forking WHO HOW") };
+    let [_, process, child] = &args[..] else { anyhow::bail!("usage: forking PROCESS CHILD") };
     let master = std::process::id();
-    match who.as_str() {
-        "master" => in_master(how).await?,
-        "worker" => in_worker(how).await?,
-        who => anyhow::bail!("who is `{who}`?"),
+    match process.as_str() {
+        "master" => in_master(child).await?,
+        "worker" => in_worker(child).await?,
+        process => anyhow::bail!("unknown process `{process}`"),
     }
     if std::process::id() == master {
-        println!("unharmed");
+        println!("unaffected");
     }
     Ok(())
 }

@@ -1,9 +1,8 @@
-//! A master with generations of workers that are all busy when it ends:
-//! `left_behind WHAT GENERATIONS`, and then `return`, `panic`, `exit` or `abort` on stdin.
+//! A master with generations of busy workers: `left_behind BEHAVIOR GENERATIONS`.
 //!
-//! Each worker prints `worker` and its process id when it begins, and then `busy` and its process
-//! id when it does what it was told; the master prints `ready` after all of them. Told to `count`,
-//! it prints how many generations answer.
+//! Each worker prints `worker <pid>` in its `init` and `busy <pid>` when it begins its behavior. The
+//! master then prints `ready` and reads commands from stdin: `return`, `panic`, `exit` and `abort`
+//! end it in this way, `count` prints how many workers answer.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
@@ -12,72 +11,84 @@ use std::time::Duration;
 
 use rpc_parallel::Spawner;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::program::say;
+use rpc_parallel_tests::program::print_line;
 use serde::{Deserialize, Serialize};
 
 /// What a worker does until it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum What {
+enum Behavior {
     Idle,
-    /// Computes, on the thread of its runtime.
+    /// Computes on the thread of its runtime.
     Compute,
+    /// Sleeps on the thread of its runtime.
     Sleep,
-    /// Waits in a system call for what never comes.
+    /// Blocks in a system call that never returns.
     Read,
-    /// Reads the endless pipe of another worker of its own.
+    /// Reads the endless pipe of a worker that it has started.
     Stream,
-    /// Starts workers and drops them, as fast as it can.
+    /// Starts workers and drops them in a loop.
     Spawn,
-    /// Takes connections from other processes.
+    /// Accepts connections of other processes.
     Listen,
-    /// Does nothing, and is never done with what it does before its end.
-    Linger,
+    /// Idles, and its `on_shutdown` does not return.
+    PendingOnShutdown,
 }
 
 #[rpc_parallel::worker]
-trait Heirs {
-    /// Spawns a worker that spawns a worker, so many times.
-    async fn beget(&self, generations: u32) -> Result<(), AnyError>;
-    /// Has the last generation do this, and then the one before, for ever.
+trait Nodes {
+    /// Spawns a chain of workers, each by the one before it.
+    async fn spawn_chain(&self, generations: u32) -> Result<(), AnyError>;
+    /// Begins a behavior in the workers below, and then in this one.
     #[worker(one_way)]
-    async fn begin(&self, what: What);
-    /// Returns how many generations there are, itself and those below.
+    async fn begin(&self, behavior: Behavior);
+    /// Returns the number of workers from this one down.
     async fn count(&self) -> Result<u32, AnyError>;
-    fn count_up(&self) -> Pipe<u64>;
-    async fn meet(&self, other: Worker<Heir>) -> Result<(), AnyError>;
+    fn endless_numbers(&self) -> Pipe<u64>;
+    /// Connects to another worker, which then counts as one below.
+    async fn connect_to(&self, other: Worker<Node>) -> Result<(), AnyError>;
 }
 
-/// How its `init` goes.
+/// What the `init` of a worker does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-enum Youth {
-    Short,
+enum Init {
+    Return,
     Wait,
     Compute,
     Read,
 }
 
 #[derive(Default)]
-struct Heir {
-    next: Mutex<Vec<HeirsClient>>,
-    lingers: AtomicBool,
+struct Node {
+    below: Mutex<Vec<NodesClient>>,
+    pending_on_shutdown: AtomicBool,
 }
 
-impl WorkerState for Heir {
-    type Init = Youth;
+impl Node {
+    fn below(&self) -> Vec<NodesClient> {
+        self.below.lock().expect("no thread panics with the lock").clone()
+    }
 
-    async fn init(youth: Youth) -> Result<Self, BoxError> {
-        say(&format!("worker {}", std::process::id()));
-        match youth {
-            Youth::Short => {}
-            Youth::Wait => std::future::pending().await,
-            Youth::Compute => compute(),
-            Youth::Read => read(),
+    fn add_below(&self, client: NodesClient) {
+        self.below.lock().expect("no thread panics with the lock").push(client);
+    }
+}
+
+impl WorkerState for Node {
+    type Init = Init;
+
+    async fn init(init: Init) -> Result<Self, BoxError> {
+        print_line(&format!("worker {}", std::process::id()));
+        match init {
+            Init::Return => {}
+            Init::Wait => std::future::pending().await,
+            Init::Compute => compute(),
+            Init::Read => read(),
         }
         Ok(Self::default())
     }
 
     async fn on_shutdown(&self) {
-        if self.lingers.load(Ordering::Relaxed) {
+        if self.pending_on_shutdown.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     }
@@ -89,136 +100,135 @@ fn compute() -> ! {
     }
 }
 
-/// Waits in a system call for ever: this process itself holds the other end.
+/// Blocks in a system call forever: this function itself holds the writer.
 fn read() -> ! {
     let (mut reader, _writer) = io::pipe().expect("make a pipe");
     let read = reader.read(&mut [0]);
-    panic!("nobody writes: {read:?}");
+    panic!("an empty pipe was read: {read:?}");
 }
 
 async fn spawn_and_drop() -> ! {
     loop {
-        // It fails where this process is ending.
-        drop(Heir::spawn(Youth::Short).await);
+        // The spawn fails when this process is ending.
+        drop(Node::spawn(Init::Return).await);
     }
 }
 
 #[rpc_parallel::worker]
-impl Heirs for Heir {
-    async fn beget(&self, generations: u32) -> Result<(), AnyError> {
+impl Nodes for Node {
+    async fn spawn_chain(&self, generations: u32) -> Result<(), AnyError> {
         if generations > 0 {
-            let next = heir(generations).spawn(Youth::Short).await?;
-            next.beget(generations - 1).await?;
-            self.next.lock().expect("nobody panics in here").push(next);
+            let next = node(generations).spawn(Init::Return).await?;
+            next.spawn_chain(generations - 1).await?;
+            self.add_below(next);
         }
         Ok(())
     }
 
-    async fn begin(&self, what: What) {
-        let next: Vec<_> = self.next.lock().expect("nobody panics in here").clone();
-        for next in &next {
-            next.begin(what).await.expect("it lives");
+    async fn begin(&self, behavior: Behavior) {
+        for below in self.below() {
+            below.begin(behavior).await.expect("the worker below runs");
         }
-        self.lingers.store(what == What::Linger, Ordering::Relaxed);
-        say(&format!("busy {}", std::process::id()));
-        match what {
-            What::Idle | What::Listen | What::Linger => {}
-            What::Compute => compute(),
-            What::Sleep => loop {
+        let pending = behavior == Behavior::PendingOnShutdown;
+        self.pending_on_shutdown.store(pending, Ordering::Relaxed);
+        print_line(&format!("busy {}", std::process::id()));
+        match behavior {
+            Behavior::Idle | Behavior::Listen | Behavior::PendingOnShutdown => {}
+            Behavior::Compute => compute(),
+            Behavior::Sleep => loop {
                 std::thread::sleep(Duration::from_secs(1000));
             },
-            What::Read => read(),
-            What::Stream => {
-                let worker = Heir::spawn(Youth::Short).await.expect("start a worker");
-                let mut numbers = worker.count_up().await.expect("call it");
+            Behavior::Read => read(),
+            Behavior::Stream => {
+                let worker = Node::spawn(Init::Return).await.expect("start a worker");
+                let mut numbers = worker.endless_numbers().await.expect("call `endless_numbers`");
                 while let Some(number) = numbers.next().await {
-                    number.expect("it goes on for ever");
+                    number.expect("the pipe is endless");
                 }
             }
-            What::Spawn => spawn_and_drop().await,
+            Behavior::Spawn => spawn_and_drop().await,
         }
     }
 
     async fn count(&self) -> Result<u32, AnyError> {
-        let next: Vec<_> = self.next.lock().expect("nobody panics in here").clone();
         let mut count = 1;
-        for next in &next {
-            count += next.count().await?;
+        for below in self.below() {
+            count += below.count().await?;
         }
         Ok(count)
     }
 
-    fn count_up(&self) -> Pipe<u64> {
+    fn endless_numbers(&self) -> Pipe<u64> {
         Pipe::from_items(0..)
     }
 
-    async fn meet(&self, other: Worker<Heir>) -> Result<(), AnyError> {
+    async fn connect_to(&self, other: Worker<Node>) -> Result<(), AnyError> {
         let other = other.connect(()).await?;
-        other.beget(0).await?;
-        self.next.lock().expect("nobody panics in here").push(other);
+        other.spawn_chain(0).await?;
+        self.add_below(other);
         Ok(())
     }
 }
 
-/// Names a worker after the generations from it on.
-fn heir(generations: u32) -> Spawner<Heir> {
-    Heir::spawner().name(format!("heir-{generations}"))
+/// Returns a spawner whose name holds the number of generations from the worker down.
+fn node(generations: u32) -> Spawner<Node> {
+    Node::spawner().name(format!("node-{generations}"))
 }
 
-/// What the master holds until it ends.
+/// The clients and handles that the master holds until it ends.
 #[derive(Default)]
 struct Held {
-    clients: Vec<HeirsClient>,
-    workers: Vec<Worker<Heir>>,
+    clients: Vec<NodesClient>,
+    workers: Vec<Worker<Node>>,
 }
 
-async fn begin(what: &str, generations: u32) -> anyhow::Result<Held> {
+async fn begin(mode: &str, generations: u32) -> anyhow::Result<Held> {
     let mut held = Held::default();
-    let busy = match what {
-        "idle" | "started" => What::Idle,
-        "computing" => What::Compute,
-        "sleeping" => What::Sleep,
-        "reading" => What::Read,
-        "streaming" => What::Stream,
-        "spawning" => What::Spawn,
-        "lingering" => What::Linger,
-        "listening" | "serving" => What::Listen,
-        "waiting-in-init" => return Ok(never(generations, Youth::Wait, held)),
-        "computing-in-init" => return Ok(never(generations, Youth::Compute, held)),
-        "reading-in-init" => return Ok(never(generations, Youth::Read, held)),
+    let behavior = match mode {
+        "idle" | "started" => Behavior::Idle,
+        "computing" => Behavior::Compute,
+        "sleeping" => Behavior::Sleep,
+        "reading" => Behavior::Read,
+        "streaming" => Behavior::Stream,
+        "spawning" => Behavior::Spawn,
+        "pending-on-shutdown" => Behavior::PendingOnShutdown,
+        "listening" | "serving" => Behavior::Listen,
+        "waiting-in-init" => return Ok(never_ready(generations, Init::Wait, held)),
+        "computing-in-init" => return Ok(never_ready(generations, Init::Compute, held)),
+        "reading-in-init" => return Ok(never_ready(generations, Init::Read, held)),
         "detached-in-init" => {
             for _ in 0..generations {
                 tokio::spawn(async {
-                    panic!("{:?}", Heir::spawner().start_detached(Youth::Read).await)
+                    panic!("{:?}", Node::spawner().start_detached(Init::Read).await)
                 });
             }
             return Ok(held);
         }
-        _ => anyhow::bail!("what is `{what}`?"),
+        _ => anyhow::bail!("unknown behavior `{mode}`"),
     };
-    if what == "started" || what == "listening" {
+    if mode == "started" || mode == "listening" {
         for _ in 0..generations {
-            let worker = Heir::spawner().start(Youth::Short).await?;
+            let worker = Node::spawner().start(Init::Return).await?;
             let client = worker.connect(()).await?;
-            if what == "listening" {
+            if mode == "listening" {
                 for other in &held.workers {
-                    client.meet(other.clone()).await?;
+                    client.connect_to(other.clone()).await?;
                 }
             }
-            // Those who have met others would make them busy as well.
-            say(&format!("busy {}", client.label().pid().unwrap_or_default()));
+            // `begin` would also reach the workers that this one has connected to.
+            print_line(&format!("busy {}", client.label().pid().unwrap_or_default()));
             held.workers.push(worker);
             held.clients.push(client);
         }
         return Ok(held);
     }
-    let first = heir(generations).spawn(Youth::Short).await?;
-    first.beget(generations - 1).await?;
-    if what == "serving" {
-        first.meet(Heir::serve(Youth::Short).await?).await?;
+    let first = node(generations).spawn(Init::Return).await?;
+    first.spawn_chain(generations - 1).await?;
+    if mode == "serving" {
+        first.connect_to(Node::serve(Init::Return).await?).await?;
     }
-    first.begin(busy).await?;
-    if what == "spawning" {
+    first.begin(behavior).await?;
+    if mode == "spawning" {
         tokio::spawn(spawn_and_drop());
         tokio::spawn(spawn_and_drop());
     }
@@ -226,12 +236,12 @@ async fn begin(what: &str, generations: u32) -> anyhow::Result<Held> {
     Ok(held)
 }
 
-/// Begins to start workers that are never ready.
-fn never(count: u32, youth: Youth, held: Held) -> Held {
+/// Begins to start workers that never become ready.
+fn never_ready(count: u32, init: Init, held: Held) -> Held {
     for _ in 0..count {
         tokio::spawn(async move {
-            let never = Heir::spawn(youth).await;
-            panic!("{never:?}");
+            let spawned = Node::spawn(init).await;
+            panic!("{spawned:?}");
         });
     }
     held
@@ -239,15 +249,17 @@ fn never(count: u32, youth: Youth, held: Held) -> Held {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let [_, what, generations] = &args[..] else { anyhow::bail!("left_behind WHAT GENERATIONS") };
-    let held = begin(what, generations.parse()?).await?;
-    say("ready");
+    let [_, mode, generations] = &args[..] else {
+        anyhow::bail!("usage: left_behind BEHAVIOR GENERATIONS")
+    };
+    let held = begin(mode, generations.parse()?).await?;
+    print_line("ready");
 
     loop {
-        let told = tokio::task::spawn_blocking(|| io::stdin().lines().next()).await?;
-        match told.transpose()?.as_deref() {
+        let command = tokio::task::spawn_blocking(|| io::stdin().lines().next()).await?;
+        match command.transpose()?.as_deref() {
             Some("return") | None => return Ok(()),
-            Some("panic") => panic!("as it was told"),
+            Some("panic") => panic!("panic by command"),
             Some("exit") => std::process::exit(3),
             Some("abort") => std::process::abort(),
             Some("count") => {
@@ -255,9 +267,9 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
                 for client in &held.clients {
                     count += client.count().await?;
                 }
-                say(&format!("count {count}"));
+                print_line(&format!("count {count}"));
             }
-            Some(other) => anyhow::bail!("what is `{other}`?"),
+            Some(other) => anyhow::bail!("unknown command `{other}`"),
         }
     }
 }

@@ -1,63 +1,32 @@
-//! Has a worker restarted over and over, `restarts spawn|start COUNT`, and prints how many
-//! descriptors, threads and children it had before and after. Or ends while one is restarted,
-//! `restarts end`, and prints its process.
+//! Restarts a worker repeatedly: `restarts spawn COUNT` or `restarts start COUNT`. It prints the
+//! numbers of descriptors, threads and children before and after.
+//!
+//! `restarts end` ends during a restart, after it has printed the process id of the new process.
 
 use std::time::{Duration, Instant};
 
-use rpc_parallel::prelude::*;
-use rpc_parallel_tests::gate::{Gate, WayThrough};
-use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads, memory};
+use rpc_parallel::Spawner;
+use rpc_parallel_tests::fixture::{Action, Fixture, Script, ScriptedClient};
+use rpc_parallel_tests::gate::Gate;
+use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads, memory};
+use rpc_parallel_tests::restarting::{BACKOFF, at_once, fixture, spawn_blocked_at};
 
-#[rpc_parallel::worker]
-trait Short {
-    fn double(&self, number: u32) -> u32;
-    fn exit(&self);
+fn spawner() -> Spawner<Fixture> {
+    fixture(at_once().limit(u32::MAX, BACKOFF)).on_failure(|_| {})
 }
 
-struct Life;
-
-impl WorkerState for Life {
-    type Init = Option<WayThrough>;
-
-    async fn init(gate: Option<WayThrough>) -> Result<Self, BoxError> {
-        if let Some(gate) = gate {
-            gate.block();
-        }
-        Ok(Self)
-    }
-}
-
-#[rpc_parallel::worker]
-impl Short for Life {
-    fn double(&self, number: u32) -> u32 {
-        2 * number
-    }
-
-    fn exit(&self) {
-        std::process::exit(1);
-    }
-}
-
-fn spawner() -> rpc_parallel::Spawner<Life> {
-    let briefly = Duration::from_millis(1);
-    let restart = RestartPolicy::on_failure().backoff(briefly..=briefly).limit(u32::MAX, briefly);
-    Life::spawner().restart(restart).on_failure(|_| {})
-}
-
-/// Ends while the init of a new process waits.
+/// Returns while the `init` of a new process is blocked.
 async fn end() -> anyhow::Result<()> {
     let gate = Gate::new();
-    let spawning = tokio::spawn(spawner().spawn(Some(gate.way())));
-    drop(gate.reached().await);
-    let client = spawning.await??;
-    let _ = client.exit().await;
+    let client = spawn_blocked_at(&gate, spawner()).await;
+    let _ = client.run(Action::Exit(1)).await;
     println!("{}", gate.reached().await.pid());
     Ok(())
 }
 
-async fn restart(client: &ShortClient, count: u32) -> anyhow::Result<()> {
+async fn restart(client: &ScriptedClient, count: u32) -> anyhow::Result<()> {
     for number in 0..count {
-        anyhow::ensure!(client.exit().await.is_err());
+        anyhow::ensure!(client.run(Action::Exit(1)).await.is_err());
         anyhow::ensure!(client.double(number).await? == 2 * number);
     }
     Ok(())
@@ -70,10 +39,10 @@ fn count() -> anyhow::Result<Counts> {
     Ok((descriptors, threads, children()?.len()))
 }
 
-/// Longer than what is left of a worker stays.
+/// Longer than the resources of an ended worker are kept.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// Waits until the counts are those that are wanted, or, if none are, until they no longer change.
+/// Waits until the counts have the wanted values, or without wanted values until they are stable.
 async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
     let began = Instant::now();
     let mut last = (count()?, began);
@@ -84,7 +53,7 @@ async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
             last = (counts, Instant::now());
         }
         let settled = wanted.map_or(last.1.elapsed() > QUIET, |it| it == counts);
-        if settled || began.elapsed() > PATIENCE / 2 {
+        if settled || began.elapsed() > TEST_TIMEOUT / 2 {
             return Ok(counts);
         }
     }
@@ -95,23 +64,23 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let args: Vec<_> = args.iter().skip(1).map(String::as_str).collect();
     let (client, handle, times) = match args[..] {
         ["end"] => return end().await,
-        ["spawn", times] => (spawner().spawn(None).await?, None, times),
+        ["spawn", times] => (spawner().spawn(Script::default()).await?, None, times),
         ["start", times] => {
-            let worker = spawner().start(None).await?;
-            // So that it listens.
+            let worker = spawner().start(Script::default()).await?;
+            // Makes the listener.
             serde_json::to_string(&worker)?;
             (worker.connect(()).await?, Some(worker), times)
         }
-        _ => anyhow::bail!("restarts spawn|start COUNT, or restarts end"),
+        _ => anyhow::bail!("usage: restarts spawn|start COUNT, or restarts end"),
     };
-    // What stays for ever is there after the first few.
+    // The first restarts allocate resources that the master keeps.
     restart(&client, 20).await?;
     let (before, memory_before) = (settle(None).await?, memory()?);
     restart(&client, times.parse()?).await?;
     println!("{before:?}");
     println!("{:?}", settle(Some(before)).await?);
     let grown = memory()?.saturating_sub(memory_before);
-    anyhow::ensure!(grown < 512 * 1024, "grown by {grown} bytes");
+    anyhow::ensure!(grown < 512 * 1024, "memory has grown by {grown} bytes");
     drop(handle);
     Ok(())
 }

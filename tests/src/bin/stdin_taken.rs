@@ -1,4 +1,4 @@
-//! A program with a `main` of its own that takes its stdin away before it asks what it is:
+//! A program with its own `main` that replaces or reads its stdin before `worker_main`:
 //! `stdin_taken FILE MODE`.
 //!
 //! Each process appends a line to FILE, so that a test can count the processes. `MODE` is:
@@ -9,7 +9,7 @@
 //! - `stays`: like `null`, and a worker does not exit.
 //! - `kept`: like `stays`, and a copy of the control socket stays open.
 //! - `forked`: like `null`, behind a shell that forks.
-//! - `unaware`: stdin is left alone, and `worker_main` is never called.
+//! - `unaware`: stdin is unchanged, and `worker_main` is never called.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,24 +17,17 @@ use std::time::Duration;
 
 use rpc_parallel::expert::{Master, is_worker, worker_main};
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::{Fixture, Script};
 
-/// The count of processes at which the program gives up, so that no bug becomes a fork bomb.
-const MOST: usize = 40;
-
-#[rpc_parallel::worker]
-trait Nothing {}
-
-#[derive(Default, WorkerState)]
-struct Nobody;
-
-#[rpc_parallel::worker]
-impl Nothing for Nobody {}
+/// The number of processes at which the program fails, so that no bug becomes a fork bomb.
+const MAX_PROCESSES: usize = 40;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<_> = std::env::args().collect();
-    let [own, file, mode] = &args[..] else { anyhow::bail!("stdin_taken FILE MODE") };
+    let [own, file, mode] = &args[..] else { anyhow::bail!("usage: stdin_taken FILE MODE") };
     writeln!(OpenOptions::new().append(true).create(true).open(file)?, "one process")?;
-    anyhow::ensure!(fs::read_to_string(file)?.lines().count() <= MOST, "this is a fork bomb");
+    let processes = fs::read_to_string(file)?.lines().count();
+    anyhow::ensure!(processes <= MAX_PROCESSES, "{processes} processes are a fork bomb");
 
     let kept = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     if matches!(&**mode, "null" | "stays" | "kept" | "forked") {
@@ -63,10 +56,10 @@ fn main() -> anyhow::Result<()> {
     started?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let spawner = match &**mode {
-        "read" | "kept" => Nobody::spawner().connect_timeout(Duration::from_millis(500)),
-        _ => Nobody::spawner(),
+        "read" | "kept" => Fixture::spawner().connect_timeout(Duration::from_millis(500)),
+        _ => Fixture::spawner(),
     };
-    let spawned = runtime.block_on(spawner.spawn(()));
+    let spawned = runtime.block_on(spawner.spawn(Script::default()));
     drop(kept);
     spawned?;
     Ok(())

@@ -1,47 +1,34 @@
-//! Makes calls whose writes a tracer lets fail: `write_errors calls` or `restart`.
+//! Makes calls while a tracer injects write errors: `write_errors calls` or `restart`.
 //!
-//! `calls` prints how many calls were answered; with `restart` the worker is restarted, and it prints
-//! the first error and `again` when a call succeeds after it.
+//! `calls` prints how many calls were answered. With `restart` the worker is restarted; the program
+//! prints the first error, and `again` when a later call succeeds.
 
 use futures_util::future::join_all;
 use rpc_parallel::RestartPolicy;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::process::TEST_TIMEOUT;
 use tokio::time::timeout;
 
-#[rpc_parallel::worker]
-trait Echoes {
-    fn echo(&self, number: u64) -> u64;
-}
-
-#[derive(Default, WorkerState)]
-struct Echo;
-
-#[rpc_parallel::worker]
-impl Echoes for Echo {
-    fn echo(&self, number: u64) -> u64 {
-        number
-    }
-}
-
 async fn calls() -> anyhow::Result<()> {
-    let echo = Echo::spawn(()).await?;
+    let fixture = Fixture::spawn(Script::default()).await?;
     for number in 0..50 {
-        anyhow::ensure!(echo.echo(number).await? == number, "the answer is that of the call");
+        anyhow::ensure!(fixture.echo(number).await? == number, "wrong answer to {number}");
     }
-    let answers = join_all((0..50).map(|it| echo.echo(it))).await;
+    let answers = join_all((0..50).map(|it| fixture.echo(it))).await;
     for (number, answer) in (0..).zip(answers) {
-        anyhow::ensure!(answer? == number, "the answer is that of the call");
+        anyhow::ensure!(answer? == number, "wrong answer to {number}");
     }
     println!("100 answers");
     Ok(())
 }
 
 async fn restart() -> anyhow::Result<()> {
-    let echo = Echo::spawner().restart(RestartPolicy::on_failure()).spawn(()).await?;
+    let spawner = Fixture::spawner().restart(RestartPolicy::on_failure());
+    let fixture = spawner.spawn(Script::default()).await?;
     let mut failed = false;
     for number in 0..100 {
-        match echo.echo(number).await {
+        match fixture.echo(number).await {
             Ok(_) if failed => {
                 println!("again");
                 return Ok(());
@@ -54,7 +41,7 @@ async fn restart() -> anyhow::Result<()> {
             Err(_) => {}
         }
     }
-    anyhow::bail!("no call fails and another succeeds after it")
+    anyhow::bail!("no call succeeds after a failed one")
 }
 
 #[rpc_parallel::entry]
@@ -63,12 +50,12 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
         match args.get(1).map(String::as_str) {
             Some("calls") => calls().await,
             Some("restart") => restart().await,
-            what => anyhow::bail!("what is {what:?}?"),
+            _ => anyhow::bail!("usage: write_errors calls|restart"),
         }
     };
-    // A tracer that is killed leaves this process behind, so it ends by itself.
-    let done = timeout(PATIENCE / 2, calling).await;
-    // On stdout, beside what was printed before.
+    // This process outlives a killed tracer, so it must end by itself.
+    let done = timeout(TEST_TIMEOUT / 2, calling).await;
+    // The test reads errors from stdout, in their order with the other lines.
     if let Err(error) = done.unwrap_or_else(|_| Err(anyhow::anyhow!("a call hangs"))) {
         println!("{}", format!("{error:#}").replace('\n', " "));
     }

@@ -1,36 +1,36 @@
-//! Workers that are declared in two orders: in this one, and in that of `out_of_order.rs`.
+//! The workers of `out_of_order.rs`, declared in another order.
 
 use rpc_parallel::prelude::*;
 
-/// Comes first.
+/// Declared first in `in_order.rs`.
 #[rpc_parallel::worker]
 pub trait First {
-    /// Comes first.
+    /// Declared first in `in_order.rs`.
     async fn one(&self, number: u32) -> u32;
-    /// Comes second.
+    /// Declared second in `in_order.rs`.
     async fn two(&self, text: &str, number: u64) -> String;
-    /// Comes third.
+    /// Declared third in `in_order.rs`.
     fn three(&self);
 }
 
-/// Comes second.
+/// Declared second in `in_order.rs`.
 #[rpc_parallel::worker]
 pub trait Second {
-    /// Comes first.
+    /// Declared first in `in_order.rs`.
     fn one(&self, number: u32) -> u32;
-    /// Comes second.
+    /// Declared second in `in_order.rs`.
     fn four(&self) -> Result<(), AnyError>;
 }
 
-/// Comes first.
+/// Declared first in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Alpha;
 
-/// Comes second.
+/// Declared second in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Beta;
 
-/// Comes third.
+/// Declared third in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Gamma;
 

@@ -1,8 +1,8 @@
-//! Workers that are declared in two orders: in this one, and in that of `in_order.rs`.
+//! The workers of `in_order.rs`, declared in another order.
 
 use rpc_parallel::prelude::*;
 
-/// Comes third.
+/// Declared third in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Gamma;
 
@@ -17,16 +17,16 @@ impl Second for Gamma {
     }
 }
 
-/// Comes second.
+/// Declared second in `in_order.rs`.
 #[rpc_parallel::worker]
 pub trait Second {
-    /// Comes second.
+    /// Declared second in `in_order.rs`.
     fn four(&self) -> Result<(), AnyError>;
-    /// Comes first.
+    /// Declared first in `in_order.rs`.
     fn one(&self, other_name: u32) -> u32;
 }
 
-/// Comes second.
+/// Declared second in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Beta;
 
@@ -43,7 +43,7 @@ impl First for Beta {
     }
 }
 
-/// Comes first.
+/// Declared first in `in_order.rs`.
 #[derive(Debug, Default, WorkerState)]
 pub struct Alpha;
 
@@ -60,13 +60,13 @@ impl First for Alpha {
     }
 }
 
-/// Comes first.
+/// Declared first in `in_order.rs`.
 #[rpc_parallel::worker]
 pub trait First {
-    /// Comes third.
+    /// Declared third in `in_order.rs`.
     fn three(&self);
-    /// Comes second.
+    /// Declared second in `in_order.rs`.
     async fn two(&self, other_name: &str, number: u64) -> String;
-    /// Comes first.
+    /// Declared first in `in_order.rs`.
     async fn one(&self, number: u32) -> u32;
 }

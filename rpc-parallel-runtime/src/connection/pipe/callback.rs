@@ -31,7 +31,6 @@ pub enum PipeEvent<T> {
 
 /// Why a callback is called no more.
 #[derive(Clone, PartialEq, Debug)]
-#[non_exhaustive]
 pub enum CloseReason {
     /// The writer has finished.
     ByWriter,

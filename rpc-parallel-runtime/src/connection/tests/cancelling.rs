@@ -1,4 +1,4 @@
-//! Calls that are dropped before they are answered.
+//! Calls that are dropped before their answers arrive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,65 +8,65 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::peer::{self, frame, kind, play_caller};
-use super::{Connected, connected, read_all, read_well, settle, soon};
+use super::peer::{self, connect_as_caller, frame, kind};
+use super::{Connected, connected, read_all, read_to_end, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{Pipe, PipeErrorKind, PipeWriter};
 use crate::wire::FunctionInfo;
 
-/// Waits for ever.
+/// Never returns.
 const WAIT: &FunctionInfo = &function("wait");
-/// Waits until it is told that nobody wants its answer any more.
-const LASTING: &FunctionInfo = &function("lasting").no_cancel();
-/// Writes numbers for ever.
+/// Returns after its call has been cancelled.
+const AWAIT_CANCEL: &FunctionInfo = &function("await_cancel").no_cancel();
+/// Writes numbers forever.
 const WRITE: &FunctionInfo = &function("write");
-/// Waits for ever, and panics when it is dropped.
-const EXPLODE: &FunctionInfo = &function("explode");
-/// Answers, and panics when it is dropped.
-const LATE: &FunctionInfo = &function("late");
+/// Never returns, and panics when its future is dropped.
+const PANIC_IN_DROP: &FunctionInfo = &function("panic_in_drop");
+/// Returns a result, and then panics when its future is dropped.
+const PANIC_AFTER_RESULT: &FunctionInfo = &function("panic_after_result");
 const COUNT: &FunctionInfo = &function("count");
 
-/// What became of the calls.
+/// How many functions were started, dropped and cancelled.
 #[derive(Default)]
-struct Fates {
-    begun: AtomicUsize,
+struct Counters {
+    started: AtomicUsize,
     dropped: AtomicUsize,
-    told: AtomicUsize,
+    cancelled: AtomicUsize,
 }
 
-struct Dropping(Arc<Fates>);
+struct CountDrop(Arc<Counters>);
 
-impl Drop for Dropping {
+impl Drop for CountDrop {
     fn drop(&mut self) {
         self.0.dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-struct Exploding;
+struct PanicInDrop;
 
-impl Drop for Exploding {
+impl Drop for PanicInDrop {
     fn drop(&mut self) {
-        panic!("dropped");
+        panic!("scripted panic in a destructor");
     }
 }
 
-fn functions() -> (Functions, Arc<Fates>) {
-    let fates = Arc::new(Fates::default());
-    let (waiting, lasting) = (fates.clone(), fates.clone());
+fn functions() -> (Functions, Arc<Counters>) {
+    let counters = Arc::new(Counters::default());
+    let (of_wait, of_await_cancel) = (counters.clone(), counters.clone());
     let functions = Functions::default()
         .with(WAIT, move |(): ()| {
-            waiting.begun.fetch_add(1, Ordering::Relaxed);
-            let dropping = Dropping(waiting.clone());
+            of_wait.started.fetch_add(1, Ordering::Relaxed);
+            let count_drop = CountDrop(of_wait.clone());
             async move {
-                let _dropping = dropping;
+                let _count_drop = count_drop;
                 std::future::pending::<()>().await;
             }
         })
-        .with_scope(LASTING, move |(): (), scope| {
-            let fates = lasting.clone();
+        .with_scope(AWAIT_CANCEL, move |(): (), scope| {
+            let counters = of_await_cancel.clone();
             async move {
                 scope.cancelled().await;
-                fates.told.fetch_add(1, Ordering::Relaxed);
+                counters.cancelled.fetch_add(1, Ordering::Relaxed);
             }
         })
         .with(WRITE, async |writer: PipeWriter<u64>| {
@@ -74,75 +74,75 @@ fn functions() -> (Functions, Arc<Fates>) {
                 let _ = writer.send(number).await;
             }
         })
-        .with(EXPLODE, async |(): ()| {
-            let _exploding = Exploding;
+        .with(PANIC_IN_DROP, async |(): ()| {
+            let _panic_in_drop = PanicInDrop;
             std::future::pending::<()>().await;
         })
         .with(COUNT, async |to: u64| Pipe::from_items(0..to));
-    (functions, fates)
+    (functions, counters)
 }
 
-async fn assert_alive(connected: &Connected) {
+async fn assert_usable(connected: &Connected) {
     let pipe = soon("a call", call::<_, Pipe<u64>>(&connected.client, COUNT, 3_u64)).await;
-    assert_eq!(read_well(pipe.expect("the connection lives")).await, [0, 1, 2]);
+    assert_eq!(read_to_end(pipe.expect("the connection is still open")).await, [0, 1, 2]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_stops_its_function() {
-    let (functions, fates) = functions();
+async fn dropping_call_stops_its_function() {
+    let (functions, counters) = functions();
     let connected = connected(100, functions).await;
     let waiting = tokio::spawn(call::<_, ()>(&connected.client, WAIT, ()));
     settle().await;
-    assert_eq!(fates.begun.load(Ordering::Relaxed), 1);
+    assert_eq!(counters.started.load(Ordering::Relaxed), 1);
 
     waiting.abort();
 
     settle().await;
-    assert_eq!(fates.dropped.load(Ordering::Relaxed), 1);
-    assert_alive(&connected).await;
+    assert_eq!(counters.dropped.load(Ordering::Relaxed), 1);
+    assert_usable(&connected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancel_that_comes_together_with_its_call_keeps_it_from_beginning() {
-    let (functions, fates) = functions();
-    let (mut peer, _worker, _) = play_caller(functions).await;
+async fn cancel_received_with_its_call_prevents_start() {
+    let (functions, counters) = functions();
+    let (mut peer, _worker, _) = connect_as_caller(functions).await;
     const NIL: &[u8] = &[0xc0];
     let cancel = |number: u64| frame(kind::CANCEL, &[&number.to_le_bytes()]);
 
-    peer.say(&[peer::call(1, WAIT, NIL, &[]), cancel(1)].concat());
+    peer.send(&[peer::call(1, WAIT, NIL, &[]), cancel(1)].concat());
 
-    let answer = peer.hear().await.expect("every call is answered");
-    assert_eq!((answer[0], answer[1], answer[9]), (kind::ANSWER, 1, 2), "it is a refusal");
-    assert_eq!(fates.begun.load(Ordering::Relaxed), 0);
+    let answer = peer.receive().await.expect("every call is answered");
+    assert_eq!((answer[0], answer[1], answer[9]), (kind::ANSWER, 1, 2), "expected a refusal");
+    assert_eq!(counters.started.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_before_it_was_polled_is_never_sent() {
-    let (functions, fates) = functions();
+async fn call_dropped_before_first_poll_is_not_sent() {
+    let (functions, counters) = functions();
     let connected = connected(100, functions).await;
 
     drop(call::<_, ()>(&connected.client, WAIT, ()));
 
-    assert_alive(&connected).await;
-    assert_eq!(fates.begun.load(Ordering::Relaxed), 0);
+    assert_usable(&connected).await;
+    assert_eq!(counters.started.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_cannot_be_cancelled_is_told_and_goes_on() {
-    let (functions, fates) = functions();
+async fn no_cancel_function_sees_cancellation_and_finishes() {
+    let (functions, counters) = functions();
     let connected = connected(100, functions).await;
-    let lasting = tokio::spawn(call::<_, ()>(&connected.client, LASTING, ()));
+    let pending = tokio::spawn(call::<_, ()>(&connected.client, AWAIT_CANCEL, ()));
     settle().await;
 
-    lasting.abort();
+    pending.abort();
 
     settle().await;
-    assert_eq!(fates.told.load(Ordering::Relaxed), 1);
-    assert_alive(&connected).await;
+    assert_eq!(counters.cancelled.load(Ordering::Relaxed), 1);
+    assert_usable(&connected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipe_that_a_cancelled_call_writes_ends_with_an_error() {
+async fn cancelled_call_ends_pipe_it_writes_with_error() {
     let (functions, _) = functions();
     let connected = connected(100, functions).await;
     let (writer, mut pipe) = Pipe::pair();
@@ -153,13 +153,13 @@ async fn a_pipe_that_a_cancelled_call_writes_ends_with_an_error() {
 
     let (elements, error) = read_all(pipe).await;
     assert_eq!(error, Some(PipeErrorKind::Cancelled));
-    assert!(elements.iter().zip(1..).all(|(it, expected)| *it == expected), "in order");
+    assert!(elements.iter().zip(1..).all(|(it, expected)| *it == expected), "{elements:?}");
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipe_that_is_given_to_a_cancelled_call_tells_its_writer() {
+async fn cancelled_call_closes_writer_of_its_argument_pipe() {
     const READ: &FunctionInfo = &function("read");
     let (functions, _) = functions();
     let functions = functions.with(READ, async |pipe: Pipe<u64>| {
@@ -174,13 +174,13 @@ async fn a_pipe_that_is_given_to_a_cancelled_call_tells_its_writer() {
 
     reading.abort();
 
-    soon("word of it", writer.closed()).await;
+    soon("the writer to close", writer.closed()).await;
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipe_in_an_answer_that_nobody_wants_any_more_ends() {
+async fn pipe_in_answer_of_cancelled_call_ends() {
     const SLOW: &FunctionInfo = &function("slow").no_cancel();
     let (functions, _) = functions();
     let functions = functions.with(SLOW, async |(): ()| {
@@ -197,39 +197,42 @@ async fn a_pipe_in_an_answer_that_nobody_wants_any_more_ends() {
     sleep(Duration::from_secs(2)).await;
 
     settle().await;
-    connected.assert_no_streams();
-    assert_alive(&connected).await;
+    connected.assert_no_open_streams();
+    assert_usable(&connected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_panics_when_it_is_cancelled_changes_nothing_for_others() {
+async fn panic_during_cancellation_leaves_connection_usable() {
     let (functions, _) = functions();
     let connected = connected(100, functions).await;
-    let exploding = tokio::spawn(call::<_, ()>(&connected.client, EXPLODE, ()));
+    let pending = tokio::spawn(call::<_, ()>(&connected.client, PANIC_IN_DROP, ()));
     settle().await;
 
-    exploding.abort();
+    pending.abort();
     settle().await;
 
-    assert_alive(&connected).await;
+    assert_usable(&connected).await;
     let (writer, pipe) = Pipe::<u64>::pair();
     drop(writer);
-    assert_eq!(read_well(pipe).await, []);
+    assert_eq!(read_to_end(pipe).await, []);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_that_panics_behind_its_end_is_answered() {
-    /// A future that panics when it is dropped.
-    struct Late(Arc<Notify>, bool);
+async fn panic_in_drop_after_result_keeps_answer() {
+    /// Is ready at the second poll, and panics when it is dropped.
+    struct PanicAfterResult {
+        dropped: Arc<Notify>,
+        polled: bool,
+    }
 
-    impl Future for Late {
+    impl Future for PanicAfterResult {
         type Output = u64;
 
         fn poll(
             mut self: std::pin::Pin<&mut Self>,
             cx: &mut std::task::Context<'_>,
         ) -> std::task::Poll<u64> {
-            if std::mem::replace(&mut self.1, true) {
+            if std::mem::replace(&mut self.polled, true) {
                 return std::task::Poll::Ready(7);
             }
             cx.waker().wake_by_ref();
@@ -237,29 +240,33 @@ async fn a_function_that_panics_behind_its_end_is_answered() {
         }
     }
 
-    impl Drop for Late {
+    impl Drop for PanicAfterResult {
         fn drop(&mut self) {
-            self.0.notify_one();
-            panic!("dropped");
+            self.dropped.notify_one();
+            panic!("scripted panic in a destructor");
         }
     }
 
-    let notify = Arc::new(Notify::new());
-    let notified = notify.clone();
+    let dropped = Arc::new(Notify::new());
+    let notify = dropped.clone();
     let (functions, _) = functions();
-    let functions = functions.with(LATE, move |(): ()| Late(notified.clone(), false));
+    let functions = functions.with(PANIC_AFTER_RESULT, move |(): ()| PanicAfterResult {
+        dropped: notify.clone(),
+        polled: false,
+    });
     let connected = connected(100, functions).await;
 
-    let late = soon("an answer", call::<_, u64>(&connected.client, LATE, ())).await;
+    let result = call::<_, u64>(&connected.client, PANIC_AFTER_RESULT, ());
+    let result = soon("the result", result).await;
 
-    assert_eq!(late.expect("it has an answer"), 7);
-    notify.notified().await;
-    assert_alive(&connected).await;
+    assert_eq!(result.expect("the call succeeds"), 7);
+    dropped.notified().await;
+    assert_usable(&connected).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_number_is_used_again_only_when_the_worker_is_done_with_it() {
-    let (functions, fates) = functions();
+async fn call_id_is_reused_only_after_worker_answers() {
+    let (functions, counters) = functions();
     let connected = connected(7, functions).await;
 
     for _ in 0..50 {
@@ -267,10 +274,10 @@ async fn a_number_is_used_again_only_when_the_worker_is_done_with_it() {
         yield_now().await;
         waiting.abort();
         yield_now().await;
-        assert_alive(&connected).await;
+        assert_usable(&connected).await;
     }
 
     settle().await;
-    let begun = fates.begun.load(Ordering::Relaxed);
-    assert_eq!(fates.dropped.load(Ordering::Relaxed), begun);
+    let started = counters.started.load(Ordering::Relaxed);
+    assert_eq!(counters.dropped.load(Ordering::Relaxed), started);
 }

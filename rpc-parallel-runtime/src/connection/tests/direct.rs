@@ -1,16 +1,17 @@
-//! Pipes that are read by a callback.
+//! Pipes whose elements go to a callback (`for_each_direct`).
 
 use std::sync::{Arc, Mutex};
 
-use super::{Connected, connected, settle, soon};
+use super::{Connected, connected, join, lock, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{AbortHandle, CloseReason, Pipe, PipeErrorKind, PipeEvent, PipeWriter};
 use crate::wire::FunctionInfo;
 
-/// Counts up to its first argument, by a pipe with a window of the second.
+/// Returns a pipe of the numbers below its first argument; the second is the pipe's window.
 const COUNT: &FunctionInfo = &function("count");
-/// Writes numbers until nobody reads them.
+/// Writes numbers until the reader is gone, and returns how many it has written.
 const WRITE: &FunctionInfo = &function("write");
+/// Returns a pipe without elements that stays open.
 const OPEN: &FunctionInfo = &function("open");
 
 fn functions() -> Functions {
@@ -30,29 +31,28 @@ fn functions() -> Functions {
         })
 }
 
-/// What a callback has seen.
-type Seen = Arc<Mutex<Vec<PipeEvent<u64>>>>;
+/// The events that a callback has received.
+type Events = Arc<Mutex<Vec<PipeEvent<u64>>>>;
 
-fn record(pipe: Pipe<u64>) -> (AbortHandle, Seen) {
-    let seen = Seen::default();
-    let recorded = seen.clone();
-    let handle = pipe.for_each_direct(move |it| {
-        recorded.lock().expect("nobody panics").push(it);
-    });
-    (handle, seen)
+/// Reads a pipe by a callback that records its events.
+fn record(pipe: Pipe<u64>) -> (AbortHandle, Events) {
+    let events = Events::default();
+    let recorded = events.clone();
+    let handle = pipe.for_each_direct(move |event| lock(&recorded).push(event));
+    (handle, events)
 }
 
 #[track_caller]
-fn assert_seen(seen: &Seen, elements: impl IntoIterator<Item = u64>, closed: CloseReason) {
+fn assert_events(events: &Events, elements: impl IntoIterator<Item = u64>, reason: CloseReason) {
     let expected = elements.into_iter().map(PipeEvent::Element);
-    let expected = Vec::from_iter(expected.chain([PipeEvent::Closed(closed)]));
-    assert_eq!(*seen.lock().expect("nobody panics"), expected);
+    let expected = Vec::from_iter(expected.chain([PipeEvent::Closed(reason)]));
+    assert_eq!(*lock(events), expected);
 }
 
-fn closed(seen: &Seen) -> Vec<CloseReason> {
-    let seen = seen.lock().expect("nobody panics");
-    let closed = seen.iter().filter_map(|it| match it {
-        PipeEvent::Closed(closed) => Some(closed.clone()),
+fn close_reasons(events: &Events) -> Vec<CloseReason> {
+    let events = lock(events);
+    let closed = events.iter().filter_map(|it| match it {
+        PipeEvent::Closed(reason) => Some(reason.clone()),
         PipeEvent::Element(_) => None,
     });
     closed.collect()
@@ -60,67 +60,67 @@ fn closed(seen: &Seen) -> Vec<CloseReason> {
 
 async fn count(connected: &Connected, to: u64, window: usize) -> Pipe<u64> {
     let count = call(&connected.client, COUNT, (to, window));
-    soon("a call", count).await.expect("it is answered")
+    soon("the call", count).await.expect("the call succeeds")
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_sees_everything_and_then_that_it_is_closed() {
+async fn callback_receives_all_elements_then_close() {
     let connected = connected(100, functions()).await;
 
-    let (_, seen) = record(count(&connected, 1000, 1).await);
+    let (_, events) = record(count(&connected, 1000, 1).await);
 
     settle().await;
-    assert_seen(&seen, 0..1000, CloseReason::ByWriter);
-    connected.assert_no_streams();
+    assert_events(&events, 0..1000, CloseReason::ByWriter);
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_goes_on_where_a_reader_has_stopped() {
+async fn callback_continues_after_elements_already_read() {
     for window in [1, 1000] {
         let connected = connected(100, functions()).await;
         let mut pipe = count(&connected, 1000, window).await;
         assert_eq!(soon("an element", pipe.next()).await, Some(Ok(0)));
 
-        let (_, seen) = record(pipe);
+        let (_, events) = record(pipe);
 
         settle().await;
-        assert_seen(&seen, 1..1000, CloseReason::ByWriter);
-        connected.assert_no_streams();
+        assert_events(&events, 1..1000, CloseReason::ByWriter);
+        connected.assert_no_open_streams();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abort_closes_once_and_stops_the_writer() {
+async fn abort_closes_callback_once_and_stops_writer() {
     let connected = connected(100, functions()).await;
     let (writer, pipe) = Pipe::pair();
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, writer));
-    let (handle, seen) = record(pipe);
+    let (handle, events) = record(pipe);
     tokio::task::yield_now().await;
 
     handle.abort();
     handle.abort();
 
-    soon("the function", written).await.expect("nothing panics").expect("it is answered");
-    assert_eq!(closed(&seen), [CloseReason::ByAbort]);
+    join("the function", written).await.expect("the call succeeds");
+    assert_eq!(close_reasons(&events), [CloseReason::ByAbort]);
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abort_after_the_end_changes_nothing() {
+async fn abort_after_end_has_no_effect() {
     let connected = connected(100, functions()).await;
-    let (handle, seen) = record(count(&connected, 3, 100).await);
+    let (handle, events) = record(count(&connected, 3, 100).await);
     settle().await;
 
     handle.abort();
 
     settle().await;
-    assert_seen(&seen, 0..3, CloseReason::ByWriter);
+    assert_events(&events, 0..3, CloseReason::ByWriter);
     assert!(!connected.client.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_that_panics_is_called_no_more() {
+async fn panicking_callback_is_not_called_again() {
     let connected = connected(100, functions()).await;
     let (writer, pipe) = Pipe::pair();
     let written = tokio::spawn(call::<_, u64>(&connected.client, WRITE, writer));
@@ -128,37 +128,38 @@ async fn a_callback_that_panics_is_called_no_more() {
     let counted = calls.clone();
 
     pipe.for_each_direct(move |_: PipeEvent<u64>| {
-        *counted.lock().expect("nobody panics with it") += 1;
-        panic!("seven");
+        *lock(&counted) += 1;
+        panic!("scripted panic");
     });
 
-    soon("the function", written).await.expect("nothing panics").expect("it is answered");
-    assert_eq!(*calls.lock().expect("nobody panics with it"), 1);
+    join("the function", written).await.expect("the call succeeds");
+    assert_eq!(*lock(&calls), 1);
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_sees_the_loss_of_its_connection() {
+async fn callback_receives_connection_loss() {
     let connected = connected(100, functions()).await;
-    let pipe = call(&connected.client, OPEN, ()).await.expect("it is answered");
-    let (_, seen) = record(pipe);
+    let pipe = call(&connected.client, OPEN, ()).await.expect("the call succeeds");
+    let (_, events) = record(pipe);
 
     connected.worker.abort();
 
     settle().await;
-    let closed = closed(&seen);
-    let [CloseReason::Error(error)] = &closed[..] else { panic!("{closed:?}") };
+    let reasons = close_reasons(&events);
+    let [CloseReason::Error(error)] = &reasons[..] else { panic!("{reasons:?}") };
     assert!(matches!(error.kind(), PipeErrorKind::ConnectionLost { .. }), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_keeps_the_connection_open() {
+async fn callback_keeps_connection_open() {
     let Connected { client, worker, .. } = connected(100, functions()).await;
-    let (_, seen) = record(call(&client, COUNT, (1000_u64, 1_usize)).await.expect("an answer"));
+    let pipe = call(&client, COUNT, (1000_u64, 1_usize)).await.expect("the call succeeds");
+    let (_, events) = record(pipe);
 
     drop(client);
 
-    soon("the worker", worker).await.expect("nothing panics").expect("nothing is wrong");
-    assert_seen(&seen, 0..1000, CloseReason::ByWriter);
+    join("the worker", worker).await.expect("the connection ends without an error");
+    assert_events(&events, 0..1000, CloseReason::ByWriter);
 }

@@ -1,5 +1,5 @@
-//! Reads and writes that fail: some errors pass, some mean that the peer is gone, and all others
-//! break the connection.
+//! Reads and writes that fail: transient errors are retried, errors of a closed peer leave reading
+//! intact, and all other errors break the connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::faulty::{EndFaults, faulty};
-use super::{read_all, settings, settle, soon};
+use super::{join, read_all, settings, settle, soon};
 use crate::connection::opening::{Opening, OpeningError, ask_for};
 use crate::connection::scripted::{Functions, call, client, function, opening, try_client};
 use crate::connection::{
@@ -21,45 +21,47 @@ use crate::transport::memory::pair;
 use crate::wire::{FunctionInfo, Greeting, Refusal, WorkerId};
 
 const ECHO: &FunctionInfo = &function("echo");
-/// Waits until the gate is open.
+/// Returns after the test has opened the gate.
 const WAIT: &FunctionInfo = &function("wait");
-/// Returns a pipe without an end.
+/// Returns an endless pipe.
 const COUNT: &FunctionInfo = &function("count");
-/// Reads a pipe to its end, and notes how it ended.
+/// Reads a pipe to its end, and reports how it ended.
 const READ: &FunctionInfo = &function("read");
+/// Counts its calls.
 const NOTE: &FunctionInfo = &FunctionInfo { one_way: true, ..function("note") };
 
 const CAPACITY: usize = 4 * 1024 * 1024;
 
-/// Errors that pass.
+/// Errors after which the operation is retried.
 const TRANSIENT: [Errno; 3] = [Errno::NOBUFS, Errno::NOMEM, Errno::INTR];
-/// Errors that mean that the peer is gone.
-const GONE: [Errno; 3] = [Errno::PIPE, Errno::CONNRESET, Errno::NOTCONN];
-/// Some of the others.
+/// Errors of writing to a peer that does not read any more.
+const PEER_CLOSED: [Errno; 3] = [Errno::PIPE, Errno::CONNRESET, Errno::NOTCONN];
+/// Some of the errors that break the connection.
 const FATAL: [Errno; 3] = [Errno::MFILE, Errno::NOSPC, Errno::PERM];
 
-/// A client and a worker, and what fails at each end.
+/// A client and a worker over a transport with faults at both ends.
 struct Faulty {
     client: Client,
-    here: EndFaults,
-    there: EndFaults,
+    client_faults: EndFaults,
+    worker_faults: EndFaults,
     gate: watch::Sender<bool>,
     notes: Arc<AtomicU32>,
-    /// Ends with the text of the error that ended the worker's end, if one did.
+    /// Resolves to the text of the error that ended the worker's end, if any.
     worker: JoinHandle<Option<String>>,
 }
 
 impl Faulty {
-    async fn begin() -> Self {
+    async fn connect() -> Self {
         Self::with_capacity(CAPACITY).await
     }
 
     async fn with_capacity(capacity: usize) -> Self {
-        let (here, there) = pair(capacity);
-        let ((here, here_faults), (there, there_faults)) = (faulty(here), faulty(there));
+        let (client_end, worker_end) = pair(capacity);
+        let (client_end, client_faults) = faulty(client_end);
+        let (worker_end, worker_faults) = faulty(worker_end);
         let (gate, opened) = watch::channel(false);
         let notes = Arc::new(AtomicU32::new(0));
-        let noting = notes.clone();
+        let counted = notes.clone();
         let functions = Functions::default()
             .with(ECHO, async |it: Vec<u8>| it)
             .with(WAIT, move |(): ()| {
@@ -68,38 +70,37 @@ impl Faulty {
             })
             .with(COUNT, async |(): ()| Pipe::<u64>::from_items(0..))
             .with(NOTE, move |(): ()| {
-                noting.fetch_add(1, Ordering::Relaxed);
+                counted.fetch_add(1, Ordering::Relaxed);
                 async {}
             });
-        let mut opening = opening(there, settings());
+        let mut opening = opening(worker_end, settings());
         let worker = tokio::spawn(async move {
-            opening.receive_request().await.expect("the client asks at once");
+            opening.receive_request().await.expect("the client sends its request at once");
             serve(opening, functions).await
         });
-        let client = client(here, settings()).await;
-        let (here, there) = (here_faults, there_faults);
-        Self { client, here, there, gate, notes, worker }
+        let client = client(client_end, settings()).await;
+        Self { client, client_faults, worker_faults, gate, notes, worker }
     }
 
     fn echo(&self, bytes: &[u8]) -> Call<Vec<u8>> {
         call(&self.client, ECHO, bytes.to_vec())
     }
 
-    fn wait(&self) -> Call<()> {
-        call(&self.client, WAIT, ())
+    fn note(&self) -> Call<()> {
+        call(&self.client, NOTE, ())
     }
 
-    /// Begins calls that wait for their answers.
-    async fn waiting(&self, count: usize) -> Vec<JoinHandle<Result<(), CallError>>> {
-        let waiting = (0..count).map(|_| tokio::spawn(self.wait())).collect();
+    /// Starts calls that are answered after the gate is opened.
+    async fn start_waiting(&self, count: usize) -> Vec<JoinHandle<Result<(), CallError>>> {
+        let waiting = (0..count).map(|_| tokio::spawn(call(&self.client, WAIT, ()))).collect();
         settle().await;
         waiting
     }
 
-    /// Ends the client and returns why the worker's end ended.
-    async fn worker_ended(self) -> Option<String> {
+    /// Drops the client, and returns the error that ended the worker's end, if any.
+    async fn worker_error(self) -> Option<String> {
         drop(self.client);
-        soon("the worker", self.worker).await.expect("nothing panics")
+        join("the worker", self.worker).await
     }
 }
 
@@ -108,19 +109,20 @@ async fn serve(opening: Opening, functions: Functions) -> Option<String> {
     served.err().map(|it| AnyError::from(it).to_string())
 }
 
-fn ask() -> Vec<u8> {
-    let ask = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
-    ask.expect("there is nothing to encode")
+fn request() -> Vec<u8> {
+    let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    request.expect("the request holds no arguments")
 }
 
-/// Returns the text of an error, which an error of the system is part of.
+/// Asserts that the text of an error contains the message of the system's error.
 fn assert_names(text: &str, errno: Errno) {
-    let named = text.contains(&std::io::Error::from(errno).to_string());
-    assert!(named, "{errno:?} is not in: {text}");
+    let message = std::io::Error::from(errno).to_string();
+    assert!(text.contains(&message), "expected `{message}` in: {text}");
 }
 
+/// Asserts that a call failed with the loss of its connection because of a system's error.
 fn assert_lost_by(result: Result<impl Sized, CallError>, errno: Errno) {
-    let Err(error) = result else { panic!("the call succeeds") };
+    let Err(error) = result else { panic!("expected {errno:?}, but the call succeeds") };
     let lost = matches!(error.kind(), CallErrorKind::ConnectionLost { .. });
     assert!(lost, "{error}");
     assert_names(&error.to_string(), errno);
@@ -129,8 +131,8 @@ fn assert_lost_by(result: Result<impl Sized, CallError>, errno: Errno) {
 #[tokio::test(start_paused = true)]
 async fn transient_write_error_of_caller_delays_calls() {
     for errno in TRANSIENT {
-        let faulty = Faulty::begin().await;
-        faulty.here.writing.next([Some(errno); 5]);
+        let faulty = Faulty::connect().await;
+        faulty.client_faults.writing.next([Some(errno); 5]);
         let began = Instant::now();
 
         let large = vec![7; 200_000];
@@ -141,39 +143,39 @@ async fn transient_write_error_of_caller_delays_calls() {
 
         assert_eq!((one, other), (Ok(vec![1]), Ok(vec![2])), "{errno:?}");
         assert!(large_echo.is_ok_and(|it| it == large), "{errno:?}");
-        assert_eq!(faulty.here.writing.failures(), 5, "{errno:?}");
+        assert_eq!(faulty.client_faults.writing.failures(), 5, "{errno:?}");
         let took = began.elapsed();
-        assert!((1..100).contains(&took.as_millis()), "{errno:?}: {took:?}");
-        assert_eq!(faulty.worker_ended().await, None);
+        assert!((1..100).contains(&took.as_millis()), "{errno:?}: took {took:?}");
+        assert_eq!(faulty.worker_error().await, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn transient_write_error_of_worker_delays_answers() {
     for errno in TRANSIENT {
-        let faulty = Faulty::begin().await;
-        let waiting = faulty.waiting(50).await;
-        faulty.there.writing.next([Some(errno); 5]);
+        let faulty = Faulty::connect().await;
+        let waiting = faulty.start_waiting(50).await;
+        faulty.worker_faults.writing.next([Some(errno); 5]);
 
         faulty.gate.send_replace(true);
         let echo = soon("the call", faulty.echo(&[1])).await;
 
         assert_eq!(echo, Ok(vec![1]), "{errno:?}");
         for waiting in waiting {
-            assert_eq!(soon("an answer", waiting).await.expect("nothing panics"), Ok(()));
+            assert_eq!(join("a waiting call", waiting).await, Ok(()));
         }
-        assert_eq!(faulty.there.writing.failures(), 5, "{errno:?}");
-        assert_eq!(faulty.worker_ended().await, None);
+        assert_eq!(faulty.worker_faults.writing.failures(), 5, "{errno:?}");
+        assert_eq!(faulty.worker_error().await, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn lasting_lack_of_memory_is_retried_without_spinning() {
+async fn persistent_lack_of_memory_is_retried_without_spinning() {
     for of_worker in [false, true] {
-        let faulty = Faulty::begin().await;
+        let faulty = Faulty::connect().await;
         let writing = match of_worker {
-            true => &faulty.there.writing,
-            false => &faulty.here.writing,
+            true => &faulty.worker_faults.writing,
+            false => &faulty.client_faults.writing,
         };
         writing.begin(Errno::NOBUFS);
         let echo = tokio::spawn(faulty.echo(&[1]));
@@ -181,84 +183,85 @@ async fn lasting_lack_of_memory_is_retried_without_spinning() {
         sleep(Duration::from_secs(10)).await;
 
         let failures = writing.failures();
-        assert!((50..200).contains(&failures), "{failures}");
+        assert!((50..200).contains(&failures), "{failures} attempts in 10 s");
         writing.end();
-        let echo = soon("the call", echo).await.expect("nothing panics");
+        let echo = join("the call", echo).await;
         assert_eq!(echo, Ok(vec![1]));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn caller_reads_answers_while_its_writes_fail() {
-    let faulty = Faulty::begin().await;
-    let waiting = faulty.waiting(3).await;
-    faulty.here.writing.begin(Errno::NOBUFS);
+    let faulty = Faulty::connect().await;
+    let waiting = faulty.start_waiting(3).await;
+    faulty.client_faults.writing.begin(Errno::NOBUFS);
     let echo = tokio::spawn(faulty.echo(&[1]));
     settle().await;
 
     faulty.gate.send_replace(true);
 
     for waiting in waiting {
-        assert_eq!(soon("an answer", waiting).await.expect("nothing panics"), Ok(()));
+        assert_eq!(join("a waiting call", waiting).await, Ok(()));
     }
     assert!(!echo.is_finished());
-    faulty.here.writing.end();
-    assert_eq!(soon("the call", echo).await.expect("nothing panics"), Ok(vec![1]));
+    faulty.client_faults.writing.end();
+    assert_eq!(join("the call", echo).await, Ok(vec![1]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn worker_reads_calls_while_its_writes_fail() {
-    let faulty = Faulty::begin().await;
-    faulty.there.writing.begin(Errno::NOBUFS);
+    let faulty = Faulty::connect().await;
+    faulty.worker_faults.writing.begin(Errno::NOBUFS);
     let echo = tokio::spawn(faulty.echo(&[1]));
     settle().await;
 
-    soon("a one-way call", call::<_, ()>(&faulty.client, NOTE, ())).await.expect("it is written");
+    soon("a one-way call", faulty.note()).await.expect("the one-way call is sent");
     settle().await;
 
     assert_eq!(faulty.notes.load(Ordering::Relaxed), 1);
-    faulty.there.writing.end();
-    assert_eq!(soon("the call", echo).await.expect("nothing panics"), Ok(vec![1]));
+    faulty.worker_faults.writing.end();
+    assert_eq!(join("the call", echo).await, Ok(vec![1]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn fatal_write_error_of_caller_fails_all_its_calls() {
     for errno in FATAL {
-        let faulty = Faulty::begin().await;
-        let waiting = faulty.waiting(3).await;
-        let numbers: Pipe<u64> = soon("a pipe", call(&faulty.client, COUNT, ())).await.expect("..");
-        faulty.here.writing.begin(errno);
+        let faulty = Faulty::connect().await;
+        let waiting = faulty.start_waiting(3).await;
+        let count = call::<_, Pipe<u64>>(&faulty.client, COUNT, ());
+        let numbers = soon("the pipe", count).await.expect("the call succeeds");
+        faulty.client_faults.writing.begin(errno);
 
         let echo = soon("the call", faulty.echo(&[1])).await;
 
         assert_lost_by(echo, errno);
         for waiting in waiting {
-            assert_lost_by(soon("a call", waiting).await.expect("nothing panics"), errno);
+            assert_lost_by(join("a waiting call", waiting).await, errno);
         }
         let (_, error) = read_all(numbers).await;
         let Some(PipeErrorKind::ConnectionLost { why }) = error else { panic!("{error:?}") };
         assert_names(&why, errno);
         assert_lost_by(soon("a later call", faulty.echo(&[1])).await, errno);
-        // The worker sees an end.
-        assert_eq!(faulty.worker_ended().await, None);
+        // The worker reads the end of the connection, which is not an error.
+        assert_eq!(faulty.worker_error().await, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn fatal_write_error_of_worker_ends_connection() {
     for errno in FATAL {
-        let faulty = Faulty::begin().await;
-        let waiting = faulty.waiting(3).await;
-        faulty.there.writing.begin(errno);
+        let faulty = Faulty::connect().await;
+        let waiting = faulty.start_waiting(3).await;
+        faulty.worker_faults.writing.begin(errno);
 
         let echo = soon("the call", faulty.echo(&[1])).await;
 
         assert!(echo.is_err(), "{echo:?}");
         for waiting in waiting {
-            assert!(soon("a call", waiting).await.expect("nothing panics").is_err());
+            assert!(join("a waiting call", waiting).await.is_err());
         }
         assert!(soon("a later call", faulty.echo(&[1])).await.is_err());
-        let text = faulty.worker_ended().await.expect("it is ended by an error");
+        let text = faulty.worker_error().await.expect("an error ends the worker's connection");
         assert_names(&text, errno);
         assert!(text.starts_with("failed to write to the caller"), "{text}");
     }
@@ -266,75 +269,75 @@ async fn fatal_write_error_of_worker_ends_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn streams_of_worker_end_with_its_write_error() {
-    let (here, there) = pair(CAPACITY);
-    let (there, faults) = faulty(there);
-    let mut opening = opening(there, settings());
-    let (ended, mut seen) = watch::channel(None);
+    let (client_end, worker_end) = pair(CAPACITY);
+    let (worker_end, faults) = faulty(worker_end);
+    let mut opening = opening(worker_end, settings());
+    let (sender, mut pipe_error) = watch::channel(None);
     let functions = Functions::default().with(READ, move |pipe: Pipe<u64>| {
-        let ended = ended.clone();
-        // It goes on when its connection is lost.
+        let sender = sender.clone();
+        // The task keeps running when its connection is lost.
         tokio::spawn(async move {
             let (_, error) = read_all(pipe).await;
-            ended.send_replace(error);
+            sender.send_replace(error);
         });
         async {}
     });
     let worker = tokio::spawn(async move {
-        opening.receive_request().await.expect("the client asks at once");
+        opening.receive_request().await.expect("the client sends its request at once");
         serve(opening, functions).await
     });
-    let client = client(here, settings()).await;
+    let client = client(client_end, settings()).await;
     let (writer, pipe) = Pipe::<u64>::pair();
-    soon("the call", call::<_, ()>(&client, READ, pipe)).await.expect("it answers at once");
+    soon("the call", call::<_, ()>(&client, READ, pipe)).await.expect("the call succeeds");
 
     faults.writing.begin(Errno::NOSPC);
     let call: Call<()> = call(&client, ECHO, Vec::<u8>::new());
     assert!(soon("a call", call).await.is_err());
 
-    let error = soon("the pipe", seen.wait_for(Option::is_some)).await.expect("it is sent").clone();
+    let error = soon("the pipe", pipe_error.wait_for(Option::is_some)).await;
+    let error = error.expect("the task reads the pipe to its end").clone();
     let Some(PipeErrorKind::ConnectionLost { why }) = error else { panic!("{error:?}") };
     assert_names(&why, Errno::NOSPC);
     drop(writer);
-    assert!(soon("the worker", worker).await.expect("nothing panics").is_some());
+    assert!(join("the worker", worker).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_are_read_after_peer_reads_no_more() {
-    for errno in GONE {
-        let faulty = Faulty::begin().await;
-        let waiting = faulty.waiting(3).await;
-        faulty.here.writing.begin(errno);
+async fn answers_are_read_after_worker_stops_reading() {
+    for errno in PEER_CLOSED {
+        let faulty = Faulty::connect().await;
+        let waiting = faulty.start_waiting(3).await;
+        faulty.client_faults.writing.begin(errno);
         let echo = tokio::spawn(faulty.echo(&[1]));
         settle().await;
 
         faulty.gate.send_replace(true);
 
         for waiting in waiting {
-            let answer = soon("an answer", waiting).await.expect("nothing panics");
+            let answer = join("a waiting call", waiting).await;
             assert_eq!(answer, Ok(()), "{errno:?}");
         }
-        assert!(!echo.is_finished(), "only reading tells the end");
+        assert!(!echo.is_finished(), "only reading detects the end of the connection");
         faulty.worker.abort();
-        let echo = soon("the call", echo).await.expect("nothing panics");
+        let echo = join("the call", echo).await;
         let Err(CallErrorKind::ConnectionLost { why }) = echo.map_err(|it| it.kind().clone())
         else {
-            panic!("the call fails");
+            panic!("expected a lost connection");
         };
         assert_eq!(why, "the worker closed the connection");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_are_read_after_caller_reads_no_more() {
-    for errno in GONE {
-        let faulty = Faulty::begin().await;
-        faulty.there.writing.begin(errno);
+async fn calls_are_read_after_caller_stops_reading() {
+    for errno in PEER_CLOSED {
+        let faulty = Faulty::connect().await;
+        faulty.worker_faults.writing.begin(errno);
         let echo = tokio::spawn(faulty.echo(&[1]));
         settle().await;
 
         for _ in 0..3 {
-            let note = call::<_, ()>(&faulty.client, NOTE, ());
-            soon("a one-way call", note).await.expect("it is written");
+            soon("a one-way call", faulty.note()).await.expect("the one-way call is sent");
         }
         settle().await;
 
@@ -342,15 +345,15 @@ async fn calls_are_read_after_caller_reads_no_more() {
         assert!(!echo.is_finished());
         echo.abort();
         let _ = echo.await;
-        assert_eq!(faulty.worker_ended().await, None, "{errno:?}");
+        assert_eq!(faulty.worker_error().await, None, "{errno:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn transient_read_error_delays_calls() {
     for errno in TRANSIENT {
-        let faulty = Faulty::begin().await;
-        for faults in [&faulty.here.reading, &faulty.there.reading] {
+        let faulty = Faulty::connect().await;
+        for faults in [&faulty.client_faults.reading, &faulty.worker_faults.reading] {
             faults.next([None, Some(errno), Some(errno), None, Some(errno)]);
             let large = vec![7; 200_000];
 
@@ -362,44 +365,44 @@ async fn transient_read_error_delays_calls() {
             assert!(other.is_ok_and(|it| it == large), "{errno:?}");
             assert_eq!(faults.failures(), 3, "{errno:?}");
         }
-        assert_eq!(faulty.worker_ended().await, None);
+        assert_eq!(faulty.worker_error().await, None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn fatal_read_error_of_caller_fails_calls_with_it() {
-    let faulty = Faulty::begin().await;
-    let waiting = faulty.waiting(2).await;
-    faulty.here.reading.begin(Errno::NOSPC);
+    let faulty = Faulty::connect().await;
+    let waiting = faulty.start_waiting(2).await;
+    faulty.client_faults.reading.begin(Errno::NOSPC);
 
     let echo = soon("the call", faulty.echo(&[1])).await;
 
     assert_lost_by(echo, Errno::NOSPC);
     for waiting in waiting {
-        assert_lost_by(soon("a call", waiting).await.expect("nothing panics"), Errno::NOSPC);
+        assert_lost_by(join("a waiting call", waiting).await, Errno::NOSPC);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn fatal_read_error_of_worker_ends_connection() {
-    let faulty = Faulty::begin().await;
-    faulty.there.reading.begin(Errno::NOSPC);
+    let faulty = Faulty::connect().await;
+    faulty.worker_faults.reading.begin(Errno::NOSPC);
 
     let echo = soon("the call", faulty.echo(&[1])).await;
 
     assert!(echo.is_err(), "{echo:?}");
-    let text = faulty.worker_ended().await.expect("it is ended by an error");
+    let text = faulty.worker_error().await.expect("an error ends the worker's connection");
     assert_names(&text, Errno::NOSPC);
     assert!(text.starts_with("failed to read from the caller"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn registration_that_fails_for_lack_of_memory_is_retried() {
+async fn failed_registration_is_retried_for_lack_of_memory() {
     for of_worker in [false, true] {
         let faulty = Faulty::with_capacity(1000).await;
         let registering = match of_worker {
-            true => &faulty.there.registering,
-            false => &faulty.here.registering,
+            true => &faulty.worker_faults.registering,
+            false => &faulty.client_faults.registering,
         };
         registering.next([Some(Errno::NOMEM); 5]);
         let large = vec![7; 200_000];
@@ -412,83 +415,82 @@ async fn registration_that_fails_for_lack_of_memory_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn registration_that_fails_otherwise_breaks_connection() {
+async fn permanently_failing_registration_breaks_connection() {
     for errno in [Errno::MFILE, Errno::NOSPC] {
-        let faulty = Faulty::with_capacity(1000).await;
-        faulty.here.registering.begin(errno);
+        let faulty_client = Faulty::with_capacity(1000).await;
+        let faulty_worker = Faulty::with_capacity(1000).await;
+        faulty_client.client_faults.registering.begin(errno);
+        faulty_worker.worker_faults.registering.begin(errno);
 
-        let echo = soon("the call", faulty.echo(&vec![7; 200_000])).await;
+        let first = soon("the call", faulty_client.echo(&vec![7; 200_000])).await;
+        let second = soon("the call", faulty_worker.echo(&vec![7; 200_000])).await;
 
-        assert_lost_by(echo, errno);
-        let faulty = Faulty::with_capacity(1000).await;
-        faulty.there.registering.begin(errno);
-
-        let echo = soon("the call", faulty.echo(&vec![7; 200_000])).await;
-
-        assert!(echo.is_err());
-        let text = faulty.worker_ended().await.expect("it is ended by an error");
-        assert_names(&text, errno);
+        assert_lost_by(first, errno);
+        assert!(second.is_err());
+        let text = faulty_worker.worker_error().await;
+        assert_names(&text.expect("an error ends the worker's connection"), errno);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn transient_errors_delay_opening() {
     for errno in TRANSIENT {
-        let (here, there) = pair(CAPACITY);
-        let ((here, here_faults), (there, there_faults)) = (faulty(here), faulty(there));
-        for faults in [&here_faults, &there_faults] {
+        let (client_end, worker_end) = pair(CAPACITY);
+        let (client_end, client_faults) = faulty(client_end);
+        let (worker_end, worker_faults) = faulty(worker_end);
+        for faults in [&client_faults, &worker_faults] {
             faults.reading.next([Some(errno); 3]);
             faults.writing.next([Some(errno); 3]);
         }
-        let mut opening = opening(there, settings());
+        let mut opening = opening(worker_end, settings());
         let worker = tokio::spawn(async move {
             opening.receive_request().await?;
-            // Long enough that the client is told that it was heard.
+            // Long enough that the worker sends a `heard` frame first.
             opening.decide(sleep(Duration::from_secs(5))).await?;
             let functions = Functions::default().with(ECHO, async |it: Vec<u8>| it);
             Ok::<_, OpeningError>(serve(opening, functions).await)
         });
 
-        let connected = soon("the client", try_client(here, settings())).await;
+        let connected = soon("the client", try_client(client_end, settings())).await;
 
-        let client = connected.expect("it is welcome");
+        let client = connected.expect("the worker accepts the client");
         let echo: Call<Vec<u8>> = call(&client, ECHO, vec![1_u8]);
         assert_eq!(soon("the call", echo).await, Ok(vec![1]), "{errno:?}");
         drop(client);
-        let served = soon("the worker", worker).await.expect("nothing panics");
-        assert_eq!(served.expect("it is opened"), None);
+        let served = join("the worker", worker).await;
+        assert_eq!(served.expect("the connection opens"), None);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn transient_write_error_delays_refusal() {
     for errno in TRANSIENT {
-        let (here, there) = pair(CAPACITY);
-        let (there, faults) = faulty(there);
+        let (client_end, worker_end) = pair(CAPACITY);
+        let (worker_end, faults) = faulty(worker_end);
         faults.writing.next([Some(errno); 3]);
-        let mut opening = opening(there, settings());
+        let mut opening = opening(worker_end, settings());
         let worker = tokio::spawn(async move {
             opening.receive_request().await?;
             opening.refuse(&Refusal::NoSuchWorker).await
         });
 
-        let connected = soon("the client", try_client(here, settings())).await;
+        let connected = soon("the client", try_client(client_end, settings())).await;
 
         let refused = matches!(connected, Err(OpeningError::Refused(Refusal::NoSuchWorker)));
         assert!(refused, "{errno:?}: {connected:?}");
-        soon("the worker", worker).await.expect("nothing panics").expect("it is written");
+        join("the worker", worker).await.expect("the refusal is written");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn fatal_write_error_fails_connect_with_it() {
     for errno in FATAL {
-        let (here, _there) = pair(CAPACITY);
-        let (here, faults) = faulty(here);
+        let (client_end, _worker_end) = pair(CAPACITY);
+        let (client_end, faults) = faulty(client_end);
         faults.writing.begin(errno);
         let began = Instant::now();
 
-        let connected = soon("the client", try_client(here, settings())).await;
+        let connected = soon("the client", try_client(client_end, settings())).await;
 
         let Err(OpeningError::Socket(error)) = connected else { panic!("{connected:?}") };
         assert_eq!(error.raw_os_error(), Some(errno.raw_os_error()));
@@ -497,15 +499,15 @@ async fn fatal_write_error_fails_connect_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusal_is_read_after_worker_reads_no_more() {
-    for errno in GONE {
-        let (here, there) = pair(CAPACITY);
-        let (here, faults) = faulty(here);
+async fn refusal_is_read_after_worker_stops_reading() {
+    for errno in PEER_CLOSED {
+        let (client_end, worker_end) = pair(CAPACITY);
+        let (client_end, faults) = faulty(client_end);
         faults.writing.begin(errno);
-        let refused = opening(there, settings()).refuse(&Refusal::NoSuchWorker).await;
-        refused.expect("there is room");
+        let refused = opening(worker_end, settings()).refuse(&Refusal::NoSuchWorker).await;
+        refused.expect("the refusal fits into the transport");
 
-        let connected = soon("the client", try_client(here, settings())).await;
+        let connected = soon("the client", try_client(client_end, settings())).await;
 
         let refused = matches!(connected, Err(OpeningError::Refused(Refusal::NoSuchWorker)));
         assert!(refused, "{errno:?}: {connected:?}");
@@ -514,40 +516,40 @@ async fn refusal_is_read_after_worker_reads_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn fatal_write_error_ends_decision() {
-    let (here, there) = pair(CAPACITY);
-    let (there, faults) = faulty(there);
+    let (client_end, worker_end) = pair(CAPACITY);
+    let (worker_end, faults) = faulty(worker_end);
     faults.writing.begin(Errno::NOSPC);
-    let mut opening = opening(there, settings());
-    let mut here = crate::connection::scripted::opening(here, settings());
-    let asking = tokio::spawn(async move { here.connect(&ask()).await });
+    let mut worker_opening = opening(worker_end, settings());
+    let mut client_opening = opening(client_end, settings());
+    let connecting = tokio::spawn(async move { client_opening.connect(&request()).await });
 
-    opening.receive_request().await.expect("it is asked");
-    let decided = soon("the decision", opening.decide(std::future::pending::<()>())).await;
+    worker_opening.receive_request().await.expect("the client sends its request at once");
+    let decided = soon("the decision", worker_opening.decide(std::future::pending::<()>())).await;
 
     let Err(OpeningError::Socket(error)) = decided else { panic!("{decided:?}") };
     assert_eq!(error.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
-    drop(opening);
-    assert!(soon("the client", asking).await.expect("nothing panics").is_err());
+    drop(worker_opening);
+    assert!(join("the client", connecting).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn decision_goes_on_after_caller_reads_no_more_until_it_ends() {
-    for errno in GONE {
-        let (here, there) = pair(CAPACITY);
-        let (there, faults) = faulty(there);
+async fn decision_continues_until_caller_that_stopped_reading_disconnects() {
+    for errno in PEER_CLOSED {
+        let (client_end, worker_end) = pair(CAPACITY);
+        let (worker_end, faults) = faulty(worker_end);
         faults.writing.begin(errno);
-        let mut opening = opening(there, settings());
-        let mut here = crate::connection::scripted::opening(here, settings());
-        let asking = tokio::spawn(async move { here.connect(&ask()).await });
-        opening.receive_request().await.expect("it is asked");
+        let mut worker_opening = opening(worker_end, settings());
+        let mut client_opening = opening(client_end, settings());
+        let connecting = tokio::spawn(async move { client_opening.connect(&request()).await });
+        worker_opening.receive_request().await.expect("the client sends its request at once");
         let deciding =
-            tokio::spawn(async move { opening.decide(std::future::pending::<()>()).await });
+            tokio::spawn(async move { worker_opening.decide(std::future::pending::<()>()).await });
         settle().await;
         assert!(!deciding.is_finished(), "{errno:?}");
 
-        asking.abort();
+        connecting.abort();
 
-        let decided = soon("the decision", deciding).await.expect("nothing panics");
+        let decided = join("the decision", deciding).await;
         assert!(matches!(decided, Err(OpeningError::Ended)), "{errno:?}: {decided:?}");
     }
 }

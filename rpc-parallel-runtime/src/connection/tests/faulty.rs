@@ -1,4 +1,4 @@
-//! A transport whose reads and writes fail with the errors that a test chooses.
+//! A transport in memory whose operations fail with the errors that a test chooses.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,71 +8,72 @@ use std::task::{Context, Poll, ready};
 use rustix::io::Errno;
 use tokio::io::ReadBuf;
 
+use super::lock;
 use crate::connection::scripted::Halves;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
 use crate::transport::{Reader, Writer};
 
-/// What happens to the operations of one kind, in their order.
+/// The injected errors of one kind of operation. Clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Faults(Arc<Mutex<Plan>>);
+pub(super) struct Faults(Arc<Mutex<Script>>);
 
 #[derive(Default)]
-struct Plan {
+struct Script {
     next: VecDeque<Option<Errno>>,
     always: Option<Errno>,
     failures: usize,
 }
 
 impl Faults {
-    /// Lets operations fail like this, once each, in order; `None` succeeds.
+    /// Appends the results of the next operations, in order; `None` lets one succeed.
     pub(super) fn next(&self, faults: impl IntoIterator<Item = Option<Errno>>) {
-        self.plan().next.extend(faults);
+        self.script().next.extend(faults);
     }
 
-    /// Lets all operations fail, after those that were planned.
+    /// Makes every operation fail after the scripted ones.
     pub(super) fn begin(&self, errno: Errno) {
-        self.plan().always = Some(errno);
+        self.script().always = Some(errno);
     }
 
-    /// Lets all operations succeed.
+    /// Removes all faults: every further operation succeeds.
     pub(super) fn end(&self) {
-        let mut plan = self.plan();
-        plan.next.clear();
-        plan.always = None;
+        let mut script = self.script();
+        script.next.clear();
+        script.always = None;
     }
 
     /// Returns how many operations have failed.
     pub(super) fn failures(&self) -> usize {
-        self.plan().failures
+        self.script().failures
     }
 
     fn check(&self) -> io::Result<()> {
-        let mut plan = self.plan();
-        let always = plan.always;
-        match plan.next.pop_front().unwrap_or(always) {
+        let mut script = self.script();
+        let always = script.always;
+        match script.next.pop_front().unwrap_or(always) {
             None => Ok(()),
             Some(errno) => {
-                plan.failures += 1;
+                script.failures += 1;
                 Err(errno.into())
             }
         }
     }
 
-    fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().expect("no test panics in here")
+    fn script(&self) -> MutexGuard<'_, Script> {
+        lock(&self.0)
     }
 }
 
-/// The faults of one end.
+/// The faults of one end of a transport.
 #[derive(Clone, Default)]
 pub(super) struct EndFaults {
     pub(super) reading: Faults,
     pub(super) writing: Faults,
-    /// Of registering for the notice that there is room.
+    /// Faults of registering for the notification that the transport is writable.
     pub(super) registering: Faults,
 }
 
-/// Makes one end of a transport fail.
+/// Wraps one end of a transport so that its operations fail as `EndFaults` says.
 pub(super) fn faulty((reader, writer): Halves) -> ((FaultyReader, FaultyWriter), EndFaults) {
     let faults = EndFaults::default();
     let reader = FaultyReader { reader, faults: faults.clone() };
@@ -96,7 +97,7 @@ impl Reader for FaultyReader {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // What there is to read stays where it is.
+        // A failed read consumes nothing: the bytes stay in the transport.
         if let Err(error) = self.faults.reading.check() {
             return Poll::Ready(Err(error));
         }

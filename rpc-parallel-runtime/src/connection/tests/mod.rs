@@ -1,4 +1,4 @@
-//! Whole connections in memory, with time that stands still unless it is waited for.
+//! Both ends of a connection over a transport in memory, with paused time.
 
 mod opening;
 mod calls;
@@ -18,10 +18,10 @@ mod violations;
 mod model;
 mod traffic;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::{JoinError, JoinHandle, yield_now};
 
 use super::client::Client;
 use super::scripted::{Functions, client, opening};
@@ -30,29 +30,29 @@ use super::{PipeError, PipeErrorKind, Serving, ServingError};
 use crate::transport::memory::pair;
 use crate::wire::Settings;
 
-/// Two ends of one connection.
+/// The two ends of one connection.
 struct Connected {
     client: Client,
-    /// The driver of the end that answers.
+    /// The driver of the worker's end.
     worker: JoinHandle<Result<(), ServingError>>,
-    there: Arc<Connection>,
+    worker_connection: Arc<Connection>,
 }
 
 impl Connected {
-    fn here(&self) -> Arc<Connection> {
+    fn client_connection(&self) -> Arc<Connection> {
         self.client.connection()
     }
 
-    /// Fails unless both ends have forgotten every stream.
-    fn assert_no_streams(&self) {
-        let open = (self.here().open_streams(), self.there.open_streams());
-        assert_eq!(open, (0, 0), "streams are left");
-        let counted = [&self.here(), &self.there].map(|it| it.traffic().counts().open_pipes);
-        assert_eq!(counted, [0, 0], "streams are counted");
+    /// Asserts that both ends have removed every stream.
+    fn assert_no_open_streams(&self) {
+        let connections = [&self.client_connection(), &self.worker_connection];
+        assert_eq!(connections.map(|it| it.open_streams()), [0, 0], "streams are still open");
+        let counted = connections.map(|it| it.traffic().counts().open_pipes);
+        assert_eq!(counted, [0, 0], "streams are still counted as open");
     }
 }
 
-/// Connects a client to functions over transports with room for `capacity` bytes each.
+/// Connects a client to `functions` over a transport that holds `capacity` bytes per direction.
 async fn connected(capacity: usize, functions: Functions) -> Connected {
     connected_with(capacity, settings(), functions).await
 }
@@ -61,39 +61,49 @@ async fn connected_with(capacity: usize, settings: Settings, functions: Function
     let (here, there) = pair(capacity);
     let mut opening = opening(there, settings);
     let serving = tokio::spawn(async move {
-        opening.receive_request().await.expect("the client asks at once");
+        opening.receive_request().await.expect("the client sends its request at once");
         let serving = Serving::welcome(opening, Arc::new(functions));
         (serving.connection(), tokio::spawn(serving.run()))
     });
     let client = client(here, settings).await;
-    let (there, worker) = serving.await.expect("nothing panics");
-    Connected { client, worker, there }
+    let (worker_connection, worker) = serving.await.expect("the task does not panic");
+    Connected { client, worker, worker_connection }
 }
 
 fn settings() -> Settings {
     Settings::default().with_max_message_size(1024 * 1024)
 }
 
-/// Lets everybody do all that they can without waiting for time to pass.
+/// Yields until every task waits for time to pass or for the test.
 async fn settle() {
     for _ in 0..1000 {
         yield_now().await;
     }
 }
 
-/// Fails instead of waiting for ever.
+/// Awaits a future; panics after one hour of paused time, so that no test hangs.
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(3600);
     match tokio::time::timeout(limit, future).await {
         Ok(result) => result,
-        Err(_) => panic!("hangs: {what}"),
+        Err(_) => panic!("timed out waiting for {what}"),
     }
 }
 
-/// Reads a pipe to its end: its elements, and why it broke if it did.
+/// Awaits a spawned task, and returns its output.
+async fn join<T>(what: &str, task: impl Future<Output = Result<T, JoinError>>) -> T {
+    soon(what, task).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// Locks a mutex that a test shares with functions or callbacks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder of the lock panics")
+}
+
+/// Reads a pipe to its end. Returns its elements and the error that ended it, if any.
 async fn read_all<T: Send + 'static>(mut pipe: super::Pipe<T>) -> (Vec<T>, Option<PipeErrorKind>) {
     let mut elements = Vec::new();
-    while let Some(next) = soon("a pipe that is read", pipe.next()).await {
+    while let Some(next) = soon("an element or the end of the pipe", pipe.next()).await {
         match next {
             Ok(element) => elements.push(element),
             Err(error) => return (elements, Some(error.kind().clone())),
@@ -102,13 +112,13 @@ async fn read_all<T: Send + 'static>(mut pipe: super::Pipe<T>) -> (Vec<T>, Optio
     (elements, None)
 }
 
-/// Reads a pipe that must come to a good end.
-async fn read_well<T: Send + 'static>(pipe: super::Pipe<T>) -> Vec<T> {
+/// Reads a pipe that must end without an error.
+async fn read_to_end<T: Send + 'static>(pipe: super::Pipe<T>) -> Vec<T> {
     let (elements, error) = read_all(pipe).await;
     assert_eq!(error, None);
     elements
 }
 
-fn kind_of<T>(result: Result<T, PipeError>) -> Option<PipeErrorKind> {
+fn error_kind<T>(result: Result<T, PipeError>) -> Option<PipeErrorKind> {
     result.err().map(|it| it.kind().clone())
 }

@@ -1,6 +1,6 @@
-//! Random interleavings of all that can happen to a connection, against what must hold of each:
-//! every call ends once, every element arrives once and in order or its stream fails, nothing
-//! hangs, and nothing is left.
+//! Random interleavings of everything that can happen to a connection. In each of them every call
+//! ends once, every element arrives once and in order or its stream fails, nothing hangs, and no
+//! stream stays open.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use super::{Connected, connected_with, settings, settle, soon};
+use super::{Connected, connected_with, lock, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{
@@ -22,14 +22,14 @@ use crate::wire::FunctionInfo;
 
 const ECHO: &FunctionInfo = &function("echo");
 const NOTE: &FunctionInfo = &function("note").one_way();
-/// Gives a pipe that is fed as planned.
+/// Returns a pipe that a plan feeds.
 const OUT: &FunctionInfo = &function("out");
-/// Reads a pipe, and tells what it has seen.
+/// Reads a pipe, and returns an `Outcome`.
 const IN: &FunctionInfo = &function("in");
-/// Feeds a writer as planned.
+/// Feeds a writer by a plan.
 const WRITE: &FunctionInfo = &function("write");
 
-/// What happens next.
+/// One step of an interleaving.
 #[derive(Clone, Debug)]
 enum Step {
     Echo {
@@ -52,7 +52,7 @@ enum Step {
         plan: Plan,
         reading: Reading,
     },
-    /// One of those that have begun is dropped.
+    /// Drops one of the calls that have been started.
     Cancel {
         which: prop::sample::Index,
     },
@@ -73,9 +73,9 @@ struct Plan {
     size: usize,
     window: usize,
     feeding: Feeding,
-    /// Its end is an error.
+    /// The writer ends the stream with an error.
     fails: bool,
-    /// Comes with its message, to make that large.
+    /// Further bytes in the message that opens the stream.
     ballast: usize,
 }
 
@@ -96,9 +96,9 @@ enum Reading {
     AbortedCallback(u32),
 }
 
-/// What a reader has seen.
+/// What a reader has read.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Seen {
+struct Outcome {
     elements: u32,
     end: End,
 }
@@ -107,9 +107,9 @@ struct Seen {
 enum End {
     Complete,
     Failed(PipeErrorKind),
-    /// It has read as much as it wanted.
+    /// The reader has dropped the pipe after the wanted number of elements.
     Dropped,
-    /// Out of order, or after the end.
+    /// An element was out of order, or an event followed the end.
     Wrong,
 }
 
@@ -129,7 +129,7 @@ impl Plan {
         (0..self.elements).map(move |it| element(it, size))
     }
 
-    /// Makes the pipe that is sent, and feeds it.
+    /// Returns a pipe to send, which this plan feeds.
     fn pipe(&self) -> Pipe<Vec<u8>> {
         if let (Feeding::Items, false) = (self.feeding, self.fails) {
             return Pipe::from_items(self.elements()).with_window(self.window);
@@ -139,7 +139,7 @@ impl Plan {
         pipe.with_window(self.window)
     }
 
-    /// Writes everything, unless nobody reads it.
+    /// Writes all elements, unless the reader is gone.
     async fn feed(self, writer: PipeWriter<Vec<u8>>) {
         match self.feeding {
             Feeding::Items | Feeding::SendAll => {
@@ -172,30 +172,30 @@ impl Plan {
         }
     }
 
-    /// Says whether a reader may have seen this.
-    fn allows(&self, seen: &Seen, reading: Reading, broken: bool) -> bool {
-        let all = seen.elements == self.elements;
-        match (&seen.end, reading) {
+    /// Returns whether a reader may have this outcome.
+    fn allows(&self, outcome: &Outcome, reading: Reading, broken: bool) -> bool {
+        let all = outcome.elements == self.elements;
+        match (&outcome.end, reading) {
             (End::Complete, _) => all && !self.fails,
             (End::Failed(PipeErrorKind::WriterFailed { .. }), _) => all && self.fails,
             (End::Failed(PipeErrorKind::ConnectionLost { .. }), _)
             | (End::Failed(PipeErrorKind::ConnectionClosed), _)
-            // Its call was never sent.
+            // The call that opens the stream was never sent.
             | (End::Failed(PipeErrorKind::Cancelled), _) => broken,
-            (End::Dropped, Reading::Some(wanted)) => seen.elements == wanted,
-            (End::Dropped, Reading::AbortedCallback(wanted)) => seen.elements >= wanted,
+            (End::Dropped, Reading::Some(wanted)) => outcome.elements == wanted,
+            (End::Dropped, Reading::AbortedCallback(wanted)) => outcome.elements >= wanted,
             (End::Dropped | End::Failed(_) | End::Wrong, _) => false,
         }
     }
 }
 
 impl Reading {
-    async fn read(self, mut pipe: Pipe<Vec<u8>>) -> Seen {
+    async fn read(self, mut pipe: Pipe<Vec<u8>>) -> Outcome {
         let wanted = match self {
             Self::All => u32::MAX,
             Self::Some(wanted) => wanted,
-            Self::Callback => return by_callback(pipe, None).await,
-            Self::AbortedCallback(wanted) => return by_callback(pipe, Some(wanted)).await,
+            Self::Callback => return read_by_callback(pipe, None).await,
+            Self::AbortedCallback(wanted) => return read_by_callback(pipe, Some(wanted)).await,
         };
         let mut elements = 0;
         while elements < wanted {
@@ -208,17 +208,17 @@ impl Reading {
                 Some(Err(error)) => End::Failed(error.kind().clone()),
                 None => End::Complete,
             };
-            return Seen { elements, end };
+            return Outcome { elements, end };
         }
-        Seen { elements, end: End::Dropped }
+        Outcome { elements, end: End::Dropped }
     }
 }
 
-/// Reads a pipe by a callback, and aborts it when so many elements have come.
-async fn by_callback(pipe: Pipe<Vec<u8>>, wanted: Option<u32>) -> Seen {
-    let (seeing, mut seen) = watch::channel((0, None));
-    let handle = pipe.for_each_direct(move |it| {
-        seeing.send_modify(|(elements, end)| match it {
+/// Reads a pipe by a callback, and aborts it after `wanted` elements, if given.
+async fn read_by_callback(pipe: Pipe<Vec<u8>>, wanted: Option<u32>) -> Outcome {
+    let (sender, mut received) = watch::channel((0, None));
+    let handle = pipe.for_each_direct(move |event| {
+        sender.send_modify(|(elements, end)| match event {
             _ if end.is_some() => *end = Some(End::Wrong),
             PipeEvent::Element(element) if is_element(&element, *elements) => *elements += 1,
             PipeEvent::Element(_) => *end = Some(End::Wrong),
@@ -230,15 +230,16 @@ async fn by_callback(pipe: Pipe<Vec<u8>>, wanted: Option<u32>) -> Seen {
         });
     });
     if let Some(wanted) = wanted {
-        let enough = seen.wait_for(|(elements, end)| *elements >= wanted || end.is_some());
-        enough.await.expect("the callback has seen an end");
+        let enough = received.wait_for(|(elements, end)| *elements >= wanted || end.is_some());
+        enough.await.expect("the callback receives an end before it is dropped");
         handle.abort();
     }
-    seen.wait_for(|(_, end)| end.is_some()).await.expect("the callback has seen an end");
-    // Whatever else it sees is wrong; it is dropped then.
-    let _ = seen.wait_for(|(_, end)| *end == Some(End::Wrong)).await;
-    let (elements, end) = seen.borrow().clone();
-    Seen { elements, end: end.unwrap_or(End::Wrong) }
+    let ended = received.wait_for(|(_, end)| end.is_some()).await;
+    ended.expect("the callback receives an end before it is dropped");
+    // Waits until the callback is dropped: an event after the end is wrong.
+    let _ = received.wait_for(|(_, end)| *end == Some(End::Wrong)).await;
+    let (elements, end) = received.borrow().clone();
+    Outcome { elements, end: end.unwrap_or(End::Wrong) }
 }
 
 type Notes = Arc<Mutex<Vec<u64>>>;
@@ -252,7 +253,7 @@ fn functions(notes: Notes) -> Functions {
             bytes
         })
         .with(NOTE, move |(number, _): (u64, Vec<u8>)| {
-            notes.lock().expect("nobody panics").push(number);
+            lock(&notes).push(number);
             async {}
         })
         .with(OUT, async |plan: Plan| (vec![7_u8; plan.ballast], plan.pipe()))
@@ -266,14 +267,16 @@ fn functions(notes: Notes) -> Functions {
         })
 }
 
-/// A run of the model.
+/// One interleaving in progress.
 struct Run {
     connected: Connected,
-    /// The connection has been closed or has lost its worker.
+    /// The client has been closed, or the worker's driver has been aborted.
     broken: Arc<AtomicBool>,
-    begun: Vec<JoinHandle<()>>,
+    started: Vec<JoinHandle<()>>,
+    /// The one-way calls that the worker has run.
     notes: Notes,
-    noted: Arc<Mutex<Vec<u64>>>,
+    /// The one-way calls that were sent.
+    sent_notes: Notes,
 }
 
 impl Run {
@@ -281,27 +284,27 @@ impl Run {
         let client = self.connected.client.clone();
         let broken = self.broken.clone();
         match step {
-            Step::Echo { millis, size } => self.begin(echo(client, broken, millis, size)),
+            Step::Echo { millis, size } => self.start(echo(client, broken, millis, size)),
             Step::Note { size } => {
-                let number = self.begun.len() as u64;
+                let number = self.started.len() as u64;
                 let note = call::<_, ()>(&client, NOTE, (number, vec![7_u8; size]));
-                let noted = self.noted.clone();
-                self.begin(async move {
-                    if allowed(&note.await, &broken) {
-                        noted.lock().expect("nobody panics").push(number);
+                let sent_notes = self.sent_notes.clone();
+                self.start(async move {
+                    if succeeded(&note.await, &broken) {
+                        lock(&sent_notes).push(number);
                     }
                 });
             }
-            Step::Out { plan, reading } => self.begin(read_out(client, broken, plan, reading)),
+            Step::Out { plan, reading } => self.start(call_out(client, broken, plan, reading)),
             Step::In { plan, reading, ballast } => {
-                self.begin(give_in(client, broken, plan, reading, ballast));
+                self.start(call_in(client, broken, plan, reading, ballast));
             }
             Step::Write { plan, reading } => {
-                self.begin(let_write(client, broken, plan, reading));
+                self.start(call_write(client, broken, plan, reading));
             }
             Step::Cancel { which } => {
-                if !self.begun.is_empty() {
-                    which.get(&self.begun).abort();
+                if !self.started.is_empty() {
+                    which.get(&self.started).abort();
                 }
             }
             Step::Yield { times } => {
@@ -321,14 +324,15 @@ impl Run {
         }
     }
 
-    fn begin(&mut self, what: impl Future<Output = ()> + Send + 'static) {
-        self.begun.push(tokio::spawn(what));
+    fn start(&mut self, call: impl Future<Output = ()> + Send + 'static) {
+        self.started.push(tokio::spawn(call));
     }
 
+    /// Asserts that everything ends, and that the invariants hold.
     async fn finish(self) {
-        let Self { connected, broken, begun, notes, noted } = self;
-        for begun in begun {
-            match soon("a call or its pipes", begun).await {
+        let Self { connected, broken, started, notes, sent_notes } = self;
+        for call in started {
+            match soon("a call or its pipes", call).await {
                 Ok(()) => {}
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -336,26 +340,26 @@ impl Run {
         }
         sleep(Duration::from_secs(10)).await;
         settle().await;
-        connected.assert_no_streams();
-        assert_eq!(connected.there.traffic().counts().calls_in_flight, 0);
-        let notes = notes.lock().expect("nobody panics").clone();
+        connected.assert_no_open_streams();
+        assert_eq!(connected.worker_connection.traffic().counts().calls_in_flight, 0);
+        let notes = lock(&notes).clone();
         assert!(notes.is_sorted_by(|one, next| one < next), "out of order: {notes:?}");
         if !broken.load(Ordering::Relaxed) {
-            let noted = noted.lock().expect("nobody panics").clone();
-            assert!(noted.iter().all(|it| notes.contains(it)), "{noted:?} of {notes:?}");
+            let sent = lock(&sent_notes).clone();
+            assert!(sent.iter().all(|it| notes.contains(it)), "{sent:?} sent, {notes:?} run");
             assert!(!connected.client.is_closed());
         }
         drop(connected.client);
         match soon("the worker", connected.worker).await {
-            Ok(ended) => ended.expect("the client follows the rules"),
+            Ok(ended) => ended.expect("the client does not violate the protocol"),
             Err(error) => assert!(error.is_cancelled(), "the driver does not panic"),
         }
     }
 }
 
-/// Says whether a call was answered; it may only fail when the connection is broken.
+/// Returns whether a call succeeded; panics if it failed although the connection is not broken.
 #[track_caller]
-fn allowed<T>(result: &Result<T, CallError>, broken: &AtomicBool) -> bool {
+fn succeeded<T>(result: &Result<T, CallError>, broken: &AtomicBool) -> bool {
     let Err(error) = result else { return true };
     let lost = matches!(
         error.kind(),
@@ -370,23 +374,23 @@ async fn echo(client: Client, broken: Arc<AtomicBool>, millis: u64, size: usize)
     let echoed = call::<_, Vec<u8>>(&client, ECHO, (millis, bytes.clone()));
     drop(client);
     let echoed = echoed.await;
-    if allowed(&echoed, &broken) {
-        assert_eq!(echoed.expect("it is allowed"), bytes);
+    if succeeded(&echoed, &broken) {
+        assert_eq!(echoed.expect("the call has succeeded"), bytes);
     }
 }
 
-async fn read_out(client: Client, broken: Arc<AtomicBool>, plan: Plan, reading: Reading) {
+async fn call_out(client: Client, broken: Arc<AtomicBool>, plan: Plan, reading: Reading) {
     let called = call::<_, (Vec<u8>, Pipe<Vec<u8>>)>(&client, OUT, plan.clone()).await;
     drop(client);
-    if !allowed(&called, &broken) {
+    if !succeeded(&called, &broken) {
         return;
     }
-    let (ballast, pipe) = called.expect("it is allowed");
+    let (ballast, pipe) = called.expect("the call has succeeded");
     assert_eq!(ballast.len(), plan.ballast);
-    assert_seen(&plan, &reading.read(pipe).await, reading, &broken);
+    assert_outcome(&plan, &reading.read(pipe).await, reading, &broken);
 }
 
-async fn give_in(
+async fn call_in(
     client: Client,
     broken: Arc<AtomicBool>,
     plan: Plan,
@@ -394,25 +398,25 @@ async fn give_in(
     ballast: usize,
 ) {
     let arguments = (reading, plan.pipe(), vec![7_u8; ballast]);
-    let seen = call::<_, Seen>(&client, IN, arguments).await;
-    if allowed(&seen, &broken) {
-        assert_seen(&plan, &seen.expect("it is allowed"), reading, &broken);
+    let outcome = call::<_, Outcome>(&client, IN, arguments).await;
+    if succeeded(&outcome, &broken) {
+        assert_outcome(&plan, &outcome.expect("the call has succeeded"), reading, &broken);
     }
 }
 
-async fn let_write(client: Client, broken: Arc<AtomicBool>, plan: Plan, reading: Reading) {
+async fn call_write(client: Client, broken: Arc<AtomicBool>, plan: Plan, reading: Reading) {
     let (writer, pipe) = Pipe::pair();
     let arguments = (plan.clone(), writer.with_window(plan.window));
     let called = call::<_, Vec<u8>>(&client, WRITE, arguments);
-    let (seen, called) = tokio::join!(reading.read(pipe), called);
-    assert_seen(&plan, &seen, reading, &broken);
-    allowed(&called, &broken);
+    let (outcome, called) = tokio::join!(reading.read(pipe), called);
+    assert_outcome(&plan, &outcome, reading, &broken);
+    succeeded(&called, &broken);
 }
 
 #[track_caller]
-fn assert_seen(plan: &Plan, seen: &Seen, reading: Reading, broken: &AtomicBool) {
+fn assert_outcome(plan: &Plan, outcome: &Outcome, reading: Reading, broken: &AtomicBool) {
     let broken = broken.load(Ordering::Relaxed);
-    assert!(plan.allows(seen, reading, broken), "{seen:?} by {reading:?} of {plan:?}");
+    assert!(plan.allows(outcome, reading, broken), "{outcome:?} by {reading:?} of {plan:?}");
 }
 
 fn any_size() -> impl Strategy<Value = usize> {
@@ -435,7 +439,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
     let elements = prop_oneof![4 => 0_u32..8, 1 => 0_u32..100];
     (elements, any_size(), window, feeding, fails, any_ballast()).prop_map(
         |(elements, size, window, feeding, fails, ballast)| {
-            // Enough of large ones is soon too much.
+            // Bounds the memory and time of one case.
             let elements = if size > 3000 { elements.min(5) } else { elements };
             Plan { elements, size, window, feeding, fails, ballast }
         },
@@ -476,14 +480,15 @@ fn run(capacity: usize, window: usize, steps: Vec<Step>) {
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime can be made");
+        .expect("failed to build a runtime");
     runtime.block_on(async {
         let notes = Notes::default();
         let settings = settings().with_stream_window(window);
         let functions = functions(notes.clone());
-        let connected = soon("the welcome", connected_with(capacity, settings, functions)).await;
-        let (broken, begun, noted) = (Arc::default(), Vec::new(), Arc::default());
-        let mut run = Run { connected, broken, begun, notes, noted };
+        let connected = connected_with(capacity, settings, functions);
+        let connected = soon("the connection", connected).await;
+        let (broken, started, sent_notes) = (Arc::default(), Vec::new(), Notes::default());
+        let mut run = Run { connected, broken, started, notes, sent_notes };
         for step in steps {
             run.step(step).await;
         }
@@ -495,7 +500,7 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn whatever_happens_ends_once_and_in_order(
+    fn random_interleavings_end_every_call_and_stream_once(
         capacity in prop_oneof![1_usize..200, 200_usize..200_000],
         window in 1_usize..1000,
         steps in proptest::collection::vec(any_step(), 1..40),

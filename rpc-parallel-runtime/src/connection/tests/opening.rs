@@ -1,4 +1,4 @@
-//! The first words of a connection, and how long each side waits for those of the other.
+//! The handshake of a connection, and how long each side waits for the other.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::peer::{self, Peer, frame, kind};
-use super::{settle, soon};
+use super::{join, settle, soon};
 use crate::connection::opening::{OpeningError, ask_for};
 use crate::connection::scripted::{Functions, Halves, call, function, opening, try_client};
 use crate::connection::{Client, Serving};
@@ -17,214 +17,221 @@ use crate::wire::{FrameError, FunctionInfo, Greeting, Refusal, Settings, WorkerI
 
 const ECHO: &FunctionInfo = &function("echo");
 
-const LIMIT: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Much longer than the handshake timeout.
 const LONG: Duration = Duration::from_secs(3000);
 
 fn settings() -> Settings {
-    Settings::default().with_handshake_timeout(LIMIT)
+    Settings::default().with_handshake_timeout(HANDSHAKE_TIMEOUT)
 }
 
-/// A worker that takes so long to decide, and then welcomes who asks, or does not.
-fn decides(there: Halves, takes: Duration, refusal: Option<Refusal>) -> JoinHandle<()> {
+/// Starts a worker that decides about its client after `delay`: to refuse it, or to serve it.
+fn decide_after(delay: Duration, worker_end: Halves, refusal: Option<Refusal>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        let mut opening = opening(there, settings());
-        opening.receive_request().await.expect("the client asks at once");
-        let deciding = async {
-            if !takes.is_zero() {
-                sleep(takes).await;
+        let mut opening = opening(worker_end, settings());
+        opening.receive_request().await.expect("the client sends its request at once");
+        let decision = async {
+            if !delay.is_zero() {
+                sleep(delay).await;
             }
             refusal
         };
-        match opening.decide(deciding).await.expect("the client waits") {
-            Some(refusal) => opening.refuse(&refusal).await.expect("the client waits"),
+        match opening.decide(decision).await.expect("the client waits for the decision") {
+            Some(refusal) => opening.refuse(&refusal).await.expect("the client reads the refusal"),
             None => {
                 let functions = Functions::default().with(ECHO, async |it: u64| it);
                 let served = Serving::welcome(opening, Arc::new(functions)).run().await;
-                served.expect("the client keeps the rules");
+                served.expect("the client does not violate the protocol");
             }
         }
     })
 }
 
-/// Connects, and returns how long that took.
-async fn connect(here: Halves) -> (Result<Client, OpeningError>, Duration) {
+/// Connects a client, and returns the result and the elapsed time.
+async fn connect(client_end: Halves) -> (Result<Client, OpeningError>, Duration) {
     let began = Instant::now();
-    let connected = soon("a client", try_client(here, settings())).await;
+    let connected = soon("the client", try_client(client_end, settings())).await;
     (connected, began.elapsed())
 }
 
-/// Connects to a worker that says something and no more.
-async fn connect_to(says: &[Vec<u8>]) -> (OpeningError, Duration) {
-    let (here, there) = pair(1024);
-    let peer = Peer::new(there);
-    peer.say(&says.concat());
-    let (connected, took) = connect(here).await;
-    (connected.expect_err("it is never welcome"), took)
+/// Connects a client to a peer that sends only these frames, which must fail.
+async fn connect_to_frames(frames: &[Vec<u8>]) -> (OpeningError, Duration) {
+    let (client_end, worker_end) = pair(1024);
+    let peer = Peer::new(worker_end);
+    peer.send(&frames.concat());
+    let (connected, took) = connect(client_end).await;
+    (connected.expect_err("the peer does not complete the handshake"), took)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_waits_no_longer_than_that_for_a_worker_that_is_silent() {
-    let (error, took) = connect_to(&[]).await;
+async fn connecting_to_silent_worker_times_out() {
+    let (error, took) = connect_to_frames(&[]).await;
 
-    assert!(matches!(error, OpeningError::TimedOut { within: LIMIT }), "{error:?}");
-    assert_eq!(took, LIMIT);
+    let timed_out = matches!(error, OpeningError::TimedOut { within: HANDSHAKE_TIMEOUT });
+    assert!(timed_out, "{error:?}");
+    assert_eq!(took, HANDSHAKE_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_waits_no_longer_than_that_for_a_worker_that_does_not_read() {
-    // Less than its first words.
-    let (here, _there) = pair(10);
+async fn connecting_to_worker_that_does_not_read_times_out() {
+    // The client's request is longer than the transport's 10 bytes.
+    let (client_end, _worker_end) = pair(10);
 
-    let (connected, took) = connect(here).await;
+    let (connected, took) = connect(client_end).await;
 
-    let error = connected.expect_err("it is never heard");
-    assert!(matches!(error, OpeningError::TimedOut { within: LIMIT }), "{error:?}");
-    assert_eq!(took, LIMIT);
+    let error = connected.expect_err("the request cannot be written");
+    let timed_out = matches!(error, OpeningError::TimedOut { within: HANDSHAKE_TIMEOUT });
+    assert!(timed_out, "{error:?}");
+    assert_eq!(took, HANDSHAKE_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_was_heard_waits_as_long_as_the_worker_takes() {
+async fn acknowledged_client_waits_beyond_handshake_timeout() {
     for capacity in [1, 1024] {
-        let (here, there) = pair(capacity);
-        let worker = decides(there, LONG, None);
+        let (client_end, worker_end) = pair(capacity);
+        let worker = decide_after(LONG, worker_end, None);
 
-        let (connected, took) = connect(here).await;
+        let (connected, took) = connect(client_end).await;
 
-        let client = connected.expect("it is welcome in the end");
+        let client = connected.expect("the worker accepts the client");
         assert_eq!(took, LONG);
         assert_eq!(call::<_, u64>(&client, ECHO, 7_u64).await, Ok(7));
         drop(client);
-        soon("the worker", worker).await.expect("nothing panics");
+        join("the worker", worker).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_was_heard_learns_why_it_is_refused() {
-    let (here, there) = pair(1024);
-    let refusal = Refusal::Init { why: "after long thought".into() };
-    let worker = decides(there, LONG, Some(refusal.clone()));
+async fn acknowledged_client_receives_late_refusal() {
+    let (client_end, worker_end) = pair(1024);
+    let refusal = Refusal::Init { why: "a late refusal".into() };
+    let worker = decide_after(LONG, worker_end, Some(refusal.clone()));
 
-    let (connected, took) = connect(here).await;
+    let (connected, took) = connect(client_end).await;
 
     let Err(OpeningError::Refused(refused)) = connected else { panic!("{connected:?}") };
     assert_eq!((refused, took), (refusal, LONG));
-    worker.await.expect("nothing panics");
+    worker.await.expect("the task does not panic");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_was_heard_notices_that_the_worker_is_gone() {
-    let (here, there) = pair(1024);
-    let worker = decides(there, LONG, None);
-    let ended = tokio::spawn(async move {
-        sleep(2 * LIMIT).await;
+async fn acknowledged_client_notices_lost_worker() {
+    let (client_end, worker_end) = pair(1024);
+    let worker = decide_after(LONG, worker_end, None);
+    let aborting = tokio::spawn(async move {
+        sleep(2 * HANDSHAKE_TIMEOUT).await;
         worker.abort();
     });
 
-    let (connected, took) = connect(here).await;
+    let (connected, took) = connect(client_end).await;
 
     assert!(matches!(connected, Err(OpeningError::Ended)), "{connected:?}");
-    assert_eq!(took, 2 * LIMIT);
-    ended.await.expect("nothing panics");
+    assert_eq!(took, 2 * HANDSHAKE_TIMEOUT);
+    aborting.await.expect("the task does not panic");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_heard_twice_ends_the_connection() {
+async fn second_heard_frame_ends_connection() {
     let heard = || frame(kind::HEARD, &[]);
 
-    let (error, took) = connect_to(&[heard(), heard(), frame(kind::WELCOME, &[])]).await;
+    let frames = [heard(), heard(), frame(kind::WELCOME, &[])];
+    let (error, took) = connect_to_frames(&frames).await;
 
     let OpeningError::Frame(FrameError::OutOfPlace(what)) = error else { panic!("{error:?}") };
     assert_eq!((what, took), ("word of being heard", Duration::ZERO));
 }
 
-fn ask() -> Vec<u8> {
-    let ask = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
-    ask.expect("there is nothing to encode")
+fn request() -> Vec<u8> {
+    let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    request.expect("the request holds no arguments")
 }
 
-/// Returns what a worker says that takes so long to decide.
-async fn words_of_who_takes(takes: Duration) -> Vec<Vec<u8>> {
-    let (here, there) = pair(1024);
-    let mut peer = Peer::new(here);
-    let worker = decides(there, takes, Some(Refusal::NoSuchWorker));
-    peer.say(&ask());
-    let words = soon("the worker", peer.hear_all()).await;
-    worker.await.expect("nothing panics");
-    words
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_decides_at_once_does_not_say_that_it_has_heard() {
-    let (quick, slow) = (words_of_who_takes(Duration::ZERO).await, words_of_who_takes(LONG).await);
-
-    assert_eq!(quick.len(), 1, "the refusal alone");
-    assert_eq!(slow, [vec![kind::HEARD], quick[0].clone()]);
+/// Returns the frames that a worker sends which refuses its client after `delay`.
+async fn frames_of_refusal_after(delay: Duration) -> Vec<Vec<u8>> {
+    let (client_end, worker_end) = pair(1024);
+    let mut peer = Peer::new(client_end);
+    let worker = decide_after(delay, worker_end, Some(Refusal::NoSuchWorker));
+    peer.send(&request());
+    let frames = soon("the worker", peer.receive_all()).await;
+    worker.await.expect("the task does not panic");
+    frames
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_waits_no_longer_than_that_for_who_says_little_or_nothing() {
-    for said in [0, 1, 20] {
-        let (here, there) = pair(1024);
-        let ask = ask_for(WorkerId::random(), Greeting::new(&[]), &[7; 100], settings());
-        let peer = Peer::new(here);
-        peer.say(&ask.expect("there is nothing to encode")[..said]);
+async fn only_slow_decision_is_preceded_by_heard_frame() {
+    let at_once = frames_of_refusal_after(Duration::ZERO).await;
+    let late = frames_of_refusal_after(LONG).await;
+
+    assert_eq!(at_once.len(), 1, "expected the refusal only: {at_once:?}");
+    assert_eq!(late, [vec![kind::HEARD], at_once[0].clone()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn incomplete_request_times_out_at_worker() {
+    for length in [0, 1, 20] {
+        let (client_end, worker_end) = pair(1024);
+        let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[7; 100], settings());
+        let peer = Peer::new(client_end);
+        peer.send(&request.expect("the arguments are short")[..length]);
         let began = Instant::now();
 
-        let received = soon("the worker", opening(there, settings()).receive_request()).await;
+        let received = soon("the worker", opening(worker_end, settings()).receive_request()).await;
 
-        let error = received.map(drop).expect_err("it is no request yet");
-        assert!(matches!(error, OpeningError::TimedOut { within: LIMIT }), "{error:?}");
-        assert_eq!(began.elapsed(), LIMIT);
+        let error = received.map(drop).expect_err("the request is incomplete");
+        let timed_out = matches!(error, OpeningError::TimedOut { within: HANDSHAKE_TIMEOUT });
+        assert!(timed_out, "{error:?}");
+        assert_eq!(began.elapsed(), HANDSHAKE_TIMEOUT);
     }
 }
 
-/// A worker that never decides, and a peer that it has heard.
-async fn never_decides() -> (Peer, JoinHandle<Result<(), OpeningError>>, Arc<()>) {
-    let (here, there) = pair(1024);
-    let deciding = Arc::new(());
-    let decides = deciding.clone();
+/// Connects a peer to a worker that never decides. The `Arc` has a second owner as long as the
+/// worker's decision is pending.
+async fn connect_to_undecided() -> (Peer, JoinHandle<Result<(), OpeningError>>, Arc<()>) {
+    let (client_end, worker_end) = pair(1024);
+    let decision = Arc::new(());
+    let owned = decision.clone();
     let worker = tokio::spawn(async move {
-        let mut opening = opening(there, settings());
+        let mut opening = opening(worker_end, settings());
         opening.receive_request().await?;
         let never = async move {
             pending::<()>().await;
-            drop(decides);
+            drop(owned);
         };
         opening.decide(never).await
     });
-    let mut peer = Peer::new(here);
-    peer.say(&ask());
-    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::HEARD]));
-    (peer, worker, deciding)
+    let mut peer = Peer::new(client_end);
+    peer.send(&request());
+    assert_eq!(soon("the `heard` frame", peer.receive()).await, Some(vec![kind::HEARD]));
+    (peer, worker, decision)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_decides_nothing_for_who_is_gone() {
-    let (peer, worker, deciding) = never_decides().await;
+async fn worker_drops_decision_when_client_disconnects() {
+    let (peer, worker, decision) = connect_to_undecided().await;
     settle().await;
-    assert_eq!(Arc::strong_count(&deciding), 2);
+    assert_eq!(Arc::strong_count(&decision), 2, "the decision is pending");
 
     drop(peer);
 
-    let decided = soon("the worker", worker).await.expect("nothing panics");
+    let decided = join("the worker", worker).await;
     assert!(matches!(decided, Err(OpeningError::Ended)), "{decided:?}");
-    assert_eq!(Arc::strong_count(&deciding), 1, "nobody goes on with it");
+    assert_eq!(Arc::strong_count(&decision), 1, "the decision is dropped");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_before_it_is_decided_is_heard_afterwards() {
-    let (here, there) = pair(1024);
-    let worker = decides(there, LONG, None);
-    let mut peer = Peer::new(here);
-    peer.say(&ask());
-    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::HEARD]));
+async fn call_sent_before_welcome_is_answered_after_it() {
+    let (client_end, worker_end) = pair(1024);
+    let worker = decide_after(LONG, worker_end, None);
+    let mut peer = Peer::new(client_end);
+    peer.send(&request());
+    assert_eq!(soon("the `heard` frame", peer.receive()).await, Some(vec![kind::HEARD]));
 
-    peer.say(&peer::call(1, ECHO, &[7], &[]));
+    peer.send(&peer::call(1, ECHO, &[7], &[]));
 
-    assert_eq!(soon("the worker", peer.hear()).await, Some(vec![kind::WELCOME]));
-    let answer = soon("the worker", peer.hear()).await;
+    assert_eq!(soon("the welcome", peer.receive()).await, Some(vec![kind::WELCOME]));
+    let answer = soon("the answer", peer.receive()).await;
     assert_eq!(answer.as_deref(), Some(&peer::answer(1, &[7], &[])[4..]));
     drop(peer);
-    soon("the worker", worker).await.expect("nothing panics");
+    join("the worker", worker).await;
 }

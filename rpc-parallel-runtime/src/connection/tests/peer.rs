@@ -1,4 +1,4 @@
-//! A peer that says whatever a test wants it to say, byte by byte.
+//! One end of a connection that a test drives frame by frame, without the code under test.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
 use crate::wire::{FrameWriter, FunctionInfo, Greeting, WorkerId};
 
-/// The numbers of the frames, as the header of `wire/frame.rs` lists them.
+/// The kinds of frames, as the header of `wire/frame.rs` lists them.
 pub(super) mod kind {
     pub(in super::super) const CONNECT: u8 = 1;
     pub(in super::super) const WELCOME: u8 = 2;
+    pub(in super::super) const REFUSE: u8 = 3;
     pub(in super::super) const CALL: u8 = 4;
     pub(in super::super) const ANSWER: u8 = 5;
     pub(in super::super) const CANCEL: u8 = 6;
@@ -30,46 +31,47 @@ pub(super) mod kind {
     pub(in super::super) const BEGIN: u8 = 12;
     pub(in super::super) const PART: u8 = 13;
     pub(in super::super) const ABANDON: u8 = 14;
+    pub(in super::super) const SKIPPED: u8 = 15;
     pub(in super::super) const HEARD: u8 = 17;
 }
 
-/// A peer that is played by a test.
+/// One end of a connection, driven by a test.
 pub(super) struct Peer {
     reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
     received: Vec<u8>,
-    /// The rest of a frame of which only the beginning has been said.
-    unsaid: Vec<u8>,
+    /// The rest of a frame that `try_send` has written partly.
+    unsent: Vec<u8>,
 }
 
-/// How much the transports hold: what a test says at once fits.
+/// The capacity of the transports: all that a test sends at once fits.
 const CAPACITY: usize = 4 * 1024 * 1024;
 
-/// Plays the caller of some functions.
-pub(super) async fn play_caller(
+/// Connects a peer, as the caller, to a worker with these functions.
+pub(super) async fn connect_as_caller(
     functions: Functions,
 ) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
-    let (here, there) = pair(CAPACITY);
-    let mut peer = Peer::new(here);
-    let mut ask = Vec::new();
-    FrameWriter::connect(&mut ask, Greeting::new(&[]), WorkerId::random(), 0).finish();
-    peer.say(&ask);
-    let mut opening = opening(there, settings());
-    opening.receive_request().await.expect("it has been said");
+    let (client_end, worker_end) = pair(CAPACITY);
+    let mut peer = Peer::new(client_end);
+    let mut request = Vec::new();
+    FrameWriter::connect(&mut request, Greeting::new(&[]), WorkerId::random(), 0).finish();
+    peer.send(&request);
+    let mut opening = opening(worker_end, settings());
+    opening.receive_request().await.expect("the request has been sent");
     let serving = Serving::welcome(opening, Arc::new(functions));
     let connection = serving.connection();
     let worker = tokio::spawn(serving.run());
-    assert_eq!(peer.hear().await.as_deref(), Some(&[kind::WELCOME][..]));
+    assert_eq!(peer.receive().await.as_deref(), Some(&[kind::WELCOME][..]));
     (peer, worker, connection)
 }
 
-/// Plays the worker of a client.
-pub(super) async fn play_worker() -> (Peer, Client) {
-    let (here, there) = pair(CAPACITY);
-    let mut peer = Peer::new(there);
-    peer.say(&frame(kind::WELCOME, &[]));
-    let client = client(here, settings()).await;
-    assert_eq!(peer.hear().await.map(|it| it[0]), Some(kind::CONNECT));
+/// Connects a client to a peer that acts as its worker.
+pub(super) async fn accept_as_worker() -> (Peer, Client) {
+    let (client_end, worker_end) = pair(CAPACITY);
+    let mut peer = Peer::new(worker_end);
+    peer.send(&frame(kind::WELCOME, &[]));
+    let client = client(client_end, settings()).await;
+    assert_eq!(peer.receive().await.map(|it| it[0]), Some(kind::CONNECT));
     (peer, client)
 }
 
@@ -79,34 +81,39 @@ impl Peer {
             reader: Box::new(reader),
             writer: Box::new(writer),
             received: Vec::new(),
-            unsaid: Vec::new(),
+            unsent: Vec::new(),
         }
     }
 
-    /// Says everything at once.
-    pub(super) fn say(&self, frames: &[u8]) {
-        let written = self.writer.try_write(frames).expect("there is room");
-        assert_eq!(written, frames.len(), "there is room for all");
+    /// Sends bytes at once.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the transport has no room for all of them.
+    pub(super) fn send(&self, frames: &[u8]) {
+        let written = self.writer.try_write(frames).expect("the transport has room");
+        assert_eq!(written, frames.len(), "the transport has room for all frames");
     }
 
-    /// Says all of it, or nothing if there is no room.
-    pub(super) fn try_say(&mut self, frame: &[u8]) -> bool {
-        let rest = if self.unsaid.is_empty() { frame } else { &self.unsaid };
+    /// Sends a frame, or the rest of the frame before it, as far as the transport has room.
+    /// Returns whether that frame is complete.
+    pub(super) fn try_send(&mut self, frame: &[u8]) -> bool {
+        let rest = if self.unsent.is_empty() { frame } else { &self.unsent };
         let written = self.writer.try_write(rest).unwrap_or(0);
-        let said = written == rest.len();
-        if written > 0 || !self.unsaid.is_empty() {
-            self.unsaid = rest[written..].to_vec();
+        let complete = written == rest.len();
+        if written > 0 || !self.unsent.is_empty() {
+            self.unsent = rest[written..].to_vec();
         }
-        said
+        complete
     }
 
-    /// Drops the half that reads.
-    pub(super) fn read_no_more(self) -> Box<dyn Writer> {
+    /// Drops the reading half, and returns the writing half.
+    pub(super) fn into_writer(self) -> Box<dyn Writer> {
         self.writer
     }
 
-    /// Returns the next frame without its length; none if the other side has ended.
-    pub(super) async fn hear(&mut self) -> Option<Vec<u8>> {
+    /// Receives the next frame, without its length; `None` if the other end has ended.
+    pub(super) async fn receive(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some((length, rest)) = self.received.split_first_chunk() {
                 let length = u32::from_le_bytes(*length) as usize;
@@ -119,7 +126,7 @@ impl Peer {
             let mut buffer = [0; 1024];
             let mut space = ReadBuf::new(&mut buffer);
             let read = poll_fn(|cx| self.reader.poll_read(cx, &mut space)).await;
-            read.expect("memory does not fail");
+            read.expect("a transport in memory does not fail");
             if space.filled().is_empty() {
                 return None;
             }
@@ -127,27 +134,27 @@ impl Peer {
         }
     }
 
-    /// Returns all frames that come before the other side ends.
-    pub(super) async fn hear_all(&mut self) -> Vec<Vec<u8>> {
+    /// Receives all frames until the other end has ended.
+    pub(super) async fn receive_all(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        while let Some(frame) = self.hear().await {
+        while let Some(frame) = self.receive().await {
             frames.push(frame);
         }
         frames
     }
 }
 
-/// Makes a frame of its kind and its fields.
+/// Encodes a frame from its kind and its fields.
 pub(super) fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     let fields = fields.concat();
-    let length = u32::try_from(1 + fields.len()).expect("tests are small");
+    let length = u32::try_from(1 + fields.len()).expect("frames of tests are short");
     [&length.to_le_bytes()[..], &[kind], &fields].concat()
 }
 
-/// A stream that a message opens: its number, who writes it, and its window.
+/// A stream that a message opens: its id, its writer (`SENDER` or `RECEIVER`), and its window.
 pub(super) type Opens = (u64, u8, u32);
 
-/// Writers of a stream, from the point of view of who opens it.
+/// The writer of a stream, relative to the message that opens it.
 pub(super) const SENDER: u8 = 0;
 pub(super) const RECEIVER: u8 = 1;
 
@@ -160,24 +167,24 @@ fn message(message: &[u8], opens: &[Opens]) -> Vec<u8> {
         bytes.extend_from_slice(&window.to_le_bytes());
     }
     if !opens.is_empty() {
-        let count = u16::try_from(opens.len()).expect("tests are small");
+        let count = u16::try_from(opens.len()).expect("messages of tests open few streams");
         bytes.extend_from_slice(&count.to_le_bytes());
     }
     bytes
 }
 
-pub(super) fn call(number: u64, info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
+pub(super) fn call(id: u64, info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
     let function = info.id().get().to_le_bytes();
-    frame(kind::CALL, &[&number.to_le_bytes(), &function, &message(arguments, opens)])
+    frame(kind::CALL, &[&id.to_le_bytes(), &function, &message(arguments, opens)])
 }
 
 pub(super) fn one_way(info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
     frame(kind::ONE_WAY, &[&info.id().get().to_le_bytes(), &message(arguments, opens)])
 }
 
-/// Answers a call with a value.
-pub(super) fn answer(number: u64, value: &[u8], opens: &[Opens]) -> Vec<u8> {
-    frame(kind::ANSWER, &[&number.to_le_bytes(), &[0], &message(value, opens)])
+/// Encodes an answer that holds a value.
+pub(super) fn answer(call: u64, value: &[u8], opens: &[Opens]) -> Vec<u8> {
+    frame(kind::ANSWER, &[&call.to_le_bytes(), &[0], &message(value, opens)])
 }
 
 pub(super) fn items(stream: u64, count: u32, elements: &[u8]) -> Vec<u8> {
@@ -204,8 +211,8 @@ pub(super) fn part(transfer: u32, bytes: &[u8]) -> Vec<u8> {
     frame(kind::PART, &[&transfer.to_le_bytes(), bytes])
 }
 
-/// A pipe in a message, of which it is the first.
+/// A pipe as a value, when it is the first stream of its message.
 pub(super) const PIPE: &[u8] = b"\x81\xb2rpc_parallel::Pipe\x00";
 
-/// A pipe's writer in a message, of which it is the first.
+/// A pipe's writer as a value, when it is the first stream of its message.
 pub(super) const WRITER: &[u8] = b"\x81\xb8rpc_parallel::PipeWriter\x00";

@@ -1,14 +1,14 @@
-//! Connections that are replaced when they are lost.
+//! Clients that connect to a replacement when their worker is lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::peer::{Peer, frame, kind};
-use super::{read_all, settings, settle, soon};
+use super::{join, lock, read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
 use crate::connection::opening::ask_for;
@@ -18,32 +18,33 @@ use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Ser
 use crate::transport::memory::pair;
 use crate::wire::{FunctionInfo, Greeting, WorkerId, WorkerLabel};
 
-/// Answers which of the workers it is.
+/// Returns the number of the worker that runs it: 0 for the first, 1 for its replacement.
 const WHICH: &FunctionInfo = &function("which");
-/// Waits for ever.
+/// Never returns.
 const WAIT: &FunctionInfo = &function("wait");
-/// Returns a pipe without an end.
+/// Returns an endless pipe.
 const COUNT: &FunctionInfo = &function("count");
-/// Returns the length of what it is given.
+/// Returns the length of its argument.
 const LENGTH: &FunctionInfo = &function("length");
-/// Notes that it was called.
+/// Counts its calls.
 const NOTE: &FunctionInfo = &FunctionInfo { one_way: true, ..function("note") };
 
-/// Workers that take each other's place, when the test says so.
+/// A client, and workers that replace each other when the test allows it.
 struct Workers {
     client: Client,
-    next: UnboundedSender<Result<(), Loss>>,
-    seen: Arc<Seen>,
+    replacements: UnboundedSender<Result<(), Loss>>,
+    record: Arc<Record>,
 }
 
-/// What the test sees of the workers.
+/// The state that the workers and the reconnecting share with the test.
 #[derive(Default)]
-struct Seen {
+struct Record {
     workers: Mutex<Vec<Worker>>,
     notes: AtomicU32,
-    /// How many times it was begun to connect again, and given up.
-    begun: AtomicU32,
-    given_up: AtomicU32,
+    /// How many attempts to reconnect were started.
+    attempts: AtomicU32,
+    /// How many of them were dropped, or failed.
+    unfinished: AtomicU32,
 }
 
 struct Worker {
@@ -51,120 +52,125 @@ struct Worker {
     dead: Arc<AtomicBool>,
 }
 
-struct Again {
-    orders: UnboundedReceiver<Result<(), Loss>>,
+/// Connects to the next worker after the test has sent `Ok`, or fails with the loss it has sent.
+struct Replacements {
+    results: UnboundedReceiver<Result<(), Loss>>,
     id: WorkerId,
-    seen: Arc<Seen>,
+    record: Arc<Record>,
 }
 
-impl Reconnect for Again {
+impl Reconnect for Replacements {
     fn reconnect(&mut self, _: Arc<Loss>) -> Reconnecting<'_> {
-        self.seen.begun.fetch_add(1, Ordering::Relaxed);
-        let attempt = Attempt { seen: self.seen.clone(), done: false };
+        self.record.attempts.fetch_add(1, Ordering::Relaxed);
+        let attempt = Attempt { record: self.record.clone(), succeeded: false };
         Box::pin(async move {
-            let ordered = self.orders.recv().await;
-            ordered.unwrap_or(Err(Loss::Closed))?;
-            let connected = connect(self.id, &self.seen).await;
+            let result = self.results.recv().await;
+            result.unwrap_or(Err(Loss::Closed))?;
+            let connected = connect(self.id, &self.record).await;
             attempt.succeed();
             Ok(connected)
         })
     }
 }
 
+/// Counts an attempt as unfinished when it is dropped before it has succeeded.
 struct Attempt {
-    seen: Arc<Seen>,
-    done: bool,
+    record: Arc<Record>,
+    succeeded: bool,
 }
 
 impl Attempt {
     fn succeed(mut self) {
-        self.done = true;
+        self.succeeded = true;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.done {
-            self.seen.given_up.fetch_add(1, Ordering::Relaxed);
+        if !self.succeeded {
+            self.record.unfinished.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-async fn connect(id: WorkerId, seen: &Arc<Seen>) -> Connected {
-    let number = seen.workers().len() as u32;
-    let noting = seen.clone();
+async fn connect(id: WorkerId, record: &Arc<Record>) -> Connected {
+    let number = record.workers().len() as u32;
+    let of_note = record.clone();
     let functions = Functions::default()
         .with(WHICH, move |(): ()| async move { number })
         .with(WAIT, async |(): ()| std::future::pending::<()>().await)
         .with(LENGTH, async |bytes: Vec<u8>| bytes.len())
         .with(COUNT, async |(): ()| Pipe::<u64>::from_items(0..))
         .with(NOTE, move |(): ()| {
-            noting.notes.fetch_add(1, Ordering::Relaxed);
+            of_note.notes.fetch_add(1, Ordering::Relaxed);
             async {}
         });
-    let (here, there) = pair(1024);
-    let mut there = opening(there, settings());
+    let (client_end, worker_end) = pair(1024);
+    let mut opening = opening(worker_end, settings());
     let driver = tokio::spawn(async move {
-        there.receive_request().await.expect("the client asks at once");
-        let _ = Serving::welcome(there, Arc::new(functions)).run().await;
+        opening.receive_request().await.expect("the client sends its request at once");
+        let _ = Serving::welcome(opening, Arc::new(functions)).run().await;
     });
-    connect_over(here, driver, id, seen).await
+    connect_over(client_end, driver, id, record).await
 }
 
-/// Connects to a worker that reads nothing.
-async fn connect_to_deaf(id: WorkerId, seen: &Arc<Seen>) -> Connected {
-    let (here, there) = pair(1024);
+/// Connects to a worker that accepts its client and then reads nothing.
+async fn connect_to_idle(id: WorkerId, record: &Arc<Record>) -> Connected {
+    let (client_end, worker_end) = pair(1024);
     let driver = tokio::spawn(async move {
-        let peer = Peer::new(there);
-        peer.say(&frame(kind::WELCOME, &[]));
+        let peer = Peer::new(worker_end);
+        peer.send(&frame(kind::WELCOME, &[]));
         std::future::pending::<()>().await;
         drop(peer);
     });
-    connect_over(here, driver, id, seen).await
+    connect_over(client_end, driver, id, record).await
 }
 
 async fn connect_over(
-    here: Halves,
+    client_end: Halves,
     driver: JoinHandle<()>,
     id: WorkerId,
-    seen: &Arc<Seen>,
+    record: &Arc<Record>,
 ) -> Connected {
-    let number = seen.workers().len() as u32;
-    let mut here = opening(here, settings());
-    let ask = ask_for(id, Greeting::new(&[]), &[], settings()).expect("it is short");
-    here.connect(&ask).await.expect("the worker welcomes everybody");
+    let number = record.workers().len() as u32;
+    let mut opening = opening(client_end, settings());
+    let request = ask_for(id, Greeting::new(&[]), &[], settings());
+    let request = request.expect("the request holds no arguments");
+    opening.connect(&request).await.expect("the worker accepts every client");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
     let label = WorkerLabel { name: None, worker_type, pid: Some(number), host };
-    let client = Client::begin(here, id, label, Box::pin(async { None }));
+    let client = Client::begin(opening, id, label, Box::pin(async { None }));
     let dead = Arc::new(AtomicBool::new(false));
-    seen.workers().push(Worker { driver, dead: dead.clone() });
+    record.workers().push(Worker { driver, dead: dead.clone() });
     Connected { client, is_dead: Box::new(move || dead.load(Ordering::Relaxed)) }
 }
 
 async fn workers() -> Workers {
-    workers_after(async |id, seen| connect(id, seen).await).await
+    workers_beginning_with(async |id, record| connect(id, record).await).await
 }
 
-async fn workers_after(first: impl AsyncFnOnce(WorkerId, &Arc<Seen>) -> Connected) -> Workers {
-    let seen = Arc::new(Seen::default());
-    let (next, orders) = unbounded_channel();
+async fn workers_beginning_with(
+    first: impl AsyncFnOnce(WorkerId, &Arc<Record>) -> Connected,
+) -> Workers {
+    let record = Arc::new(Record::default());
+    let (replacements, results) = unbounded_channel();
     let id = WorkerId::random();
-    let first = first(id, &seen).await;
-    let again = Again { orders, id, seen: seen.clone() };
-    Workers { client: Client::restartable(first, Box::new(again)), next, seen }
+    let first = first(id, &record).await;
+    let reconnect = Replacements { results, id, record: record.clone() };
+    Workers { client: Client::restartable(first, Box::new(reconnect)), replacements, record }
 }
 
-impl Seen {
-    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Worker>> {
-        self.workers.lock().expect("nobody panics while holding this lock")
+impl Record {
+    fn workers(&self) -> MutexGuard<'_, Vec<Worker>> {
+        lock(&self.workers)
     }
 
-    fn begun(&self) -> u32 {
-        self.begun.load(Ordering::Relaxed)
+    fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
     }
 
-    fn given_up(&self) -> u32 {
-        self.given_up.load(Ordering::Relaxed)
+    fn unfinished(&self) -> u32 {
+        self.unfinished.load(Ordering::Relaxed)
     }
 }
 
@@ -177,18 +183,20 @@ impl Workers {
         call(&self.client, WAIT, ())
     }
 
-    /// Ends the newest worker.
+    /// Aborts the newest worker.
     fn kill(&self) {
-        self.seen.workers().last().expect("there is one").driver.abort();
+        self.record.workers().last().expect("a first worker exists").driver.abort();
     }
 
-    /// Lets the next worker come.
-    fn come(&self) {
-        self.next.send(Ok(())).expect("they are waited for");
+    /// Lets an attempt to reconnect succeed.
+    fn replace(&self) {
+        self.replacements.send(Ok(())).expect("the client can still reconnect");
     }
 
+    /// Lets an attempt to reconnect fail.
     fn give_up(&self, why: &str) {
-        self.next.send(Err(Loss::Broken(why.to_owned()))).expect("they are waited for");
+        let loss = Loss::Broken(why.to_owned());
+        self.replacements.send(Err(loss)).expect("the client can still reconnect");
     }
 }
 
@@ -197,44 +205,44 @@ fn is_lost(result: Result<impl Sized, CallError>) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_flight_fails_and_the_next_goes_to_the_next_worker() {
+async fn call_in_flight_fails_and_next_call_reaches_replacement() {
     let workers = workers().await;
-    let waits = tokio::spawn(workers.wait());
+    let pending = tokio::spawn(workers.wait());
     settle().await;
 
     workers.kill();
-    let failed = soon("a call of a dead worker", waits).await.expect("the task does not panic");
-    workers.come();
+    let failed = join("the call in flight", pending).await;
+    workers.replace();
 
     assert!(is_lost(failed));
     assert_eq!(soon("the next call", workers.which()).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_a_worker_waits_for_the_next() {
+async fn call_without_worker_waits_for_replacement() {
     let workers = workers().await;
     workers.kill();
     settle().await;
-    let waits = [(); 3].map(|()| tokio::spawn(workers.which()));
+    let pending = [(); 3].map(|()| tokio::spawn(workers.which()));
     settle().await;
 
-    assert!(waits.iter().all(|it| !it.is_finished()));
-    workers.come();
+    assert!(pending.iter().all(|it| !it.is_finished()));
+    workers.replace();
 
-    for waits in waits {
-        assert_eq!(soon("a call that waits", waits).await.expect("it does not panic"), Ok(1));
+    for call in pending {
+        assert_eq!(join("a waiting call", call).await, Ok(1));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_the_next_worker_has_its_own_time() {
+async fn call_waiting_for_replacement_times_out() {
     let workers = workers().await;
     workers.kill();
     settle().await;
     let second = Duration::from_secs(1);
 
-    let error = workers.which().timeout(second).await.expect_err("there is no worker");
-    workers.come();
+    let error = workers.which().timeout(second).await.expect_err("no worker is connected");
+    workers.replace();
 
     let why = "its worker is being restarted, because the connection was lost: ";
     let CallErrorKind::TimedOut { after, unsent: Some(unsent) } = error.kind() else {
@@ -250,84 +258,85 @@ async fn a_call_that_waits_for_the_next_worker_has_its_own_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_made_before_a_death_and_sent_after_it_goes_to_the_next_worker() {
+async fn call_created_before_loss_is_sent_to_replacement() {
     let workers = workers().await;
-    let made = workers.which();
+    let created = workers.which();
 
     workers.kill();
     settle().await;
-    workers.come();
+    workers.replace();
 
-    assert_eq!(soon("a call that is sent late", made).await, Ok(1));
+    assert_eq!(soon("the call", created).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_knows_of_a_death_calls_the_dead_worker_no_more() {
+async fn call_after_known_exit_waits_for_replacement() {
     let workers = workers().await;
-    workers.seen.workers()[0].dead.store(true, Ordering::Relaxed);
-    let waits = tokio::spawn(workers.which());
+    workers.record.workers()[0].dead.store(true, Ordering::Relaxed);
+    let pending = tokio::spawn(workers.which());
     settle().await;
 
-    assert!(!waits.is_finished());
+    assert!(!pending.is_finished());
     workers.kill();
-    workers.come();
+    workers.replace();
 
-    assert_eq!(soon("the call", waits).await.expect("it does not panic"), Ok(1));
+    assert_eq!(join("the call", pending).await, Ok(1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_one_way_call_waits_for_the_next_worker_too() {
+async fn one_way_call_waits_for_replacement() {
     let workers = workers().await;
     workers.kill();
     settle().await;
     let note = tokio::spawn(call::<_, ()>(&workers.client, NOTE, ()));
     settle().await;
 
-    workers.come();
+    workers.replace();
 
-    assert_eq!(soon("a one-way call", note).await.expect("it does not panic"), Ok(()));
+    assert_eq!(join("a one-way call", note).await, Ok(()));
     settle().await;
-    assert_eq!(workers.seen.notes.load(Ordering::Relaxed), 1);
+    assert_eq!(workers.record.notes.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_there_was_no_room_for_goes_to_the_next_worker() {
-    let workers = workers_after(async |id, seen| connect_to_deaf(id, seen).await).await;
+async fn call_queued_for_full_connection_is_sent_to_replacement() {
+    let workers =
+        workers_beginning_with(async |id, record| connect_to_idle(id, record).await).await;
     let large = || call::<_, ()>(&workers.client, WAIT, vec![0_u8; 50_000]);
     let in_flight: Vec<_> = (0..25).map(|_| tokio::spawn(large())).collect();
     settle().await;
-    let waits = tokio::spawn(workers.which());
+    let pending = tokio::spawn(workers.which());
     settle().await;
 
     workers.kill();
-    workers.come();
+    workers.replace();
 
-    assert_eq!(soon("a call that waits for room", waits).await.expect("it does not panic"), Ok(1));
+    assert_eq!(join("the queued call", pending).await, Ok(1));
     let mut lost = 0;
     for call in in_flight {
-        lost += u32::from(is_lost(soon("a call", call).await.expect("it does not panic")));
+        lost += u32::from(is_lost(join("a call", call).await));
     }
-    assert!((20..25).contains(&lost), "{lost} were sent, or as good as sent");
+    assert!((20..25).contains(&lost), "{lost} calls were lost with the first worker");
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_waited_for_the_next_worker_wait_for_room_there_too() {
+async fn calls_waiting_for_replacement_respect_its_backpressure() {
     let workers = workers().await;
     workers.kill();
     settle().await;
     let large = || call::<_, usize>(&workers.client, LENGTH, vec![0_u8; 50_000]);
-    let waits: Vec<_> = (0..25).map(|_| tokio::spawn(large())).collect();
+    let pending: Vec<_> = (0..25).map(|_| tokio::spawn(large())).collect();
     settle().await;
 
-    workers.come();
+    workers.replace();
 
-    for waits in waits {
-        assert_eq!(soon("a large call", waits).await.expect("it does not panic"), Ok(50_000));
+    for call in pending {
+        assert_eq!(join("a large call", call).await, Ok(50_000));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_with_a_pipe_takes_it_to_the_next_worker() {
+async fn waiting_call_takes_its_pipe_to_replacement() {
     const TOTAL: &FunctionInfo = &function("total");
     let workers = workers().await;
     workers.kill();
@@ -336,21 +345,21 @@ async fn a_call_with_a_pipe_takes_it_to_the_next_worker() {
     let total = tokio::spawn(call::<_, u64>(&workers.client, TOTAL, pipe));
     settle().await;
 
-    // The workers have no such function, and say so when the call has come to the next.
-    workers.come();
+    workers.replace();
 
-    let error = soon("the call", total).await.expect("it does not panic").expect_err("unknown");
+    // The replacement does not offer the function, so its refusal shows that the call was sent.
+    let error = join("the call", total).await.expect_err("no worker offers the function");
     assert!(matches!(error.kind(), CallErrorKind::UnknownFunction { .. }), "{error}");
-    soon("word of it", writer.closed()).await;
+    soon("the writer to close", writer.closed()).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipe_breaks_with_its_worker() {
+async fn pipe_fails_when_its_worker_is_lost() {
     let workers = workers().await;
-    let pipe = call::<_, Pipe<u64>>(&workers.client, COUNT, ()).await.expect("it is answered");
+    let pipe = call::<_, Pipe<u64>>(&workers.client, COUNT, ()).await.expect("the call succeeds");
 
     workers.kill();
-    workers.come();
+    workers.replace();
 
     let (elements, error) = soon("the end of the pipe", read_all(pipe)).await;
     assert!(elements.iter().copied().eq(0..elements.len() as u64));
@@ -359,165 +368,165 @@ async fn a_pipe_breaks_with_its_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_share_the_next_worker_and_see_who_it_is() {
+async fn clones_share_replacement_and_its_label() {
     let workers = workers().await;
     let clone = workers.client.clone();
     assert_eq!(clone.label().pid, Some(0));
 
     workers.kill();
     settle().await;
-    workers.come();
+    workers.replace();
 
     assert_eq!(soon("a call", call::<_, u32>(&clone, WHICH, ())).await, Ok(1));
     assert_eq!(soon("a call", workers.which()).await, Ok(1));
     assert_eq!((clone.label().pid, workers.client.label().pid), (Some(1), Some(1)));
     assert_eq!(clone.worker_id(), workers.client.worker_id());
-    assert_eq!(workers.seen.begun(), 1);
+    assert_eq!(workers.record.attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_is_closed_when_it_is_given_up_to_connect_again_and_not_before() {
+async fn client_closes_only_when_reconnecting_is_given_up() {
     let workers = workers().await;
     let client = workers.client.clone();
     let closed = tokio::spawn(async move { client.closed().await });
     for _ in 0..3 {
         workers.kill();
-        workers.come();
+        workers.replace();
         settle().await;
     }
     assert!(!closed.is_finished() && !workers.client.is_closed());
     workers.kill();
     settle().await;
-    let waits = tokio::spawn(workers.which());
+    let pending = tokio::spawn(workers.which());
     settle().await;
     assert!(!closed.is_finished() && !workers.client.is_closed());
 
-    workers.give_up("enough");
+    workers.give_up("no further attempt");
 
-    let kind = CallErrorKind::ConnectionLost { why: "enough".to_owned() };
-    assert_eq!(soon("the end", closed).await.expect("it does not panic"), kind);
-    let waited = soon("the call", waits).await.expect("it does not panic");
-    assert_eq!(waited.expect_err("there is no worker").kind(), &kind);
-    assert_eq!(workers.which().await.expect_err("there is no worker").kind(), &kind);
+    let kind = CallErrorKind::ConnectionLost { why: "no further attempt".to_owned() };
+    assert_eq!(join("the end", closed).await, kind);
+    let failed = join("the call", pending).await;
+    assert_eq!(failed.expect_err("no worker is left").kind(), &kind);
+    assert_eq!(workers.which().await.expect_err("no worker is left").kind(), &kind);
     assert!(workers.client.is_closed());
     assert_eq!(workers.client.label().pid, Some(3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_ends_what_connects_again_and_those_who_wait_for_it() {
+async fn closing_client_stops_reconnecting_and_fails_waiting_calls() {
     let workers = workers().await;
     workers.kill();
     settle().await;
-    let waits = tokio::spawn(workers.which());
+    let pending = tokio::spawn(workers.which());
     settle().await;
 
     workers.client.close();
 
-    let error = soon("the call", waits).await.expect("it does not panic").expect_err("closed");
+    let error = join("the call", pending).await.expect_err("the client is closed");
     assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
     assert!(workers.client.is_closed());
     assert_eq!(soon("the end", workers.client.closed()).await, CallErrorKind::ConnectionClosed);
     settle().await;
-    assert_eq!((workers.seen.begun(), workers.seen.given_up()), (1, 1));
+    assert_eq!((workers.record.attempts(), workers.record.unfinished()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_connection_is_not_replaced() {
+async fn closed_connection_is_not_replaced() {
     let workers = workers().await;
-    let waits = tokio::spawn(workers.wait());
+    let pending = tokio::spawn(workers.wait());
     settle().await;
 
     workers.client.close();
 
-    let error = soon("the call", waits).await.expect("it does not panic").expect_err("closed");
+    let error = join("the call", pending).await.expect_err("the client is closed");
     assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
-    let error = soon("the next call", workers.which()).await.expect_err("closed");
+    let error = soon("the next call", workers.which()).await.expect_err("the client is closed");
     assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
     settle().await;
-    assert_eq!(workers.seen.begun(), 0);
+    assert_eq!(workers.record.attempts(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_client_ends_what_connects_again() {
-    let Workers { client, seen, next } = workers().await;
-    seen.workers()[0].driver.abort();
+async fn dropping_last_client_stops_reconnecting() {
+    let Workers { client, record, replacements } = workers().await;
+    record.workers()[0].driver.abort();
     settle().await;
     let clone = client.clone();
     drop(client);
     settle().await;
-    assert_eq!((seen.begun(), seen.given_up()), (1, 0));
+    assert_eq!((record.attempts(), record.unfinished()), (1, 0));
 
     drop(clone);
     settle().await;
 
-    assert_eq!((seen.begun(), seen.given_up()), (1, 1));
-    assert!(next.is_closed(), "nothing is left of the one who connects");
+    assert_eq!((record.attempts(), record.unfinished()), (1, 1));
+    assert!(replacements.is_closed(), "`Replacements` is dropped");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_a_worker_needs_no_client() {
+async fn waiting_call_keeps_reconnecting_without_clients() {
     let workers = workers().await;
     workers.kill();
     settle().await;
-    let (waits, dropped) = (tokio::spawn(workers.which()), workers.which());
+    let (pending, dropped) = (tokio::spawn(workers.which()), workers.which());
     settle().await;
-    let Workers { client, seen, next } = workers;
+    let Workers { client, record, replacements } = workers;
     drop((client, dropped));
     settle().await;
-    assert_eq!(seen.given_up(), 0);
+    assert_eq!(record.unfinished(), 0);
 
-    next.send(Ok(())).expect("they are waited for");
+    replacements.send(Ok(())).expect("the client can still reconnect");
 
-    assert_eq!(soon("the call", waits).await.expect("it does not panic"), Ok(1));
+    assert_eq!(join("the call", pending).await, Ok(1));
     settle().await;
-    assert!(next.is_closed(), "nothing is left of the one who connects");
+    assert!(replacements.is_closed(), "`Replacements` is dropped");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_in_flight_keeps_its_connection_and_nothing_else() {
-    let Workers { client, seen, next } = workers().await;
-    let waits = tokio::spawn(call::<_, ()>(&client, WAIT, ()));
+async fn call_in_flight_keeps_connection_but_not_reconnecting() {
+    let Workers { client, record, replacements } = workers().await;
+    let pending = tokio::spawn(call::<_, ()>(&client, WAIT, ()));
     settle().await;
 
     drop(client);
     settle().await;
-    assert!(next.is_closed(), "nothing is left of the one who connects");
-    assert!(!waits.is_finished());
-    seen.workers()[0].driver.abort();
+    assert!(replacements.is_closed(), "`Replacements` is dropped");
+    assert!(!pending.is_finished());
+    record.workers()[0].driver.abort();
 
-    assert!(is_lost(soon("the call", waits).await.expect("it does not panic")));
+    assert!(is_lost(join("the call", pending).await));
     settle().await;
-    assert_eq!(seen.begun(), 0);
+    assert_eq!(record.attempts(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_client_ends_the_connection() {
-    let Workers { client, seen, .. } = workers().await;
+async fn dropping_last_client_ends_connection() {
+    let Workers { client, record, .. } = workers().await;
 
     drop(client);
 
     settle().await;
-    assert!(seen.workers()[0].driver.is_finished());
-    assert_eq!(seen.begun(), 0);
+    assert!(record.workers()[0].driver.is_finished());
+    assert_eq!(record.attempts(), 0);
 }
 
 #[test]
-fn calls_fail_when_the_runtime_that_supervised_ends() {
+fn calls_fail_when_reconnecting_runtime_ends() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().build().expect("make a runtime")
+        builder.enable_time().build().expect("failed to build a runtime")
     };
-    let supervising = runtime();
-    let workers = supervising.block_on(async {
+    let reconnecting = runtime();
+    let workers = reconnecting.block_on(async {
         let workers = workers().await;
         workers.kill();
         settle().await;
         workers
     });
 
-    drop(supervising);
+    drop(reconnecting);
 
-    let error = runtime().block_on(workers.which()).expect_err("nobody connects again");
+    let error = runtime().block_on(workers.which()).expect_err("no task reconnects");
     assert!(error.to_string().contains("the tokio runtime that supervised"), "{error}");
     assert!(workers.client.is_closed());
 }

@@ -1,6 +1,6 @@
-//! Spans of callers: what of them travels, and how long they are known.
+//! Spans of callers: which keys calls carry, and how long the process can find a span by its key.
 
-use super::peer::{frame, kind, play_caller, play_worker};
+use super::peer::{accept_as_worker, connect_as_caller, frame, kind};
 use crate::connection::scripted::{Functions, call, function};
 use crate::wire::FunctionInfo;
 
@@ -12,25 +12,25 @@ fn echo() -> Functions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_tells_its_spans_is_answered_by_whoever_does_not_ask_for_them() {
-    let (mut peer, _worker, _connection) = play_caller(echo()).await;
+async fn call_with_spans_is_answered_without_subscriber() {
+    let (mut peer, _worker, _connection) = connect_as_caller(echo()).await;
     let function = ECHO.id().get().to_le_bytes();
     let keys = [7; 2 * 16];
 
-    peer.say(&frame(kind::CALL, &[&[1; 8], &function, &[4], &[7], &keys, &[2]]));
+    peer.send(&frame(kind::CALL, &[&[1; 8], &function, &[4], &[7], &keys, &[2]]));
 
     let answer = frame(kind::ANSWER, &[&[1; 8], &[0], &[0], &[7]]);
-    assert_eq!(peer.hear().await.as_deref(), Some(&answer[4..]));
+    assert_eq!(peer.receive().await.as_deref(), Some(&answer[4..]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_outside_of_spans_tells_of_none() {
-    let (mut peer, client) = play_worker().await;
+async fn call_outside_of_spans_sends_no_span_keys() {
+    let (mut peer, client) = accept_as_worker().await;
 
     tokio::spawn(call::<_, u64>(&client, ECHO, 7_u64));
 
-    let sent = peer.hear().await.expect("it is sent");
-    assert_eq!(sent[17..], [0, 7], "no extras, and the argument");
+    let sent = peer.receive().await.expect("the client sends its call");
+    assert_eq!(sent[17..], [0, 7], "expected no extras and the argument");
 }
 
 #[cfg(feature = "tracing")]
@@ -49,13 +49,13 @@ mod with_tracing {
     use crate::connection::tests::connected;
     use crate::wire::SpanKey;
 
-    /// Tells of which calls it is part: how many, and whether they are ours.
+    /// Returns how many spans of callers its own span has, and the name of the innermost.
     const CALLERS: &FunctionInfo = &function("callers");
 
-    /// Counts spans that are closed.
-    struct Closed(Arc<AtomicUsize>);
+    /// Counts the closed spans that are named `counted`.
+    struct CountClosed(Arc<AtomicUsize>);
 
-    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Closed {
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for CountClosed {
         fn on_close(&self, id: span::Id, ctx: Context<'_, S>) {
             if ctx.span(&id).is_some_and(|it| it.name() == "counted") {
                 self.0.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ mod with_tracing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_function_knows_the_span_of_its_caller_while_it_runs() {
+    async fn running_function_finds_span_of_its_caller() {
         let _subscriber = tracing::subscriber::set_default(Registry::default());
         let functions = Functions::default().with(CALLERS, async |(): ()| {
             let keys = Callers::of_span(&Span::current());
@@ -75,17 +75,17 @@ mod with_tracing {
         let connected = connected(1024, functions).await;
         let call = || call::<_, (usize, Option<String>)>(&connected.client, CALLERS, ());
 
-        let in_none = call().await.expect("it is answered");
-        let in_one = call().instrument(info_span!("near")).await.expect("it is answered");
+        let without_span = call().await.expect("the call succeeds");
+        let in_span = call().instrument(info_span!("caller")).await.expect("the call succeeds");
 
-        assert_eq!(in_none, (0, None));
-        assert_eq!(in_one, (1, Some("near".to_owned())));
+        assert_eq!(without_span, (0, None));
+        assert_eq!(in_span, (1, Some("caller".to_owned())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_span_stays_known_after_its_call_only_while_somebody_reads_logs() {
+    async fn span_outlives_its_call_only_while_logs_are_read() {
         let closed = Arc::new(AtomicUsize::new(0));
-        let subscriber = Registry::default().with(Closed(closed.clone()));
+        let subscriber = Registry::default().with(CountClosed(closed.clone()));
         let _subscriber = tracing::subscriber::set_default(subscriber);
         let connected = connected(1024, echo()).await;
         let call = || {
@@ -93,30 +93,30 @@ mod with_tracing {
             call::<_, u64>(&connected.client, ECHO, 7_u64).instrument(span)
         };
 
-        call().await.expect("it is answered");
+        call().await.expect("the call succeeds");
         assert_eq!(closed.load(Ordering::Relaxed), 1);
 
         let reading = Reading::begin();
-        call().await.expect("it is answered");
-        assert_eq!(closed.load(Ordering::Relaxed), 1, "it is still known");
+        call().await.expect("the call succeeds");
+        assert_eq!(closed.load(Ordering::Relaxed), 1, "the second span is still kept");
         sleep(Duration::from_secs(3)).await;
         assert_eq!(closed.load(Ordering::Relaxed), 2);
 
         for _ in 0..5000 {
-            call().await.expect("it is answered");
+            call().await.expect("the call succeeds");
         }
-        let known = 5002 - closed.load(Ordering::Relaxed);
-        assert_eq!(known, 1024, "no more of them are kept");
+        let kept = 5002 - closed.load(Ordering::Relaxed);
+        assert_eq!(kept, 1024, "the number of kept spans is bounded");
         sleep(Duration::from_secs(3)).await;
         assert_eq!(closed.load(Ordering::Relaxed), 5002);
 
         drop(reading);
-        call().await.expect("it is answered");
+        call().await.expect("the call succeeds");
         assert_eq!(closed.load(Ordering::Relaxed), 5003);
     }
 
     #[test]
-    fn a_span_of_another_process_is_not_one_of_this() {
+    fn span_key_of_another_process_is_not_found() {
         let other = SpanKey { process: process().wrapping_add(1), span: 0 };
 
         assert!(find(&[other]).is_none());

@@ -1,36 +1,39 @@
-//! Large messages, which travel in parts between which others go.
+//! Large messages: they travel in fragments, with other frames between them.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{connected, read_well, settle, soon};
+use super::{connected, join, read_to_end, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{CallErrorKind, MessageKind, Pipe, PipeErrorKind, PipeWriter};
 use crate::wire::FunctionInfo;
 
 const ECHO: &FunctionInfo = &function("echo");
-const QUICK: &FunctionInfo = &function("quick");
-/// Answers with so many bytes, and a pipe of large elements.
+/// Returns at once.
+const RETURN: &FunctionInfo = &function("return");
+/// Returns as many bytes as its argument says, and a pipe of large elements.
 const LARGE: &FunctionInfo = &function("large");
-/// Reads all of a pipe that comes with many bytes.
+/// Takes bytes and a pipe, and returns the first byte of each element.
 const READ: &FunctionInfo = &function("read");
-/// Writes to a pipe, then answers with many bytes.
+/// Writes ten numbers, and returns as many bytes as its argument says.
 const WRITE: &FunctionInfo = &function("write");
+/// A function that the worker does not offer.
+const UNKNOWN: &FunctionInfo = &function("unknown");
 
 const ELEMENT: usize = 100_000;
 
 fn functions() -> Functions {
     Functions::default()
         .with(ECHO, async |it: Bytes| it)
-        .with(QUICK, async |(): ()| ())
+        .with(RETURN, async |(): ()| ())
         .with(LARGE, async |len: usize| {
             let elements = (0..10_u8).map(|it| vec![it; ELEMENT]);
             (vec![7_u8; len], Pipe::from_items(elements))
         })
         .with(READ, async |(_, pipe): (Vec<u8>, Pipe<Vec<u8>>)| {
-            let elements = read_well(pipe).await;
+            let elements = read_to_end(pipe).await;
             elements.iter().map(|it| it[0]).collect::<Vec<u8>>()
         })
         .with(WRITE, async |(len, writer): (usize, PipeWriter<u64>)| {
@@ -42,7 +45,7 @@ fn functions() -> Functions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_messages_go_there_and_back_together() {
+async fn concurrent_large_messages_round_trip() {
     let connected = connected(1000, functions()).await;
 
     let calls = (0..40_u8).map(|it| {
@@ -51,13 +54,13 @@ async fn large_messages_go_there_and_back_together() {
     });
 
     for (bytes, call) in Vec::from_iter(calls) {
-        let echoed = soon("an echo", call).await.expect("nothing panics");
-        assert_eq!(echoed.expect("it is answered"), bytes);
+        let echoed = join("an echo", call).await;
+        assert_eq!(echoed.expect("the call succeeds"), bytes);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_call_overtakes_a_large_one() {
+async fn small_call_overtakes_large_call() {
     let connected = connected(1000, functions()).await;
     let bytes = Bytes::from(vec![7; 1_000_000]);
     let mut large = tokio::spawn(call::<_, Bytes>(&connected.client, ECHO, bytes));
@@ -65,30 +68,30 @@ async fn a_small_call_overtakes_a_large_one() {
 
     tokio::select! {
         biased;
-        _ = &mut large => panic!("the large call was first"),
-        quick = call::<_, ()>(&connected.client, QUICK, ()) => quick.expect("it is answered"),
+        _ = &mut large => panic!("the large call was answered first"),
+        small = call::<_, ()>(&connected.client, RETURN, ()) => small.expect("the call succeeds"),
     }
 
-    soon("the large call", large).await.expect("nothing panics").expect("it is answered");
+    join("the large call", large).await.expect("the call succeeds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn elements_do_not_overtake_a_large_answer_that_opens_their_stream() {
+async fn elements_stay_behind_large_answer_that_opens_their_stream() {
     let connected = connected(1000, functions()).await;
 
     let answer = call::<_, (Vec<u8>, Pipe<Vec<u8>>)>(&connected.client, LARGE, 400_000_usize);
 
-    let (bytes, pipe) = soon("an answer", answer).await.expect("it is answered");
+    let (bytes, pipe) = soon("an answer", answer).await.expect("the call succeeds");
     assert_eq!(bytes.len(), 400_000);
-    let elements = read_well(pipe).await;
+    let elements = read_to_end(pipe).await;
     assert!(elements.iter().enumerate().all(|(at, it)| *it == vec![at as u8; ELEMENT]));
     assert_eq!(elements.len(), 10);
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn elements_do_not_overtake_a_large_call_that_opens_their_stream() {
+async fn elements_stay_behind_large_call_that_opens_their_stream() {
     for element in [1, ELEMENT] {
         let connected = connected(1000, functions()).await;
         let elements = (0..10_u8).map(move |it| vec![it; element]);
@@ -96,27 +99,27 @@ async fn elements_do_not_overtake_a_large_call_that_opens_their_stream() {
 
         let read = call::<_, Vec<u8>>(&connected.client, READ, arguments);
 
-        let read = soon("an answer", read).await.expect("it is answered");
+        let read = soon("an answer", read).await.expect("the call succeeds");
         assert_eq!(read, Vec::from_iter(0..10));
         settle().await;
-        connected.assert_no_streams();
+        connected.assert_no_open_streams();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_a_large_call_opens_may_end_at_once() {
+async fn empty_stream_opened_by_large_call_ends() {
     let connected = connected(1000, functions()).await;
     let arguments = (vec![7_u8; 400_000], Pipe::from_items(Vec::<Vec<u8>>::new()));
 
     let read = call::<_, Vec<u8>>(&connected.client, READ, arguments);
 
-    assert!(soon("an answer", read).await.expect("it is answered").is_empty());
+    assert!(soon("an answer", read).await.expect("the call succeeds").is_empty());
     settle().await;
-    connected.assert_no_streams();
+    connected.assert_no_open_streams();
 }
 
 #[tokio::test(start_paused = true)]
-async fn elements_overtake_a_large_answer_that_has_nothing_to_do_with_them() {
+async fn elements_overtake_unrelated_large_answer() {
     let connected = connected(1000, functions()).await;
     let (writer, mut pipe) = Pipe::<u64>::pair();
     let arguments = (900_000_usize, writer);
@@ -125,102 +128,101 @@ async fn elements_overtake_a_large_answer_that_has_nothing_to_do_with_them() {
     for number in 0..10 {
         tokio::select! {
             biased;
-            _ = &mut answer => panic!("the answer was first"),
+            _ = &mut answer => panic!("the large answer arrived first"),
             next = pipe.next() => assert_eq!(next, Some(Ok(number))),
         }
     }
 
-    soon("the answer", answer).await.expect("nothing panics").expect("it is answered");
+    join("the answer", answer).await.expect("the call succeeds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_call_that_is_dropped_on_its_way_takes_its_streams_with_it() {
+async fn dropping_partly_sent_call_ends_its_streams() {
     for (turns, element) in [(1, 1), (5, 1), (50, 1), (1, ELEMENT), (5, ELEMENT), (50, ELEMENT)] {
         let connected = connected(1000, functions()).await;
         let (writer, pipe) = Pipe::<Vec<u8>>::pair();
         let arguments = (vec![7_u8; 900_000], pipe);
         let large = tokio::spawn(call::<_, Vec<u8>>(&connected.client, READ, arguments));
         tokio::task::yield_now().await;
-        writer.send(vec![7; element]).await.expect("there is room");
+        writer.send(vec![7; element]).await.expect("the pipe has room");
         for _ in 0..turns {
             tokio::task::yield_now().await;
         }
 
         large.abort();
 
-        soon("word of it", writer.closed()).await;
-        let error = writer.send(vec![7]).await.expect_err("nobody reads");
+        soon("the writer to close", writer.closed()).await;
+        let error = writer.send(vec![7]).await.expect_err("the pipe is closed");
         assert_eq!(error.kind(), &PipeErrorKind::ReaderGone);
         settle().await;
-        connected.assert_no_streams();
-        call::<_, ()>(&connected.client, QUICK, ()).await.expect("the connection lives");
+        connected.assert_no_open_streams();
+        call::<_, ()>(&connected.client, RETURN, ()).await.expect("the connection is still open");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_call_that_is_dropped_on_its_way_closes_the_pipe_that_it_would_have_written() {
+async fn dropping_partly_sent_call_cancels_pipe_of_its_writer() {
     let connected = connected(1000, functions()).await;
     let (writer, mut pipe) = Pipe::<u64>::pair();
-    const TAKE: &FunctionInfo = &function("take");
     let arguments = (vec![7_u8; 900_000], writer);
-    let large = tokio::spawn(call::<_, ()>(&connected.client, TAKE, arguments));
+    let large = tokio::spawn(call::<_, ()>(&connected.client, UNKNOWN, arguments));
     tokio::task::yield_now().await;
 
     large.abort();
 
-    let error = soon("an error", pipe.next()).await.expect("it is no end");
-    assert_eq!(error.expect_err("nobody writes").kind(), &PipeErrorKind::Cancelled);
+    let next = soon("the error", pipe.next()).await.expect("the pipe ends with an error");
+    assert_eq!(next.expect_err("the writer was not sent").kind(), &PipeErrorKind::Cancelled);
     settle().await;
-    connected.assert_no_streams();
-    call::<_, ()>(&connected.client, QUICK, ()).await.expect("the connection lives");
+    connected.assert_no_open_streams();
+    call::<_, ()>(&connected.client, RETURN, ()).await.expect("the connection is still open");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_large_call_that_times_out_on_its_way_leaves_the_connection_as_it_was() {
+async fn timed_out_partly_sent_call_leaves_connection_open() {
     let connected = connected(1000, functions()).await;
     let bytes = Bytes::from(vec![7; 900_000]);
     let large = call::<_, Bytes>(&connected.client, ECHO, bytes).timeout(Duration::ZERO);
 
-    let error = soon("the call", large).await.expect_err("there is no time");
+    let error = soon("the call", large).await.expect_err("the timeout is zero");
 
     assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
     sleep(Duration::from_secs(1)).await;
-    call::<_, ()>(&connected.client, QUICK, ()).await.expect("the connection lives");
+    call::<_, ()>(&connected.client, RETURN, ()).await.expect("the connection is still open");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_as_large_as_allowed_passes_and_one_larger_is_an_error_of_its_call() {
+async fn argument_one_byte_above_limit_fails_its_call() {
     let connected = connected(64 * 1024, functions()).await;
     let echo = |len| {
         let bytes = Bytes::from(vec![7; len]);
         soon("an echo", call::<_, Bytes>(&connected.client, ECHO, bytes))
     };
-    let most = 1024 * 1024 - 5;
+    let longest = 1024 * 1024 - 5;
 
-    assert_eq!(echo(most).await.expect("it is allowed").len(), most);
-    let error = echo(most + 1).await.expect_err("it is too large");
+    assert_eq!(echo(longest).await.expect("the message has the maximum size").len(), longest);
+    let error = echo(longest + 1).await.expect_err("the message is too large");
 
     let CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large } = error.kind() else {
         panic!("{error}")
     };
-    assert_eq!((too_large.size, too_large.max), (most + 6, most + 5));
+    assert_eq!((too_large.size, too_large.max), (longest + 6, longest + 5));
     assert!(echo(7).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_streams_that_a_message_opens_count_as_part_of_it() {
+async fn streams_opened_by_call_count_towards_message_limit() {
     const TAKE: &FunctionInfo = &function("take");
     type Argument = (Bytes, Vec<Pipe<u64>>);
     let functions = functions().with(TAKE, async |(bytes, _): Argument| bytes.len());
     let connected = connected(64 * 1024, functions).await;
-    let mut passed = 0;
+    let mut succeeded = 0;
 
     for spare in (0..400).step_by(9) {
         let bytes = Bytes::from(vec![7; 1024 * 1024 - spare]);
         let pipes = Vec::from_iter((0..10).map(|_| Pipe::from_items(0..1_u64)));
         let take = call::<_, usize>(&connected.client, TAKE, (bytes, pipes));
         match soon("a call", take.timeout(Duration::from_secs(9))).await {
-            Ok(_) => passed += 1,
+            Ok(_) => succeeded += 1,
             Err(error) => {
                 let kind = error.kind();
                 assert!(matches!(kind, CallErrorKind::TooLarge { .. }), "{spare}: {error}");
@@ -228,11 +230,11 @@ async fn the_streams_that_a_message_opens_count_as_part_of_it() {
         }
     }
 
-    assert!((1..400).contains(&passed), "{passed} passed");
+    assert!((1..400).contains(&succeeded), "{succeeded} calls succeeded");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_streams_that_an_answer_opens_count_as_part_of_it() {
+async fn streams_opened_by_answer_count_towards_message_limit() {
     const GIVE: &FunctionInfo = &function("give");
     type Answer = (Bytes, Vec<Pipe<u64>>);
     let functions = functions().with(GIVE, async |len: usize| {
@@ -240,12 +242,12 @@ async fn the_streams_that_an_answer_opens_count_as_part_of_it() {
         (Bytes::from(vec![7; len]), pipes)
     });
     let connected = connected(64 * 1024, functions).await;
-    let mut passed = 0;
+    let mut succeeded = 0;
 
     for spare in (0..400).step_by(9) {
         let give = call::<_, Answer>(&connected.client, GIVE, 1024 * 1024 - spare);
         match soon("a call", give).await {
-            Ok(_) => passed += 1,
+            Ok(_) => succeeded += 1,
             Err(error) => {
                 let kind = error.kind();
                 assert!(matches!(kind, CallErrorKind::TooLarge { .. }), "{spare}: {error}");
@@ -253,5 +255,5 @@ async fn the_streams_that_an_answer_opens_count_as_part_of_it() {
         }
     }
 
-    assert!((1..400).contains(&passed), "{passed} passed");
+    assert!((1..400).contains(&succeeded), "{succeeded} calls succeeded");
 }

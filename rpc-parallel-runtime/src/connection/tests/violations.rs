@@ -1,14 +1,16 @@
-//! Peers that break the rules: their connection ends with one error that says how, and no other.
+//! Peers that violate the protocol: only their own connection ends, with an error that names the
+//! violation.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 
 use super::peer::{
-    PIPE, Peer, RECEIVER, SENDER, WRITER, answer, begin, call, credit, end, frame, items, kind,
-    one_way, part, play_caller, play_worker, stop,
+    PIPE, Peer, RECEIVER, SENDER, WRITER, accept_as_worker, answer, begin, call, connect_as_caller,
+    credit, end, frame, items, kind, one_way, part, stop,
 };
-use super::{connected, read_well, settings, settle, soon};
+use super::{connected, join, lock, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::opening::OpeningError;
 use crate::connection::scripted::{self, Functions, function};
@@ -18,299 +20,308 @@ use crate::transport::Writer;
 use crate::transport::memory::pair;
 use crate::wire::{FrameError, FunctionInfo, Refusal};
 
-/// Counts up to its argument.
+/// Returns a pipe of the numbers below its argument.
 const COUNT: &FunctionInfo = &function("count");
-/// Keeps its pipe, and reads none of it.
-const HOLD: &FunctionInfo = &function("hold");
-/// Keeps a writer, and writes nothing.
-const KEEP: &FunctionInfo = &function("keep");
+/// Keeps a pipe without reading it.
+const KEEP_PIPE: &FunctionInfo = &function("keep_pipe");
+/// Keeps a writer without writing.
+const KEEP_WRITER: &FunctionInfo = &function("keep_writer");
 const NOTE: &FunctionInfo = &function("note").one_way();
-/// Takes a writer and a pipe.
+/// Takes a writer and a pipe; the worker does not offer it.
 const BOTH: &FunctionInfo = &function("both");
 
 const NIL: &[u8] = &[0xc0];
+/// The largest message, in bytes.
 const MAX: u32 = 1024 * 1024;
 
-/// The number of the first call of a client.
+/// The id of a client's first call.
 const FIRST: u64 = 1 << 32;
 
 fn functions() -> Functions {
     Functions::default()
         .with(COUNT, async |to: u64| Pipe::from_items(0..to))
-        .with(HOLD, async |pipe: Pipe<u64>| {
+        .with(KEEP_PIPE, async |pipe: Pipe<u64>| {
             let _pipe = pipe;
             std::future::pending::<()>().await;
         })
-        .with(KEEP, async |writer: PipeWriter<u64>| {
+        .with(KEEP_WRITER, async |writer: PipeWriter<u64>| {
             let _writer = writer;
             std::future::pending::<()>().await;
         })
         .with(NOTE, async |(): ()| ())
 }
 
-/// A call that is given stream 1 to read.
-fn hold(window: u32) -> Vec<u8> {
-    call(1, HOLD, PIPE, &[(1, SENDER, window)])
+/// Encodes a call that lets the worker read stream 1.
+fn keep_pipe(window: u32) -> Vec<u8> {
+    call(1, KEEP_PIPE, PIPE, &[(1, SENDER, window)])
 }
 
-/// A call that is given stream 1 to write.
-fn keep(window: u32) -> Vec<u8> {
-    call(1, KEEP, WRITER, &[(1, RECEIVER, window)])
+/// Encodes a call that lets the worker write stream 1.
+fn keep_writer(window: u32) -> Vec<u8> {
+    call(1, KEEP_WRITER, WRITER, &[(1, RECEIVER, window)])
 }
 
-/// Says something to a worker, and returns what it ended the connection for.
-async fn worker_hears(frames: &[Vec<u8>]) -> Result<(), String> {
-    let good = connected(1024, functions()).await;
-    let (mut peer, mut worker, connection) = play_caller(functions()).await;
-    peer.say(&frames.concat());
+/// Sends frames to a worker. Returns the violation that ended the connection, or `Ok` if the
+/// connection still works. Asserts that another connection still works in both cases.
+async fn send_to_worker(frames: &[Vec<u8>]) -> Result<(), String> {
+    let other = connected(1024, functions()).await;
+    let (mut peer, mut worker, connection) = connect_as_caller(functions()).await;
+    peer.send(&frames.concat());
     settle().await;
-    assert_no_more_than_allowed(&connection);
-    let alive = !worker.is_finished();
-    if alive {
+    assert_memory_within_limit(&connection);
+    let open = !worker.is_finished();
+    if open {
         let count = call(99, COUNT, &[3], &[]);
-        peer.say(&count);
-        while soon("an answer", peer.hear()).await.expect("it lives")[..2] != [kind::ANSWER, 99] {}
+        peer.send(&count);
+        loop {
+            let frame = soon("an answer", peer.receive()).await.expect("the connection is open");
+            if frame[..2] == [kind::ANSWER, 99] {
+                break;
+            }
+        }
         drop(peer);
     }
-    let ended = soon("the worker", &mut worker).await.expect("the driver does not panic");
+    let ended = join("the worker", &mut worker).await;
     settle().await;
     assert_eq!(connection.open_streams(), 0);
 
-    let pipe = scripted::call::<_, Pipe<u64>>(&good.client, COUNT, 3_u64).await;
-    let numbers = read_well(pipe.expect("another connection does not notice")).await;
+    let pipe = scripted::call::<_, Pipe<u64>>(&other.client, COUNT, 3_u64).await;
+    let numbers = read_to_end(pipe.expect("another connection still works")).await;
     assert_eq!(numbers, [0, 1, 2]);
-    assert_eq!(ended.is_ok(), alive);
-    ended.map_err(|it| match it {
+    assert_eq!(ended.is_ok(), open);
+    ended.map_err(|error| match error {
         ServingError::Protocol(violation) => violation.to_string(),
-        error => panic!("the socket does not fail: {error}"),
+        error => panic!("expected a violation, found {error}"),
     })
 }
 
-fn assert_no_more_than_allowed(connection: &Connection) {
+fn assert_memory_within_limit(connection: &Connection) {
     let (kept, allowed) = connection.kept();
-    assert!(kept <= allowed, "{kept} bytes are kept, {allowed} are allowed");
+    assert!(kept <= allowed, "the connection keeps {kept} bytes, the limit is {allowed}");
 }
 
 #[track_caller]
-fn assert_says(ended: Result<(), String>, text: &str) {
+fn assert_violation(ended: Result<(), String>, text: &str) {
     assert_eq!(ended.as_ref().map_err(String::as_str), Err(text));
 }
 
-/// Fails unless a worker ends the connection because of these frames, with this text.
+/// Defines tests in which frames make a worker end the connection with this violation.
 macro_rules! worker_ends {
     ($($name:ident: [$($frame:expr),* $(,)?] => $text:expr;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
-            assert_says(worker_hears(&[$($frame),*]).await, $text);
+            assert_violation(send_to_worker(&[$($frame),*]).await, $text);
         }
     )*};
 }
 
 worker_ends! {
-    elements_beyond_their_credit_end_the_connection:
-        [hold(100), items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
+    elements_beyond_credit_end_connection:
+        [keep_pipe(100), items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
         => "stream 1: elements beyond its credit";
-    skipped_elements_take_credit_too:
+    skipped_elements_beyond_credit_end_connection:
         [
-            hold(1),
-            frame(15, &[&1_u64.to_le_bytes(), b"?"]),
-            frame(15, &[&1_u64.to_le_bytes(), b"?"]),
+            keep_pipe(1),
+            frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
+            frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
         ]
         => "stream 1: elements beyond its credit";
-    elements_of_an_unknown_stream_end_the_connection:
+    elements_of_unknown_stream_end_connection:
         [items(9, 1, &[1])] => "stream 9: elements of a stream that is not open";
-    elements_after_the_end_end_the_connection:
-        [hold(1000), items(1, 1, &[1]), end(1), items(1, 1, &[2])]
+    elements_after_end_frame_end_connection:
+        [keep_pipe(1000), items(1, 1, &[1]), end(1), items(1, 1, &[2])]
         => "stream 1: elements of a stream that is not open";
-    elements_in_the_wrong_direction_end_the_connection:
-        [keep(1000), items(1, 1, &[1])] => "stream 1: elements of a stream that is not open";
-    elements_without_a_count_end_the_connection:
-        [hold(1000), items(1, 0, &[1])] => "stream 1: elements that are none";
-    more_elements_than_bytes_end_the_connection:
-        [hold(1000), items(1, 3, &[1, 2])] => "stream 1: elements that are none";
-    no_elements_end_the_connection:
-        [hold(1000), items(1, 0, &[])] => "stream 1: elements that are none";
-    word_of_a_skipped_element_without_an_error_ends_the_connection:
-        [hold(1000), frame(15, &[&1_u64.to_le_bytes()])] => "stream 1: no error";
-    an_end_of_an_unknown_stream_ends_the_connection:
+    elements_in_wrong_direction_end_connection:
+        [keep_writer(1000), items(1, 1, &[1])] => "stream 1: elements of a stream that is not open";
+    elements_with_count_zero_end_connection:
+        [keep_pipe(1000), items(1, 0, &[1])] => "stream 1: elements that are none";
+    more_elements_than_bytes_end_connection:
+        [keep_pipe(1000), items(1, 3, &[1, 2])] => "stream 1: elements that are none";
+    empty_items_frame_ends_connection:
+        [keep_pipe(1000), items(1, 0, &[])] => "stream 1: elements that are none";
+    skipped_frame_without_error_ends_connection:
+        [keep_pipe(1000), frame(kind::SKIPPED, &[&1_u64.to_le_bytes()])] => "stream 1: no error";
+    end_of_unknown_stream_ends_connection:
         [end(9)] => "stream 9: the end of a stream that is not open";
-    a_second_end_ends_the_connection:
-        [hold(1000), end(1), end(1)] => "stream 1: the end of a stream that is not open";
-    an_end_by_the_reader_ends_the_connection:
-        [keep(1000), end(1)] => "stream 1: the end of a stream that is not open";
-    credit_for_more_than_was_written_ends_the_connection:
-        [keep(1000), credit(1, 1)] => "stream 1: credit for more than was written";
-    credit_beyond_all_numbers_ends_the_connection:
-        [keep(1000), credit(1, u32::MAX)] => "stream 1: credit for more than was written";
-    credit_for_an_unknown_stream_ends_the_connection:
+    second_end_frame_ends_connection:
+        [keep_pipe(1000), end(1), end(1)] => "stream 1: the end of a stream that is not open";
+    end_frame_from_reader_ends_connection:
+        [keep_writer(1000), end(1)] => "stream 1: the end of a stream that is not open";
+    credit_for_more_than_was_written_ends_connection:
+        [keep_writer(1000), credit(1, 1)] => "stream 1: credit for more than was written";
+    overflowing_credit_ends_connection:
+        [keep_writer(1000), credit(1, u32::MAX)] => "stream 1: credit for more than was written";
+    credit_for_unknown_stream_ends_connection:
         [credit(9, 1)] => "stream 9: credit, but nothing is written here";
-    credit_by_the_writer_ends_the_connection:
-        [hold(1000), credit(1, 1)] => "stream 1: credit, but nothing is written here";
-    a_stop_of_a_stream_that_was_never_opened_ends_the_connection:
+    credit_from_writer_ends_connection:
+        [keep_pipe(1000), credit(1, 1)] => "stream 1: credit, but nothing is written here";
+    stop_of_never_opened_stream_ends_connection:
         [stop(9)] => "stream 9: told to stop, but nothing is written here";
-    a_stop_of_a_stream_that_this_side_never_opened_ends_the_connection:
+    stop_of_stream_never_opened_here_ends_connection:
         [stop(8)] => "stream 8: told to stop, but nothing is written here";
-    a_stop_by_the_writer_ends_the_connection:
-        [hold(1000), stop(1)] => "stream 1: told to stop, but nothing is written here";
-    a_stream_under_a_taken_number_ends_the_connection:
-        [hold(1000), hold(1000)] => "stream 1: it is opened under a number that is not free";
-    two_streams_of_one_number_in_a_message_end_the_connection:
-        [call(1, HOLD, PIPE, &[(1, SENDER, 9), (1, RECEIVER, 9)])]
+    stop_from_writer_ends_connection:
+        [keep_pipe(1000), stop(1)] => "stream 1: told to stop, but nothing is written here";
+    opening_stream_with_taken_id_ends_connection:
+        [keep_pipe(1000), keep_pipe(1000)]
         => "stream 1: it is opened under a number that is not free";
-    a_stream_under_a_number_of_the_other_side_ends_the_connection:
-        [call(1, HOLD, PIPE, &[(2, SENDER, 1000)])]
+    message_opening_one_stream_id_twice_ends_connection:
+        [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9), (1, RECEIVER, 9)])]
+        => "stream 1: it is opened under a number that is not free";
+    opening_stream_with_id_of_other_side_ends_connection:
+        [call(1, KEEP_PIPE, PIPE, &[(2, SENDER, 1000)])]
         => "stream 2: it is opened under a number that is not free";
-    a_one_way_call_opens_streams_by_the_same_rules:
+    one_way_call_opening_foreign_stream_id_ends_connection:
         [one_way(NOTE, NIL, &[(2, SENDER, 1000)])]
         => "stream 2: it is opened under a number that is not free";
-    a_window_of_nothing_ends_the_connection:
-        [hold(0)] => "stream 1: its window is none, or too large";
-    a_window_beyond_all_limits_ends_the_connection:
-        [hold(u32::MAX)] => "stream 1: its window is none, or too large";
-    a_writer_that_is_nobody_ends_the_connection:
-        [call(1, HOLD, PIPE, &[(1, 2, 9)])] => "unknown writer of a stream 2";
-    a_part_of_an_unknown_transfer_ends_the_connection:
+    window_of_zero_bytes_ends_connection:
+        [keep_pipe(0)] => "stream 1: its window is none, or too large";
+    too_large_window_ends_connection:
+        [keep_pipe(u32::MAX)] => "stream 1: its window is none, or too large";
+    unknown_stream_writer_ends_connection:
+        [call(1, KEEP_PIPE, PIPE, &[(1, 2, 9)])] => "unknown writer of a stream 2";
+    fragment_of_unknown_transfer_ends_connection:
         [part(5, &[1])] => "transfer 5: it has not begun";
-    an_unknown_transfer_that_is_abandoned_ends_the_connection:
+    abandoning_unknown_transfer_ends_connection:
         [frame(kind::ABANDON, &[&5_u32.to_le_bytes()])] => "transfer 5: it has not begun";
-    a_transfer_that_goes_on_after_it_was_abandoned_ends_the_connection:
+    fragment_of_abandoned_transfer_ends_connection:
         [begin(5, 100, &[1]), frame(kind::ABANDON, &[&5_u32.to_le_bytes()]), part(5, &[1])]
         => "transfer 5: it has not begun";
-    a_transfer_longer_than_announced_ends_the_connection:
+    transfer_longer_than_announced_ends_connection:
         [begin(5, 3, &[kind::CALL]), part(5, &[0; 3])]
         => "transfer 5: it is longer than announced";
-    a_transfer_that_begins_longer_than_announced_ends_the_connection:
+    first_fragment_longer_than_announced_ends_connection:
         [begin(5, 3, &[0; 4])] => "transfer 5: it is longer than announced";
-    a_transfer_that_begins_twice_ends_the_connection:
+    transfer_beginning_twice_ends_connection:
         [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: it has begun already";
-    a_transfer_beyond_the_largest_message_ends_the_connection:
+    transfer_beyond_message_limit_ends_connection:
         [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
-    an_empty_transfer_ends_the_connection:
+    empty_transfer_ends_connection:
         [begin(5, 0, &[])] => "empty frame";
-    a_transfer_inside_of_a_transfer_ends_the_connection:
+    transfer_inside_transfer_ends_connection:
         [begin(5, 9, &[kind::BEGIN, 0, 0, 0, 0, 0, 0, 0, 0])]
         => "a part of a large frame inside of one out of place";
-    a_frame_beyond_the_largest_message_ends_the_connection:
+    frame_beyond_message_limit_ends_connection:
         [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048738 are allowed";
-    an_unknown_kind_of_frame_ends_the_connection:
+    unknown_frame_kind_ends_connection:
         [frame(77, &[])] => "unknown kind of frame 77";
-    a_frame_cut_short_ends_the_connection:
+    truncated_frame_ends_connection:
         [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 cut short after 17 bytes";
-    unknown_extras_end_the_connection:
+    unknown_extras_end_connection:
         [frame(kind::CALL, &[&[0; 16], &[8]])] => "unknown extras 8";
-    more_streams_than_there_is_place_for_end_the_connection:
+    stream_count_beyond_frame_ends_connection:
         [frame(kind::CALL, &[&[0; 16], &[1], &[255, 255]])]
         => "frame of kind 4 cut short after 20 bytes";
-    more_spans_than_there_is_place_for_end_the_connection:
+    span_count_beyond_frame_ends_connection:
         [frame(kind::CALL, &[&[0; 16], &[4], &[7; 31], &[2]])]
         => "frame of kind 4 cut short after 50 bytes";
-    an_empty_frame_ends_the_connection:
+    empty_frame_ends_connection:
         [vec![0; 4]] => "empty frame";
-    an_answer_to_a_worker_ends_the_connection:
+    answer_to_worker_ends_connection:
         [answer(1, NIL, &[])] => "an answer out of place";
-    a_second_greeting_ends_the_connection:
+    second_greeting_ends_connection:
         [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
         => "a greeting out of place";
-    word_of_being_heard_to_a_worker_ends_the_connection:
+    heard_frame_to_worker_ends_connection:
         [frame(kind::HEARD, &[])] => "word of being heard out of place";
-    a_welcome_to_a_worker_ends_the_connection:
+    welcome_to_worker_ends_connection:
         [frame(kind::WELCOME, &[])] => "a welcome out of place";
-    a_refusal_to_a_worker_ends_the_connection:
-        [frame(3, &[])] => "a refusal out of place";
+    refusal_to_worker_ends_connection:
+        [frame(kind::REFUSE, &[])] => "a refusal out of place";
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_many_transfers_at_once_end_the_connection() {
+async fn too_many_concurrent_transfers_end_connection() {
     let transfers = |count: u32| Vec::from_iter((0..count).map(|it| begin(it, MAX, &[])));
 
-    assert_eq!(worker_hears(&transfers(16)).await, Ok(()));
-    assert_says(worker_hears(&transfers(17)).await, "transfer 16: too many at once");
+    assert_eq!(send_to_worker(&transfers(16)).await, Ok(()));
+    assert_violation(send_to_worker(&transfers(17)).await, "transfer 16: too many at once");
 }
 
-/// Fails unless a worker puts up with these frames.
+/// Defines tests in which a worker keeps the connection open after these frames.
 macro_rules! worker_lives {
     ($($name:ident: [$($frame:expr),* $(,)?];)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
-            assert_eq!(worker_hears(&[$($frame),*]).await, Ok(()));
+            assert_eq!(send_to_worker(&[$($frame),*]).await, Ok(()));
         }
     )*};
 }
 
 worker_lives! {
-    a_cancel_of_an_unknown_call_is_no_error:
+    cancel_of_unknown_call_is_ignored:
         [frame(kind::CANCEL, &[&7_u64.to_le_bytes()])];
-    a_stop_after_the_end_is_no_error:
-        [keep(9), stop(1), stop(1)];
-    credit_after_the_end_is_no_error:
-        [keep(9), stop(1), credit(1, 9)];
-    streams_that_a_message_does_not_mention_end:
+    stop_after_end_is_ignored:
+        [keep_writer(9), stop(1), stop(1)];
+    credit_after_end_is_ignored:
+        [keep_writer(9), stop(1), credit(1, 9)];
+    streams_not_claimed_by_message_end:
         [call(1, COUNT, &[3], &[(1, RECEIVER, 9), (3, RECEIVER, 9)])];
-    a_call_of_an_unknown_function_may_open_streams:
+    call_of_unknown_function_may_open_streams:
         [call(1, BOTH, NIL, &[(1, RECEIVER, 9)])];
-    arguments_that_cannot_be_decoded_may_open_streams:
-        [call(1, HOLD, NIL, &[(1, RECEIVER, 9)])];
-    a_pipe_where_a_writer_is_expected_is_an_error_of_its_call:
-        [call(1, KEEP, PIPE, &[(1, SENDER, 9)]), end(1)];
-    two_calls_may_have_one_number:
-        [call(1, HOLD, PIPE, &[(1, SENDER, 9)]), call(1, HOLD, PIPE, &[(3, SENDER, 9)])];
-    elements_that_cannot_be_decoded_are_an_error_of_their_reader:
-        [hold(1000), items(1, 1, &[0xc1])];
-    an_end_with_an_error_that_nobody_can_read_is_an_end:
-        [hold(1000), frame(kind::END, &[&1_u64.to_le_bytes(), b"?"])];
+    undecodable_arguments_may_open_streams:
+        [call(1, KEEP_PIPE, NIL, &[(1, RECEIVER, 9)])];
+    pipe_in_place_of_writer_fails_only_its_call:
+        [call(1, KEEP_WRITER, PIPE, &[(1, SENDER, 9)]), end(1)];
+    two_calls_may_share_one_id:
+        [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9)]), call(1, KEEP_PIPE, PIPE, &[(3, SENDER, 9)])];
+    undecodable_elements_leave_connection_open:
+        [keep_pipe(1000), items(1, 1, &[0xc1])];
+    end_frame_with_undecodable_error_ends_stream:
+        [keep_pipe(1000), frame(kind::END, &[&1_u64.to_le_bytes(), b"?"])];
 }
 
-/// A client that has called for everything, and the peer that plays its worker.
+/// A client with a pending call, and the peer that acts as its worker.
 struct Called {
     peer: Peer,
     client: Client,
-    /// Opened stream 1, which the worker writes, and stream 3, which it reads.
-    both: JoinHandle<Result<(), CallError>>,
+    /// The call. It has opened stream 1, which the worker writes, and stream 3, which it reads.
+    call: JoinHandle<Result<(), CallError>>,
     pipe: Pipe<u64>,
     writer: PipeWriter<u64>,
 }
 
 async fn called() -> Called {
-    let (mut peer, client) = play_worker().await;
-    let (theirs, pipe) = Pipe::pair();
-    let (writer, their_pipe) = Pipe::pair();
-    let arguments = (theirs.with_window(100), their_pipe.with_window(100));
-    let both = tokio::spawn(scripted::call::<_, ()>(&client, BOTH, arguments));
-    assert_eq!(peer.hear().await.map(|it| it[0]), Some(kind::CALL));
-    Called { peer, client, both, pipe, writer }
+    let (mut peer, client) = accept_as_worker().await;
+    let (worker_writer, pipe) = Pipe::pair();
+    let (writer, worker_pipe) = Pipe::pair();
+    let arguments = (worker_writer.with_window(100), worker_pipe.with_window(100));
+    let call = tokio::spawn(scripted::call::<_, ()>(&client, BOTH, arguments));
+    assert_eq!(peer.receive().await.map(|it| it[0]), Some(kind::CALL));
+    Called { peer, client, call, pipe, writer }
 }
 
-/// Says something to a client, and returns why its calls and pipes failed; none if they did not.
-async fn client_hears(frames: &[Vec<u8>]) -> Result<(), String> {
-    let good = connected(1024, functions()).await;
-    let Called { mut peer, client, both, mut pipe, writer } = called().await;
-    peer.say(&frames.concat());
+/// Sends frames to a client with a pending call and streams. Returns the reason that ended the
+/// connection and all of them, or `Ok` if the connection still works.
+async fn send_to_client(frames: &[Vec<u8>]) -> Result<(), String> {
+    let other = connected(1024, functions()).await;
+    let Called { mut peer, client, call, mut pipe, writer } = called().await;
+    peer.send(&frames.concat());
     settle().await;
-    assert_no_more_than_allowed(&client.connection());
+    assert_memory_within_limit(&client.connection());
     if !client.is_closed() {
-        both.abort();
+        call.abort();
         drop((pipe, writer));
-        peer.say(&end(1));
-        peer.say(&stop(3));
+        peer.send(&end(1));
+        peer.send(&stop(3));
         let count = tokio::spawn(scripted::call::<_, Pipe<u64>>(&client, COUNT, 3_u64));
-        let number = loop {
-            let heard = soon("a call", peer.hear()).await.expect("it lives");
-            if heard[0] == kind::CALL {
-                break u64::from_le_bytes(*heard[1..].first_chunk().expect("it is a call"));
+        let id = loop {
+            let frame = soon("a call", peer.receive()).await.expect("the connection is open");
+            if frame[0] == kind::CALL {
+                break u64::from_le_bytes(*frame[1..].first_chunk().expect("a call has an id"));
             }
         };
-        peer.say(&answer(number, PIPE, &[(100, SENDER, 9)]));
-        peer.say(&end(100));
-        let count = soon("an answer", count).await.expect("nothing panics");
-        assert_eq!(read_well(count.expect("it is answered")).await, []);
+        peer.send(&answer(id, PIPE, &[(100, SENDER, 9)]));
+        peer.send(&end(100));
+        let count = join("an answer", count).await;
+        assert_eq!(read_to_end(count.expect("the call succeeds")).await, []);
         settle().await;
         assert_eq!(client.connection().open_streams(), 0);
         return Ok(());
     }
 
-    let error = match soon("the call", both).await.expect("nothing panics") {
+    let error = match join("the call", call).await {
         Err(error) => error.kind().clone(),
-        Ok(()) => soon("the loss", client.closed()).await,
+        Ok(()) => soon("the end of the connection", client.closed()).await,
     };
     let CallErrorKind::ConnectionLost { why } = error else { panic!("{error}") };
     let lost = PipeErrorKind::ConnectionLost { why: why.clone() };
@@ -323,231 +334,232 @@ async fn client_hears(frames: &[Vec<u8>]) -> Result<(), String> {
     let sent = writer.send(7).await.expect_err("the connection is lost");
     assert_eq!(sent.kind(), &lost);
     assert_eq!(client.connection().open_streams(), 0);
-    let numbers = scripted::call::<_, Pipe<u64>>(&good.client, COUNT, 3_u64).await;
-    assert_eq!(read_well(numbers.expect("another connection does not notice")).await, [0, 1, 2]);
+    let numbers = scripted::call::<_, Pipe<u64>>(&other.client, COUNT, 3_u64).await;
+    assert_eq!(read_to_end(numbers.expect("another connection still works")).await, [0, 1, 2]);
     Err(why)
 }
 
-/// Fails unless a client ends the connection because of these frames, with this text.
+/// Defines tests in which frames make a client end the connection with this violation.
 macro_rules! client_ends {
     ($($name:ident: [$($frame:expr),* $(,)?] => $text:expr;)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
             let text = concat!("the worker broke the protocol: ", $text);
-            assert_says(client_hears(&[$($frame),*]).await, text);
+            assert_violation(send_to_client(&[$($frame),*]).await, text);
         }
     )*};
 }
 
-mod of_a_worker {
+mod sent_by_worker {
     use super::*;
 
     client_ends! {
-        word_of_being_heard_after_the_welcome_ends_the_connection:
+        heard_frame_after_welcome_ends_connection:
             [frame(kind::HEARD, &[])] => "word of being heard out of place";
-        elements_beyond_their_credit_end_the_connection:
+        elements_beyond_credit_end_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
             => "stream 1: elements beyond its credit";
-        elements_of_an_unknown_stream_end_the_connection:
+        elements_of_unknown_stream_end_connection:
             [items(9, 1, &[1])] => "stream 9: elements of a stream that is not open";
-        elements_after_the_end_end_the_connection:
+        elements_after_end_frame_end_connection:
             [end(1), items(1, 1, &[2])] => "stream 1: elements of a stream that is not open";
-        elements_in_the_wrong_direction_end_the_connection:
+        elements_in_wrong_direction_end_connection:
             [items(3, 1, &[1])] => "stream 3: elements of a stream that is not open";
-        a_second_end_ends_the_connection:
+        second_end_frame_ends_connection:
             [end(1), end(1)] => "stream 1: the end of a stream that is not open";
-        credit_for_more_than_was_written_ends_the_connection:
+        credit_for_more_than_was_written_ends_connection:
             [credit(3, 1)] => "stream 3: credit for more than was written";
-        credit_by_the_writer_ends_the_connection:
+        credit_from_writer_ends_connection:
             [credit(1, 1)] => "stream 1: credit, but nothing is written here";
-        a_stop_of_a_stream_that_was_never_opened_ends_the_connection:
+        stop_of_never_opened_stream_ends_connection:
             [stop(5)] => "stream 5: told to stop, but nothing is written here";
-        a_stop_of_a_stream_of_the_peer_that_was_never_opened_ends_the_connection:
+        stop_of_stream_never_opened_by_peer_ends_connection:
             [stop(2)] => "stream 2: told to stop, but nothing is written here";
-        a_stream_under_a_taken_number_ends_the_connection:
+        opening_stream_with_taken_id_ends_connection:
             [answer(7, NIL, &[(2, SENDER, 9), (2, SENDER, 9)])]
             => "stream 2: it is opened under a number that is not free";
-        a_stream_under_a_number_of_the_other_side_ends_the_connection:
+        opening_stream_with_id_of_other_side_ends_connection:
             [answer(7, NIL, &[(5, SENDER, 9)])]
             => "stream 5: it is opened under a number that is not free";
-        a_window_of_nothing_ends_the_connection:
+        window_of_zero_bytes_ends_connection:
             [answer(7, NIL, &[(2, SENDER, 0)])] => "stream 2: its window is none, or too large";
-        a_part_of_an_unknown_transfer_ends_the_connection:
+        fragment_of_unknown_transfer_ends_connection:
             [part(5, &[1])] => "transfer 5: it has not begun";
-        an_outcome_that_is_none_ends_the_connection:
+        unknown_outcome_ends_connection:
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
-        a_transfer_beyond_the_largest_message_ends_the_connection:
+        transfer_beyond_message_limit_ends_connection:
             [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
-        a_call_to_a_client_ends_the_connection:
+        call_to_client_ends_connection:
             [call(1, COUNT, &[3], &[])] => "a call out of place";
-        a_one_way_call_to_a_client_ends_the_connection:
+        one_way_call_to_client_ends_connection:
             [one_way(NOTE, NIL, &[])] => "a one-way call out of place";
-        a_cancel_to_a_client_ends_the_connection:
+        cancel_to_client_ends_connection:
             [frame(kind::CANCEL, &[&[0; 8]])] => "a cancel out of place";
-        a_second_welcome_ends_the_connection:
+        second_welcome_ends_connection:
             [frame(kind::WELCOME, &[])] => "a welcome out of place";
-        what_came_before_a_violation_counts:
+        answer_before_violation_completes_its_call:
             [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "a welcome out of place";
-        elements_that_came_before_a_violation_are_read:
+        elements_before_violation_are_read:
             [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "a welcome out of place";
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_to_an_unknown_call_is_no_error() {
+    async fn answer_to_unknown_call_is_ignored() {
         let frames =
             [answer(7, NIL, &[]), answer(7, PIPE, &[(2, RECEIVER, 9)]), answer(u64::MAX, NIL, &[])];
-        assert_eq!(client_hears(&frames).await, Ok(()));
+        assert_eq!(send_to_client(&frames).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_answer_is_no_error() {
+    async fn second_answer_is_ignored() {
         let frames = [answer(FIRST, NIL, &[]), answer(FIRST, NIL, &[])];
-        assert_eq!(client_hears(&frames).await, Ok(()));
+        assert_eq!(send_to_client(&frames).await, Ok(()));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_was_answered_before_a_violation_has_its_answer() {
-    let Called { peer, both, .. } = called().await;
+async fn call_answered_before_violation_succeeds() {
+    let Called { peer, call, .. } = called().await;
     yield_now().await;
 
-    peer.say(&[answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])].concat());
 
-    assert_eq!(soon("the call", both).await.expect("nothing panics"), Ok(()));
+    assert_eq!(join("the call", call).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_element_that_came_before_a_violation_wakes_its_reader() {
+async fn element_before_violation_wakes_its_reader() {
     let Called { peer, mut pipe, .. } = called().await;
     let read = tokio::spawn(async move { (pipe.next().await, pipe.next().await) });
     settle().await;
 
-    peer.say(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
 
-    let (first, second) = soon("the reader", read).await.expect("nothing panics");
+    let (first, second) = join("the reader", read).await;
     assert_eq!(first, Some(Ok(7)));
     assert!(second.is_some_and(|it| it.is_err()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_element_that_came_before_a_violation_wakes_its_reader_in_a_worker() {
+async fn element_before_violation_wakes_reader_in_worker() {
     const READ: &FunctionInfo = &function("read");
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
+    let (sender, read) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
     let functions = functions().with(READ, move |mut pipe: Pipe<u64>| {
-        let tell = tell.lock().expect("nobody panics").take();
+        let sender = lock(&sender).take();
         async {
             tokio::spawn(async move {
                 let read = (pipe.next().await, pipe.next().await);
-                if let Some(tell) = tell {
-                    let _ = tell.send(read);
+                if let Some(sender) = sender {
+                    let _ = sender.send(read);
                 }
             });
         }
     });
-    let (peer, worker, _) = play_caller(functions).await;
-    peer.say(&call(1, READ, PIPE, &[(1, SENDER, 100)]));
+    let (peer, worker, _) = connect_as_caller(functions).await;
+    peer.send(&call(1, READ, PIPE, &[(1, SENDER, 100)]));
     settle().await;
 
-    peer.say(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
 
-    let (first, second) = soon("the reader", told).await.expect("it is told");
+    let (first, second) = soon("the reader", read).await.expect("the task sends what it has read");
     assert_eq!(first, Some(Ok(7)));
     assert!(second.is_some_and(|it| it.is_err()));
-    worker.await.expect("the driver does not panic").expect_err("it is a violation");
+    worker.await.expect("the driver does not panic").expect_err("the peer violates the protocol");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_violation_does_not_stop_a_function_that_cannot_be_cancelled() {
-    const LASTING: &FunctionInfo = &function("lasting").no_cancel();
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let tell = Arc::new(std::sync::Mutex::new(Some(tell)));
-    let functions = functions().with(LASTING, move |(): ()| {
-        let tell = tell.lock().expect("nobody panics").take();
+async fn violation_does_not_stop_no_cancel_function() {
+    const SLEEP: &FunctionInfo = &function("sleep").no_cancel();
+    let (sender, returned) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let functions = functions().with(SLEEP, move |(): ()| {
+        let sender = lock(&sender).take();
         async {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            if let Some(tell) = tell {
-                tell.send(()).expect("the test waits");
+            if let Some(sender) = sender {
+                sender.send(()).expect("the test waits for the message");
             }
         }
     });
-    let (peer, worker, _) = play_caller(functions).await;
+    let (peer, worker, _) = connect_as_caller(functions).await;
 
-    peer.say(&[call(1, LASTING, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[call(1, SLEEP, NIL, &[]), frame(kind::WELCOME, &[])].concat());
 
-    worker.await.expect("the driver does not panic").expect_err("it is a violation");
-    soon("the function", told).await.expect("it comes to its end");
+    worker.await.expect("the driver does not panic").expect_err("the peer violates the protocol");
+    soon("the function", returned).await.expect("the function runs to its end");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_breaks_the_protocol_at_once_gets_no_connection() {
-    let (here, there) = pair(1024);
+async fn peer_with_invalid_greeting_gets_no_connection() {
+    let ((_reader, writer), worker_end) = pair(1024);
     let worker = tokio::spawn(async move {
-        let mut opening = scripted::opening(there, settings());
+        let mut opening = scripted::opening(worker_end, settings());
         opening.receive_request().await.map(drop)
     });
 
-    here.1.try_write(b"GET / HTTP/1.1\r\n\r\n").expect("there is room");
+    writer.try_write(b"GET / HTTP/1.1\r\n\r\n").expect("the transport has room");
 
-    let error = worker.await.expect("the task does not panic").expect_err("it is no greeting");
+    let error = join("the worker", worker).await.expect_err("the bytes are not a greeting");
     assert!(matches!(error, OpeningError::Frame(FrameError::TooLarge { .. })), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_nobody_reads_keep_further_calls_waiting() {
-    let (mut peer, worker, connection) = play_caller(functions()).await;
+async fn unread_answers_hold_up_further_calls() {
+    let (mut peer, worker, connection) = connect_as_caller(functions()).await;
     let unknown = call(1, BOTH, NIL, &[]);
 
-    // Said until the worker takes no more: it must not keep an answer for each in memory.
-    let (mut taken, mut idle) = (0, 0);
-    while taken < 1_000_000 && idle < 10 {
-        if peer.try_say(&unknown) {
-            (taken, idle) = (taken + 1, 0);
+    // Sends until the worker reads no more: it must not keep an answer to each call in memory.
+    let (mut sent, mut idle) = (0, 0);
+    while sent < 1_000_000 && idle < 10 {
+        if peer.try_send(&unknown) {
+            (sent, idle) = (sent + 1, 0);
         } else {
             idle += 1;
             yield_now().await;
         }
     }
 
-    assert!(taken < 500_000, "{taken} calls were taken");
+    assert!(sent < 500_000, "the worker has read {sent} calls");
     assert_eq!(connection.open_streams(), 0);
-    peer.hear().await.expect("it is answered");
+    peer.receive().await.expect("every call is answered");
     drop(peer);
-    let ended = soon("the worker", worker).await.expect("the driver does not panic");
-    ended.expect("a peer that is gone is no error");
+    let ended = join("the worker", worker).await;
+    ended.expect("a peer that disconnects is not an error");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_can_be_closed_although_its_worker_reads_no_more() {
-    let Called { peer, client, both, mut pipe, .. } = called().await;
-    let deaf = peer.read_no_more();
-    let lost = tokio::spawn(scripted::call::<_, ()>(&client, COUNT, 3_u64));
+async fn client_can_close_while_its_worker_reads_nothing() {
+    let Called { peer, client, call, mut pipe, .. } = called().await;
+    let peer_writer = peer.into_writer();
+    let unsent = tokio::spawn(scripted::call::<_, ()>(&client, COUNT, 3_u64));
     settle().await;
 
     client.close();
 
     let closed = soon("the client", client.closed()).await;
     assert_eq!(closed, CallErrorKind::ConnectionClosed);
-    for call in [both, lost] {
-        let error = soon("a call", call).await.expect("nothing panics").expect_err("it is lost");
+    for call in [call, unsent] {
+        let error = join("a call", call).await.expect_err("the client is closed");
         assert_eq!(error.kind(), &CallErrorKind::ConnectionClosed);
     }
     assert!(soon("the pipe", pipe.next()).await.is_some_and(|it| it.is_err()));
-    drop(deaf);
+    drop(peer_writer);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_refused_for_a_long_reason_hears_the_beginning_of_it() {
-    let (here, there) = pair(64 * 1024);
+async fn long_refusal_reason_is_truncated() {
+    let (client_end, worker_end) = pair(64 * 1024);
     let worker = tokio::spawn(async move {
-        let mut opening = scripted::opening(there, settings());
-        opening.receive_request().await.expect("the client asks at once");
+        let mut opening = scripted::opening(worker_end, settings());
+        opening.receive_request().await.expect("the client sends its request at once");
         opening.refuse(&Refusal::Init { why: "long ".repeat(100_000) }).await
     });
 
-    let refused = scripted::try_client(here, settings()).await.expect_err("it is refused");
+    let connected = scripted::try_client(client_end, settings()).await;
 
+    let refused = connected.expect_err("the worker refuses the client");
     let OpeningError::Refused(Refusal::Init { why }) = refused else { panic!("{refused:?}") };
     assert!(why.starts_with("long long "), "{why}");
-    worker.await.expect("nothing panics").expect("it fits");
+    join("the worker", worker).await.expect("the refusal fits into the transport");
 }

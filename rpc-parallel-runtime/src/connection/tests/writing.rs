@@ -1,10 +1,11 @@
-//! Who writes frames: whoever says them, as far as there is room, and the driver.
+//! Frames on their way to the transport: callers write them at once as far as the transport has
+//! room, the driver writes the rest, and no frame is split by another.
 
 use std::future::poll_fn;
 use std::io::Write;
 use std::task::Poll;
 
-use super::peer::{Peer, frame};
+use super::peer::{Peer, frame, kind};
 use crate::connection::outbox::{Outbox, Writing};
 use crate::connection::sending::Lane;
 use crate::connection::traffic::Traffic;
@@ -12,7 +13,7 @@ use crate::transport::Reader;
 use crate::transport::memory::pair;
 use crate::wire::{FunctionId, Large, MessageWriter, PART, TooLarge};
 
-/// A frame that is longer than there is room for.
+/// Encodes a frame that is longer than the transport's capacity.
 fn long(kind: u8) -> Vec<u8> {
     frame(kind, &[&[7; 20]])
 }
@@ -21,61 +22,60 @@ fn large() -> Large {
     let mut buffer = Vec::new();
     let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
     let written = writer.message(|sink| {
-        sink.write_all(&[7; 2 * PART]).expect("a sink takes everything");
+        sink.write_all(&[7; 2 * PART]).expect("the sink has no limit");
         Ok::<_, TooLarge>(())
     });
-    written.expect("nothing is too large").finish().expect("it is large")
+    written.expect("the message has no limit").finish().expect("the frame is a large one")
 }
 
-/// Makes an outbox over a transport with room for seven bytes.
+/// Makes an outbox over a transport with a capacity of seven bytes.
 fn outbox() -> (Outbox, Writing, Peer, Box<dyn Reader>) {
-    let (here, there) = pair(7);
-    let (reader, writer) = here;
+    let ((reader, writer), peer) = pair(7);
     let outbox = Outbox::new(Box::new(writer), Traffic::here());
-    (outbox, Writing::default(), Peer::new(there), Box::new(reader))
+    (outbox, Writing::default(), Peer::new(peer), Box::new(reader))
 }
 
-/// Writes everything while it is read, and returns the kinds of the frames.
-async fn written(outbox: Outbox, mut writing: Writing, mut peer: Peer) -> Vec<u8> {
-    let read = tokio::spawn(async move { peer.hear_all().await });
+/// Writes all frames while the peer reads them, and returns their kinds.
+async fn write_all(outbox: Outbox, mut writing: Writing, mut peer: Peer) -> Vec<u8> {
+    let reading = tokio::spawn(async move { peer.receive_all().await });
     let written = poll_fn(|cx| writing.poll_write(&outbox, cx)).await;
-    written.expect("memory does not fail");
+    written.expect("a transport in memory does not fail");
     outbox.end();
-    read.await.expect("nothing panics").iter().map(|it| it[0]).collect()
+    reading.await.expect("the task does not panic").iter().map(|it| it[0]).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_does_not_go_between_the_halves_of_a_frame() {
+async fn fragment_does_not_split_partly_written_frame() {
     let (outbox, mut writing, peer, _reader) = outbox();
-    poll_fn(|cx| writing.poll_write(&outbox, cx)).await.expect("there is nothing to write");
+    poll_fn(|cx| writing.poll_write(&outbox, cx)).await.expect("the outbox is empty");
     outbox.add_large(large(), Lane::Any, Vec::new());
 
     outbox.write_now(&long(77), Lane::Any);
 
-    let mut kinds = written(outbox, writing, peer).await;
+    let mut kinds = write_all(outbox, writing, peer).await;
     kinds.dedup();
-    assert_eq!(kinds, [77, 12, 13]);
+    assert_eq!(kinds, [77, kind::BEGIN, kind::PART]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_of_the_driver_does_not_go_between_the_halves_of_another() {
+async fn driver_frame_does_not_split_partly_written_frame() {
     let (outbox, mut writing, peer, _reader) = outbox();
     writing.buffer().extend_from_slice(&long(78));
 
     outbox.write_now(&long(77), Lane::Any);
     outbox.write_now(&long(79), Lane::Any);
 
-    assert_eq!(written(outbox, writing, peer).await, [77, 78, 79]);
+    assert_eq!(write_all(outbox, writing, peer).await, [77, 78, 79]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frame_does_not_go_between_the_halves_of_one_of_the_driver() {
+async fn caller_frame_does_not_split_partly_written_driver_frame() {
     let (outbox, mut writing, peer, _reader) = outbox();
     writing.buffer().extend_from_slice(&long(78));
-    let waits = poll_fn(|cx| Poll::Ready(writing.poll_write(&outbox, cx).is_pending())).await;
-    assert!(waits, "there is no room for it");
+    let pending = poll_fn(|cx| Poll::Ready(writing.poll_write(&outbox, cx).is_pending())).await;
+    assert!(pending, "the frame is longer than the transport's capacity");
 
     outbox.write_now(&long(77), Lane::Any);
 
-    assert_eq!(written(outbox, writing, peer).await, [78, 77]);
+    assert_eq!(write_all(outbox, writing, peer).await, [78, 77]);
 }

@@ -172,7 +172,7 @@ fn bytes_of_a_message_are_as_documented() {
 
 #[test]
 fn tags_of_an_enum_are_distinct() {
-    // A tag that stood twice would make its second variant unreachable.
+    // A duplicate tag would make its second variant unreachable.
     let all = [
         Choice::Nothing,
         Choice::Size(1),

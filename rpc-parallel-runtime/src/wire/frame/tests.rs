@@ -68,14 +68,14 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_comes_is_a_frame_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_frames_or_errors(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(Some((_, len))) = split(&bytes, MAX) {
             prop_assert!(len <= bytes.len());
         }
     }
 
     #[test]
-    fn frames_come_apart_as_they_were_put_together(frames in proptest::collection::vec(any_frame(), 1..5)) {
+    fn frames_survive_encoding_and_decoding(frames in proptest::collection::vec(any_frame(), 1..5)) {
         let stream = frames.concat();
         let mut rest = &stream[..];
 
@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_that_is_cut_is_waited_for(frame in any_frame(), cut in any::<prop::sample::Index>()) {
+    fn truncated_frame_is_incomplete(frame in any_frame(), cut in any::<prop::sample::Index>()) {
         let received = &frame[..cut.index(frame.len())];
 
         prop_assert!(matches!(split(received, MAX), Ok(None)));
@@ -97,7 +97,7 @@ proptest! {
 }
 
 #[test]
-fn a_call_keeps_its_number_its_function_its_streams_and_its_deadline() {
+fn call_keeps_number_function_streams_and_deadline() {
     let mut bytes = written(|out| {
         let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
         assert!(writer.expect("it fits").finish().is_none(), "it is small");
@@ -119,7 +119,7 @@ fn a_call_keeps_its_number_its_function_its_streams_and_its_deadline() {
 }
 
 #[test]
-fn a_call_keeps_the_spans_that_it_is_made_in_beside_all_the_rest() {
+fn call_keeps_spans_beside_other_fields() {
     let keys = [key(5), key(6), key(7)];
     let mut unsent = Unsent::Small(written(|out| {
         let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
@@ -143,7 +143,7 @@ fn a_call_keeps_the_spans_that_it_is_made_in_beside_all_the_rest() {
 }
 
 #[test]
-fn a_one_way_call_keeps_the_spans_that_it_is_made_in() {
+fn one_way_call_keeps_spans() {
     let mut unsent = Unsent::Small(written(|out| {
         let writer = MessageWriter::one_way(out, FunctionId(7), MAX).message(put(b"arguments"));
         assert!(writer.expect("it fits").finish().is_none(), "it is small");
@@ -161,7 +161,7 @@ fn a_one_way_call_keeps_the_spans_that_it_is_made_in() {
 }
 
 #[test]
-fn the_largest_call_has_room_for_the_spans_that_it_is_made_in() {
+fn largest_call_has_room_for_spans() {
     let keys = [7; MOST_KEYS].map(key);
     let mut unsent = Unsent::Small(written(|out| {
         let message = put(&[7; SMALLEST_LIMIT]);
@@ -173,7 +173,7 @@ fn the_largest_call_has_room_for_the_spans_that_it_is_made_in() {
     }));
     unsent.set_spans(&keys);
     unsent.set_call(&[], CallId(5), Some(Duration::ZERO));
-    let Unsent::Small(bytes) = unsent else { panic!("it was made so") };
+    let Unsent::Small(bytes) = unsent else { panic!("it is small") };
 
     let (frame, _) = split(&bytes, SMALLEST_LIMIT).expect("it is allowed").expect("it is whole");
 
@@ -183,7 +183,7 @@ fn the_largest_call_has_room_for_the_spans_that_it_is_made_in() {
 }
 
 #[test]
-fn of_more_spans_than_are_handed_on_the_innermost_count() {
+fn excess_spans_drop_outermost() {
     let mut bytes = written(|out| {
         let writer = MessageWriter::call(out, FunctionId(7), MAX).message(put(b"arguments"));
         assert!(writer.expect("it fits").finish().is_none(), "it is small");
@@ -200,7 +200,7 @@ fn of_more_spans_than_are_handed_on_the_innermost_count() {
 }
 
 #[test]
-fn a_large_frame_is_the_same_in_pieces() {
+fn large_frame_equals_its_reassembled_fragments() {
     let spliced = bytes::Bytes::from(vec![7; 2 * PART]);
     let mut buffer = b"before".to_vec();
     let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
@@ -223,7 +223,7 @@ fn a_large_frame_is_the_same_in_pieces() {
 }
 
 #[test]
-fn a_length_beyond_the_limit_is_refused_before_anything_of_it_has_come() {
+fn length_beyond_limit_is_refused_before_its_bytes_arrive() {
     let announced = u32::MAX.to_le_bytes();
 
     let refused = split(&announced, MAX).err();
@@ -232,7 +232,7 @@ fn a_length_beyond_the_limit_is_refused_before_anything_of_it_has_come() {
 }
 
 #[test]
-fn a_message_that_is_too_large_leaves_the_buffer_as_it_was() {
+fn oversized_message_leaves_buffer_unchanged() {
     let mut bytes = b"before".to_vec();
 
     let refused = MessageWriter::call(&mut bytes, FunctionId(7), MAX).message(put(&[0; 101])).err();

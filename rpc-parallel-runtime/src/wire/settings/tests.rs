@@ -32,12 +32,12 @@ fn parse(text: &str) -> Result<Settings, String> {
 
 proptest! {
     #[test]
-    fn settings_read_back_as_they_were_printed(settings in any_settings()) {
+    fn settings_survive_printing_and_parsing(settings in any_settings()) {
         prop_assert_eq!(parse(&settings.to_string()), Ok(settings));
     }
 
     #[test]
-    fn settings_travel(settings in any_settings()) {
+    fn settings_survive_encoding_and_decoding(settings in any_settings()) {
         let mut bytes = Vec::new();
         encode(&settings, &mut Sink::new(&mut bytes, 1024)).expect("they are numbers");
 
@@ -45,14 +45,14 @@ proptest! {
     }
 
     #[test]
-    fn overrides_that_set_everything_leave_nothing(some in any_settings(), others in any_settings()) {
+    fn overrides_can_set_every_field(some in any_settings(), others in any_settings()) {
         let overrides = Overrides::parse(&some.to_string()).expect("it was printed");
 
         prop_assert_eq!(overrides.over(others), some);
     }
 
     #[test]
-    fn whatever_is_written_is_settings_or_an_error(text in any::<String>()) {
+    fn arbitrary_text_is_settings_or_error(text in any::<String>()) {
         let _ = parse(&text);
     }
 }
@@ -67,7 +67,7 @@ fn all_fields_are_printed() {
 }
 
 #[test]
-fn fields_that_are_not_written_keep_their_defaults() {
+fn omitted_fields_keep_defaults() {
     let parsed = parse(" max_message_size = 1500 , heartbeat_timeout=never,");
 
     let expected = Settings::default().with_max_message_size(1500);
@@ -77,7 +77,7 @@ fn fields_that_are_not_written_keep_their_defaults() {
 }
 
 #[test]
-fn overrides_win_field_by_field() {
+fn overrides_replace_single_fields() {
     let said = Settings::default().with_max_message_size(1500);
     let said = said.with_handshake_timeout(Duration::from_secs(1));
     let overrides = Overrides::parse("handshake_timeout=2s").expect("it is right");
@@ -90,7 +90,7 @@ fn overrides_win_field_by_field() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_is_allowed() {
+fn invalid_text_fails_with_allowed_values() {
     let sizes = "such as `1500`, `64KiB`, `100MiB` or `1GiB`";
     let times = "a duration from 10ms to 8760h, such as `250ms`, `2s`, `1m` or `1h`";
     let invalid = |field: &str, expected: &str, found: &str| {
@@ -129,7 +129,7 @@ fn what_is_wrong_is_told_with_what_is_allowed() {
 }
 
 #[test]
-fn what_is_not_allowed_cannot_be_set() {
+fn disallowed_value_cannot_be_set() {
     let settings = Settings::default();
     let (short, long) = (Duration::from_millis(9), Duration::from_secs(366 * 24 * 3600));
 
@@ -152,7 +152,7 @@ fn what_is_not_allowed_cannot_be_set() {
 }
 
 #[test]
-fn what_is_not_allowed_cannot_be_received() {
+fn disallowed_value_cannot_be_received() {
     let (short, right) = (Duration::from_millis(9), Settings::default());
 
     for (field, wrong) in [
@@ -175,7 +175,7 @@ fn what_is_not_allowed_cannot_be_received() {
 }
 
 #[test]
-fn a_peer_is_asked_three_times_before_it_is_lost() {
+fn heartbeat_interval_is_at_most_third_of_timeout() {
     let beat = |text| parse(text).map(|it| it.heartbeat_period());
 
     assert_eq!(beat("heartbeat_timeout=3s"), Ok(Duration::from_secs(1)));

@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// Counts how often it is woken.
+    /// Counts its wake-ups.
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Takes all that is there: messages, and how many are lost.
+    /// Takes all items: `Ok` holds a message, `Err` the number of lost records.
     fn take_all(follower: &mut Follower, waker: &Waker) -> Vec<Result<String, u64>> {
         let mut cx = Context::from_waker(waker);
         let mut items = Vec::new();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_begins_with_what_was_before() {
+    fn reader_begins_with_earlier_records() {
         let backlog = Arc::new(Backlog::default());
         backlog.add(record("first"));
         let mut follower = backlog.follow();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_before_it_was_read_is_counted() {
+    fn records_discarded_before_read_are_counted() {
         let backlog = Arc::new(Backlog::default());
         let mut follower = backlog.follow();
         backlog.add(record("seen"));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_by_size_and_not_by_count_alone() {
+    fn memory_is_bounded_by_bytes_and_count() {
         let backlog = Arc::new(Backlog::default());
         for _ in 0..100 {
             backlog.add(record("x".repeat(MOST_BYTES / 10)));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_woken_once_and_who_is_gone_is_forgotten() {
+    fn waiting_reader_is_woken_once_and_dropped_reader_forgotten() {
         let backlog = Arc::new(Backlog::default());
         let woken = [Arc::new(Woken::default()), Arc::new(Woken::default())];
         let mut followers = [backlog.follow(), backlog.follow()];

@@ -291,7 +291,7 @@ mod tests {
     use super::super::record::LogItem;
     use super::*;
 
-    /// Returns the first record of what is logged meanwhile.
+    /// Returns the first record that this closure logs.
     fn first(log: impl FnOnce()) -> LogRecord {
         let backlog = Arc::new(Backlog::default());
         let (wanted, _) = targets("debug");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_about_it_what_is_information_is_kept() {
+    fn default_filter_keeps_info_level() {
         for directives in ["", " , ", "loud=very"] {
             let (targets, _) = targets(directives);
 
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_say_what_is_kept_of_which_target() {
+    fn directives_filter_by_target_and_level() {
         let (targets, wrong) = targets("warn,app=debug, app::quiet=off,other=so,app::loud");
 
         let kept = [
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_texts_whatever_they_were() {
+    fn field_values_are_recorded_as_text() {
         let error = std::io::Error::other("no disk");
         let error: &(dyn std::error::Error + 'static) = &error;
 
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_any_length_is_kept_in_bounds() {
+    fn long_event_is_truncated() {
         let long = "x".repeat(10 * MOST_OF_EVENT);
 
         let record = first(|| info!(long, other = 7, "{long}"));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_spans_the_innermost_are_told() {
+    fn excess_spans_keep_innermost() {
         let record = first(|| {
             let spans = (0..100).map(|number| tracing::info_span!("one", number).entered());
             let mut spans: Vec<_> = spans.collect();

@@ -12,7 +12,6 @@ use crate::wire::{SpanKey, WorkerLabel};
 
 /// One thing that comes out of [`Logs`](super::Logs).
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
 pub enum LogItem {
     /// Something was logged.
     Record(Box<LogRecord>),
@@ -364,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_line() {
+    fn record_prints_as_one_line() {
         let line = record().to_string();
 
         let expected = "2026-11-20T16:49:20.123456Z  INFO one[42] \
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_travels_whole() {
+    fn record_survives_encoding_and_decoding() {
         let codec = codec::<LogItem>();
         let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
         let items = levels.map(|level| LogItem::Record(Box::new(LogRecord { level, ..record() })));
@@ -390,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn days_have_their_dates() {
+    fn day_numbers_convert_to_dates() {
         let dates = [0, 59, 60, 19_782, 20_777, 47_540].map(civil);
 
         let expected = [
@@ -406,7 +405,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_never_breaks_its_line(message in any::<String>()) {
+        fn line_breaks_in_message_are_escaped(message in any::<String>()) {
             let line = LogRecord { message, ..record() }.to_string();
 
             prop_assert!(!line.contains(char::is_control), "{line:?}");

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_too_long_says_how_much_is_missing() {
+    fn truncated_text_states_missing_length() {
         let mut text = Text::within(5);
 
         let texts = [

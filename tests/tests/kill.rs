@@ -1,0 +1,77 @@
+//! Killing a worker by its handle or by a client.
+
+use rpc_parallel::error::{CallErrorKind, ControlErrorKind, Execution, ExitReason};
+use rpc_parallel::prelude::*;
+use rpc_parallel_tests::failures::Failures;
+use rpc_parallel_tests::fixture::{Action, Fixture, Script, call_error};
+use rpc_parallel_tests::process::ends;
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
+use rustix::process::Signal;
+use tokio::join;
+
+const KILLED: ExitReason =
+    ExitReason::Signaled { signal: Signal::KILL.as_raw(), core_dumped: false };
+
+#[rpc_parallel::test]
+async fn killing_worker_ends_its_process_at_once() {
+    let worker = Fixture::start_ok(Script::on_shutdown([Action::Wait])).await;
+    let client = worker.connect_ok().await;
+    let pid = client.pid().await.expect("the worker runs");
+
+    let (killed, called) = join!(worker.kill(), client.run(Action::Block));
+
+    killed.expect("this process started the worker");
+    assert!(ends(pid), "the process has exited when `kill` returns");
+    let error = call_error(called);
+    let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    assert_eq!(failure.exit_reason(), KILLED);
+    assert_eq!(error.execution(), Execution::WorkerGone);
+}
+
+#[rpc_parallel::test]
+async fn killing_client_of_spawned_worker_ends_worker() {
+    let client = Fixture::spawn_ok(()).await;
+    let pid = client.pid().await.expect("the worker runs");
+
+    client.kill().await.expect("this process started the worker");
+
+    assert!(ends(pid), "the process has exited when `kill` returns");
+    assert!(client.pid().await.is_err());
+}
+
+#[rpc_parallel::test]
+async fn killed_worker_is_neither_restarted_nor_reported() {
+    let failures = Failures::default();
+    let spawner = Fixture::spawner().restart(RestartPolicy::on_failure());
+    let spawner = spawner.on_failure(failures.callback());
+    let spawned = spawner.clone().spawn_ok(()).await;
+    let started = spawner.start_ok(()).await;
+    let connected = started.connect_ok().await;
+
+    spawned.kill().await.expect("this process started the worker");
+    started.kill().await.expect("this process started the worker");
+
+    spawned.closed().await;
+    connected.closed().await;
+    assert!(spawned.pid().await.is_err());
+    assert!(connected.pid().await.is_err());
+    assert!(started.connect(()).await.is_err());
+    assert_eq!(failures.exit_reasons(), []);
+}
+
+#[rpc_parallel::test]
+async fn killing_ended_worker_succeeds() {
+    let worker = Fixture::start_ok(()).await;
+    worker.shutdown().await.expect("the worker ends in order");
+
+    worker.kill().await.expect("the process has exited already");
+}
+
+#[rpc_parallel::test]
+async fn killing_server_of_this_process_fails() {
+    let server = Fixture::serve(Script::default()).await.expect("the server starts");
+
+    let error = server.kill().await.expect_err("the server has no process of its own");
+
+    assert!(matches!(error.kind(), ControlErrorKind::NoProcessOfItsOwn), "{error}");
+}
