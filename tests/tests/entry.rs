@@ -75,7 +75,10 @@ fn an_async_main_has_the_arguments_runtimes_and_settings_it_was_given() {
         "took 4000 bytes",
     ];
     assert_eq!(first, expected, "{ended:?}");
-    assert!(too_large.contains("message of 6004 bytes, of which 5000 are allowed"), "{ended:?}");
+    assert!(
+        too_large.contains("message of 6004 bytes exceeds the limit of 5000 bytes"),
+        "{ended:?}"
+    );
     assert!(ended.status.success(), "{ended:?}");
 }
 

@@ -167,7 +167,7 @@ fn an_entry_reads_the_environment_too() {
     let wrong = run("max_message_size=6k");
 
     let told = well.stdout.last().expect("it prints lines");
-    assert!(told.contains("message of 6004 bytes, of which 6000 are allowed"), "{well:?}");
+    assert!(told.contains("message of 6004 bytes exceeds the limit of 6000 bytes"), "{well:?}");
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(2), 0), "{wrong:?}");
     let sentence = "rpc-parallel: cannot begin: the environment variable `RPC_PARALLEL_SETTINGS` \
                     cannot be used: `max_message_size` is `6k`, and must be a size from 1KiB to";

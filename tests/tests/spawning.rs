@@ -275,7 +275,7 @@ async fn an_argument_of_init_beyond_the_settings_is_refused_with_both_numbers() 
     let kind = kind(reporter().settings(settings).spawn(Begin::Well("x".repeat(5000))).await);
 
     let SpawnErrorKind::InitArgument { why } = kind else { panic!("{kind}") };
-    assert!(why.contains("message of 5009 bytes, of which 2000 are allowed"), "{why}");
+    assert!(why.contains("message of 5009 bytes exceeds the limit of 2000 bytes"), "{why}");
 }
 
 #[rpc_parallel::test]

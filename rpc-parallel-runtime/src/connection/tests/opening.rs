@@ -135,7 +135,7 @@ async fn who_is_heard_twice_ends_the_connection() {
     let (error, took) = connect_to(&[heard(), heard(), frame(kind::WELCOME, &[])]).await;
 
     let OpeningError::Frame(FrameError::OutOfPlace(what)) = error else { panic!("{error:?}") };
-    assert_eq!((what, took), ("word of being heard", Duration::ZERO));
+    assert_eq!((what, took), ("acknowledgement of a greeting", Duration::ZERO));
 }
 
 fn ask() -> Vec<u8> {

@@ -184,39 +184,39 @@ worker_ends! {
     a_transfer_that_begins_twice_ends_the_connection:
         [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: it has begun already";
     a_transfer_beyond_the_largest_message_ends_the_connection:
-        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
+        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
     an_empty_transfer_ends_the_connection:
         [begin(5, 0, &[])] => "empty frame";
     a_transfer_inside_of_a_transfer_ends_the_connection:
         [begin(5, 9, &[kind::BEGIN, 0, 0, 0, 0, 0, 0, 0, 0])]
-        => "a part of a large frame inside of one out of place";
+        => "unexpected fragment inside a fragmented frame";
     a_frame_beyond_the_largest_message_ends_the_connection:
-        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048738 are allowed";
+        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
     an_unknown_kind_of_frame_ends_the_connection:
         [frame(77, &[])] => "unknown kind of frame 77";
     a_frame_cut_short_ends_the_connection:
-        [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 cut short after 17 bytes";
+        [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 is truncated after 17 bytes";
     unknown_extras_end_the_connection:
         [frame(kind::CALL, &[&[0; 16], &[8]])] => "unknown extras 8";
     more_streams_than_there_is_place_for_end_the_connection:
         [frame(kind::CALL, &[&[0; 16], &[1], &[255, 255]])]
-        => "frame of kind 4 cut short after 20 bytes";
+        => "frame of kind 4 is truncated after 20 bytes";
     more_spans_than_there_is_place_for_end_the_connection:
         [frame(kind::CALL, &[&[0; 16], &[4], &[7; 31], &[2]])]
-        => "frame of kind 4 cut short after 50 bytes";
+        => "frame of kind 4 is truncated after 50 bytes";
     an_empty_frame_ends_the_connection:
         [vec![0; 4]] => "empty frame";
     an_answer_to_a_worker_ends_the_connection:
-        [answer(1, NIL, &[])] => "an answer out of place";
+        [answer(1, NIL, &[])] => "unexpected answer";
     a_second_greeting_ends_the_connection:
         [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
-        => "a greeting out of place";
+        => "unexpected greeting";
     word_of_being_heard_to_a_worker_ends_the_connection:
-        [frame(kind::HEARD, &[])] => "word of being heard out of place";
+        [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
     a_welcome_to_a_worker_ends_the_connection:
-        [frame(kind::WELCOME, &[])] => "a welcome out of place";
+        [frame(kind::WELCOME, &[])] => "unexpected welcome";
     a_refusal_to_a_worker_ends_the_connection:
-        [frame(3, &[])] => "a refusal out of place";
+        [frame(3, &[])] => "unexpected refusal";
 }
 
 #[tokio::test(start_paused = true)]
@@ -344,7 +344,7 @@ mod of_a_worker {
 
     client_ends! {
         word_of_being_heard_after_the_welcome_ends_the_connection:
-            [frame(kind::HEARD, &[])] => "word of being heard out of place";
+            [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
         elements_beyond_their_credit_end_the_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
             => "stream 1: elements beyond its credit";
@@ -377,19 +377,19 @@ mod of_a_worker {
         an_outcome_that_is_none_ends_the_connection:
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
         a_transfer_beyond_the_largest_message_ends_the_connection:
-            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
+            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
         a_call_to_a_client_ends_the_connection:
-            [call(1, COUNT, &[3], &[])] => "a call out of place";
+            [call(1, COUNT, &[3], &[])] => "unexpected call";
         a_one_way_call_to_a_client_ends_the_connection:
-            [one_way(NOTE, NIL, &[])] => "a one-way call out of place";
+            [one_way(NOTE, NIL, &[])] => "unexpected one-way call";
         a_cancel_to_a_client_ends_the_connection:
-            [frame(kind::CANCEL, &[&[0; 8]])] => "a cancel out of place";
+            [frame(kind::CANCEL, &[&[0; 8]])] => "unexpected cancel";
         a_second_welcome_ends_the_connection:
-            [frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [frame(kind::WELCOME, &[])] => "unexpected welcome";
         what_came_before_a_violation_counts:
-            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "unexpected welcome";
         elements_that_came_before_a_violation_are_read:
-            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "unexpected welcome";
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::connection::sending::Lane;
 use crate::connection::traffic::Traffic;
 use crate::transport::Reader;
 use crate::transport::memory::pair;
-use crate::wire::{FunctionId, Large, MessageWriter, PART, TooLarge};
+use crate::wire::{FunctionId, Large, MAX_FRAGMENT_LEN, MessageWriter, TooLarge};
 
 /// A frame that is longer than there is room for.
 fn long(kind: u8) -> Vec<u8> {
@@ -21,7 +21,7 @@ fn large() -> Large {
     let mut buffer = Vec::new();
     let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
     let written = writer.message(|sink| {
-        sink.write_all(&[7; 2 * PART]).expect("a sink takes everything");
+        sink.write_all(&[7; 2 * MAX_FRAGMENT_LEN]).expect("a sink takes everything");
         Ok::<_, TooLarge>(())
     });
     written.expect("nothing is too large").finish().expect("it is large")
