@@ -394,7 +394,7 @@ impl Writing {
             (false, false) => before.saturating_sub(1),
         };
         if (before > 0) != (self.small_parts > 0) {
-            outbox.writer.hold(self.small_parts == 0);
+            outbox.writer.use_large_buffer(self.small_parts == 0);
         }
         if self.small_parts > 0 { SMALL_PART } else { MAX_FRAGMENT_LEN }
     }

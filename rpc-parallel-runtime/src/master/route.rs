@@ -19,7 +19,7 @@ use super::restarting::Restarted;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, request_control};
 use crate::launch::Children;
-use crate::transport::{connected_pair, kept_by};
+use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -151,8 +151,8 @@ impl Route {
     /// keeps its own address it is certain that its process is the one in its label: the address is
     /// looked at after the process was opened, so nobody can have got its number in between.
     async fn force(&self, process: Arc<OwnedFd>) -> bool {
-        let kept_by = self.path.as_deref().and_then(|path| kept_by(path, self.id));
-        if kept_by.is_none() || kept_by != self.label.pid {
+        let owner = self.path.as_deref().and_then(|path| address_owner(path, self.id));
+        if owner.is_none() || owner != self.label.pid {
             return false;
         }
         for (signal, patience) in [(Signal::TERM, TERMINATE_TIMEOUT), (Signal::KILL, SLACK)] {

@@ -1,4 +1,4 @@
-//! The greeting: the first bytes that a connecting process sends.
+//! The greeting: it identifies the protocol version and the build of a connecting process.
 
 use super::id::hash_fields;
 
@@ -10,14 +10,14 @@ const MAGIC: [u8; 4] = *b"rpcp";
 /// The length of a greeting in bytes: magic, protocol version, a reserved `u16`, fingerprint.
 pub(super) const GREETING_LEN: usize = 16;
 
-/// The first bytes of every connection. They identify rpc-parallel, the protocol version and the
-/// build of the connecting process.
+/// The greeting that a connecting process sends with its request. Its bytes identify rpc-parallel,
+/// the protocol version and the build of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Greeting {
     pub(crate) fingerprint: u64,
 }
 
-/// A connection does not begin with a greeting of this protocol version.
+/// A connecting process sent no greeting of this protocol version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GreetingError {
