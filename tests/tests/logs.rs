@@ -294,7 +294,7 @@ async fn a_directive_that_nobody_understands_is_left_out_and_named() {
     assert_eq!(messages_until(logs, "outer").await, ["e", "w"]);
     kill(talker.label().pid().expect("it has one"));
     let error = soon(talker.pid()).await.expect_err("it is killed");
-    let told = "`levels=loud` in `RUST_LOG` is left out for workers' logs";
+    let told = "workers' logs ignore `levels=loud` in `RUST_LOG`";
     assert!(error.to_string().contains(told), "{error}");
 }
 

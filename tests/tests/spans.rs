@@ -453,7 +453,7 @@ async fn what_is_lost_is_a_warning() {
     let forwarding = forward(&link).await.expect("it has logs");
     soon(forwarding.flush()).await;
 
-    let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
+    let lost = events.begins_with("|WARN|rpc_parallel::worker|log records are lost|").await;
     let (_, lost) = lost.split_once("lost=").expect("it says how many");
     let lost: usize = lost.trim_end_matches(',').parse().expect("it is a number");
     assert_eq!(forwarded(&events).len(), 1 + 2000 - lost);
@@ -471,7 +471,7 @@ async fn a_record_that_is_too_large_to_come_is_a_warning() {
     link.say("small").await.expect("it says it");
     soon(forwarding.flush()).await;
 
-    assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|records of its log are lost"]);
-    let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
+    assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|log records are lost"]);
+    let lost = events.begins_with("|WARN|rpc_parallel::worker|log records are lost|").await;
     assert!(lost.contains("lost=1,why=an element is too large: "), "{lost}");
 }
