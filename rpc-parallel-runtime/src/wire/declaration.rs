@@ -27,8 +27,6 @@ impl SourceLocation {
 /// Describes one function of a worker trait: its id, name, signature and source location.
 ///
 /// ```
-/// use rpc_parallel::Function as _;
-///
 /// #[rpc_parallel::worker]
 /// pub trait Arithmetic {
 ///     async fn sum(&self, xs: &[u64]) -> u64;

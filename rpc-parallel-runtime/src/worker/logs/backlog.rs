@@ -206,16 +206,16 @@ mod tests {
         let mut follower = backlog.follow();
         backlog.add(record("seen"));
         let before = take_all(&mut follower, Waker::noop());
-        for number in 0..MOST_RECORDS + 7 {
+        for number in 0..MAX_RECORDS + 7 {
             backlog.add(record(number.to_string()));
         }
 
         let items = take_all(&mut follower, Waker::noop());
 
         assert_eq!(before, [Ok("seen".to_owned())]);
-        assert_eq!(items.len(), 1 + MOST_RECORDS);
+        assert_eq!(items.len(), 1 + MAX_RECORDS);
         assert_eq!(items[..2], [Err(7), Ok("7".to_owned())]);
-        assert_eq!(backlog.count(), 1 + MOST_RECORDS as u64 + 7);
+        assert_eq!(backlog.count(), 1 + MAX_RECORDS as u64 + 7);
     }
 
     #[test]

@@ -380,7 +380,7 @@ mod tests {
         });
 
         let numbers: Vec<_> = record.spans().iter().filter_map(|it| it.field("number")).collect();
-        assert_eq!(numbers.len(), MOST_SPANS);
+        assert_eq!(numbers.len(), MAX_SPANS);
         assert_eq!(numbers.last(), Some(&"99"));
     }
 }
