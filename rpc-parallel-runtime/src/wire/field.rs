@@ -1,8 +1,8 @@
 //! The binary format of the runtime's own messages.
 //!
-//! Users' values travel as MessagePack through serde, see [`codec`](super::codec). The runtime's
-//! own messages (start messages, events, refusals, failures) use plain functions instead, because
-//! serde compiles a copy of the decoder for each type of field.
+//! Users' values travel as MessagePack through serde, see [`codec`](mod@super::codec). The
+//! runtime's own messages (start messages, events, refusals, failures) use plain functions instead,
+//! because serde compiles a copy of the decoder for each type of field.
 //!
 //! ```text
 //! message    version:1 fields..

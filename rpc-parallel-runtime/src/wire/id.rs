@@ -115,6 +115,7 @@ impl FunctionId {
 ///
 /// The hash covers the name of the package, the semver-compatible part of its version, the module
 /// path, and the names of the type and of the worker trait that it implements.
+/// `#[worker(id = "..")]` on the impl replaces it by a hash of that text.
 ///
 /// `Display` writes 16 hexadecimal digits. So does serde in human-readable formats, because many
 /// readers of such formats round large numbers. In other formats serde writes 8 bytes.

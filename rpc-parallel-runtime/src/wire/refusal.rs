@@ -88,9 +88,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => panic.fmt(f),
-            Self::UnknownFunction { .. } => {
-                f.write_str("failed: the worker has no function with this id")
-            }
+            Self::UnknownFunction { .. } => f.write_str("failed: the worker has no such function"),
             Self::Undecodable { why } => write!(f, "failed to decode its arguments: {why}"),
             Self::Unencodable { why } => write!(f, "failed to encode its result: {why}"),
             Self::TooLarge { size, max } => {

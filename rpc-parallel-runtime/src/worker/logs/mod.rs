@@ -1,8 +1,8 @@
 //! Workers' logs: records of the `tracing` events of a process, for readers in any process.
 //!
-//! A [layer] creates records of events, a [backlog] keeps the latest records, and each reader
-//! follows the backlog at its own pace. No code in here logs, because that would log the delivery
-//! of logs.
+//! A [layer](mod@layer) creates records of events, a [backlog] keeps the latest records, and each
+//! reader follows the backlog at its own pace. No code in here logs, because that would log the
+//! delivery of logs.
 
 mod record;
 mod text;

@@ -103,7 +103,7 @@ impl Logs {
     }
 
     /// Forwards the remaining logs: each record becomes a `tracing` event of this process, as with
-    /// [`logs::forward`](super::forward).
+    /// [`logs::forward`](super::forward()).
     ///
     /// In contrast to that function, forwarding ends with the current process of the worker, even
     /// if the worker is restarted. Logs from a client no longer keep its connection open. Logs from
