@@ -61,7 +61,7 @@ pub trait Function {
     /// The future that [`call`](Self::call) returns.
     type Call: CallOptions<Output = Result<Self::Output, Self::Error>>;
 
-    /// Calls the function.
+    /// Creates a call of the function. The call is sent when it is first polled.
     fn call(&self, client: &Self::Client, input: &Self::Input) -> Self::Call;
 
     /// Returns a function that converts the output with `map`, in the process of the caller.

@@ -212,6 +212,6 @@ fn digest() -> String {
         let functions = it.functions().iter().map(|it| it.id().get());
         functions.chain([it.id.get()])
     });
-    // The ids are hashes, so that the sums of different sets differ.
+    // The ids are hashes, so that different sets almost certainly have different sums.
     format!("{:016x}", ids.fold(0, u64::wrapping_add))
 }

@@ -20,6 +20,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// ```
 /// use std::fs::File;
+/// use std::io::Write;
 /// use std::path::PathBuf;
 /// use std::sync::Mutex;
 ///
@@ -48,12 +49,15 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///         }
 ///     }
 /// }
-/// # #[rpc_parallel::worker]
-/// # impl Append for Ledger {
-/// #     async fn append(&self, _: &str) -> Result<(), AnyError> {
-/// #         Ok(())
-/// #     }
-/// # }
+///
+/// #[rpc_parallel::worker]
+/// impl Append for Ledger {
+///     async fn append(&self, line: &str) -> Result<(), AnyError> {
+///         let mut file = self.file.lock().expect("no code panics while it holds this lock");
+///         writeln!(file, "{line}")?;
+///         Ok(())
+///     }
+/// }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the state of a worker",
