@@ -1,12 +1,12 @@
-//! Keeps the layers: who may use whom, and which dependency may be named where.
+//! Checks the layers of the runtime: which layer uses which, and which file names a dependency.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the lowest to the highest. Each uses those before it.
+/// The layers, lowest first. A layer uses only the layers before it.
 const LAYERS: [&str; 6] = ["wire", "transport", "connection", "worker", "launch", "master"];
 
-/// Dependencies that one file each may name, so that they can be exchanged there.
+/// Dependencies that only one file may name, so that they can be replaced there.
 const FENCED: [(&str, &str); 2] =
     [("rmp_serde", "wire/codec.rs"), ("inventory", "worker/registry.rs")];
 
@@ -17,7 +17,11 @@ fn a_floor_uses_only_the_floors_below() {
             let code = code(&file);
             for above in &LAYERS[height + 1..] {
                 let named = code.contains(&format!("crate::{above}"));
-                assert!(!named, "{} uses `{above}`, a layer above its own", file.display());
+                assert!(
+                    !named,
+                    "{} uses the layer `{above}`, which is above its own",
+                    file.display()
+                );
             }
         }
     }
@@ -26,10 +30,11 @@ fn a_floor_uses_only_the_floors_below() {
 #[test]
 fn every_source_file_stands_on_a_floor() {
     for file in sources(&runtime()) {
-        let path = file.strip_prefix(runtime()).expect("it was found in there");
+        let path =
+            file.strip_prefix(runtime()).expect("`sources` returns paths below its argument");
         let layer = LAYERS.iter().any(|it| path.starts_with(it));
         let root = ["lib.rs", "private.rs"].iter().any(|it| path == Path::new(it));
-        assert!(layer || root, "{} stands on no layer", path.display());
+        assert!(layer || root, "{} belongs to no layer", path.display());
     }
 }
 
@@ -41,7 +46,7 @@ fn a_fenced_dependency_is_named_in_one_file() {
             let code = code(&file);
             let mut words = code.split(|it: char| !it.is_alphanumeric() && it != '_');
             let named = words.any(|it| it == dependency);
-            assert!(allowed || !named, "{} names `{dependency}`", file.display());
+            assert!(allowed || !named, "{} must not name `{dependency}`", file.display());
         }
     }
 }
@@ -51,7 +56,7 @@ fn the_facade_uses_the_runtime_through_its_front_door() {
     for file in sources(&runtime().join("../../src")) {
         for layer in LAYERS {
             let named = code(&file).contains(&format!("rpc_parallel_runtime::{layer}"));
-            assert!(!named, "{} reaches into the layer `{layer}`", file.display());
+            assert!(!named, "{} names the layer `{layer}` of the runtime", file.display());
         }
     }
 }
@@ -59,8 +64,8 @@ fn the_facade_uses_the_runtime_through_its_front_door() {
 #[test]
 fn the_macros_know_syntax_and_nothing_else() {
     let manifest = runtime().join("../../rpc-parallel-macros/Cargo.toml");
-    let manifest = fs::read_to_string(manifest).expect("the macros are a package");
-    let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("it has dependencies");
+    let manifest = fs::read_to_string(manifest).expect("read the manifest of the macros");
+    let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("find the dependencies");
     let dependencies = dependencies.split("\n[").next().unwrap_or_default();
 
     let names: Vec<_> =
@@ -74,18 +79,18 @@ fn runtime() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Returns all Rust files below a directory.
+/// Returns the paths of all Rust files below a directory.
 fn sources(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).expect("it is a directory of sources");
-    let paths = entries.map(|it| it.expect("it can be listed").path());
+    let entries = fs::read_dir(directory).expect("read a directory of sources");
+    let paths = entries.map(|it| it.expect("read an entry of the directory").path());
     paths
         .flat_map(|it| if it.is_dir() { sources(&it) } else { vec![it] })
         .filter(|it| it.extension().is_some_and(|it| it == "rs"))
         .collect()
 }
 
-/// Returns what a file says to the compiler, without comments.
+/// Returns the lines of a file that are not comments.
 fn code(file: &Path) -> String {
-    let text = fs::read_to_string(file).expect("it is a text");
+    let text = fs::read_to_string(file).expect("read a source file");
     text.lines().filter(|it| !it.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }

@@ -76,7 +76,10 @@ fn async_main_uses_configured_runtimes_and_settings() {
         "took 4000 bytes",
     ];
     assert_eq!(first, expected, "{ended:?}");
-    assert!(too_large.contains("message of 6004 bytes, of which 5000 are allowed"), "{ended:?}");
+    assert!(
+        too_large.contains("message of 6004 bytes exceeds the limit of 5000 bytes"),
+        "{ended:?}"
+    );
     assert!(ended.status.success(), "{ended:?}");
 }
 

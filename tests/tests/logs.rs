@@ -300,7 +300,7 @@ async fn invalid_rust_log_directive_is_skipped_and_reported() {
     assert_eq!(messages_until(logs, "outer").await, ["e", "w"]);
     kill(client.label().pid().expect("the label has a pid"));
     let error = soon(client.pid()).await.expect_err("the worker was killed");
-    let reported = "`levels=loud` in `RUST_LOG` is left out for workers' logs";
+    let reported = "workers' logs ignore `levels=loud` in `RUST_LOG`";
     assert!(error.to_string().contains(reported), "{error}");
 }
 

@@ -170,7 +170,7 @@ fn entry_attribute_reads_environment() {
     let invalid = run("max_message_size=6k");
 
     let line = valid.stdout.last().expect("the program prints lines");
-    assert!(line.contains("message of 6004 bytes, of which 6000 are allowed"), "{valid:?}");
+    assert!(line.contains("message of 6004 bytes exceeds the limit of 6000 bytes"), "{valid:?}");
     assert_eq!((invalid.status.code(), invalid.stdout.len()), (Some(2), 0), "{invalid:?}");
     let sentence = "rpc-parallel: cannot begin: the environment variable `RPC_PARALLEL_SETTINGS` \
                     cannot be used: `max_message_size` is `6k`, and must be a size from 1KiB to";

@@ -459,7 +459,7 @@ async fn lost_records_are_reported_as_warning() {
     let forwarding = forward(&client).await.expect("the worker has logs");
     soon(forwarding.flush()).await;
 
-    let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
+    let lost = events.begins_with("|WARN|rpc_parallel::worker|log records are lost|").await;
     let (_, lost) = lost.split_once("lost=").expect("the warning has a count");
     let lost: usize = lost.trim_end_matches(',').parse().expect("the text is a number");
     assert_eq!(forwarded(&events).len(), 1 + 2000 - lost);
@@ -477,7 +477,7 @@ async fn oversized_record_is_reported_as_warning() {
     client.log("small").await.expect("the call succeeds");
     soon(forwarding.flush()).await;
 
-    assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|records of its log are lost"]);
-    let lost = events.begins_with("|WARN|rpc_parallel::worker|records of its log are lost|").await;
+    assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|log records are lost"]);
+    let lost = events.begins_with("|WARN|rpc_parallel::worker|log records are lost|").await;
     assert!(lost.contains("lost=1,why=an element is too large: "), "{lost}");
 }

@@ -278,7 +278,7 @@ async fn oversized_init_argument_is_refused_with_size_and_limit() {
     let kind = kind(spawner().settings(settings).spawn(InitMode::Return("x".repeat(5000))).await);
 
     let SpawnErrorKind::InitArgument { why } = kind else { panic!("{kind}") };
-    assert!(why.contains("message of 5011 bytes, of which 2000 are allowed"), "{why}");
+    assert!(why.contains("message of 5011 bytes exceeds the limit of 2000 bytes"), "{why}");
 }
 
 #[rpc_parallel::test]

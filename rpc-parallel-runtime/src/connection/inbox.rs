@@ -142,7 +142,7 @@ impl Inbox {
                 Frame::Begin { transfer, total, bytes } => {
                     self.transfers.begin(transfer, total, bytes)?
                 }
-                Frame::Part { transfer, bytes } => self.transfers.add(transfer, bytes, 0)?,
+                Frame::Fragment { transfer, bytes } => self.transfers.add(transfer, bytes, 0)?,
                 Frame::Abandon { transfer } => {
                     self.transfers.abandon(transfer)?;
                     None

@@ -138,20 +138,20 @@ impl Opening {
             Reply::Welcome => Ok(()),
             Reply::Heard => match self.reply().await? {
                 Reply::Welcome => Ok(()),
-                Reply::Heard => Err(FrameError::OutOfPlace(Frame::Heard.describe()).into()),
+                Reply::Heard => Err(FrameError::OutOfPlace(Frame::Acknowledge.describe()).into()),
             },
         }
     }
 
     async fn reply(&mut self) -> Result<Reply, OpeningError> {
         let reply = self.first_frame(|frame| match frame {
-            Frame::Heard => Ok(Reply::Heard),
+            Frame::Acknowledge => Ok(Reply::Heard),
             Frame::Welcome => Ok(Reply::Welcome),
             Frame::Refuse { refusal } => Err(match read_message(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
-                Err(_) => FrameError::OutOfPlace("a refusal that nobody can read").into(),
+                Err(_) => FrameError::OutOfPlace("undecodable refusal").into(),
             }),
-            _ => Err(FrameError::OutOfPlace("a frame before the welcome").into()),
+            _ => Err(FrameError::OutOfPlace("frame before the welcome").into()),
         });
         reply.await?
     }
@@ -173,10 +173,10 @@ impl Opening {
                     let functions = functions.take();
                     Ok(Some(Request { greeting, worker, init: Some(init.to_vec()), functions }))
                 }
-                Frame::Attend { greeting, worker } => {
+                Frame::ConnectControl { greeting, worker } => {
                     Ok(Some(Request { greeting, worker, init: None, functions: None }))
                 }
-                _ => Err(OpeningError::from(FrameError::OutOfPlace("a frame before the greeting"))),
+                _ => Err(OpeningError::from(FrameError::OutOfPlace("frame before the greeting"))),
             });
             if let Some(request) = read.await?? {
                 return Ok(request);
@@ -202,7 +202,7 @@ impl Opening {
                 return Poll::Ready(Ok(decided));
             }
             if !told {
-                FrameWriter::heard(self.writing.buffer()).finish();
+                FrameWriter::acknowledge(self.writing.buffer()).finish();
                 told = true;
             }
             match self.writing.poll_write(&self.outbox, cx) {

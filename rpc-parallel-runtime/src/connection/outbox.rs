@@ -13,7 +13,7 @@ use super::pause::Pause;
 use super::sending::{Lane, Sending};
 use super::traffic::Traffic;
 use crate::transport::{Fault, Writer};
-use crate::wire::{Large, PART, StreamId, TransferId};
+use crate::wire::{Large, MAX_FRAGMENT_LEN, StreamId, TransferId};
 
 /// Beyond this many bytes waiting, whoever would add more waits too.
 const FULL: usize = 1024 * 1024;
@@ -394,9 +394,9 @@ impl Writing {
             (false, false) => before.saturating_sub(1),
         };
         if (before > 0) != (self.small_parts > 0) {
-            outbox.writer.hold(self.small_parts == 0);
+            outbox.writer.use_large_buffer(self.small_parts == 0);
         }
-        if self.small_parts > 0 { SMALL_PART } else { PART }
+        if self.small_parts > 0 { SMALL_PART } else { MAX_FRAGMENT_LEN }
     }
 
     /// Keeps others from writing while the driver's own frames are.

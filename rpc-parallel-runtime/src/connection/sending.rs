@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::transfers::MAX_TRANSFERS;
-use crate::wire::{FrameWriter, Large, StreamId, TransferId, part_head};
+use crate::wire::{FrameWriter, Large, StreamId, TransferId, write_fragment_header};
 
 /// What must stay in order although large frames are overtaken by others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +127,7 @@ impl Sending {
         let piece = transfer.pieces.front_mut()?;
         let bytes = piece.split_to(piece.len().min(most));
         let total = (!transfer.begun).then_some(transfer.total);
-        part_head(&mut head, transfer.id, total, bytes.len());
+        write_fragment_header(&mut head, transfer.id, total, bytes.len());
         transfer.begun = true;
         if piece.is_empty() {
             transfer.pieces.pop_front();
@@ -163,7 +163,7 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FunctionId, MessageWriter, PART, TooLarge};
+    use crate::wire::{FunctionId, MAX_FRAGMENT_LEN, MessageWriter, TooLarge};
     use std::io::Write;
 
     fn large(len: usize) -> Large {
@@ -179,10 +179,12 @@ mod tests {
     #[test]
     fn large_frames_take_turns() {
         let mut sending = Sending::default();
-        let ids = [3 * PART, 3 * PART].map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
+        let ids = [3 * MAX_FRAGMENT_LEN, 3 * MAX_FRAGMENT_LEN]
+            .map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
 
-        let heads: Vec<_> =
-            std::iter::from_fn(|| sending.next_part(PART)).map(|(head, _)| head[5]).collect();
+        let heads: Vec<_> = std::iter::from_fn(|| sending.next_part(MAX_FRAGMENT_LEN))
+            .map(|(head, _)| head[5])
+            .collect();
 
         let [one, other] = ids.map(|TransferId(id)| id as u8);
         assert_eq!(heads, [one, other, one, other, one, other, one, other]);
@@ -191,14 +193,14 @@ mod tests {
     #[test]
     fn what_is_behind_a_large_frame_stays_behind_it() {
         let mut sending = Sending::default();
-        sending.begin(large(2 * PART), Lane::OneWay, Vec::new());
+        sending.begin(large(2 * MAX_FRAGMENT_LEN), Lane::OneWay, Vec::new());
 
         assert!(sending.put_behind(b"other lane", Lane::Any).is_none());
         assert!(sending.put_behind(b"behind", Lane::OneWay).is_some());
 
-        assert!(sending.next_part(PART).is_some());
+        assert!(sending.next_part(MAX_FRAGMENT_LEN).is_some());
         assert!(sending.take_behind().is_empty());
-        while sending.next_part(PART).is_some() {}
+        while sending.next_part(MAX_FRAGMENT_LEN).is_some() {}
         assert_eq!(sending.take_behind(), b"behind");
     }
 }

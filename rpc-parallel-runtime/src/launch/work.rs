@@ -363,7 +363,7 @@ async fn next_event(
     connections: &mut JoinSet<()>,
 ) -> Event {
     let mut idle = pin!(Servers::get().idle());
-    let mut told = pin!(Servers::get().told());
+    let mut told = pin!(Servers::get().shutdown_requested());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         if let Poll::Ready(control_command) = commands.poll_recv(cx) {

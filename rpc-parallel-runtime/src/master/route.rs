@@ -21,7 +21,7 @@ use super::restarting::Restarted;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, request_control};
 use crate::launch::Children;
-use crate::transport::{connected_pair, kept_by};
+use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -158,8 +158,8 @@ impl Route {
     /// This holds for a detached worker, which keeps its own address. The address is looked up after
     /// the process was opened, so no other process can have got the process id in between.
     fn is_certain(&self) -> bool {
-        let kept_by = self.path.as_deref().and_then(|path| kept_by(path, self.id));
-        kept_by.is_some() && kept_by == self.label.pid
+        let owner = self.path.as_deref().and_then(|path| address_owner(path, self.id));
+        owner.is_some() && owner == self.label.pid
     }
 
     /// Returns the worker's process, if it runs on this host.

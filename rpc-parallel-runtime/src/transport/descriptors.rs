@@ -1,4 +1,4 @@
-//! Bytes that carry file descriptors, over a blocking Unix socket.
+//! Sends and receives bytes with file descriptors over a blocking Unix socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,23 +13,24 @@ use rustix::net::{
 
 use super::fault::{Backoff, Fault};
 
-/// The most descriptors that one message of ours carries.
+/// The largest number of descriptors that one message carries.
 const MAX_DESCRIPTORS: usize = 4;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 
-/// How long an operation is retried that fails with transient faults.
+/// The time for which an operation that fails with transient faults is retried.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Sends all of `bytes`; the descriptors go with the first of them.
+/// Sends all of `bytes`. The descriptors accompany the first byte.
 ///
-/// While the kernel lacks memory it blocks the thread and retries, for 1 s at most.
+/// While the kernel lacks memory, the function blocks the thread and retries, for at most 1 s.
 ///
 /// # Errors
 ///
-/// [`Fault::PeerGone`] means that the peer has closed its end; what it sent before can still be
-/// read. After any other error the message has not arrived, or only its beginning if it is longer
-/// than the socket has room for; then the peer takes what is sent next for the rest of it.
+/// [`Fault::PeerGone`] means that the peer has closed its end. Bytes that it sent before can still
+/// be received. After any other error the peer has received nothing, or only the beginning of a
+/// message that is longer than the free space of the socket. In the second case the peer would take
+/// the next message for the rest of this one.
 pub(crate) fn send(
     socket: impl AsFd,
     mut bytes: &[u8],
@@ -38,7 +39,10 @@ pub(crate) fn send(
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("more descriptors than one message carries"));
+        return Err(io::Error::other(format!(
+            "failed to send {} descriptors: a message carries at most {MAX_DESCRIPTORS}",
+            descriptors.len()
+        )));
     }
     let mut retries = Retries::begin();
     while !bytes.is_empty() {
@@ -54,17 +58,17 @@ pub(crate) fn send(
     Ok(())
 }
 
-/// Sends one byte without retrying and without waiting for room.
+/// Sends one byte without blocking and without retrying.
 ///
 /// # Errors
 ///
-/// The byte was not sent. [`Fault::of`] says what that means.
+/// The byte was not sent. [`Fault::of`] classifies the error.
 pub(crate) fn send_once(socket: impl AsFd, byte: u8) -> io::Result<()> {
     rustix::net::send(&socket, &[byte], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
     Ok(())
 }
 
-/// The attempts of one blocking operation.
+/// The retries of one blocking operation.
 struct Retries {
     began: Option<Instant>,
     backoff: Backoff,
@@ -75,17 +79,17 @@ impl Retries {
         Self { began: None, backoff: Backoff::default() }
     }
 
-    /// Blocks before the next attempt, after a transient fault.
+    /// Blocks the thread before the next attempt, after a transient fault.
     ///
     /// # Errors
     ///
-    /// Another attempt does not help, or there were enough.
+    /// The fault is not transient, or the operation was retried for [`RETRY_TIMEOUT`].
     fn wait_after(&mut self, error: io::Error) -> io::Result<()> {
         let began = *self.began.get_or_insert_with(Instant::now);
         if Fault::of(&error) != Fault::Transient || began.elapsed() >= RETRY_TIMEOUT {
             return Err(error);
         }
-        // A signal says nothing about the next attempt.
+        // After a signal the next attempt needs no pause.
         if error.kind() != io::ErrorKind::Interrupted {
             thread::sleep(self.backoff.pause());
         }
@@ -93,10 +97,15 @@ impl Retries {
     }
 }
 
-/// Fills `bytes` unless the peer ends the stream, and collects the descriptors that come along.
+/// Fills `bytes` unless the peer ends the stream before, and appends the received descriptors.
 ///
-/// Returns how many bytes were received. Descriptors close on exec. While the kernel lacks memory it
-/// blocks the thread and retries, for 1 s at most.
+/// Returns the number of received bytes. The descriptors are close-on-exec. While the kernel lacks
+/// memory, the function blocks the thread and retries, for at most 1 s.
+///
+/// # Errors
+///
+/// [`Fault::of`] classifies an error of the socket. Another error means that the kernel has
+/// discarded descriptors, because this process has too many open files.
 pub(crate) fn receive(
     socket: impl AsFd,
     bytes: &mut [u8],
@@ -122,10 +131,10 @@ pub(crate) fn receive(
                 descriptors.extend(received);
             }
         }
-        // The kernel drops descriptors that it cannot install, and says so only here.
+        // The kernel discards descriptors that it cannot install, and reports it only by this flag.
         if received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(io::Error::other(
-                "descriptors were lost on the way: too many open files in this process",
+                "failed to receive descriptors: too many open files in this process",
             ));
         }
         if received.bytes == 0 {

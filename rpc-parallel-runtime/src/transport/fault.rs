@@ -1,24 +1,25 @@
-//! What a failed read or write says about a socket, and how long to wait before it is tried again.
+//! Classifies errors of sockets, and computes the pauses between retries.
 
 use std::io;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// What a failed read or write says about a socket.
+/// The class of a failed read or write, which determines how the caller handles the error.
 ///
-/// Every layer decides by this what to do about an error; none looks at error codes itself.
+/// No other code examines the error codes of sockets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// There is no room to write to, or nothing to read: wait until the socket is ready.
+    /// The socket has no free space to write to, or nothing to read. The caller waits for
+    /// readiness.
     NotReady,
     /// The kernel lacks memory, or a signal arrived. Nothing was transferred, and the same
     /// operation can succeed after a pause.
     Transient,
-    /// The peer has closed the socket. What it sent before can still be read, and only reading
-    /// tells when that was all.
+    /// The peer has closed the socket. Bytes that it sent before can still be read, up to the end
+    /// of the stream.
     PeerGone,
-    /// The socket cannot be used any more, as far as this process knows.
+    /// Any other error. The socket is considered broken.
     Fatal,
 }
 
@@ -31,7 +32,7 @@ impl Fault {
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::NotConnected => Self::PeerGone,
-            // The standard library has no kind for it.
+            // The standard library has no `ErrorKind` for ENOBUFS.
             _ if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Self::Transient,
             _ => Self::Fatal,
         }
@@ -44,22 +45,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// The longest pause after a transient fault.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pauses between attempts of an operation that fails with transient faults: each is twice as
-/// long as the one before, from 1 ms to 100 ms.
+/// The pauses between attempts of an operation that fails with transient faults. Each pause is
+/// twice as long as the previous one, from 1 ms to 100 ms.
 #[derive(Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// Returns how long to wait after one more failure.
+    /// Returns the pause after one more failure.
     pub(crate) fn pause(&mut self) -> Duration {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         pause
     }
 
-    /// Begins with the shortest pause again, after a success.
+    /// Resets the next pause to the shortest one, after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

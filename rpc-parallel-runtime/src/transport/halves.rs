@@ -1,4 +1,4 @@
-//! The two halves of a transport, as a connection uses them.
+//! The interface between a connection and its transport: a half to read from, a half to write to.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -10,15 +10,15 @@ pub(crate) type Halves = (Box<dyn Reader>, Box<dyn Writer>);
 
 /// The half that the driver of a connection reads from.
 ///
-/// [`Fault::of`](super::Fault::of) says what an error of its functions means. After a transient
-/// fault nothing is lost, and the same function can be called again.
+/// [`Fault::of`](super::Fault::of) classifies the errors of its functions. After a transient fault
+/// no bytes are lost, and the same function can be called again.
 pub(crate) trait Reader: Send + 'static {
-    /// Reads what is there; nothing read means that the peer has ended the stream.
+    /// Reads the available bytes. Reading no bytes means that the peer has ended the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>)
     -> Poll<io::Result<()>>;
 
-    /// Reads into one buffer and what is beyond into another; nothing read means that the peer has
-    /// ended the stream.
+    /// Reads the available bytes into two buffers, the second after the first is full. Reading no
+    /// bytes means that the peer has ended the stream.
     fn poll_read_both(
         &mut self,
         cx: &mut Context<'_>,
@@ -27,37 +27,39 @@ pub(crate) trait Reader: Send + 'static {
     ) -> Poll<io::Result<usize>>;
 }
 
-/// The half that is written to, by the driver of a connection and by its callers.
+/// The half that the driver of a connection and its callers write to.
 ///
-/// [`Fault::of`](super::Fault::of) says what an error of its functions means. After any error
-/// nothing was written, and the same function can be called again.
+/// [`Fault::of`](super::Fault::of) classifies the errors of its functions. After an error nothing
+/// was written, and the same function can be called again.
 pub(crate) trait Writer: Send + Sync + 'static {
-    /// Writes as much as goes without waiting, or fails with `WouldBlock`.
+    /// Writes as many bytes as possible without waiting, or fails with `WouldBlock`.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Writes as much of two buffers as goes without waiting, or fails with `WouldBlock`.
+    /// Writes as many bytes of two buffers as possible without waiting, or fails with `WouldBlock`.
     fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize>;
 
-    /// Sets how much waits in the transport at most before it is read: a lot, or little, so that
-    /// what is written next is not far behind.
-    fn hold(&self, much: bool);
+    /// Selects the size of the transport's send buffer: the usual one, or a small one. A small
+    /// buffer reduces the latency of the bytes that are written next.
+    fn use_large_buffer(&self, large: bool);
 
-    /// Waits until there is room. One task at a time may wait.
+    /// Waits until the transport has free space. Only one task at a time may wait.
     ///
-    /// An error says that the transport cannot tell when there is room.
+    /// # Errors
+    ///
+    /// The transport cannot report when it has free space.
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Says whether the transport belongs to the process that forked this one.
+    /// Returns whether the transport was created by the process from which this one was forked.
     fn is_inherited(&self) -> bool {
         false
     }
 
-    /// Ends the transport, whoever else still holds a half of it. A transport that is
-    /// [inherited](Self::is_inherited) goes on.
+    /// Ends both directions of the transport, even if other halves of it exist. An
+    /// [inherited](Self::is_inherited) transport is left alone.
     fn end(&self);
 }
 
-/// Two connected transports in memory, for the tests and fuzz targets of the layers above.
+/// Two connected in-memory transports, for the tests and fuzz targets of the layers above.
 #[cfg(any(test, fuzzing))]
 pub(crate) mod memory {
     use std::collections::VecDeque;
@@ -66,7 +68,7 @@ pub(crate) mod memory {
 
     use super::*;
 
-    /// One direction, with room for `capacity` bytes.
+    /// One direction, which buffers up to `capacity` bytes.
     #[derive(Default)]
     struct Stream {
         bytes: VecDeque<u8>,
@@ -98,7 +100,7 @@ pub(crate) mod memory {
             cx: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            let mut stream = self.0.lock().expect("no test panics in here");
+            let mut stream = self.0.lock().expect("no code panics while it holds this lock");
             if stream.bytes.is_empty() && !stream.ended {
                 stream.reader = Some(cx.waker().clone());
                 return Poll::Pending;
@@ -132,7 +134,7 @@ pub(crate) mod memory {
 
     impl Drop for MemoryReader {
         fn drop(&mut self) {
-            let mut stream = self.0.lock().expect("no test panics in here");
+            let mut stream = self.0.lock().expect("no code panics while it holds this lock");
             stream.ended = true;
             if let Some(writer) = stream.writer.take() {
                 writer.wake();
@@ -142,7 +144,7 @@ pub(crate) mod memory {
 
     impl Writer for MemoryWriter {
         fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-            let mut stream = self.0.lock().expect("no test panics in here");
+            let mut stream = self.0.lock().expect("no code panics while it holds this lock");
             if stream.ended {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
@@ -166,10 +168,10 @@ pub(crate) mod memory {
             Ok(written + self.try_write(second).unwrap_or(0))
         }
 
-        fn hold(&self, _: bool) {}
+        fn use_large_buffer(&self, _: bool) {}
 
         fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let mut stream = self.0.lock().expect("no test panics in here");
+            let mut stream = self.0.lock().expect("no code panics while it holds this lock");
             if stream.bytes.len() == stream.capacity && !stream.ended {
                 stream.writer = Some(cx.waker().clone());
                 return Poll::Pending;
@@ -178,7 +180,7 @@ pub(crate) mod memory {
         }
 
         fn end(&self) {
-            let mut stream = self.0.lock().expect("no test panics in here");
+            let mut stream = self.0.lock().expect("no code panics while it holds this lock");
             stream.ended = true;
             if let Some(reader) = stream.reader.take() {
                 reader.wake();

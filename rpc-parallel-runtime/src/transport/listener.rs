@@ -1,8 +1,8 @@
-//! Listeners that nobody leaves behind: their sockets stand in no directory.
+//! Listening Unix sockets that leave no file behind.
 //!
-//! A socket gets its name when it is bound. Whoever makes a listener takes the name away at once and
-//! keeps a descriptor of the file instead, by which others find it in `/proc`. So it is the kernel
-//! that cleans up, however a process ends.
+//! Binding a socket creates a file. The process that creates a listener unlinks the file at once
+//! and keeps a descriptor of it, so that other processes reach it as `/proc/<pid>/fd/<descriptor>`.
+//! The kernel removes the file with the last descriptor, however the process ends.
 
 use std::fs::read_link;
 use std::io;
@@ -17,42 +17,52 @@ use rustix::net::{bind, listen, socket_with};
 
 use crate::wire::WorkerId;
 
-/// How many connections may wait to be accepted, if the kernel lets them.
+/// The number of connections that may wait to be accepted. The kernel limits it further
+/// (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// Where a listener is found, for as long as this is kept.
+/// Keeps a listener reachable by its [`path`](Self::path), until it is dropped.
 ///
-/// It may stand in another process than the listener: who connects when nobody accepts any more is
-/// told so.
+/// The process that holds it need not be the one that accepts connections. If no process listens
+/// any more, connecting fails with an error.
 pub(crate) struct Address(OwnedFd);
 
 impl Address {
-    /// Makes a listener for a worker, and where it is found.
+    /// Creates a listener for a worker, and its address.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be created in the directory for temporary files. The error names the
+    /// directory.
     pub(crate) fn of_new_listener(worker: WorkerId) -> io::Result<(OwnedFd, Self)> {
         let directory = std::env::temp_dir();
         listen_in(&directory, worker).map_err(|error| {
             let directory = directory.display();
-            let why = format!("make a socket in `{directory}`, which TMPDIR can change: {error}");
+            let why = format!(
+                "failed to create a socket in `{directory}` (set TMPDIR to use another directory): \
+                 {error}"
+            );
             io::Error::new(error.kind(), why)
         })
     }
 
-    /// Returns the path to connect to. Only processes of the same user may follow it.
+    /// Returns the path to connect to. Only processes of the same user can connect.
     pub(crate) fn path(&self) -> PathBuf {
         path_of(process::id(), &self.0)
     }
 }
 
-/// Returns the process that keeps the [`Address`] of a worker at this moment, if one does.
-pub(crate) fn kept_by(path: &Path, worker: WorkerId) -> Option<u32> {
+/// Returns the id of the process that holds the [`Address`] of a worker with this path; `None` if
+/// no process does, or another file is at the path.
+pub(crate) fn address_owner(path: &Path, worker: WorkerId) -> Option<u32> {
     let process = path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()?;
-    // What the kernel says of a file that has lost its name.
+    // The kernel appends this to the path of an unlinked file.
     let name = format!("{} (deleted)", name(worker));
     read_link(path).ok()?.ends_with(name).then_some(process)
 }
 
-/// Who the file of a listener belongs to can be seen: also of one whose maker was killed before it
-/// took the name away.
+/// Returns the name of a listener's file. It identifies the worker, even if a process was killed
+/// before it unlinked the file.
 fn name(worker: WorkerId) -> String {
     format!("rpc-parallel-{worker}")
 }
@@ -68,7 +78,7 @@ fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address
     let listener =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
 
-    // Paths of sockets must be short, and those of directories may be long.
+    // A socket path is limited to 107 bytes, and the path of the directory may be longer.
     bind(&listener, &SocketAddrUnix::new(path_of(process::id(), &directory).join(&name))?)?;
     let file = openat(&directory, &name, found | OFlags::NOFOLLOW, Mode::empty());
     unlinkat(&directory, &name, AtFlags::empty())?;
@@ -77,16 +87,17 @@ fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address
     let status = fstat(&file)?;
     let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
     if !is_socket || status.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other("somebody else has put another file in its place"));
+        return Err(io::Error::other("another process has replaced the file of the socket"));
     }
-    // Whatever the umask has left. Nobody can connect before it listens.
+    // Sets the mode regardless of the umask. No process can connect before `listen`.
     chmod(path_of(process::id(), &file), Mode::RUSR | Mode::WUSR)?;
     listen(&listener, BACKLOG)?;
     Ok((listener, Address(file)))
 }
 
-/// Says whether an error means that nobody listens at what once was the path of an [`Address`]: its
-/// process has ended or has forgotten it, and both numbers in it may lead elsewhere by now.
+/// Returns whether an error of `connect` means that no process listens at a former path of an
+/// [`Address`]. Its process has ended or has dropped it, and both numbers in the path may have been
+/// reused since.
 pub(super) fn is_stale(path: &Path, error: &io::Error) -> bool {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(
@@ -98,8 +109,8 @@ pub(super) fn is_stale(path: &Path, error: &io::Error) -> bool {
             | Errno::NXIO
             | Errno::LOOP,
         ) => true,
-        // It leads to a file that nobody may write to, unless it may not be followed at all: then
-        // the process belongs to another user, and may well be the one that is meant.
+        // If the link can be read, the path leads to a file without write permission, which is not
+        // the listener. Otherwise the process belongs to another user, and may be the right one.
         Some(Errno::ACCESS) => read_link(path).is_ok(),
         _ => false,
     }
@@ -149,9 +160,9 @@ mod tests {
         let worker = WorkerId::random();
         let (_listener, address) = Address::of_new_listener(worker).expect("there is a directory");
 
-        assert_eq!(kept_by(&address.path(), worker), Some(process::id()));
-        assert_eq!(kept_by(&address.path(), WorkerId::random()), None);
-        assert_eq!(kept_by(Path::new("/proc/4194305/fd/3"), worker), None);
+        assert_eq!(address_owner(&address.path(), worker), Some(process::id()));
+        assert_eq!(address_owner(&address.path(), WorkerId::random()), None);
+        assert_eq!(address_owner(Path::new("/proc/4194305/fd/3"), worker), None);
     }
 
     #[test]

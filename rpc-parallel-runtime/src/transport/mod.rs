@@ -1,6 +1,7 @@
-//! Bytes from one process to another: sockets, and what can be said of their peers.
+//! Moves bytes and file descriptors between processes, over Unix sockets.
 //!
-//! The layers above see two halves, [`Reader`] and [`Writer`], and not what is behind them.
+//! The layers above use a transport by its two halves, [`Reader`] and [`Writer`], and do not depend
+//! on its kind.
 
 mod origin;
 mod fault;
@@ -14,6 +15,6 @@ pub(crate) use self::fault::{Backoff, Fault};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
-pub(crate) use self::listener::{Address, kept_by};
+pub(crate) use self::listener::{Address, address_owner};
 pub(crate) use self::origin::{Origin, Registered};
 pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};

@@ -1,16 +1,15 @@
-//! Which process made something.
+//! Identifies the process that created a resource.
 //!
-//! A process that user code forks without exec inherits sockets, epoll instances and the memory
-//! that goes with them, but not the threads. When it ends, destructors must not act on what still
-//! belongs to its parent: `shutdown` ends a connection and `epoll_ctl` removes a registration for
-//! both processes.
+//! A process that user code forks without exec inherits sockets, epoll instances and their memory,
+//! but not the threads. When it ends, destructors must not act on resources that its parent still
+//! uses: `shutdown` ends a connection and `epoll_ctl` removes a registration for both processes.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
 
 use rustix::process::{Pid, getpid};
 
-/// The process that made something.
+/// The process that created a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Origin(Pid);
 
@@ -20,20 +19,20 @@ impl Origin {
         Self(getpid())
     }
 
-    /// Says whether this process is another one: a forked child.
+    /// Returns whether the resource was created by another process, from which this one was forked.
     pub(crate) fn is_other_process(self) -> bool {
         self.0 != getpid()
     }
 }
 
-/// A resource that is registered with a tokio runtime, and that a forked child forgets instead of
-/// dropping it: its epoll instance is that of the parent.
+/// A resource that is registered with a tokio runtime. A forked child forgets it instead of
+/// dropping it, because both processes share the epoll instance.
 pub(crate) struct Registered<T> {
     resource: Option<T>,
     origin: Origin,
 }
 
-const TAKEN_LAST: &str = "only `into_inner` and `drop` take the resource";
+const TAKEN_LAST: &str = "only `into_inner` and `drop` remove the resource";
 
 impl<T> Registered<T> {
     pub(super) fn new(resource: T) -> Self {

@@ -1,5 +1,5 @@
-//! Unix sockets: pairs that are inherited or handed over, and listeners for everybody else of the
-//! same user.
+//! Unix sockets: connected pairs, which are inherited or passed to another process, and listeners,
+//! which accept processes of the same user.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::OwnedFd;
@@ -22,34 +22,40 @@ use super::halves::{Halves, Reader, Writer};
 use super::listener::is_stale;
 use super::origin::{Origin, Registered};
 
-/// How much a socket holds, in bytes, when what comes next must not wait for long.
-const LITTLE_ROOM: usize = 16 * 1024;
+/// The size of a socket's small send buffer, in bytes: see [`Writer::use_large_buffer`].
+const SMALL_SEND_BUFFER: usize = 16 * 1024;
 
-/// How long to wait before a listener is asked again that had no room.
-const PAUSE: Duration = Duration::from_millis(10);
+/// The pause before connecting is retried to a listener whose backlog is full.
+const CONNECT_RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Makes two connected sockets; both close on exec.
+/// Creates two connected sockets. Both are close-on-exec.
 pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
     StdStream::pair()
 }
 
-/// Takes a socket of the standard library into the current tokio runtime.
+/// Registers a socket with the current tokio runtime.
 pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<Registered<UnixStream>> {
     let socket = StdStream::from(socket.into());
     socket.set_nonblocking(true)?;
     UnixStream::from_std(socket).map(Registered::new)
 }
 
-/// Connects to a listener, if it belongs to the user that this process runs as. Where none is found
-/// any more the error is of the kind `NotFound`.
+/// Connects to a listener, which must run as the same user as this process.
 ///
-/// It waits for as long as there is no room among those who wait to be accepted.
+/// While the backlog of the listener is full, it waits.
+///
+/// # Errors
+///
+/// `NotFound` means that no process listens at the path any more. `PermissionDenied` means that the
+/// listener runs as another user.
 pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
     let socket = loop {
         match UnixStream::connect(path).await {
             Ok(socket) => break socket,
-            // The system would wait, but tells nobody when there is room.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+            // The kernel reports no event when the backlog has free space again.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(CONNECT_RETRY_PAUSE).await;
+            }
             Err(error) if is_stale(path, &error) => {
                 return Err(io::Error::new(io::ErrorKind::NotFound, error));
             }
@@ -60,18 +66,19 @@ pub(crate) async fn connect(path: &Path) -> io::Result<StdStream> {
     socket.into_std()
 }
 
-/// Makes a listener of a socket that was bound elsewhere.
+/// Registers a listening socket with the current tokio runtime.
 pub(crate) fn listen(listener: OwnedFd) -> io::Result<Registered<UnixListener>> {
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener).map(Registered::new)
 }
 
-/// Accepts the next connection of the user that this process runs as; others are closed unread.
+/// Accepts the next connection of a process of the same user. Connections of other users are
+/// closed.
 ///
 /// # Cancel safety
 ///
-/// A connection that was not returned has not been accepted.
+/// Dropping the future loses no connection.
 pub(crate) async fn accept(listener: &UnixListener) -> io::Result<StdStream> {
     loop {
         let (socket, _) = listener.accept().await?;
@@ -87,44 +94,45 @@ fn of_same_user(socket: &UnixStream) -> io::Result<()> {
     if peer == own {
         return Ok(());
     }
-    let why = format!("the peer runs as user {peer}, this process as user {own}");
+    let why = format!("expected a peer of user {own}, found user {peer}");
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-/// Takes a socket into the current tokio runtime, in two halves.
+/// Registers a socket with the current tokio runtime, and splits it into two halves.
 pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
     let socket = StdStream::from(socket.into());
     socket.set_nonblocking(true)?;
     let reader = Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?;
     let reader = SocketReader(Registered::new(reader));
-    // The kernel keeps twice what it is told, for its own needs.
-    let usual_room = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
-    let (socket, once_full, origin) = (Arc::new(socket), OnceLock::new(), Origin::here());
-    let writer = SocketWriter { socket, usual_room, once_full, origin };
+    // The kernel doubles the value that is set, to account for its own overhead.
+    let usual_buffer = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
+    let (socket, registered, origin) = (Arc::new(socket), OnceLock::new(), Origin::here());
+    let writer = SocketWriter { socket, usual_buffer, registered, origin };
     Ok((Box::new(reader), Box::new(writer)))
 }
 
-/// Reads from a socket, and waits for that alone.
+/// Reads from a socket. It is registered for read readiness only.
 ///
-/// A socket that waits for writing too, as tokio's own does, wakes its process a second time for
-/// each message that its peer takes: there is room again, for which nobody had asked. The type is
-/// that of a pipe's end because no other of tokio's registers for reading only; it reads whatever
-/// can be read.
+/// tokio's `UnixStream` registers for write readiness too, so that each message that the peer reads
+/// would wake this process once more. [`Receiver`] is the end of a pipe, but the only type of tokio
+/// that registers for read readiness only, and it works with sockets.
 struct SocketReader(Registered<Receiver>);
 
-/// Writes to a socket, and waits for room only after there was none for once.
+/// Writes to a socket. It is registered for write readiness when its buffer is full for the first
+/// time.
 struct SocketWriter {
     socket: Arc<StdStream>,
-    usual_room: Option<usize>,
-    /// The same socket, registered for the notice that there is room.
-    once_full: OnceLock<Registered<AsyncFd<Arc<StdStream>>>>,
+    /// The usual size of the send buffer, in bytes, as it is passed to the kernel.
+    usual_buffer: Option<usize>,
+    /// The same socket, registered for write readiness.
+    registered: OnceLock<Registered<AsyncFd<Arc<StdStream>>>>,
     origin: Origin,
 }
 
 impl SocketWriter {
-    /// Writes unless there was no room the last time and no notice has come since.
+    /// Writes, unless the buffer was full and the socket has not become writable since.
     fn write(&self, write: impl FnOnce(&StdStream) -> io::Result<usize>) -> io::Result<usize> {
-        match self.once_full.get() {
+        match self.registered.get() {
             Some(registered) => registered.try_io(Interest::WRITABLE, |socket| write(socket)),
             None => write(&self.socket),
         }
@@ -170,23 +178,23 @@ impl Writer for SocketWriter {
         })
     }
 
-    fn hold(&self, much: bool) {
-        // What the kernel does not allow stays as it is: that is only slower.
-        let _ = match (much, self.usual_room) {
+    fn use_large_buffer(&self, large: bool) {
+        // Failure only makes the connection slower.
+        let _ = match (large, self.usual_buffer) {
             (true, Some(usual)) => set_socket_send_buffer_size(&*self.socket, usual),
-            _ => set_socket_send_buffer_size(&*self.socket, LITTLE_ROOM),
+            _ => set_socket_send_buffer_size(&*self.socket, SMALL_SEND_BUFFER),
         };
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let registered = match self.once_full.get() {
+        let registered = match self.registered.get() {
             Some(registered) => registered,
             None => {
                 let registered = Registered::new(register(self.socket.clone())?);
-                self.once_full.get_or_init(|| registered)
+                self.registered.get_or_init(|| registered)
             }
         };
-        // Kept as it is: the next write clears the notice if there is no room after all.
+        // The readiness is not cleared here: the next write clears it if the buffer is still full.
         registered.poll_write_ready(cx).map_ok(drop)
     }
 
@@ -198,13 +206,13 @@ impl Writer for SocketWriter {
         if self.is_inherited() {
             return;
         }
-        // It fails only where the peer has ended it already.
+        // It fails only if the peer has ended the connection already.
         let _ = rustix::net::shutdown(&*self.socket, Shutdown::Both);
     }
 }
 
-/// Registers a socket for the notice that there is room, under the descriptor that it has: there may
-/// be no other left in this process.
+/// Registers a socket for write readiness, under its own descriptor. Duplicating the descriptor
+/// would fail if this process has too many open files.
 #[expect(
     deprecated,
     reason = "it is deprecated for types whose descriptor changes or closes while it is registered; \

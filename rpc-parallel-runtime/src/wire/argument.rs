@@ -1,4 +1,4 @@
-//! The types that travel, and the owned form in which they arrive.
+//! The types whose values travel, and the owned form that a worker decodes them into.
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,14 @@ use serde::de::DeserializeOwned;
 use super::byte_buffer;
 use super::sink::Sink;
 
-/// The type of an argument, as written behind its outermost `&`.
+/// The type of an argument, without its outermost `&`.
 ///
-/// It says in which owned form the worker holds what the client gave by reference: a `[T]` as
-/// `Vec<T>`, a `str` as `String`, a `Path` as `PathBuf`, everything else as itself. It asks for
-/// nothing else, so that a type that cannot travel is reported once, by [`Travels`].
+/// [`Owned`](Self::Owned) is the form in which the worker holds an argument that the client passes
+/// by reference: `Vec<T>` for `[T]`, `String` for `str`, `PathBuf` for `Path`, and the type itself
+/// for all others. The trait has no other bound, so that the compiler reports a type that cannot
+/// travel once, by [`Travels`].
 pub trait Argument {
-    /// What the worker decodes the argument into.
+    /// The type that the worker decodes the argument into.
     type Owned: Borrow<Self>;
 }
 
@@ -37,21 +38,41 @@ impl Argument for Path {
 
 /// A type whose values can travel between processes.
 ///
-/// Every type that implements serde's `Serialize` and `DeserializeOwned`, holds no references and
-/// can be sent between threads does.
+/// Every type that is `Serialize + DeserializeOwned + Send + 'static` implements it. It cannot be
+/// implemented by hand.
 ///
-/// Values are encoded as MessagePack. serde buffers the content of internally tagged
-/// (`#[serde(tag = "..")]`), untagged and flattened types while it decodes them, and its buffer has
-/// limits that these types inherit:
+/// ```
+/// use rpc_parallel::Message;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Quote {
+///     symbol: String,
+///     cents: u64,
+/// }
+///
+/// fn assert_message<T: Message>() {}
+/// assert_message::<Vec<Quote>>();
+/// ```
+///
+/// # Encoding
+///
+/// Values are encoded as MessagePack, structs as maps. serde buffers the content of internally
+/// tagged (`#[serde(tag = "..")]`), untagged and flattened types while it decodes them. The limits
+/// of its buffer apply to these types:
 ///
 /// - It holds no 128-bit integers. A `u128` or `i128` inside such a type fails with
 ///   [`Undecodable`](crate::CallErrorKind::Undecodable), and the error names this cause. Make the
 ///   enum externally tagged, which is serde's default, or write the integer as text or as two
 ///   `u64`s by `#[serde(with = "..")]`.
-/// - It claims to be human-readable, which MessagePack is not. A type that writes other data in
-///   human-readable formats than elsewhere, such as [`IpAddr`](std::net::IpAddr), fails unless its
-///   `Deserialize` accepts both. [`WorkerId`](crate::WorkerId), [`Worker`](crate::Worker) and
-///   [`WorkerAddress`](crate::WorkerAddress) do.
+/// - It reports itself as human-readable, which MessagePack is not. A type whose human-readable
+///   form differs from its binary form, such as [`IpAddr`](std::net::IpAddr), fails to decode
+///   unless its `Deserialize` accepts both forms. [`WorkerId`](crate::WorkerId),
+///   [`Worker`](crate::Worker) and [`WorkerAddress`](crate::WorkerAddress) accept both.
+///
+/// `Some(None)`, `Some(())` and any other `Some` whose content is encoded as nil fail with
+/// [`Unencodable`](crate::CallErrorKind::Unencodable), because they would be decoded as `None`. So
+/// does a value that is nested deeper than 256 levels.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
     label = "cannot travel between processes",
@@ -63,7 +84,7 @@ pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
 
-/// A [`Message`], or a slice, string or path that a function takes by reference.
+/// A [`Message`], or a slice, `str` or `Path` that a function takes by reference.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
@@ -72,7 +93,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
             it must also be `Send` and hold no references"
 )]
 pub trait Travels: Argument<Owned: Message> + Serialize {
-    /// Writes the value as a buffer if it is nothing but bytes, and says whether it was.
+    /// Writes the value as a MessagePack byte buffer if it consists of bytes only. Returns whether
+    /// it did.
     #[doc(hidden)]
     fn write_bytes(&self, _: &mut Sink<'_>) -> bool {
         false

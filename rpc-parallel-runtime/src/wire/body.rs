@@ -1,11 +1,12 @@
-//! A message as it was received.
+//! The bytes of a received message.
 
 use bytes::Bytes;
 
-/// A part of a buffer is shared with it from this size on; smaller ones would keep too much alive.
-const SHARED: usize = 4 * 1024;
+/// The smallest slice, in bytes, that is kept by sharing its buffer. A smaller one is copied,
+/// because it would keep a much larger buffer allocated.
+const MIN_SHARED_LEN: usize = 4 * 1024;
 
-/// The bytes of a message, and the buffer they lie in if that can be shared.
+/// The bytes of a message, and the buffer that holds them if it can be shared.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Body<'a> {
@@ -14,12 +15,12 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Bytes that are borrowed from a buffer which is used again.
+    /// Wraps bytes of a buffer that will be reused.
     pub(crate) fn of(bytes: &'a [u8]) -> Self {
         Self { bytes, buffer: None }
     }
 
-    /// Bytes whose buffer can be shared.
+    /// Wraps a buffer that can be shared.
     pub(crate) fn shared(buffer: &'a Bytes) -> Self {
         Self { bytes: buffer, buffer: Some(buffer) }
     }
@@ -28,12 +29,12 @@ impl<'a> Body<'a> {
         self.bytes
     }
 
-    /// Returns a part of this body, of which `bytes` must be one.
-    pub(super) fn part(self, bytes: &'a [u8]) -> Self {
+    /// Returns the body that consists of `bytes`, which must be a slice of this one.
+    pub(super) fn slice(self, bytes: &'a [u8]) -> Self {
         Self { bytes, ..self }
     }
 
-    /// Keeps all of it, without a copy if its buffer can be shared.
+    /// Returns all bytes, without a copy if the buffer can be shared.
     pub(crate) fn keep(self) -> Bytes {
         match self.buffer {
             Some(buffer) => buffer.slice_ref(self.bytes),
@@ -41,11 +42,12 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Keeps a part of it, without a copy if that is large and its buffer can be shared.
-    pub(super) fn keep_part(self, part: &[u8]) -> Bytes {
+    /// Returns a slice of the bytes, without a copy if it has at least [`MIN_SHARED_LEN`] bytes and
+    /// the buffer can be shared.
+    pub(super) fn keep_slice(self, bytes: &[u8]) -> Bytes {
         match self.buffer {
-            Some(buffer) if part.len() >= SHARED => buffer.slice_ref(part),
-            _ => Bytes::copy_from_slice(part),
+            Some(buffer) if bytes.len() >= MIN_SHARED_LEN => buffer.slice_ref(bytes),
+            _ => Bytes::copy_from_slice(bytes),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Bytes that travel in one piece instead of one by one.
+//! Byte sequences (`Vec<u8>`, `[u8]`, `[u8; N]`, `Bytes`) as MessagePack byte buffers.
 //!
-//! They do when they are a whole argument, result or element of a stream. Inside other values they
-//! are what serde makes of them, because what serde buffers (`flatten`, `untagged`) takes no buffer
+//! serde alone would encode them as lists of numbers. An argument, a result or an element of a
+//! stream that is a byte sequence travels as a buffer. Inside other values serde's encoding
+//! applies, because types that serde buffers (`flatten`, `untagged`) do not accept a byte buffer
 //! for a list.
 
 use std::any::{Any, TypeId};
@@ -15,7 +16,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 
 use super::sink::Sink;
 
-/// Calls a macro with all lengths of arrays that serde knows.
+/// Calls a macro with all lengths of arrays for which serde has implementations.
 macro_rules! lengths {
     ($then:ident!($($with:tt)*)) => {
         $then!($($with)* 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27
@@ -23,7 +24,7 @@ macro_rules! lengths {
     };
 }
 
-/// Writes a value if it is nothing but bytes.
+/// Writes a value if it is a byte sequence. Returns whether it is.
 pub(super) fn write_value(value: &dyn Any, sink: &mut Sink<'_>) -> bool {
     if let Some(shared) = value.downcast_ref::<Bytes>() {
         write_len(shared.len(), sink);
@@ -46,12 +47,12 @@ pub(super) fn write_value(value: &dyn Any, sink: &mut Sink<'_>) -> bool {
     false
 }
 
-/// Writes a slice if it is one of bytes.
+/// Writes a slice if its elements are bytes. Returns whether they are.
 pub(super) fn write_slice<T: Any>(slice: &[T], sink: &mut Sink<'_>) -> bool {
     if TypeId::of::<T>() != TypeId::of::<u8>() {
         return false;
     }
-    // Elements of a known type: the compiler makes a plain copy of it.
+    // The compiler turns this into a plain copy.
     let bytes = slice.iter().map(|it| (it as &dyn Any).downcast_ref::<u8>().map_or(0, |it| *it));
     write_len(slice.len(), sink);
     if sink.splices(slice.len()) {
@@ -67,7 +68,7 @@ pub(super) fn write(bytes: &[u8], sink: &mut Sink<'_>) {
     if sink.splices(bytes.len()) {
         sink.write_shared(Bytes::copy_from_slice(bytes));
     } else {
-        sink.write_all(bytes).expect("a sink takes everything");
+        sink.write_all(bytes).expect("writing to a sink cannot fail");
     }
 }
 
@@ -77,13 +78,13 @@ fn write_len(len: usize, sink: &mut Sink<'_>) {
     let written = match len {
         0..=0xff => sink.write_all(&[0xc4, b0]),
         0x100..=0xffff => sink.write_all(&[0xc5, b1, b0]),
-        // What is longer than 4 GiB is too large, as the sink finds out.
+        // The header cannot hold a length of 4 GiB or more. The sink reports that as too large.
         _ => sink.write_all(&[0xc6, b3, b2, b1, b0]),
     };
-    written.expect("a sink takes everything");
+    written.expect("writing to a sink cannot fail");
 }
 
-/// Says whether values of a type are nothing but bytes. The compiler knows the answer.
+/// Returns whether a type is a byte sequence. The compiler evaluates this to a constant.
 pub(super) fn is_bytes<T: 'static>() -> bool {
     is_shared::<T>() || is_list::<T>() || is_array::<T>()
 }
@@ -103,38 +104,38 @@ pub(super) fn is_array<T: 'static>() -> bool {
     lengths!(any_of!())
 }
 
-/// Returns the same value, of which it is known that it is a `T`.
+/// Returns the value as a `T`, which is the same type as `V`; `None` if it is another type.
 pub(super) fn cast<T: 'static, V: 'static>(value: V) -> Option<T> {
     let mut value = Some(value);
     let value: &mut dyn Any = &mut value;
     value.downcast_mut::<Option<T>>().and_then(Option::take)
 }
 
-/// Bytes as they were found.
+/// A decoded byte sequence: borrowed from the message, or collected from a list of numbers.
 pub(super) enum AnyBytes<'a> {
-    Part(&'a [u8]),
-    List(Vec<u8>),
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
 }
 
 impl AnyBytes<'_> {
     pub(super) fn into_vec(self) -> Vec<u8> {
         match self {
-            Self::Part(bytes) => bytes.to_vec(),
-            Self::List(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes.to_vec(),
+            Self::Owned(bytes) => bytes,
         }
     }
 }
 
-/// Takes a buffer of bytes in one piece; a list of numbers will do too.
+/// Decodes a byte buffer, or a list of numbers below 256.
 pub(super) fn deserialize<'a, D: Deserializer<'a>>(
     deserializer: D,
 ) -> Result<AnyBytes<'a>, D::Error> {
-    deserializer.deserialize_bytes(InOnePiece)
+    deserializer.deserialize_bytes(BytesVisitor)
 }
 
-struct InOnePiece;
+struct BytesVisitor;
 
-impl<'a> Visitor<'a> for InOnePiece {
+impl<'a> Visitor<'a> for BytesVisitor {
     type Value = AnyBytes<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,24 +143,24 @@ impl<'a> Visitor<'a> for InOnePiece {
     }
 
     fn visit_borrowed_bytes<E>(self, bytes: &'a [u8]) -> Result<AnyBytes<'a>, E> {
-        Ok(AnyBytes::Part(bytes))
+        Ok(AnyBytes::Borrowed(bytes))
     }
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<AnyBytes<'a>, E> {
-        Ok(AnyBytes::List(bytes.to_vec()))
+        Ok(AnyBytes::Owned(bytes.to_vec()))
     }
 
-    // Whoever does not know these types writes them as lists.
+    // Peers without this special case write byte sequences as lists.
     fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<AnyBytes<'a>, A::Error> {
         let mut bytes = Vec::new();
         while let Some(byte) = list.next_element()? {
             bytes.push(byte);
         }
-        Ok(AnyBytes::List(bytes))
+        Ok(AnyBytes::Owned(bytes))
     }
 }
 
-/// Returns bytes as a list, for types that are made of one.
+/// Returns a deserializer of bytes as a list, for types that deserialize from lists.
 pub(super) fn elements<E: Error>(bytes: &[u8]) -> impl for<'de> Deserializer<'de, Error = E> {
     SeqDeserializer::new(bytes.iter().copied())
 }

@@ -1,7 +1,7 @@
-//! Values as MessagePack. No other file names `rmp_serde`.
+//! Encodes and decodes users' values as MessagePack. No other file names `rmp_serde`.
 //!
-//! Structs travel as maps: the compact form, as arrays, silently corrupts a struct of which serde
-//! skips a field. Whatever attributes a type carries, its values arrive as they left.
+//! Structs are encoded as maps, so that values survive the round trip with any serde attribute. The
+//! compact form, an array, silently corrupts a struct in which serde skips a field.
 
 use std::any::type_name;
 use std::io::Write;
@@ -18,17 +18,17 @@ use super::field::{Field, read_message, write_message};
 use super::guard::{Guarded, MAX_DEPTH};
 use super::sink::Sink;
 
-/// A value could not be turned into bytes.
+/// A value could not be encoded.
 #[derive(Debug, thiserror::Error)]
-#[error("encode a `{from}` as MessagePack")]
+#[error("failed to encode a `{from}` as MessagePack")]
 pub struct EncodeError {
     from: &'static str,
     source: rmp_serde::encode::Error,
 }
 
-/// Bytes could not be turned back into a value.
+/// Bytes could not be decoded as a value.
 #[derive(Debug, thiserror::Error)]
-#[error("decode {len} bytes of MessagePack as `{into}`")]
+#[error("failed to decode {len} bytes of MessagePack as `{into}`")]
 pub struct DecodeError {
     len: usize,
     into: &'static str,
@@ -47,29 +47,29 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 
 fn encode_error(from: &'static str, source: rmp_serde::encode::Error) -> EncodeError {
     let source = match source {
-        rmp_serde::encode::Error::Syntax(why) if says_128_bit(&why) => {
-            rmp_serde::encode::Error::Syntax(format!("{why}: {NO_128_BIT}"))
+        rmp_serde::encode::Error::Syntax(why) if is_128_bit_error(&why) => {
+            rmp_serde::encode::Error::Syntax(format!("{why}: {HINT_128_BIT}"))
         }
         source => source,
     };
     EncodeError { from, source }
 }
 
-/// The cause and the cure of an error that serde's buffer is behind.
-const NO_128_BIT: &str = "serde cannot buffer 128-bit integers, and it buffers the content of \
+/// The cause and the cure of an error about a 128-bit integer in serde's buffer.
+const HINT_128_BIT: &str = "serde cannot buffer 128-bit integers, and it buffers the content of \
                           internally tagged, untagged and flattened types; use an externally \
                           tagged enum, or `#[serde(with = ..)]` to write the integer as text or \
                           as two `u64`s";
 
-/// How MessagePack begins a 128-bit integer: a buffer of 16 bytes.
-const BEGIN_OF_128_BIT: [u8; 2] = [0xc4, 16];
+/// The header of a 128-bit integer in MessagePack: a buffer of 16 bytes.
+const HEADER_OF_128_BIT: [u8; 2] = [0xc4, 16];
 
-/// Says whether this is what serde says of 128-bit integers where it has none.
-fn says_128_bit(why: &str) -> bool {
+/// Returns whether the text of an error is serde's about an unsupported 128-bit integer.
+fn is_128_bit_error(why: &str) -> bool {
     why.contains("u128 is not supported") || why.contains("i128 is not supported")
 }
 
-/// Decodes one value, which must be all of `bytes`.
+/// Decodes one value, which must take up all of `bytes`.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut decoder = Decoder::new(Body::of(bytes));
     let value = decoder.next()?;
@@ -77,7 +77,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     Ok(value)
 }
 
-/// Decodes the values of a message one after the other.
+/// Decodes the values of a message one after another.
 pub struct Decoder<'a> {
     deserializer: rmp_serde::Deserializer<ReadRefReader<'a, [u8]>>,
     body: Body<'a>,
@@ -86,7 +86,7 @@ pub struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub(crate) fn new(body: Body<'a>) -> Self {
         let mut deserializer = rmp_serde::Deserializer::from_read_ref(body.bytes());
-        // A level of ours may be two of MessagePack: a variant is a map with one entry.
+        // A level of the value may be two of MessagePack: a variant is a map with one entry.
         deserializer.set_max_depth(2 * usize::from(MAX_DEPTH));
         Self { deserializer, body }
     }
@@ -97,16 +97,14 @@ impl<'a> Decoder<'a> {
         value.map_err(|source| self.error(type_name::<T>(), source))
     }
 
-    /// Checks that nothing is left.
-    ///
-    /// `into` is the type of all values, for the error.
+    /// Checks that no bytes are left. The error names `into` as the type.
     pub(crate) fn finish(mut self, into: &'static str) -> Result<(), DecodeError> {
-        // Only at the very end is there no first byte of anything.
+        // Reading the first byte of a value fails only at the end of the message.
         match byte_buffer::deserialize(&mut self.deserializer) {
             Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(()),
             Ok(_) | Err(_) => Err(self.error(
                 into,
-                rmp_serde::decode::Error::Syntax("there are bytes behind its end".into()),
+                rmp_serde::decode::Error::Syntax("trailing bytes after the value".into()),
             )),
         }
     }
@@ -114,8 +112,8 @@ impl<'a> Decoder<'a> {
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let bytes = byte_buffer::deserialize(&mut self.deserializer);
         match bytes {
-            Ok(AnyBytes::Part(part)) => Ok(self.body.keep_part(part)),
-            Ok(AnyBytes::List(list)) => Ok(list.into()),
+            Ok(AnyBytes::Borrowed(bytes)) => Ok(self.body.keep_slice(bytes)),
+            Ok(AnyBytes::Owned(bytes)) => Ok(bytes.into()),
             Err(source) => Err(self.error(type_name::<Bytes>(), source)),
         }
     }
@@ -133,13 +131,13 @@ impl<'a> Decoder<'a> {
 
         let bytes = self.body.bytes();
         let source = match source {
-            Syntax(why) if says_128_bit(&why) => Syntax(format!("{why}: {NO_128_BIT}")),
-            // Of the errors of an untagged enum's variants serde keeps none.
+            Syntax(why) if is_128_bit_error(&why) => Syntax(format!("{why}: {HINT_128_BIT}")),
+            // serde discards the errors of an untagged enum's variants, so this is a guess.
             Syntax(why)
                 if why.starts_with("data did not match any variant of untagged enum")
-                    && bytes.windows(2).any(|it| it == BEGIN_OF_128_BIT) =>
+                    && bytes.windows(2).any(|it| it == HEADER_OF_128_BIT) =>
             {
-                Syntax(format!("{why}; if it holds a 128-bit integer: {NO_128_BIT}"))
+                Syntax(format!("{why}; if it holds a 128-bit integer: {HINT_128_BIT}"))
             }
             source => source,
         };
@@ -147,32 +145,33 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Begins a tuple of so many values: the header of a MessagePack array.
+/// Writes the header of a tuple of `len` values: that of a MessagePack array.
 pub(crate) fn write_tuple_len(len: u8, sink: &mut Sink<'_>) {
     let written = match len {
         0..16 => sink.write_all(&[0x90 | len]),
         16.. => sink.write_all(&[0xdc, 0, len]),
     };
-    written.expect("a sink takes everything");
+    written.expect("writing to a sink cannot fail");
 }
 
-/// Takes the header of a tuple of so many values away.
+/// Returns a tuple without its header, which must announce `len` values.
 pub(crate) fn strip_tuple_len(len: u8, tuple: Body<'_>) -> Result<Body<'_>, DecodeError> {
     let stripped = match (len, tuple.bytes()) {
         (0..16, [header, rest @ ..]) if *header == 0x90 | len => Some(rest),
         (16.., [0xdc, 0, header, rest @ ..]) if *header == len => Some(rest),
         _ => None,
     };
-    stripped.map(|it| tuple.part(it)).ok_or_else(|| DecodeError {
+    stripped.map(|it| tuple.slice(it)).ok_or_else(|| DecodeError {
         len: tuple.bytes().len(),
         into: "arguments",
         source: rmp_serde::decode::Error::LengthMismatch(len.into()),
     })
 }
 
-/// Encodes and decodes the values of one type.
+/// Functions that encode and decode the values of one type.
 ///
-/// It is made once, by [`codec`], where the type is written; whoever holds one needs no bound.
+/// Generated code creates it with [`codec`] where the user has written the type. Code that takes a
+/// codec needs no trait bound.
 pub struct Codec<A: ?Sized + Argument> {
     pub(crate) encode: fn(&A, &mut Sink<'_>) -> Result<(), EncodeError>,
     pub(crate) decode: for<'a> fn(&mut Decoder<'a>) -> Result<A::Owned, DecodeError>,
@@ -186,13 +185,14 @@ impl<A: ?Sized + Argument> Clone for Codec<A> {
 
 impl<A: ?Sized + Argument> Copy for Codec<A> {}
 
-/// Makes the codec of a type: the one place that asks whether its values can travel.
+/// Creates the codec of a type. Only this function requires that its values can travel.
 #[must_use]
 pub const fn codec<A: ?Sized + Travels>() -> Codec<A> {
     Codec { encode: encode_argument::<A>, decode: decode_owned::<A::Owned> }
 }
 
-/// Makes the codec of a type of ours, whose values travel as a buffer among those of users.
+/// Creates the codec of one of the runtime's own types, whose values are encoded by [`Field`] and
+/// travel as a byte buffer among users' values.
 pub(crate) const fn own_codec<T: Field>() -> Codec<T> {
     Codec { encode: encode_own, decode: decode_own }
 }
@@ -221,11 +221,11 @@ fn decode_owned<T: DeserializeOwned + 'static>(
 ) -> Result<T, DecodeError> {
     if byte_buffer::is_shared::<T>() {
         let bytes = decoder.bytes()?;
-        return Ok(byte_buffer::cast(bytes).expect("`T` has just been seen to be `Bytes`"));
+        return Ok(byte_buffer::cast(bytes).expect("`is_shared` has checked that `T` is `Bytes`"));
     }
     if byte_buffer::is_list::<T>() {
         let bytes = decoder.byte_vec()?;
-        return Ok(byte_buffer::cast(bytes).expect("`T` has just been seen to be `Vec<u8>`"));
+        return Ok(byte_buffer::cast(bytes).expect("`is_list` has checked that `T` is `Vec<u8>`"));
     }
     if byte_buffer::is_array::<T>() {
         let bytes = decoder.byte_vec()?;
@@ -455,7 +455,7 @@ mod tests {
         let error = encode(&nested(100), &mut Sink::new(&mut bytes, MAX));
 
         let error = error.expect_err("it is nested too deep").source.to_string();
-        assert!(error.ends_with("it is nested deeper than 256 levels"), "{error}");
+        assert!(error.ends_with("the value is nested deeper than 256 levels"), "{error}");
     }
 
     #[test]
@@ -474,7 +474,7 @@ mod tests {
     fn trailing_bytes_fail_to_decode() {
         let error = decode::<u8>(b"\x07\x07").expect_err("there is one too many");
 
-        assert_eq!(error.to_string(), "decode 2 bytes of MessagePack as `u8`");
+        assert_eq!(error.to_string(), "failed to decode 2 bytes of MessagePack as `u8`");
     }
 
     proptest! {

@@ -1,29 +1,42 @@
-//! How functions and worker types are declared: their names, their places and their ids.
+//! Declarations of functions and worker types: their names, source locations and ids.
 
 use super::id::{FunctionId, WorkerTypeId};
 
-/// Where something is declared.
+/// The place in the source code where a trait or an implementation is declared.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceLocation {
-    /// The package.
+    /// The name of the package, as in `CARGO_PKG_NAME`.
     pub package: &'static str,
-    /// The version of the package.
+    /// The version of the package, as in `CARGO_PKG_VERSION`.
     pub version: &'static str,
-    /// The path of the module.
+    /// The path of the module, as in [`module_path!`].
     pub module: &'static str,
-    /// The file.
+    /// The path of the file, as in [`file!`].
     pub file: &'static str,
-    /// The line in the file.
+    /// The line in the file, from 1.
     pub line: u32,
 }
 
 impl SourceLocation {
+    /// Returns the fields that ids depend on.
     const fn hashed(&self) -> (&str, &str, &str) {
         (self.package, self.version, self.module)
     }
 }
 
-/// One function of a worker trait.
+/// Describes one function of a worker trait: its id, name, signature and source location.
+///
+/// ```
+/// #[rpc_parallel::worker]
+/// pub trait Arithmetic {
+///     async fn sum(&self, xs: &[u64]) -> u64;
+/// }
+///
+/// let info = ArithmeticClient::SUM.info();
+/// assert_eq!(info.name(), "sum");
+/// assert_eq!(info.worker_trait(), "Arithmetic");
+/// assert_eq!(info.signature(), "sum(&[u64])->u64");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionInfo {
     pub(crate) id: FunctionId,
@@ -37,7 +50,7 @@ pub struct FunctionInfo {
 }
 
 impl FunctionInfo {
-    /// Describes a function.
+    /// Describes a function that is cancelled with its call and returns an answer.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(
@@ -52,28 +65,28 @@ impl FunctionInfo {
         Self { id, name, worker_trait, place, arguments, result, one_way, no_cancel }
     }
 
-    /// Says that the function gives no answer.
+    /// Marks the function as one-way: it sends no answer.
     #[doc(hidden)]
     #[must_use]
     pub const fn one_way(self) -> Self {
         Self { one_way: true, ..self }
     }
 
-    /// Says that the function goes on when its caller wants no answer any more.
+    /// Marks the function as one that continues when its caller cancels the call.
     #[doc(hidden)]
     #[must_use]
     pub const fn no_cancel(self) -> Self {
         Self { no_cancel: true, ..self }
     }
 
-    /// Gives the function an id that its user has chosen.
+    /// Sets an id that the user has chosen, instead of the hash of the declaration.
     #[doc(hidden)]
     #[must_use]
     pub const fn with_id(self, id: &str) -> Self {
         Self { id: FunctionId::chosen(id), ..self }
     }
 
-    /// Returns the id that travels.
+    /// Returns the id that identifies the function on the wire.
     #[must_use]
     pub const fn id(&self) -> FunctionId {
         self.id
@@ -85,26 +98,27 @@ impl FunctionInfo {
         self.name
     }
 
-    /// Returns the name of the worker trait that declares it.
+    /// Returns the name of the worker trait that declares the function.
     #[must_use]
     pub const fn worker_trait(&self) -> &'static str {
         self.worker_trait
     }
 
-    /// Returns where its worker trait is declared.
+    /// Returns the source location of the worker trait that declares the function.
     #[must_use]
     pub const fn place(&self) -> &SourceLocation {
         &self.place
     }
 
-    /// Returns its signature, with types as written: `sum(&[u64])->u64`.
+    /// Returns the signature of the function, with types as written in the source and without
+    /// spaces: `sum(&[u64])->u64`.
     #[must_use]
     pub fn signature(&self) -> String {
         format!("{}({})->{}", self.name, self.arguments, self.result)
     }
 }
 
-/// A worker trait.
+/// Describes a worker trait: its name, source location and functions.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerTrait {
@@ -113,7 +127,7 @@ pub struct WorkerTrait {
     pub functions: &'static [FunctionInfo],
 }
 
-/// Fails to compile when two functions of a worker trait have the same id.
+/// Fails compilation if two functions of a worker trait have the same id.
 #[doc(hidden)]
 pub const fn assert_distinct(functions: &[FunctionInfo]) {
     let mut one = 0;

@@ -1,21 +1,21 @@
-//! The fields of our own messages as bytes, and the messages that they make up.
+//! The binary format of the runtime's own messages.
 //!
-//! Users' values travel as MessagePack through serde, see [`codec`](super::codec). Our own messages
-//! (starts, reports, refusals, failures) use plain functions instead, because serde compiles a copy
-//! of the decoder for each type of field.
+//! Users' values travel as MessagePack through serde, see [`codec`](mod@super::codec). The
+//! runtime's own messages (start messages, events, refusals, failures) use plain functions instead,
+//! because serde compiles a copy of the decoder for each type of field.
 //!
 //! ```text
 //! message    version:1 fields..
 //! number     little-endian, as wide as its type; `usize` takes 8 bytes
 //! bool       0 or 1
 //! optional   0, or 1 and the value
-//! text       length:4 UTF-8..                paths and other byte strings alike
+//! text       length:4 UTF-8..                also paths and other byte strings, in any encoding
 //! list       count:4 items..
 //! duration   seconds:8 nanoseconds:4
 //! variant    tag:1 fields..
 //! ```
 //!
-//! Nothing is allocated for a length before that many bytes have arrived.
+//! The decoder checks each length against the bytes that have arrived before it allocates memory.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -29,17 +29,17 @@ use super::sink::Sink;
 /// The version of this format and of all messages in it.
 const VERSION: u8 = 1;
 
-/// Encodes one of our own messages.
+/// Encodes one of the runtime's own messages.
 pub(crate) fn write_message<T: Field>(message: &T, sink: &mut Sink<'_>) {
     VERSION.write(sink);
     message.write(sink);
 }
 
-/// Decodes one of our own messages, which must be all of `bytes`.
+/// Decodes one of the runtime's own messages, which must take up all of `bytes`.
 ///
 /// # Errors
 ///
-/// The bytes are of another version, are cut short, or are no such message.
+/// The message has another version, is truncated, has trailing bytes, or holds an invalid value.
 pub(crate) fn read_message<T: Field>(bytes: &[u8]) -> Result<T, MalformedMessage> {
     let mut unread = Unread { rest: bytes, len: bytes.len() };
     let version = u8::read(&mut unread)?;
@@ -53,12 +53,12 @@ pub(crate) fn read_message<T: Field>(bytes: &[u8]) -> Result<T, MalformedMessage
     Ok(message)
 }
 
-/// A part of one of our own messages. [`fields!`] implements it for structs and enums.
+/// A value in one of the runtime's own messages. [`fields!`] implements it for structs and enums.
 pub(crate) trait Field: Sized {
-    /// Encodes the value. It takes at least one byte.
+    /// Encodes the value as one byte or more.
     fn write(&self, sink: &mut Sink<'_>);
 
-    /// Decodes a value from the first of the unread bytes.
+    /// Decodes a value from the beginning of the unread bytes, and takes these bytes off.
     fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage>;
 }
 
@@ -68,7 +68,7 @@ pub(crate) struct Unread<'a> {
     len: usize,
 }
 
-/// Bytes are not the message that they should be.
+/// Bytes are not a valid message of the expected type.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("malformed message of {len} bytes: {problem} (at byte {at})")]
 pub struct MalformedMessage {
@@ -89,7 +89,7 @@ enum Problem {
     Text,
     #[error("value out of range for {0}")]
     Range(&'static str),
-    #[error("{0} bytes after the end")]
+    #[error("{0} trailing bytes")]
     Trailing(usize),
 }
 
@@ -98,12 +98,12 @@ impl<'a> Unread<'a> {
         MalformedMessage { len: self.len, at: self.len - self.rest.len(), problem }
     }
 
-    /// Returns the error of a tag that no variant of an enum has.
+    /// Returns the error for a tag that no variant of the enum `of` has.
     pub(crate) fn unknown_tag(&self, of: &'static str, tag: u8) -> MalformedMessage {
         self.malformed(Problem::Tag { of, tag })
     }
 
-    /// Returns the error of a value that is not allowed.
+    /// Returns the error for a value that the type `of` does not allow.
     pub(crate) fn out_of_range(&self, of: &'static str) -> MalformedMessage {
         self.malformed(Problem::Range(of))
     }
@@ -120,11 +120,11 @@ impl<'a> Unread<'a> {
 
     pub(super) fn take_array<const N: usize>(&mut self) -> Result<[u8; N], MalformedMessage> {
         let taken = self.take(N)?;
-        Ok(*taken.first_chunk().expect("`take` returns as many bytes as it was asked for"))
+        Ok(*taken.first_chunk().expect("`take` returns exactly `N` bytes"))
     }
 
-    /// Reads a length or a count, which cannot be larger than the number of unread bytes: each byte
-    /// and each item takes at least one.
+    /// Decodes a length or a count. It cannot exceed the number of unread bytes, because each item
+    /// takes at least one byte.
     fn take_len(&mut self) -> Result<usize, MalformedMessage> {
         let len = u32::from_le_bytes(self.take_array()?) as usize;
         if len > self.rest.len() {
@@ -140,11 +140,11 @@ impl<'a> Unread<'a> {
 }
 
 fn put(bytes: &[u8], sink: &mut Sink<'_>) {
-    sink.write_all(bytes).expect("a sink takes everything");
+    sink.write_all(bytes).expect("writing to a sink cannot fail");
 }
 
 fn put_len(len: usize, sink: &mut Sink<'_>) {
-    // A sink holds less than 4 GiB: what is longer exceeds its limit, which `finish` reports.
+    // The limit of a sink is below 4 GiB, so `Sink::finish` reports a longer message as too large.
     u32::try_from(len).unwrap_or(u32::MAX).write(sink);
 }
 
@@ -303,9 +303,9 @@ impl<T: Field> Field for Arc<T> {
     }
 }
 
-/// Implements [`Field`] for a struct or an enum, field by field in the order given here.
+/// Implements [`Field`] for a struct or an enum: field by field, in the order of the macro's input.
 ///
-/// A tag is the number of a variant on the wire; it is never used for another one.
+/// A tag identifies a variant on the wire, and must never be reused for another variant.
 macro_rules! fields {
     (struct $type:ident { $($field:ident),* $(,)? }) => {
         impl $crate::wire::Field for $type {

@@ -1,85 +1,90 @@
-//! Frames: how messages follow each other on a connection.
+//! Frames: the units in which messages travel on a connection.
 //!
-//! A frame is its length (`u32`), its kind (`u8`) and its fields, numbers in little endian:
+//! A frame consists of its length (`u32`, without the length itself), its kind (`u8`) and its
+//! fields. Numbers are little-endian:
 //!
 //! ```text
-//! connect  length 1  greeting worker:16 init..          first frame of who connects
-//! welcome  length 2                                     first frame of who was connected to
-//! refuse   length 3  refusal..                          instead of `welcome`, and the last frame
-//! call     length 4  call:8 function:8 extras:1 arguments.. trailer
-//! answer   length 5  call:8 outcome:1 extras:1 value.. trailer
-//! cancel   length 6  call:8                             the caller wants no answer any more
-//! one_way  length 7  function:8 extras:1 arguments.. trailer
-//! items    length 8  stream:8 count:4 elements..        from who writes the stream
-//! end      length 9  stream:8 error..                   the last of it; no error if it is complete
-//! stop     length 10 stream:8                           from who reads: wants no more
-//! credit   length 11 stream:8 bytes:4                   from who reads: has read so much
-//! begin    length 12 transfer:4 total:4 bytes..         a large frame, without its length, begins
-//! part     length 13 transfer:4 bytes..                 and goes on
-//! abandon  length 14 transfer:4                         or does not
-//! skipped  length 15 stream:8 error..                   instead of an element that cannot be sent
-//! introduce length 16 functions..                       before `connect`, from another program
-//! heard    length 17                                    before `welcome`, where that takes time
-//! attend   length 18 greeting worker:16                 `connect`, for what all workers can be asked
+//! connect         length 1  greeting worker:16 init..     first frame of the connecting side
+//! welcome         length 2                                first frame of the accepting side
+//! refuse          length 3  refusal..                     last frame, instead of `welcome`
+//! call            length 4  call:8 function:8 extras:1 arguments.. trailer
+//! answer          length 5  call:8 outcome:1 extras:1 value.. trailer
+//! cancel          length 6  call:8                        the caller does not need the answer
+//! one_way         length 7  function:8 extras:1 arguments.. trailer
+//! items           length 8  stream:8 count:4 elements..   from the writer
+//! end             length 9  stream:8 error..              from the writer; no error if complete
+//! stop            length 10 stream:8                      from the reader: it was dropped
+//! credit          length 11 stream:8 bytes:4              from the reader: bytes that it has read
+//! begin           length 12 transfer:4 total:4 bytes..    first fragment of a large frame
+//! fragment        length 13 transfer:4 bytes..            next fragment of it
+//! abandon         length 14 transfer:4                    the rest of it will not be sent
+//! skipped         length 15 stream:8 error..              instead of an unsendable element
+//! introduce       length 16 functions..                   before `connect`, from another program
+//! acknowledge     length 17                               before `welcome`, if `init` takes time
+//! connect_control length 18 greeting worker:16            `connect`, for built-in functions only
 //!
-//! trailer  [spans.. count:1] [streams.. count:2] [deadline:8]   each where `extras` says so
-//! span     process:8 span:8                             innermost first, of `call` and `one_way`
-//! stream   id:8 writer:1 window:4
+//! trailer         [spans.. count:1] [streams.. count:2] [deadline:8]   as `extras` says
+//! span            process:8 span:8                        innermost first; of `call` and `one_way`
+//! stream          id:8 writer:1 window:4
 //! ```
 //!
-//! The trailer stands behind the message because it is known later: which streams a message opens
-//! turns out while it is encoded, how much is left of a deadline, and in which spans the caller is,
-//! when it leaves.
+//! The deadline is the remaining time in microseconds. A large frame travels without its length;
+//! its `total` is that length.
+//!
+//! The trailer follows the message because its content is known later: the streams of a message
+//! after it has been encoded, the remaining time and the caller's spans when it is sent.
 
 use std::time::Duration;
 
 use super::body::Body;
 use super::greeting::{GREETING_LEN, Greeting, GreetingError};
 use super::id::{FunctionId, WorkerId};
-use super::span_key::{KEY_LEN, MOST_KEYS, SpanKeys};
-use super::stream::{ONE_LEN, StreamId, Streams};
+use super::span_key::{KEY_LEN, MAX_SPAN_KEYS, SpanKeys};
+use super::stream::{OPENED_LEN, StreamId, Streams};
 
+/// The length of a frame's length field, in bytes.
 pub(super) const LENGTH_LEN: usize = size_of::<u32>();
 
-/// What a frame may hold beside the message it carries: its kind and the largest of its fields.
+/// The largest number of bytes that a frame holds in addition to its message: its kind and fields.
 const FIELDS_LEN: usize = 1 + GREETING_LEN + 16 + SPANS_LEN;
 
-/// How long the spans of a call can be.
-pub(super) const SPANS_LEN: usize = MOST_KEYS * KEY_LEN + 1;
+/// The largest length of a call's spans in its trailer, in bytes.
+pub(super) const SPANS_LEN: usize = MAX_SPAN_KEYS * KEY_LEN + 1;
 
-/// The smallest frame that must always pass: refusals are written by us and name our own things.
+/// The lower bound of the limit for a frame's message, in bytes. Refusals and errors must pass even
+/// where `max_message_size` is smaller.
 pub(super) const SMALLEST_LIMIT: usize = 64 * 1024;
 
-/// A call opens streams.
+/// The flag in `extras` of a message that opens streams.
 pub(super) const WITH_STREAMS: u8 = 1;
 
-/// A call has a deadline.
+/// The flag in `extras` of a call that has a deadline.
 pub(super) const WITH_DEADLINE: u8 = 2;
 
-/// A call is made in spans of its caller.
+/// The flag in `extras` of a call that is made in spans.
 pub(super) const WITH_SPANS: u8 = 4;
 
-/// Numbers a call on its connection. A number is used again only after its answer has come.
+/// Identifies a call on its connection. An id is reused only after the answer has been received.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct CallId(pub(crate) u64);
 
-/// Numbers a large frame that travels in parts, on its connection and in its direction.
+/// Identifies a large frame that travels in fragments, per connection and direction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct TransferId(pub(crate) u32);
 
-/// How a call ended, and so how to read the value of its answer.
+/// The outcome of a call, which determines how the value of its answer is decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Outcome {
-    /// The function's result, or what is in its `Ok`.
+    /// The function's result, or the content of its `Ok`.
     Value = 0,
-    /// What is in the `Err` of the function's result.
+    /// The content of the `Err` of the function's result.
     Error = 1,
-    /// A [`Refusal`](super::Refusal): the function gave no result.
+    /// A [`Refusal`](super::Refusal): the function returned no result.
     Refused = 2,
 }
 
-/// What can stand on a connection.
+/// A frame of any kind. The table at the top of this file describes the kinds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Frame<'a> {
     Connect {
@@ -90,8 +95,8 @@ pub(crate) enum Frame<'a> {
     Introduce {
         functions: &'a [u8],
     },
-    Heard,
-    Attend {
+    Acknowledge,
+    ConnectControl {
         greeting: Greeting,
         worker: WorkerId,
     },
@@ -147,7 +152,7 @@ pub(crate) enum Frame<'a> {
         total: u32,
         bytes: &'a [u8],
     },
-    Part {
+    Fragment {
         transfer: TransferId,
         bytes: &'a [u8],
     },
@@ -157,93 +162,95 @@ pub(crate) enum Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Names its kind, for people.
+    /// Returns the name of the frame's kind, for [`FrameError::OutOfPlace`].
     pub(crate) fn describe(&self) -> &'static str {
         match self {
-            Self::Connect { .. } | Self::Attend { .. } => "a greeting",
-            Self::Introduce { .. } => "an introduction",
-            Self::Heard => "word of being heard",
-            Self::Welcome => "a welcome",
-            Self::Refuse { .. } => "a refusal",
-            Self::Call { .. } => "a call",
-            Self::Answer { .. } => "an answer",
-            Self::Cancel { .. } => "a cancel",
-            Self::OneWay { .. } => "a one-way call",
-            Self::Items { .. } | Self::Skipped { .. } => "an element of a stream",
-            Self::End { .. } => "the end of a stream",
-            Self::Stop { .. } => "a stop of a stream",
+            Self::Connect { .. } | Self::ConnectControl { .. } => "greeting",
+            Self::Introduce { .. } => "introduction",
+            Self::Acknowledge => "acknowledgement of a greeting",
+            Self::Welcome => "welcome",
+            Self::Refuse { .. } => "refusal",
+            Self::Call { .. } => "call",
+            Self::Answer { .. } => "answer",
+            Self::Cancel { .. } => "cancel",
+            Self::OneWay { .. } => "one-way call",
+            Self::Items { .. } | Self::Skipped { .. } => "element of a stream",
+            Self::End { .. } => "end of a stream",
+            Self::Stop { .. } => "stop of a stream",
             Self::Credit { .. } => "credit for a stream",
-            Self::Begin { .. } | Self::Part { .. } | Self::Abandon { .. } => {
-                "a part of a large frame inside of one"
+            Self::Begin { .. } | Self::Fragment { .. } | Self::Abandon { .. } => {
+                "fragment inside a fragmented frame"
             }
         }
     }
 }
 
-/// The peer sent what is no frame, or has no place where it stands.
+/// The peer sent bytes that are not a valid frame, or a frame that the protocol does not allow at
+/// this point.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Its length is beyond the limit of this connection.
-    #[error("frame of {size} bytes, of which {max} are allowed")]
+    /// The length of the frame exceeds the limit of the connection.
+    #[error("frame of {size} bytes exceeds the limit of {max} bytes")]
     TooLarge {
-        /// The length announced, in bytes.
+        /// The announced length, in bytes.
         size: usize,
-        /// The largest length allowed, in bytes.
+        /// The largest allowed length, in bytes.
         max: usize,
     },
-    /// Its kind, or the outcome in it, is none that we know.
+    /// The kind of the frame, or a number in it, has no meaning in this protocol version.
     #[error("unknown {what} {value}")]
     Unknown {
-        /// What is unknown.
+        /// The field with the unknown number.
         what: &'static str,
-        /// Its number.
+        /// The number.
         value: u8,
     },
-    /// It ends before its fields do.
-    #[error("frame of kind {kind} cut short after {len} bytes")]
+    /// The frame is too short for its fields.
+    #[error("frame of kind {kind} is truncated after {len} bytes")]
     Short {
         /// The kind of the frame.
         kind: u8,
-        /// Its length, in bytes.
+        /// The length of the frame, in bytes.
         len: usize,
     },
-    /// It has no kind.
+    /// The frame has no kind.
     #[error("empty frame")]
     Empty,
-    /// Its greeting is not one.
+    /// The greeting in the frame is invalid.
     #[error(transparent)]
     Greeting(#[from] GreetingError),
-    /// It has no place at this point of the conversation.
-    #[error("{0} out of place")]
+    /// The protocol does not allow this frame at this point.
+    #[error("unexpected {0}")]
     OutOfPlace(&'static str),
-    /// It breaks the rules of a stream.
+    /// The frame violates the rules of a stream.
     #[error("stream {stream}: {violation}")]
     Stream {
-        /// The number of the stream.
+        /// The id of the stream.
         stream: u64,
-        /// What is wrong.
+        /// The violated rule.
         violation: &'static str,
     },
-    /// It breaks the rules of large frames.
+    /// The frame violates the rules of fragmented frames.
     #[error("transfer {transfer}: {violation}")]
     Transfer {
-        /// The number of the transfer.
+        /// The id of the transfer.
         transfer: u32,
-        /// What is wrong.
+        /// The violated rule.
         violation: &'static str,
     },
 }
 
-/// Returns how large a frame may be on a connection with this `max_message_size`.
+/// Returns the largest length of a frame, in bytes, on a connection with this `max_message_size`.
 pub(crate) fn largest_frame(max_message_size: usize) -> usize {
     max_message_size.max(SMALLEST_LIMIT).saturating_add(FIELDS_LEN)
 }
 
-/// Returns the length of the first frame received, and where it begins; none if that has not come.
+/// Returns the length of the first received frame in bytes; `None` if it has not been received.
 ///
-/// A frame that is too long is an error as soon as its length is there, before anything is
-/// allocated for it.
+/// # Errors
+///
+/// The frame is too large. This is known from its length, before memory is allocated for it.
 pub(crate) fn frame_length(
     received: &[u8],
     max_message_size: usize,
@@ -254,37 +261,38 @@ pub(crate) fn frame_length(
     if size > max { Err(FrameError::TooLarge { size, max }) } else { Ok(Some(size)) }
 }
 
-/// Returns the kind of the first frame received and where it ends; none if it is not complete, or
-/// not right.
+/// Returns the kind of the first received frame and the position of its end; `None` if it is empty
+/// or incomplete.
 fn peek(received: &[u8]) -> Option<(u8, usize)> {
     let (length, rest) = received.split_first_chunk()?;
     let end = LENGTH_LEN + u32::from_le_bytes(*length) as usize;
     (end <= received.len()).then_some((*rest.first()?, end))
 }
 
-/// Says whether the first frame received is complete and a part of a large one.
+/// Returns whether the first received frame is complete and belongs to a fragmented frame.
 pub(crate) fn is_of_transfer(received: &[u8]) -> bool {
     peek(received).is_some_and(|(kind, _)| (12..=14).contains(&kind))
 }
 
-/// Returns the calls that are cancelled by frames which have been received, and how far it looked.
+/// Passes the id of each cancelled call among the received frames to `found`. Returns the number of
+/// bytes that it has scanned: all complete frames.
 pub(crate) fn find_cancels(received: &[u8], mut found: impl FnMut(CallId)) -> usize {
-    let mut looked = 0;
-    while let Some((kind, end)) = peek(&received[looked..]) {
-        // What is wrong with a frame is found when it is handled.
+    let mut scanned = 0;
+    while let Some((kind, end)) = peek(&received[scanned..]) {
+        // An invalid frame is reported when it is handled.
         if kind == 6
-            && let Some(call) = received[looked + LENGTH_LEN + 1..].first_chunk()
+            && let Some(call) = received[scanned + LENGTH_LEN + 1..].first_chunk()
         {
             found(CallId(u64::from_le_bytes(*call)));
         }
-        looked += end;
+        scanned += end;
     }
-    looked
+    scanned
 }
 
-/// Splits the first frame off what has been received; none if it is not complete yet.
+/// Parses the first received frame; `None` if it is incomplete.
 ///
-/// The second number is how many bytes the frame took.
+/// Returns the frame and its length in bytes, including its length field.
 pub(crate) fn split(
     received: &[u8],
     max_message_size: usize,
@@ -296,9 +304,9 @@ pub(crate) fn split(
     }
 }
 
-/// Returns the transfer and the first bytes of a part of which not all has come.
+/// Parses a `fragment` frame that is not completely received.
 ///
-/// The last number is how many bytes of it are still to come.
+/// Returns its transfer, its received bytes and the number of bytes that are missing.
 pub(crate) fn split_partial(received: &[u8]) -> Option<(TransferId, &[u8], usize)> {
     let (length, rest) = received.split_first_chunk()?;
     let (&[13], rest) = rest.split_first_chunk()? else { return None };
@@ -307,7 +315,7 @@ pub(crate) fn split_partial(received: &[u8]) -> Option<(TransferId, &[u8], usize
     Some((TransferId(u32::from_le_bytes(*transfer)), bytes, left))
 }
 
-/// Reads a frame without its length.
+/// Parses a frame without its length field.
 pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
     let (&kind, rest) = frame.bytes().split_first().ok_or(FrameError::Empty)?;
     let mut fields = Fields { kind, len: frame.bytes().len(), rest };
@@ -323,24 +331,24 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
             let call = CallId(fields.u64()?);
             let function = FunctionId(fields.u64()?);
             let Trailer { streams, deadline, spans } = fields.trailer()?;
-            let arguments = frame.part(fields.rest);
+            let arguments = frame.slice(fields.rest);
             Ok(Frame::Call { call, function, arguments, streams, deadline, spans })
         }
         5 => {
             let call = CallId(fields.u64()?);
             let outcome = outcome(fields.u8()?)?;
             let Trailer { streams, .. } = fields.trailer()?;
-            Ok(Frame::Answer { call, outcome, value: frame.part(fields.rest), streams })
+            Ok(Frame::Answer { call, outcome, value: frame.slice(fields.rest), streams })
         }
         6 => Ok(Frame::Cancel { call: CallId(fields.u64()?) }),
         7 => {
             let function = FunctionId(fields.u64()?);
             let Trailer { streams, spans, .. } = fields.trailer()?;
-            Ok(Frame::OneWay { function, arguments: frame.part(fields.rest), streams, spans })
+            Ok(Frame::OneWay { function, arguments: frame.slice(fields.rest), streams, spans })
         }
         8 => {
             let (stream, count) = (fields.stream()?, fields.u32()?);
-            Ok(Frame::Items { stream, count, elements: frame.part(fields.rest) })
+            Ok(Frame::Items { stream, count, elements: frame.slice(fields.rest) })
         }
         9 => Ok(Frame::End { stream: fields.stream()?, error: fields.rest }),
         10 => Ok(Frame::Stop { stream: fields.stream()? }),
@@ -350,12 +358,12 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
             total: fields.u32()?,
             bytes: fields.rest,
         }),
-        13 => Ok(Frame::Part { transfer: TransferId(fields.u32()?), bytes: fields.rest }),
+        13 => Ok(Frame::Fragment { transfer: TransferId(fields.u32()?), bytes: fields.rest }),
         14 => Ok(Frame::Abandon { transfer: TransferId(fields.u32()?) }),
         15 => Ok(Frame::Skipped { stream: fields.stream()?, error: fields.rest }),
         16 => Ok(Frame::Introduce { functions: fields.rest }),
-        17 => Ok(Frame::Heard),
-        18 => Ok(Frame::Attend {
+        17 => Ok(Frame::Acknowledge),
+        18 => Ok(Frame::ConnectControl {
             greeting: Greeting::from_bytes(fields.take()?)?,
             worker: WorkerId::from_bytes(*fields.take()?),
         }),
@@ -370,7 +378,7 @@ fn outcome(value: u8) -> Result<Outcome, FrameError> {
         .ok_or(FrameError::Unknown { what: "outcome", value })
 }
 
-/// The fields of a frame that are still to be read.
+/// The fields of a frame that have not been parsed.
 struct Fields<'a> {
     kind: u8,
     len: usize,
@@ -417,7 +425,7 @@ impl<'a> Fields<'a> {
         Ok(StreamId(self.u64()?))
     }
 
-    /// Reads which extras there are, and takes them off the end.
+    /// Parses the `extras` flags, and takes the trailer off the end.
     fn trailer(&mut self) -> Result<Trailer<'a>, FrameError> {
         let (streams, spans) = (Streams::default(), SpanKeys::default());
         let mut trailer = Trailer { streams, deadline: None, spans };
@@ -431,7 +439,7 @@ impl<'a> Fields<'a> {
         }
         if extras & WITH_STREAMS != 0 {
             let count = *self.take_last(2)?.first_chunk().ok_or(self.short())?;
-            let list = self.take_last(usize::from(u16::from_le_bytes(count)) * ONE_LEN)?;
+            let list = self.take_last(usize::from(u16::from_le_bytes(count)) * OPENED_LEN)?;
             trailer.streams = Streams::parse(list)?;
         }
         if extras & WITH_SPANS != 0 {

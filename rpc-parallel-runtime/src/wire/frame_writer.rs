@@ -1,4 +1,4 @@
-//! Writes frames.
+//! Writes frames, and sets the fields of calls that are known only when they are sent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,22 +17,23 @@ use super::id::{FunctionId, WorkerId};
 use super::sink::{Sink, Splice, TooLarge};
 #[cfg(any(feature = "tracing", test))]
 use super::span_key::SpanKey;
-use super::stream::{ONE_LEN, Opened, StreamId};
+use super::stream::{OPENED_LEN, Opened, StreamId};
 
-/// A frame larger than this travels in parts, of which none is larger.
-pub(crate) const PART: usize = 64 * 1024;
+/// The largest fragment, in bytes. A frame larger than this travels in fragments.
+pub(crate) const MAX_FRAGMENT_LEN: usize = 64 * 1024;
 
-/// How long a trailer is beside its streams, at most: their count, a deadline, and spans.
-const TRAILER: usize = 2 + 8 + SPANS_LEN;
+/// The largest length of a trailer without its streams, in bytes: their count, a deadline and
+/// spans.
+const TRAILER_LEN: usize = 2 + 8 + SPANS_LEN;
 
-/// Where the extras stand in frames that have some.
+/// The positions of the `extras` field in the frames that have it.
 const EXTRAS_OF_CALL: usize = LENGTH_LEN + 1 + 16;
 const EXTRAS_OF_ANSWER: usize = LENGTH_LEN + 1 + 9;
 const EXTRAS_OF_ONE_WAY: usize = LENGTH_LEN + 1 + 8;
 
-/// Writes one frame at the end of a buffer: first its fields, then its message.
+/// Appends one frame to a buffer: first its fields, then its message.
 ///
-/// Dropped before it is [finished](Self::finish), it takes back what it has written.
+/// If it is dropped before it is [finished](Self::finish), it removes the incomplete frame.
 pub(crate) struct FrameWriter<'a> {
     buffer: &'a mut Vec<u8>,
     start: usize,
@@ -46,7 +47,7 @@ impl<'a> FrameWriter<'a> {
         worker: WorkerId,
         max: usize,
     ) -> Self {
-        Self::begin(buffer, 1, &whom(greeting, worker), max)
+        Self::begin(buffer, 1, &connect_fields(greeting, worker), max)
     }
 
     pub(crate) fn connect_control(
@@ -54,14 +55,14 @@ impl<'a> FrameWriter<'a> {
         greeting: Greeting,
         worker: WorkerId,
     ) -> Self {
-        Self::begin(buffer, 18, &whom(greeting, worker), 0)
+        Self::begin(buffer, 18, &connect_fields(greeting, worker), 0)
     }
 
     pub(crate) fn introduce(buffer: &'a mut Vec<u8>) -> Self {
         Self::begin(buffer, 16, &[], SMALLEST_LIMIT)
     }
 
-    pub(crate) fn heard(buffer: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn acknowledge(buffer: &'a mut Vec<u8>) -> Self {
         Self::begin(buffer, 17, &[], 0)
     }
 
@@ -77,12 +78,12 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 6, &call.0.to_le_bytes(), 0)
     }
 
-    /// Begins the end of a stream, which may carry an error, for which there is always room.
+    /// Begins the `end` frame of a stream. Its limit is large enough for any shortened error.
     pub(crate) fn end(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
         Self::begin(buffer, 9, &stream.0.to_le_bytes(), SMALLEST_LIMIT)
     }
 
-    /// Begins word of an element that cannot be sent, for which there is always room.
+    /// Begins a `skipped` frame. Its limit is large enough for any shortened error.
     pub(crate) fn skipped(buffer: &'a mut Vec<u8>, stream: StreamId) -> Self {
         Self::begin(buffer, 15, &stream.0.to_le_bytes(), SMALLEST_LIMIT)
     }
@@ -110,11 +111,11 @@ impl<'a> FrameWriter<'a> {
         Self { buffer, start, max_message_size }
     }
 
-    /// Writes the message that the frame carries.
+    /// Writes the message of the frame, and finishes it.
     ///
     /// # Errors
     ///
-    /// Those of `write`, and that the message is too large. Then nothing has been written.
+    /// The errors of `write`, or the message is too large. Then the frame is removed.
     pub(crate) fn message<E: From<TooLarge>>(
         self,
         write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
@@ -126,11 +127,11 @@ impl<'a> FrameWriter<'a> {
         Ok(())
     }
 
-    /// Writes one of our own messages as the message that the frame carries.
+    /// Writes one of the runtime's own messages as the message of the frame, and finishes it.
     ///
     /// # Errors
     ///
-    /// The message is too large. Then nothing has been written.
+    /// The message is too large. Then the frame is removed.
     pub(crate) fn own_message<T: Field>(self, message: &T) -> Result<(), TooLarge> {
         self.message(|sink| {
             write_message(message, sink);
@@ -138,7 +139,7 @@ impl<'a> FrameWriter<'a> {
         })
     }
 
-    /// Ends the frame with what has been written so far.
+    /// Finishes the frame: sets its length.
     pub(crate) fn finish(mut self) {
         set_length(&mut self.buffer[self.start..], 0);
         self.start = self.buffer.len();
@@ -151,23 +152,23 @@ impl Drop for FrameWriter<'_> {
     }
 }
 
-/// Gives a frame its length, of which so many bytes lie elsewhere.
-fn set_length(frame: &mut [u8], elsewhere: usize) {
-    let length = frame.len() - LENGTH_LEN + elsewhere;
-    let length = u32::try_from(length).expect("settings keep messages below 4 GiB");
+/// Sets the length of a frame, of which `spliced_len` bytes are not in this buffer.
+fn set_length(frame: &mut [u8], spliced_len: usize) {
+    let length = frame.len() - LENGTH_LEN + spliced_len;
+    let length = u32::try_from(length).expect("`max_message_size` is below 4 GiB");
     frame[..LENGTH_LEN].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Writes a frame whose message may be large and may open streams: a call, an answer, elements.
+/// Appends a frame whose message may be large and may open streams: a call, an answer or elements.
 ///
-/// Dropped before it is done, it takes back what it has written.
+/// If it is dropped before it is [finished](Self::finish), it removes the incomplete frame.
 pub(crate) struct MessageWriter<'a> {
     frame: FrameWriter<'a>,
     spliced: Vec<Splice>,
 }
 
 impl<'a> MessageWriter<'a> {
-    /// Begins a call; [`set_call`](Self::set_call) gives it its number later.
+    /// Begins a `call` frame. [`Unsent::set_call`] sets its call id later.
     pub(crate) fn call(buffer: &'a mut Vec<u8>, function: FunctionId, max: usize) -> Self {
         let mut fields = [0; 17];
         fields[8..16].copy_from_slice(&function.0.to_le_bytes());
@@ -186,7 +187,7 @@ impl<'a> MessageWriter<'a> {
         Self::begin(FrameWriter::begin(buffer, 5, &fields, max))
     }
 
-    /// Begins an answer that carries a refusal, for which there is always room.
+    /// Begins an `answer` frame for a refusal. Its limit is large enough for any shortened refusal.
     pub(crate) fn refused_answer(buffer: &'a mut Vec<u8>, call: CallId) -> Self {
         Self::answer(buffer, call, Outcome::Refused, SMALLEST_LIMIT)
     }
@@ -207,11 +208,11 @@ impl<'a> MessageWriter<'a> {
         Self { frame, spliced: Vec::new() }
     }
 
-    /// Writes the message.
+    /// Writes the message of the frame.
     ///
     /// # Errors
     ///
-    /// Those of `write`, and that the message is too large. Then nothing has been written.
+    /// The errors of `write`, or the message is too large. Then the frame is removed.
     pub(crate) fn message<E: From<TooLarge>>(
         mut self,
         write: impl FnOnce(&mut Sink<'_>) -> Result<(), E>,
@@ -223,48 +224,50 @@ impl<'a> MessageWriter<'a> {
         Ok(self)
     }
 
-    /// Makes sure that there is room for so many streams: they count as part of the message.
+    /// Checks that the frame stays within its limit with this number of streams.
     ///
     /// # Errors
     ///
-    /// The message is too large with them. Then nothing has been written.
+    /// The message and the streams together are too large. Then the frame is removed.
     pub(crate) fn room_for(self, streams: usize) -> Result<Self, TooLarge> {
         let max = self.frame.max_message_size;
         let spliced = self.spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
         let frame = self.frame.buffer.len() - self.frame.start - LENGTH_LEN + spliced;
-        let beyond = (frame + TRAILER + streams * ONE_LEN).saturating_sub(largest_frame(max));
+        let beyond =
+            (frame + TRAILER_LEN + streams * OPENED_LEN).saturating_sub(largest_frame(max));
         if streams > 0 && beyond > 0 {
             return Err(TooLarge { size: max + beyond, max });
         }
         Ok(self)
     }
 
-    /// Says which streams an answer opens.
+    /// Sets the streams that an answer opens.
     pub(crate) fn streams(self, streams: &[Opened]) -> Self {
         let extras = write_streams(self.frame.buffer, streams);
         self.frame.buffer[self.frame.start + EXTRAS_OF_ANSWER] |= extras;
         self
     }
 
-    /// Says how many elements the message is.
+    /// Sets the number of elements of an `items` frame.
     pub(crate) fn count(self, count: u32) -> Self {
         let at = self.frame.start + LENGTH_LEN + 1 + 8;
         self.frame.buffer[at..][..4].copy_from_slice(&count.to_le_bytes());
         self
     }
 
-    /// Ends the frame. A large one is taken out of the buffer again.
+    /// Finishes the frame. A frame larger than [`MAX_FRAGMENT_LEN`] is removed from the buffer and
+    /// returned.
     pub(crate) fn finish(self) -> Option<Large> {
         let Self { mut frame, spliced, .. } = self;
         let written = &mut frame.buffer[frame.start..];
-        let elsewhere = spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
-        set_length(written, elsewhere);
-        if written.len() + elsewhere <= PART {
+        let spliced_len = spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
+        set_length(written, spliced_len);
+        if written.len() + spliced_len <= MAX_FRAGMENT_LEN {
             frame.start = frame.buffer.len();
             return None;
         }
         let start = frame.start;
-        // Most often the frame is alone in its buffer, and nothing is copied.
+        // Usually the buffer holds only this frame, and nothing is copied.
         let written = match start {
             0 => std::mem::take(frame.buffer),
             _ => frame.buffer.split_off(start),
@@ -273,7 +276,7 @@ impl<'a> MessageWriter<'a> {
     }
 }
 
-/// A frame that is too large to be written in one piece.
+/// A frame that is larger than [`MAX_FRAGMENT_LEN`], and so is written in fragments.
 #[derive(Debug)]
 pub(crate) struct Large {
     written: Vec<u8>,
@@ -281,7 +284,8 @@ pub(crate) struct Large {
 }
 
 impl Large {
-    /// Returns its bytes without its length, in pieces. The first holds at least its fields.
+    /// Returns the length of the frame, and its bytes without the length field, in pieces. The
+    /// first piece holds at least the fields.
     pub(crate) fn into_pieces(self) -> (u32, VecDeque<Bytes>) {
         let Self { written, spliced } = self;
         let mut written = Bytes::from(written);
@@ -300,7 +304,8 @@ impl Large {
     }
 }
 
-/// A finished `call` or `one_way` frame that has not been sent, and has not all of its fields.
+/// An encoded `call` or `one_way` frame that has not been sent. The fields that are known only when
+/// it is sent are not set.
 #[derive(Debug)]
 pub(crate) enum Unsent {
     Small(Vec<u8>),
@@ -308,14 +313,14 @@ pub(crate) enum Unsent {
 }
 
 impl Unsent {
-    /// Gives a call its number, its streams and what is left of its deadline.
+    /// Sets the id, the streams and the remaining time of a call.
     pub(crate) fn set_call(
         &mut self,
         streams: &[Opened],
         call: CallId,
         deadline: Option<Duration>,
     ) {
-        let (frame, elsewhere) = self.parts();
+        let (frame, spliced_len) = self.parts();
         frame[LENGTH_LEN + 1..][..8].copy_from_slice(&call.0.to_le_bytes());
         let extras = write_streams(frame, streams);
         frame[EXTRAS_OF_CALL] |= extras;
@@ -324,64 +329,72 @@ impl Unsent {
             frame.extend_from_slice(&micros.to_le_bytes());
             frame[EXTRAS_OF_CALL] |= WITH_DEADLINE;
         }
-        set_length(frame, elsewhere);
+        set_length(frame, spliced_len);
     }
 
-    /// Gives a one-way call its streams.
+    /// Sets the streams of a one-way call.
     pub(crate) fn set_one_way(&mut self, streams: &[Opened]) {
-        let (frame, elsewhere) = self.parts();
+        let (frame, spliced_len) = self.parts();
         let extras = write_streams(frame, streams);
         frame[EXTRAS_OF_ONE_WAY] |= extras;
-        set_length(frame, elsewhere);
+        set_length(frame, spliced_len);
     }
 
-    /// Says in which spans a call is made, innermost first. Streams and a deadline come later.
+    /// Sets the spans in which a call is made, innermost first. Must be called before
+    /// [`set_call`](Self::set_call) and [`set_one_way`](Self::set_one_way).
     #[cfg(any(feature = "tracing", test))]
     pub(crate) fn set_spans(&mut self, keys: &[SpanKey]) {
-        let (frame, elsewhere) = self.parts();
+        let (frame, spliced_len) = self.parts();
         keys.iter().for_each(|it| frame.extend_from_slice(&it.to_bytes()));
-        frame.push(u8::try_from(keys.len()).expect("a call hands few spans on"));
+        frame.push(u8::try_from(keys.len()).expect("a call carries at most `MAX_SPAN_KEYS` spans"));
         let one_way = frame[LENGTH_LEN] == 7;
         frame[if one_way { EXTRAS_OF_ONE_WAY } else { EXTRAS_OF_CALL }] |= WITH_SPANS;
-        set_length(frame, elsewhere);
+        set_length(frame, spliced_len);
     }
 
+    /// Returns the buffer of the frame, and the number of spliced bytes that are not in it.
     fn parts(&mut self) -> (&mut Vec<u8>, usize) {
         match self {
             Self::Small(frame) => (frame, 0),
             Self::Large(large) => {
-                let elsewhere = large.spliced.iter().map(|it| it.bytes.len()).sum();
-                (&mut large.written, elsewhere)
+                let spliced_len = large.spliced.iter().map(|it| it.bytes.len()).sum();
+                (&mut large.written, spliced_len)
             }
         }
     }
 }
 
-/// Writes which streams a message opens, and returns the extra that says so.
+/// Appends the streams that a message opens. Returns the flags to set in its `extras`.
 fn write_streams(frame: &mut Vec<u8>, streams: &[Opened]) -> u8 {
     if streams.is_empty() {
         return 0;
     }
     streams.iter().for_each(|it| frame.extend_from_slice(&it.to_bytes()));
-    let count = u16::try_from(streams.len()).expect("checked where they are counted");
+    let count = u16::try_from(streams.len()).expect("a message opens at most 65535 streams");
     frame.extend_from_slice(&count.to_le_bytes());
     WITH_STREAMS
 }
 
-/// Writes the head of a part that carries so many bytes, for `total` if it is the first.
-pub(crate) fn part_head(head: &mut Vec<u8>, transfer: TransferId, total: Option<u32>, len: usize) {
+/// Writes the header of a fragment of `len` bytes. The first fragment of a transfer has the `total`
+/// length of the large frame, in bytes.
+pub(crate) fn write_fragment_header(
+    header: &mut Vec<u8>,
+    transfer: TransferId,
+    total: Option<u32>,
+    len: usize,
+) {
     let fields = 1 + 4 + if total.is_some() { 4 } else { 0 };
-    let length = u32::try_from(fields + len).expect("parts are small");
-    head.extend_from_slice(&length.to_le_bytes());
-    head.push(if total.is_some() { 12 } else { 13 });
-    head.extend_from_slice(&transfer.0.to_le_bytes());
+    let length = u32::try_from(fields + len).expect("a fragment has at most 64 KiB");
+    header.extend_from_slice(&length.to_le_bytes());
+    header.push(if total.is_some() { 12 } else { 13 });
+    header.extend_from_slice(&transfer.0.to_le_bytes());
     if let Some(total) = total {
-        head.extend_from_slice(&total.to_le_bytes());
+        header.extend_from_slice(&total.to_le_bytes());
     }
 }
 
-/// Makes the fields of a frame that opens a connection.
-fn whom(greeting: Greeting, worker: WorkerId) -> [u8; GREETING_LEN + 16] {
+/// Returns the fields of a `connect` or `connect_control` frame.
+fn connect_fields(greeting: Greeting, worker: WorkerId) -> [u8; GREETING_LEN + 16] {
     let mut fields = [0; GREETING_LEN + 16];
     let (before, after) = fields.split_at_mut(GREETING_LEN);
     before.copy_from_slice(&greeting.to_bytes());

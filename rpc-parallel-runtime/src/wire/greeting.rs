@@ -1,35 +1,36 @@
-//! The greeting: what two processes tell each other before anything else.
+//! The greeting: it identifies the protocol version and the build of a connecting process.
 
 use super::id::hash_fields;
 
-/// Changes whenever an older peer would misread what we write.
+/// The protocol version. It changes whenever an older peer would misread the frames of a newer one.
 const PROTOCOL: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"rpcp";
 
-/// Magic, protocol, a reserved `u16`, fingerprint.
+/// The length of a greeting in bytes: magic, protocol version, a reserved `u16`, fingerprint.
 pub(super) const GREETING_LEN: usize = 16;
 
-/// The first bytes of every connection: who speaks, which protocol, which build.
+/// The greeting that a connecting process sends with its request. Its bytes identify rpc-parallel,
+/// the protocol version and the build of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Greeting {
     pub(crate) fingerprint: u64,
 }
 
-/// The first bytes of a connection are not ours, or not of this version.
+/// A connecting process sent no greeting of this protocol version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GreetingError {
     /// The peer is not an rpc-parallel process.
-    #[error("the peer does not speak the protocol of rpc-parallel")]
+    #[error("the peer does not use the rpc-parallel protocol")]
     Foreign,
-    /// The peer speaks another version.
-    #[error("the peer speaks version {0} of the protocol, this process version {PROTOCOL}")]
+    /// The peer uses another version of the protocol.
+    #[error("expected protocol version {PROTOCOL}, found version {0}")]
     Version(u16),
 }
 
 impl Greeting {
-    /// Makes the greeting of a build from what tells it from others.
+    /// Creates the greeting of a build. Its fingerprint is a hash of `build`.
     pub(crate) fn new(build: &[&str]) -> Self {
         Self { fingerprint: hash_fields(build) }
     }
@@ -44,11 +45,11 @@ impl Greeting {
 
     pub(crate) fn from_bytes(bytes: &[u8; GREETING_LEN]) -> Result<Self, GreetingError> {
         let [m0, m1, m2, m3, p0, p1, _, _, fingerprint @ ..] = *bytes;
-        let signature = u16::from_le_bytes([p0, p1]);
+        let protocol = u16::from_le_bytes([p0, p1]);
         if [m0, m1, m2, m3] != MAGIC {
             Err(GreetingError::Foreign)
-        } else if signature != PROTOCOL {
-            Err(GreetingError::Version(signature))
+        } else if protocol != PROTOCOL {
+            Err(GreetingError::Version(protocol))
         } else {
             Ok(Self { fingerprint: u64::from_le_bytes(fingerprint) })
         }

@@ -1,8 +1,8 @@
-//! Refuses to encode what could not be decoded again.
+//! A serializer that rejects values which could not be decoded again.
 //!
-//! MessagePack has one nil, so that `Some` of nothing would arrive as `None`; and a value that is
-//! nested without bound would exhaust the stack of whoever encodes or decodes it. Both are errors
-//! here, where the value is, instead of another value or a dead process elsewhere.
+//! MessagePack has a single nil, so `Some` of a nil would be decoded as `None`. A value that is
+//! nested without bound would overflow the stack of the process that encodes or decodes it. Both
+//! fail with an error in the sending process instead.
 
 use std::fmt::{self, Display};
 
@@ -12,10 +12,10 @@ use serde::ser::{
     Serializer,
 };
 
-/// How deep a value may be nested, for both directions. Each level costs stack.
+/// The limit of nesting levels, for encoding and decoding. Each level uses stack space.
 pub(super) const MAX_DEPTH: u16 = 256;
 
-/// A value that is encoded under guard.
+/// A value at some nesting depth, which serializes through a [`Guard`].
 pub(super) struct Guarded<'a, T: ?Sized> {
     value: &'a T,
     depth: u16,
@@ -33,24 +33,24 @@ impl<T: Serialize + ?Sized> Serialize for Guarded<'_, T> {
     }
 }
 
-/// A serializer, or a part of one, that counts how deep it is.
+/// Wraps a serializer, or the serializer of a compound value, and counts the nesting depth.
 struct Guard<S> {
     inner: S,
     depth: u16,
 }
 
 impl<S: Serializer> Guard<S> {
-    /// Goes one level down.
+    /// Enters the next nesting level.
     fn enter(self) -> Result<(S, u16), S::Error> {
         if self.depth == MAX_DEPTH {
             return Err(S::Error::custom(format_args!(
-                "it is nested deeper than {MAX_DEPTH} levels"
+                "the value is nested deeper than {MAX_DEPTH} levels"
             )));
         }
         Ok((self.inner, self.depth + 1))
     }
 
-    /// Begins something that has parts.
+    /// Begins a compound value.
     fn begin<C>(self, begin: impl FnOnce(S) -> Result<C, S::Error>) -> Result<Guard<C>, S::Error> {
         let (inner, depth) = self.enter()?;
         Ok(Guard { inner: begin(inner)?, depth })
@@ -111,7 +111,8 @@ impl<S: Serializer> Serializer for Guard<S> {
         let (inner, depth) = self.enter()?;
         if value.serialize(IsNil).is_ok() {
             return Err(S::Error::custom(
-                "it holds a `Some` of nothing, which would arrive as `None`; use an enum",
+                "the value holds a `Some` of `None` or `()`, which would be decoded as `None`; \
+                 use an enum",
             ));
         }
         inner.serialize_some(&Guarded { value, depth })
@@ -233,10 +234,11 @@ impl<S: SerializeMap> SerializeMap for Guard<S> {
     }
 }
 
-/// Serializes what MessagePack writes as nil, and refuses everything else.
+/// A serializer that succeeds for values which MessagePack encodes as nil, and fails for all
+/// others.
 struct IsNil;
 
-/// What [`IsNil`] says of everything else.
+/// The error of [`IsNil`].
 #[derive(Debug)]
 struct NotNil;
 
@@ -319,7 +321,7 @@ impl Serializer for IsNil {
         Ok(())
     }
 
-    // `Some` of nothing is refused itself, by the guard of what is in it.
+    // The guard rejects a nested `Some` of nil when it serializes the content.
     fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<(), NotNil> {
         Err(NotNil)
     }

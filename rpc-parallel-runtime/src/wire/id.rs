@@ -1,7 +1,7 @@
-//! Ids: what a function, a worker type and a worker are called on the wire.
+//! The ids that identify functions, worker types and workers on the wire.
 //!
-//! The ids of functions and worker types are hashes of what they *are*. Nothing
-//! that depends on an order, an address or a build ever enters one.
+//! The ids of functions and worker types are hashes of their declarations. They never depend on an
+//! order, an address or a build.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,8 @@ use super::sink::Sink;
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// Ends a field. It is no byte of UTF-8, so that no two lists of fields read the same.
+/// Terminates a field. The byte does not occur in UTF-8, so that different lists of fields are
+/// different byte sequences.
 const FIELD_END: &[u8] = &[0xff];
 
 /// Continues a 64-bit FNV-1a hash with more bytes.
@@ -40,7 +41,7 @@ pub(super) const fn hash_fields(fields: &[&str]) -> u64 {
     hash
 }
 
-/// Returns the part of a version that semver promises compatibility for: `1`, `0.3` or `0.0.4`.
+/// Returns the semver-compatible part of a version: `1`, `0.3` or `0.0.4`.
 const fn compatible(version: &str) -> &str {
     let bytes = version.as_bytes();
     let mut at = 0;
@@ -57,15 +58,18 @@ const fn compatible(version: &str) -> &str {
 const fn bytes_to_str(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        Err(_) => panic!("a version cut at an ASCII character is UTF-8"),
+        Err(_) => panic!("a version that is cut at an ASCII character is UTF-8"),
     }
 }
 
-/// Identifies one function of one worker trait: a hash of its declaration.
+/// Identifies one function of a worker trait: a hash of its declaration.
 ///
-/// It covers the package, the semver-compatible part of the package's version, the module path,
-/// the trait, the function, and its argument and result types as written without spaces. Order,
-/// bodies, line numbers and build profiles do not enter.
+/// The hash covers the name of the package, the semver-compatible part of its version, the module
+/// path, the names of the trait and the function, and the argument and result types as written in
+/// the source, without spaces. It does not depend on the order of declarations, function bodies,
+/// line numbers or build profiles. `#[worker(id = "..")]` replaces it by a hash of that text.
+///
+/// `Display` writes 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionId(pub(crate) u64);
 
@@ -93,24 +97,28 @@ impl FunctionId {
         ]))
     }
 
-    /// Hashes an id that the user has chosen.
+    /// Hashes an id text that the user has chosen.
     #[doc(hidden)]
     #[must_use]
     pub const fn chosen(id: &str) -> Self {
         Self(hash_fields(&["function id", id]))
     }
 
-    /// Returns the number that travels.
+    /// Returns the id as a number, as it travels.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
-/// Identifies one worker type: a hash of the type, the trait it implements and where.
+/// Identifies one worker type: a hash of its declaration.
 ///
-/// serde writes it as 16 hexadecimal digits in human-readable formats, where many readers round
-/// large numbers, and as 8 bytes in others.
+/// The hash covers the name of the package, the semver-compatible part of its version, the module
+/// path, and the names of the type and of the worker trait that it implements.
+/// `#[worker(id = "..")]` on the impl replaces it by a hash of that text.
+///
+/// `Display` writes 16 hexadecimal digits. So does serde in human-readable formats, because many
+/// readers of such formats round large numbers. In other formats serde writes 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerTypeId(pub(crate) u64);
 
@@ -129,33 +137,40 @@ impl WorkerTypeId {
         Self(hash_fields(&["worker type", package, version, module, worker_type, worker_trait]))
     }
 
-    /// Hashes an id that the user has chosen.
+    /// Hashes an id text that the user has chosen.
     #[doc(hidden)]
     #[must_use]
     pub const fn chosen(id: &str) -> Self {
         Self(hash_fields(&["worker type id", id]))
     }
 
-    /// Returns the number that travels.
+    /// Returns the id as a number, as it travels.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
-/// Identifies one worker server, for ever: 128 random bits.
+/// Identifies one worker server: 128 random bits, which are never reused.
 ///
-/// `Display` and `FromStr` use 32 hexadecimal digits. So does serde in human-readable formats; in
-/// others it uses 16 bytes, never a 128-bit number, which serde cannot buffer.
+/// `Display` and `FromStr` use 32 hexadecimal digits. So does serde in human-readable formats. In
+/// other formats serde uses 16 bytes and not a 128-bit integer, which it cannot buffer.
+///
+/// ```
+/// use rpc_parallel::WorkerId;
+///
+/// let id: WorkerId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+/// assert_eq!(id.to_string(), "0123456789abcdef0123456789abcdef");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(u128);
 
 impl WorkerId {
     pub(crate) fn random() -> Self {
         let mut bytes = [0; 16];
-        // Sixteen bytes are never cut short, and `getrandom` blocks only while a machine boots.
+        // `getrandom` returns up to 256 bytes completely, and blocks only while a machine boots.
         let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        assert_eq!(filled, Ok(bytes.len()), "the kernel has no random bytes");
+        assert_eq!(filled, Ok(bytes.len()), "`getrandom` must return 16 bytes");
         Self::from_bytes(bytes)
     }
 
@@ -192,16 +207,16 @@ impl FromStr for WorkerId {
     }
 }
 
-/// Reads exactly `len` hexadecimal digits.
+/// Parses exactly `len` hexadecimal digits.
 fn parse_digits(text: &str, len: usize) -> Option<u128> {
-    // `from_str_radix` alone would take a sign.
+    // `from_str_radix` alone would accept a sign.
     let digits = text.len() == len && text.bytes().all(|it| it.is_ascii_hexdigit());
     u128::from_str_radix(text, 16).ok().filter(|_| digits)
 }
 
-/// A text is not the 32 hexadecimal digits of a [`WorkerId`].
+/// A text is not a [`WorkerId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("a worker id is 32 hexadecimal digits")]
+#[error("invalid worker id: expected 32 hexadecimal digits")]
 pub struct ParseWorkerIdError;
 
 impl Serialize for WorkerId {
@@ -233,14 +248,14 @@ impl Serialize for WorkerTypeId {
 impl<'de> Deserialize<'de> for WorkerTypeId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = IdVisitor { bytes: 8 }.deserialize(deserializer)?;
-        Ok(Self(number.try_into().expect("8 bytes are a `u64`")))
+        Ok(Self(number.try_into().expect("the visitor accepts 8 bytes, which fit into a `u64`")))
     }
 }
 
-/// Reads an id of `bytes` bytes, as bytes or as twice as many hexadecimal digits.
+/// Deserializes an id of `bytes` bytes, from bytes or from twice as many hexadecimal digits.
 ///
-/// It takes both from every format: serde's buffer for tagged, flattened and untagged types says
-/// that it is human-readable, and hands on whatever the format below has written.
+/// Every format may supply either: serde's buffer for tagged, flattened and untagged types reports
+/// itself as human-readable, but passes on the form of the underlying format.
 #[derive(Clone, Copy)]
 struct IdVisitor {
     bytes: usize,
@@ -268,7 +283,7 @@ impl<'de> Visitor<'de> for IdVisitor {
         number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
     }
 
-    // serde hands on borrowed and owned bytes by this as well.
+    // The default implementations for borrowed and owned bytes call this function.
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<u128, E> {
         if bytes.len() != self.bytes {
             return Err(E::invalid_length(bytes.len(), &self));
@@ -276,7 +291,7 @@ impl<'de> Visitor<'de> for IdVisitor {
         Ok(bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte)))
     }
 
-    // Formats without bytes write them as a list.
+    // Formats without a byte type write a list.
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u128, A::Error> {
         let (mut number, mut len) = (0, 0);
         while let Some(byte) = list.next_element::<u8>()? {

@@ -1,4 +1,4 @@
-//! How a worker is named in messages to people.
+//! The label of a worker in logs and errors.
 
 use std::fmt;
 
@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::field::fields;
 
-/// What people call a worker: its name, its type, its process and host.
+/// Describes a worker in logs and errors: its name, type, process id and host.
+///
+/// `Display` writes, for example, ``worker `indexer` (app::Indexer, pid 4711 on ada)``.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WorkerLabel {
     pub(crate) name: Option<String>,
@@ -23,25 +25,25 @@ impl WorkerLabel {
         Self { name, worker_type, pid: Some(std::process::id()), host: host_name() }
     }
 
-    /// Returns the name that the worker was given.
+    /// Returns the name that was set when the worker was started. Default: none.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Returns the path of the worker's type.
+    /// Returns the path of the worker's type, for example `app::index::Indexer`.
     #[must_use]
     pub fn worker_type(&self) -> &str {
         &self.worker_type
     }
 
-    /// Returns the number of the worker's process, on its host.
+    /// Returns the id of the worker's process on its host, if it is known.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// Returns what the worker's host calls itself.
+    /// Returns the host name of the worker's machine.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -62,7 +64,7 @@ impl fmt::Display for WorkerLabel {
     }
 }
 
-/// Returns what this host calls itself.
+/// Returns the host name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

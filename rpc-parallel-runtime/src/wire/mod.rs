@@ -40,7 +40,9 @@ pub(crate) use self::frame::{
     CallId, Frame, Outcome, TransferId, find_cancels, is_of_transfer, largest_frame, parse, split,
     split_partial,
 };
-pub(crate) use self::frame_writer::{FrameWriter, Large, MessageWriter, PART, Unsent, part_head};
+pub(crate) use self::frame_writer::{
+    FrameWriter, Large, MAX_FRAGMENT_LEN, MessageWriter, Unsent, write_fragment_header,
+};
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
 pub use self::label::WorkerLabel;
@@ -54,13 +56,13 @@ pub use self::settings::Settings;
 pub(crate) use self::signature::Signature;
 pub use self::sink::{Sink, TooLarge};
 #[cfg(feature = "tracing")]
-pub(crate) use self::span_key::MOST_KEYS;
+pub(crate) use self::span_key::MAX_SPAN_KEYS;
 #[cfg(any(feature = "tracing", test))]
 pub(crate) use self::span_key::SpanKey;
 pub(crate) use self::span_key::SpanKeys;
 pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
 
-/// Decodes bytes as frames, and what is in the frames as values.
+/// Decodes bytes as frames, and the messages in them as values.
 #[cfg(fuzzing)]
 pub(crate) fn decode_everything(bytes: &[u8]) {
     let mut rest = bytes;

@@ -1,13 +1,14 @@
-//! Sizes and durations as people write them: `1500`, `64KiB`, `250ms`, `2s`.
+//! Parses and formats sizes and durations: `1500`, `64KiB`, `250ms`, `2s`.
 //!
-//! What is written here is the shortest that reads back as it was.
+//! A value is formatted as a whole number of the largest possible unit, so that it parses back to
+//! the same value.
 
 use std::time::Duration;
 
-/// From the largest to the smallest; a number alone is bytes.
+/// The units of sizes in bytes, largest first. A number without a unit is a number of bytes.
 const SIZES: [(&str, u128); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
 
-/// From the largest to the smallest, in nanoseconds.
+/// The units of durations in nanoseconds, largest first.
 const TIMES: [(&str, u128); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -17,7 +18,7 @@ const TIMES: [(&str, u128); 6] = [
     ("ns", 1),
 ];
 
-/// Reads a size in bytes; none if it is not written like one, or beyond what can be counted.
+/// Parses a size in bytes; `None` if the text is not a size, or the size exceeds `usize::MAX`.
 pub(super) fn read_size(text: &str) -> Option<usize> {
     usize::try_from(read(text, &SIZES)?).ok()
 }
@@ -26,7 +27,7 @@ pub(super) fn write_size(bytes: usize) -> String {
     write(bytes as u128, &SIZES)
 }
 
-/// Reads a duration; none if it is not written like one, or beyond what can be counted.
+/// Parses a duration; `None` if the text is not a duration, or exceeds `Duration::MAX`.
 pub(super) fn read_duration(text: &str) -> Option<Duration> {
     let nanos = read(text, &TIMES)?;
     let second = Duration::from_secs(1).as_nanos();
@@ -48,7 +49,7 @@ fn read(text: &str, units: &[(&str, u128)]) -> Option<u128> {
 
 fn write(quantity: u128, units: &[(&str, u128)]) -> String {
     let whole = units.iter().find(|(_, unit)| quantity != 0 && quantity.is_multiple_of(*unit));
-    let (name, unit) = whole.or(units.last()).expect("there is a smallest unit");
+    let (name, unit) = whole.or(units.last()).expect("the table of units is not empty");
     format!("{}{name}", quantity / unit)
 }
 

@@ -1,4 +1,4 @@
-//! What a worker answers instead of a result.
+//! The answer of a worker that has no result for a call, or does not accept a connection.
 
 use std::fmt;
 
@@ -6,22 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::field::fields;
 
-/// A panic: what it said, and where.
+/// The message and source location of a panic.
+///
+/// `Display` writes the location and the message, without the backtrace.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PanicReport {
-    /// The message it panicked with.
+    /// The panic message.
     pub message: String,
-    /// The place in the source, as `file:line:column`.
+    /// The source location of the panic, as `file:line:column`, if it is known.
     pub location: Option<String>,
-    /// How it came there, where `RUST_BACKTRACE` asks for it.
+    /// The backtrace of the panic, if `RUST_BACKTRACE` enables backtraces in the worker.
     pub backtrace: Option<String>,
 }
 
 fields!(struct PanicReport { message, location, backtrace });
 
 impl PanicReport {
-    /// Cuts what is said short.
+    /// Shortens the texts to [`MAX_TEXT_LEN`] bytes each, and removes the backtrace.
     pub(crate) fn shortened(self) -> Self {
         let Self { message, location, .. } = self;
         Self { message: shorten(message), location: location.map(shorten), backtrace: None }
@@ -40,33 +42,33 @@ impl fmt::Display for PanicReport {
     }
 }
 
-/// Why a worker gave no result for a call, or no connection.
+/// The reason why a worker returns no result for a call, or does not accept a connection.
 #[doc(hidden)]
 #[derive(Clone, PartialEq, Debug)]
 pub enum Refusal {
     /// The function, or the `init` of the connection, panicked.
     Panicked(PanicReport),
-    /// The worker has no function with this id; it has these.
+    /// The worker has no function with this id. `offers` lists the signatures of its functions.
     UnknownFunction { offers: Vec<String> },
     /// The arguments could not be decoded.
     Undecodable { why: String },
     /// The result could not be encoded.
     Unencodable { why: String },
-    /// The result is too large to travel.
+    /// The result exceeds the largest message size. Both numbers are bytes.
     TooLarge { size: usize, max: usize },
-    /// The caller wanted no answer any more, and the function was stopped.
+    /// The caller cancelled the call, and the function was stopped.
     Cancelled,
-    /// The time that the caller gave was over before the function could begin.
+    /// The deadline of the call passed before the function began.
     Expired,
-    /// There is no such worker server in the process.
+    /// The process has no worker server with this id.
     NoSuchWorker,
-    /// The build of the worker is another one.
+    /// The builds of the worker and of the connecting process differ.
     OtherBuild { why: String },
-    /// The two programs mean different things by one function.
+    /// The types of a function differ between the two programs.
     OtherTypes { why: String },
     /// The `init` of the connection failed.
     Init { why: String },
-    /// The peer broke the rules of the conversation.
+    /// The peer violated the protocol.
     Violation { why: String },
 }
 
@@ -89,20 +91,28 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => panic.fmt(f),
-            Self::UnknownFunction { .. } => {
-                f.write_str("is unknown: the worker has no such function")
+            Self::UnknownFunction { .. } => f.write_str("failed: the worker has no such function"),
+            Self::Undecodable { why } => write!(f, "failed to decode its arguments: {why}"),
+            Self::Unencodable { why } => write!(f, "failed to encode its result: {why}"),
+            Self::TooLarge { size, max } => {
+                write!(f, "failed: result of {size} bytes exceeds the limit of {max} bytes")
             }
-            Self::Undecodable { why } => write!(f, "got arguments that cannot be decoded: {why}"),
-            other => write!(f, "failed: {other:?}"),
+            Self::Cancelled => f.write_str("was cancelled"),
+            Self::Expired => f.write_str("failed: its deadline passed before it began"),
+            Self::NoSuchWorker => f.write_str("failed: the process has no such worker server"),
+            Self::OtherBuild { why }
+            | Self::OtherTypes { why }
+            | Self::Init { why }
+            | Self::Violation { why } => write!(f, "failed: {why}"),
         }
     }
 }
 
-/// How much of a text is kept that is too long for a frame, in bytes.
-const SHORT: usize = 16 * 1024;
+/// The length in bytes to which texts are shortened that do not fit into a frame.
+const MAX_TEXT_LEN: usize = 16 * 1024;
 
 impl Refusal {
-    /// Cuts what is said short: users can say more than a frame holds.
+    /// Shortens the texts, which may be larger than a frame: users choose their length.
     pub(crate) fn shortened(&self) -> Self {
         match self.clone() {
             Self::Panicked(panic) => Self::Panicked(panic.shortened()),
@@ -123,19 +133,19 @@ impl Refusal {
     }
 }
 
-/// Cuts a text short that is too long for where it is to be told.
+/// Truncates a text to [`MAX_TEXT_LEN`] bytes, and appends ` ..` if it was longer.
 pub(crate) fn shorten(mut text: String) -> String {
-    if text.len() > SHORT {
-        let end = (0..=SHORT).rev().find(|it| text.is_char_boundary(*it));
+    if text.len() > MAX_TEXT_LEN {
+        let end = (0..=MAX_TEXT_LEN).rev().find(|it| text.is_char_boundary(*it));
         text.truncate(end.unwrap_or(0));
         text.push_str(" ..");
     }
     text
 }
 
-/// Leaves the last ones of a list out that is too long.
+/// Removes texts from the end of a list until it fits into about [`MAX_TEXT_LEN`] bytes.
 pub(crate) fn shorten_list(mut texts: Vec<String>) -> Vec<String> {
-    let mut left = SHORT;
+    let mut left = MAX_TEXT_LEN;
     texts.retain(|it| {
         left = left.saturating_sub(it.len() + 8);
         left > 0
@@ -149,21 +159,21 @@ mod tests {
 
     #[test]
     fn text_is_truncated_between_characters() {
-        let why = "\u{e4}".repeat(SHORT);
+        let why = "\u{e4}".repeat(MAX_TEXT_LEN);
 
         let shortened = Refusal::Init { why }.shortened();
 
         let Refusal::Init { why } = shortened else { panic!("it stays what it is") };
-        assert_eq!(why, "\u{e4}".repeat(SHORT / 2) + " ..");
+        assert_eq!(why, "\u{e4}".repeat(MAX_TEXT_LEN / 2) + " ..");
     }
 
     #[test]
     fn list_is_truncated_between_entries() {
-        let offers = vec!["x".repeat(100); SHORT];
+        let offers = vec!["x".repeat(100); MAX_TEXT_LEN];
 
         let shortened = Refusal::UnknownFunction { offers }.shortened();
 
         let Refusal::UnknownFunction { offers } = shortened else { panic!("it stays what it is") };
-        assert_eq!(offers.len(), SHORT / 108);
+        assert_eq!(offers.len(), MAX_TEXT_LEN / 108);
     }
 }

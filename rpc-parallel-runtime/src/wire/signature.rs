@@ -1,18 +1,18 @@
-//! Whether two programs mean the same by a function.
+//! Compares the types of a function between two programs.
 //!
-//! A function's id covers its types where the id is made of its declaration. Where its user has
-//! chosen the id, the types are compared when a connection between two builds is opened.
+//! An id that is the hash of a declaration covers the types. An id that the user has chosen does
+//! not, so the types are compared when a connection between two builds is opened.
 
 use super::declaration::FunctionInfo;
 use super::field::fields;
 use super::id::FunctionId;
 
-/// A function as one program knows it.
+/// The id and types of a function in one program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Signature {
     id: u64,
     name: String,
-    /// What travels, without what each side may call differently.
+    /// The types of the values that travel, without module paths, which may differ.
     travels: String,
 }
 
@@ -26,7 +26,7 @@ impl Signature {
         Self { id, name: name.to_owned(), travels: format!("({arguments}) -> {result}") }
     }
 
-    /// Says where two programs mean different things by the same id.
+    /// Describes the first function that has the same id and different types in two programs.
     pub(crate) fn conflict(ours: &[Self], theirs: &[Self]) -> Option<String> {
         let same_id = |it: &Self| ours.iter().find(|our| our.id == it.id).zip(Some(it.clone()));
         let mut shared = theirs.iter().filter_map(same_id);
@@ -38,7 +38,7 @@ impl Signature {
     }
 }
 
-/// Splits types at the commas that stand outside of brackets.
+/// Splits a list of types at the commas outside of brackets.
 fn split(types: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     let outside = |it: char| {
@@ -52,7 +52,7 @@ fn split(types: &str) -> Vec<&str> {
     if types.is_empty() { Vec::new() } else { types.split(outside).collect() }
 }
 
-/// Returns what an argument is when it has arrived: it may be given by reference.
+/// Returns the owned form of an argument type, see [`Argument`](super::Argument).
 fn owned(argument: &str) -> String {
     let Some(borrowed) = argument.strip_prefix('&') else { return without_paths(argument) };
     let plain = without_paths(borrowed);
@@ -65,12 +65,12 @@ fn owned(argument: &str) -> String {
     }
 }
 
-/// Takes the modules off all types: what matters is what they are called.
+/// Removes the module paths from types, and keeps their names.
 fn without_paths(types: &str) -> String {
     let mut names = String::new();
     for (at, it) in types.char_indices() {
         if it == ':' {
-            // Both colons, and the segment before them.
+            // Skips both colons, and removes the path segment before them.
             if types[at..].starts_with("::") {
                 let kept = names.trim_end_matches(|it: char| it.is_alphanumeric() || it == '_');
                 names.truncate(kept.len());

@@ -1,48 +1,51 @@
-//! Where a message is written, never more of it than allowed.
+//! The buffer that a message is encoded into, with a size limit.
 
 use std::io::{self, Write};
 
 use bytes::Bytes;
 
 use super::field::fields;
+use super::frame_writer::MAX_FRAGMENT_LEN;
 
-/// A message is larger than the settings allow.
+/// A message exceeds [`max_message_size`](crate::Settings::max_message_size).
 #[derive(
     Clone, Copy, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize,
 )]
-#[error("message of {size} bytes, of which {max} are allowed")]
+#[error("message of {size} bytes exceeds the limit of {max} bytes")]
 pub struct TooLarge {
-    /// The size of the message, in bytes.
+    /// The size of the encoded message, in bytes.
     pub size: usize,
-    /// The largest size allowed, in bytes.
+    /// The largest allowed size, in bytes.
     pub max: usize,
 }
 
 fields!(struct TooLarge { size, max });
 
-/// Bytes that belong at a place of a buffer, and are not copied to it.
+/// Bytes that belong at a position of a frame, and are not copied into its buffer.
 #[derive(Debug)]
 pub(crate) struct Splice {
-    /// How many bytes of the buffer stand before them.
+    /// The number of bytes of the buffer that precede them.
     pub(super) at: usize,
     pub(super) bytes: Bytes,
 }
 
-/// A place in a [`Sink`].
+/// A position in a [`Sink`] to return to.
 pub(crate) struct SinkPosition {
     buffer: usize,
     size: usize,
     spliced: usize,
 }
 
-/// Appends a message to a buffer up to a limit, and only counts what lies beyond it.
+/// Appends a message to a buffer up to a limit, and only counts the bytes beyond the limit.
 ///
-/// So the memory for a message that is too large is never allocated, and its size is still known.
+/// So the error for a message that is too large has its full size, and no memory is allocated for
+/// it.
 pub struct Sink<'a> {
     buffer: &'a mut Vec<u8>,
     size: usize,
     max: usize,
-    /// Where the frame begins that large bytes are spliced into; they are copied if there is none.
+    /// The position in the buffer where the frame begins, if large byte sequences may be spliced
+    /// into it. `None` means that they are copied.
     start: Option<usize>,
     spliced: Vec<Splice>,
 }
@@ -52,25 +55,26 @@ impl<'a> Sink<'a> {
         Self { buffer, size: 0, max, start: None, spliced: Vec::new() }
     }
 
-    /// Makes a sink that need not copy large bytes; `start` is where the frame begins.
+    /// Creates a sink that does not copy large byte sequences. `start` is the position in the
+    /// buffer where the frame begins.
     pub(super) fn splicing(buffer: &'a mut Vec<u8>, start: usize, max: usize) -> Self {
         Self { start: Some(start), ..Self::new(buffer, max) }
     }
 
-    /// Writes bytes that the sink may keep.
+    /// Writes bytes, without a copy if there are at least [`MAX_FRAGMENT_LEN`] of them.
     pub(super) fn write_shared(&mut self, bytes: Bytes) {
         match self.start {
-            Some(start) if bytes.len() >= super::frame_writer::PART => {
+            Some(start) if bytes.len() >= MAX_FRAGMENT_LEN => {
                 self.size = self.size.saturating_add(bytes.len());
                 if self.size <= self.max {
                     self.spliced.push(Splice { at: self.buffer.len() - start, bytes });
                 }
             }
-            _ => self.write_all(&bytes).expect("a sink takes everything"),
+            _ => self.write_all(&bytes).expect("writing to a sink cannot fail"),
         }
     }
 
-    /// Writes bytes one by one, where they do not lie in a slice.
+    /// Writes bytes from an iterator.
     pub(super) fn extend(&mut self, bytes: impl ExactSizeIterator<Item = u8>) {
         self.size = self.size.saturating_add(bytes.len());
         if self.size <= self.max {
@@ -78,36 +82,39 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Says whether large bytes are better copied into a buffer of their own than into this one.
+    /// Returns whether `len` bytes would be spliced, so that the caller should copy them into a
+    /// buffer of their own.
     pub(super) fn splices(&self, len: usize) -> bool {
-        self.start.is_some()
-            && len >= super::frame_writer::PART
-            && self.size.saturating_add(len) <= self.max
+        self.start.is_some() && len >= MAX_FRAGMENT_LEN && self.size.saturating_add(len) <= self.max
     }
 
-    /// Remembers where the sink is.
-    pub(crate) fn mark(&self) -> SinkPosition {
+    /// Returns the current position, for [`rewind`](Self::rewind).
+    pub(crate) fn position(&self) -> SinkPosition {
         SinkPosition { buffer: self.buffer.len(), size: self.size, spliced: self.spliced.len() }
     }
 
-    /// Takes back what has been written since.
-    pub(crate) fn rewind(&mut self, mark: &SinkPosition) {
-        self.buffer.truncate(mark.buffer);
-        self.size = mark.size;
-        self.spliced.truncate(mark.spliced);
+    /// Removes everything that was written after `position`.
+    pub(crate) fn rewind(&mut self, position: &SinkPosition) {
+        self.buffer.truncate(position.buffer);
+        self.size = position.size;
+        self.spliced.truncate(position.spliced);
     }
 
-    /// Returns how much may be written.
+    /// Returns the limit, in bytes.
     pub(super) fn max(&self) -> usize {
         self.max
     }
 
-    /// Returns how much has been written.
+    /// Returns the number of bytes written, including those beyond the limit.
     pub(crate) fn len(&self) -> usize {
         self.size
     }
 
-    /// Says whether everything fitted.
+    /// Returns the spliced bytes.
+    ///
+    /// # Errors
+    ///
+    /// The message exceeds the limit.
     pub(crate) fn finish(self) -> Result<Vec<Splice>, TooLarge> {
         let Self { size, max, spliced, .. } = self;
         if size > max { Err(TooLarge { size, max }) } else { Ok(spliced) }

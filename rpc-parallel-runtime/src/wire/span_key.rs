@@ -1,32 +1,32 @@
-//! How a call says in which spans it is made.
+//! The tracing spans in which a call is made, as they travel in its frame.
 //!
-//! All of it can be read without the feature `tracing`, and is written only with it.
+//! Without the feature `tracing` they are parsed and ignored, and never written.
 
 #[cfg(any(feature = "tracing", test))]
 use serde::{Deserialize, Serialize};
 
-/// Names a span in which a call was made, to the process that made it.
+/// Identifies a span of the process that made a call.
 #[cfg(any(feature = "tracing", test))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(crate) struct SpanKey {
-    /// A random number of the process.
+    /// The random number that identifies the process.
     pub(crate) process: u64,
-    /// A number that the process uses once.
+    /// The number of the span, unique in its process.
     pub(crate) span: u64,
 }
 
-/// How many of them a call hands on, at most.
-pub(crate) const MOST_KEYS: usize = 8;
+/// The largest number of span keys that a call carries.
+pub(crate) const MAX_SPAN_KEYS: usize = 8;
 
-/// How long one of them is in a frame.
+/// The length of one span key in a frame, in bytes.
 pub(super) const KEY_LEN: usize = 8 + 8;
 
-/// The spans of a call as they stand in its frame, innermost first.
+/// The encoded span keys of a call, innermost first.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct SpanKeys<'a>(
     #[cfg_attr(
         not(any(feature = "tracing", test)),
-        expect(dead_code, reason = "nobody asks for spans without the feature `tracing`")
+        expect(dead_code, reason = "spans are used only with the feature `tracing`")
     )]
     &'a [u8],
 );
@@ -36,11 +36,11 @@ impl<'a> SpanKeys<'a> {
         Self(list)
     }
 
-    /// Returns no more of them than are handed on.
+    /// Returns the first [`MAX_SPAN_KEYS`] keys.
     #[cfg(any(feature = "tracing", test))]
     pub(crate) fn iter(self) -> impl Iterator<Item = SpanKey> + 'a {
         let (keys, _) = self.0.as_chunks::<KEY_LEN>();
-        keys.iter().take(MOST_KEYS).map(|it| {
+        keys.iter().take(MAX_SPAN_KEYS).map(|it| {
             let [p0, p1, p2, p3, p4, p5, p6, p7, span @ ..] = *it;
             SpanKey {
                 process: u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]),

@@ -1,4 +1,4 @@
-//! The arguments of a function, together.
+//! Encodes and decodes the arguments of a function as one tuple.
 
 use std::any::type_name;
 use std::borrow::Borrow;
@@ -8,24 +8,28 @@ use crate::wire::{
     write_tuple_len,
 };
 
-/// The codecs of a function's arguments: a tuple with one for each.
+/// A tuple with one [`Codec`] for each argument of a function.
 ///
-/// It asks for no bound on the arguments: the codecs have been made where the types are written.
+/// It needs no bound on the argument types: the codecs are created where the types are written.
 #[doc(hidden)]
 pub trait Arguments: Copy + Send + Sync + 'static {
-    /// What the worker holds: the owned form of each.
+    /// The tuple of the arguments in owned form, as the worker decodes them.
     type Owned;
 
-    /// What a [`Function`](super::Function) takes: the owned forms, without a tuple around one.
+    /// The input of a [`Function`](super::Function): the arguments in owned form, a single one
+    /// without a tuple.
     type Input;
 
-    /// What the client writes: a reference to each.
+    /// The tuple of references to the arguments, as the client encodes them.
     type Borrowed<'a>;
 
+    /// Encodes the arguments.
     fn encode(self, given: Self::Borrowed<'_>, sink: &mut Sink<'_>) -> Result<(), EncodeError>;
 
+    /// Decodes the arguments, which must take up the whole body.
     fn decode(self, body: Body<'_>) -> Result<Self::Owned, DecodeError>;
 
+    /// Borrows the arguments from the input of a function.
     fn borrow(input: &Self::Input) -> Self::Borrowed<'_>;
 }
 
@@ -48,7 +52,7 @@ impl Arguments for () {
 
 macro_rules! arguments {
     ($len:literal: $($A:ident $a:ident)*; Input = $Input:ty; $input:pat => $borrowed:expr) => {
-        #[expect(non_snake_case, reason = "a codec is called like its type")]
+        #[expect(non_snake_case, reason = "a codec has the name of its type")]
         impl<$($A: ?Sized + Argument + 'static),*> Arguments for ($(Codec<$A>,)*) {
             type Owned = ($($A::Owned,)*);
             type Input = $Input;

@@ -1,32 +1,33 @@
-//! The build id that the linker has left in this executable.
+//! Reads the GNU build id of this executable.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-/// How much of the file is looked at: the headers and the notes stand at its beginning.
-const BEGINNING: usize = 4096;
+/// The number of bytes that are read from the file. The headers and notes are at its beginning.
+const PREFIX_LEN: usize = 4096;
 
-/// The length of one program header of a 64-bit ELF file.
+/// The length of a program header of a 64-bit ELF file, in bytes.
 const PROGRAM_LEN: usize = 56;
 
 const PT_NOTE: u32 = 4;
 const NT_GNU_BUILD_ID: u32 = 3;
 
-/// Returns what tells the running executable from other builds.
+/// Returns a text that differs between builds of the executable.
 ///
-/// That is the GNU build id; the size of the file where the linker was told to leave none.
+/// It is the GNU build id, or the size of the file in bytes if the linker wrote no build id. It is
+/// empty if there is no `/proc`.
 pub(super) fn build_id() -> String {
     let Ok(image) = File::open("/proc/self/exe") else { return String::new() };
-    let mut beginning = [0; BEGINNING];
-    let read = image.read_at(&mut beginning, 0).unwrap_or_default();
-    let id = read_build_id(&beginning[..read]);
+    let mut prefix = [0; PREFIX_LEN];
+    let read = image.read_at(&mut prefix, 0).unwrap_or_default();
+    let id = read_build_id(&prefix[..read]);
     let id = id.map(|it| it.iter().map(|it| format!("{it:02x}")).collect());
     id.unwrap_or_else(|| image.metadata().map_or(0, |it| it.size()).to_string())
 }
 
-/// Finds the build id in the beginning of an executable: a pure function of its bytes.
+/// Finds the build id in the first bytes of an executable.
 fn read_build_id(elf: &[u8]) -> Option<&[u8]> {
-    // 64 bits, little endian: the only kind that we know.
+    // Only 64-bit little-endian files are supported.
     if !elf.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }

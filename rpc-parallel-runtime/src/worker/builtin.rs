@@ -1,4 +1,4 @@
-//! What every worker can be asked, beside its own functions.
+//! The built-in functions: every worker answers them in addition to the functions of its trait.
 
 use std::time::Duration;
 
@@ -32,44 +32,45 @@ const fn builtin(
 
 const CLOSE_SERVER: &FunctionInfo = &builtin("close_server", "", "()", line!());
 const STATS: &FunctionInfo = &builtin("stats", "", "WorkerStats", line!());
-/// The log of the worker's process.
+/// Returns the logs of the worker's process.
 #[cfg(feature = "tracing")]
 const LOGS: &FunctionInfo = &builtin("logs", "", "Logs", line!());
-/// How many records that log has had.
+/// Returns the number of records that the worker's process has logged.
 #[cfg(feature = "tracing")]
 const LOGGED: &FunctionInfo = &builtin("logged", "", "u64", line!());
 const SHUT_DOWN: &FunctionInfo = &builtin("shut_down", "Duration", "bool", line!());
 
-/// Asks a worker to take no new connections.
+/// Calls `close_server`: the worker accepts no new connections.
 pub(super) fn close_server(client: &Client) -> Call<()> {
     Call::new(client, CLOSE_SERVER, plain(own_codec()), |sink| ().encode((), sink))
 }
 
-/// Tells a worker to end within this time; `false` if it has no process of its own.
+/// Calls `shut_down`: the worker's process ends within this time. Returns `false` if the worker has
+/// no process of its own.
 pub(crate) fn shut_down(client: &Client, within: Duration) -> Call<bool> {
     Call::new(client, SHUT_DOWN, plain(own_codec()), |sink| {
         (own_codec::<Duration>(),).encode((&within,), sink)
     })
 }
 
-/// Asks a worker's process how it is doing.
+/// Calls `stats`: returns the statistics of the worker's process.
 pub(crate) fn stats(client: &Client) -> Call<WorkerStats> {
     Call::new(client, STATS, plain(own_codec()), |sink| ().encode((), sink))
 }
 
-/// Asks for what a worker's process logs.
+/// Calls `logs`: returns the logs of the worker's process.
 #[cfg(feature = "tracing")]
 pub(crate) fn ask_for_logs(client: &Client) -> Call<Logs> {
     Call::new(client, LOGS, plain(codec()), |sink| ().encode((), sink))
 }
 
-/// Asks how many records a worker's process has logged.
+/// Calls `logged`: returns the number of records that the worker's process has logged.
 #[cfg(feature = "tracing")]
 pub(super) fn ask_for_count(client: &Client) -> Call<u64> {
     Call::new(client, LOGGED, plain(codec()), |sink| ().encode((), sink))
 }
 
-/// Returns the name of one of these functions, for the span of its call.
+/// Returns the name of a built-in function, for the span of its call.
 #[cfg(feature = "tracing")]
 pub(super) fn name(function: FunctionId) -> Option<String> {
     let all = [CLOSE_SERVER, STATS, LOGS, LOGGED, SHUT_DOWN];
@@ -77,7 +78,7 @@ pub(super) fn name(function: FunctionId) -> Option<String> {
     Some(format!("{}::{}", info.worker_trait(), info.name()))
 }
 
-/// Answers what every worker can be asked; hands the call back if it is none of that.
+/// Answers the call of a built-in function. Returns the call if its function is another one.
 pub(super) fn answer<'a>(
     (id, label): (WorkerId, &WorkerLabel),
     mut call: Incoming<'a>,

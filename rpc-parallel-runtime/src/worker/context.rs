@@ -1,4 +1,4 @@
-//! What a function can know of the connection that calls it.
+//! The context of a function: the connection on which it is called, and the call itself.
 
 use std::fmt;
 use std::future::pending;
@@ -11,22 +11,42 @@ use super::registry::WorkerType;
 use crate::connection::CallScope;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
 
-/// The connection on which a function is called, the state of it, and the call itself.
+/// The context in which a worker function is called: the connection, its state, and the call.
 ///
-/// A function that takes a `&Context<C>` sees the [`ConnectionState`](super::ConnectionState) `C`
-/// through it. The client's function has no such argument.
+/// A function that takes a `&Context<C>` has access to the
+/// [`ConnectionState`](super::ConnectionState) `C` of its connection; `Context` dereferences to it.
+/// The client's function does not have this argument.
 ///
-/// ```text
-/// #[worker(no_cancel)]
-/// async fn compact(&self, cx: &Context) -> Report {
-///     let mut report = Report::default();
-///     for file in self.files() {
-///         if cx.is_cancelled() {
-///             break; // nobody waits for it: leave the rest, tidily
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Store {
+///     /// Compacts files until the caller cancels the call. Returns how many are done.
+///     #[worker(no_cancel)]
+///     async fn compact(&self, cx: &Context) -> usize;
+/// }
+///
+/// #[derive(Default, WorkerState)]
+/// struct Disk {
+///     files: Vec<std::path::PathBuf>,
+/// }
+///
+/// #[rpc_parallel::worker]
+/// impl Store for Disk {
+///     async fn compact(&self, cx: &Context) -> usize {
+///         let mut done = 0;
+///         for file in &self.files {
+///             if cx.is_cancelled() {
+///                 break;
+///             }
+///             // .. compact the file
+/// #           let _ = file;
+///             done += 1;
+///             tokio::task::yield_now().await; // lets the worker receive the cancellation
 ///         }
-///         report.add(self.compact_file(file).await);
+///         done
 ///     }
-///     report
 /// }
 /// ```
 pub struct Context<C = ()> {
@@ -34,7 +54,7 @@ pub struct Context<C = ()> {
     call: Option<Arc<CallScope>>,
 }
 
-/// The part that all calls of a connection share.
+/// The part of the context that is the same for all calls of a connection.
 struct Connection<C> {
     state: C,
     server: ServerInfo,
@@ -79,31 +99,35 @@ impl<C> Context<C> {
         self.server().settings
     }
 
-    /// Returns until when the caller waits, if it does not wait for ever.
+    /// Returns the deadline of the call: the time at which the caller stops waiting for the answer.
     ///
-    /// Calls that the function makes inherit it, but for those of tasks that it spawns. A one-way
-    /// function has none.
+    /// The caller sets it by [`timeout`](crate::Call::timeout), or inherits it from the function in
+    /// which it makes the call. Returns `None` if the call has no deadline, and in one-way
+    /// functions.
+    ///
+    /// Calls that the function makes inherit the deadline. Calls in tasks that it spawns do not.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.as_ref()?.deadline()
     }
 
-    /// Says whether the caller wants no answer any more: it has dropped the call, or its time is
-    /// over.
+    /// Returns whether the call is cancelled: the caller has dropped it, or its deadline has
+    /// passed.
     ///
-    /// A worker on one thread learns it only while its functions wait for something.
+    /// A worker with a single-threaded runtime receives the cancellation only while its functions
+    /// await something.
     pub fn is_cancelled(&self) -> bool {
         self.call.as_ref().is_some_and(|it| it.is_cancelled())
     }
 
-    /// Waits until the caller wants no answer any more.
+    /// Waits until the call is cancelled: the caller has dropped it, or its deadline has passed.
     ///
-    /// A function that may be cancelled is dropped at its next await point then; this is for
-    /// functions with `#[worker(no_cancel)]`, and for tasks that a function has spawned. It never
-    /// ends for a call that is answered.
+    /// This is for functions with `#[worker(no_cancel)]`, and for tasks that a function has
+    /// spawned. Other functions are dropped at their next await point when their call is cancelled.
+    /// The future never completes for a call that is answered, and for one-way calls.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: dropping the future has no effect.
     pub async fn cancelled(&self) {
         match &self.call {
             Some(call) => call.cancelled().await,
@@ -131,7 +155,7 @@ impl<C> Deref for Context<C> {
     }
 }
 
-/// [`Context`], and nothing else of that name.
+/// Implemented by [`Context`] only, so that another type of that name is a compile error.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not `rpc_parallel::Context`",
@@ -153,7 +177,7 @@ impl<C> IsContext for Context<C> {
     }
 }
 
-/// Gives a function the context that it asks for.
+/// Converts the context of a call to the type in the function's signature.
 #[doc(hidden)]
 pub fn context<C, S>(context: &Context<S>) -> &C
 where

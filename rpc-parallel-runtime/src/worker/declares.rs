@@ -1,4 +1,4 @@
-//! What a generated client says of itself and of its functions.
+//! The traits that generated clients implement.
 
 use std::sync::Arc;
 
@@ -7,80 +7,101 @@ use super::builtin;
 use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter};
 use crate::wire::{Codec, FunctionInfo, Message, WorkerId, WorkerLabel, WorkerTrait, codec};
 
-/// A generated client: what all of them can do.
+/// The functions that all generated clients have in common.
 ///
-/// Clients are cheap to clone; the clones share one connection, which ends when the last clone is
-/// dropped, and the last call and the last pipe that was made by it. Where the worker is
-/// [restarted](crate::RestartPolicy), a connection that is lost is replaced.
+/// Cloning a client is cheap. All clones share one connection. It is closed when the last clone,
+/// the last [`Call`] and the last pipe made through it are dropped. If the worker is
+/// [restarted](crate::RestartPolicy), a lost connection is replaced by a new one.
+///
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Arithmetic {
+///     async fn sum(&self, xs: &[u64]) -> u64;
+/// }
+///
+/// /// Closes the connection of any client, and waits until it is closed.
+/// async fn close<C: WorkerClient>(client: &C) {
+///     client.close();
+///     let reason = client.closed().await;
+///     println!("{}: {reason:?}", client.label());
+/// }
+/// # fn is_generic(client: &ArithmeticClient) { drop(close(client)); }
+/// ```
 pub trait WorkerClient: Clone + Send + Sync + 'static {
-    /// The state of its connections; `()` where no function takes a `Context`.
+    /// The [state](crate::ConnectionState) of its connections. It is `()` if no function of the
+    /// worker trait takes a [`Context`](crate::Context).
     type Connection;
 
-    /// The trait that it was generated from.
+    /// The worker trait that the client was generated from.
     #[doc(hidden)]
     const WORKER_TRAIT: WorkerTrait;
 
     #[doc(hidden)]
     fn from_client(client: Client) -> Self;
 
-    /// Returns the connection behind it.
+    /// Returns the untyped client.
     fn client(&self) -> &Client;
 
-    /// Returns the id of the worker at the other end.
+    /// Returns the id of the worker server that the client calls.
     fn worker_id(&self) -> WorkerId {
         self.client().worker_id()
     }
 
-    /// Returns the name, type and process of the worker at the other end; of the last one, while it
-    /// is restarted.
+    /// Returns the label of the worker: its name, type, process id and host.
+    ///
+    /// While the worker is restarted, this is the label of its previous process.
     fn label(&self) -> Arc<WorkerLabel> {
         self.client().label()
     }
 
-    /// Closes the connection, after the calls that have been sent. No other replaces it.
+    /// Closes the connection, after sending the calls that were made. It is not replaced, even if
+    /// the worker has a [`RestartPolicy`](crate::RestartPolicy).
     ///
-    /// Calls that wait for an answer fail, and pipes end with an error, on both sides. A worker that
-    /// lives with this connection ends.
+    /// On both sides pending calls fail, and pipes end with an error. A worker that was started
+    /// with [`spawn`](crate::Spawn::spawn) ends if this is its owning connection.
     fn close(&self) {
         self.client().close();
     }
 
-    /// Says whether the connection is closed or lost, and not to be replaced.
+    /// Returns whether the connection is closed or lost, and will not be replaced.
     fn is_closed(&self) -> bool {
         self.client().is_closed()
     }
 
-    /// Waits until the connection is closed or lost, and not to be replaced, and says why.
+    /// Waits until the connection is closed or lost, and will not be replaced. Returns the reason.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: dropping the future has no effect.
     fn closed(&self) -> impl Future<Output = CallErrorKind> + Send {
         self.client().closed()
     }
 
-    /// Asks the worker to take no new connections.
+    /// Makes the worker server accept no new connections.
     ///
-    /// Those that there are go on. The worker's handles lead nowhere from then on; unless it
-    /// lives with its connection, its process ends with the last of them.
+    /// Existing connections continue. [`Worker`](crate::Worker) handles of the server cannot
+    /// connect any more. A worker that was started with [`spawn`](crate::Spawn::spawn) still ends
+    /// with its owning connection. The process of any other worker ends with its last connection.
     fn close_server(&self) -> Call<()> {
         builtin::close_server(self.client())
     }
 }
 
-/// One function of a client; `F` tells them apart.
+/// A client that declares the function `F`.
 #[doc(hidden)]
 pub trait Declares<F>: WorkerClient {
-    /// One `Codec` for each argument.
+    /// One [`Codec`] for each argument.
     type Codecs: Arguments;
 
-    /// The result as written.
+    /// The result type as written in the worker trait.
     type Returns;
 
-    /// What a caller gets.
+    /// The output of a successful call.
     type Output;
 
-    /// What a caller gets instead.
+    /// The error of a failed call.
     type Error: CallFailure;
 
     const FUNCTION: FunctionInfo;
@@ -88,21 +109,22 @@ pub trait Declares<F>: WorkerClient {
     const ANSWER: Answer<Self::Returns, Self::Output, Self::Error>;
 }
 
-/// Makes the codec of a pipe. If its elements cannot travel they are blamed, and not the pipe.
+/// Creates the codec of a pipe. If its elements cannot travel, the compile error names their type
+/// and not that of the pipe.
 #[doc(hidden)]
 #[must_use]
 pub const fn pipe_codec<T: Message>() -> Codec<Pipe<T>> {
     codec()
 }
 
-/// Makes the codec of a pipe's writer, as [`pipe_codec`] does.
+/// Creates the codec of a pipe's writer, like [`pipe_codec`].
 #[doc(hidden)]
 #[must_use]
 pub const fn writer_codec<T: Message>() -> Codec<PipeWriter<T>> {
     codec()
 }
 
-/// Makes a call: the body of every generated function.
+/// Creates a call. This is the body of every generated client function.
 #[doc(hidden)]
 pub fn call<C: Declares<F>, F>(
     client: &C,

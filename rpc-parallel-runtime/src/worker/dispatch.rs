@@ -1,7 +1,7 @@
-//! From a call's bytes to the user's function, and from its result to bytes.
+//! Decodes the arguments of a call, runs the user's function, and encodes its result.
 //!
-//! What is here is compiled once for each *signature* that a program has, not for each function: a
-//! function itself is a pointer.
+//! The code is compiled once for each *signature* in a program, not for each function: the
+//! functions are function pointers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use super::declares::{Declares, WorkerClient};
 use crate::connection::{Answer, Answering, AnyError, CallFailure, Incoming, Running};
 use crate::wire::{FunctionInfo, Refusal};
 
-/// What a function is called with beside its arguments.
+/// The state and the context that a function is called with, in addition to its arguments.
 #[doc(hidden)]
 pub struct Scope<S, C> {
     connection: Arc<(Arc<S>, Context<C>)>,
-    /// Of this call, if its function looks at it.
+    /// The context of one call, if its function takes a `Context`.
     context: Option<Context<C>>,
 }
 
@@ -46,7 +46,7 @@ impl<S, C> Scope<S, C> {
 pub trait Handle<S, C>: Sync {
     fn info(&self) -> &FunctionInfo;
 
-    /// Begins one call: answers it, or returns what will.
+    /// Begins one call. Answers it, or returns the running function, which will.
     fn call(
         &self,
         scope: &Scope<S, C>,
@@ -60,13 +60,13 @@ pub trait Handle<S, C>: Sync {
 #[doc(hidden)]
 pub type Table<S, C> = &'static [&'static dyn Handle<S, <C as WorkerClient>::Connection>];
 
-/// What `#[worker]` on a trait knows for every type that implements it.
+/// Implemented by `#[worker]` on a trait for all types that implement the trait.
 #[doc(hidden)]
 pub trait Dispatch<S: 'static>: WorkerClient {
     const TABLE: Table<S, Self>;
 }
 
-/// What a worker decodes for the function `F` of the client `C`.
+/// The decoded arguments of the function `F` of the client `C`.
 type Owned<C, F> = <<C as Declares<F>>::Codecs as Arguments>::Owned;
 
 type RunAsynchronous<C, F, S> = fn(
@@ -97,7 +97,7 @@ type SynchronousOf<C, F, S> = Synchronous<
 
 type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;
 
-/// Boxes what a function returns.
+/// Boxes the future that a function returns.
 #[doc(hidden)]
 pub fn boxed<F: Future + Send + 'static>(future: F) -> BoxFuture<F::Output> {
     Box::pin(future)
@@ -114,7 +114,7 @@ pub struct Asynchronous<S, C, A: Arguments, R, T, E: CallFailure> {
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Asynchronous<S, C, A, R, T, E> {
-    /// Says that the function takes a `Context`, which is made for each call then.
+    /// Declares that the function takes a `Context`, which is then created for each call.
     #[must_use]
     pub const fn sees_context(mut self) -> Self {
         self.sees_context = true;
@@ -159,7 +159,7 @@ where
     }
 }
 
-/// A function that runs.
+/// The future of a function that is running.
 struct RunningFuture<R, T, E: CallFailure> {
     future: BoxFuture<R>,
     answer: Answer<R, T, E>,
@@ -194,7 +194,7 @@ pub struct Synchronous<S, C, A: Arguments, R, T, E: CallFailure> {
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Synchronous<S, C, A, R, T, E> {
-    /// Says that the function takes a `Context`, which is made for each call then.
+    /// Declares that the function takes a `Context`, which is then created for each call.
     #[must_use]
     pub const fn sees_context(mut self) -> Self {
         self.sees_context = true;
@@ -234,7 +234,7 @@ impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C
     }
 }
 
-/// Decodes the arguments of a call, or answers that it cannot.
+/// Decodes the arguments of a call. If that fails, refuses the call and returns `None`.
 fn decode<A: Arguments>(
     codecs: A,
     call: &mut Incoming<'_>,

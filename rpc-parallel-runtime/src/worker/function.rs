@@ -1,4 +1,4 @@
-//! Functions as values: generic code takes one and runs it on a client.
+//! Functions as values, which generic code can call on any client of their type.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,31 +13,60 @@ use crate::wire::FunctionInfo;
 
 /// A function of a worker, as a value.
 ///
-/// Every generated client has one constant for each of its functions, such as
-/// `ArithmeticClient::SUM`. A function takes its input by reference, so that whoever holds it can
-/// run it again.
+/// Every generated client has a constant for each of its functions, such as
+/// `ArithmeticClient::SUM`. [`call`](Self::call) takes the input by reference, so that generic code
+/// can call the function again with the same input.
+///
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Arithmetic {
+///     async fn sum(&self, xs: &[u64]) -> u64;
+/// }
+///
+/// /// Calls a function, and calls it once more if that fails.
+/// async fn call_twice<F: Function>(
+///     function: F,
+///     client: &F::Client,
+///     input: &F::Input,
+/// ) -> Result<F::Output, F::Error> {
+///     match function.call(client, input).await {
+///         Ok(output) => Ok(output),
+///         Err(_) => function.call(client, input).await,
+///     }
+/// }
+///
+/// async fn is_even(client: &ArithmeticClient) -> Result<bool, CallError> {
+///     let function = ArithmeticClient::SUM
+///         .map_input(|limit: &u64| (0..*limit).collect()) // `Vec<u64>` is the owned `&[u64]`
+///         .map_output(|sum| sum % 2 == 0);
+///     call_twice(function, client, &10).await
+/// }
+/// ```
 pub trait Function {
-    /// The client that it runs on.
+    /// The client on which the function is called.
     type Client: WorkerClient;
 
-    /// The arguments in owned form: `()` for none, the argument itself for one, a tuple for more.
+    /// The arguments in owned form: `()` if there are none, the argument itself if there is one, a
+    /// tuple otherwise.
     type Input;
 
-    /// What a caller gets.
+    /// The output of a successful call.
     type Output;
 
-    /// What a caller gets instead.
+    /// The error of a failed call.
     type Error;
 
-    /// The future of both.
+    /// The future that [`call`](Self::call) returns.
     type Call: CallOptions<Output = Result<Self::Output, Self::Error>>;
 
-    /// Calls the function.
+    /// Creates a call of the function. The call is sent when it is first polled.
     fn call(&self, client: &Self::Client, input: &Self::Input) -> Self::Call;
 
-    /// Changes the output, in the process of the caller.
+    /// Returns a function that converts the output with `map`, in the process of the caller.
     ///
-    /// Like `map` of an iterator: of two, the first sees the output first.
+    /// As with [`Iterator::map`], the closure of the first `map_output` in a chain runs first.
     fn map_output<T, M: Fn(Self::Output) -> T + Clone>(self, map: M) -> MapOutput<Self, M>
     where
         Self: Sized,
@@ -45,9 +74,10 @@ pub trait Function {
         MapOutput { function: self, map }
     }
 
-    /// Makes the input from something else, in the process of the caller.
+    /// Returns a function that computes the input with `map` from another value, in the process of
+    /// the caller.
     ///
-    /// Of two, the last sees the input first.
+    /// The closure of the last `map_input` in a chain runs first.
     fn map_input<I, M: Fn(&I) -> Self::Input>(self, map: M) -> MapInput<Self, M, I>
     where
         Self: Sized,
@@ -56,13 +86,15 @@ pub trait Function {
     }
 }
 
-/// What can be said of a call before it is first polled, whatever its output is changed to.
+/// The options of a call, which apply before it is first polled.
+///
+/// [`Call`] and the calls of mapped functions implement it.
 pub trait CallOptions: Future + Unpin + Sized {
-    /// Fails the call if there is no answer within this time: see [`Call::timeout`].
+    /// Sets a timeout, after which the call fails. See [`Call::timeout`].
     #[must_use]
     fn timeout(self, after: Duration) -> Self;
 
-    /// Lets a call that is made inside a function take more time than the function has: see
+    /// Ignores the deadline of the function in which the call is made. See
     /// [`Call::without_inherited_deadline`].
     #[must_use]
     fn without_inherited_deadline(self) -> Self;
@@ -78,7 +110,8 @@ impl<T, E: CallFailure> CallOptions for Call<T, E> {
     }
 }
 
-/// A function that a client of type `C` declares. Generated clients hold them as constants.
+/// A [`Function`] that a client of type `C` declares. Generated clients have one constant of this
+/// type for each function.
 pub struct DeclaredFunction<C, F>(PhantomData<fn(C, F)>);
 
 impl<C, F> DeclaredFunction<C, F> {
@@ -87,7 +120,7 @@ impl<C, F> DeclaredFunction<C, F> {
 }
 
 impl<C: Declares<F>, F> DeclaredFunction<C, F> {
-    /// Returns the name, id and signature of the function.
+    /// Returns the id, name, signature and source location of the function.
     #[must_use]
     pub fn info(self) -> FunctionInfo {
         C::FUNCTION
@@ -104,7 +137,7 @@ impl<C, F> Copy for DeclaredFunction<C, F> {}
 
 impl<C: Declares<F>, F> fmt::Debug for DeclaredFunction<C, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Declared").field(&C::FUNCTION.signature()).finish()
+        f.debug_tuple("DeclaredFunction").field(&C::FUNCTION.signature()).finish()
     }
 }
 
@@ -120,7 +153,7 @@ impl<C: Declares<F>, F> Function for DeclaredFunction<C, F> {
     }
 }
 
-/// A function whose output is changed: see [`Function::map_output`].
+/// A function with a converted output, returned by [`Function::map_output`].
 #[derive(Clone, Copy, Debug)]
 pub struct MapOutput<F, M> {
     function: F,
@@ -139,7 +172,7 @@ impl<F: Function, T, M: Fn(F::Output) -> T + Clone + Unpin> Function for MapOutp
     }
 }
 
-/// A call of a function whose output is changed.
+/// A call of a [`MapOutput`] function.
 #[must_use = "a call does nothing unless it is awaited"]
 #[derive(Debug)]
 pub struct MapOutputCall<C, M> {
@@ -174,7 +207,7 @@ where
     }
 }
 
-/// A function whose input is made from something else: see [`Function::map_input`].
+/// A function with a computed input, returned by [`Function::map_input`].
 pub struct MapInput<F, M, I> {
     function: F,
     map: M,

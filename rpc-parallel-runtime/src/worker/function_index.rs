@@ -1,21 +1,21 @@
-//! Where the functions of a worker type stand in its dispatch table.
+//! Maps function ids to positions in the dispatch table of a worker type.
 //!
-//! It knows nothing of the worker's type, so that it is compiled once and not for each worker.
+//! The index does not depend on the worker type, so that it is compiled once per program.
 
 use crate::wire::{FunctionId, FunctionInfo, Signature, WorkerLabel};
 
-/// The functions of one worker type, found by their id.
+/// The functions of one worker type, indexed by their id.
 pub(super) struct FunctionIndex {
-    /// In the order of the dispatch table.
+    /// The functions in the order of the dispatch table.
     functions: Vec<&'static FunctionInfo>,
-    /// Positions in that order, sorted by id.
+    /// The ids and positions of the functions, sorted by id.
     sorted: Vec<(FunctionId, usize)>,
 }
 
 impl FunctionIndex {
-    /// Makes the index of a dispatch table, from its functions in the table's order.
+    /// Creates the index from the functions, in the order of the dispatch table.
     pub(super) fn new(functions: Vec<&'static FunctionInfo>) -> Self {
-        // Inserted one by one: there are few, and a sort of std is much code.
+        // Insertion sort: there are few functions, and `sort` of std generates much code.
         let mut sorted: Vec<(FunctionId, usize)> = Vec::with_capacity(functions.len());
         for (position, info) in functions.iter().enumerate() {
             let at = sorted.partition_point(|(id, _)| *id < info.id());
@@ -34,22 +34,22 @@ impl FunctionIndex {
         self.find(id).map(|at| self.functions[at])
     }
 
-    /// Returns the signatures of all functions, for people.
+    /// Returns the signatures of all functions, for errors.
     pub(super) fn names(&self) -> Vec<String> {
         self.functions.iter().map(|it| it.signature()).collect()
     }
 
-    /// Returns the signatures of all functions, for another program to compare.
+    /// Returns the signatures of all functions, to compare them with those of another program.
     pub(super) fn signatures(&self) -> Vec<Signature> {
         self.functions.iter().map(|it| Signature::of(it)).collect()
     }
 
-    /// Says whether a call of a function ends when its caller drops it.
+    /// Returns whether a function is dropped when its caller drops the call.
     pub(super) fn may_cancel(&self, id: FunctionId) -> bool {
         self.info(id).is_none_or(|it| !it.no_cancel)
     }
 
-    /// Names a worker and one of its one-way functions, for an error.
+    /// Describes a worker and one of its one-way functions, for an error.
     pub(super) fn describe(&self, label: &WorkerLabel, id: FunctionId) -> String {
         match self.info(id) {
             Some(info) => {

@@ -1,4 +1,4 @@
-//! Workers as programs see them: functions, the states behind them, and how a call finds both.
+//! Worker servers: their states, their functions, and the dispatch of calls to them.
 
 mod arguments;
 mod build_id;

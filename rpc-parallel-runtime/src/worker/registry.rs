@@ -1,4 +1,4 @@
-//! What `#[worker]` has registered in this executable. No other file names `inventory`.
+//! The registry of the worker types in this executable. No other file names `inventory`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::wire::{
     FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
 };
 
-/// A worker type that `#[worker]` on an impl has registered.
+/// A worker type, as `#[worker]` on an impl registers it.
 #[doc(hidden)]
 pub struct Registered(pub &'static WorkerType);
 
@@ -22,7 +22,7 @@ inventory::collect!(Registered);
 #[doc(hidden)]
 pub use inventory as submit;
 
-/// A type that implements a worker trait.
+/// Describes a type that implements a worker trait under `#[worker]`.
 pub struct WorkerType {
     id: WorkerTypeId,
     name: &'static str,
@@ -54,37 +54,37 @@ impl WorkerType {
         Self { id: WorkerTypeId::chosen(id), ..self }
     }
 
-    /// Returns the id that travels.
+    /// Returns the id that identifies the type on the wire.
     #[must_use]
     pub const fn id(&self) -> WorkerTypeId {
         self.id
     }
 
-    /// Returns the name of the type, as written.
+    /// Returns the name of the type, as written in the source.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Returns where it implements its worker trait.
+    /// Returns the source location of its implementation of the worker trait.
     #[must_use]
     pub const fn place(&self) -> &SourceLocation {
         &self.place
     }
 
-    /// Returns the name of its worker trait.
+    /// Returns the name of the worker trait that it implements.
     #[must_use]
     pub const fn worker_trait(&self) -> &'static str {
         self.worker_trait.name
     }
 
-    /// Returns its functions.
+    /// Returns the functions of the worker trait, in the order of their declarations.
     #[must_use]
     pub const fn functions(&self) -> &'static [FunctionInfo] {
         self.worker_trait.functions
     }
 
-    /// Returns the name of the type with its module.
+    /// Returns the path of the type: its module and name.
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}::{}", self.place.module, self.name)
@@ -101,19 +101,28 @@ impl fmt::Debug for WorkerType {
     }
 }
 
-/// Every worker type of this executable, sorted by path.
+/// All worker types of this executable, sorted by path.
 ///
-/// It is written as a table; `RPC_PARALLEL_LIST=1` makes a program print it and exit.
+/// `Display` writes a table of the types, their functions and the ids of both. A program that is
+/// started with `RPC_PARALLEL_LIST=1` in its environment prints this table and exits.
+///
+/// ```
+/// use rpc_parallel::expert::registry;
+///
+/// for worker_type in registry().worker_types() {
+///     println!("{} implements {}", worker_type.path(), worker_type.worker_trait());
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Registry {
     worker_types: Vec<&'static WorkerType>,
 }
 
-/// Returns what is registered in this executable.
+/// Returns all worker types of this executable.
 #[must_use]
 pub fn registry() -> Registry {
     let mut sorted: Vec<&WorkerType> = Vec::new();
-    // Inserted one by one: there are few, and a sort of std is much code.
+    // Insertion sort: there are few worker types, and `sort` of std generates much code.
     for worker_type in worker_types() {
         let name = |it: &WorkerType| (it.path(), it.worker_trait());
         let at = sorted.partition_point(|it| name(it) <= name(worker_type));
@@ -131,10 +140,11 @@ pub(crate) fn find(id: WorkerTypeId) -> Option<&'static WorkerType> {
     worker_types().find(|it| it.id == id)
 }
 
-/// Two declarations of this executable have the same id.
+/// Two functions or two worker types of this executable have the same id.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{one} and {other} have the same id {id:016x}; rename one, or give one another `#[worker(id = \"..\")]`"
+    "{one} and {other} have the same id {id:016x}; \
+     rename one of them, or set another id with `#[worker(id = \"..\")]`"
 )]
 pub struct DuplicateId {
     id: u64,
@@ -145,12 +155,16 @@ pub struct DuplicateId {
 debug_as_display!(DuplicateId);
 
 impl Registry {
-    /// Returns the worker types.
+    /// Returns all worker types, sorted by path.
     pub fn worker_types(&self) -> impl Iterator<Item = &'static WorkerType> {
         self.worker_types.iter().copied()
     }
 
-    /// Checks that no two declarations have the same id.
+    /// Checks that the ids of all worker types differ, and those of all functions.
+    ///
+    /// # Errors
+    ///
+    /// Two declarations have the same id.
     pub(crate) fn check(&self) -> Result<(), DuplicateId> {
         let mut claims = HashMap::new();
         let mut claim = |id, what, path: &str, place: &SourceLocation| {
@@ -163,7 +177,7 @@ impl Registry {
         for worker_type in &self.worker_types {
             let id = worker_type.id.get();
             claim(id, "worker type", &worker_type.path(), &worker_type.place)?;
-            // Types that implement the same trait share its functions: that is no second claim.
+            // Types that implement the same trait share its functions, which is not a duplicate.
             for function in worker_type.functions() {
                 let (place, id) = (function.place(), function.id().get());
                 let name = (place.module, function.worker_trait(), function.name());
@@ -188,19 +202,19 @@ impl fmt::Display for Registry {
     }
 }
 
-/// Returns the greeting of this executable: what tells its build from others.
+/// Returns the greeting of this executable, which identifies its build.
 pub(crate) fn greeting() -> Greeting {
     static GREETING: OnceLock<Greeting> = OnceLock::new();
     *GREETING.get_or_init(|| Greeting::new(&[env!("CARGO_PKG_VERSION"), &digest(), &build_id()]))
 }
 
-/// Sums up the table: the same whatever the order in which it was collected.
+/// Returns a digest of all ids, which does not depend on their order.
 fn digest() -> String {
     let types = worker_types();
     let ids = types.flat_map(|it| {
         let functions = it.functions().iter().map(|it| it.id().get());
         functions.chain([it.id.get()])
     });
-    // The ids are hashes already, so that their sum tells sets of them apart.
+    // The ids are hashes, so that different sets almost certainly have different sums.
     format!("{:016x}", ids.fold(0, u64::wrapping_add))
 }

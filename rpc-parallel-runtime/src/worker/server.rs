@@ -1,4 +1,4 @@
-//! A worker server: a state, and the connections that are made to it.
+//! A worker server: the state of a worker, and the sessions of its connections.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,15 +17,18 @@ use crate::wire::{
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Makes the server of one worker type.
+/// A function that starts a server of one worker type: it runs `init` of the state.
 pub(crate) type StartServer =
     fn(WorkerId, WorkerLabel, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
 
-/// The `init` of a worker or of a connection made no state.
+/// The `init` of a worker or of a connection returned no state.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum InitError {
+    /// `init` returned an error with this text.
     Failed { why: String },
+    /// `init` panicked.
     Panicked(PanicReport),
+    /// The argument of `init` could not be decoded.
     Undecodable { why: String },
 }
 
@@ -40,13 +43,17 @@ pub(crate) trait Serves: Send + Sync {
         settings: Settings,
     ) -> Boxed<Result<Arc<dyn Session>, InitError>>;
 
-    /// Begins a session for a connection over which only that is asked which all workers answer.
+    /// Begins a session for a connection that calls built-in functions only.
     fn connect_control(&self) -> Arc<dyn Session>;
 
-    /// Returns its functions, for another program to compare.
+    /// Returns the signatures of its functions, to compare them with those of another program.
     fn signatures(&self) -> Vec<Signature>;
 
-    /// Runs `on_shutdown` of its state. A panic in it is an error.
+    /// Runs `on_shutdown` of its state.
+    ///
+    /// # Errors
+    ///
+    /// `on_shutdown` panicked.
     fn shut_down(self: Arc<Self>) -> Boxed<Result<(), PanicReport>>;
 }
 
@@ -59,7 +66,7 @@ struct Server<S: Served> {
 
 type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
 
-/// Returns where the functions stand in the dispatch table of a worker type.
+/// Returns the index of the dispatch table of a worker type.
 fn index<S: Served>() -> FunctionIndex {
     let table = <S::Client as Dispatch<S>>::TABLE;
     FunctionIndex::new(table.iter().map(|it| it.info()).collect())
@@ -175,7 +182,7 @@ impl<S: Served> Session for ServerSession<S> {
     }
 }
 
-/// A connection over which only that is asked which all workers answer.
+/// A connection to a server that calls built-in functions only.
 struct ControlSession {
     id: WorkerId,
     label: Arc<WorkerLabel>,

@@ -1,4 +1,4 @@
-//! The worker servers of this process, and how a connection finds the one it means.
+//! The worker servers of this process, and the connections to them.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -16,12 +16,12 @@ use crate::connection::{
 use crate::transport::Fault;
 use crate::wire::{Refusal, Settings, Signature, WorkerId};
 
-/// The servers of this process, and how many connections they have.
+/// The servers of this process, and the number of their connections.
 #[derive(Default)]
 pub(crate) struct Servers {
     table: Mutex<Table>,
     changed: Notify,
-    /// When the first of them began.
+    /// The time at which the first server was added.
     began: OnceLock<Instant>,
 }
 
@@ -31,8 +31,8 @@ struct Table {
     connections: usize,
     /// The server for which this process was started.
     own: Option<WorkerId>,
-    /// This process was told to end, within this time.
-    told: Option<Duration>,
+    /// The timeout of a requested shutdown of this process.
+    shutdown_timeout: Option<Duration>,
 }
 
 impl Servers {
@@ -46,22 +46,22 @@ impl Servers {
         self.table().servers.insert(id, server);
     }
 
-    /// Takes a server away: new connections will not find it, those that there are go on.
+    /// Removes a server. New connections to it are refused, existing ones continue.
     pub(crate) fn remove(&self, id: WorkerId) {
         let server = self.table().servers.remove(&id);
         self.changed.notify_waiters();
-        // Dropped here, without the lock: it may be the last to hold the state.
+        // Dropped without the lock, because this may drop the user's state.
         drop(server);
     }
 
-    /// Drops all servers, and with them the states that no call holds.
+    /// Removes all servers, and drops the states that no call uses.
     pub(crate) fn clear(&self) {
         let servers = std::mem::take(&mut self.table().servers);
         drop(servers);
         self.changed.notify_waiters();
     }
 
-    /// Returns how long this process has been a worker.
+    /// Returns the time since the first server was added; zero if there was none.
     pub(crate) fn uptime(&self) -> Duration {
         self.began.get().map(Instant::elapsed).unwrap_or_default()
     }
@@ -79,30 +79,31 @@ impl Servers {
         self.table().own == Some(id)
     }
 
-    /// Remembers for which of its servers this process was started.
+    /// Sets the server for which this process was started.
     pub(crate) fn set_own(&self, id: WorkerId) {
         self.table().own = Some(id);
     }
 
-    /// Tells this process to end within this time, if it was started for this server.
+    /// Requests that this process ends within this time. Returns `false` if it was not started for
+    /// this server.
     pub(super) fn shut_down(&self, id: WorkerId, within: Duration) -> bool {
         let mut table = self.table();
         if table.own != Some(id) {
             return false;
         }
-        table.told.get_or_insert(within);
+        table.shutdown_timeout.get_or_insert(within);
         drop(table);
         self.changed.notify_waiters();
         true
     }
 
-    /// Waits until this process is told to end, and returns how much time it has.
-    pub(crate) async fn told(&self) -> Duration {
-        self.changed_until(|it| it.told.is_some()).await;
-        self.table().told.unwrap_or_default()
+    /// Waits until a shutdown of this process is requested, and returns its timeout.
+    pub(crate) async fn shutdown_requested(&self) -> Duration {
+        self.changed_until(|it| it.shutdown_timeout.is_some()).await;
+        self.table().shutdown_timeout.unwrap_or_default()
     }
 
-    /// Waits until there is no server any more, and nobody who still talks to one.
+    /// Waits until this process has no servers and no connections to servers.
     pub(crate) async fn idle(&self) {
         self.changed_until(|it| it.servers.is_empty() && it.connections == 0).await;
     }
@@ -110,7 +111,7 @@ impl Servers {
     async fn changed_until(&self, condition: impl Fn(&Table) -> bool) {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // From here on no change is missed.
+            // `enable` ensures that a change after the check wakes this future.
             changed.as_mut().enable();
             if condition(&self.table()) {
                 return;
@@ -119,7 +120,7 @@ impl Servers {
         }
     }
 
-    /// Waits until there is no such server any more.
+    /// Waits until the server is removed.
     pub(crate) async fn closed(&self, id: WorkerId) {
         self.changed_until(|table| !table.servers.contains_key(&id)).await;
     }
@@ -128,43 +129,43 @@ impl Servers {
         self.table().servers.get(&id).cloned()
     }
 
-    fn count(&'static self) -> Counted {
+    fn count_connection(&'static self) -> ConnectionGuard {
         self.table().connections += 1;
-        Counted(self)
+        ConnectionGuard(self)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nobody panics while holding this lock")
+        self.table.lock().expect("no code panics while it holds this lock")
     }
 }
 
-/// One connection, as long as it lasts.
-struct Counted(&'static Servers);
+/// Counts one connection until it is dropped.
+struct ConnectionGuard(&'static Servers);
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.table().connections -= 1;
         self.0.changed.notify_waiters();
     }
 }
 
-/// How a connection ended that this process served.
+/// The end of a connection that this process served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ConnectionOutcome {
-    /// The caller ended it, or never had a right to it.
+    /// The caller ended the connection, violated the protocol, or was refused.
     Ended,
-    /// A read or write of this process failed, for another reason than that the caller is gone.
+    /// A read or write failed, for another reason than that the caller has closed the connection.
     SocketFailed,
 }
 
-/// Serves one connection from its first frame to its end. Errors go to stderr: the caller cannot be
-/// told.
+/// Serves one connection from its first frame to its end. Errors go to stderr, because the caller
+/// cannot receive them any more.
 pub(crate) async fn serve_connection(mut opening: Opening) -> ConnectionOutcome {
     let servers = Servers::get();
-    let _counted = servers.count();
+    let _connection = servers.count_connection();
     let request = match opening.receive_request().await {
         Ok(request) => request,
-        // Who speaks another version can at least be told so.
+        // The refusal tells a peer with another protocol version the reason.
         Err(OpeningError::Frame(error)) => {
             let refusal = Refusal::Violation { why: error.to_string() };
             return not_opened(opening.refuse(&refusal).await);
@@ -186,31 +187,31 @@ pub(crate) async fn serve_connection(mut opening: Opening) -> ConnectionOutcome 
     }
 }
 
-/// Makes the task that serves one connection.
+/// Creates the task that serves one connection.
 pub(crate) fn connection_task(opening: Opening) -> Task {
     task(async {
         serve_connection(opening).await;
     })
 }
 
-/// Says how a connection ended that was not opened.
+/// Returns the outcome of a connection that was not opened.
 fn not_opened(refused: Result<(), OpeningError>) -> ConnectionOutcome {
     match refused {
         Err(OpeningError::Socket(error)) if Fault::of(&error) != Fault::PeerGone => {
             report(OpeningError::Socket(error));
             ConnectionOutcome::SocketFailed
         }
-        // The caller is gone, did not speak in time, or was told why it is refused.
+        // The caller has closed the connection, missed the handshake timeout, or got the refusal.
         Ok(()) | Err(_) => ConnectionOutcome::Ended,
     }
 }
 
-/// Writes to stderr why a connection was ended.
+/// Writes the error that ended a connection to stderr.
 fn report(error: impl Error) {
-    diagnose(format_args!("ended a connection: {}", AnyError::of(&error)));
+    diagnose(format_args!("connection failed: {}", AnyError::of(&error)));
 }
 
-/// Begins what was asked for, if it may be.
+/// Begins the session that a connecting process requests, or refuses it.
 async fn begin(
     request: Request,
     settings: Settings,
@@ -220,8 +221,8 @@ async fn begin(
     let ours = greeting();
     if theirs != ours && !settings.other_builds() {
         let why = format!(
-            "the worker's build is {:016x}, that of the process that connects {:016x}; \
-             `Settings::with_other_builds` of the worker would let it",
+            "expected build {:016x} of the worker, found build {:016x} of the connecting process; \
+             set `Settings::with_other_builds` of the worker to accept other builds",
             ours.fingerprint, theirs.fingerprint
         );
         return Err(Refusal::OtherBuild { why });

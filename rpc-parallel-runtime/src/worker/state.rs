@@ -1,4 +1,4 @@
-//! The states that functions see: one per worker, one per connection.
+//! The traits of users' states: one state per worker, one per connection.
 
 use std::error::Error;
 
@@ -7,27 +7,72 @@ use super::dispatch::Dispatch;
 use super::registry::WorkerType;
 use crate::wire::Message;
 
-/// Any error, for `init` functions to end with `?`.
+/// Any error. `init` functions return it, so that `?` works in them with every error type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The state of a worker: made once, in the worker's process, seen by all of its functions.
+/// The state of a worker. It is created once, in the worker's process, and shared by all calls.
 ///
-/// A type that needs nothing to begin with derives it: `#[derive(Default, WorkerState)]`.
+/// A type that needs no argument can derive the trait, together with `Default`:
+/// `#[derive(Default, WorkerState)]`.
 ///
-/// Calls run concurrently, so functions see it as `&self`; changing state goes behind a lock.
+/// Functions have access to the state by `&self`, because calls run concurrently. Put mutable state
+/// behind a lock, or into atomics.
+///
+/// ```
+/// use std::fs::File;
+/// use std::io::Write;
+/// use std::path::PathBuf;
+/// use std::sync::Mutex;
+///
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Append {
+///     async fn append(&self, line: &str) -> Result<(), AnyError>;
+/// }
+///
+/// struct Ledger {
+///     file: Mutex<File>,
+/// }
+///
+/// impl WorkerState for Ledger {
+///     type Init = PathBuf;
+///
+///     async fn init(path: PathBuf) -> Result<Self, BoxError> {
+///         Ok(Self { file: Mutex::new(File::create(path)?) })
+///     }
+///
+///     async fn on_shutdown(&self) {
+///         let file = self.file.lock().expect("no code panics while it holds this lock");
+///         if let Err(error) = file.sync_all() {
+///             eprintln!("failed to sync the ledger: {error}");
+///         }
+///     }
+/// }
+///
+/// #[rpc_parallel::worker]
+/// impl Append for Ledger {
+///     async fn append(&self, line: &str) -> Result<(), AnyError> {
+///         let mut file = self.file.lock().expect("no code panics while it holds this lock");
+///         writeln!(file, "{line}")?;
+///         Ok(())
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the state of a worker",
     note = "implement `rpc_parallel::WorkerState` for it, or derive it together with `Default`"
 )]
 pub trait WorkerState: Sized + Send + Sync + 'static {
-    /// What `spawn` sends for `init`.
+    /// The argument of [`init`](Self::init), which the spawning process sends.
     type Init: Message;
 
-    /// Makes the state, in the process of the worker.
+    /// Creates the state, in the process of the worker.
     ///
     /// # Errors
     ///
-    /// Any error; the spawning process sees its text.
+    /// Any error fails the start of the worker. The spawning process receives its text and the
+    /// texts of its sources.
     fn init(init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
 
     /// Runs before an orderly end, for example to flush buffers.
@@ -54,33 +99,80 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     ///
     /// # Servers
     ///
-    /// For a server that a worker [serves](crate::Server::serve) itself, it runs before the orderly
-    /// end of that process, unless the server has ended before. For a server of a master it never
-    /// runs: the state is dropped.
+    /// For a server that a worker itself [serves](crate::Server::serve), `on_shutdown` runs before
+    /// the orderly end of that process, unless the server has ended before. For a server of a
+    /// master it never runs: the state is only dropped.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// The state of a connection to a worker of type `W`: made when it is opened, dropped when it ends.
+/// The state of a connection to a worker of type `W`. It is created when the connection is opened,
+/// and dropped when the connection ends.
 ///
-/// Functions see it through a [`Context`](super::Context) argument.
+/// Functions have access to it by a [`Context`](super::Context) argument.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::worker]
+/// pub trait Greeter {
+///     async fn greet(&self, cx: &Context<Visitor>) -> String;
+/// }
+///
+/// #[derive(Default, WorkerState)]
+/// struct Host;
+///
+/// pub struct Visitor {
+///     name: String,
+///     visits: AtomicU64,
+/// }
+///
+/// impl ConnectionState<Host> for Visitor {
+///     type Init = String;
+///
+///     async fn init(_: &Host, name: String) -> Result<Self, BoxError> {
+///         Ok(Self { name, visits: AtomicU64::new(0) })
+///     }
+/// }
+///
+/// #[rpc_parallel::worker]
+/// impl Greeter for Host {
+///     async fn greet(&self, cx: &Context<Visitor>) -> String {
+///         let visits = cx.visits.fetch_add(1, Ordering::Relaxed) + 1;
+///         format!("Hello {}, this is your call {visits}", cx.name)
+///     }
+/// }
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let host = Host::spawner().start(()).await?;
+/// let client = host.connect("Ada".to_owned()).await?;
+/// println!("{}", client.greet().await?);
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connection state of `{W}`",
     note = "implement `rpc_parallel::ConnectionState<{W}>` for it: its worker trait has functions \
             that take a `&Context<{Self}>`"
 )]
 pub trait ConnectionState<W>: Sized + Send + Sync + 'static {
-    /// What `connect` sends for `init`.
+    /// The argument of [`init`](Self::init), which [`connect`](crate::Worker::connect) sends.
     type Init: Message;
 
-    /// Makes the state, in the process of the worker.
-    ///
-    /// It is dropped at its next await point when whoever connects gives that up.
+    /// Creates the state, in the process of the worker.
     ///
     /// # Errors
     ///
-    /// Any error; the connecting process sees its text.
+    /// Any error fails the connection. The connecting process receives its text and the texts of
+    /// its sources.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the connecting process closes the connection before it is opened, for example because the
+    /// future of `connect` was dropped, the future of `init` is dropped at its await point.
     fn init(worker: &W, init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
 }
 
@@ -92,7 +184,7 @@ impl<W: Sync> ConnectionState<W> for () {
     }
 }
 
-/// A connection state whose `init` takes no argument, so that `spawn` can make one.
+/// A connection state whose `init` takes no argument, so that `spawn` can create one.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "connections to `{W}` begin with an argument, which `spawn` does not give",
@@ -105,9 +197,9 @@ pub trait BeginsWithNothing<W>: ConnectionState<W, Init = ()> {}
 #[diagnostic::do_not_recommend]
 impl<W, C: ConnectionState<W, Init = ()>> BeginsWithNothing<W> for C {}
 
-/// What `#[worker]` on an impl says of the type.
+/// Implemented by `#[worker]` on an impl: the client and description of the worker type.
 ///
-/// It has this name because rustc shows it for a type with two `#[worker]` impls.
+/// The name of the trait is part of rustc's error for a type with two `#[worker]` impls.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no functions that a worker could serve",
@@ -120,7 +212,7 @@ pub trait OneWorkerTraitPerType: WorkerState {
     const WORKER_TYPE: &'static WorkerType;
 }
 
-/// A type that implements a worker trait under `#[worker]`, and so can be spawned and served.
+/// A type that implements a worker trait under `#[worker]`, so that it can be spawned and served.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no functions that a worker could serve",
     label = "is not a worker",

@@ -1,4 +1,4 @@
-//! What can be said of a worker's process while it runs.
+//! Statistics of a worker's process while it runs.
 
 use std::fmt;
 use std::fs;
@@ -12,19 +12,30 @@ use super::servers::Servers;
 use crate::connection::{Counts, Traffic};
 use crate::wire::{fields, host_name};
 
-/// How a worker's process is doing: what it needs, and what goes over its connections.
+/// Statistics of a worker's process: its use of memory and processors, its calls and its
+/// connections.
 ///
-/// The numbers are those of the whole process, also where it serves several workers or is a master.
-/// Those that grow do so from the beginning of the process and never shrink: who asks twice knows
-/// what has happened between. They are counted without stopping anybody, so that some may be a
-/// moment older than others.
+/// [`Control::stats`](crate::Control::stats) returns them. `Display` writes them in one line.
 ///
-/// ```text
-/// let before = worker.stats().await?;
-/// interval.tick().await;
-/// let now = worker.stats().await?;
-/// println!("{} calls a second", (now.calls_done() - before.calls_done()) / 10);
-/// println!("{now}");
+/// The numbers are those of the whole process, even if it serves several workers or is a master.
+/// Counters count from the start of the process and never decrease, so the difference of two
+/// statistics describes the time between them. The numbers are not read atomically, so that some
+/// may be slightly older than others.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rpc_parallel::prelude::*;
+///
+/// /// Prints the rate of calls and the statistics of a worker.
+/// async fn report<S: WorkerState>(worker: &Worker<S>) -> Result<(), Box<dyn std::error::Error>> {
+///     let before = worker.stats().await?;
+///     tokio::time::sleep(Duration::from_secs(10)).await;
+///     let now = worker.stats().await?;
+///     println!("{} calls per second", (now.calls_done() - before.calls_done()) / 10);
+///     println!("{now}");
+///     Ok(())
+/// }
 /// ```
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkerStats {
@@ -56,7 +67,7 @@ fields!(struct WorkerStats {
 });
 
 impl WorkerStats {
-    /// Looks at this process. It waits for nobody, and takes some microseconds.
+    /// Returns the statistics of this process. This does not block, and takes a few microseconds.
     pub(crate) fn here() -> Self {
         let Counts {
             calls_in_flight,
@@ -81,83 +92,93 @@ impl WorkerStats {
         }
     }
 
-    /// Looks at this process in a call, which does not count as one in flight.
+    /// Returns the statistics of this process, without the call that requests them among the calls
+    /// in flight.
     pub(super) fn in_call() -> Self {
         let stats = Self::here();
         Self { calls_in_flight: stats.calls_in_flight.saturating_sub(1), ..stats }
     }
 
-    /// Returns the number of the process, on its host.
+    /// Returns the id of the process, on its host.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Returns what the host of the process calls itself.
+    /// Returns the host name of the process's machine.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// Returns how long the process has been a worker: since the `init` of its (first) state was
-    /// done.
+    /// Returns the time for which the process has been a worker: since the `init` of its first
+    /// state completed.
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.uptime
     }
 
-    /// Returns how much memory the process has in use, in bytes: its resident set, with what it
-    /// shares with others.
+    /// Returns the resident set size of the process in bytes, including memory that it shares with
+    /// other processes.
+    ///
+    /// Returns 0 if there is no `/proc`.
     #[must_use]
     pub fn resident_memory(&self) -> u64 {
         self.resident_memory
     }
 
-    /// Returns how long the processors have worked for the process, in its own code and in the
-    /// kernel, all threads together.
+    /// Returns the processor time that all threads of the process have used, in user and kernel
+    /// mode.
     #[must_use]
     pub fn cpu_time(&self) -> Duration {
         self.cpu_time
     }
 
-    /// Returns how many calls of its functions have come and have not ended.
+    /// Returns the number of calls that the process has received and that have not ended.
     ///
-    /// A call that still waits in a socket, because a function computes, has not come.
+    /// A call that waits in the socket's buffer while a function blocks the thread is not received.
     #[must_use]
     pub fn calls_in_flight(&self) -> u64 {
         self.calls_in_flight
     }
 
-    /// Returns how many calls of its functions have ended: answered, refused or cancelled, one-way
-    /// calls as well, and those that ask for these numbers.
+    /// Returns the number of received calls that have ended: answered, refused or cancelled.
+    ///
+    /// One-way calls and calls of [`stats`](crate::Control::stats) count too.
     #[must_use]
     pub fn calls_done(&self) -> u64 {
         self.calls_done
     }
 
-    /// Returns how many bytes have been received over connections, whoever opened them.
+    /// Returns the number of bytes received over all connections of the process, including those
+    /// that it has opened.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
         self.bytes_received
     }
 
-    /// Returns how many bytes have been sent over connections, whoever opened them.
+    /// Returns the number of bytes sent over all connections of the process, including those that
+    /// it has opened.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
-    /// Returns how many pipes to and from other processes are open, whoever made them.
+    /// Returns the number of open pipes to and from other processes, including those that other
+    /// processes have created.
     ///
-    /// A pipe that is read is open until the last element has come, not until it is read.
+    /// For its reading process a pipe is open until its last element has been received, even if
+    /// that has not been read.
     #[must_use]
     pub fn open_pipes(&self) -> u64 {
         self.open_pipes
     }
 
-    /// Returns how many connections to the process others have open, the one included that it may
-    /// live with. Those do not count over which a handle's holder only asks or tells what any worker
-    /// can be asked and told.
+    /// Returns the number of connections that other processes have opened to this one, including
+    /// its owning connection.
+    ///
+    /// The connections over which the functions of [`Control`](crate::Control) are called through a
+    /// [`Worker`](crate::Worker) handle do not count.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
@@ -181,7 +202,7 @@ impl fmt::Display for WorkerStats {
     }
 }
 
-/// A number of bytes, for people.
+/// Formats a number of bytes with a binary unit.
 struct Bytes(u64);
 
 impl fmt::Display for Bytes {
@@ -202,7 +223,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Returns the resident set of this process in bytes; nothing where there is no `/proc`.
+/// Returns the resident set size of this process in bytes; 0 if there is no `/proc`.
 fn resident_memory() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|it| it.parse().ok());

@@ -157,7 +157,7 @@ impl<T> Outgoing<T> {
             while sink.len() < full
                 && let Some(element) = left.take().or_else(&mut next)
             {
-                let (mark, before) = (sink.mark(), sink.len());
+                let (mark, before) = (sink.position(), sink.len());
                 let encoded = catch(|| (self.codec.encode)(&element, sink));
                 let encoded = match encoded {
                     Ok(encoded) => encoded.map_err(Unsendable::from),

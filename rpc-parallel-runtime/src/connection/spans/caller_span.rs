@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Span, dispatcher};
 
 use super::call_span::Callers;
-use crate::wire::{MOST_KEYS, SpanKey, Unsent, WorkerId};
+use crate::wire::{MAX_SPAN_KEYS, SpanKey, Unsent, WorkerId};
 
 /// How long a span stays known after its call, while somebody reads logs: they may come later than
 /// the answer.
@@ -57,7 +57,7 @@ impl CallerSpan {
         let callers = Callers::of_span(&span);
         let number = (!span.is_none()).then(|| remember(span));
         let own = number.map(|span| SpanKey { process: process(), span });
-        let keys: Vec<_> = own.iter().chain(callers.keys()).copied().take(MOST_KEYS).collect();
+        let keys: Vec<_> = own.iter().chain(callers.keys()).copied().take(MAX_SPAN_KEYS).collect();
         if !keys.is_empty() {
             frame.set_spans(&keys);
         }

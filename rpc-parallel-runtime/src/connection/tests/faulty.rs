@@ -128,8 +128,8 @@ impl Writer for FaultyWriter {
         self.writer.try_write_both(first, second)
     }
 
-    fn hold(&self, much: bool) {
-        self.writer.hold(much);
+    fn use_large_buffer(&self, large: bool) {
+        self.writer.use_large_buffer(large);
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

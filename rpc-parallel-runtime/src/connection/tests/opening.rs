@@ -139,7 +139,7 @@ async fn second_heard_frame_ends_connection() {
     let (error, took) = connect_to_frames(&frames).await;
 
     let OpeningError::Frame(FrameError::OutOfPlace(what)) = error else { panic!("{error:?}") };
-    assert_eq!((what, took), ("word of being heard", Duration::ZERO));
+    assert_eq!((what, took), ("acknowledgement of a greeting", Duration::ZERO));
 }
 
 fn request() -> Vec<u8> {

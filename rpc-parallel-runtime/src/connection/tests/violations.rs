@@ -194,39 +194,39 @@ worker_ends! {
     transfer_beginning_twice_ends_connection:
         [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: it has begun already";
     transfer_beyond_message_limit_ends_connection:
-        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
+        [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
     empty_transfer_ends_connection:
         [begin(5, 0, &[])] => "empty frame";
     transfer_inside_transfer_ends_connection:
         [begin(5, 9, &[kind::BEGIN, 0, 0, 0, 0, 0, 0, 0, 0])]
-        => "a part of a large frame inside of one out of place";
+        => "unexpected fragment inside a fragmented frame";
     frame_beyond_message_limit_ends_connection:
-        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes, of which 1048738 are allowed";
+        [(2 * MAX).to_le_bytes().to_vec()] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
     unknown_frame_kind_ends_connection:
         [frame(77, &[])] => "unknown kind of frame 77";
     truncated_frame_ends_connection:
-        [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 cut short after 17 bytes";
+        [frame(kind::CALL, &[&[0; 16]])] => "frame of kind 4 is truncated after 17 bytes";
     unknown_extras_end_connection:
         [frame(kind::CALL, &[&[0; 16], &[8]])] => "unknown extras 8";
     stream_count_beyond_frame_ends_connection:
         [frame(kind::CALL, &[&[0; 16], &[1], &[255, 255]])]
-        => "frame of kind 4 cut short after 20 bytes";
+        => "frame of kind 4 is truncated after 20 bytes";
     span_count_beyond_frame_ends_connection:
         [frame(kind::CALL, &[&[0; 16], &[4], &[7; 31], &[2]])]
-        => "frame of kind 4 cut short after 50 bytes";
+        => "frame of kind 4 is truncated after 50 bytes";
     empty_frame_ends_connection:
         [vec![0; 4]] => "empty frame";
     answer_to_worker_ends_connection:
-        [answer(1, NIL, &[])] => "an answer out of place";
+        [answer(1, NIL, &[])] => "unexpected answer";
     second_greeting_ends_connection:
         [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
-        => "a greeting out of place";
-    heard_frame_to_worker_ends_connection:
-        [frame(kind::HEARD, &[])] => "word of being heard out of place";
+        => "unexpected greeting";
+    acknowledgement_to_worker_ends_connection:
+        [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
     welcome_to_worker_ends_connection:
-        [frame(kind::WELCOME, &[])] => "a welcome out of place";
+        [frame(kind::WELCOME, &[])] => "unexpected welcome";
     refusal_to_worker_ends_connection:
-        [frame(kind::REFUSE, &[])] => "a refusal out of place";
+        [frame(kind::REFUSE, &[])] => "unexpected refusal";
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,8 +354,8 @@ mod sent_by_worker {
     use super::*;
 
     client_ends! {
-        heard_frame_after_welcome_ends_connection:
-            [frame(kind::HEARD, &[])] => "word of being heard out of place";
+        acknowledgement_after_welcome_ends_connection:
+            [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
         elements_beyond_credit_end_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
             => "stream 1: elements beyond its credit";
@@ -388,19 +388,19 @@ mod sent_by_worker {
         unknown_outcome_ends_connection:
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
         transfer_beyond_message_limit_ends_connection:
-            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes, of which 1048738 are allowed";
+            [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
         call_to_client_ends_connection:
-            [call(1, COUNT, &[3], &[])] => "a call out of place";
+            [call(1, COUNT, &[3], &[])] => "unexpected call";
         one_way_call_to_client_ends_connection:
-            [one_way(NOTE, NIL, &[])] => "a one-way call out of place";
+            [one_way(NOTE, NIL, &[])] => "unexpected one-way call";
         cancel_to_client_ends_connection:
-            [frame(kind::CANCEL, &[&[0; 8]])] => "a cancel out of place";
+            [frame(kind::CANCEL, &[&[0; 8]])] => "unexpected cancel";
         second_welcome_ends_connection:
-            [frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [frame(kind::WELCOME, &[])] => "unexpected welcome";
         answer_before_violation_completes_its_call:
-            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "unexpected welcome";
         elements_before_violation_are_read:
-            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "a welcome out of place";
+            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "unexpected welcome";
     }
 
     #[tokio::test(start_paused = true)]

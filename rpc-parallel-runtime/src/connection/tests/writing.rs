@@ -11,7 +11,7 @@ use crate::connection::sending::Lane;
 use crate::connection::traffic::Traffic;
 use crate::transport::Reader;
 use crate::transport::memory::pair;
-use crate::wire::{FunctionId, Large, MessageWriter, PART, TooLarge};
+use crate::wire::{FunctionId, Large, MAX_FRAGMENT_LEN, MessageWriter, TooLarge};
 
 /// Encodes a frame that is longer than the transport's capacity.
 fn long(kind: u8) -> Vec<u8> {
@@ -22,7 +22,7 @@ fn large() -> Large {
     let mut buffer = Vec::new();
     let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
     let written = writer.message(|sink| {
-        sink.write_all(&[7; 2 * PART]).expect("the sink has no limit");
+        sink.write_all(&[7; 2 * MAX_FRAGMENT_LEN]).expect("the sink has no limit");
         Ok::<_, TooLarge>(())
     });
     written.expect("the message has no limit").finish().expect("the frame is a large one")
@@ -54,7 +54,7 @@ async fn fragment_does_not_split_partly_written_frame() {
 
     let mut kinds = write_all(outbox, writing, peer).await;
     kinds.dedup();
-    assert_eq!(kinds, [77, kind::BEGIN, kind::PART]);
+    assert_eq!(kinds, [77, kind::BEGIN, kind::MAX_FRAGMENT_LEN]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::{
-    FrameWriter, MessageWriter, Opened, PART, Sink, SpanKey, TooLarge, Unsent, WrittenBy,
+    FrameWriter, MAX_FRAGMENT_LEN, MessageWriter, Opened, Sink, SpanKey, TooLarge, Unsent,
+    WrittenBy,
 };
 
 const MAX: usize = 100;
@@ -52,7 +53,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
                             7 => FrameWriter::credit(out, stream, 7).finish(),
                             8 => FrameWriter::end(out, stream).message(put).expect("it fits"),
                             9 => FrameWriter::refuse(out).message(put).expect("it fits"),
-                            10 => FrameWriter::heard(out).finish(),
+                            10 => FrameWriter::acknowledge(out).finish(),
                             _ => {
                                 let connect = FrameWriter::connect(out, greeting, worker, MAX);
                                 connect.message(put).expect("it fits");
@@ -162,7 +163,7 @@ fn one_way_call_keeps_spans() {
 
 #[test]
 fn largest_call_has_room_for_spans() {
-    let keys = [7; MOST_KEYS].map(key);
+    let keys = [7; MAX_SPAN_KEYS].map(key);
     let mut unsent = Unsent::Small(written(|out| {
         let message = put(&[7; SMALLEST_LIMIT]);
         let writer = MessageWriter::call(out, FunctionId(7), SMALLEST_LIMIT).message(message);
@@ -196,12 +197,12 @@ fn excess_spans_drop_outermost() {
 
     let Frame::Call { arguments, spans, .. } = frame else { panic!("{frame:?}") };
     assert_eq!(arguments.bytes(), b"arguments");
-    assert!(spans.iter().eq((0..MOST_KEYS as u64).map(key)));
+    assert!(spans.iter().eq((0..MAX_SPAN_KEYS as u64).map(key)));
 }
 
 #[test]
 fn large_frame_equals_its_reassembled_fragments() {
-    let spliced = bytes::Bytes::from(vec![7; 2 * PART]);
+    let spliced = bytes::Bytes::from(vec![7; 2 * MAX_FRAGMENT_LEN]);
     let mut buffer = b"before".to_vec();
     let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
     let writer = writer.message(|sink| {

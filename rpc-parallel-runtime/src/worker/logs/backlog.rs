@@ -1,7 +1,7 @@
-//! The latest records of this process, and those who follow them.
+//! The latest log records of this process, and the followers that read them.
 //!
-//! Nobody who follows holds up who logs: records that are too many go, whoever has not seen them,
-//! and each reader counts what went before it came.
+//! A slow follower never delays the code that logs. The backlog drops its oldest records when it is
+//! full, and each follower counts the records that it has missed.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -10,11 +10,12 @@ use std::task::{Context, Poll, Waker};
 
 use super::record::{LogItem, LogRecord};
 
-/// How many records are kept, at most.
-const MOST_RECORDS: usize = 1024;
+/// The largest number of records that are kept.
+const MAX_RECORDS: usize = 1024;
 
-/// How much memory they take, about, at most. The last one is kept however large it is.
-const MOST_BYTES: usize = 512 * 1024;
+/// The largest estimated memory of the records, in bytes. The latest record is kept even if it is
+/// larger.
+const MAX_BYTES: usize = 512 * 1024;
 
 /// The latest records of a process.
 #[derive(Default)]
@@ -23,79 +24,81 @@ pub(super) struct Backlog(Mutex<State>);
 #[derive(Default)]
 struct State {
     records: VecDeque<Arc<LogRecord>>,
-    /// How many records there were before these.
-    gone: u64,
+    /// The number of records that were dropped, all before `records`.
+    dropped: u64,
+    /// The estimated memory of `records`.
     bytes: usize,
-    /// Readers that have seen everything, by their numbers.
+    /// The followers that wait for a record, by their numbers.
     waiting: Vec<(u64, Waker)>,
-    readers: u64,
+    /// The number of followers that were created.
+    followers: u64,
 }
 
-/// Who follows the records, from the first that is left.
+/// Reads all records of a backlog, from the oldest kept one.
 pub(super) struct Follower {
     backlog: Arc<Backlog>,
     number: u64,
-    /// How many records it has seen or missed.
+    /// The number of records that it has read or missed.
     seen: u64,
 }
 
 impl Backlog {
-    /// Returns that of this process.
+    /// Returns the backlog of this process.
     pub(super) fn get() -> &'static Arc<Self> {
         static BACKLOG: LazyLock<Arc<Backlog>> = LazyLock::new(Arc::default);
         &BACKLOG
     }
 
-    /// Adds a record, and tells those who follow.
+    /// Adds a record, and wakes the followers that wait.
     pub(super) fn add(&self, record: LogRecord) {
         let record = Arc::new(record);
         let mut state = self.state();
         state.bytes += record.size();
         state.records.push_back(record);
-        let mut gone = Vec::new();
-        while state.records.len() > MOST_RECORDS
-            || (state.bytes > MOST_BYTES && state.records.len() > 1)
+        let mut dropped = Vec::new();
+        while state.records.len() > MAX_RECORDS
+            || (state.bytes > MAX_BYTES && state.records.len() > 1)
         {
             let Some(first) = state.records.pop_front() else { break };
             state.bytes -= first.size();
-            state.gone += 1;
-            gone.push(first);
+            state.dropped += 1;
+            dropped.push(first);
         }
         let waiting = mem::take(&mut state.waiting);
         drop(state);
-        // Whoever is woken or dropped may log in turn.
-        drop(gone);
+        // Done without the lock, because destructors and wakers may log.
+        drop(dropped);
         waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
-    /// Returns how many records there have been.
+    /// Returns the number of records that were added, including the dropped ones.
     pub(super) fn count(&self) -> u64 {
         let state = self.state();
-        state.gone + state.records.len() as u64
+        state.dropped + state.records.len() as u64
     }
 
     pub(super) fn follow(self: &Arc<Self>) -> Follower {
         let mut state = self.state();
-        state.readers += 1;
-        Follower { backlog: self.clone(), number: state.readers, seen: 0 }
+        state.followers += 1;
+        Follower { backlog: self.clone(), number: state.followers, seen: 0 }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no code panics while it holds this lock")
     }
 }
 
 impl Follower {
-    /// Returns the next record, or how many were lost before it.
+    /// Returns the next record, or the number of records that were dropped before it.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LogItem> {
         if let Some(item) = self.next() {
             return Poll::Ready(item);
         }
-        // Cloned without the lock: a runtime may log that.
+        // Cloned without the lock, because a runtime may log it.
         let waker = cx.waker().clone();
         let mut state = self.backlog.state();
-        let before = state.waiting.iter_mut().find(|it| it.0 == self.number);
-        let before = match before {
+        let previous = state.waiting.iter_mut().find(|it| it.0 == self.number);
+        let previous = match previous {
             Some((_, known)) => Some(mem::replace(known, waker)),
             None => {
                 state.waiting.push((self.number, waker));
@@ -103,19 +106,19 @@ impl Follower {
             }
         };
         drop(state);
-        drop(before);
-        // One that came meanwhile has woken nobody.
+        drop(previous);
+        // A record that was added before the waker was registered has not woken this follower.
         self.next().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn next(&mut self) -> Option<LogItem> {
         let state = self.backlog.state();
-        let lost = state.gone.saturating_sub(self.seen);
+        let lost = state.dropped.saturating_sub(self.seen);
         if lost > 0 {
-            self.seen = state.gone;
+            self.seen = state.dropped;
             return Some(LogItem::Lagged(lost));
         }
-        let at = usize::try_from(self.seen - state.gone).ok()?;
+        let at = usize::try_from(self.seen - state.dropped).ok()?;
         let record = state.records.get(at)?.clone();
         drop(state);
         self.seen += 1;
@@ -203,30 +206,30 @@ mod tests {
         let mut follower = backlog.follow();
         backlog.add(record("seen"));
         let before = take_all(&mut follower, Waker::noop());
-        for number in 0..MOST_RECORDS + 7 {
+        for number in 0..MAX_RECORDS + 7 {
             backlog.add(record(number.to_string()));
         }
 
         let items = take_all(&mut follower, Waker::noop());
 
         assert_eq!(before, [Ok("seen".to_owned())]);
-        assert_eq!(items.len(), 1 + MOST_RECORDS);
+        assert_eq!(items.len(), 1 + MAX_RECORDS);
         assert_eq!(items[..2], [Err(7), Ok("7".to_owned())]);
-        assert_eq!(backlog.count(), 1 + MOST_RECORDS as u64 + 7);
+        assert_eq!(backlog.count(), 1 + MAX_RECORDS as u64 + 7);
     }
 
     #[test]
     fn memory_is_bounded_by_bytes_and_count() {
         let backlog = Arc::new(Backlog::default());
         for _ in 0..100 {
-            backlog.add(record("x".repeat(MOST_BYTES / 10)));
+            backlog.add(record("x".repeat(MAX_BYTES / 10)));
         }
-        let one = record("x".repeat(MOST_BYTES / 10)).size();
+        let one = record("x".repeat(MAX_BYTES / 10)).size();
 
         let kept = backlog.state().records.len();
-        backlog.add(record("x".repeat(2 * MOST_BYTES)));
+        backlog.add(record("x".repeat(2 * MAX_BYTES)));
 
-        assert_eq!(kept, MOST_BYTES / one);
+        assert_eq!(kept, MAX_BYTES / one);
         let state = backlog.state();
         assert_eq!(state.records.len(), 1, "the last one is kept");
         assert_eq!(state.bytes, state.records[0].size());

@@ -1,4 +1,4 @@
-//! Has this process log what a worker logs.
+//! Forwards the logs of a worker to the `tracing` subscriber of this process.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,59 +15,67 @@ use crate::connection::{CallError, CallErrorKind, PipeErrorKind, WeakClient, pro
 use crate::worker::WorkerClient;
 use crate::worker::builtin::{ask_for_count, ask_for_logs};
 
-/// The target of what is logged here for workers.
+/// The target of forwarded events.
 const TARGET: &str = "rpc_parallel::worker";
 
 thread_local! {
-    /// The record that is being logged here.
+    /// The record that this thread is forwarding.
     static FORWARDED: RefCell<Option<LogRecord>> = const { RefCell::new(None) };
 }
 
-/// Has this process log what a worker logs: each record becomes an event for this process's
-/// subscriber.
+/// Forwards the logs of a worker: each record becomes a `tracing` event of this process.
 ///
-/// ```text
-/// rpc_parallel::logs::forward(&client).await?;
+/// ```
+/// # use rpc_parallel_runtime as rpc_parallel;
+/// use rpc_parallel::{CallError, WorkerClient, logs};
+///
+/// async fn forward_logs<C: WorkerClient>(client: &C) -> Result<(), CallError> {
+///     logs::forward(client).await?;
+///     Ok(())
+/// }
 /// ```
 ///
-/// The event has the record's level and message, and its parent is the span in which this process
-/// made the call that has logged it, also where other workers were called between. Its target is
-/// `rpc_parallel::worker`; `worker` names the worker, `target`, `spans`, `fields`, `file` and `line`
-/// hold what the record says. That records are lost is a warning.
+/// The event has the level and the message of the record. Its parent is the span in which this
+/// process made the call that logged the record, directly or through other workers. The target is
+/// `rpc_parallel::worker`. The field `worker` names the worker; `target`, `spans`, `fields`, `file`
+/// and `line` are those of the record. Lost records are reported by a warning.
 ///
-/// The span in which a call is made stays open for up to 2 seconds after the call while logs are
-/// forwarded, for what is logged may come later than the answer. The task that forwards ends with
-/// the last client, and keeps no connection open: what is on its way then does not arrive, see
-/// [`Forwarding::flush`]. Where the worker is [restarted](crate::RestartPolicy), it goes on with the next
-/// process. What this process itself has logged is not forwarded.
+/// While logs are forwarded, the span of a call stays open for up to 2 s after the call, because
+/// records may arrive later than the answer. If the worker is [restarted](crate::RestartPolicy),
+/// forwarding continues with its next process. Records of this process itself are not forwarded.
+///
+/// A background task forwards the logs. It keeps no connection open, and ends with the last client
+/// of the connection. Records that are in flight then are lost, see [`Forwarding::flush`].
 ///
 /// # Errors
 ///
-/// The worker cannot be asked.
+/// The call that requests the logs fails.
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// Panics outside of a tokio runtime.
 pub async fn forward<C: WorkerClient>(client: &C) -> Result<Forwarding, CallError> {
     let client = client.client();
     let logs = ask_for_logs(client).await?.without_keeping_alive();
     Ok(Forwarding::start(logs, Some(client.downgrade())))
 }
 
-/// The task that forwards the logs of one worker. Dropping this changes nothing.
+/// A handle to the task that forwards the logs of one worker.
+///
+/// Dropping the handle does not stop the task.
 pub struct Forwarding {
-    /// Its sender goes with the task.
+    /// The task owns the sender.
     progress: watch::Receiver<Progress>,
     client: Option<Arc<WeakClient>>,
     task: AbortHandle,
 }
 
-/// How much has been forwarded.
+/// The progress of forwarding.
 #[derive(Clone, Copy, Default)]
 struct Progress {
-    /// How many processes the worker has had before this one.
+    /// The number of processes of the worker before the current one.
     process: u64,
-    /// How many records of this one have been forwarded or lost.
+    /// The number of records of the current process that were forwarded or lost.
     seen: u64,
 }
 
@@ -75,32 +83,32 @@ impl Forwarding {
     pub(super) fn start(logs: Logs, client: Option<WeakClient>) -> Self {
         let client = client.map(Arc::new);
         let (sender, progress) = watch::channel(Progress::default());
-        // It ends with the connection, and with those that replace it.
+        // The task ends with the connection, and with the connections that replace it.
         let task = tokio::spawn(run(logs, client.clone(), sender)).abort_handle();
         Self { progress, client, task }
     }
 
-    /// Waits until all that the worker has logged so far is logged here: before a program ends, for
-    /// instance, or lets go of its last client.
+    /// Waits until all records that the worker has logged so far are forwarded.
     ///
-    /// What the worker itself forwards counts once it has arrived there.
+    /// Call it, for example, before the program ends or drops its last client. Records that the
+    /// worker itself forwards from other workers are included if they have arrived at the worker.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: dropping the future has no effect.
     pub async fn flush(&self) {
         let Progress { process, .. } = *self.progress.borrow();
         let so_far = match self.client.as_ref().and_then(|it| it.upgrade()) {
             Some(client) => ask_for_count(&client).await.ok(),
             None => None,
         };
-        // Where the connection is lost, what comes is all that there will be.
+        // If the connection is lost, wait until the task has ended.
         let so_far = so_far.unwrap_or(u64::MAX);
         let arrived = |it: &Progress| it.process > process || it.seen >= so_far;
         let _ = self.progress.clone().wait_for(arrived).await;
     }
 
-    /// Ends it.
+    /// Stops forwarding. Records that were not forwarded are lost.
     pub fn stop(&self) {
         self.task.abort();
     }
@@ -116,7 +124,7 @@ impl fmt::Debug for Forwarding {
 }
 
 async fn run(mut logs: Logs, client: Option<Arc<WeakClient>>, progress: watch::Sender<Progress>) {
-    while log_all(&mut logs, &progress).await == Next::MayCome
+    while log_all(&mut logs, &progress).await == Next::MayFollow
         && let Some(next) = log_of_next(client.as_deref()).await
     {
         logs = next;
@@ -124,20 +132,20 @@ async fn run(mut logs: Logs, client: Option<Arc<WeakClient>>, progress: watch::S
     }
 }
 
-/// What comes after the log of a process.
+/// Whether the logs of another process may follow those of one process of a worker.
 #[derive(PartialEq)]
 enum Next {
-    /// That of another process, if the worker is restarted.
-    MayCome,
+    /// The process has died or its connection is lost, so the worker may be restarted.
+    MayFollow,
     Nothing,
 }
 
-/// Logs all that a process of the worker logs.
+/// Forwards all records of one process of the worker.
 async fn log_all(logs: &mut Logs, progress: &watch::Sender<Progress>) -> Next {
     let mut next = Next::Nothing;
     while let Some(item) = logs.next().await {
         match item {
-            // It would go round for ever.
+            // Forwarding the records of this process would be an endless loop.
             Ok(LogItem::Record(record)) if record.process == process() => {}
             Ok(LogItem::Record(record)) => log(*record),
             Ok(LogItem::Lagged(lost)) => warn_of_lost(logs, lost, None),
@@ -146,9 +154,9 @@ async fn log_all(logs: &mut Logs, progress: &watch::Sender<Progress>) -> Next {
                     warn_of_lost(logs, 1, Some(why));
                 }
                 PipeErrorKind::WorkerDied(_) | PipeErrorKind::ConnectionLost { .. } => {
-                    next = Next::MayCome;
+                    next = Next::MayFollow;
                 }
-                // The end of a worker is told to others.
+                // The end of the worker is reported elsewhere.
                 _ => {}
             },
         }
@@ -166,14 +174,14 @@ fn warn_of_lost(logs: &Logs, lost: u64, why: Option<&PipeErrorKind>) {
         %worker,
         lost,
         why,
-        "records of its log are lost"
+        "log records are lost"
     );
 }
 
-/// Waits for the next process of a worker that is restarted, and asks for its log.
+/// Waits for the next process of a worker that is restarted, and requests its logs.
 async fn log_of_next(client: Option<&WeakClient>) -> Option<Logs> {
     loop {
-        // Nobody is held while it is waited for.
+        // No client is held while waiting, because it would keep the connection open.
         let settled = client?.upgrade()?.settled()?;
         settled.await;
         let client = client?.upgrade()?;
@@ -190,14 +198,14 @@ async fn log_of_next(client: Option<&WeakClient>) -> Option<Logs> {
     }
 }
 
-/// Logs a record in this process.
+/// Emits an event for a record.
 fn log(record: LogRecord) {
     let caller = record.caller();
     let parent = || caller.as_ref().and_then(Span::id);
     let LogRecord { level, ref message, ref target, ref file, line, .. } = record;
     let (worker, spans, fields) = (record.place(), record.shown_spans(), record.shown_fields());
 
-    // What describes an event is made by the compiler: there is one description for each level.
+    // The level of an event must be a constant, so there is one `event!` for each level.
     macro_rules! log_at {
         ($level:ident) => {
             event!(
@@ -225,7 +233,7 @@ fn log(record: LogRecord) {
     }
 }
 
-/// While it is there, what is logged on this thread for a worker is this record.
+/// Sets [`FORWARDED`] until it is dropped.
 struct Forwarded;
 
 impl Forwarded {
@@ -241,7 +249,7 @@ impl Drop for Forwarded {
     }
 }
 
-/// Takes the record that an event was made of, if it was made so.
+/// Takes the record from which a forwarded event was made; `None` for any other event.
 pub(super) fn forwarded(metadata: &Metadata<'_>) -> Option<LogRecord> {
     if metadata.target() != TARGET {
         return None;

@@ -1,4 +1,4 @@
-//! Makes records of what is logged in this process.
+//! A `tracing` layer that creates log records of the events of this process.
 
 use std::env;
 use std::fmt;
@@ -21,32 +21,37 @@ use super::text::Text;
 use crate::connection::{AnyError, Callers, Inherited, diagnose, process};
 use crate::wire::SpanKey;
 
-/// How many bytes of texts an event may have.
-const MOST_OF_EVENT: usize = 16 * 1024;
+/// The limit of the values of an event, in bytes of text.
+const MAX_EVENT_TEXT: usize = 16 * 1024;
 
-/// How many bytes of texts a span may have.
-const MOST_OF_SPAN: usize = 2 * 1024;
+/// The limit of the values of a span, in bytes of text.
+const MAX_SPAN_TEXT: usize = 2 * 1024;
 
-/// How many spans a record tells, of those it is in: the innermost.
-const MOST_SPANS: usize = 32;
+/// The largest number of spans of a record. The innermost spans are kept.
+const MAX_SPANS: usize = 32;
 
-/// Returns a layer that keeps what this process logs, for [`logs`](crate::Control::logs) of the
-/// workers in it.
+/// Returns a `tracing` layer that keeps the logs of this process, for
+/// [`logs`](crate::Control::logs) of its workers.
 ///
 /// It is for programs whose workers install a subscriber of their own. With
 /// [`worker_logs`](crate::Master::worker_logs) workers install a subscriber that consists of this
 /// layer.
 ///
-/// `RUST_LOG` says what is kept: `info,app::parse=debug`; `info` if it is not set. What it lets
-/// through down to `trace` is told of the ends of its spans as well. Other layers are not affected.
+/// The environment variable `RUST_LOG` selects the events to keep, for example
+/// `info,app::parse=debug`. Default: `info`. For targets with the level `trace`, the ends of spans
+/// are kept too. Other layers of the subscriber are not affected. A directive that cannot be parsed
+/// is ignored, and reported on stderr.
+///
+/// The layer keeps the latest 1024 records, or 512 KiB of records. It truncates the values of an
+/// event to 16 KiB, and those of a span to 2 KiB.
 ///
 /// ```
 /// # use rpc_parallel_runtime as rpc_parallel;
 /// use tracing_subscriber::prelude::*;
 ///
 /// tracing_subscriber::registry()
-///     .with(rpc_parallel::logs::layer()) // for those who ask for logs
-///     // .with(tracing_subscriber::fmt::layer()) // and for whoever reads stderr
+///     .with(rpc_parallel::logs::layer()) // for `logs()` and `logs::forward()`
+///     // .with(tracing_subscriber::fmt::layer()) // for stderr
 ///     .init();
 /// ```
 pub fn layer<S>() -> impl Layer<S>
@@ -57,29 +62,29 @@ where
     let directives = env::var("RUST_LOG").unwrap_or_default();
     let (targets, wrong) = targets(&directives);
     for (directive, why) in wrong {
-        diagnose(format_args!("`{directive}` in `RUST_LOG` is left out for workers' logs: {why}"));
+        diagnose(format_args!("workers' logs ignore `{directive}` in `RUST_LOG`: {why}"));
     }
     of(targets, Backlog::get().clone())
 }
 
-/// Whether this process has made a layer that keeps its logs.
+/// Whether this process has created a layer that keeps its logs.
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
 
-/// Keeps what a worker logs, unless the program has a subscriber already.
+/// Installs a subscriber that keeps the logs of this process, unless it has a subscriber already.
 pub(crate) fn install() {
     let _ = subscriber::set_global_default(Registry::default().with(layer()));
 }
 
-/// Adds a warning to the log of this process, once, if nothing keeps what it logs: a reader of the
-/// log would wait for ever, and not know why.
+/// Adds a warning to the logs of this process, once, if no layer keeps its logs. Without it a
+/// reader would wait forever and not know why.
 pub(super) fn warn_unless_kept() {
     static WARNED: Once = Once::new();
     if IS_KEPT.load(Ordering::Relaxed) {
         return;
     }
     WARNED.call_once(|| {
-        let message = "this process keeps no logs: start its program with `worker_logs = true`, or \
-                       put `rpc_parallel::logs::layer()` into its `tracing` subscriber";
+        let message = "this process keeps no logs: set `worker_logs = true` in its program, or \
+                       add `rpc_parallel::logs::layer()` to its `tracing` subscriber";
         Backlog::get().add(LogRecord {
             time: SystemTime::now(),
             level: Level::WARN,
@@ -104,10 +109,10 @@ where
     LogLayer { ends: targets.clone(), backlog }.with_filter(targets)
 }
 
-/// Reads what stands in `RUST_LOG`, and returns what of it cannot be understood.
+/// Parses the directives of `RUST_LOG`. Returns those that cannot be parsed, with the reasons.
 fn targets(directives: &str) -> (Targets, Vec<(&str, String)>) {
     let mut targets = Targets::new();
-    let (mut understood, mut wrong) = (0, Vec::new());
+    let (mut parsed, mut wrong) = (0, Vec::new());
     for directive in directives.split(',').map(str::trim).filter(|it| !it.is_empty()) {
         match directive.parse::<Targets>() {
             Ok(it) => {
@@ -115,27 +120,27 @@ fn targets(directives: &str) -> (Targets, Vec<(&str, String)>) {
                 if let Some(level) = it.default_level() {
                     targets = targets.with_default(level);
                 }
-                understood += 1;
+                parsed += 1;
             }
             Err(error) => wrong.push((directive, error.to_string())),
         }
     }
-    if understood == 0 {
+    if parsed == 0 {
         targets = targets.with_default(LevelFilter::INFO);
     }
     (targets, wrong)
 }
 
-/// Makes records and gives them to a backlog.
+/// Creates records and adds them to a backlog.
 ///
-/// Values are written out before any lock is taken: what users write for that may log.
+/// Values are formatted before a lock is taken, because users' `Debug` implementations may log.
 struct LogLayer {
-    /// Of which spans the ends are told.
+    /// The filter of the spans whose ends are recorded.
     ends: Targets,
     backlog: Arc<Backlog>,
 }
 
-/// What is known of a span that is open.
+/// The fields and the start of an open span.
 struct OpenSpan {
     fields: Fields,
     since: Instant,
@@ -146,7 +151,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        let mut values = Values::within(MOST_OF_SPAN);
+        let mut values = Values::within(MAX_SPAN_TEXT);
         attributes.record(&mut values);
         if let Some(span) = ctx.span(id) {
             let fields = values.into_fields();
@@ -155,7 +160,7 @@ where
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, ctx: Context<'_, S>) {
-        let mut values = Values::within(MOST_OF_SPAN);
+        let mut values = Values::within(MAX_SPAN_TEXT);
         record.record(&mut values);
         if let Some(span) = ctx.span(id)
             && let Some(open) = span.extensions_mut().get_mut::<OpenSpan>()
@@ -167,7 +172,7 @@ where
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let scope = ctx.event_span(event);
         if let Some(forwarded) = forward::forwarded(event.metadata()) {
-            // It was logged in another process: here it is passed on as it was there.
+            // The record of another process is kept as it is, inside the spans of this process.
             let (mut spans, mut callers) = surroundings(scope);
             spans.extend(forwarded.spans);
             if !forwarded.callers.is_empty() {
@@ -175,7 +180,7 @@ where
             }
             return self.backlog.add(LogRecord { spans, callers, ..forwarded });
         }
-        let mut values = Values::within(MOST_OF_EVENT);
+        let mut values = Values::within(MAX_EVENT_TEXT);
         event.record(&mut values);
         let message = values.take_message();
         self.backlog.add(record(event.metadata(), message, values.into_fields(), scope));
@@ -218,7 +223,7 @@ fn record<'a, R: LookupSpan<'a>>(
     }
 }
 
-/// Returns the spans around something, outermost first, and those of its callers.
+/// Returns the spans around an event or span, outermost first, and the span keys of its callers.
 fn surroundings<'a, R: LookupSpan<'a>>(
     innermost: Option<SpanRef<'a, R>>,
 ) -> (Vec<LogSpan>, Vec<SpanKey>) {
@@ -228,19 +233,19 @@ fn surroundings<'a, R: LookupSpan<'a>>(
         if callers.is_none() {
             callers = extensions.get::<Inherited>().map(|it| it.0.clone());
         }
-        if spans.len() < MOST_SPANS
+        if spans.len() < MAX_SPANS
             && let Some(open) = extensions.get::<OpenSpan>()
         {
             spans.push(LogSpan { name: span.name().into(), fields: open.fields.clone() });
         }
     }
     spans.reverse();
-    // A call whose own span is not wanted has callers nevertheless.
+    // A call has callers even if its own span is disabled.
     let callers = callers.unwrap_or_else(Callers::here);
     (spans, callers.keys().to_vec())
 }
 
-/// Writes values out.
+/// Formats the values of an event or a span.
 struct Values {
     text: Text,
     given: Vec<(&'static str, String)>,
@@ -261,7 +266,7 @@ impl Values {
     }
 
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // A field `r#type` is called `type`.
+        // The name of a field `r#type` is `type`.
         let name = field.name();
         let name = name.strip_prefix("r#").unwrap_or(name);
         let value = self.text.of(value);
@@ -279,7 +284,7 @@ impl Visit for Values {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        // With all its causes.
+        // `AnyError` includes the sources.
         self.add(field, format_args!("{}", AnyError::of(value)));
     }
 }
@@ -354,12 +359,12 @@ mod tests {
 
     #[test]
     fn long_event_is_truncated() {
-        let long = "x".repeat(10 * MOST_OF_EVENT);
+        let long = "x".repeat(10 * MAX_EVENT_TEXT);
 
         let record = first(|| info!(long, other = 7, "{long}"));
 
-        assert!(record.size() < MOST_OF_EVENT + 2048, "{}", record.size());
-        let missing = format!(".. ({} bytes more)", 9 * MOST_OF_EVENT);
+        assert!(record.size() < MAX_EVENT_TEXT + 2048, "{}", record.size());
+        let missing = format!(".. ({} bytes more)", 9 * MAX_EVENT_TEXT);
         let texts = [record.message(), record.field("long").expect("it has one")];
         assert!(texts.iter().any(|it| it.ends_with(&missing)), "{texts:?}");
         assert_eq!(record.field("other"), Some(".. (1 bytes more)"));
@@ -375,7 +380,7 @@ mod tests {
         });
 
         let numbers: Vec<_> = record.spans().iter().filter_map(|it| it.field("number")).collect();
-        assert_eq!(numbers.len(), MOST_SPANS);
+        assert_eq!(numbers.len(), MAX_SPANS);
         assert_eq!(numbers.last(), Some(&"99"));
     }
 }

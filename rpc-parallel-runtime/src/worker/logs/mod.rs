@@ -1,7 +1,8 @@
-//! Workers' logs: what a process has logged, whoever in it did, for all who ask.
+//! Workers' logs: records of the `tracing` events of a process, for readers in any process.
 //!
-//! A [layer] makes records of events, a [backlog] keeps the latest of them, and those who read
-//! follow it, each at their own pace. Nothing here logs: it would read of itself.
+//! A [layer](mod@layer) creates records of events, a [backlog] keeps the latest records, and each
+//! reader follows the backlog at its own pace. No code in here logs, because that would log the
+//! delivery of logs.
 
 mod record;
 mod text;

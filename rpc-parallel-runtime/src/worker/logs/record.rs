@@ -1,4 +1,4 @@
-//! What a log consists of, as values that travel.
+//! The records of a worker's logs, as values that travel.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,19 +10,21 @@ use tracing::{Level, Span};
 use crate::connection::find;
 use crate::wire::{SpanKey, WorkerLabel};
 
-/// One thing that comes out of [`Logs`](super::Logs).
+/// An item of [`Logs`](super::Logs): a record, or the number of lost records.
+///
+/// `Display` writes one line.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum LogItem {
-    /// Something was logged.
+    /// A record of an event, or of the end of a span.
     Record(Box<LogRecord>),
-    /// So many records that stood here are lost: they were dropped by the worker before this reader
-    /// had room for them, or had begun to read.
+    /// The number of records that are lost at this position. The worker dropped them before this
+    /// reader received them, because it read too slowly or began too late.
     Lagged(u64),
 }
 
-/// An event that was logged in a worker, or the end of a span there.
+/// A record of a `tracing` event in a worker, or of the end of a span there.
 ///
-/// Displayed, it is one line.
+/// `Display` writes one line: time (UTC), level, worker, spans, target, message and fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LogRecord {
     pub(super) time: SystemTime,
@@ -33,26 +35,28 @@ pub struct LogRecord {
     pub(super) fields: Fields,
     pub(super) file: Option<Cow<'static, str>>,
     pub(super) line: Option<u32>,
-    /// Outermost first.
+    /// The spans of the worker around the event, outermost first.
     pub(super) spans: Vec<LogSpan>,
-    /// If this is the end of a span.
+    /// The duration of the innermost span, if this is the record of its end.
     pub(super) lasted: Option<Duration>,
-    /// If it is another one than who was asked.
+    /// The worker that logged the record. `None` means the worker whose logs are read.
     pub(super) worker: Option<WorkerLabel>,
-    /// The process in which it was logged.
+    /// The random number of the process that logged the record.
     pub(super) process: u64,
-    /// The spans in which the call was made that logged it, innermost first.
+    /// The spans in which the call was made that logged the record, innermost first.
     pub(super) callers: Vec<SpanKey>,
 }
 
-/// A span in which something was logged.
+/// A span in which a record was logged.
+///
+/// `Display` writes its name and fields.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LogSpan {
     pub(super) name: Cow<'static, str>,
     pub(super) fields: Fields,
 }
 
-/// Names and values, in their order.
+/// The names and values of fields, in the order of their declarations.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Fields(pub(super) Vec<(Cow<'static, str>, String)>);
 
@@ -65,7 +69,7 @@ impl Fields {
         self.iter().find(|it| it.0 == name).map(|it| it.1)
     }
 
-    /// Sets a value, which replaces one of the same name.
+    /// Sets the value of a field, and replaces its previous value.
     pub(super) fn set(&mut self, name: &'static str, value: String) {
         match self.0.iter_mut().find(|it| it.0 == name) {
             Some(known) => known.1 = value,
@@ -80,95 +84,98 @@ impl Fields {
 }
 
 impl LogRecord {
-    /// Returns when it was logged, by the clock of the worker's host.
+    /// Returns the time of the event, by the clock of the worker's host.
     #[must_use]
     pub fn time(&self) -> SystemTime {
         self.time
     }
 
-    /// Returns its level.
+    /// Returns the level of the event. The end of a span has the level `TRACE`.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// Returns its target: the path of the module, if nothing else was said.
+    /// Returns the target of the event. Default: the path of the module.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// Returns its message; empty if it has none.
+    /// Returns the message of the event. It is empty if the event has none.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns the names and values of its fields, beside the message.
+    /// Returns the names and values of the event's fields, without the message.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter()
     }
 
-    /// Returns the value of one field.
+    /// Returns the value of the event's field with this name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name)
     }
 
-    /// Returns the file in which it was logged.
+    /// Returns the path of the source file of the event, if it is known.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         self.file.as_deref()
     }
 
-    /// Returns the line in that file.
+    /// Returns the line in the source file, from 1, if it is known.
     #[must_use]
     pub fn line(&self) -> Option<u32> {
         self.line
     }
 
-    /// Returns the spans of the worker that it was logged in, outermost first. That of a call is
-    /// called `rpc_parallel::call`.
+    /// Returns the spans of the worker around the event, outermost first, at most the innermost 32.
+    ///
+    /// The span of a call has the name `rpc_parallel::call`.
     #[must_use]
     pub fn spans(&self) -> &[LogSpan] {
         &self.spans
     }
 
-    /// Returns how long the innermost of its spans was open, if this is the end of it and no event.
+    /// Returns the duration of the innermost span, if this is the record of its end and not of an
+    /// event.
     ///
-    /// Ends are told where `RUST_LOG` lets the target of the span through down to `trace`.
+    /// The ends of spans are recorded for targets that have the level `trace` in `RUST_LOG`.
     #[must_use]
     pub fn lasted(&self) -> Option<Duration> {
         self.lasted
     }
 
-    /// Returns the name, type, process and host of the worker that logged it.
+    /// Returns the name, type, process id and host of the worker that logged the record.
     ///
     /// # Panics
     ///
-    /// Never, for a record that comes out of [`Logs`](super::Logs).
+    /// Does not panic for a record that was received from [`Logs`](super::Logs).
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
-        self.worker.as_ref().expect("`Logs` says who was asked")
+        self.worker.as_ref().expect("`Logs` sets the worker of every record")
     }
 
-    /// Returns the span of this process in which the call was made that logged it, also where
-    /// other workers were called between.
+    /// Returns the span of this process in which it made the call that logged the record, directly
+    /// or through other workers.
     ///
-    /// It is known while that call goes on and 2 seconds longer, as long as anybody in this process
-    /// reads logs; none after that, and where the caller was in no span or in another process.
+    /// While this process reads logs, the span is available during the call and for 2 s afterwards.
+    /// Returns `None` after that, if this process reads no logs, if the caller was in no span, and
+    /// if it was another process.
     #[must_use]
     pub fn caller(&self) -> Option<Span> {
         find(&self.callers)
     }
 
-    /// Estimates how much memory it takes.
+    /// Estimates the memory of the record, in bytes.
     pub(super) fn size(&self) -> usize {
         let spans: usize = self.spans.iter().map(|it| 64 + it.fields.size()).sum();
         size_of::<Self>() + self.message.len() + self.fields.size() + spans
     }
 
-    /// Names the worker in a word, and its process.
+    /// Returns the short name and the process id of the worker: `name[pid]`.
     pub(super) fn place(&self) -> String {
         let Some(WorkerLabel { name, worker_type, pid, .. }) = &self.worker else {
             return String::new();
@@ -177,12 +184,12 @@ impl LogRecord {
         pid.map_or_else(|| name.to_owned(), |pid| format!("{name}[{pid}]"))
     }
 
-    /// Writes its fields, if it has some.
+    /// Formats the fields of the event; `None` if it has none.
     pub(super) fn shown_fields(&self) -> Option<String> {
         (!self.fields.0.is_empty()).then(|| Shown(&self.fields).to_string())
     }
 
-    /// Writes its spans, outermost first, if it is in some.
+    /// Formats the spans around the event, outermost first; `None` if there are none.
     pub(super) fn shown_spans(&self) -> Option<String> {
         let spans: Vec<_> = self.spans.iter().map(ToString::to_string).collect();
         (!spans.is_empty()).then(|| spans.join(":"))
@@ -190,25 +197,25 @@ impl LogRecord {
 }
 
 impl LogSpan {
-    /// Returns its name.
+    /// Returns the name of the span.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the names and values of its fields.
+    /// Returns the names and values of the span's fields.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter()
     }
 
-    /// Returns the value of one field.
+    /// Returns the value of the span's field with this name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.get(name)
     }
 }
 
-/// Writes fields as `name=value`, in one line.
+/// Formats fields as `name=value`, in one line.
 struct Shown<'a>(&'a Fields);
 
 impl fmt::Display for Shown<'_> {
@@ -258,13 +265,13 @@ impl fmt::Display for LogItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(record) => record.fmt(f),
-            Self::Lagged(1) => f.write_str("(1 record is lost here)"),
-            Self::Lagged(lost) => write!(f, "({lost} records are lost here)"),
+            Self::Lagged(1) => f.write_str("(1 record is lost)"),
+            Self::Lagged(lost) => write!(f, "({lost} records are lost)"),
         }
     }
 }
 
-/// Writes a text without what would break the line, or the terminal.
+/// Writes a text with its control characters escaped, so that it stays in one line.
 fn one_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for piece in text.split_inclusive(char::is_control) {
         match piece.char_indices().next_back() {
@@ -277,12 +284,12 @@ fn one_line(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// A time as `2026-11-20T16:49:20.123456Z`.
+/// Formats a time as `2026-11-20T16:49:20.123456Z`.
 struct Utc(SystemTime);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A clock before 1970 is not set.
+        // A time before 1970 comes from a clock that is not set.
         let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
         let (year, month, day) = civil(days);
@@ -292,7 +299,7 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Returns the date of a day that is given by its number since 1970-01-01.
+/// Returns the year, month and day of a date, given as the number of days since 1970-01-01.
 fn civil(days: u64) -> (u64, u64, u64) {
     // Howard Hinnant's `civil_from_days`: years begin in March, eras of 400 years in the year 0.
     let days = days + 719_468;
@@ -305,7 +312,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (400 * era + year + u64::from(month <= 2), month, day)
 }
 
-/// Levels as numbers, from `ERROR` = 1 to `TRACE` = 5.
+/// Serializes levels as numbers, from `ERROR` = 1 to `TRACE` = 5.
 mod level {
     use serde::{Deserialize, Deserializer, Serializer, de};
     use tracing::Level;
@@ -325,7 +332,9 @@ mod level {
     ) -> Result<Level, D::Error> {
         let number = u8::deserialize(deserializer)?;
         let level = usize::from(number).checked_sub(1).and_then(|it| LEVELS.get(it));
-        level.copied().ok_or_else(|| de::Error::custom(format!("there is no level {number}")))
+        level.copied().ok_or_else(|| {
+            de::Error::custom(format!("expected a level from 1 to 5, found {number}"))
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The log of a worker, as who asked for it reads it.
+//! The logs of a worker as a stream.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,18 +14,37 @@ use super::record::LogItem;
 use crate::connection::{Client, Pipe, PipeError, Reading};
 use crate::wire::WorkerLabel;
 
-/// What a worker logs, from its `init` on: a [`Stream`] of `Result<LogItem, PipeError>`.
+/// The logs of a worker, from its `init` on: a [`Stream`] of `Result<LogItem, PipeError>`.
 ///
-/// It begins with what the worker's process has kept: the latest 1024 records, or 512 KiB of them. It goes on
-/// until the worker ends, and its last element is the error that says how. Any number of readers may
-/// ask for logs, in any process. One that does not read loses records, and is told
-/// [how many](LogItem::Lagged); it holds up neither the worker nor other readers.
+/// The stream begins with the records that the worker's process has kept: the latest 1024, or 512
+/// KiB of records. It continues until the worker ends. Its last element is an error with the reason
+/// of that end. Any number of readers, in any process, can read the logs of a worker. A reader that
+/// is too slow loses records, and receives [their number](LogItem::Lagged). It delays neither the
+/// worker nor other readers.
 ///
-/// Like a [`Pipe`] it keeps the connection open over which it comes, and so a worker that lives as
-/// long as that; see [`without_keeping_alive`](Self::without_keeping_alive). It can be sent to
-/// another process, too.
+/// Like a [`Pipe`], the stream keeps its connection open, and so a worker that ends with this
+/// connection. See [`without_keeping_alive`](Self::without_keeping_alive). Like a pipe, it can be
+/// sent to another process.
+///
+/// ```
+/// # use rpc_parallel_runtime as rpc_parallel;
+/// use rpc_parallel::logs::{LogItem, Logs};
+///
+/// async fn print_errors(mut logs: Logs) {
+///     while let Some(item) = logs.next().await {
+///         match item {
+///             Ok(LogItem::Record(record)) if record.level() == tracing::Level::ERROR => {
+///                 println!("{record}");
+///             }
+///             Ok(LogItem::Record(_)) => {}
+///             Ok(LogItem::Lagged(count)) => println!("lost {count} records"),
+///             Err(error) => println!("{error}"),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Serialize, Deserialize)]
-#[must_use = "logs are there to be read, or forwarded"]
+#[must_use = "logs do nothing unless they are read or forwarded"]
 pub struct Logs {
     worker: WorkerLabel,
     pipe: Pipe<LogItem>,
@@ -33,14 +52,15 @@ pub struct Logs {
     state: State,
 }
 
-/// What a reader adds.
+/// The state of a reader, which does not travel.
 #[derive(Default)]
 struct State {
-    /// How many records have been read or lost.
+    /// The number of records that were read or lost.
     seen: u64,
-    /// If it has come to somebody who reads.
+    /// Keeps the callers' spans of this process open while it reads logs. `None` in the process
+    /// that sends the logs.
     _reading: Option<Reading>,
-    /// A connection that was made for this alone.
+    /// A connection that was opened only for these logs.
     own: Option<Client>,
 }
 
@@ -51,51 +71,57 @@ impl State {
 }
 
 impl Logs {
-    /// Returns the next record, or how many are lost, or how the worker has ended; `None` after that.
+    /// Returns the next item: a record, or the number of lost records.
     ///
-    /// An error of one record that is too large for a message is not the end.
+    /// Returns `None` after the error that reports the end of the worker.
+    ///
+    /// # Errors
+    ///
+    /// A record is too large for a message or cannot be encoded, or the worker or its connection
+    /// has ended. After an error for a single record the stream continues.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing.
+    /// This method is cancel safe: dropping the future loses no item.
     pub async fn next(&mut self) -> Option<Result<LogItem, PipeError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Returns the name, type, process and host of the worker that was asked.
+    /// Returns the name, type, process id and host of the worker whose logs these are.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         &self.worker
     }
 
-    /// Lets the connection end although its logs are still read: with its last client, call and pipe.
+    /// Stops keeping the connection open: it ends with its last client, call and pipe, even while
+    /// its logs are read.
     ///
-    /// For tasks that read logs beside the program's own work.
+    /// This is for background tasks that read logs.
     pub fn without_keeping_alive(mut self) -> Self {
         drop(self.pipe.let_go());
         self
     }
 
-    /// Has this process log what comes here: each record becomes an event, as with
-    /// [`logs::forward`](super::forward).
+    /// Forwards the remaining logs: each record becomes a `tracing` event of this process, as with
+    /// [`logs::forward`](super::forward()).
     ///
-    /// Other than there it is about one process of the worker: where that is restarted, this ends
-    /// with the first one. Logs that a client was asked for keep no connection open from now on;
-    /// those of a handle have one of their own, and keep it open until the worker ends or
-    /// [`stop`](Forwarding::stop) is called.
+    /// In contrast to that function, forwarding ends with the current process of the worker, even
+    /// if the worker is restarted. Logs from a client no longer keep its connection open. Logs from
+    /// a [`Worker`](crate::Worker) handle have a connection of their own, and keep it open until
+    /// the worker ends or [`stop`](Forwarding::stop) is called.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn forward(mut self) -> Forwarding {
         let client = self.pipe.let_go().or_else(|| self.state.own.clone());
         let weak = client.as_ref().map(Client::downgrade);
-        // It may have been the last: then the logs end here.
+        // If this was the last client, the connection ends here.
         drop(client);
         Forwarding::start(self, weak)
     }
 
-    /// Has the logs hold a connection that was made for them alone, also while they are forwarded.
+    /// Makes the logs own a connection that was opened only for them.
     pub(crate) fn over_its_own(mut self, connection: Client) -> Self {
         self.state.own = Some(connection);
         self
@@ -138,7 +164,7 @@ impl fmt::Debug for Logs {
     }
 }
 
-/// Returns the log of this process, for who has asked a worker in it.
+/// Returns the logs of this process, for a caller of a worker in it.
 pub(in crate::worker) fn logs_of(worker: &WorkerLabel) -> Logs {
     struct Following(Follower);
 
@@ -155,7 +181,7 @@ pub(in crate::worker) fn logs_of(worker: &WorkerLabel) -> Logs {
     Logs { worker: worker.clone(), pipe, state: State::default() }
 }
 
-/// Returns how many records this process has logged.
+/// Returns the number of records that this process has logged.
 pub(in crate::worker) fn count() -> u64 {
     Backlog::get().count()
 }

@@ -1,8 +1,8 @@
-//! Texts of a length that is known beforehand, whatever is written into them.
+//! Formats values into texts of a limited length.
 
 use std::fmt;
 
-/// A budget of bytes for texts, and how much did not fit.
+/// A budget in bytes for several texts.
 pub(super) struct Text {
     left: usize,
     cut: usize,
@@ -10,14 +10,15 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Makes texts of no more than so many bytes, together.
+    /// Creates a budget for texts of `left` bytes in total.
     pub(super) fn within(left: usize) -> Self {
         Self { left, cut: 0, text: String::new() }
     }
 
-    /// Writes a value out; where it is too long, the text says how much of it is missing.
+    /// Formats a value. A text beyond the budget is truncated, and ends with the number of missing
+    /// bytes.
     pub(super) fn of(&mut self, value: fmt::Arguments<'_>) -> String {
-        // Values that fail to be written are cut where they fail.
+        // A value whose formatting fails is truncated there.
         let _ = fmt::write(self, value);
         let mut text = std::mem::take(&mut self.text);
         let cut = std::mem::take(&mut self.cut);
@@ -30,7 +31,7 @@ impl Text {
 
 impl fmt::Write for Text {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        // What comes behind a cut would look as if it stood there.
+        // After a cut no more pieces are kept: they would appear to follow the kept text.
         let mut fits = if self.cut > 0 { 0 } else { piece.len().min(self.left) };
         while !piece.is_char_boundary(fits) {
             fits -= 1;
