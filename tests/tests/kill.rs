@@ -4,7 +4,7 @@ use rpc_parallel::error::{CallErrorKind, ControlErrorKind, Execution, ExitReason
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::fixture::{Action, Fixture, Script, call_error};
-use rpc_parallel_tests::process::ends;
+use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rustix::process::Signal;
 use tokio::join;
@@ -21,7 +21,7 @@ async fn killing_worker_ends_its_process_at_once() {
     let (killed, called) = join!(worker.kill(), client.run(Action::Block));
 
     killed.expect("this process started the worker");
-    assert!(ends(pid), "the process has exited when `kill` returns");
+    assert!(is_gone(pid), "the process has exited when `kill` returns");
     let error = call_error(called);
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), KILLED);
@@ -35,7 +35,7 @@ async fn killing_client_of_spawned_worker_ends_worker() {
 
     client.kill().await.expect("this process started the worker");
 
-    assert!(ends(pid), "the process has exited when `kill` returns");
+    assert!(is_gone(pid), "the process has exited when `kill` returns");
     assert!(client.pid().await.is_err());
 }
 

@@ -300,7 +300,7 @@ impl From<Refusal> for CallErrorKind {
             | Refusal::OtherTypes { .. }
             | Refusal::Init { .. }
             | Refusal::Violation { .. }) => {
-                Self::ConnectionLost { why: format!("the worker answered {other:?}") }
+                Self::ConnectionLost { why: format!("unexpected answer: the call {other}") }
             }
         }
     }

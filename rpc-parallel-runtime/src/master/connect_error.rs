@@ -195,7 +195,7 @@ impl From<Refusal> for ConnectErrorKind {
             | Refusal::Expired
             | Refusal::Unencodable { .. }
             | Refusal::TooLarge { .. }) => {
-                Self::Protocol { why: format!("unexpected answer {other:?}") }
+                Self::Protocol { why: format!("unexpected answer: the request {other}") }
             }
         }
     }

@@ -445,7 +445,7 @@ async fn transient_errors_delay_opening() {
         let mut opening = opening(worker_end, settings());
         let worker = tokio::spawn(async move {
             opening.receive_request().await?;
-            // Long enough that the worker sends a `heard` frame first.
+            // Long enough that the worker sends an `acknowledge` frame first.
             opening.decide(sleep(Duration::from_secs(5))).await?;
             let functions = Functions::default().with(ECHO, async |it: Vec<u8>| it);
             Ok::<_, OpeningError>(serve(opening, functions).await)

@@ -132,10 +132,10 @@ async fn acknowledged_client_notices_lost_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn second_heard_frame_ends_connection() {
-    let heard = || frame(kind::HEARD, &[]);
+async fn second_acknowledge_frame_ends_connection() {
+    let acknowledge = || frame(kind::ACKNOWLEDGE, &[]);
 
-    let frames = [heard(), heard(), frame(kind::WELCOME, &[])];
+    let frames = [acknowledge(), acknowledge(), frame(kind::WELCOME, &[])];
     let (error, took) = connect_to_frames(&frames).await;
 
     let OpeningError::Frame(FrameError::OutOfPlace(what)) = error else { panic!("{error:?}") };
@@ -159,12 +159,12 @@ async fn frames_of_refusal_after(delay: Duration) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_slow_decision_is_preceded_by_heard_frame() {
+async fn only_slow_decision_is_preceded_by_acknowledge_frame() {
     let at_once = frames_of_refusal_after(Duration::ZERO).await;
     let late = frames_of_refusal_after(LONG).await;
 
     assert_eq!(at_once.len(), 1, "expected the refusal only: {at_once:?}");
-    assert_eq!(late, [vec![kind::HEARD], at_once[0].clone()]);
+    assert_eq!(late, [vec![kind::ACKNOWLEDGE], at_once[0].clone()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +202,7 @@ async fn connect_to_undecided() -> (Peer, JoinHandle<Result<(), OpeningError>>, 
     });
     let mut peer = Peer::new(client_end);
     peer.send(&request());
-    assert_eq!(soon("the `heard` frame", peer.receive()).await, Some(vec![kind::HEARD]));
+    assert_eq!(soon("the `acknowledge` frame", peer.receive()).await, Some(vec![kind::ACKNOWLEDGE]));
     (peer, worker, decision)
 }
 
@@ -225,7 +225,7 @@ async fn call_sent_before_welcome_is_answered_after_it() {
     let worker = decide_after(LONG, worker_end, None);
     let mut peer = Peer::new(client_end);
     peer.send(&request());
-    assert_eq!(soon("the `heard` frame", peer.receive()).await, Some(vec![kind::HEARD]));
+    assert_eq!(soon("the `acknowledge` frame", peer.receive()).await, Some(vec![kind::ACKNOWLEDGE]));
 
     peer.send(&peer::call(1, ECHO, &[7], &[]));
 

@@ -29,10 +29,10 @@ pub(super) mod kind {
     pub(in super::super) const STOP: u8 = 10;
     pub(in super::super) const CREDIT: u8 = 11;
     pub(in super::super) const BEGIN: u8 = 12;
-    pub(in super::super) const PART: u8 = 13;
+    pub(in super::super) const FRAGMENT: u8 = 13;
     pub(in super::super) const ABANDON: u8 = 14;
     pub(in super::super) const SKIPPED: u8 = 15;
-    pub(in super::super) const HEARD: u8 = 17;
+    pub(in super::super) const ACKNOWLEDGE: u8 = 17;
 }
 
 /// One end of a connection, driven by a test.
@@ -208,7 +208,7 @@ pub(super) fn begin(transfer: u32, total: u32, bytes: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn part(transfer: u32, bytes: &[u8]) -> Vec<u8> {
-    frame(kind::PART, &[&transfer.to_le_bytes(), bytes])
+    frame(kind::FRAGMENT, &[&transfer.to_le_bytes(), bytes])
 }
 
 /// A pipe as a value, when it is the first stream of its message.

@@ -222,7 +222,7 @@ worker_ends! {
         [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
         => "unexpected greeting";
     acknowledgement_to_worker_ends_connection:
-        [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
+        [frame(kind::ACKNOWLEDGE, &[])] => "unexpected acknowledgement of a greeting";
     welcome_to_worker_ends_connection:
         [frame(kind::WELCOME, &[])] => "unexpected welcome";
     refusal_to_worker_ends_connection:
@@ -355,7 +355,7 @@ mod sent_by_worker {
 
     client_ends! {
         acknowledgement_after_welcome_ends_connection:
-            [frame(kind::HEARD, &[])] => "unexpected acknowledgement of a greeting";
+            [frame(kind::ACKNOWLEDGE, &[])] => "unexpected acknowledgement of a greeting";
         elements_beyond_credit_end_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
             => "stream 1: elements beyond its credit";

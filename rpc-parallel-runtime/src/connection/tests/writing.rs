@@ -54,7 +54,7 @@ async fn fragment_does_not_split_partly_written_frame() {
 
     let mut kinds = write_all(outbox, writing, peer).await;
     kinds.dedup();
-    assert_eq!(kinds, [77, kind::BEGIN, kind::MAX_FRAGMENT_LEN]);
+    assert_eq!(kinds, [77, kind::BEGIN, kind::FRAGMENT]);
 }
 
 #[tokio::test(start_paused = true)]
