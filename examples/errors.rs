@@ -110,7 +110,7 @@ async fn main() -> anyhow::Result<()> {
 
     let error = account.zeros(2000).await.expect_err("the result is larger than 1024 bytes");
     println!("{error}");
-    assert!(matches!(error.kind(), CallErrorKind::TooLarge { side: MessageKind::Result, .. }));
+    assert!(matches!(error.kind(), CallErrorKind::TooLarge { message: MessageKind::Result, .. }));
 
     let call = account.sleep(Duration::from_secs(3600)).timeout(Duration::from_millis(50));
     let error = call.await.expect_err("the deadline is shorter than the sleep");

@@ -463,7 +463,7 @@ async fn oversized_arguments_are_refused_with_size_and_limit() {
     // Four bytes hold the length and the number of arguments.
     let size = 2 * MAX_SIZE + 4;
     let too_large = TooLarge { size, max: MAX_SIZE };
-    assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large });
+    assert_eq!(refused, CallErrorKind::TooLarge { message: MessageKind::Arguments, too_large });
     assert!(refused.to_string().contains("20004") && refused.to_string().contains("10000"));
     assert_eq!(worker.length(&[0; MAX_SIZE - 4]).await, Ok(MAX_SIZE - 4));
     assert!(worker.length(&[0; MAX_SIZE - 3]).await.is_err());
@@ -476,7 +476,7 @@ async fn oversized_results_are_refused_with_size_and_limit() {
     let refused = error_kind(worker.bytes(2 * MAX_SIZE).await);
 
     let too_large = TooLarge { size: 2 * MAX_SIZE + 3, max: MAX_SIZE };
-    assert_eq!(refused, CallErrorKind::TooLarge { side: MessageKind::Result, too_large });
+    assert_eq!(refused, CallErrorKind::TooLarge { message: MessageKind::Result, too_large });
     assert_eq!(worker.bytes(MAX_SIZE - 3).await, Ok(vec![7; MAX_SIZE - 3]));
     assert!(worker.bytes(MAX_SIZE - 2).await.is_err());
 }
@@ -503,8 +503,8 @@ async fn unencodable_value_fails_only_its_call() {
     let result = error_kind(worker.make(FaultyValue::ENCODE_FAILS).await);
 
     for (kind, expected) in [(argument, MessageKind::Arguments), (result, MessageKind::Result)] {
-        let CallErrorKind::Unencodable { side, why } = kind else { panic!("{kind}") };
-        assert_eq!(side, expected);
+        let CallErrorKind::Unencodable { message, why } = kind else { panic!("{kind}") };
+        assert_eq!(message, expected);
         assert!(why.contains("FaultyValue"), "{why}");
         assert!(why.ends_with("refused by `Serialize`"), "{why}");
     }
@@ -520,8 +520,8 @@ async fn undecodable_value_fails_only_its_call() {
     let result = error_kind(worker.make(FaultyValue::DECODE_FAILS).await);
 
     for (kind, expected) in [(argument, MessageKind::Arguments), (result, MessageKind::Result)] {
-        let CallErrorKind::Undecodable { side, why } = kind else { panic!("{kind}") };
-        assert_eq!(side, expected);
+        let CallErrorKind::Undecodable { message, why } = kind else { panic!("{kind}") };
+        assert_eq!(message, expected);
         assert!(why.contains("FaultyValue"), "{why}");
         assert!(why.ends_with("refused by `Deserialize`"), "{why}");
     }
@@ -572,7 +572,7 @@ async fn arguments_of_other_version_are_undecodable() {
 
     let refused = error_kind(after.measure(vec![(1, 2)], 3).timeout(TEST_TIMEOUT).await);
 
-    let CallErrorKind::Undecodable { side: MessageKind::Arguments, why } = refused else {
+    let CallErrorKind::Undecodable { message: MessageKind::Arguments, why } = refused else {
         panic!("{refused}")
     };
     assert!(why.contains("alloc::string::String"), "{why}");

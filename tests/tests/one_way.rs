@@ -291,7 +291,10 @@ async fn too_large_one_way_call_fails_before_sending() {
     worker.note_length(&[0; 5000]).await.expect("the call is sent");
 
     let too_large = TooLarge { size: 20_004, max: 10_000 };
-    assert_eq!(*error.kind(), CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large });
+    assert_eq!(
+        *error.kind(),
+        CallErrorKind::TooLarge { message: MessageKind::Arguments, too_large }
+    );
     assert_eq!(soon(worker.wait_for("5000 bytes")).await, Ok(()));
 }
 

@@ -163,7 +163,7 @@ async fn unencodable_arguments_end_their_pipes() {
     let failed = error_kind(worker.copy(from, to, Value::EncodeError).await);
 
     assert!(
-        matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. }),
+        matches!(failed, CallErrorKind::Unencodable { message: MessageKind::Arguments, .. }),
         "{failed}"
     );
     ends.end().await;
@@ -177,7 +177,7 @@ async fn undecodable_arguments_end_their_pipes_with_error() {
     let failed = error_kind(worker.copy(from, to, Value::DecodeError).await);
 
     assert!(
-        matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Arguments, .. }),
+        matches!(failed, CallErrorKind::Undecodable { message: MessageKind::Arguments, .. }),
         "{failed}"
     );
     assert!(ends.end().await.is_some());
@@ -247,7 +247,7 @@ async fn unencodable_result_stops_writer_of_its_pipe() {
     let failed = error_kind(worker.pipe_and_value(FailingResult::Unencodable).await);
 
     assert!(
-        matches!(failed, CallErrorKind::Unencodable { side: MessageKind::Result, .. }),
+        matches!(failed, CallErrorKind::Unencodable { message: MessageKind::Result, .. }),
         "{failed}"
     );
     assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
@@ -260,7 +260,7 @@ async fn undecodable_result_stops_writer_of_its_pipe() {
     let failed = error_kind(worker.pipe_and_value(FailingResult::Undecodable).await);
 
     assert!(
-        matches!(failed, CallErrorKind::Undecodable { side: MessageKind::Result, .. }),
+        matches!(failed, CallErrorKind::Undecodable { message: MessageKind::Result, .. }),
         "{failed}"
     );
     assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));
@@ -273,7 +273,7 @@ async fn too_large_result_stops_writer_of_its_pipe() {
     let failed = error_kind(worker.pipe_and_bytes(20_000).await);
 
     assert!(
-        matches!(failed, CallErrorKind::TooLarge { side: MessageKind::Result, .. }),
+        matches!(failed, CallErrorKind::TooLarge { message: MessageKind::Result, .. }),
         "{failed}"
     );
     assert_eq!(soon(worker.wait_for("pipe stopped")).await, Ok(()));

@@ -166,11 +166,12 @@ async fn mismatched_types_fail_with_readable_errors() {
         .await
         .expect_err("the worker has no such function");
 
-    let CallErrorKind::Undecodable { side: MessageKind::Result, why } = result.kind() else {
+    let CallErrorKind::Undecodable { message: MessageKind::Result, why } = result.kind() else {
         panic!("{result}")
     };
     assert!(why.contains("Vec<u64>"), "{why}");
-    let CallErrorKind::Undecodable { side: MessageKind::Arguments, why } = argument.kind() else {
+    let CallErrorKind::Undecodable { message: MessageKind::Arguments, why } = argument.kind()
+    else {
         panic!("{argument}")
     };
     assert!(why.contains("Pipe<"), "{why}");

@@ -520,7 +520,7 @@ async fn handle_of_dead_worker_is_unencodable() {
     let added = proxy.add(worker, "proxy", 1).await;
 
     let Err(FunctionError::Call(error)) = added else { panic!("{added:?}") };
-    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { message: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("has ended"), "{why}");

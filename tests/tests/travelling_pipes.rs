@@ -288,7 +288,7 @@ async fn sending_pipe_again_fails() {
 
     assert_read(first, 0..10);
     let Err(FunctionError::Call(error)) = second else { panic!("{second:?}") };
-    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { message: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("Pipe"), "{why}");

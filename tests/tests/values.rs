@@ -457,7 +457,7 @@ async fn some_of_nothing_is_refused() {
         let error = refused.expect_err("MessagePack cannot represent the value");
         let kind = error.kind();
         let arguments =
-            matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Arguments, .. });
+            matches!(kind, CallErrorKind::Unencodable { message: MessageKind::Arguments, .. });
         assert!(arguments, "{error}");
     }
     assert_eq!(client.nested_option(None).await, Ok("None".into()));
@@ -484,7 +484,7 @@ async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
 
     let text = error.to_string();
     let refused =
-        matches!(error.kind(), CallErrorKind::Undecodable { side: MessageKind::Arguments, .. });
+        matches!(error.kind(), CallErrorKind::Undecodable { message: MessageKind::Arguments, .. });
     assert!(refused, "{text}");
     assert!(text.contains("u128 is not supported"), "{text}");
     assert!(text.contains("serde cannot buffer 128-bit integers"), "{text}");
@@ -585,7 +585,7 @@ async fn path_that_is_not_utf8_is_refused() {
     let refused = client.path(Path::new(OsStr::from_bytes(b"/tmp/\xff"))).await;
 
     let error = refused.expect_err("the path is not UTF-8");
-    let CallErrorKind::Unencodable { side: MessageKind::Arguments, why } = error.kind() else {
+    let CallErrorKind::Unencodable { message: MessageKind::Arguments, why } = error.kind() else {
         panic!("{error}")
     };
     assert!(why.contains("UTF-8"), "{why}");
@@ -614,7 +614,8 @@ async fn value_nested_too_deeply_is_refused() {
 
         let error = made.expect_err("the value is nested too deeply");
         let kind = error.kind();
-        let result = matches!(kind, CallErrorKind::Unencodable { side: MessageKind::Result, .. });
+        let result =
+            matches!(kind, CallErrorKind::Unencodable { message: MessageKind::Result, .. });
         assert!(result, "{depth}: {error}");
         let Err(FunctionError::Function(error)) = sent else { panic!("{sent:?}") };
         assert!(error.to_string().contains("the arguments cannot be encoded"), "{depth}: {error}");

@@ -342,7 +342,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn undecodable(&self, error: impl std::error::Error) -> CallError {
         let why = AnyError::of(&error).to_string();
-        self.fail(CallErrorKind::Undecodable { side: MessageKind::Result, why })
+        self.fail(CallErrorKind::Undecodable { message: MessageKind::Result, why })
     }
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
@@ -463,12 +463,12 @@ struct Unsendable(CallErrorKind);
 impl From<EncodeError> for Unsendable {
     fn from(error: EncodeError) -> Self {
         let why = AnyError::from(error).to_string();
-        Self(CallErrorKind::Unencodable { side: MessageKind::Arguments, why })
+        Self(CallErrorKind::Unencodable { message: MessageKind::Arguments, why })
     }
 }
 
 impl From<TooLarge> for Unsendable {
     fn from(too_large: TooLarge) -> Self {
-        Self(CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large })
+        Self(CallErrorKind::TooLarge { message: MessageKind::Arguments, too_large })
     }
 }

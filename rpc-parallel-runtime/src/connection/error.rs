@@ -66,21 +66,21 @@ pub enum CallErrorKind {
     /// lives on.
     TooLarge {
         /// Which message.
-        side: MessageKind,
+        message: MessageKind,
         /// Its size, and the limit.
         too_large: TooLarge,
     },
     /// A message could not be encoded.
     Unencodable {
         /// Which message.
-        side: MessageKind,
+        message: MessageKind,
         /// The text of the encoder's error.
         why: String,
     },
     /// A message could not be decoded.
     Undecodable {
         /// Which message.
-        side: MessageKind,
+        message: MessageKind,
         /// The text of the decoder's error.
         why: String,
     },
@@ -140,18 +140,20 @@ impl CallError {
                 Execution::WorkerGone
             }
             CallErrorKind::UnknownFunction { .. }
-            | CallErrorKind::TooLarge { side: MessageKind::Arguments, .. }
-            | CallErrorKind::Unencodable { side: MessageKind::Arguments, .. }
-            | CallErrorKind::Undecodable { side: MessageKind::Arguments, .. } => {
+            | CallErrorKind::TooLarge { message: MessageKind::Arguments, .. }
+            | CallErrorKind::Unencodable { message: MessageKind::Arguments, .. }
+            | CallErrorKind::Undecodable { message: MessageKind::Arguments, .. } => {
                 Execution::NotBegun
             }
             CallErrorKind::Panicked(_)
             | CallErrorKind::ConnectionLost { .. }
             | CallErrorKind::ConnectionClosed
             | CallErrorKind::TimedOut { .. }
-            | CallErrorKind::TooLarge { side: MessageKind::Result, .. }
-            | CallErrorKind::Unencodable { side: MessageKind::Result, .. }
-            | CallErrorKind::Undecodable { side: MessageKind::Result, .. } => Execution::MayHaveRun,
+            | CallErrorKind::TooLarge { message: MessageKind::Result, .. }
+            | CallErrorKind::Unencodable { message: MessageKind::Result, .. }
+            | CallErrorKind::Undecodable { message: MessageKind::Result, .. } => {
+                Execution::MayHaveRun
+            }
         }
     }
 
@@ -225,12 +227,16 @@ impl fmt::Display for CallErrorKind {
                 write_list(f, offers)?;
                 f.write_str("; start the worker from the same version of the program")
             }
-            Self::TooLarge { side, too_large } => {
-                write!(f, "the {side} exceed{} the limit: {too_large}", side.verb_ending())?;
+            Self::TooLarge { message, too_large } => {
+                write!(f, "the {message} exceed{} the limit: {too_large}", message.verb_ending())?;
                 f.write_str("; raise `max_message_size` or send a pipe")
             }
-            Self::Unencodable { side, why } => write!(f, "failed to encode the {side}: {why}"),
-            Self::Undecodable { side, why } => write!(f, "failed to decode the {side}: {why}"),
+            Self::Unencodable { message, why } => {
+                write!(f, "failed to encode the {message}: {why}")
+            }
+            Self::Undecodable { message, why } => {
+                write!(f, "failed to decode the {message}: {why}")
+            }
         }
     }
 }
@@ -288,10 +294,12 @@ impl From<Refusal> for CallErrorKind {
         match refusal {
             Refusal::Panicked(panic) => Self::Panicked(panic),
             Refusal::UnknownFunction { offers } => Self::UnknownFunction { offers },
-            Refusal::Undecodable { why } => Self::Undecodable { side: MessageKind::Arguments, why },
-            Refusal::Unencodable { why } => Self::Unencodable { side: MessageKind::Result, why },
+            Refusal::Undecodable { why } => {
+                Self::Undecodable { message: MessageKind::Arguments, why }
+            }
+            Refusal::Unencodable { why } => Self::Unencodable { message: MessageKind::Result, why },
             Refusal::TooLarge { size, max } => {
-                Self::TooLarge { side: MessageKind::Result, too_large: TooLarge { size, max } }
+                Self::TooLarge { message: MessageKind::Result, too_large: TooLarge { size, max } }
             }
             other @ (Refusal::NoSuchWorker
             | Refusal::Cancelled

@@ -92,7 +92,7 @@ async fn too_large_result_fails_only_its_call() {
 
     let error = call(&connected, 1024 * 1024).await.expect_err("the result is too large");
 
-    let CallErrorKind::TooLarge { side: MessageKind::Result, too_large } = error.kind() else {
+    let CallErrorKind::TooLarge { message: MessageKind::Result, too_large } = error.kind() else {
         panic!("{error}");
     };
     assert_eq!((too_large.size, too_large.max), (1024 * 1024 + 5, 1024 * 1024));

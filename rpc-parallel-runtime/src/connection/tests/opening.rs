@@ -202,7 +202,10 @@ async fn connect_to_undecided() -> (Peer, JoinHandle<Result<(), OpeningError>>, 
     });
     let mut peer = Peer::new(client_end);
     peer.send(&request());
-    assert_eq!(soon("the `acknowledge` frame", peer.receive()).await, Some(vec![kind::ACKNOWLEDGE]));
+    assert_eq!(
+        soon("the `acknowledge` frame", peer.receive()).await,
+        Some(vec![kind::ACKNOWLEDGE])
+    );
     (peer, worker, decision)
 }
 
@@ -225,7 +228,10 @@ async fn call_sent_before_welcome_is_answered_after_it() {
     let worker = decide_after(LONG, worker_end, None);
     let mut peer = Peer::new(client_end);
     peer.send(&request());
-    assert_eq!(soon("the `acknowledge` frame", peer.receive()).await, Some(vec![kind::ACKNOWLEDGE]));
+    assert_eq!(
+        soon("the `acknowledge` frame", peer.receive()).await,
+        Some(vec![kind::ACKNOWLEDGE])
+    );
 
     peer.send(&peer::call(1, ECHO, &[7], &[]));
 

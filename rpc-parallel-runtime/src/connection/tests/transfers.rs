@@ -202,7 +202,8 @@ async fn argument_one_byte_above_limit_fails_its_call() {
     assert_eq!(echo(longest).await.expect("the message has the maximum size").len(), longest);
     let error = echo(longest + 1).await.expect_err("the message is too large");
 
-    let CallErrorKind::TooLarge { side: MessageKind::Arguments, too_large } = error.kind() else {
+    let CallErrorKind::TooLarge { message: MessageKind::Arguments, too_large } = error.kind()
+    else {
         panic!("{error}")
     };
     assert_eq!((too_large.size, too_large.max), (longest + 6, longest + 5));
