@@ -57,7 +57,7 @@ fn tests_with_conflicting_settings_fail_alone_and_together() {
         assert!(stdout.contains(&summary), "{stdout}");
         let error = "the tests `differing_tests::conflicting::large` and \
                      `differing_tests::conflicting::small` ask for different settings, flavors or \
-                     logs of workers; give all";
+                     logs of workers: give all";
         assert_eq!(stdout.matches(error).count(), failed, "{stdout}");
     }
 }

@@ -28,7 +28,7 @@ fn program_without_entry_starts_no_worker_and_runs_once() {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stdout.len(), 3);
     for line in &ended.stdout {
-        assert!(line.starts_with("start worker without_entry::Nobody: "), "{line}");
+        assert!(line.starts_with("failed to start worker without_entry::Nobody: "), "{line}");
         assert!(line.contains("write `#[rpc_parallel::entry]` above `fn main`"), "{line}");
     }
 }
@@ -38,7 +38,7 @@ fn worker_reaching_main_stops_with_reason_for_master() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["stop"]);
 
     assert_eq!(runs, 2, "the master and one worker process");
-    let cause = "this process was started to be a worker; call `rpc_parallel::expert::worker_main`";
+    let cause = "this process was started as a worker: call `rpc_parallel::expert::worker_main`";
     let (_, error) = ended.stderr.split_once("is_worker false: ").expect("the master has an error");
     assert!(error.contains("exited with code 1") && error.contains(cause), "{ended:?}");
 }
@@ -48,7 +48,7 @@ fn worker_continuing_in_main_cannot_spawn_and_is_killed() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["go-on"]);
 
     assert_eq!(runs, 2, "the master and one worker process");
-    let worker = "is_worker true: start worker never_a_worker::Nobody: this process was not";
+    let worker = "is_worker true: failed to start worker never_a_worker::Nobody: this process is not a master";
     assert!(ended.stderr.contains(worker), "{ended:?}");
     let (_, master) =
         ended.stderr.split_once("is_worker false: ").expect("the master has an error");
@@ -107,10 +107,10 @@ fn worker_main_fails_in_process_without_master() {
 
     let [worker, inside, spawned, roles] = &ended.stdout[..] else { panic!("{ended:?}") };
     for line in [worker, inside] {
-        let expected = "NotStartedAsWorker: this process was not started by a master";
+        let expected = "no master started this process: ";
         assert!(line.starts_with(expected), "{line}");
     }
-    assert!(spawned.contains("was not prepared to start workers"), "{spawned}");
+    assert!(spawned.contains("this process is not a master"), "{spawned}");
     assert_eq!(roles, "is_worker false, initialized None");
 }
 
@@ -123,7 +123,7 @@ fn master_cannot_become_worker_or_master_again() {
     assert_eq!(start, "done");
     assert_eq!(after, "is_worker false, initialized Some(false)");
     for line in [again, worker] {
-        let expected = "AlreadyMaster: this process is a master already";
+        let expected = "this process is a master already: ";
         assert!(line.starts_with(expected), "{line}");
     }
 }
@@ -136,11 +136,11 @@ fn process_started_as_worker_cannot_become_master() {
         panic!("{ended:?}")
     };
     assert_eq!(before, "is_worker true, initialized None");
-    assert!(master.starts_with("StartedAsWorker: this process was started to be a worker"));
-    assert!(inside.starts_with("InsideRuntime: a worker makes its own tokio runtime"));
+    assert!(master.starts_with("this process was started as a worker: "));
+    assert!(inside.starts_with("a worker makes its own tokio runtime: "));
     assert_eq!(after, "is_worker true, initialized Some(true)");
     for line in [master_after, worker_after] {
-        let expected = "AlreadyWorker: this process is a worker already";
+        let expected = "this process is a worker already";
         assert!(line.starts_with(expected), "{line}");
     }
 }

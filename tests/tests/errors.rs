@@ -168,11 +168,11 @@ async fn call_error_names_function_and_worker() {
     assert_eq!(error.worker(), &*label);
     assert_eq!(error.function().name(), "panic_above_six");
     let text = error.to_string();
-    let start = "call `Failing::panic_above_six` on worker `failing` (";
+    let start = "failed to call `Failing::panic_above_six` on worker `failing` (";
     assert!(text.starts_with(start), "{text}");
     let pid = label.pid().expect("the worker runs on this host");
     assert!(text.contains(&format!("pid {pid} on {}", label.host())), "{text}");
-    assert!(text.contains("panicked at ") && text.ends_with(": 7 is too much"), "{text}");
+    assert!(text.contains("panicked at ") && text.ends_with(": \"7 is too much\""), "{text}");
 }
 
 #[rpc_parallel::test]
@@ -334,7 +334,7 @@ async fn texts_of_worker_failure_are_complete() {
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     let (worker, uptime) = (worker.label(), failure.uptime().as_millis());
     let expected = format!(
-        "call `Scripted::run` on {worker}: the worker was killed by signal 9 (SIGKILL) \
+        "failed to call `Scripted::run` on {worker}: the worker was killed by signal 9 (SIGKILL) \
          after {uptime} ms; the last lines of its stderr:\n  | this is line 1",
     );
     assert_eq!(error.to_string(), expected);
@@ -402,7 +402,7 @@ async fn call_from_unrelated_process_returns_lost_connection() {
     let Err(FunctionError::Function(error)) = waited else { panic!("{waited:?}") };
     let text = error.to_string();
     // The cause depends on which frames the worker had read.
-    assert!(text.contains(": connection lost: "), "{text}");
+    assert!(text.contains(": the connection was lost: "), "{text}");
 }
 
 #[rpc_parallel::test]

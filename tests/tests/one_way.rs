@@ -227,7 +227,7 @@ async fn one_way_panic_prints_line_with_worker_and_function() {
     for (line, after_yield) in lines.iter().zip([false, true]) {
         assert!(line.starts_with(&start), "{line}");
         assert!(line.contains("panicked at ") && line.contains("one_way.rs:"), "{line}");
-        let message = format!(": scripted panic, after_yield = {after_yield}");
+        let message = format!(": \"scripted panic, after_yield = {after_yield}\"");
         assert!(line.ends_with(&message), "{line}");
     }
 }

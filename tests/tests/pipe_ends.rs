@@ -181,7 +181,8 @@ async fn worker_distinguishes_end_of_pipe_from_failure() {
         async |name| soon(fixture.event_starting_with(name)).await.expect("the call succeeds");
     let (first, second, third) = (end("first ").await, end("second ").await, end("third ").await);
     assert_eq!(first, "first ended after 3 elements");
-    let panicked = second.contains("panicked") && second.ends_with(": scripted panic of a stream");
+    let panicked =
+        second.contains("panicked") && second.ends_with(": \"scripted panic of a stream\"");
     assert!(second.starts_with("second failed: ") && panicked, "{second}");
     assert!(third.starts_with("third failed: "), "{third}");
     assert!(third.contains("writer failed: scripted reason"), "{third}");

@@ -111,7 +111,7 @@ async fn reader_in_unrelated_process_sees_lost_connection() {
 
     let error = soon(other.read_from(fixture)).await.expect("call `read_from`");
 
-    assert!(error.contains("connection lost: "), "{error}");
+    assert!(error.contains("the connection was lost: "), "{error}");
 }
 
 #[rpc_parallel::test]
@@ -124,7 +124,7 @@ async fn worker_sees_failure_of_writing_process() {
     let client = fixture.connect_ok().await;
     let end = soon(client.event_starting_with("pipe ")).await.expect("the reading task ends");
 
-    assert!(end.contains("connection lost: "), "{end}");
+    assert!(end.contains("the connection was lost: "), "{end}");
 }
 
 #[rpc_parallel::test]

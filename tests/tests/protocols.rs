@@ -234,7 +234,7 @@ async fn another_program_is_refused_by_default() {
     let ended = other_program(Settings::default(), "price").await;
 
     let line = ended.stdout.first().expect("the program prints a line");
-    assert!(line.starts_with("other build: connect to worker "), "{line}");
+    assert!(line.starts_with("other build: failed to connect to worker "), "{line}");
     assert!(line.contains("`Settings::with_other_builds`"), "{line}");
 }
 

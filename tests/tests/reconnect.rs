@@ -101,7 +101,7 @@ async fn call_waiting_for_new_process_times_out() {
         panic!("{error}")
     };
     assert_eq!(*after, timeout);
-    assert!(why.starts_with("its worker is being started again"), "{why}");
+    assert!(why.starts_with("its worker is being restarted"), "{why}");
     assert!(!client.is_closed());
 }
 
@@ -293,7 +293,7 @@ async fn connection_of_other_process_is_lost_with_failed_process() {
     kill(pid_of(&own).await);
 
     let reason = soon(closing).await.expect("no panic").expect("the connection ends");
-    assert!(reason.starts_with("connection lost: "), "{reason}");
+    assert!(reason.starts_with("the connection was lost: "), "{reason}");
 }
 
 /// A worker type with a connection state that counts calls.

@@ -85,7 +85,7 @@ async fn worker_at_restart_limit_is_given_up() {
         panic!("{error}")
     };
     assert_eq!((last.exit_reason(), *times, *within), (ExitReason::Exited(3), 2, MINUTE));
-    let text = "is not started again, after 2 restarts within 60s; the last time it exited with";
+    let text = "reached its limit of 2 restarts within 60s; its last process exited with";
     assert!(error.to_string().contains(text), "{error}");
     assert_eq!(&soon(closed).await.expect("no panic"), error.kind());
     assert!(client.is_closed());
@@ -352,7 +352,7 @@ async fn worker_with_closed_server_is_not_restarted() {
     let refused = async {
         loop {
             match address.connect::<ScriptedClient>(()).await.map_err(|it| it.to_string()) {
-                Err(error) if error.ends_with("it has ended or closed its server") => return,
+                Err(error) if error.ends_with("it has ended, or its server was closed") => return,
                 Ok(_) | Err(_) => {}
             }
         }

@@ -209,8 +209,7 @@ async fn server_failure_message_contains_panic_and_calls() {
     let failure = only_failure(failures).await.to_string();
     let begin = format!("{} panicked at tests/tests/serving.rs:", worker.label());
     assert!(failure.starts_with(&begin) && failure.contains("`Faulty::wait`"), "{failure}");
-    let context =
-        ": in a task, outside of any call, and was ended by the process that served it after ";
+    let context = ": \"in a task\", and was ended by the process that serves it after ";
     assert!(failure.contains(context), "{failure}");
     let error = soon(waiting)
         .await
@@ -429,6 +428,6 @@ async fn failed_server_loses_connections_of_other_processes() {
 
     let lost = soon(host.fail_and_call(worker)).await.expect("the call succeeds");
 
-    assert!(lost.contains(": connection lost: "), "{lost}");
+    assert!(lost.contains(": the connection was lost: "), "{lost}");
     assert_eq!(only_failure(failures).await.exit_reason(), ExitReason::ServerEnded);
 }

@@ -141,7 +141,9 @@ async fn refusal(spawner: Spawner<InspectionWorker>) -> (String, String) {
     let text = error.to_string();
     match error.kind() {
         SpawnErrorKind::SetUp { tried, why } => {
-            let expected = format!("start worker set_up::InspectionWorker: cannot {tried}: {why}");
+            let expected = format!(
+                "failed to start worker set_up::InspectionWorker: failed to {tried}: {why}"
+            );
             assert_eq!(text, expected);
             (tried.clone(), why.clone())
         }
@@ -284,8 +286,8 @@ async fn nice_value_applies_to_all_threads() {
 async fn nice_value_out_of_range_is_refused() {
     let (tried, why) = refusal(spawner().nice(100)).await;
 
-    assert_eq!(tried, "make it as nice as 100");
-    assert_eq!(why, "there is nothing beyond 19");
+    assert_eq!(tried, "set nice value 100");
+    assert_eq!(why, "the maximum is 19");
 }
 
 #[rpc_parallel::test]
@@ -475,7 +477,7 @@ async fn illegal_variables_are_refused_before_start() {
 
         let SpawnErrorKind::Environment { variable, why } = error.kind() else { panic!("{error}") };
         assert_eq!((variable.as_str(), why.as_str()), (name, expected));
-        let text = format!("cannot change the environment variable `{name}`: {expected}");
+        let text = format!("failed to set the environment variable `{name}`: {expected}");
         assert!(error.to_string().ends_with(&text), "{error}");
     }
 }
@@ -561,7 +563,7 @@ fn lack_of_descriptors_is_reported_at_every_start_step() {
     let lines = exhausted(command.arg("descriptors"));
 
     // The first of thirty starts has no descriptor, and the last has enough.
-    assert!(lines[0].ends_with("cannot make a socket pair: Too many open files (os error 24)"));
+    assert!(lines[0].ends_with("failed to make a socket pair: Too many open files (os error 24)"));
     assert_eq!(lines.last().map(String::as_str), Some("alive"));
     let reported = lines.iter().filter(|it| it.contains("oo many open files")).count();
     assert!(reported > 5, "{lines:#?}");
@@ -584,6 +586,6 @@ fn process_limit_of_master_is_reported() {
 
     let [line] = &lines[..] else { panic!("{lines:?}") };
     let expected = "Resource temporarily unavailable (os error 11)";
-    assert!(line.contains("cannot start the program `/proc/self/exe`"), "{line}");
+    assert!(line.contains("failed to start the program `/proc/self/exe`"), "{line}");
     assert!(line.ends_with(expected), "{line}");
 }

@@ -139,17 +139,20 @@ fn workers_ignore_settings_in_their_environment() {
 
 #[test]
 fn invalid_environment_stops_program_with_reason() {
-    let begin = "the environment variable `RPC_PARALLEL_SETTINGS` cannot be used: ";
-    let sizes = "must be a size from 1KiB to 4095MiB, like `1500`, `64KiB`, `100MiB` or `1GiB`";
-    let times = "must be a time from 10ms to 8760h, like `250ms`, `2s`, `1m` or `1h`";
+    let begin = "failed to read the environment variable `RPC_PARALLEL_SETTINGS`: ";
+    let sizes = "a size from 1KiB to 4095MiB, such as `1500`, `64KiB`, `100MiB` or `1GiB`";
+    let times = "a duration from 10ms to 8760h, such as `250ms`, `2s`, `1m` or `1h`";
     let fields = "`max_message_size`, `stream_window`, `heartbeat_interval`, `heartbeat_timeout`, \
                   `handshake_timeout`, `max_depth`, `other_builds`";
+    let invalid = |field: &str, expected: &str, found: &str| {
+        format!("invalid setting `{field}`: expected {expected}, found `{found}`")
+    };
     for (text, why) in [
-        (&b"max_message_size=12X"[..], format!("`max_message_size` is `12X`, and {sizes}")),
-        (b"max_message_size=1000", format!("`max_message_size` is `1000`, and {sizes}")),
-        (b"handshake_timeout=never", format!("`handshake_timeout` is `never`, and {times}")),
-        (b"max_size=1500", format!("`max_size` is no setting; there are {fields}")),
-        (b"stream_window=\xff", "`stream_window` is `\u{fffd}`, and must be a size".to_owned()),
+        (&b"max_message_size=12X"[..], invalid("max_message_size", sizes, "12X")),
+        (b"max_message_size=1000", invalid("max_message_size", sizes, "1000")),
+        (b"handshake_timeout=never", invalid("handshake_timeout", times, "never")),
+        (b"max_size=1500", format!("unknown setting `max_size`: expected one of {fields}")),
+        (b"stream_window=\xff", "invalid setting `stream_window`: expected a size".to_owned()),
     ] {
         let ended = run(&[], Some(OsStr::from_bytes(text)));
 
@@ -172,8 +175,9 @@ fn entry_attribute_reads_environment() {
     let line = valid.stdout.last().expect("the program prints lines");
     assert!(line.contains("message of 6004 bytes exceeds the limit of 6000 bytes"), "{valid:?}");
     assert_eq!((invalid.status.code(), invalid.stdout.len()), (Some(2), 0), "{invalid:?}");
-    let sentence = "rpc-parallel: cannot begin: the environment variable `RPC_PARALLEL_SETTINGS` \
-                    cannot be used: `max_message_size` is `6k`, and must be a size from 1KiB to";
+    let sentence = "rpc-parallel: failed to start the program: failed to read the environment \
+                    variable `RPC_PARALLEL_SETTINGS`: invalid setting `max_message_size`: expected \
+                    a size from 1KiB to";
     assert!(invalid.stderr.starts_with(sentence), "{invalid:?}");
     assert_eq!(invalid.stderr.lines().count(), 1, "{invalid:?}");
 }
@@ -315,7 +319,7 @@ async fn connecting_to_stopped_worker_times_out() {
     assert_eq!(*within, LIMIT);
     assert!(took >= LIMIT, "{took:?}");
     let error = from_other_worker.expect("the worker is stopped");
-    assert!(error.contains("it took no notice within 1s (its `handshake_timeout`)"), "{error}");
+    assert!(error.contains("no answer within 1s (`handshake_timeout` of its settings)"), "{error}");
     signal(&worker, Signal::CONT);
     let client = soon(worker.connect(ConnectionMode::Ready)).await.expect("the worker continues");
     assert_eq!(client.mode().await, Ok(ConnectionMode::Ready));

@@ -479,5 +479,5 @@ async fn oversized_record_is_reported_as_warning() {
 
     assert_eq!(forwarded(&events), ["|INFO|small", "|WARN|log records are lost"]);
     let lost = events.begins_with("|WARN|rpc_parallel::worker|log records are lost|").await;
-    assert!(lost.contains("lost=1,why=an element is too large: "), "{lost}");
+    assert!(lost.contains("lost=1,why=an element exceeds the limit: "), "{lost}");
 }

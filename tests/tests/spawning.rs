@@ -150,7 +150,7 @@ async fn pid_from(pipe: Receiver) -> u32 {
 fn kind(result: Result<InspectionClient, SpawnError>) -> SpawnErrorKind {
     let error = result.expect_err("the worker does not start");
     let text = error.to_string();
-    assert!(text.starts_with("start worker spawning::InspectionWorker: "), "{text}");
+    assert!(text.starts_with("failed to start worker spawning::InspectionWorker: "), "{text}");
     into_kind(error.kind())
 }
 
@@ -558,7 +558,7 @@ fn unstartable_program_is_named() {
         let [kind, text, left] = unstartable(&["/does/not/exist"]);
 
         assert_eq!((kind.as_str(), left.as_str()), ("Process", "0 children after 0 s"));
-        let expected = "cannot start the program `/does/not/exist`: No such file or directory";
+        let expected = "failed to start the program `/does/not/exist`: No such file or directory";
         assert!(text.contains(expected), "{text}");
     }
 }

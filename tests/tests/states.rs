@@ -223,7 +223,7 @@ async fn connect_error(worker: &Worker<SumWorker>, connection_name: &str) -> Con
     let connected = connected.expect("connecting ends in time");
     let error = connected.expect_err("the worker refuses the connection");
     let text = error.to_string();
-    assert!(text.starts_with(&format!("connect to {worker}: ")), "{text}");
+    assert!(text.starts_with(&format!("failed to connect to {worker}: ")), "{text}");
     copy(error.kind())
 }
 
@@ -505,7 +505,7 @@ async fn connecting_to_dead_worker_from_another_process_fails() {
     let added = proxy.add(returned, "proxy", 1).timeout(TEST_TIMEOUT).await;
 
     let Err(FunctionError::Function(error)) = added else { panic!("{added:?}") };
-    assert!(error.to_string().contains("it has ended or closed its server"), "{error}");
+    assert!(error.to_string().contains("it has ended, or its server was closed"), "{error}");
 }
 
 #[rpc_parallel::test]

@@ -33,10 +33,8 @@ fn run_shell(script: &str, args: &[&str]) -> ProgramOutput {
     Program::run(command.args(["/bin/sh", "-c", script]).args(args))
 }
 
-const REPLACED: &str = "this process was started as a worker, but its stdin is not its control \
-                        socket any more: stdin was closed or replaced before \
-                        `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`; leave stdin alone \
-                        until then";
+const REPLACED: &str = "this process was started as a worker, but its stdin is no longer the \
+                        control socket";
 
 #[test]
 fn process_with_replaced_or_closed_stdin_starts_no_workers() {
@@ -45,10 +43,12 @@ fn process_with_replaced_or_closed_stdin_starts_no_workers() {
 
         assert_eq!(processes, 2, "the master and its worker: {output:?}");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let roles = "is_worker true, worker_main: StdinReplaced";
+        let roles =
+            "is_worker true, worker_main: this process was started as a worker, but its stdin";
         assert!(output.stderr.contains(roles), "{output:?}");
-        let (_, error) = output.stderr.split_once("Error: start worker").expect("the start fails");
-        assert!(error.contains("before it became a worker, its process exited"), "{output:?}");
+        let (_, error) =
+            output.stderr.split_once("Error: failed to start worker").expect("the start fails");
+        assert!(error.contains("its process exited"), "{output:?}");
         assert!(error.contains(&format!("  | Error: {REPLACED}")), "{output:?}");
     }
 }
@@ -78,7 +78,7 @@ fn timeout_of_process_keeping_or_reading_socket_names_cause() {
         let error = "did not become a worker within 500ms";
         assert!(output.stderr.contains(error), "{output:?}");
         let cause = "or its stdin, the control socket, was read, closed or replaced before that; \
-                     leave stdin alone until then";
+                     do not touch stdin before that";
         assert!(output.stderr.contains(cause), "{output:?}");
     }
 }
@@ -89,7 +89,8 @@ fn worker_with_partly_read_start_message_reports_cause() {
 
     assert_eq!(processes, 2, "{output:?}");
     let cause = "something read from stdin, which is the control socket, before";
-    let (_, error) = output.stderr.split_once("Error: start worker").expect("the start fails");
+    let (_, error) =
+        output.stderr.split_once("Error: failed to start worker").expect("the start fails");
     assert!(error.contains(cause), "{output:?}");
 }
 
@@ -125,7 +126,7 @@ fn program_with_entry_and_replaced_stdin_reports_cause() {
         assert_eq!(output.stdout[0], "Died", "{output:?}");
         let text = output.stdout.join("\n");
         assert!(text.contains("exited with code 2"), "{text}");
-        assert!(text.contains(&format!("cannot become a worker: {REPLACED}")), "{text}");
+        assert!(text.contains(&format!("failed to become a worker: {REPLACED}")), "{text}");
     }
 }
 

@@ -618,7 +618,7 @@ async fn value_nested_too_deeply_is_refused() {
             matches!(kind, CallErrorKind::Unencodable { message: MessageKind::Result, .. });
         assert!(result, "{depth}: {error}");
         let Err(FunctionError::Function(error)) = sent else { panic!("{sent:?}") };
-        assert!(error.to_string().contains("the arguments cannot be encoded"), "{depth}: {error}");
+        assert!(error.to_string().contains("failed to encode the arguments"), "{depth}: {error}");
         assert_eq!(client.list(List::new(7)).await, Ok(7));
     }
 }
