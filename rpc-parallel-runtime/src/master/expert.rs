@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tokio::runtime::Handle;
 
-use super::listing::list_if_asked;
+use super::listing::print_list_if_requested;
 use crate::launch::{Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, work};
 use crate::wire::{Overrides, Settings, SettingsError, debug_as_display};
 use crate::worker::{DuplicateId, registry};
@@ -137,9 +137,9 @@ impl Master {
 impl MasterBuilder {
     /// Sets the command-line arguments of workers, which must lead to [`worker_main`].
     ///
-    /// Default: one argument, `worker-of-PID:NAME`, which `ps` shows and which a program with
-    /// `#[entry]` ignores. With `worker_args`, the [name](crate::Spawner::name) of a worker is not
-    /// in its command line.
+    /// Default: `worker-of-PID`, with the process id of the master, and the worker's
+    /// [name](crate::Spawner::name), if it has one. `ps` shows them, and `#[entry]` handles them.
+    /// With `worker_args`, the name of a worker is not in its command line.
     pub fn worker_args<I>(mut self, args: I) -> Self
     where
         I: IntoIterator<Item: Into<OsString>>,
@@ -218,7 +218,7 @@ impl MasterBuilder {
             (Some(Role::Master), _) | (None, StartedAs::Program) => {}
         }
         let registry = registry();
-        list_if_asked(&registry);
+        print_list_if_requested(&registry);
         registry.check()?;
         let defaults = &mut self.spawn_defaults;
         defaults.settings.validate().map_err(StartupError::Settings)?;
