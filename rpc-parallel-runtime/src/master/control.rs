@@ -80,8 +80,7 @@ pub trait Control: WorkerClient {
     ///
     /// A worker keeps its logs if the program sets `worker_logs = true`, see
     /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
-    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
-    /// says so.
+    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold only a warning.
     ///
     /// [`logs::forward`](crate::logs::forward) also writes the records to the logs of this process.
     /// After a restart, the worker's next process has logs of its own.

@@ -74,14 +74,14 @@ impl Entry {
     }
 
     fn runtime(&self) -> Runtime {
-        self.flavor.build().unwrap_or_else(|it| exit_with("make a tokio runtime", &it))
+        self.flavor.build().unwrap_or_else(|it| exit_with_error("make a tokio runtime", &it))
     }
 
     /// Becomes a worker if this process was started as one, and a master otherwise.
     fn assume_role(&self) {
         work_if_started_as_worker(|mut it| it.next().is_some_and(|it| is_name_of_worker(&it)));
         let started = self.master().map_err(StartupError::Settings).and_then(MasterBuilder::start);
-        started.unwrap_or_else(|it| exit_with("start the program", &it));
+        started.unwrap_or_else(|it| exit_with_error("start the program", &it));
     }
 
     /// Returns the builder of the master.
@@ -111,7 +111,7 @@ pub(super) fn work_if_started_as_worker(are_worker_args: impl FnOnce(Skip<ArgsOs
         }
     };
     if stdin_replaced {
-        exit_with("become a worker", &StartupError::StdinReplaced);
+        exit_with_error("become a worker", &StartupError::StdinReplaced);
     }
 }
 
@@ -132,7 +132,7 @@ impl Drop for EndWorkers {
 }
 
 /// Writes the error to stderr and exits with code 2.
-pub(super) fn exit_with(tried: &str, error: &(dyn std::error::Error + 'static)) -> ! {
+pub(super) fn exit_with_error(tried: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
     diagnose(format_args!("failed to {tried}: {error}"));
     process::exit(2)

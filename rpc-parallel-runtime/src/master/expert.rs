@@ -157,6 +157,8 @@ impl MasterBuilder {
     }
 
     /// Sets the flavor of the workers' tokio runtime. Default: a single thread.
+    ///
+    /// On several threads, a call can overtake one-way calls that were sent before it.
     pub fn worker_flavor(mut self, flavor: RuntimeFlavor) -> Self {
         self.spawn_defaults.worker_flavor = flavor;
         self

@@ -7,7 +7,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::entry::{Entry, exit_with, work_if_started_as_worker};
+use super::entry::{Entry, exit_with_error, work_if_started_as_worker};
 use super::expert::{Initialized, MasterBuilder, StartupError};
 use crate::launch::{Outputs, Role, SpawnDefaults};
 use crate::worker::submit;
@@ -53,7 +53,7 @@ impl Test {
             Err(error @ (StartupError::TestsDiffer { .. } | StartupError::TestSettings { .. })) => {
                 panic!("{error}")
             }
-            Err(error) => exit_with("start the test", &error),
+            Err(error) => exit_with_error("start the test", &error),
         }
     }
 
@@ -126,7 +126,7 @@ fn start_master() -> Result<(), StartupError> {
     }
 }
 
-/// Passes on what workers have written when it is dropped, however a test ends.
+/// Passes on the output of workers when it is dropped, however a test ends.
 ///
 /// It ends no workers: they can belong to tests that run at the same time.
 struct FlushOutputs;

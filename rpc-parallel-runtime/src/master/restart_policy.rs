@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::connection::Progress;
 
-/// Whether, when and how often a failed worker is restarted, see
-/// [`Spawner::restart`](super::Spawner::restart).
+/// The policy that decides whether, when and how often a failed worker is restarted.
+/// [`Spawner::restart`](super::Spawner::restart) sets it.
 ///
 /// | preset | for | counts against the limit |
 /// |---|---|---|

@@ -32,19 +32,18 @@ pub(super) struct RestartedWorker {
     listener: Mutex<Option<(OwnedFd, Address)>>,
 }
 
-/// What the worker is doing.
+/// Where the worker is in its life.
 #[derive(Clone)]
 pub(super) enum Phase {
     /// This process serves, or its death has not been noticed here yet.
     Running(Arc<Started>),
     /// The last process has failed in this way, and the next one is being started.
     Restarting(WorkerFailure),
-    /// The worker is not restarted any more: its end was requested or orderly, or the limit is
-    /// reached.
+    /// The worker has ended for good: its end was requested or orderly, or the limit is reached.
     Ended(Option<RestartLimitReached>),
 }
 
-/// The workers that are restarted, and some that are not any more.
+/// The workers that are restarted, and some that have reached their limit.
 #[derive(Default)]
 struct Table {
     workers: HashMap<WorkerId, Arc<RestartedWorker>>,
@@ -106,7 +105,7 @@ impl RestartedWorker {
     ///
     /// # Errors
     ///
-    /// The worker has ended, and whether it reached its limit.
+    /// The worker has ended. The error holds the limit if it was reached.
     pub(super) async fn running(&self) -> Result<Arc<Started>, Option<RestartLimitReached>> {
         let mut phase = self.phase.subscribe();
         let settled = phase.wait_for(|it| match it {
@@ -135,7 +134,7 @@ impl RestartedWorker {
     ///
     /// # Errors
     ///
-    /// The worker had no process any more. The error is the failure of the last one, if it failed.
+    /// The worker had no running process. The error is the failure of the last one, if it failed.
     pub(super) async fn shutdown(&self, within: Duration) -> Result<End, Option<WorkerFailure>> {
         let previous = self.set_phase(Phase::Ended(None));
         // From here on, the connection attempts of other processes are refused.

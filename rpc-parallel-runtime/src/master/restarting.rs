@@ -1,7 +1,7 @@
 //! Starting workers with a restart policy.
 //!
-//! The worker of `spawn` lives with its connection, and whatever replaces the connection restarts the
-//! worker. The worker of `start` lives with this process, and a task restarts it.
+//! The worker of `spawn` lives with its connection: [`RestartAndReconnect`] restarts it in order to
+//! replace the connection. The worker of `start` lives with this process, and a task restarts it.
 
 use std::sync::Arc;
 
@@ -45,13 +45,13 @@ pub(super) async fn start(
         let id = spawn_request.id;
         let worker = RestartedWorker::register(id, started.clone(), policy);
         let restart_task = WorkerRestartTask { id, worker };
-        // Owner: this tokio runtime. The task ends when the worker is not restarted any more.
+        // Owner: this tokio runtime. The task ends when the worker has ended for good.
         tokio::spawn(task(restart_task.run(spawn_request, restarts, started.clone())));
     }
     Ok(started)
 }
 
-/// The task that restarts a worker. When it is dropped, the worker is not restarted any more.
+/// The task that restarts a worker. Dropping it stops the restarts.
 struct WorkerRestartTask {
     id: WorkerId,
     worker: Arc<RestartedWorker>,

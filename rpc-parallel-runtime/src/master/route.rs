@@ -35,7 +35,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(2);
 /// The time between `SIGTERM` and `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A worker, and what this process knows about the ways to it.
+/// A worker, and how this process can reach it.
 pub(super) struct Route {
     pub(super) id: WorkerId,
     pub(super) label: WorkerLabel,

@@ -180,7 +180,8 @@ impl<S: Served> Spawner<S> {
 
     /// Sets the worker's nice value, from -20 (highest priority) to 19 (lowest). Default: inherited.
     ///
-    /// Only a privileged process can set a value below its own.
+    /// Only a privileged process can set a value below its own. A value that cannot be set makes the
+    /// start fail with [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
     ///
     /// If autogroup scheduling (`sched_autogroup_enabled`) is on, Linux divides processor time among
     /// sessions first. Nice values then make a difference among workers only if they run in the
@@ -192,6 +193,9 @@ impl<S: Served> Spawner<S> {
 
     /// Sets the worker's CPU affinity: the numbers of the CPUs that it may run on, for example
     /// `[0, 1]`. Default: inherited.
+    ///
+    /// A CPU that is not available makes the start fail with
+    /// [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.options.config.set_up.cpus = Some(cpus.into_iter().collect());
         self
@@ -220,8 +224,8 @@ impl<S: Served> Spawner<S> {
 
     /// Redirects the worker's stdout. Default: [`Redirect::inherit`].
     ///
-    /// In tests, too, an inherited stdout is that of the process: `cargo test` does not capture what
-    /// workers print.
+    /// `cargo test` does not capture the output of workers: it captures only what the process of the
+    /// test prints itself.
     pub fn stdout(mut self, redirect: Redirect) -> Self {
         self.options.config.stdout = redirect;
         self
@@ -287,12 +291,12 @@ impl<S: Served> Spawner<S> {
     ///
     /// The callback is not called for:
     ///
-    /// - a panic in a function. It fails the call and not the worker, unless
-    ///   [`panics`](Self::panics) says otherwise. A panic in a one-way function, which has no caller
-    ///   that waits, is a line on the worker's stderr.
-    /// - a process whose end was requested and took too long, so that it exited with code 1 or this
+    /// - A panic in a function. It fails the call. A panic in a one-way function, whose caller does
+    ///   not wait for an answer, is one line on the worker's stderr. With
+    ///   [`PanicPolicy::EndWorker`], either ends the worker, and the callback is called.
+    /// - A process whose end was requested and took too long, so that it exited with code 1 or this
     ///   process ended it by a signal.
-    /// - a worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
+    /// - A worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
     ///   that does not start is a failure.
     ///
     /// The callback runs in a task of the tokio runtime in which the worker was started, and in the

@@ -176,8 +176,7 @@ impl<S> Worker<S> {
     ///
     /// Any process that has the handle can do this. A worker keeps its logs if the program sets `worker_logs = true`, see
     /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
-    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
-    /// says so.
+    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold only a warning.
     ///
     /// # Errors
     ///
@@ -265,7 +264,7 @@ impl<S: Served> Worker<S> {
     ///   [`WorkerDied`](crate::ConnectErrorKind::WorkerDied): the worker has ended, or its server was
     ///   closed.
     /// - [`RestartLimitReached`](crate::ConnectErrorKind::RestartLimitReached): the worker has failed,
-    ///   and is not restarted any more.
+    ///   and its restart limit is reached.
     /// - [`Unreachable`](crate::ConnectErrorKind::Unreachable) or
     ///   [`TimedOut`](crate::ConnectErrorKind::TimedOut): this process cannot reach the worker, or the
     ///   worker did not answer.
