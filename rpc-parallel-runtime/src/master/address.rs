@@ -73,8 +73,8 @@ use crate::worker::WorkerClient;
 ///
 /// The id names the protocol and its version. When the connection is opened, both sides' types of
 /// each function are compared as they are written, without their modules; arguments may be passed
-/// by value or by reference. If they differ, the error names both. The fields of types with the same
-/// name cannot be compared: give the functions of a changed type another id.
+/// by value or by reference. If they differ, the error names both. The fields of types with the
+/// same name cannot be compared: give the functions of a changed type another id.
 ///
 /// An address does not keep its worker alive. It leads to this one worker as long as that accepts
 /// connections, and never to another. Only processes of the same user can connect.
@@ -89,26 +89,26 @@ pub struct WorkerAddress {
 impl WorkerAddress {
     /// Opens a connection to the worker.
     ///
-    /// `init` is the argument of the connection state's `init`. It must have the type that the worker
-    /// expects, which is `()` if there is no connection state.
+    /// `init` is the argument of the connection state's `init`. It must have the type that the
+    /// worker expects, which is `()` if there is no connection state.
     ///
     /// A function of `C` that the worker does not have is an error when it is called, and not
     /// before.
     ///
     /// # Errors
     ///
-    /// - [`NoSuchWorker`](super::ConnectErrorKind::NoSuchWorker): the worker has ended, or its server
-    ///   was closed.
+    /// - [`NoSuchWorker`](super::ConnectErrorKind::NoSuchWorker): the worker has ended, or its
+    ///   server was closed.
     /// - [`Unreachable`](super::ConnectErrorKind::Unreachable) or
-    ///   [`TimedOut`](super::ConnectErrorKind::TimedOut): this process cannot reach the worker, or the
-    ///   worker did not answer.
-    /// - [`OtherBuild`](super::ConnectErrorKind::OtherBuild): the settings of the worker do not allow
-    ///   other programs.
+    ///   [`TimedOut`](super::ConnectErrorKind::TimedOut): this process cannot reach the worker, or
+    ///   the worker did not answer.
+    /// - [`OtherBuild`](super::ConnectErrorKind::OtherBuild): the settings of the worker do not
+    ///   allow other programs.
     /// - [`OtherTypes`](super::ConnectErrorKind::OtherTypes): the types of a function differ.
     /// - [`Init`](super::ConnectErrorKind::Init),
     ///   [`InitPanicked`](super::ConnectErrorKind::InitPanicked) or
-    ///   [`InitArgument`](super::ConnectErrorKind::InitArgument): the `init` of the connection state
-    ///   failed, or its argument could not be encoded or decoded.
+    ///   [`InitArgument`](super::ConnectErrorKind::InitArgument): the `init` of the connection
+    ///   state failed, or its argument could not be encoded or decoded.
     ///
     /// # Cancel safety
     ///
@@ -152,9 +152,9 @@ impl WorkerAddress {
     /// Returns the path of the Unix socket on which the worker listens.
     ///
     /// The socket is in no directory. The path is `/proc/PID/fd/N`, a descriptor of the worker's
-    /// master, of a detached worker itself, or of the process that [serves](crate::Spawn::serve) the
-    /// worker. It becomes invalid when that process exits. It has no meaning on another host, or in
-    /// a container with a PID namespace of its own.
+    /// master, of a detached worker itself, or of the process that [serves](crate::Spawn::serve)
+    /// the worker. It becomes invalid when that process exits. It has no meaning on another host,
+    /// or in a container with a PID namespace of its own.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

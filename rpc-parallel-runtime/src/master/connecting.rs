@@ -31,8 +31,8 @@ pub(super) async fn connect_to(
     }
 }
 
-/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the part of
-/// it that has not been written yet.
+/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the part
+/// of it that has not been written yet.
 pub(super) fn open(
     socket: UnixStream,
     settings: Settings,

@@ -97,8 +97,8 @@ impl Entry {
     }
 }
 
-/// Becomes a worker if this process was started as one. Exits with an error if it was, but its stdin
-/// is no longer the control socket: as a master it would start more processes like itself.
+/// Becomes a worker if this process was started as one. Exits with an error if it was, but its
+/// stdin is no longer the control socket: as a master it would start more processes like itself.
 ///
 /// `are_worker_args` returns whether arguments are those of a worker. If a launcher forks, only the
 /// arguments identify a worker whose stdin was replaced.

@@ -17,9 +17,9 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 
 /// The role of a process that starts workers.
 ///
-/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a `main`
-/// of its own calls [`worker_main`] in the branch for workers, and tells its master which arguments
-/// lead to that branch:
+/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a
+/// `main` of its own calls [`worker_main`] in the branch for workers, and tells its master which
+/// arguments lead to that branch:
 ///
 /// ```no_run
 /// use rpc_parallel::expert::{Master, worker_main};
@@ -271,9 +271,9 @@ pub fn is_worker() -> bool {
 /// Runs the worker that this process was started as, and exits with it.
 ///
 /// Call it outside of any tokio runtime, and before anything reads, closes or replaces stdin: stdin
-/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin before,
-/// the worker waits for the rest of the start message, or exits with an error that says so. The
-/// master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
+/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin
+/// before, the worker waits for the rest of the start message, or exits with an error that says so.
+/// The master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 //! How a client gets its next connection to a worker that is restarted.
 //!
-//! The worker of `spawn` lives with its connection, so a client that needs the next connection starts
-//! the next process. The worker of `start` is restarted by a task, and its clients wait for that.
+//! The worker of `spawn` lives with its connection, so a client that needs the next connection
+//! starts the next process. The worker of `start` is restarted by a task, and its clients wait for
+//! that.
 
 use std::sync::Arc;
 

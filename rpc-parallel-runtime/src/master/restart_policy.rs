@@ -101,8 +101,8 @@ impl RestartPolicy {
     /// panics or dies, counts, and so does one that fails before it has received a call.
     ///
     /// Default [back-off](Self::backoff): 10 ms to 1 s; a process that has answered a call, or has
-    /// run for more than 1 s, resets it. So the delay grows only while consecutive inputs kill their
-    /// worker. Default [limit](Self::limit): 5 restarts within 60 s.
+    /// run for more than 1 s, resets it. So the delay grows only while consecutive inputs kill
+    /// their worker. Default [limit](Self::limit): 5 restarts within 60 s.
     ///
     /// Only calls of the process that started the worker are considered, over connections that are
     /// open when the worker fails. One-way calls, and calls of other processes to a

@@ -1,7 +1,7 @@
 //! A worker that lives with this process and is restarted: its current process and its listener.
 //!
-//! Everything that leads to such a worker finds it here by its id: handles, control requests, and the
-//! task that restarts it.
+//! Everything that leads to such a worker finds it here by its id: handles, control requests, and
+//! the task that restarts it.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -27,8 +27,8 @@ use crate::wire::{Settings, WorkerId, WorkerLabel};
 pub(super) struct RestartedWorker {
     phase: watch::Sender<Phase>,
     policy: RestartPolicy,
-    /// The listener for other processes, which outlives the processes that accept from it. The phase
-    /// does not become `Running` while this is locked.
+    /// The listener for other processes, which outlives the processes that accept from it. The
+    /// phase does not become `Running` while this is locked.
     listener: Mutex<Option<(OwnedFd, Address)>>,
 }
 
@@ -47,8 +47,8 @@ pub(super) enum Phase {
 #[derive(Default)]
 struct Table {
     workers: HashMap<WorkerId, Arc<RestartedWorker>>,
-    /// The workers that reached their limit, the oldest first. They stay in the table so that errors
-    /// can say so.
+    /// The workers that reached their limit, the oldest first. They stay in the table so that
+    /// errors can say so.
     limited: VecDeque<WorkerId>,
 }
 
@@ -120,8 +120,8 @@ impl RestartedWorker {
         }
     }
 
-    /// Returns the label of the worker with its current or its last process. `None` if the worker has
-    /// ended.
+    /// Returns the label of the worker with its current or its last process. `None` if the worker
+    /// has ended.
     pub(super) fn label(&self) -> Option<WorkerLabel> {
         match &*self.phase.borrow() {
             Phase::Running(started) => Some(started.label().clone()),
@@ -171,8 +171,8 @@ impl RestartedWorker {
         self.set_phase(Phase::Running(started.clone())).is_ok()
     }
 
-    /// Returns the path of the worker's listener, which is made if there is none. `None` if the worker
-    /// has ended.
+    /// Returns the path of the worker's listener, which is made if there is none. `None` if the
+    /// worker has ended.
     pub(super) fn listen(&self, id: WorkerId) -> io::Result<Option<PathBuf>> {
         let mut current = self.listener();
         if let Some((_, address)) = &*current {

@@ -72,12 +72,12 @@ impl<S: Served> Server<S> {
     ///
     /// With a callback, the server gets a thread of its own with a tokio runtime, on which its
     /// `init`, its calls and the tasks that they spawn run. The thread attributes a panic to its
-    /// server. A panic in a task or in `tokio::task::spawn_blocking` ends the server: its connections
-    /// and calls fail with the [`WorkerFailure`], as if the server were a process, and the rest of
-    /// this process goes on. A function that blocks the thread delays that end.
+    /// server. A panic in a task or in `tokio::task::spawn_blocking` ends the server: its
+    /// connections and calls fail with the [`WorkerFailure`], as if the server were a process, and
+    /// the rest of this process goes on. A function that blocks the thread delays that end.
     ///
-    /// The callback is not called for a panic in a function. It fails the call. A panic in a one-way
-    /// function, which has no caller that waits, is a line on stderr.
+    /// The callback is not called for a panic in a function, which fails the call. A panic in a
+    /// one-way function, whose caller does not wait for an answer, is one line on stderr.
     ///
     /// Threads and runtimes that the server makes itself are not attributed to it. Use
     /// [`blocking`](crate::blocking) for work that blocks or computes. With `panic = "abort"`, a
@@ -112,8 +112,8 @@ impl<S: Served> Server<S> {
     ///
     /// The functions of the server run in the current tokio runtime, unless there is an
     /// [`on_failure`](Self::on_failure) callback. The server ends with that runtime, or after
-    /// [`close_server`](crate::WorkerClient::close_server), when its last connection has ended. Then
-    /// its state is dropped.
+    /// [`close_server`](crate::WorkerClient::close_server), when its last connection has ended.
+    /// Then its state is dropped.
     ///
     /// # Errors
     ///

@@ -16,8 +16,8 @@ use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, connection_task};
 
-/// The servers that this process has started by `serve`, and the worker that it was started as, from
-/// when that is first looked up here.
+/// The servers that this process has started by `serve`, and the worker that it was started as,
+/// from when that is first looked up here.
 static LOCAL_SERVERS: LazyLock<Mutex<HashMap<WorkerId, LocalServer>>> =
     LazyLock::new(Mutex::default);
 

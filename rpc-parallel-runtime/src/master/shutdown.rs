@@ -17,16 +17,16 @@ use crate::launch::{Children, End, EndKind};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shutdown of a worker: a future that resolves after the worker's process has exited.
-/// [`Worker::shutdown`](crate::Worker::shutdown) and [`Control::shutdown`](crate::Control::shutdown)
-/// return it.
+/// [`Worker::shutdown`](crate::Worker::shutdown) and
+/// [`Control::shutdown`](crate::Control::shutdown) return it.
 ///
 /// The first poll sends the request. The worker runs
-/// [`on_shutdown`](crate::WorkerState::on_shutdown), drops its calls and connections, and exits with
-/// code 0.
+/// [`on_shutdown`](crate::WorkerState::on_shutdown), drops its calls and connections, and exits
+/// with code 0.
 ///
 /// `Ok(())` means that the process has exited, and that its end was requested and orderly:
-/// `on_shutdown` returned and the exit code is 0. A process that did not start the worker cannot see
-/// the exit code; there, `Ok(())` means that the worker's process has exited after the worker
+/// `on_shutdown` returned and the exit code is 0. A process that did not start the worker cannot
+/// see the exit code; there, `Ok(())` means that the worker's process has exited after the worker
 /// accepted the request, or, if the worker runs on another host, that its connection has ended.
 ///
 /// # Timeout
@@ -39,8 +39,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///   then, because a function computes for instance. To a worker that has begun to end and still
 ///   runs, because `on_shutdown` blocks its thread for instance, it sends `SIGTERM` 0.5 s later.
 ///   `SIGKILL` follows 0.5 s after `SIGTERM`.
-/// - Another process waits 2 s longer than the timeout for the end of the connection, and then up to
-///   2 s for the end of the process. It signals the worker in the same way only if the worker is
+/// - Another process waits 2 s longer than the timeout for the end of the connection, and then up
+///   to 2 s for the end of the process. It signals the worker in the same way only if the worker is
 ///   [detached](crate::Spawner::start_detached), runs on the same host, and the request was made
 ///   through a handle.
 ///
@@ -48,12 +48,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// In the process that started the worker:
 ///
-/// - [`WorkerDied`](ControlErrorKind::WorkerDied): the process did not end in order, before or after
-///   the request: by a signal of another process, with an exit code other than 0, before
+/// - [`WorkerDied`](ControlErrorKind::WorkerDied): the process did not end in order, before or
+///   after the request: by a signal of another process, with an exit code other than 0, before
 ///   `on_shutdown` had returned, or after a panic in `on_shutdown` or in a task.
 ///   [`on_failure`](crate::Spawner::on_failure) is called for it, once.
-/// - [`ForcedShutdown`](ControlErrorKind::ForcedShutdown): the timeout passed, and the process exited
-///   with code 1 or was ended by a signal of this process. `on_failure` is not called for it.
+/// - [`ForcedShutdown`](ControlErrorKind::ForcedShutdown): the timeout passed, and the process
+///   exited with code 1 or was ended by a signal of this process. `on_failure` is not called for
+///   it.
 ///
 /// Both hold the [`WorkerFailure`](crate::WorkerFailure) with the exit reason. A worker whose end
 /// was requested is not [restarted](crate::Spawner::restart), however it ended.

@@ -112,8 +112,8 @@ impl SpawnRequest {
         })
     }
 
-    /// Starts the next process of a worker that has failed, with delays and repeatedly, until a start
-    /// succeeds.
+    /// Starts the next process of a worker that has failed, with delays and repeatedly, until a
+    /// start succeeds.
     ///
     /// # Errors
     ///

@@ -99,8 +99,8 @@ impl<S: Served> Spawner<S> {
     ///
     /// The name is in errors and failure reports, in the prefix of [`Redirect::prefixed`], and in
     /// the command line of the process, where `ps` shows it. It is not in the command line if
-    /// [`MasterBuilder::worker_args`](crate::MasterBuilder::worker_args) is set, nor in tests, where
-    /// the arguments select the test that the worker runs in.
+    /// [`MasterBuilder::worker_args`](crate::MasterBuilder::worker_args) is set, nor in tests,
+    /// where the arguments select the test that the worker runs in.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.config.name = Some(name.into());
         self
@@ -178,14 +178,15 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets the worker's nice value, from -20 (highest priority) to 19 (lowest). Default: inherited.
+    /// Sets the worker's nice value, from -20 (highest priority) to 19 (lowest). Default:
+    /// inherited.
     ///
-    /// Only a privileged process can set a value below its own. A value that cannot be set makes the
-    /// start fail with [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
+    /// Only a privileged process can set a value below its own. A value that cannot be set makes
+    /// the start fail with [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
     ///
-    /// If autogroup scheduling (`sched_autogroup_enabled`) is on, Linux divides processor time among
-    /// sessions first. Nice values then make a difference among workers only if they run in the
-    /// [`foreground`](Self::foreground).
+    /// If autogroup scheduling (`sched_autogroup_enabled`) is on, Linux divides processor time
+    /// among sessions first. Nice values then make a difference among workers only if they run in
+    /// the [`foreground`](Self::foreground).
     pub fn nice(mut self, nice: i32) -> Self {
         self.options.config.set_up.nice = Some(nice);
         self
@@ -224,8 +225,8 @@ impl<S: Served> Spawner<S> {
 
     /// Redirects the worker's stdout. Default: [`Redirect::inherit`].
     ///
-    /// `cargo test` does not capture the output of workers: it captures only what the process of the
-    /// test prints itself.
+    /// `cargo test` does not capture the output of workers: it captures only what the process of
+    /// the test prints itself.
     pub fn stdout(mut self, redirect: Redirect) -> Self {
         self.options.config.stdout = redirect;
         self
@@ -286,8 +287,8 @@ impl<S: Served> Spawner<S> {
     /// client, by [`shutdown`](Worker::shutdown), by closing the server and its last connection, or
     /// by the end of this process. A process whose end was requested fails, too, if it does not end
     /// in order: if a signal of another process kills it, if it exits before
-    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0, or
-    /// if `on_shutdown` or a task panics.
+    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0,
+    /// or if `on_shutdown` or a task panics.
     ///
     /// The callback is not called for:
     ///
@@ -296,8 +297,8 @@ impl<S: Served> Spawner<S> {
     ///   [`PanicPolicy::EndWorker`], either ends the worker, and the callback is called.
     /// - A process whose end was requested and took too long, so that it exited with code 1 or this
     ///   process ended it by a signal.
-    /// - A worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
-    ///   that does not start is a failure.
+    /// - A worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart)
+    ///   worker that does not start is a failure.
     ///
     /// The callback runs in a task of the tokio runtime in which the worker was started, and in the
     /// `tracing` span in which that was awaited. Like any task, it must not block. If the runtime
@@ -329,8 +330,8 @@ impl<S: Served> Spawner<S> {
     /// may kill their worker.
     ///
     /// The new process is started in the same way, with the same argument of `init`, and with the
-    /// same argument for the state of each connection. The memory of the failed process is lost, and
-    /// so is the content of a file to which [`Redirect::truncate`] redirects its output.
+    /// same argument for the state of each connection. The memory of the failed process is lost,
+    /// and so is the content of a file to which [`Redirect::truncate`] redirects its output.
     ///
     /// **Clients** keep working: their connections are replaced. Calls in flight fail with
     /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because this process cannot know how far
@@ -342,10 +343,11 @@ impl<S: Served> Spawner<S> {
     /// [`spawn`](Self::spawn) also ends a process that is being started.
     ///
     /// **Handles** stay valid: the new process is the same [`Worker`]. The [`label`](Worker::label)
-    /// of a handle names the process that ran when the handle was made. [`connect`](Worker::connect)
-    /// waits for the new process; in other processes it waits no longer than the
-    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced only in the
-    /// process that started the worker. In other processes they are lost with the failed process.
+    /// of a handle names the process that ran when the handle was made.
+    /// [`connect`](Worker::connect) waits for the new process; in other processes it waits no
+    /// longer than the [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced
+    /// only in the process that started the worker. In other processes they are lost with the
+    /// failed process.
     ///
     /// A worker whose end was requested is not restarted, even if it fails before it has ended.
     /// Restarts are made by a task of the tokio runtime in which the worker was started, and stop

@@ -103,8 +103,8 @@ impl<S> Worker<S> {
 
     /// Returns the address of the worker, for programs that do not have the type `S`.
     ///
-    /// The worker starts to listen for other processes, if it does not yet. Serialising a handle has
-    /// the same effect.
+    /// The worker starts to listen for other processes, if it does not yet. Serialising a handle
+    /// has the same effect.
     ///
     /// # Errors
     ///
@@ -135,9 +135,9 @@ impl<S> Worker<S> {
     /// [restarted](crate::Spawner::restart), and [`on_failure`](crate::Spawner::on_failure) is not
     /// called for it. Killing a worker that has ended succeeds.
     ///
-    /// The process that started the worker can do this. Another process can do it only if the worker
-    /// is [detached](crate::Spawner::start_detached), runs on the same host, and this handle was
-    /// received from another process: only then is it certain which process the worker is.
+    /// The process that started the worker can do this. Another process can do it only if the
+    /// worker is [detached](crate::Spawner::start_detached), runs on the same host, and this handle
+    /// was received from another process: only then is it certain which process the worker is.
     ///
     /// # Errors
     ///
@@ -158,8 +158,8 @@ impl<S> Worker<S> {
     /// Returns statistics of the worker's process.
     ///
     /// Any process that has the handle can do this. The control thread of the worker answers the
-    /// process that started the worker, also while functions compute. The request of another process
-    /// waits until the worker accepts connections.
+    /// process that started the worker, also while functions compute. The request of another
+    /// process waits until the worker accepts connections.
     ///
     /// # Errors
     ///
@@ -174,9 +174,10 @@ impl<S> Worker<S> {
 
     /// Returns the log records of the worker's process, from the worker's `init` on.
     ///
-    /// Any process that has the handle can do this. A worker keeps its logs if the program sets `worker_logs = true`, see
-    /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
-    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold only a warning.
+    /// Any process that has the handle can do this. A worker keeps its logs if the program sets
+    /// `worker_logs = true`, see [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs),
+    /// or if its own subscriber contains [`logs::layer`](crate::logs::layer). The logs of other
+    /// workers hold only a warning.
     ///
     /// # Errors
     ///
@@ -254,24 +255,24 @@ impl<S: Served> Worker<S> {
 
     /// Opens a connection to the worker.
     ///
-    /// Each call of this function opens a connection of its own, with a connection state of its own.
-    /// `init` is the argument of the connection state's `init`, and `()` if there is no connection
-    /// state. Clones of the client share its connection.
+    /// Each call of this function opens a connection of its own, with a connection state of its
+    /// own. `init` is the argument of the connection state's `init`, and `()` if there is no
+    /// connection state. Clones of the client share its connection.
     ///
     /// # Errors
     ///
     /// - [`NoSuchWorker`](crate::ConnectErrorKind::NoSuchWorker) or
-    ///   [`WorkerDied`](crate::ConnectErrorKind::WorkerDied): the worker has ended, or its server was
-    ///   closed.
-    /// - [`RestartLimitReached`](crate::ConnectErrorKind::RestartLimitReached): the worker has failed,
-    ///   and its restart limit is reached.
+    ///   [`WorkerDied`](crate::ConnectErrorKind::WorkerDied): the worker has ended, or its server
+    ///   was closed.
+    /// - [`RestartLimitReached`](crate::ConnectErrorKind::RestartLimitReached): the worker has
+    ///   failed, and its restart limit is reached.
     /// - [`Unreachable`](crate::ConnectErrorKind::Unreachable) or
-    ///   [`TimedOut`](crate::ConnectErrorKind::TimedOut): this process cannot reach the worker, or the
-    ///   worker did not answer.
+    ///   [`TimedOut`](crate::ConnectErrorKind::TimedOut): this process cannot reach the worker, or
+    ///   the worker did not answer.
     /// - [`Init`](crate::ConnectErrorKind::Init),
     ///   [`InitPanicked`](crate::ConnectErrorKind::InitPanicked) or
-    ///   [`InitArgument`](crate::ConnectErrorKind::InitArgument): the `init` of the connection state
-    ///   failed, or its argument could not be encoded or decoded.
+    ///   [`InitArgument`](crate::ConnectErrorKind::InitArgument): the `init` of the connection
+    ///   state failed, or its argument could not be encoded or decoded.
     ///
     /// # Cancel safety
     ///
