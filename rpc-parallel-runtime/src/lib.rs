@@ -1,16 +1,18 @@
-//! The runtime of [rpc-parallel]: what travels, how it travels, and the processes it travels
-//! between. Programs use it through the facade, `rpc-parallel`.
+//! The runtime of [rpc-parallel]: its wire format, connections, worker processes and masters.
 //!
-//! Its layers, each of which uses only those above it in this list:
+//! Programs do not depend on this crate. They use it through its facade, the crate `rpc-parallel`,
+//! which sorts the items of this crate into modules.
 //!
-//! | layer | holds |
+//! The crate consists of layers. Each uses only the layers above it in this table:
+//!
+//! | layer | contents |
 //! |---|---|
-//! | `wire` | values and frames as bytes |
+//! | `wire` | the encoding of values and frames |
 //! | `transport` | sockets |
-//! | `connection` | calls and their answers |
-//! | `worker` | functions, states and their dispatch |
-//! | `launch` | worker processes, from both sides |
-//! | `master` | the roles of a process: master, worker, test |
+//! | `connection` | calls, answers and streams |
+//! | `worker` | states, functions and their dispatch |
+//! | `launch` | worker processes, on the side of the master and of the worker |
+//! | `master` | the roles of a process, spawning, and handles |
 //!
 //! [rpc-parallel]: https://docs.rs/rpc-parallel
 
@@ -50,24 +52,24 @@ pub use self::worker::{
     WorkerType, registry,
 };
 
-/// What workers log, for whoever asks: see [`Control::logs`].
+/// Log records of workers, which [`Control::logs`] returns.
 #[cfg(feature = "tracing")]
 pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
 }
 
-/// What the fuzz targets drive.
+/// The functions that the fuzz targets call.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {
-    /// Decodes bytes as all that a peer could send.
+    /// Decodes the bytes as each type of message that a peer can send.
     pub fn decode_everything(bytes: &[u8]) {
         crate::wire::decode_everything(bytes);
         crate::connection::decode_everything(bytes);
         crate::launch::decode_everything(bytes);
     }
 
-    /// Plays a peer that says what these bytes are made into, to a worker or to a client.
+    /// Runs a peer that sends frames made from these bytes, against a worker or a client.
     pub fn converse(bytes: &[u8]) {
         crate::connection::converse(bytes);
     }

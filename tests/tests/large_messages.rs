@@ -359,7 +359,7 @@ async fn message_limit_is_exact_for_fragmented_messages() {
     let result_error = worker.pattern(limit - 4).await.expect_err("the result is too large");
 
     let too_large = TooLarge { size: limit + 1, max: limit };
-    let too_large = |side| CallErrorKind::TooLarge { message, too_large };
+    let too_large = |message| CallErrorKind::TooLarge { message, too_large };
     assert_eq!(argument, Ok(limit - 6));
     assert_eq!(*argument_error.kind(), too_large(MessageKind::Arguments));
     assert!(result.is_ok_and(|it| it.len() == limit - 5));

@@ -1,4 +1,4 @@
-//! Where a worker can be reached, for programs that know no more of it than a protocol.
+//! The address of a worker, for programs that know its protocol and not its type.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,45 +6,78 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{ask_for, connect_to, encode_init, introduce, no_failure_lookup, open};
+use super::connecting::{
+    connect_request, connect_to, encode_init, introduction, no_failure_lookup, open,
+};
 use crate::wire::{Message, Settings, WorkerId, WorkerLabel};
 use crate::worker::WorkerClient;
 
-/// Where a worker server can be reached: plain data, for other programs.
+/// The address of a worker server: plain data, for processes of other programs.
 ///
-/// A [`Worker<S>`](super::Worker) is for those who know its type; for a program that only speaks a
-/// protocol there is its [`address`](super::Worker::address). The protocol is a worker trait of
-/// that program's own whose functions have the same fixed ids and the same types:
+/// A [`Worker<S>`](super::Worker) handle is for programs that have the type `S`. Its
+/// [`address`](super::Worker::address) is for programs that only know the protocol: a worker trait
+/// of their own, whose functions have the same fixed ids and the same types. The worker must have
+/// been started with [`with_other_builds`](Settings::with_other_builds).
 ///
-/// ```text
-/// // in one program
+/// One program starts the worker and stores its address, in any serde format:
+///
+/// ```no_run,standalone_crate
+/// # use rpc_parallel::BoxError;
+/// # use serde::{Deserialize, Serialize};
+/// use rpc_parallel::prelude::*;
+/// use rpc_parallel::Settings;
+///
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Quote { cents: u64 }
 /// #[rpc_parallel::worker]
 /// trait Exchange {
 ///     #[worker(id = "quotes.v2")]
 ///     async fn quote(&self, name: &str) -> Option<Quote>;
 /// }
+/// # #[derive(Default, WorkerState)]
+/// # struct Nasdaq;
+/// # #[rpc_parallel::worker]
+/// # impl Exchange for Nasdaq {
+/// #     async fn quote(&self, _name: &str) -> Option<Quote> { None }
+/// # }
+/// # async fn example() -> Result<(), BoxError> {
 /// let settings = Settings::default().with_other_builds(true);
 /// let exchange = Nasdaq::spawner().settings(settings).start(()).await?;
-/// fs::write("exchange.json", serde_json::to_string(&exchange.address()?)?)?;
+/// std::fs::write("exchange.address", rmp_serde::to_vec(&exchange.address()?)?)?;
+/// # Ok(())
+/// # }
+/// ```
 ///
-/// // in another one
+/// Another program reads the address and connects:
+///
+/// ```no_run,standalone_crate
+/// # use rpc_parallel::BoxError;
+/// # use serde::{Deserialize, Serialize};
+/// use rpc_parallel::expert::WorkerAddress;
+/// use rpc_parallel::prelude::*;
+///
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Quote { cents: u64 }
 /// #[rpc_parallel::worker]
 /// trait Prices {
 ///     #[worker(id = "quotes.v2")]
 ///     async fn price(&self, of: String) -> Option<Quote>;
 /// }
-/// let address: WorkerAddress = serde_json::from_str(&fs::read_to_string("exchange.json")?)?;
+/// # async fn example() -> Result<(), BoxError> {
+/// let address: WorkerAddress = rmp_serde::from_slice(&std::fs::read("exchange.address")?)?;
 /// let prices: PricesClient = address.connect(()).await?;
+/// let quote = prices.price("ACME".to_owned()).await?;
+/// # Ok(())
+/// # }
 /// ```
 ///
-/// The id stands for the protocol and its version. When the connection is opened, the types that
-/// travel are compared as they are written, without their modules; arguments may be given by value
-/// or by reference. Where they differ the error names both. That types of the same name have the
-/// same fields nobody can compare: give a changed type's functions another id.
+/// The id names the protocol and its version. When the connection is opened, both sides' types of
+/// each function are compared as they are written, without their modules; arguments may be passed
+/// by value or by reference. If they differ, the error names both. The fields of types with the
+/// same name cannot be compared: give the functions of a changed type another id.
 ///
-/// An address keeps nothing alive. It leads to this one worker, for as long as that takes
-/// connections, and never to another; only processes of the same user reach it. The worker must
-/// have been started with [`with_other_builds`](Settings::with_other_builds).
+/// An address does not keep its worker alive. It leads to this one worker as long as that accepts
+/// connections, and never to another. Only processes of the same user can connect.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkerAddress {
     pub(super) id: WorkerId,
@@ -54,31 +87,43 @@ pub struct WorkerAddress {
 }
 
 impl WorkerAddress {
-    /// Opens a connection to the worker. `init` is for the state of the connection, and must be of
-    /// the type that the worker expects; `()` where there is none.
+    /// Opens a connection to the worker.
     ///
-    /// Functions of `C` that the worker lacks are no error until they are called.
+    /// `init` is the argument of the connection state's `init`. It must have the type that the
+    /// worker expects, which is `()` if there is no connection state.
+    ///
+    /// A function of `C` that the worker does not have is an error when it is called, and not
+    /// before.
     ///
     /// # Errors
     ///
-    /// The worker has ended, has closed its server, or is out of reach of this process; its settings
-    /// let no other program connect ([`OtherBuild`](super::ConnectErrorKind::OtherBuild)); the types
-    /// of a function differ ([`OtherTypes`](super::ConnectErrorKind::OtherTypes)); or the
-    /// connection's `init` failed.
+    /// - [`NoSuchWorker`](super::ConnectErrorKind::NoSuchWorker): the worker has ended, or its
+    ///   server was closed.
+    /// - [`Unreachable`](super::ConnectErrorKind::Unreachable) or
+    ///   [`TimedOut`](super::ConnectErrorKind::TimedOut): this process cannot reach the worker, or
+    ///   the worker did not answer.
+    /// - [`OtherBuild`](super::ConnectErrorKind::OtherBuild): the settings of the worker do not
+    ///   allow other programs.
+    /// - [`OtherTypes`](super::ConnectErrorKind::OtherTypes): the types of a function differ.
+    /// - [`Init`](super::ConnectErrorKind::Init),
+    ///   [`InitPanicked`](super::ConnectErrorKind::InitPanicked) or
+    ///   [`InitArgument`](super::ConnectErrorKind::InitArgument): the `init` of the connection
+    ///   state failed, or its argument could not be encoded or decoded.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it closes the connection.
+    /// Dropping the future closes the connection.
     pub async fn connect<C: WorkerClient>(&self, init: impl Message) -> Result<C, ConnectError> {
-        let asked = introduce(C::WORKER_TRAIT.functions).and_then(|mut words| {
-            words.extend(ask_for(self.id, encode_init(&init, self.settings), self.settings)?);
-            Ok(words)
+        let init = encode_init(&init, self.settings);
+        let frames = introduction(C::WORKER_TRAIT.functions).and_then(|mut frames| {
+            frames.extend(connect_request(self.id, init, self.settings)?);
+            Ok(frames)
         });
         let connected = async {
-            let ask = asked?;
+            let frames = frames?;
             let socket = connect_to(&self.path, self.settings).await?;
-            let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &ask, no_failure_lookup()).await
+            let worker = (self.id, self.label.clone());
+            open(socket, self.settings, worker, &frames, no_failure_lookup()).await
         };
         match connected.await {
             Ok(client) => Ok(C::from_client(client)),
@@ -104,11 +149,12 @@ impl WorkerAddress {
         self.settings
     }
 
-    /// Returns the Unix socket where the worker listens.
+    /// Returns the path of the Unix socket on which the worker listens.
     ///
-    /// It stands in no directory: the path is `/proc/PID/fd/N`, of a descriptor that the worker's
-    /// master holds, or this process if it serves the worker itself. It is gone with that process,
-    /// and means nothing on another host or in a container with processes of its own.
+    /// The socket is in no directory. The path is `/proc/PID/fd/N`, a descriptor of the worker's
+    /// master, of a detached worker itself, or of the process that [serves](crate::Spawn::serve)
+    /// the worker. It becomes invalid when that process exits. It has no meaning on another host,
+    /// or in a container with a PID namespace of its own.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

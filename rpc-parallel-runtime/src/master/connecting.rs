@@ -1,4 +1,4 @@
-//! From a socket to a typed client.
+//! The steps from a worker's address to a client: the socket, the connect request, the handshake.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -15,38 +15,38 @@ use crate::wire::{
 };
 use crate::worker::greeting;
 
-/// A connection that is opened.
-type Opened<'a> = Pin<Box<dyn Future<Output = Result<Client, ConnectErrorKind>> + Send + 'a>>;
+/// The future of a client whose connection is being opened.
+type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<Client, ConnectErrorKind>> + Send + 'a>>;
 
-/// Makes a socket that leads to a listener. Whoever finds no room among those who wait there waits
-/// as well, but no longer than a handshake may take.
+/// Connects a socket to a listener. While the backlog of the listener is full, this waits, for at
+/// most the `handshake_timeout`.
 pub(super) async fn connect_to(
     path: &Path,
     settings: Settings,
 ) -> Result<UnixStream, ConnectErrorKind> {
     let within = settings.handshake_timeout();
     match timeout(within, transport::connect(path)).await {
-        Ok(connected) => connected.map_err(unreachable),
+        Ok(connected) => connected.map_err(socket_error),
         Err(_) => Err(ConnectErrorKind::TimedOut { within }),
     }
 }
 
-/// Opens a connection to a worker over a socket that leads to it, by what is left to be said of
-/// [`ask_for`].
+/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the part
+/// of it that has not been written yet.
 pub(super) fn open(
     socket: UnixStream,
     settings: Settings,
     (id, label): (WorkerId, WorkerLabel),
-    ask: &[u8],
+    request: &[u8],
     failure_lookup: FailureLookup,
-) -> Opened<'_> {
-    // Boxed here, lest every program compile it anew.
+) -> OpenFuture<'_> {
+    // Boxed here, so that it is compiled once and not in each program.
     Box::pin(async move {
         let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
         let mut opening = Opening::new(halves, settings);
-        match opening.connect(ask).await.map_err(ConnectErrorKind::from) {
+        match opening.connect(request).await.map_err(ConnectErrorKind::from) {
             Ok(()) => Ok(Client::begin(opening, id, label, failure_lookup)),
-            // The worker may have died meanwhile, which says more than that the socket is closed.
+            // If the worker has died, its failure report says more than the error of the socket.
             Err(ConnectErrorKind::Unreachable(error)) => Err(match failure_lookup.await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => ConnectErrorKind::Unreachable(error),
@@ -56,9 +56,9 @@ pub(super) fn open(
     })
 }
 
-/// Makes the first frame of a connection to a worker, from the encoded argument of the connection's
-/// `init`.
-pub(super) fn ask_for(
+/// Encodes the connect request, the first frame of a connection to a worker. `init` is the encoded
+/// argument of the connection state's `init`.
+pub(super) fn connect_request(
     id: WorkerId,
     init: Result<Vec<u8>, String>,
     settings: Settings,
@@ -67,13 +67,15 @@ pub(super) fn ask_for(
     Ok(connection::ask_for(id, greeting(), &init, settings)?)
 }
 
-/// Makes the words of who does not belong to the worker's program.
-pub(super) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, ConnectErrorKind> {
+/// Encodes the introduction, the frame that a process of another program sends before its connect
+/// request. It lists the functions that the process will call.
+pub(super) fn introduction(functions: &[FunctionInfo]) -> Result<Vec<u8>, ConnectErrorKind> {
     Ok(connection::introduce(functions)?)
 }
 
-/// Where nothing listens any more the worker has ended.
-pub(super) fn unreachable(error: io::Error) -> ConnectErrorKind {
+/// Converts the error of a socket that was to lead to a worker. A missing listener or peer means
+/// that the worker has ended.
+pub(super) fn socket_error(error: io::Error) -> ConnectErrorKind {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::BrokenPipe => {
             ConnectErrorKind::NoSuchWorker
@@ -82,17 +84,18 @@ pub(super) fn unreachable(error: io::Error) -> ConnectErrorKind {
     }
 }
 
-/// The autopsy of those who know nothing of the worker's process.
+/// Returns the failure lookup of a process that has no access to the worker's exit status.
 pub(super) fn no_failure_lookup() -> FailureLookup {
     Box::pin(async { None })
 }
 
-/// Encodes the argument of an `init`; the error says why it cannot travel.
+/// Encodes the argument of an `init`. The error is the text of the encoder's error.
 pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec<u8>, String> {
-    encode_by(&|sink| encode(init, sink), settings)
+    encode_with(&|sink| encode(init, sink), settings)
 }
 
-fn encode_by(
+/// Encodes by a trait object, so that this is compiled once and not for each type.
+fn encode_with(
     encode: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>,
     settings: Settings,
 ) -> Result<Vec<u8>, String> {

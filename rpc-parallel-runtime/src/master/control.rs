@@ -1,4 +1,4 @@
-//! Control requests to a worker, through a client: shutdown, kill, stats, logs.
+//! The trait for control requests through a client: shutdown, kill, stats, logs.
 
 use super::control_error::ControlError;
 use super::route::Route;
@@ -7,15 +7,36 @@ use super::shutdown::Shutdown;
 use crate::worker::logs::Logs;
 use crate::worker::{WorkerClient, WorkerStats};
 
-/// Control requests to a worker, through a client. Every client implements it.
+/// Sends control requests to a worker through a client. Every client implements it.
 ///
 /// A [`Worker`](crate::Worker) handle has the same functions.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rpc_parallel::prelude::*;
+///
+/// # #[rpc_parallel::worker]
+/// # trait Parse { async fn parse(&self, text: &str) -> usize; }
+/// # #[derive(Default, WorkerState)]
+/// # struct Parser;
+/// # #[rpc_parallel::worker]
+/// # impl Parse for Parser {
+/// #     async fn parse(&self, text: &str) -> usize { text.len() }
+/// # }
+/// # async fn example() -> Result<(), AnyError> {
+/// let parser = Parser::spawn(()).await?;
+/// println!("{} calls in flight", parser.stats().await?.calls_in_flight());
+/// parser.shutdown().timeout(Duration::from_secs(2)).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Control: WorkerClient {
     /// Ends the worker in order, even if it has other connections, and waits until its process has
     /// exited.
     ///
     /// A worker of [`spawn`](crate::Spawn::spawn) also ends when its last client is dropped. Use
-    /// `shutdown` to wait for the end and to learn whether it was orderly.
+    /// `shutdown` to wait for the end, and to check that it was orderly.
     ///
     /// # Errors
     ///
@@ -24,7 +45,7 @@ pub trait Control: WorkerClient {
         Shutdown::new(route(self))
     }
 
-    /// Ends the worker's process at once, and waits until it has exited.
+    /// Kills the worker's process by `SIGKILL`, and waits until it has exited.
     ///
     /// See [`Worker::kill`](crate::Worker::kill).
     ///
@@ -42,11 +63,11 @@ pub trait Control: WorkerClient {
     /// Returns statistics of the worker's process.
     ///
     /// The control thread of the worker answers the process that started the worker, also while
-    /// functions compute. A request of another process waits like a call.
+    /// functions compute. The request of another process is sent as a call, and waits like one.
     ///
     /// # Errors
     ///
-    /// The worker has ended, or its connection is lost.
+    /// The worker has ended, or the connection is lost.
     ///
     /// # Cancel safety
     ///
@@ -59,15 +80,14 @@ pub trait Control: WorkerClient {
     ///
     /// A worker keeps its logs if the program sets `worker_logs = true`, see
     /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
-    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
-    /// says so.
+    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold only a warning.
     ///
-    /// [`logs::forward`](crate::logs::forward) logs the records in this process, too. After a
-    /// restart, the worker's next process has logs of its own.
+    /// [`logs::forward`](crate::logs::forward) also writes the records to the logs of this process.
+    /// After a restart, the worker's next process has logs of its own.
     ///
     /// # Errors
     ///
-    /// The worker has ended, or its connection is lost.
+    /// The worker has ended, or the connection is lost.
     ///
     /// # Cancel safety
     ///

@@ -24,7 +24,8 @@ pub enum ControlErrorKind {
     WorkerDied(WorkerFailure),
     /// The worker did not shut down within the timeout, and its process was ended by force.
     ForcedShutdown {
-        /// The timeout of this request. A request with a shorter timeout may have ended the process.
+        /// The timeout of this request. A request with a shorter timeout may have ended the
+        /// process.
         within: Duration,
         /// How the process ended. `None` if another process started the worker: only that process
         /// knows the exit reason.

@@ -1,8 +1,8 @@
-//! Servers on threads of their own, by which it is known whose a panic is.
+//! Servers with a thread of their own, so that a panic can be attributed to its server.
 //!
-//! A panic names its thread and nothing else. So a server whose owner wants to be told of panics
-//! has a thread with a tokio runtime, on which all runs that belongs to it: its `init`, its
-//! connections, its calls, and the tasks that they spawn.
+//! A panic hook finds out on which thread a panic is, and nothing else. A server with an
+//! `on_failure` callback therefore has a thread with a tokio runtime, on which everything of the
+//! server runs: its `init`, its connections, its calls, and the tasks that they spawn.
 
 use std::io;
 use std::pin::pin;
@@ -22,55 +22,59 @@ use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::Servers;
 
-/// How long the end of a server may come after the end of a connection to it.
+/// How much later than its connection a server may end, for a failure lookup to wait for it.
 const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that has a thread of its own.
+/// The thread of one server.
 pub(super) struct DedicatedThread {
     id: WorkerId,
     label: WorkerLabel,
-    began: Instant,
+    started_at: Instant,
     runtime: Handle,
     stop_signal: Arc<StopSignal>,
-    /// How many of its connections and listeners there are.
+    /// The number of tasks that serve its connections and listeners.
     tasks: watch::Sender<usize>,
-    /// The connections of this process to it.
+    /// The connections of this process to the server.
     callers: Mutex<Vec<InFlight>>,
     end: watch::Sender<Option<End>>,
 }
 
-/// What ends the thread.
+/// Stops the thread, with or without a panic as the reason.
 #[derive(Default)]
 struct StopSignal {
-    /// The first panic that nobody handles.
+    /// The first unhandled panic.
     panic: OnceLock<PanicReport>,
     stop: Notify,
 }
 
 #[derive(Clone)]
 enum End {
-    InOrder,
+    Orderly,
     Failed(WorkerFailure),
 }
 
-/// Keeps a server's thread: dropped, it ends the server.
+/// Owns the thread of a server. Dropping it ends the server.
 pub(super) struct ThreadGuard(Arc<DedicatedThread>);
 
 impl DedicatedThread {
     /// Starts a thread for a server.
-    pub(super) async fn begin(id: WorkerId, label: WorkerLabel) -> io::Result<ThreadGuard> {
-        let (tell, told) = oneshot::channel();
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the thread.
+    pub(super) async fn start(id: WorkerId, label: WorkerLabel) -> io::Result<ThreadGuard> {
+        let (sender, started) = oneshot::channel();
         let run = move || {
             let stop_signal = Arc::<StopSignal>::default();
             let owner = stop_signal.clone().owner();
-            let runtime = match build(owner.clone()) {
+            let runtime = match build_runtime(owner.clone()) {
                 Ok(runtime) => runtime,
-                Err(error) => return drop(tell.send(Err(error))),
+                Err(error) => return drop(sender.send(Err(error))),
             };
             let thread = Arc::new(Self {
                 id,
                 label,
-                began: Instant::now(),
+                started_at: Instant::now(),
                 runtime: runtime.handle().clone(),
                 stop_signal,
                 tasks: watch::Sender::new(0),
@@ -78,35 +82,35 @@ impl DedicatedThread {
                 end: watch::Sender::new(None),
             });
             belong_to(owner);
-            // Who is not there any more drops it, and so ends it.
-            let _ = tell.send(Ok(ThreadGuard(thread.clone())));
+            // If the caller has dropped its future, this drops the guard, which ends the thread.
+            let _ = sender.send(Ok(ThreadGuard(thread.clone())));
             thread.run(runtime);
         };
         start_thread("rpc-parallel server", Box::new(run))?;
-        told.await.unwrap_or_else(|_| unreachable!("the thread tells before it ends"))
+        started.await.unwrap_or_else(|_| unreachable!("the thread sends before it ends"))
     }
 
-    /// Lets the tasks of the server run until it is to end, and ends it.
+    /// Runs the tasks of the server until it is stopped, and then ends it.
     fn run(&self, runtime: Runtime) {
         block_on(&runtime, pin!(self.stop_signal.stop.notified()));
         let end = match self.stop_signal.panic.get() {
-            Some(panic) => End::Failed(self.failure_by(panic.clone())),
-            None => End::InOrder,
+            Some(panic) => End::Failed(self.failure_report(panic.clone())),
+            None => End::Orderly,
         };
         if let End::Failed(failure) = &end {
             Children::get().remember(failure.clone());
         }
-        // Connections that break find the reason there.
+        // Before the connections break: their failure lookups read it.
         self.end.send_replace(Some(end));
-        serving::forget(self.id);
+        serving::unregister(self.id);
         drop_silently(|| {
-            // What blocks now goes on, and nobody can end it.
+            // A blocking task continues, because nothing can end it.
             runtime.shutdown_background();
             Servers::get().remove(self.id);
         });
     }
 
-    fn failure_by(&self, panic: PanicReport) -> WorkerFailure {
+    fn failure_report(&self, panic: PanicReport) -> WorkerFailure {
         let mut in_progress = Vec::new();
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
@@ -118,7 +122,7 @@ impl DedicatedThread {
             why: None,
             panic: Some(panic),
             in_progress,
-            uptime: self.began.elapsed(),
+            uptime: self.started_at.elapsed(),
             stderr: Vec::new(),
         })
     }
@@ -127,20 +131,20 @@ impl DedicatedThread {
         &self.runtime
     }
 
-    /// Has one of its connections or listeners run.
-    pub(super) fn spawn(self: &Arc<Self>, connection: Task) {
+    /// Spawns the task of a connection or a listener of the server.
+    pub(super) fn spawn(self: &Arc<Self>, serving: Task) {
         self.tasks.send_modify(|it| *it += 1);
-        let counted = Counted(self.clone());
+        let count = TaskCount(self.clone());
         self.runtime.spawn(task(async move {
-            connection.await;
-            drop(counted);
+            serving.await;
+            drop(count);
         }));
     }
 
-    /// Has the server end when it is closed and its last connection is gone.
+    /// Ends the server when it is closed and its last connection has ended.
     pub(super) fn end_when_idle(self: &Arc<Self>) {
         let thread = self.clone();
-        // It ends with the thread.
+        // Owner: the runtime of the thread.
         self.runtime.spawn(task(async move {
             Servers::get().closed(thread.id).await;
             let mut tasks = thread.tasks.subscribe();
@@ -149,32 +153,33 @@ impl DedicatedThread {
         }));
     }
 
-    /// Remembers a connection of this process to the server, for its failure report.
+    /// Registers a connection of this process to the server, for its failure report.
     pub(super) fn note_caller(&self, caller: InFlight) {
         let mut callers = self.callers();
         callers.retain(|it| !it.is_over());
         callers.push(caller);
     }
 
-    /// Returns what will tell how the server ended.
+    /// Returns a future of the server's failure report. `None` if the server did not fail, or does
+    /// not end within 1 s.
     pub(super) fn failure_lookup(&self) -> FailureLookup {
-        let ended = failure(self.end.subscribe());
-        Box::pin(async move { timeout(FAILURE_LOOKUP_TIMEOUT, ended).await.ok()? })
+        let failure = failure(self.end.subscribe());
+        Box::pin(async move { timeout(FAILURE_LOOKUP_TIMEOUT, failure).await.ok()? })
     }
 
     fn callers(&self) -> MutexGuard<'_, Vec<InFlight>> {
-        self.callers.lock().expect("nobody panics while holding this lock")
+        self.callers.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-fn build(owner: Owner) -> io::Result<Runtime> {
-    // Those threads are for what blocks: the tasks run on the thread that waits for its end.
-    let mine = move || belong_to(owner.clone());
+fn build_runtime(owner: Owner) -> io::Result<Runtime> {
+    // The runtime starts threads only for blocking tasks. Other tasks run on the server's thread.
+    let set_owner = move || belong_to(owner.clone());
     let mut builder = Builder::new_current_thread();
-    builder.enable_all().thread_name("rpc-parallel server").on_thread_start(mine).build()
+    builder.enable_all().thread_name("rpc-parallel server").on_thread_start(set_owner).build()
 }
 
-/// Waits until a server has ended, and returns how it failed, if it did.
+/// Waits until a server has ended, and returns its failure report if it failed.
 async fn failure(mut end: watch::Receiver<Option<End>>) -> Option<WorkerFailure> {
     match end.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(End::Failed(failure))) => Some(failure.clone()),
@@ -183,20 +188,20 @@ async fn failure(mut end: watch::Receiver<Option<End>>) -> Option<WorkerFailure>
 }
 
 impl StopSignal {
-    /// Returns who is told of panics, in the midst of them.
+    /// Returns the callback that the panic hook calls for unhandled panics on the server's threads.
     fn owner(self: Arc<Self>) -> Owner {
         Arc::new(move |panic| {
-            // Only the first one ends anything.
+            // The first panic is the reason. Later ones do not replace it.
             let _ = self.panic.set(panic);
             self.stop.notify_one();
         })
     }
 }
 
-/// One connection or listener, as long as it lasts.
-struct Counted(Arc<DedicatedThread>);
+/// Counts one task of a connection or a listener, until it is dropped.
+struct TaskCount(Arc<DedicatedThread>);
 
-impl Drop for Counted {
+impl Drop for TaskCount {
     fn drop(&mut self) {
         self.0.tasks.send_modify(|it| *it -= 1);
     }
@@ -208,11 +213,11 @@ impl ThreadGuard {
     }
 
     /// Ends the server, if it has not ended.
-    pub(super) fn end(&self) {
+    pub(super) fn stop(&self) {
         self.0.stop_signal.stop.notify_one();
     }
 
-    /// Waits until the server has ended, and returns how it failed, if it did.
+    /// Waits until the server has ended, and returns its failure report if it failed.
     pub(super) async fn failure(&self) -> Option<WorkerFailure> {
         failure(self.0.end.subscribe()).await
     }
@@ -220,6 +225,6 @@ impl ThreadGuard {
 
 impl Drop for ThreadGuard {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! What `#[entry]` expands to: it decides what a process is before the user's code.
+//! The code that `#[entry]` expands to: it gives the process its role before `main` runs.
 
 use std::env::{Args, ArgsOs};
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use crate::launch::{
 };
 use crate::wire::{Settings, SettingsError};
 
-/// What `#[entry]` and `#[test]` say about a process and its workers.
+/// The configuration of a process and its workers by `#[entry]` or `#[test]`.
 #[doc(hidden)]
 #[derive(Debug, Default)]
 pub struct Entry {
@@ -47,22 +47,22 @@ impl Entry {
         Self { settings: Some(settings), ..self }
     }
 
-    /// Without the feature `tracing` this has no effect.
+    /// Sets whether workers keep their logs. Has no effect without the feature `tracing`.
     #[must_use]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
         Self { worker_logs, ..self }
     }
 
-    /// Runs a sync `main`, in a master.
+    /// Runs a `main` that is not async, in a master.
     pub fn run_sync<T>(self, main: impl FnOnce() -> T) -> T {
-        self.begin();
+        self.assume_role();
         let _end = EndWorkers;
         main()
     }
 
     /// Runs an async `main`, in a master.
     pub fn run_async<T, F: Future<Output = T>>(self, main: impl FnOnce() -> F) -> T {
-        self.begin();
+        self.assume_role();
         let _end = EndWorkers;
         self.block_on(main)
     }
@@ -70,21 +70,21 @@ impl Entry {
     pub(super) fn block_on<T, F: Future<Output = T>>(&self, main: impl FnOnce() -> F) -> T {
         let mut output = None;
         block_on(&self.runtime(), pin!(async { output = Some(main().await) }));
-        output.expect("`block_on` returns when the future has ended")
+        output.expect("`block_on` returns after the future has completed")
     }
 
     fn runtime(&self) -> Runtime {
-        self.flavor.build().unwrap_or_else(|it| give_up("make a tokio runtime", &it))
+        self.flavor.build().unwrap_or_else(|it| exit_with_error("make a tokio runtime", &it))
     }
 
-    /// Becomes a worker, if that is what this process was started as, and a master otherwise.
-    fn begin(&self) {
+    /// Becomes a worker if this process was started as one, and a master otherwise.
+    fn assume_role(&self) {
         work_if_started_as_worker(|mut it| it.next().is_some_and(|it| is_name_of_worker(&it)));
         let started = self.master().map_err(StartupError::Settings).and_then(MasterBuilder::start);
-        started.unwrap_or_else(|it| give_up("start the program", &it));
+        started.unwrap_or_else(|it| exit_with_error("start the program", &it));
     }
 
-    /// Returns the configuration of the master.
+    /// Returns the builder of the master.
     ///
     /// # Errors
     ///
@@ -97,29 +97,31 @@ impl Entry {
     }
 }
 
-/// Becomes a worker, if that is what this process was started as. Exits with an error if its
-/// stdin is not the control socket any more: as a master it would start others like itself.
+/// Becomes a worker if this process was started as one. Exits with an error if it was, but its
+/// stdin is no longer the control socket: as a master it would start more processes like itself.
 ///
-/// `worker_args` says whether arguments are those of a worker. Behind a launcher that forks
-/// only they can tell.
-pub(super) fn work_if_started_as_worker(worker_args: impl FnOnce(Skip<ArgsOs>) -> bool) {
-    let replaced = match StartedAs::here() {
+/// `are_worker_args` returns whether arguments are those of a worker. If a launcher forks, only the
+/// arguments identify a worker whose stdin was replaced.
+pub(super) fn work_if_started_as_worker(are_worker_args: impl FnOnce(Skip<ArgsOs>) -> bool) {
+    let stdin_replaced = match StartedAs::here() {
         StartedAs::Worker => work(),
         StartedAs::WorkerWithoutSocket => true,
         StartedAs::Program => {
-            BootToken::inherited().is_some() && worker_args(std::env::args_os().skip(1))
+            BootToken::inherited().is_some() && are_worker_args(std::env::args_os().skip(1))
         }
     };
-    if replaced {
-        give_up("become a worker", &StartupError::StdinReplaced);
+    if stdin_replaced {
+        exit_with_error("become a worker", &StartupError::StdinReplaced);
     }
 }
 
-/// How long `main` waits at its end for workers to end.
+/// How long `main` waits at its end for its workers to exit.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Ends what workers there are when `main` ends, however it ends, and waits for them: what they say
-/// until then is not lost, and who waits for this process waits for all of it.
+/// Ends all workers in order and waits for them when it is dropped, however `main` ends.
+///
+/// Output that workers write until then is passed on, and a process that waits for this one also
+/// waits for the workers.
 struct EndWorkers;
 
 impl Drop for EndWorkers {
@@ -129,13 +131,14 @@ impl Drop for EndWorkers {
     }
 }
 
-pub(super) fn give_up(what: &str, error: &(dyn std::error::Error + 'static)) -> ! {
+/// Writes the error to stderr and exits with code 2.
+pub(super) fn exit_with_error(tried: &str, error: &(dyn std::error::Error + 'static)) -> ! {
     let error = AnyError::of(error);
-    diagnose(format_args!("failed to {what}: {error}"));
+    diagnose(format_args!("failed to {tried}: {error}"));
     process::exit(2)
 }
 
-/// What `settings = ..` of an entry can be.
+/// The types of `settings = ..` in the arguments of `#[entry]` and `#[test]`.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` must be `Settings`, or the `Result` of making some",
@@ -164,7 +167,7 @@ impl IntoSettings for Result<Settings, SettingsError> {
     }
 }
 
-/// What a `main` can take as its one parameter: the arguments of the program.
+/// The types of the optional parameter of `main`, which receives the arguments of the program.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made of the program's arguments",

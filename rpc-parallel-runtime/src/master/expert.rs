@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tokio::runtime::Handle;
 
-use super::listing::list_if_asked;
+use super::listing::print_list_if_requested;
 use crate::launch::{Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, work};
 use crate::wire::{Overrides, Settings, SettingsError, debug_as_display};
 use crate::worker::{DuplicateId, registry};
@@ -17,9 +17,9 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 
 /// The role of a process that starts workers.
 ///
-/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a `main`
-/// of its own calls [`worker_main`] in the branch for workers, and tells its master which arguments
-/// lead to that branch:
+/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a
+/// `main` of its own calls [`worker_main`] in the branch for workers, and tells its master which
+/// arguments lead to that branch:
 ///
 /// ```no_run
 /// use rpc_parallel::expert::{Master, worker_main};
@@ -137,9 +137,9 @@ impl Master {
 impl MasterBuilder {
     /// Sets the command-line arguments of workers, which must lead to [`worker_main`].
     ///
-    /// Default: one argument, `worker-of-PID:NAME`, which `ps` shows and which a program with
-    /// `#[entry]` ignores. With `worker_args`, the [name](crate::Spawner::name) of a worker is not
-    /// in its command line.
+    /// Default: `worker-of-PID`, with the process id of the master, and the worker's
+    /// [name](crate::Spawner::name), if it has one. `ps` shows them, and `#[entry]` handles them.
+    /// With `worker_args`, the name of a worker is not in its command line.
     pub fn worker_args<I>(mut self, args: I) -> Self
     where
         I: IntoIterator<Item: Into<OsString>>,
@@ -157,6 +157,8 @@ impl MasterBuilder {
     }
 
     /// Sets the flavor of the workers' tokio runtime. Default: a single thread.
+    ///
+    /// On several threads, a call can overtake one-way calls that were sent before it.
     pub fn worker_flavor(mut self, flavor: RuntimeFlavor) -> Self {
         self.spawn_defaults.worker_flavor = flavor;
         self
@@ -218,7 +220,7 @@ impl MasterBuilder {
             (Some(Role::Master), _) | (None, StartedAs::Program) => {}
         }
         let registry = registry();
-        list_if_asked(&registry);
+        print_list_if_requested(&registry);
         registry.check()?;
         let defaults = &mut self.spawn_defaults;
         defaults.settings.validate().map_err(StartupError::Settings)?;
@@ -269,9 +271,9 @@ pub fn is_worker() -> bool {
 /// Runs the worker that this process was started as, and exits with it.
 ///
 /// Call it outside of any tokio runtime, and before anything reads, closes or replaces stdin: stdin
-/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin before,
-/// the worker waits for the rest of the start message, or exits with an error that says so. The
-/// master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
+/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin
+/// before, the worker waits for the rest of the start message, or exits with an error that says so.
+/// The master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
 ///
 /// # Errors
 ///

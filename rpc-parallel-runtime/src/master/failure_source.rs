@@ -1,4 +1,4 @@
-//! Who, in this process, learns how a worker has ended.
+//! Where this process finds the failure report of a worker.
 
 use std::sync::Arc;
 
@@ -7,17 +7,18 @@ use super::dedicated_thread::DedicatedThread;
 use crate::connection::{FailureLookup, InFlight};
 use crate::launch::Started;
 
-/// What this process knows of a worker that it connects to.
+/// The source of the failure report of a worker that this process connects to.
 pub(super) enum FailureSource {
-    /// It has started the worker's process.
+    /// This process has started the worker's process.
     Process(Arc<Started>),
-    /// It serves the worker, on a thread of its own.
+    /// This process serves the worker, on a dedicated thread.
     Thread(Arc<DedicatedThread>),
+    /// This process has no access to the report.
     Unknown,
 }
 
 impl FailureSource {
-    /// Returns what will tell how the worker ended.
+    /// Returns a future of the worker's failure report.
     pub(super) fn failure_lookup(&self) -> FailureLookup {
         match self {
             Self::Process(started) => started.failure_lookup(),
@@ -26,7 +27,7 @@ impl FailureSource {
         }
     }
 
-    /// Remembers a connection to the worker, for its failure report.
+    /// Registers a connection to the worker, for its failure report.
     pub(super) fn note_caller(&self, caller: InFlight) {
         match self {
             Self::Process(started) => started.note_caller(caller),

@@ -1,28 +1,30 @@
-//! What programs use to start workers and to become one.
+//! The roles of a process, and the API that starts workers and connects to them.
 
-mod address;
+mod spawn;
+mod spawner;
+mod spawn_options;
+mod spawn_request;
+mod spawn_error;
+mod restart_policy;
+mod restarting;
+mod restarted_worker;
+mod reconnecting;
+mod server;
+mod serving;
 mod dedicated_thread;
-mod connect_error;
+mod failure_source;
+mod worker;
+mod address;
 mod connecting;
+mod connect_error;
 mod control;
 mod control_error;
+mod route;
+mod shutdown;
 mod expert;
 mod entry;
 mod harness;
-mod spawn_request;
 mod listing;
-mod route;
-mod restart_policy;
-mod server;
-mod serving;
-mod shutdown;
-mod spawn;
-mod spawn_error;
-mod spawn_options;
-mod spawner;
-mod restarting;
-mod failure_source;
-mod worker;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};

@@ -1,4 +1,4 @@
-//! When a failed worker is restarted.
+//! The restart policy: whether, when and how often a failed worker is restarted.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -9,124 +9,165 @@ use tokio::time::Instant;
 
 use crate::connection::Progress;
 
-/// Whether, when and how often a failed worker is restarted, see
-/// [`Spawner::restart`](super::Spawner::restart).
+/// The policy that decides whether, when and how often a failed worker is restarted.
+/// [`Spawner::restart`](super::Spawner::restart) sets it.
 ///
 /// | preset | for | counts against the limit |
 /// |---|---|---|
-/// | [`never`](Self::never) (default) | workers that hold state that cannot be made again | |
-/// | [`on_failure`](Self::on_failure) | services, where each failure is one too many | every failure |
+/// | [`never`](Self::never) (default) | workers whose state cannot be rebuilt | |
+/// | [`on_failure`](Self::on_failure) | services, in which no failure is expected | every failure |
 /// | [`for_batch`](Self::for_batch) | many independent inputs, some of which kill their worker | failures before the first call |
 ///
-/// ```text
-/// let fragile = Fragile::spawner()
+/// ```
+/// use std::time::Duration;
+///
+/// use rpc_parallel::prelude::*;
+///
+/// # #[rpc_parallel::worker]
+/// # trait Parse { async fn parse(&self, text: &str) -> usize; }
+/// # #[derive(Default, WorkerState)]
+/// # struct Parser;
+/// # #[rpc_parallel::worker]
+/// # impl Parse for Parser {
+/// #     async fn parse(&self, text: &str) -> usize { text.len() }
+/// # }
+/// # async fn example() -> Result<(), AnyError> {
+/// let parser = Parser::spawner()
 ///     .restart(RestartPolicy::on_failure().limit(10, Duration::from_secs(60)))
 ///     .spawn(())
 ///     .await?;
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[must_use = "it does nothing until it is given to a spawner"]
+#[must_use = "a policy does nothing until a spawner has it"]
 pub struct RestartPolicy(Option<Policy>);
 
+/// The policy of a worker that is restarted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Policy {
-    first: Duration,
-    most: Duration,
+    /// The smallest delay before a restart.
+    min_delay: Duration,
+    /// The largest delay before a restart.
+    max_delay: Duration,
+    /// The number of restarts that the limit allows..
     times: u32,
+    /// ..within this time.
     within: Duration,
     attribution: Attribution,
 }
 
-/// What a failure is attributed to.
+/// The cause that a failure is attributed to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Attribution {
-    /// The worker: every failure counts against the limit.
+    /// The worker. Every failure counts against the limit.
     Worker,
-    /// The inputs, once the process has received a call.
+    /// The inputs, if the process has received a call. Such a failure does not count.
     Inputs,
 }
 
 impl RestartPolicy {
-    /// Does not restart the worker. This is the default.
+    /// Returns the policy that does not restart the worker. This is the default.
     pub fn never() -> Self {
         Self(None)
     }
 
-    /// Restarts a worker that has failed, for services.
+    /// Returns the policy for services: it restarts a worker that has failed, and every failure
+    /// counts against the limit.
     ///
     /// A worker whose end was requested is not restarted, however it ended.
     ///
-    /// [Back-off](Self::backoff): 100 ms to 30 s; a process that has run for more than 30 s resets it.
-    /// [Limit](Self::limit): 5 restarts within 60 s; every failure counts.
+    /// Default [back-off](Self::backoff): 100 ms to 30 s; a process that has run for more than 30 s
+    /// resets it. Default [limit](Self::limit): 5 restarts within 60 s.
     pub fn on_failure() -> Self {
         Self(Some(Policy {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(30),
+            min_delay: Duration::from_millis(100),
+            max_delay: Duration::from_secs(30),
             times: 5,
             within: Duration::from_secs(60),
             attribution: Attribution::Worker,
         }))
     }
 
-    /// Restarts a worker that has failed, for a batch of independent inputs some of which kill their
-    /// worker (poison messages).
+    /// Returns the policy for a batch of independent inputs some of which kill their worker (poison
+    /// messages): it restarts a worker that has failed, and a failure counts against the limit only
+    /// if the process had not received a call.
     ///
-    /// A failure is attributed to the inputs if the process had received a call. Such a failure does
-    /// not count against the limit, so any number of inputs may kill their worker: each costs one
-    /// process and its own call. Calls in flight beside it fail as well, with
-    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied).
+    /// A failure after the first call is attributed to the inputs. So any number of inputs may kill
+    /// their worker. Each costs one process and its own call. Other calls in flight at that moment
+    /// fail as well, with [`WorkerDied`](crate::CallErrorKind::WorkerDied).
     ///
-    /// A crash loop is still given up. A process that does not start (its `init` fails, panics or
-    /// dies), or that fails before it has received a call, counts against the limit.
+    /// The limit still ends a crash loop: a process that does not start, because its `init` fails,
+    /// panics or dies, counts, and so does one that fails before it has received a call.
     ///
-    /// [Back-off](Self::backoff): 10 ms to 1 s; a process that has answered a call, or that has run
-    /// for more than 1 s, resets it. So the delay grows only while one input after the other kills
-    /// its worker. [Limit](Self::limit): 5 restarts within 60 s.
+    /// Default [back-off](Self::backoff): 10 ms to 1 s; a process that has answered a call, or has
+    /// run for more than 1 s, resets it. So the delay grows only while consecutive inputs kill
+    /// their worker. Default [limit](Self::limit): 5 restarts within 60 s.
     ///
-    /// The calls that decide are those of the process that started the worker, over connections
-    /// that are open when the worker fails. One-way calls, and calls of other processes to a
-    /// [started](super::Spawner::start) worker, are not seen.
+    /// Only calls of the process that started the worker are considered, over connections that are
+    /// open when the worker fails. One-way calls, and calls of other processes to a
+    /// [started](super::Spawner::start) worker, are not considered.
     ///
-    /// ```text
+    /// ```
+    /// # use std::path::{Path, PathBuf};
+    /// use rpc_parallel::prelude::*;
+    ///
+    /// # #[rpc_parallel::worker]
+    /// # trait Parse { async fn parse(&self, file: &Path) -> usize; }
+    /// # #[derive(Default, WorkerState)]
+    /// # struct Parser;
+    /// # #[rpc_parallel::worker]
+    /// # impl Parse for Parser {
+    /// #     async fn parse(&self, file: &Path) -> usize { file.as_os_str().len() }
+    /// # }
+    /// # async fn example(files: Vec<PathBuf>) -> Result<(), AnyError> {
     /// let parser = Parser::spawner().restart(RestartPolicy::for_batch()).spawn(()).await?;
     /// for file in files {
     ///     match parser.parse(&file).await {
-    ///         Ok(parsed) => keep(parsed),
-    ///         Err(error) => set_aside(file, error), // the next call goes to a new process
+    ///         Ok(parsed) => println!("{}: {parsed}", file.display()),
+    ///         // The next call goes to a new process.
+    ///         Err(error) => eprintln!("{}: {error}", file.display()),
     ///     }
     /// }
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn for_batch() -> Self {
         Self(Some(Policy {
-            first: Duration::from_millis(10),
-            most: Duration::from_secs(1),
+            min_delay: Duration::from_millis(10),
+            max_delay: Duration::from_secs(1),
             times: 5,
             within: Duration::from_secs(60),
             attribution: Attribution::Inputs,
         }))
     }
 
-    /// Sets the delay before a restart: from `first` to twice `first` after the first failure, twice
-    /// that after each that follows, and never longer than `most`.
+    /// Sets the smallest and the largest delay before a restart.
     ///
-    /// Delays are jittered. A process that has run for longer than `most` resets the delay to
-    /// `first`, and under [`for_batch`](Self::for_batch) a process that has answered a call as well.
-    /// Has no effect on [`never`](Self::never).
-    pub fn backoff(mut self, times: RangeInclusive<Duration>) -> Self {
+    /// Delays are jittered and grow exponentially: the first is between the start of the range and
+    /// twice that, the bounds double with each consecutive failure, and no delay exceeds the end of
+    /// the range. A process that has run for longer than the end of the range resets the delay, and
+    /// under [`for_batch`](Self::for_batch) so does a process that has answered a call.
+    ///
+    /// If the end of the range is less than its start, it is raised to the start. Has no effect on
+    /// [`never`](Self::never).
+    pub fn backoff(mut self, delays: RangeInclusive<Duration>) -> Self {
         if let Some(policy) = &mut self.0 {
-            let (first, most) = times.into_inner();
-            (policy.first, policy.most) = (first, most.max(first));
+            let (min, max) = delays.into_inner();
+            (policy.min_delay, policy.max_delay) = (min, max.max(min));
         }
         self
     }
 
-    /// Sets how many restarts are allowed within this time. After one more failure the worker is not
-    /// restarted: calls fail with [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), which holds the last
-    /// failure.
+    /// Sets the limit: the number of restarts that are allowed within a time.
     ///
-    /// A restart that fails counts too. The preset decides which failures count, see
-    /// [`on_failure`](Self::on_failure) and [`for_batch`](Self::for_batch). `u32::MAX` is no limit.
-    /// Has no effect on [`never`](Self::never).
+    /// When one more failure counts, the worker is not restarted. Calls then fail with
+    /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), which holds the failure
+    /// report of the last process. `u32::MAX` means no limit.
+    ///
+    /// A restart that fails counts, too. The preset decides which failures count, see
+    /// [`on_failure`](Self::on_failure) and [`for_batch`](Self::for_batch). Has no effect on
+    /// [`never`](Self::never).
     pub fn limit(mut self, times: u32, within: Duration) -> Self {
         if let Some(policy) = &mut self.0 {
             (policy.times, policy.within) = (times, within);
@@ -134,28 +175,28 @@ impl RestartPolicy {
         self
     }
 
-    /// Begins to count; none if there is nothing to count.
-    pub(super) fn begin(self) -> Option<Restarts> {
+    /// Starts to track the restarts of a worker. Returns `None` if the policy does not restart.
+    pub(super) fn track(self) -> Option<Restarts> {
         let policy = self.0?;
-        Some(Restarts { policy, begun: VecDeque::new(), in_a_row: 0 })
+        Some(Restarts { policy, counted: VecDeque::new(), consecutive: 0 })
     }
 }
 
-/// What a process had done when it failed.
+/// How long a process ran, and how far its calls had come, when it failed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcessRecord {
     pub(super) uptime: Duration,
     pub(super) progress: Progress,
 }
 
-/// The restarts of one worker.
+/// The restarts of one worker, or of one connection.
 #[derive(Debug)]
 pub(super) struct Restarts {
     policy: Policy,
-    /// When the failures were that led to them, as far as they count against the limit.
-    begun: VecDeque<Instant>,
-    /// How many there were since the worker last served for long.
-    in_a_row: u32,
+    /// The times of the failures that count against the limit and are recent enough for it.
+    counted: VecDeque<Instant>,
+    /// The number of failures since the delay was reset.
+    consecutive: u32,
 }
 
 /// The limit that has been reached.
@@ -166,47 +207,47 @@ pub(super) struct LimitReached {
 }
 
 impl Restarts {
-    /// Returns the delay before the restart of the worker, which has failed now.
+    /// Returns the delay before the restart of a process that has just failed.
     ///
     /// # Errors
     ///
     /// The limit is reached.
-    pub(super) fn next(&mut self, served: ProcessRecord) -> Result<Duration, LimitReached> {
-        let Policy { first, most, attribution, .. } = self.policy;
-        if attribution == Attribution::Worker || !served.progress.called {
+    pub(super) fn next(&mut self, failed: ProcessRecord) -> Result<Duration, LimitReached> {
+        let Policy { min_delay, max_delay, attribution, .. } = self.policy;
+        if attribution == Attribution::Worker || !failed.progress.called {
             self.count()?;
         }
-        let progressed = attribution == Attribution::Inputs && served.progress.answered;
-        if progressed || served.uptime > most {
-            self.in_a_row = 0;
+        let progressed = attribution == Attribution::Inputs && failed.progress.answered;
+        if progressed || failed.uptime > max_delay {
+            self.consecutive = 0;
         }
-        let doubled = 2_u32.checked_pow(self.in_a_row).and_then(|it| first.checked_mul(it));
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        let least = doubled.unwrap_or(most).min(first.max(most / 2));
-        let longest = least.saturating_mul(2).min(most);
-        Ok(least + part_of(longest - least))
+        let doubled = 2_u32.checked_pow(self.consecutive).and_then(|it| min_delay.checked_mul(it));
+        self.consecutive = self.consecutive.saturating_add(1);
+        let shortest = doubled.unwrap_or(max_delay).min(min_delay.max(max_delay / 2));
+        let longest = shortest.saturating_mul(2).min(max_delay);
+        Ok(shortest + random_part_of(longest - shortest))
     }
 
-    /// Counts a restart against the limit.
+    /// Counts a failure against the limit.
     fn count(&mut self) -> Result<(), LimitReached> {
         let Policy { times, within, .. } = self.policy;
         let now = Instant::now();
-        while self.begun.front().is_some_and(|it| now.duration_since(*it) >= within) {
-            self.begun.pop_front();
+        while self.counted.front().is_some_and(|it| now.duration_since(*it) >= within) {
+            self.counted.pop_front();
         }
-        if self.begun.len() >= times as usize {
+        if self.counted.len() >= times as usize {
             return Err(LimitReached { times, within });
         }
-        self.begun.push_back(now);
+        self.counted.push_back(now);
         Ok(())
     }
 }
 
-/// Returns a part of a time, which chance decides.
-fn part_of(time: Duration) -> Duration {
+/// Returns a random duration between zero and this one.
+fn random_part_of(duration: Duration) -> Duration {
     const PARTS: u32 = 1 << 16;
     let random = RandomState::new().build_hasher().finish() as u32;
-    time / PARTS * (random % PARTS)
+    duration / PARTS * (random % PARTS)
 }
 
 #[cfg(test)]
@@ -226,13 +267,13 @@ mod tests {
 
     fn unlimited(first: Duration, most: Duration) -> Restarts {
         let restart = RestartPolicy::on_failure().backoff(first..=most).limit(u32::MAX, SECOND);
-        restart.begin().expect("failures restart")
+        restart.track().expect("failures restart")
     }
 
     #[test]
     fn default_policy_restarts_nothing() {
         assert_eq!(RestartPolicy::default(), RestartPolicy::never());
-        assert!(RestartPolicy::never().limit(7, SECOND).backoff(SECOND..=SECOND).begin().is_none());
+        assert!(RestartPolicy::never().limit(7, SECOND).backoff(SECOND..=SECOND).track().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -264,7 +305,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn restarts_beyond_limit_are_refused_within_window() {
         let restart = RestartPolicy::on_failure().backoff(BRIEFLY..=BRIEFLY).limit(2, 10 * SECOND);
-        let mut restarts = restart.begin().expect("failures restart");
+        let mut restarts = restart.track().expect("failures restart");
         let too_often = Err(LimitReached { times: 2, within: 10 * SECOND });
 
         assert_eq!(restarts.next(ran(BRIEFLY)), Ok(BRIEFLY));
@@ -279,7 +320,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn limit_of_zero_refuses_first_restart() {
-        let mut restarts = RestartPolicy::on_failure().limit(0, SECOND).begin().expect("it counts");
+        let mut restarts = RestartPolicy::on_failure().limit(0, SECOND).track().expect("it counts");
 
         assert_eq!(restarts.next(ran(BRIEFLY)), Err(LimitReached { times: 0, within: SECOND }));
     }
@@ -289,7 +330,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn batch_counts_only_processes_that_fail_before_a_call() {
-        let mut restarts = RestartPolicy::for_batch().begin().expect("failures restart");
+        let mut restarts = RestartPolicy::for_batch().track().expect("failures restart");
         for progress in [CALLED, ANSWERED] {
             for _ in 0..100 {
                 let called = ProcessRecord { uptime: BRIEFLY, progress };
@@ -308,7 +349,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn batch_delay_grows_until_call_is_answered() {
         let millis = Duration::from_millis;
-        let mut restarts = RestartPolicy::for_batch().begin().expect("failures restart");
+        let mut restarts = RestartPolicy::for_batch().track().expect("failures restart");
         let called = ProcessRecord { uptime: BRIEFLY, progress: CALLED };
         let answered = ProcessRecord { uptime: BRIEFLY, progress: ANSWERED };
 
@@ -330,7 +371,7 @@ mod tests {
             failures in 0..100_u32,
         ) {
             let policy = RestartPolicy::on_failure().backoff(first..=most).0.expect("it is one");
-            let mut restarts = Restarts { policy, begun: VecDeque::new(), in_a_row: failures };
+            let mut restarts = Restarts { policy, counted: VecDeque::new(), consecutive: failures };
 
             let wait = restarts.next(ran(BRIEFLY)).expect("it is the first one");
 

@@ -1,5 +1,7 @@
-//! How a worker is reached by who does not want to call its functions, but to ask or tell it what
-//! every worker can be asked and told.
+//! Control requests (shutdown, kill, stats, logs): the ways from this process to a worker.
+//!
+//! A process that started the worker has its control connection and its process. Any other process
+//! opens a connection, or uses the one that it has.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,9 +17,9 @@ use rustix::process::{
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{connect_to, no_failure_lookup, open, unreachable};
+use super::connecting::{connect_to, no_failure_lookup, open, socket_error};
 use super::control_error::ControlErrorKind;
-use super::restarting::Restarted;
+use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, request_control};
 use crate::launch::Children;
@@ -29,31 +31,31 @@ use crate::worker::ask_for_logs;
 use crate::worker::logs::Logs;
 use crate::worker::{Servers, WorkerStats, greeting, shut_down, stats};
 
-/// How much longer than it was given a worker may take to be gone.
-const SLACK: Duration = Duration::from_secs(2);
+/// How much longer than its timeout this process waits for a worker to exit.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// How long a process may take to die of `SIGTERM`, before it is killed.
+/// The time between `SIGTERM` and `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A worker, and the ways to it.
+/// A worker, and how this process can reach it.
 pub(super) struct Route {
     pub(super) id: WorkerId,
     pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
     pub(super) path: Option<PathBuf>,
-    /// A connection that there is already.
+    /// The client that the request is made through, if it is not a handle.
     pub(super) client: Option<Client>,
 }
 
 impl Route {
-    /// Returns a connection over which the worker can be asked what all workers can be asked.
+    /// Returns a client for control requests, whose connection is opened if there is none.
     pub(super) async fn client(&self) -> Result<Client, ControlErrorKind> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let ask = request_control(self.id, greeting());
-        if let Some(restarted) = Restarted::find(self.id) {
-            return Ok(restarted.connect_once(&ask, self.settings).await?.0);
+        let connect_request = request_control(self.id, greeting());
+        if let Some(restarted) = RestartedWorker::find(self.id) {
+            return Ok(restarted.connect_once(&connect_request, self.settings).await?.0);
         }
         if let Some(failure) = Children::get().find_dead(self.id) {
             return Err(ControlErrorKind::WorkerDied(failure));
@@ -63,20 +65,22 @@ impl Route {
                 Some(started) => started.failure_lookup(),
                 None => no_failure_lookup(),
             };
-            let socket = self.socket().await?;
-            let whom = (self.id, self.label.clone());
-            open(socket, self.settings, whom, &ask, failure_lookup).await
+            let socket = self.open_socket().await?;
+            let worker = (self.id, self.label.clone());
+            open(socket, self.settings, worker, &connect_request, failure_lookup).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }
 
-    async fn socket(&self) -> Result<UnixStream, ConnectErrorKind> {
-        if let Some((socket, _)) = serving::route(self.id, self.settings).map_err(unreachable)? {
+    /// Opens a socket whose other end the worker serves.
+    async fn open_socket(&self) -> Result<UnixStream, ConnectErrorKind> {
+        let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
+        if let Some((socket, _)) = local {
             return Ok(socket);
         }
         if let Some(started) = Children::get().find(self.id) {
-            let (ours, theirs) = connected_pair().map_err(unreachable)?;
-            started.hand_over(theirs).map_err(unreachable)?;
+            let (ours, theirs) = connected_pair().map_err(socket_error)?;
+            started.hand_over(theirs).map_err(socket_error)?;
             return Ok(ours);
         }
         match &self.path {
@@ -85,7 +89,7 @@ impl Route {
         }
     }
 
-    /// Asks how the worker's process is doing.
+    /// Requests the statistics of the worker's process.
     pub(super) async fn stats(&self) -> Result<WorkerStats, ControlErrorKind> {
         if let Some(started) = Children::get().find(self.id) {
             return started.stats().await.map_err(ControlErrorKind::WorkerDied);
@@ -94,28 +98,30 @@ impl Route {
         stats(&client).await.map_err(|error| ControlErrorKind::Call(error.kind().clone()))
     }
 
-    /// Asks for what the worker's process logs.
+    /// Requests the logs of the worker's process.
     #[cfg(feature = "tracing")]
     pub(super) async fn logs(&self) -> Result<Logs, ControlErrorKind> {
         let client = self.client().await?;
-        let asked = ask_for_logs(&client).await;
-        let logs = asked.map_err(|error| ControlErrorKind::Call(error.kind().clone()))?;
+        let answer = ask_for_logs(&client).await;
+        let logs = answer.map_err(|error| ControlErrorKind::Call(error.kind().clone()))?;
         Ok(if self.client.is_none() { logs.over_its_own(client) } else { logs })
     }
 
-    /// Ends a worker that another process has started.
+    /// Shuts down a worker that another process has started.
     pub(super) async fn shut_down(&self, within: Duration) -> Result<(), ControlErrorKind> {
-        // Before the worker is seen to live: so the number is still its own.
+        // Opened before the worker is known to live, so that its process id was not reused.
         let process = self.process();
         let ended = match timeout(within, self.request_shutdown(within)).await {
-            Ok(Ok(client)) => timeout(within.saturating_add(SLACK), client.closed()).await.is_ok(),
-            // It lives, and takes no notice.
+            Ok(Ok(client)) => {
+                timeout(within.saturating_add(GRACE_PERIOD), client.closed()).await.is_ok()
+            }
+            // The worker lives and does not react.
             Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
             Ok(Err(error)) => return Err(error),
         };
         match process {
-            Some(process) if ended && is_gone(process.clone(), SLACK).await => Ok(()),
-            Some(process) if !ended && self.force(process.clone()).await => {
+            Some(process) if ended && wait_for_exit(process.clone(), GRACE_PERIOD).await => Ok(()),
+            Some(process) if !ended && self.force_exit(process.clone()).await => {
                 Err(ControlErrorKind::ForcedShutdown { within, failure: None })
             }
             None if ended => Ok(()),
@@ -123,13 +129,14 @@ impl Route {
         }
     }
 
-    /// Ends the worker's process at once, and waits until it has exited.
+    /// Kills the worker's process, and waits until it has exited.
     pub(super) async fn kill(&self) -> Result<(), ControlErrorKind> {
-        let killed = if let Some(restarted) = Restarted::find(self.id) {
+        let exited = if let Some(restarted) = RestartedWorker::find(self.id) {
             restarted.kill().await
         } else if let Some(started) = Children::get().find(self.id) {
-            let between = self.client.as_ref().filter(|it| it.is_between());
-            between.into_iter().for_each(Client::close);
+            // A client that is reconnecting must not use the next process.
+            let reconnecting = self.client.as_ref().filter(|it| it.is_between());
+            reconnecting.into_iter().for_each(Client::close);
             started.kill().await
         } else if Children::get().find_dead(self.id).is_some() {
             true
@@ -143,21 +150,21 @@ impl Route {
             true
         } else {
             let process = self.process().ok_or(ControlErrorKind::UnknownProcess)?;
-            if !self.is_certain() {
+            if !self.is_pid_certain() {
                 return Err(ControlErrorKind::UnknownProcess);
             }
-            // It fails where the process has exited.
+            // An error means that the process has exited.
             let _ = pidfd_send_signal(&process, Signal::KILL);
-            is_gone(process, SLACK).await
+            wait_for_exit(process, GRACE_PERIOD).await
         };
-        if killed { Ok(()) } else { Err(ControlErrorKind::TimedOut { within: SLACK }) }
+        if exited { Ok(()) } else { Err(ControlErrorKind::TimedOut { within: GRACE_PERIOD }) }
     }
 
     /// Returns whether the process id in the label is certainly that of the worker.
     ///
-    /// This holds for a detached worker, which keeps its own address. The address is looked up after
-    /// the process was opened, so no other process can have got the process id in between.
-    fn is_certain(&self) -> bool {
+    /// It is for a detached worker, which keeps its own address. The address is looked up after the
+    /// process was opened, so the process id cannot have been reused in between.
+    fn is_pid_certain(&self) -> bool {
         let owner = self.path.as_deref().and_then(|path| address_owner(path, self.id));
         owner.is_some() && owner == self.label.pid
     }
@@ -180,23 +187,24 @@ impl Route {
         match shut_down(&client, within).await {
             Ok(true) => Ok(client),
             Ok(false) => Err(ControlErrorKind::NoProcessOfItsOwn),
-            // It may have ended before its answer had left.
+            // The worker may have ended before its answer was sent.
             Err(_) if client.is_closed() => Ok(client),
             Err(error) => Err(ControlErrorKind::Call(error.kind().clone())),
         }
     }
 
-    /// Ends a worker that did not shut down in time, by signals, and returns whether it is gone.
+    /// Ends a worker that did not shut down within the timeout, by signals, and returns whether its
+    /// process has exited.
     ///
-    /// This is for detached workers: the master of another worker ends it.
-    async fn force(&self, process: Arc<OwnedFd>) -> bool {
-        if !self.is_certain() {
+    /// This is for detached workers. Other workers are ended by their master.
+    async fn force_exit(&self, process: Arc<OwnedFd>) -> bool {
+        if !self.is_pid_certain() {
             return false;
         }
-        for (signal, patience) in [(Signal::TERM, TERMINATE_TIMEOUT), (Signal::KILL, SLACK)] {
-            // It fails where the process has ended.
+        for (signal, within) in [(Signal::TERM, TERMINATE_TIMEOUT), (Signal::KILL, GRACE_PERIOD)] {
+            // An error means that the process has exited.
             let _ = pidfd_send_signal(&process, signal);
-            if is_gone(process.clone(), patience).await {
+            if wait_for_exit(process.clone(), within).await {
                 return true;
             }
         }
@@ -204,13 +212,13 @@ impl Route {
     }
 }
 
-/// Waits until a process is gone, but not for longer than this, and says whether it is.
-async fn is_gone(process: Arc<OwnedFd>, within: Duration) -> bool {
+/// Waits until a process has exited, for at most this time, and returns whether it has.
+async fn wait_for_exit(process: Arc<OwnedFd>, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     let waiting = tokio::task::spawn_blocking(move || {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).expect("it is a few seconds");
+            let left = Timespec::try_from(left).expect("a timespec holds a few seconds");
             match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&left)) {
                 Err(Errno::INTR) => {}
                 ready => return ready == Ok(1),

@@ -1,4 +1,4 @@
-//! The choices there are for a worker server in this process.
+//! The public builder that starts a worker server in this process.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -11,18 +11,33 @@ use super::dedicated_thread::DedicatedThread;
 use super::harness::spawn_defaults;
 use super::serving::{self, ServerHost};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::spawn_request::{OnFailure, in_this_span};
+use super::spawn_request::{OnFailure, in_current_span};
 use super::worker::Worker;
 use crate::connection::{WorkerFailure, install_hook, task};
 use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 use crate::worker::{InitError, Served, Servers, WorkerType};
 
-/// Chooses how this process serves a worker of type `S`.
+/// A builder that configures and starts a worker server of type `S` in this process.
+/// [`Spawn::server`](crate::Spawn::server) makes one.
 ///
-/// ```text
-/// let cache = Cache::server().name("cache-1").settings(settings).serve(capacity).await?;
 /// ```
-#[must_use = "a server does nothing until `serve`"]
+/// use rpc_parallel::prelude::*;
+///
+/// # #[rpc_parallel::worker]
+/// # trait Store { async fn get(&self, key: &str) -> Option<String>; }
+/// # #[derive(Default, WorkerState)]
+/// # struct Cache;
+/// # #[rpc_parallel::worker]
+/// # impl Store for Cache {
+/// #     async fn get(&self, _key: &str) -> Option<String> { None }
+/// # }
+/// # async fn example() -> Result<(), AnyError> {
+/// let cache: Worker<Cache> = Cache::server().name("cache-1").serve(()).await?;
+/// let client = cache.connect(()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a server starts only when `serve` is awaited"]
 pub struct Server<S> {
     name: Option<String>,
     settings: Option<Settings>,
@@ -35,59 +50,84 @@ impl<S: Served> Server<S> {
         Self { name: None, settings: None, on_failure: None, of: PhantomData }
     }
 
-    /// Names the server: in errors, and in its handle.
+    /// Sets the name of the server, which is in errors and in its handle. Default: none.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Gives the server settings of its own, for its connections; those of this process, if not
-    /// said.
+    /// Sets the settings of the server's connections. Default: the settings of this process.
     ///
-    /// Fields that the master found in its environment are as they are there, see [`Settings`].
+    /// The fields in the environment variable `RPC_PARALLEL_SETTINGS` of the master override them,
+    /// see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
         self
     }
 
-    /// Has somebody told when the server fails: when there is a panic in it outside of any call. It
-    /// is called once.
+    /// Sets a callback for the failure of the server. Default: none.
     ///
-    /// With this the server has a thread of its own, with a tokio runtime for its `init`, its calls
-    /// and the tasks that they spawn: so it is known whose a panic is. A panic in a call is that
-    /// call's, as everywhere. One in a task, or in `tokio::task::spawn_blocking`, ends this server:
-    /// its connections and calls fail with the [`WorkerFailure`], as if it had been a process, and
-    /// all else goes on. A function that blocks the thread holds up that end.
+    /// The server fails if there is a panic in it outside of any call. The callback is called once,
+    /// with the failure report.
     ///
-    /// Threads and runtimes that the server makes itself are not known to be its own; for what blocks
-    /// or computes there is [`blocking`](crate::blocking). Where panics abort, they end the process.
-    /// A panic hook that the program sets later must chain, see
-    /// [`handles_panics`](crate::handles_panics#panic-hooks).
+    /// With a callback, the server gets a thread of its own with a tokio runtime, on which its
+    /// `init`, its calls and the tasks that they spawn run. The thread attributes a panic to its
+    /// server. A panic in a task or in `tokio::task::spawn_blocking` ends the server: its
+    /// connections and calls fail with the [`WorkerFailure`], as if the server were a process, and
+    /// the rest of this process goes on. A function that blocks the thread delays that end.
     ///
-    /// It is called in a task of the tokio runtime in which the server was started, so it may block
-    /// that as little as any task. The server ends with that runtime, and then tells nobody.
+    /// The callback is not called for a panic in a function, which fails the call. A panic in a
+    /// one-way function, whose caller does not wait for an answer, is one line on stderr.
     ///
-    /// ```text
-    /// Cache::server().on_failure(|failure| eprintln!("{failure}")).serve(capacity).await?
+    /// Threads and runtimes that the server makes itself are not attributed to it. Use
+    /// [`blocking`](crate::blocking) for work that blocks or computes. With `panic = "abort"`, a
+    /// panic ends the process. A panic hook that the program sets later must call the previous one,
+    /// see [`handles_panics`](crate::handles_panics#panic-hooks).
+    ///
+    /// The callback runs in a task of the tokio runtime in which the server was started. Like any
+    /// task, it must not block. The server ends with that runtime, and the callback is not called
+    /// then.
+    ///
     /// ```
-    pub fn on_failure(mut self, tell: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
-        self.on_failure = Some(Arc::new(tell));
+    /// # use rpc_parallel::prelude::*;
+    /// # #[rpc_parallel::worker]
+    /// # trait Store { async fn get(&self, key: &str) -> Option<String>; }
+    /// # #[derive(Default, WorkerState)]
+    /// # struct Cache;
+    /// # #[rpc_parallel::worker]
+    /// # impl Store for Cache {
+    /// #     async fn get(&self, _key: &str) -> Option<String> { None }
+    /// # }
+    /// # async fn example() -> Result<(), AnyError> {
+    /// let cache = Cache::server().on_failure(|failure| eprintln!("{failure}")).serve(()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_failure(mut self, callback: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
+        self.on_failure = Some(Arc::new(callback));
         self
     }
 
-    /// Starts the server.
+    /// Starts the server, and returns its handle.
     ///
-    /// It serves until [`close_server`](crate::WorkerClient::close_server), or as long as the
-    /// current tokio runtime, on which its calls run, unless there is an
-    /// [`on_failure`](Self::on_failure). When it ends, and its connections have, the state is dropped.
+    /// The functions of the server run in the current tokio runtime, unless there is an
+    /// [`on_failure`](Self::on_failure) callback. The server ends with that runtime, or after
+    /// [`close_server`](crate::WorkerClient::close_server), when its last connection has ended.
+    /// Then its state is dropped.
     ///
     /// # Errors
     ///
-    /// Its `init` failed or panicked. Nothing is left of it then.
+    /// - The server's `init` failed or panicked.
+    /// - The argument of `init` could not be encoded or decoded.
+    /// - The settings are invalid.
+    ///
+    /// # Panics
+    ///
+    /// Polling the future panics outside of a tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it starts nothing.
+    /// Dropping the future before it is ready starts no server.
     pub fn serve(
         self,
         init: S::Init,
@@ -98,10 +138,10 @@ impl<S: Served> Server<S> {
         };
         let valid = settings.validate();
         let init = encode_init(&init, settings);
-        // Outside of spans it is the one in which the future is awaited.
-        let on_failure = self.on_failure.map(in_this_span);
+        // The span of this call counts. Without one, that in which the future is awaited counts.
+        let on_failure = self.on_failure.map(in_current_span);
         async move {
-            let on_failure = on_failure.map(in_this_span);
+            let on_failure = on_failure.map(in_current_span);
             install_hook();
             let id = WorkerId::random();
             let label = WorkerLabel::here(self.name, S::WORKER_TYPE.path());
@@ -124,37 +164,38 @@ async fn start(
     on_failure: Option<OnFailure>,
 ) -> Result<(), SpawnErrorKind> {
     let starting = (worker_type.start)(id, label.clone(), init);
-    let Some(tell) = on_failure else {
+    let Some(on_failure) = on_failure else {
         Servers::get().insert(id, starting.await?);
-        serving::begin(id, ServerHost::Runtime(Handle::current()));
+        serving::register(id, ServerHost::Runtime(Handle::current()));
         return Ok(());
     };
-    let tried = || "make a thread for the server".to_owned();
-    let failed = |source| SpawnErrorKind::Process { tried: tried(), source };
-    let keep = DedicatedThread::begin(id, label.clone()).await.map_err(failed)?;
-    let thread = keep.thread().clone();
-    // On its own thread, which also takes it away when it ends: so it is not left.
-    let started = keep.thread().runtime().spawn(async move {
+    let guard = DedicatedThread::start(id, label.clone()).await.map_err(|source| {
+        let tried = "start a thread for the server".to_owned();
+        SpawnErrorKind::Process { tried, source }
+    })?;
+    let thread = guard.thread().clone();
+    // The thread also unregisters the server when it ends, so no server is left behind.
+    let started = guard.thread().runtime().spawn(async move {
         Servers::get().insert(id, starting.await?);
         thread.end_when_idle();
-        serving::begin(id, ServerHost::Dedicated(thread));
+        serving::register(id, ServerHost::Dedicated(thread));
         Ok::<_, InitError>(())
     });
     match started.await {
         Ok(started) => started?,
-        // Where that is not the end already there was a panic in it.
+        // The task was dropped with the runtime of the thread, or panicked.
         Err(error) => {
-            keep.end();
-            let panic = keep.failure().await.and_then(|it| it.panic().cloned());
-            let unseen =
+            guard.stop();
+            let panic = guard.failure().await.and_then(|it| it.panic().cloned());
+            let without_hook =
                 || PanicReport { message: error.to_string(), location: None, backtrace: None };
-            return Err(SpawnErrorKind::InitPanicked(panic.unwrap_or_else(unseen)));
+            return Err(SpawnErrorKind::InitPanicked(panic.unwrap_or_else(without_hook)));
         }
     }
-    // It ends with the server, and the server with it.
+    // Owner: the server. The task ends with it, and a dropped task ends the server.
     tokio::spawn(task(async move {
-        if let Some(failure) = keep.failure().await {
-            tell(failure);
+        if let Some(failure) = guard.failure().await {
+            on_failure(failure);
         }
     }));
     Ok(())

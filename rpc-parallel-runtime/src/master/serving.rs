@@ -1,4 +1,4 @@
-//! Worker servers in the process that asks for them.
+//! The table of the worker servers that this process serves itself, and connections to them.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,20 +16,29 @@ use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, connection_task};
 
-/// The servers that this process has begun by `serve`, and where their calls run.
-static SERVED: LazyLock<Mutex<HashMap<WorkerId, ServedHere>>> = LazyLock::new(Mutex::default);
+/// The servers that this process has started by `serve`, and the worker that it was started as,
+/// from when that is first looked up here.
+static LOCAL_SERVERS: LazyLock<Mutex<HashMap<WorkerId, LocalServer>>> =
+    LazyLock::new(Mutex::default);
 
-struct ServedHere {
+struct LocalServer {
     host: ServerHost,
+    /// The path of its listener, if it has one.
     listening: Option<PathBuf>,
+}
+
+impl LocalServer {
+    fn new(host: ServerHost) -> Self {
+        Self { host, listening: None }
+    }
 }
 
 /// Where the calls of a server run.
 #[derive(Clone)]
 pub(super) enum ServerHost {
-    /// In a tokio runtime of the program's.
+    /// In a tokio runtime of the program.
     Runtime(Handle),
-    /// On a thread of its own.
+    /// On the thread of the server.
     Dedicated(Arc<DedicatedThread>),
 }
 
@@ -56,39 +65,40 @@ impl ServerHost {
     }
 }
 
-/// Remembers where a server was begun.
-pub(super) fn begin(id: WorkerId, host: ServerHost) {
-    served().insert(id, ServedHere { host: host.clone(), listening: None });
-    // A thread of its own sees to this itself.
+/// Registers a server that has been started.
+pub(super) fn register(id: WorkerId, host: ServerHost) {
+    local_servers().insert(id, LocalServer::new(host.clone()));
+    // A dedicated thread removes its server itself.
     if let ServerHost::Runtime(runtime) = host {
-        let ending = Ending(id);
-        // It ends with the server, and the server with its runtime.
+        let guard = RemoveServer(id);
+        // Owner: the server's runtime. If it ends first, it drops the task and thereby the server.
         runtime.spawn(task(async move {
             Servers::get().closed(id).await;
-            drop(ending);
+            drop(guard);
         }));
     }
 }
 
-/// Takes a server away, and with it the state, when this is dropped.
-struct Ending(WorkerId);
+/// Removes a server and its state when it is dropped.
+struct RemoveServer(WorkerId);
 
-impl Drop for Ending {
+impl Drop for RemoveServer {
     fn drop(&mut self) {
-        forget(self.0);
+        unregister(self.0);
         drop_silently(|| Servers::get().remove(self.0));
     }
 }
 
-/// Forgets a server that has ended.
-pub(super) fn forget(id: WorkerId) {
-    let forgotten = served().remove(&id);
-    // Dropped here, without the lock.
-    drop(forgotten);
+/// Removes a server that has ended from the table.
+pub(super) fn unregister(id: WorkerId) {
+    let removed = local_servers().remove(&id);
+    // Dropped after the lock was released: this can drop the last handle of a thread.
+    drop(removed);
 }
 
-/// Makes a socket whose other end this process serves; none if it does not serve that worker.
-pub(super) fn route(
+/// Opens a socket pair, serves its other end, and returns this one. `None` if this process does not
+/// serve the worker.
+pub(super) fn open_socket(
     id: WorkerId,
     settings: Settings,
 ) -> io::Result<Option<(UnixStream, FailureSource)>> {
@@ -98,48 +108,48 @@ pub(super) fn route(
         let _guard = host.runtime().enter();
         Opening::new(split(theirs)?, settings)
     };
-    // It ends with its peer.
+    // Owner: the server's runtime or thread. The task ends when the peer closes its socket.
     host.spawn(connection_task(opening));
     Ok(Some((ours, host.failure_source())))
 }
 
-/// Returns where others reach a server of this process, and makes it listen first; none if it does
-/// not serve that worker.
+/// Returns the path of a server's listener, which is made if there is none. `None` if this process
+/// does not serve the worker.
 pub(super) fn listen(id: WorkerId, settings: Settings) -> io::Result<Option<PathBuf>> {
     let Some(host) = find(id) else { return Ok(None) };
-    let mut served = served();
-    let Some(server) = served.get_mut(&id) else { return Ok(None) };
+    let mut servers = local_servers();
+    let Some(server) = servers.get_mut(&id) else { return Ok(None) };
     if let Some(path) = &server.listening {
         return Ok(Some(path.clone()));
     }
     let (listener, address) = Address::of_new_listener(id)?;
     let path = address.path();
-    // It ends with the server and its connections.
+    // Owner: the server's runtime or thread. The task ends with the server and its connections.
     host.spawn(task(launch::listen(listener, Some(address), id, settings)));
     server.listening = Some(path.clone());
     Ok(Some(path))
 }
 
-/// Returns whether this process serves the worker, and was not started for it.
+/// Returns whether this process serves the worker without having been started as that worker.
 pub(super) fn is_served(id: WorkerId) -> bool {
     find(id).is_some() && !Servers::get().is_own(id)
 }
 
 fn find(id: WorkerId) -> Option<ServerHost> {
-    let mut served = served();
+    let mut servers = local_servers();
     if !Servers::get().contains(id) {
         return None;
     }
-    if let Some(server) = served.get(&id) {
+    if let Some(server) = servers.get(&id) {
         return Some(server.host.clone());
     }
-    // The worker that this process was started as: its functions run in the runtime of `main`.
+    // The worker that this process was started as: its functions run in the runtime of the process.
     let host = ServerHost::Runtime(Handle::try_current().ok()?);
     let own = Servers::get().is_own(id);
-    own.then(|| served.insert(id, ServedHere { host: host.clone(), listening: None }));
+    own.then(|| servers.insert(id, LocalServer::new(host.clone())));
     own.then_some(host)
 }
 
-fn served() -> MutexGuard<'static, HashMap<WorkerId, ServedHere>> {
-    SERVED.lock().expect("nobody panics while holding this lock")
+fn local_servers() -> MutexGuard<'static, HashMap<WorkerId, LocalServer>> {
+    LOCAL_SERVERS.lock().expect("no thread panics while it holds this lock")
 }

@@ -21,7 +21,7 @@ pub struct SpawnError {
     failure: Box<SpawnFailure>,
 }
 
-/// Why a worker did not start, and what it wrote until then.
+/// Why a worker did not start, and the last lines of its stderr.
 pub(super) struct SpawnFailure {
     pub(super) kind: SpawnErrorKind,
     /// The last lines of the worker's stderr, where the kind does not hold them.

@@ -1,32 +1,29 @@
-//! What a spawner has chosen, and how it starts a worker.
+//! The options of a spawner, and the start of a worker with them.
 //!
 //! Nothing here depends on the type of the worker, so it is compiled once and not in each program.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::connecting::ask_for;
+use super::connecting::connect_request;
 use super::expert::SETTINGS_VARIABLE;
 use super::harness::spawn_defaults;
 use super::restart_policy::RestartPolicy;
 use super::restarting;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
-use super::spawn_request::{OnFailure, SpawnRequest, in_this_span};
+use super::spawn_request::{OnFailure, SpawnRequest, in_current_span};
 use crate::connection::Client;
 use crate::launch::{BOOT_TOKEN_VARIABLE, BadVariable, Lifetime, Role, SpawnConfig, Started};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::WorkerType;
 
-/// The variables that a spawner may not change for a worker, and why.
+/// The environment variables that a spawner must not set or remove, and why.
 const RESERVED: [(&str, &str); 2] = [
     (BOOT_TOKEN_VARIABLE, "it is reserved"),
-    (
-        SETTINGS_VARIABLE,
-        "masters read it, and it means nothing to a worker; use `Spawner::settings`",
-    ),
+    (SETTINGS_VARIABLE, "masters read it, and workers do not; use `Spawner::settings`"),
 ];
 
-/// What a spawner has chosen.
+/// The options of a spawner.
 #[derive(Clone, Default)]
 pub(super) struct SpawnOptions {
     pub(super) config: SpawnConfig,
@@ -35,7 +32,8 @@ pub(super) struct SpawnOptions {
     pub(super) restart: RestartPolicy,
 }
 
-/// Encodes the argument of an `init` for a worker with these settings; an error says why it failed.
+/// Encodes the argument of an `init` for a worker with these settings. The error is the text of the
+/// encoder's error.
 pub(super) type EncodeInit<'a> = &'a dyn Fn(Settings) -> Result<Vec<u8>, String>;
 
 /// The future of a worker that is being started.
@@ -49,17 +47,18 @@ impl SpawnOptions {
         init: EncodeInit<'_>,
         connection_init: EncodeInit<'_>,
     ) -> SpawnFuture<Client> {
-        let (label, restart) = (self.describe(worker_type), self.restart);
-        let prepared = self.prepare(worker_type, init).and_then(|request| {
-            let settings = request.spawn_defaults.settings;
-            let ask = ask_for(request.id, connection_init(settings), settings);
-            Ok((request, ask.map_err(SpawnErrorKind::Connect)?))
+        let (label, policy) = (self.describe(worker_type), self.restart);
+        let prepared = self.prepare(worker_type, init).and_then(|spawn_request| {
+            let settings = spawn_request.spawn_defaults.settings;
+            let init = connection_init(settings);
+            let connect_request = connect_request(spawn_request.id, init, settings);
+            Ok((spawn_request, connect_request.map_err(SpawnErrorKind::Connect)?))
         });
         Box::pin(async move {
             let spawned = async {
-                let (mut request, ask) = prepared?;
-                request.on_failure = request.on_failure.map(in_this_span);
-                restarting::spawn(request, ask, restart).await
+                let (mut spawn_request, connect_request) = prepared?;
+                spawn_request.on_failure = spawn_request.on_failure.map(in_current_span);
+                restarting::spawn(spawn_request, connect_request, policy).await
             };
             spawned.await.map_err(|failure| SpawnError::new(label, failure))
         })
@@ -72,14 +71,14 @@ impl SpawnOptions {
         init: EncodeInit<'_>,
         lifetime: Lifetime,
     ) -> SpawnFuture<(Arc<Started>, Settings)> {
-        let (label, restart) = (self.describe(worker_type), self.restart);
+        let (label, policy) = (self.describe(worker_type), self.restart);
         let prepared = self.prepare(worker_type, init);
         Box::pin(async move {
             let started = async {
-                let mut request = prepared?;
-                request.on_failure = request.on_failure.map(in_this_span);
-                let settings = request.spawn_defaults.settings;
-                let started = restarting::start(request, lifetime, restart).await?;
+                let mut spawn_request = prepared?;
+                spawn_request.on_failure = spawn_request.on_failure.map(in_current_span);
+                let settings = spawn_request.spawn_defaults.settings;
+                let started = restarting::start(spawn_request, lifetime, policy).await?;
                 if lifetime == Lifetime::Detached {
                     // The last step: if this process ends before it, the worker ends as well.
                     started.detach();
@@ -90,6 +89,7 @@ impl SpawnOptions {
         })
     }
 
+    /// Returns the worker's name and type, for errors.
     fn describe(&self, worker_type: &WorkerType) -> String {
         match &self.config.name {
             Some(name) => format!("worker `{name}` ({})", worker_type.path()),
@@ -97,7 +97,7 @@ impl SpawnOptions {
         }
     }
 
-    /// Checks what has been chosen, before anything is started.
+    /// Checks the options, and makes the request for the start.
     fn prepare(
         self,
         worker_type: &'static WorkerType,
@@ -117,8 +117,8 @@ impl SpawnOptions {
         })?;
         let init =
             init(spawn_defaults.settings).map_err(|why| SpawnErrorKind::InitArgument { why })?;
-        // The span that this is called in counts; without one, that in which the future is awaited.
-        let on_failure = self.on_failure.map(in_this_span);
+        // The span of this call counts. Without one, that in which the future is awaited counts.
+        let on_failure = self.on_failure.map(in_current_span);
         Ok(SpawnRequest {
             config: self.config,
             spawn_defaults,

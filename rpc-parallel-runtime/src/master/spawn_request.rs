@@ -1,4 +1,4 @@
-//! How one worker is started, the first time and again.
+//! A request to start one worker: for its first process and for each restart.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -8,78 +8,86 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connect_error::ConnectErrorKind;
 use super::connecting::open;
+use super::restart_policy::{LimitReached, ProcessRecord, Restarts};
 use super::spawn_error::{SpawnErrorKind, SpawnFailure};
-use crate::connection::{Client, ExitReason, FailureReport, WorkerFailure, task};
+use crate::connection::{
+    Client, ExitReason, FailureReport, RestartLimitReached, WorkerFailure, task,
+};
 use crate::launch::{Lifetime, SpawnConfig, SpawnDefaults, Started};
 use crate::transport::{Fault, connected_pair};
 use crate::wire::WorkerId;
 use crate::worker::WorkerType;
 
-/// All that it takes to start a worker.
+/// Everything that is needed to start a process of the worker.
 pub(super) struct SpawnRequest {
     pub(super) config: SpawnConfig,
     pub(super) spawn_defaults: SpawnDefaults,
     pub(super) worker_type: &'static WorkerType,
     pub(super) id: WorkerId,
-    /// The argument of the worker's `init`.
+    /// The encoded argument of the worker's `init`.
     pub(super) init: Vec<u8>,
     pub(super) on_failure: Option<OnFailure>,
 }
 
-/// Who is told of a worker's failure.
+/// The callback for failures of a worker.
 pub(super) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
 
-/// Has somebody told in the span that this is called in, wherever the failure is noticed.
-pub(super) fn in_this_span(tell: OnFailure) -> OnFailure {
+/// Wraps a callback so that it runs in the current `tracing` span.
+pub(super) fn in_current_span(on_failure: OnFailure) -> OnFailure {
     #[cfg(feature = "tracing")]
-    let tell = {
+    let on_failure = {
         let span = tracing::Span::current();
-        Arc::new(move |failure| span.in_scope(|| tell(failure)))
+        Arc::new(move |failure| span.in_scope(|| on_failure(failure)))
     };
-    tell
+    on_failure
 }
 
-/// A worker that is started.
+/// The future of a process that is being started.
 pub(super) type RequestFuture<'a, T> =
     Pin<Box<dyn Future<Output = Result<T, SpawnFailure>> + Send + 'a>>;
 
 impl SpawnRequest {
-    /// Starts the worker. It lives as long as this process, or until it is told to end.
+    /// Starts the worker without a connection.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the worker, unless it has started.
+    /// Dropping the future before it is ready ends the worker.
     pub(super) fn start(&self, lifetime: Lifetime) -> RequestFuture<'_, Arc<Started>> {
         Box::pin(async move {
-            let started = self.run((lifetime, None)).await?;
-            self.watch(&started);
+            let started = self.start_process((lifetime, None)).await?;
+            self.watch_for_failure(&started);
             Ok(started)
         })
     }
 
-    /// Starts the worker and connects to it. It lives as long as the connection.
+    /// Starts the worker and connects to it. The worker lives as long as the connection.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the worker.
-    pub(super) fn spawn<'a>(&'a self, ask: &'a [u8]) -> RequestFuture<'a, (Client, Arc<Started>)> {
+    /// Dropping the future ends the worker.
+    pub(super) fn spawn<'a>(
+        &'a self,
+        connect_request: &'a [u8],
+    ) -> RequestFuture<'a, (Client, Arc<Started>)> {
         Box::pin(async move {
-            let began = Instant::now();
-            // What the worker needs for its first connection is there before it is.
-            let (socket, given, asked) = first_connection(ask)?;
-            let started = self.run((Lifetime::WithConnection, Some(given.into()))).await?;
+            let start = Instant::now();
+            // Made first, so that the worker finds the connect request when it starts.
+            let FirstConnection { socket, theirs, written } =
+                FirstConnection::new(connect_request)?;
+            let connection = Some(theirs.into());
+            let started = self.start_process((Lifetime::WithConnection, connection)).await?;
             let connected = async {
-                let whom = (self.id, started.label().clone());
+                let worker = (self.id, started.label().clone());
+                let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
                 let failure_lookup = started.clone().owner_failure_lookup();
-                open(socket, self.spawn_defaults.settings, whom, &ask[asked..], failure_lookup)
-                    .await
+                open(socket, settings, worker, rest, failure_lookup).await
             };
             let connected = match self.config.spawn_timeout {
-                Some(within) => timeout(within.saturating_sub(began.elapsed()), connected)
+                Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)
                     .await
                     .map_err(|_| SpawnErrorKind::TimedOut { within })
                     .and_then(|it| it.map_err(SpawnErrorKind::Connect)),
@@ -88,11 +96,11 @@ impl SpawnRequest {
             match connected {
                 Ok(client) => {
                     started.note_caller(client.in_flight());
-                    self.watch(&started);
+                    self.watch_for_failure(&started);
                     Ok((client, started))
                 }
                 Err(kind) => {
-                    // The worker would end with its connection, unless its `init` never returns.
+                    // A worker ends with its connection, but not while its `init` runs.
                     started.kill().await;
                     let stderr = match kind {
                         SpawnErrorKind::Connect(_) => Vec::new(),
@@ -104,7 +112,36 @@ impl SpawnRequest {
         })
     }
 
-    async fn run(
+    /// Starts the next process of a worker that has failed, with delays and repeatedly, until a
+    /// start succeeds.
+    ///
+    /// # Errors
+    ///
+    /// The limit is reached.
+    pub(super) async fn restart<'a, T>(
+        &'a self,
+        restarts: &mut Restarts,
+        mut last: WorkerFailure,
+        mut failed: ProcessRecord,
+        start: impl Fn(&'a Self) -> RequestFuture<'a, T>,
+    ) -> Result<T, RestartLimitReached> {
+        loop {
+            match restarts.next(failed) {
+                Ok(delay) => sleep(delay).await,
+                Err(LimitReached { times, within }) => {
+                    return Err(RestartLimitReached { last, times, within });
+                }
+            }
+            match start(self).await {
+                Ok(started) => return Ok(started),
+                Err(failure) => {
+                    (last, failed) = (self.failed_restart(failure), ProcessRecord::default());
+                }
+            }
+        }
+    }
+
+    async fn start_process(
         &self,
         lifetime: (Lifetime, Option<OwnedFd>),
     ) -> Result<Arc<Started>, SpawnFailure> {
@@ -114,30 +151,30 @@ impl SpawnRequest {
         started.map_err(|failed| SpawnFailure::of(failed, current_dir))
     }
 
-    /// Has a task wait for the worker's failure, if somebody wants to be told.
-    fn watch(&self, started: &Arc<Started>) {
-        let Some(tell) = self.on_failure.clone() else { return };
+    /// Spawns a task that calls the callback if the worker fails.
+    fn watch_for_failure(&self, started: &Arc<Started>) {
+        let Some(on_failure) = self.on_failure.clone() else { return };
         let started = started.clone();
-        // It ends with the worker.
+        // Owner: this tokio runtime. The task ends with the worker.
         tokio::spawn(task(async move {
             if let Some(failure) = started.failure().await {
-                tell(failure);
+                on_failure(failure);
             }
         }));
     }
 
-    /// Tells that a worker has not started that was to be started again, and returns how it failed.
-    pub(super) fn failed_again(&self, failure: SpawnFailure) -> WorkerFailure {
+    /// Calls the callback for a restart that failed, and returns the failure report.
+    fn failed_restart(&self, failure: SpawnFailure) -> WorkerFailure {
         let SpawnFailure { kind, stderr } = failure;
         let failure = match kind {
             SpawnErrorKind::Died(failure)
             | SpawnErrorKind::Connect(ConnectErrorKind::WorkerDied(failure)) => failure,
             kind => self.not_started(&kind, stderr),
         };
-        if let Some(tell) = self.on_failure.clone() {
+        if let Some(on_failure) = self.on_failure.clone() {
             let failure = failure.clone();
-            // In a task, like all failures: what it does there disturbs nobody.
-            tokio::spawn(task(async move { tell(failure) }));
+            // In a task of its own, so that a panic of the callback does not end the restarts.
+            tokio::spawn(task(async move { on_failure(failure) }));
         }
         failure
     }
@@ -156,18 +193,28 @@ impl SpawnRequest {
     }
 }
 
-/// Makes a connection whose one end already holds the first words, or as many as there is room
-/// for.
-fn first_connection(ask: &[u8]) -> Result<(UnixStream, UnixStream, usize), SpawnErrorKind> {
-    let made = connected_pair().and_then(|(ours, theirs)| {
-        ours.set_nonblocking(true)?;
-        let asked = match (&ours).write(ask) {
-            // The rest is written when the connection is opened, and so is all of it.
-            Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
-            asked => asked?,
-        };
-        Ok((ours, theirs, asked))
-    });
-    let tried = "make a socket pair".to_owned();
-    made.map_err(|source| SpawnErrorKind::Process { tried, source })
+/// The first connection to a worker, made before its process.
+struct FirstConnection {
+    socket: UnixStream,
+    /// The worker's end.
+    theirs: UnixStream,
+    /// The number of bytes of the connect request that have been written to it.
+    written: usize,
+}
+
+impl FirstConnection {
+    /// Makes a connection, and writes as much of the connect request as it has room for.
+    fn new(connect_request: &[u8]) -> Result<Self, SpawnErrorKind> {
+        let made = connected_pair().and_then(|(socket, theirs)| {
+            socket.set_nonblocking(true)?;
+            let written = match (&socket).write(connect_request) {
+                // The rest, here all of it, is written when the connection is opened.
+                Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
+                written => written?,
+            };
+            Ok(Self { socket, theirs, written })
+        });
+        let tried = "make a socket pair".to_owned();
+        made.map_err(|source| SpawnErrorKind::Process { tried, source })
+    }
 }

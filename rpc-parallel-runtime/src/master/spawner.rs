@@ -1,4 +1,4 @@
-//! The choices there are for a worker.
+//! The public builder that starts a worker, and the future that it returns.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,29 +21,70 @@ use crate::worker::{
     BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
 };
 
-/// Chooses how a worker of type `S` starts.
+/// A builder that configures and starts a worker of type `S`. [`Spawn::spawner`] makes one.
 ///
-/// ```text
-/// let ledger = Ledger::spawner()
+/// Three functions start the worker, and differ in how long it lives:
+///
+/// | function | returns | the worker lives |
+/// |---|---|---|
+/// | [`spawn`](Self::spawn) | a client | as long as the connection of that client |
+/// | [`start`](Self::start) | a [`Worker`] handle | as long as this process |
+/// | [`start_detached`](Self::start_detached) | a [`Worker`] handle | until its end is requested |
+///
+/// A setter that is called again replaces the earlier value, unless its documentation says
+/// otherwise.
+///
+/// ```
+/// # use rpc_parallel::BoxError;
+/// use rpc_parallel::prelude::*;
+///
+/// # #[rpc_parallel::worker]
+/// # trait Ledgers { async fn balance(&self) -> i64; }
+/// # struct Ledger;
+/// # impl WorkerState for Ledger {
+/// #     type Init = String;
+/// #     async fn init(_: String) -> Result<Self, BoxError> { Ok(Self) }
+/// # }
+/// # #[rpc_parallel::worker]
+/// # impl Ledgers for Ledger {
+/// #     async fn balance(&self) -> i64 { 0 }
+/// # }
+/// # async fn example(path: String) -> Result<(), AnyError> {
+/// let ledger: Worker<Ledger> = Ledger::spawner()
 ///     .name("ledger-1")
 ///     .env("RUST_LOG", "debug")
 ///     .current_dir("/var/tmp")
 ///     .stdout(Redirect::append("ledger.out"))
 ///     .start(path)
 ///     .await?;
+/// # Ok(())
+/// # }
 /// ```
-#[must_use = "a spawner does nothing until `spawn` or `start`"]
+///
+/// [`Spawn::spawner`]: crate::Spawn::spawner
+#[must_use = "a spawner starts nothing until `spawn` or `start` is called"]
 pub struct Spawner<S> {
     options: SpawnOptions,
     of: PhantomData<fn() -> S>,
 }
 
-/// A worker that starts: a future of its client or its handle.
+/// The future of a worker that is being started. Its output is the client or the handle.
+///
+/// The first poll starts the process.
+///
+/// # Errors
+///
+/// The worker did not start. [`SpawnError::kind`] says why. No process of the worker is left.
+///
+/// # Panics
+///
+/// Polling the future panics outside of a tokio runtime, and in a runtime without the I/O or the
+/// time driver.
 ///
 /// # Cancel safety
 ///
-/// Dropping it ends the worker.
-#[must_use = "a worker starts when this is awaited"]
+/// Dropping the future ends the worker's process, if it has been started.
+#[must_use = "a worker starts only when this is awaited"]
 pub struct Spawning<T>(SpawnFuture<T>);
 
 type ConnectionInit<S> =
@@ -54,54 +95,82 @@ impl<S: Served> Spawner<S> {
         Self { options: SpawnOptions::default(), of: PhantomData }
     }
 
-    /// Names the worker: in errors, and in the list of processes.
+    /// Sets the name of the worker. Default: none.
+    ///
+    /// The name is in errors and failure reports, in the prefix of [`Redirect::prefixed`], and in
+    /// the command line of the process, where `ps` shows it. It is not in the command line if
+    /// [`MasterBuilder::worker_args`](crate::MasterBuilder::worker_args) is set, nor in tests,
+    /// where the arguments select the test that the worker runs in.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.config.name = Some(name.into());
         self
     }
 
-    /// Sets an environment variable. The worker inherits the others from this process.
+    /// Sets an environment variable of the worker. Variables that are not set here are inherited
+    /// from this process.
     ///
-    /// Names and values may hold any bytes that the system takes. Of two values for one variable the
-    /// later one counts.
+    /// Names and values may hold any bytes that the operating system accepts. If a variable is set
+    /// more than once, the last value is used.
     ///
-    /// `RPC_PARALLEL_WORKER` is reserved for the boot token, which is set also after
-    /// [`env_clear`](Self::env_clear), and `RPC_PARALLEL_SETTINGS` is for masters: both are errors.
+    /// The variable `RPC_PARALLEL_WORKER` is reserved for the boot token, which is set also after
+    /// [`env_clear`](Self::env_clear). `RPC_PARALLEL_SETTINGS` is read by masters only; use
+    /// [`settings`](Self::settings). Setting either makes the start fail with
+    /// [`SpawnErrorKind::Environment`](crate::SpawnErrorKind::Environment), and so does a name or a
+    /// value that is invalid.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.options.config.environment.set(name.into(), value.into());
         self
     }
 
-    /// Leaves an environment variable out, inherited or set before.
+    /// Removes an environment variable of the worker, whether it is inherited or was set before.
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
         self.options.config.environment.remove(name.into());
         self
     }
 
-    /// Leaves all environment variables out, inherited or set before.
+    /// Removes all environment variables of the worker, whether they are inherited or were set
+    /// before.
     pub fn env_clear(mut self) -> Self {
         self.options.config.environment.clear();
         self
     }
 
-    /// Sets the directory that the worker begins in; that of this process, if not said.
+    /// Sets the current directory of the worker. Default: inherited.
     pub fn current_dir(mut self, path: impl AsRef<Path>) -> Self {
         self.options.config.set_up.current_dir = Some(path.as_ref().into());
         self
     }
 
-    /// Sets which permissions files lose that the worker creates, those that its output is redirected
-    /// to among them: `0o077` leaves them to their owner. The mask of this process, if not said.
+    /// Sets the worker's umask: the permissions that the files it creates do not get. Default:
+    /// inherited.
+    ///
+    /// With `0o077`, only their owner has access to the files. The umask also applies to files that
+    /// the worker's output is [redirected](Self::stdout) to.
     pub fn umask(mut self, mask: u32) -> Self {
         self.options.config.set_up.umask = Some(mask);
         self
     }
 
-    /// Limits what the system grants the worker. Several limits may be set; of two on the same, the
-    /// later one counts.
+    /// Adds a resource limit (`setrlimit`) of the worker. Default: all limits are inherited.
     ///
-    /// ```text
-    /// let careful = Parser::spawner().limit(Limit::memory(2 << 30)).limit(Limit::cpu_seconds(60));
+    /// A spawner can hold several limits. A later limit on the same resource replaces an earlier
+    /// one.
+    ///
+    /// ```
+    /// use rpc_parallel::launch::ResourceLimit;
+    /// # use rpc_parallel::prelude::*;
+    /// # #[rpc_parallel::worker]
+    /// # trait Parse { async fn parse(&self, text: &str) -> usize; }
+    /// # #[derive(Default, WorkerState)]
+    /// # struct Parser;
+    /// # #[rpc_parallel::worker]
+    /// # impl Parse for Parser {
+    /// #     async fn parse(&self, text: &str) -> usize { text.len() }
+    /// # }
+    ///
+    /// let limited = Parser::spawner()
+    ///     .limit(ResourceLimit::memory(2 << 30))
+    ///     .limit(ResourceLimit::cpu_seconds(60));
     /// ```
     pub fn limit(mut self, limit: ResourceLimit) -> Self {
         self.options.config.set_up.limits.retain(|it| !it.concerns(&limit));
@@ -109,157 +178,194 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets how much the worker lets others go first: from -20, not at all, to 19. Only the privileged
-    /// may choose less than this process has.
+    /// Sets the worker's nice value, from -20 (highest priority) to 19 (lowest). Default:
+    /// inherited.
     ///
-    /// Linux may share the processors out by sessions before it looks at this (`autogroup`); then it
-    /// counts among workers only if they run in the [`foreground`](Self::foreground).
+    /// Only a privileged process can set a value below its own. A value that cannot be set makes
+    /// the start fail with [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
+    ///
+    /// If autogroup scheduling (`sched_autogroup_enabled`) is on, Linux divides processor time
+    /// among sessions first. Nice values then make a difference among workers only if they run in
+    /// the [`foreground`](Self::foreground).
     pub fn nice(mut self, nice: i32) -> Self {
         self.options.config.set_up.nice = Some(nice);
         self
     }
 
-    /// Chooses the processors that the worker may run on, by their numbers: `[0, 1]`.
+    /// Sets the worker's CPU affinity: the numbers of the CPUs that it may run on, for example
+    /// `[0, 1]`. Default: inherited.
+    ///
+    /// A CPU that is not available makes the start fail with
+    /// [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.options.config.set_up.cpus = Some(cpus.into_iter().collect());
         self
     }
 
-    /// Leaves the worker in the session and the process group of this process.
+    /// Keeps the worker in the session and the process group of this process.
     ///
-    /// Unless this is said a worker has a session of its own: Ctrl-C, Ctrl-Z and the end of a terminal
-    /// reach this process, and its workers end when it does, in order. In the foreground they reach
-    /// the worker as well, at the same time. That is for a worker that uses the terminal itself (it
-    /// asks for a password, or runs an editor), and for programs that handle these signals
-    /// everywhere.
+    /// Default: a worker has a session of its own. The signals of Ctrl-C, Ctrl-Z and a terminal
+    /// hang-up then reach only this process, and its workers end in order when it ends. In the
+    /// foreground these signals also reach the worker, at the same time. This is for a worker that
+    /// uses the terminal itself, for example to ask for a password or to run an editor, and for
+    /// programs that handle these signals in every process.
     pub fn foreground(mut self) -> Self {
         self.options.config.set_up.foreground = true;
         self
     }
 
-    /// Has something else start the worker's process: see [`Launcher`] and
-    /// [`WrapperLauncher`](crate::WrapperLauncher).
+    /// Sets the launcher, which makes the command that starts the worker's process. Default: none,
+    /// the program is started directly.
+    ///
+    /// See [`Launcher`] and [`WrapperLauncher`](crate::WrapperLauncher).
     pub fn launcher(mut self, launcher: impl Launcher) -> Self {
         self.options.config.launcher = Some(SharedLauncher(Arc::new(launcher)));
         self
     }
 
-    /// Redirects the worker's stdout.
+    /// Redirects the worker's stdout. Default: [`Redirect::inherit`].
+    ///
+    /// `cargo test` does not capture the output of workers: it captures only what the process of
+    /// the test prints itself.
     pub fn stdout(mut self, redirect: Redirect) -> Self {
         self.options.config.stdout = redirect;
         self
     }
 
-    /// Redirects the worker's stderr, once the worker has begun.
+    /// Redirects the worker's stderr, from when the process has become a worker. Default:
+    /// [`Redirect::inherit`].
     ///
-    /// Errors that tell of its death hold its last lines only where it is inherited or prefixed.
+    /// Errors and failure reports contain the last lines of the worker's stderr only if it is
+    /// inherited or [prefixed](Redirect::prefixed).
     pub fn stderr(mut self, redirect: Redirect) -> Self {
         self.options.config.stderr = redirect;
         self
     }
 
-    /// Limits the time until the new process has become a worker; 10 seconds, if not said.
+    /// Sets the timeout for the new process to become a worker. Default: 10 s.
     ///
-    /// The time that its `init` takes does not count.
+    /// The time that the worker's `init` takes does not count.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.config.connect_timeout = Some(timeout);
         self
     }
 
-    /// Limits the time that the worker's `init` takes; unlimited, if not said.
+    /// Sets the timeout for the worker's `init`. Default: none.
     pub fn init_timeout(mut self, timeout: Duration) -> Self {
         self.options.config.init_timeout = Some(timeout);
         self
     }
 
-    /// Limits the time until the worker is ready, all in all; unlimited, if not said.
+    /// Sets the timeout for the whole start, until the worker is ready. Default: none.
     ///
-    /// The process of a worker that is not ready by then is ended, which takes a moment more.
+    /// When it has passed, the process is killed and reaped, which can take up to 1 s more.
     pub fn spawn_timeout(mut self, timeout: Duration) -> Self {
         self.options.config.spawn_timeout = Some(timeout);
         self
     }
 
-    /// Gives the worker settings of its own, for its connections and the workers it starts.
+    /// Sets the settings of the worker, of its connections, and of the workers that it starts.
+    /// Default: the settings of this process.
     ///
-    /// Fields that the master found in its environment are as they are there, see [`Settings`].
+    /// The fields in the environment variable `RPC_PARALLEL_SETTINGS` of the master override them,
+    /// see [`Settings`].
     pub fn settings(mut self, settings: Settings) -> Self {
         self.options.settings = Some(settings);
         self
     }
 
-    /// Chooses what a panic inside a call does to the worker; it fails the call, if not said.
+    /// Sets what a panic inside a call does to the worker. Default: [`PanicPolicy::FailCall`].
     pub fn panics(mut self, panics: PanicPolicy) -> Self {
         self.options.config.panics = panics;
         self
     }
 
-    /// Sets a callback for the failure of the worker. It is called once for each process that fails,
-    /// with the failure report.
+    /// Sets a callback for failures of the worker. Default: none.
     ///
-    /// A process fails if it ends and the end was not requested: by dropping the last client, by
-    /// [`shutdown`](Worker::shutdown), by closing its server and its last connection, or by the end
-    /// of this process. A process whose end was requested fails as well if it does not end in order:
-    /// if a signal of another process kills it, if it exits before
-    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0, or
-    /// if `on_shutdown` or a task panics.
+    /// The callback is called once for each process that fails, with the failure report. A process
+    /// fails if it ends and its end was not requested. The end is requested by dropping the last
+    /// client, by [`shutdown`](Worker::shutdown), by closing the server and its last connection, or
+    /// by the end of this process. A process whose end was requested fails, too, if it does not end
+    /// in order: if a signal of another process kills it, if it exits before
+    /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0,
+    /// or if `on_shutdown` or a task panics.
     ///
     /// The callback is not called for:
     ///
-    /// - a process whose end was requested and took too long, so that it exited with code 1 or this
-    ///   process ended it by a signal;
-    /// - a worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart) worker
-    ///   that does not start is a failure.
+    /// - A panic in a function. It fails the call. A panic in a one-way function, whose caller does
+    ///   not wait for an answer, is one line on the worker's stderr. With
+    ///   [`PanicPolicy::EndWorker`], either ends the worker, and the callback is called.
+    /// - A process whose end was requested and took too long, so that it exited with code 1 or this
+    ///   process ended it by a signal.
+    /// - A worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart)
+    ///   worker that does not start is a failure.
     ///
     /// The callback runs in a task of the tokio runtime in which the worker was started, and in the
-    /// `tracing` span in which that was awaited. It must not block, like any task. If the runtime has
-    /// ended, the callback is not called.
+    /// `tracing` span in which that was awaited. Like any task, it must not block. If the runtime
+    /// has ended, the callback is not called.
     ///
-    /// A panic in a task is a failure only where the worker sets no panic hook of its own, or one that
-    /// chains, see [`handles_panics`](crate::handles_panics#panic-hooks).
+    /// A panic in a task is detected by a panic hook. If the worker sets a hook of its own, it must
+    /// call the previous one, see [`handles_panics`](crate::handles_panics#panic-hooks).
     ///
-    /// ```text
-    /// .on_failure(|failure| eprintln!("{failure}"))
     /// ```
-    pub fn on_failure(mut self, tell: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
-        self.options.on_failure = Some(Arc::new(tell));
+    /// # use rpc_parallel::prelude::*;
+    /// # #[rpc_parallel::worker]
+    /// # trait Parse { async fn parse(&self, text: &str) -> usize; }
+    /// # #[derive(Default, WorkerState)]
+    /// # struct Parser;
+    /// # #[rpc_parallel::worker]
+    /// # impl Parse for Parser {
+    /// #     async fn parse(&self, text: &str) -> usize { text.len() }
+    /// # }
+    /// let watched = Parser::spawner().on_failure(|failure| eprintln!("{failure}"));
+    /// ```
+    pub fn on_failure(mut self, callback: impl Fn(WorkerFailure) + Send + Sync + 'static) -> Self {
+        self.options.on_failure = Some(Arc::new(callback));
         self
     }
 
-    /// Sets whether a failed worker is restarted: [`RestartPolicy::on_failure`] for services,
-    /// [`RestartPolicy::for_batch`] for inputs that may kill their worker. Default: [`RestartPolicy::never`].
+    /// Sets whether a failed worker is restarted. Default: [`RestartPolicy::never`].
     ///
-    /// The new process is started in the same way, with the same argument of `init`, and the same
-    /// argument for the state of each connection. What was in memory is lost, and so is the content
-    /// of a file to which [`Redirect::truncate`] redirected its output.
+    /// [`RestartPolicy::on_failure`] is for services, [`RestartPolicy::for_batch`] for inputs that
+    /// may kill their worker.
     ///
-    /// A client keeps working: its connection is replaced. Calls in flight fail with
-    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because nothing is known of how far they have
-    /// come, and so do pipes. Later calls wait until the new process serves, no longer than their
-    /// [timeout](crate::Call::timeout), and go to it. When the limit is reached they fail with
-    /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), and only then is the client
-    /// [closed](crate::WorkerClient::closed). The limit also holds for connections to a worker that
-    /// lives. Dropping the last client also ends a process that is being started.
+    /// The new process is started in the same way, with the same argument of `init`, and with the
+    /// same argument for the state of each connection. The memory of the failed process is lost,
+    /// and so is the content of a file to which [`Redirect::truncate`] redirects its output.
     ///
-    /// A worker whose end was requested is not restarted, also if it fails before it has ended.
+    /// **Clients** keep working: their connections are replaced. Calls in flight fail with
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because this process cannot know how far
+    /// they have come, and so do pipes. Later calls wait for the new process, at most for their
+    /// [timeout](crate::Call::timeout), and go to it. When the limit is reached, calls fail with
+    /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), and only then is the
+    /// client [closed](crate::WorkerClient::closed). The delays and the limit also apply to a
+    /// connection that is lost while the worker lives. Dropping the last client of
+    /// [`spawn`](Self::spawn) also ends a process that is being started.
     ///
-    /// A handle stays valid: the new process is the same [`Worker`], though its
-    /// [`label`](Worker::label) still names the process that ran when the handle was made. `connect`
-    /// waits for the new process, in other processes no longer than the
-    /// [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced only in the
-    /// process that has started the worker; in other processes they are lost with it.
+    /// **Handles** stay valid: the new process is the same [`Worker`]. The [`label`](Worker::label)
+    /// of a handle names the process that ran when the handle was made.
+    /// [`connect`](Worker::connect) waits for the new process; in other processes it waits no
+    /// longer than the [`handshake_timeout`](Settings::handshake_timeout). Connections are replaced
+    /// only in the process that started the worker. In other processes they are lost with the
+    /// failed process.
     ///
-    /// A task of the tokio runtime in which the worker was started restarts it, and ends with that
-    /// runtime.
+    /// A worker whose end was requested is not restarted, even if it fails before it has ended.
+    /// Restarts are made by a task of the tokio runtime in which the worker was started, and stop
+    /// when that runtime ends. A [detached](Self::start_detached) worker cannot be restarted.
     pub fn restart(mut self, restart: RestartPolicy) -> Self {
         self.options.restart = restart;
         self
     }
 
-    /// Starts the worker and connects to it. It lives as long as the client, its clones and calls.
+    /// Starts the worker and connects to it. The worker lives as long as its client.
     ///
-    /// Dropping the last of them tells it to end. If it computes and does not notice within
-    /// half a second, it is ended by `SIGTERM`, and then killed.
+    /// The worker ends in order when the client, its clones, and their calls and pipes have been
+    /// dropped. If it does not begin to end within 0.5 s, because a function computes for instance,
+    /// the process is ended by `SIGTERM`, and 0.5 s later by `SIGKILL`.
+    ///
+    /// # Errors
+    ///
+    /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
         S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
@@ -267,39 +373,58 @@ impl<S: Served> Spawner<S> {
         self.spawn_with(init, ())
     }
 
-    /// Starts the worker and connects to it, with an argument for the state of that connection.
+    /// Starts the worker and connects to it, like [`spawn`](Self::spawn), with an argument for the
+    /// `init` of the connection state.
+    ///
+    /// # Errors
+    ///
+    /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     pub fn spawn_with(self, init: S::Init, connection: ConnectionInit<S>) -> Spawning<S::Client> {
-        let spawned = self.options.spawn(
+        let spawning = self.options.spawn(
             S::WORKER_TYPE,
             &|settings| encode_init(&init, settings),
             &|settings| encode_init(&connection, settings),
         );
-        Spawning(Box::pin(async move { spawned.await.map(S::Client::from_client) }))
+        Spawning(Box::pin(async move { spawning.await.map(S::Client::from_client) }))
     }
 
-    /// Starts the worker. It lives as long as this process, or until it is told to end.
+    /// Starts the worker without a connection. The worker lives as long as this process, unless it
+    /// is [shut down](Worker::shutdown) before, or its server is
+    /// [closed](WorkerClient::close_server) and its last connection ends.
+    ///
+    /// # Errors
+    ///
+    /// The worker did not start, see [`Spawning`](Spawning#errors).
     pub fn start(self, init: S::Init) -> Spawning<Worker<S>> {
         self.start_without_connection(init, Lifetime::WithMaster)
     }
 
-    /// Starts the worker. It lives until it is [told to end](Worker::shutdown), or its server is
-    /// [closed](WorkerClient::close_server), also when this process has long ended: whoever forgets
-    /// it leaves a process behind for ever.
+    /// Starts the worker without a connection, and detaches it: the worker outlives this process.
     ///
-    /// A process that ends before it has the handle takes the worker along. So prefer
-    /// [`start`](Self::start). Where a worker must outlive its master, keep its handle, or
-    /// its [address](Worker::address), where somebody will look for it. Its stderr is this
-    /// process's own and does not pass through it, so errors do not hold its last lines; redirect
-    /// its output to where it can be written when this process has ended.
+    /// The worker lives until it is [shut down](Worker::shutdown), or until its server is
+    /// [closed](WorkerClient::close_server) and its last connection ends. A detached worker that is
+    /// forgotten runs forever, so prefer [`start`](Self::start). Store the handle, or its
+    /// [address](Worker::address), where other processes find it.
+    ///
+    /// If this process ends before the future has returned the handle, the worker ends as well.
+    ///
+    /// The worker's stderr does not pass through this process, so errors do not contain its last
+    /// lines. Redirect the output to a place that exists when this process has ended, for example a
+    /// file.
+    ///
+    /// # Errors
+    ///
+    /// The worker did not start, see [`Spawning`](Spawning#errors). A detached worker cannot have a
+    /// [`RestartPolicy`], nor an output that is [prefixed](Redirect::prefixed).
     pub fn start_detached(self, init: S::Init) -> Spawning<Worker<S>> {
         self.start_without_connection(init, Lifetime::Detached)
     }
 
     fn start_without_connection(self, init: S::Init, lifetime: Lifetime) -> Spawning<Worker<S>> {
         let init = |settings| encode_init(&init, settings);
-        let started = self.options.start(S::WORKER_TYPE, &init, lifetime);
+        let starting = self.options.start(S::WORKER_TYPE, &init, lifetime);
         Spawning(Box::pin(async move {
-            let (started, settings) = started.await?;
+            let (started, settings) = starting.await?;
             let (label, path) = (started.label().clone(), started.listens_at());
             Ok(Worker::new(started.id(), label, settings, path))
         }))
@@ -329,7 +454,7 @@ impl<S> Clone for Spawner<S> {
 impl<S> fmt::Debug for Spawner<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawner")
-            .field("plan", &self.options.config)
+            .field("config", &self.options.config)
             .field("settings", &self.options.settings)
             .field("restart", &self.options.restart)
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! Handles: plain data that leads to a worker, from any process.
+//! The handle of a worker: plain data with which any process can connect to it.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -11,11 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{ask_for, connect_to, encode_init, open, unreachable};
+use super::connecting::{connect_request, connect_to, encode_init, open, socket_error};
 use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
-use super::restarting::Restarted;
+use super::reconnecting;
+use super::restarted_worker::RestartedWorker;
 use super::route::Route;
 use super::serving;
 use super::shutdown::Shutdown;
@@ -28,11 +29,37 @@ use crate::worker::{
     ConnectionState, Context, OneWorkerTraitPerType, Served, ServerInfo, WorkerClient, WorkerStats,
 };
 
-/// Identifies a worker server of type `S`.
+/// A handle that identifies a worker server of type `S`.
 ///
-/// It is plain data: it can be printed, compared and sent to other workers. Every process that has
-/// the handle can [`connect`](Self::connect). A handle does not keep its worker alive, and the handle
-/// of a worker that has ended never leads to another worker.
+/// A handle is plain data. It can be printed, compared, and sent to other processes: it implements
+/// serde's traits. Every process of the same user on the same host that has the handle can
+/// [`connect`](Self::connect).
+///
+/// A handle does not keep its worker alive. If the worker has ended, or its server was
+/// [closed](crate::WorkerClient::close_server), connecting fails with
+/// [`NoSuchWorker`](crate::ConnectErrorKind::NoSuchWorker) or
+/// [`WorkerDied`](crate::ConnectErrorKind::WorkerDied). A handle never leads to another worker; a
+/// [restarted](crate::Spawner::restart) worker is the same worker.
+///
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// # #[rpc_parallel::worker]
+/// # trait Store { async fn get(&self, key: &str) -> Option<String>; }
+/// # #[derive(Default, WorkerState)]
+/// # struct Cache;
+/// # #[rpc_parallel::worker]
+/// # impl Store for Cache {
+/// #     async fn get(&self, _key: &str) -> Option<String> { None }
+/// # }
+/// # async fn example() -> Result<(), AnyError> {
+/// let worker: Worker<Cache> = Cache::spawner().name("cache-1").start(()).await?;
+/// let cache = worker.connect(()).await?;
+/// let value = cache.get("key").await?;
+/// worker.shutdown().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Worker<S> {
     id: WorkerId,
     label: WorkerLabel,
@@ -59,12 +86,12 @@ impl<S> Worker<S> {
         self.id
     }
 
-    /// Returns the name that the worker was given.
+    /// Returns the [name](crate::Spawner::name) of the worker, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.label.name.as_deref()
     }
 
-    /// Returns the name, type and process of the worker.
+    /// Returns the name, type and process of the worker, as they were when the handle was made.
     pub fn label(&self) -> &WorkerLabel {
         &self.label
     }
@@ -74,24 +101,25 @@ impl<S> Worker<S> {
         self.settings
     }
 
-    /// Makes the worker listen for other processes, and returns its address.
+    /// Returns the address of the worker, for programs that do not have the type `S`.
     ///
-    /// A handle does this itself when it is sent. The address is for programs that do not have the
-    /// type `S`.
+    /// The worker starts to listen for other processes, if it does not yet. Serialising a handle
+    /// has the same effect.
     ///
     /// # Errors
     ///
-    /// The worker has ended, or failed to listen.
+    /// The worker has ended, its server was closed, or it failed to listen.
     pub fn address(&self) -> io::Result<WorkerAddress> {
         let Self { id, label, settings, .. } = self;
         let path = self.path()?;
-        let restarted = Restarted::find(*id).and_then(|it| it.label());
+        let restarted = RestartedWorker::find(*id).and_then(|it| it.label());
         let label = restarted.unwrap_or_else(|| label.clone());
         Ok(WorkerAddress { id: *id, label, settings: *settings, path })
     }
 
-    /// Ends the worker in order, and waits until its process has exited. Any process that has the
-    /// handle can do this.
+    /// Ends the worker in order, and waits until its process has exited.
+    ///
+    /// Any process that has the handle can do this.
     ///
     /// # Errors
     ///
@@ -100,16 +128,16 @@ impl<S> Worker<S> {
         Shutdown::new(self.route_to_process())
     }
 
-    /// Ends the worker's process at once by `SIGKILL`, and waits until it has exited.
+    /// Kills the worker's process by `SIGKILL`, and waits until it has exited.
     ///
     /// `on_shutdown` does not run. Calls in flight fail with
     /// [`WorkerDied`](crate::CallErrorKind::WorkerDied). A killed worker is not
     /// [restarted](crate::Spawner::restart), and [`on_failure`](crate::Spawner::on_failure) is not
     /// called for it. Killing a worker that has ended succeeds.
     ///
-    /// The process that started the worker can do this. Another process can do it only if the worker
-    /// is [detached](crate::Spawner::start_detached), runs on the same host, and this handle was
-    /// received from elsewhere: only then is it certain which process the worker is.
+    /// The process that started the worker can do this. Another process can do it only if the
+    /// worker is [detached](crate::Spawner::start_detached), runs on the same host, and this handle
+    /// was received from another process: only then is it certain which process the worker is.
     ///
     /// # Errors
     ///
@@ -117,8 +145,8 @@ impl<S> Worker<S> {
     ///   worker, as described above.
     /// - [`NoProcessOfItsOwn`](crate::ControlErrorKind::NoProcessOfItsOwn): the worker was made by
     ///   `serve`.
-    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 2 s. It
-    ///   will, after its current system call.
+    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 2 s,
+    ///   because it is in an uninterruptible system call. It exits after that.
     ///
     /// # Cancel safety
     ///
@@ -127,10 +155,11 @@ impl<S> Worker<S> {
         control::kill(self.route_to_process())
     }
 
-    /// Returns statistics of the worker's process. Any process that has the handle can do this.
+    /// Returns statistics of the worker's process.
     ///
-    /// The control thread of the worker answers the process that started the worker, also while
-    /// functions compute. A request of another process waits until the worker accepts connections.
+    /// Any process that has the handle can do this. The control thread of the worker answers the
+    /// process that started the worker, also while functions compute. The request of another
+    /// process waits until the worker accepts connections.
     ///
     /// # Errors
     ///
@@ -143,13 +172,12 @@ impl<S> Worker<S> {
         control::stats(self.route_to_process())
     }
 
-    /// Returns the log records of the worker's process, from the worker's `init` on. Any process
-    /// that has the handle can do this.
+    /// Returns the log records of the worker's process, from the worker's `init` on.
     ///
-    /// A worker keeps its logs if the program sets `worker_logs = true`, see
-    /// [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs), or if its own subscriber
-    /// contains [`logs::layer`](crate::logs::layer). The logs of other workers hold one warning that
-    /// says so.
+    /// Any process that has the handle can do this. A worker keeps its logs if the program sets
+    /// `worker_logs = true`, see [`MasterBuilder::worker_logs`](crate::MasterBuilder::worker_logs),
+    /// or if its own subscriber contains [`logs::layer`](crate::logs::layer). The logs of other
+    /// workers hold only a warning.
     ///
     /// # Errors
     ///
@@ -168,16 +196,20 @@ impl<S> Worker<S> {
         Route { id, label, settings, path, client: None }
     }
 
+    /// Returns the path of the worker's listener, which is made if there is none.
     fn path(&self) -> io::Result<PathBuf> {
         if let Some(path) = &self.path {
             return Ok(path.clone());
         }
-        let ended = || io::Error::new(io::ErrorKind::NotFound, format!("{} has ended", self.label));
-        if let Some(restarted) = Restarted::find(self.id) {
+        let ended = || {
+            let why = format!("{} has ended, or its server was closed", self.label);
+            io::Error::new(io::ErrorKind::NotFound, why)
+        };
+        if let Some(restarted) = RestartedWorker::find(self.id) {
             return restarted.listen(self.id)?.ok_or_else(ended);
         }
         if let Some(started) = Children::get().find(self.id) {
-            // Nobody may have noticed its end yet.
+            // The worker may have ended without having been reaped yet.
             return started.listen().map_err(|error| match error.kind() {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ended(),
                 _ => error,
@@ -190,7 +222,7 @@ impl<S> Worker<S> {
 impl<S: Served> Worker<S> {
     /// Returns a handle of the worker whose function is running.
     ///
-    /// A function can so give its own worker to others:
+    /// With it, a function gives its callers, or other workers, access to its own worker:
     ///
     /// ```
     /// # use rpc_parallel::prelude::*;
@@ -208,7 +240,7 @@ impl<S: Served> Worker<S> {
     ///
     /// # Panics
     ///
-    /// `S` is not the type of the worker.
+    /// Panics if `S` is not the type of the worker.
     pub fn current<C: ConnectionState<S>>(cx: &Context<C>) -> Self {
         let ServerInfo { id, worker_type, label, settings } = cx.server().clone();
         let (expected, found) = (S::WORKER_TYPE, worker_type);
@@ -223,41 +255,56 @@ impl<S: Served> Worker<S> {
 
     /// Opens a connection to the worker.
     ///
-    /// The client can be cloned; each call of this function makes a connection of its own, with a
-    /// connection state of its own.
+    /// Each call of this function opens a connection of its own, with a connection state of its
+    /// own. `init` is the argument of the connection state's `init`, and `()` if there is no
+    /// connection state. Clones of the client share its connection.
     ///
     /// # Errors
     ///
-    /// The worker has ended or cannot be reached, or the connection's `init` failed.
+    /// - [`NoSuchWorker`](crate::ConnectErrorKind::NoSuchWorker) or
+    ///   [`WorkerDied`](crate::ConnectErrorKind::WorkerDied): the worker has ended, or its server
+    ///   was closed.
+    /// - [`RestartLimitReached`](crate::ConnectErrorKind::RestartLimitReached): the worker has
+    ///   failed, and its restart limit is reached.
+    /// - [`Unreachable`](crate::ConnectErrorKind::Unreachable) or
+    ///   [`TimedOut`](crate::ConnectErrorKind::TimedOut): this process cannot reach the worker, or
+    ///   the worker did not answer.
+    /// - [`Init`](crate::ConnectErrorKind::Init),
+    ///   [`InitPanicked`](crate::ConnectErrorKind::InitPanicked) or
+    ///   [`InitArgument`](crate::ConnectErrorKind::InitArgument): the `init` of the connection
+    ///   state failed, or its argument could not be encoded or decoded.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it closes the connection.
+    /// Dropping the future closes the connection.
     pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
-        let ask = ask_for(self.id, encode_init(&init, self.settings), self.settings);
+        let init = encode_init(&init, self.settings);
+        let connect_request = connect_request(self.id, init, self.settings);
         let connected = async {
-            let ask = ask?;
-            if let Some(restarted) = Restarted::find(self.id) {
-                let client = restarted.connect(ask, self.settings).await?;
-                return Ok(S::Client::from_client(client));
+            let connect_request = connect_request?;
+            if let Some(restarted) = RestartedWorker::find(self.id) {
+                let connected = reconnecting::connect(restarted, connect_request, self.settings);
+                return Ok(S::Client::from_client(connected.await?));
             }
             if let Some(failure) = Children::get().find_dead(self.id) {
                 return Err(ConnectErrorKind::WorkerDied(failure));
             }
-            let (socket, failure_source) = self.route().await?;
-            let whom = (self.id, self.label.clone());
+            let (socket, failure_source) = self.open_socket().await?;
+            let worker = (self.id, self.label.clone());
+            let failure_lookup = failure_source.failure_lookup();
             let client =
-                open(socket, self.settings, whom, &ask, failure_source.failure_lookup()).await?;
+                open(socket, self.settings, worker, &connect_request, failure_lookup).await?;
             failure_source.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
 
-    /// Makes a socket whose other end the worker serves.
-    async fn route(&self) -> Result<(UnixStream, FailureSource), ConnectErrorKind> {
-        if let Some(reached) = serving::route(self.id, self.settings).map_err(unreachable)? {
-            return Ok(reached);
+    /// Opens a socket whose other end the worker serves.
+    async fn open_socket(&self) -> Result<(UnixStream, FailureSource), ConnectErrorKind> {
+        let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
+        if let Some(local) = local {
+            return Ok(local);
         }
         if let Some(started) = Children::get().find(self.id) {
             let handed_over = connected_pair().and_then(|(ours, theirs)| {
@@ -266,14 +313,14 @@ impl<S: Served> Worker<S> {
             });
             return match handed_over {
                 Ok(ours) => Ok((ours, FailureSource::Process(started))),
-                // It has ended, and is not forgotten yet.
+                // The worker has ended without having been reaped yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     Err(match started.failure().await {
                         Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                        None => unreachable(error),
+                        None => socket_error(error),
                     })
                 }
-                Err(error) => Err(unreachable(error)),
+                Err(error) => Err(socket_error(error)),
             };
         }
         match &self.path {

@@ -34,7 +34,7 @@ const MAX_SPANS: usize = 32;
 /// [`logs`](crate::Control::logs) of its workers.
 ///
 /// It is for programs whose workers install a subscriber of their own. With
-/// [`worker_logs`](crate::Master::worker_logs) workers install a subscriber that consists of this
+/// [`worker_logs`](crate::MasterBuilder::worker_logs) workers install a subscriber that consists of this
 /// layer.
 ///
 /// The environment variable `RUST_LOG` selects the events to keep, for example
