@@ -156,8 +156,8 @@ pub mod function {
 /// The name follows the module of the same purpose in Jane Street's rpc_parallel.
 pub mod expert {
     pub use rpc_parallel_runtime::{
-        Initialized, Master, MasterBuilder, Registry, Served, WorkerAddress, WorkerType,
-        WorkerTypeId, handles_panics, initialized, is_worker, registry, worker_main,
+        Initialized, Master, MasterBuilder, OneWorkerTraitPerType, Registry, Served, WorkerAddress,
+        WorkerType, WorkerTypeId, handles_panics, initialized, is_worker, registry, worker_main,
     };
 }
 

@@ -1,7 +1,9 @@
-//! What stands in the brackets of our attributes.
+//! The arguments of our attributes.
 //!
-//! All of them share one grammar, `name`, `name = value` and `name(..)`; each takes the names it
-//! knows, and whatever is left is a mistake.
+//! All attributes share one grammar: `name`, `name = value` and `name(..)`. Each attribute takes
+//! the names that it knows; the names that are left are mistakes. The rules of this grammar and
+//! their sentences are in this file, because they apply before there is a model for
+//! [`crate::check`].
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -12,7 +14,6 @@ use syn::{Attribute, Expr, Ident, LitStr, Meta, Path, Token, parenthesized, toke
 
 use crate::errors::Errors;
 use crate::head::names_last;
-use crate::mistakes;
 use crate::names::Facade;
 
 /// `#[worker(..)]` on a trait.
@@ -24,12 +25,17 @@ impl TraitArgs {
     const POSSIBLE: &'static [&'static str] = &["crate = path"];
 
     pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> TraitArgs {
-        let mut settings = Settings::parse(args, errors);
-        let facade = settings.facade(errors);
-        if let Some(id) = settings.take("id", errors) {
-            errors.add(id.name, mistakes::id_on_a_trait());
+        let mut raw = RawArgs::parse(args, errors);
+        let facade = raw.facade(errors);
+        if let Some(id) = raw.take("id", errors) {
+            errors.add(
+                id.name,
+                "`id` must stand on a function or on an impl, since a trait has no id",
+                "move it to the function whose id it sets, or to the impl to set the id of the \
+                 worker type",
+            );
         }
-        settings.finish("`#[worker]` on a trait", Self::POSSIBLE, errors);
+        raw.finish("`#[worker]` on a trait", Self::POSSIBLE, errors);
         TraitArgs { facade }
     }
 }
@@ -45,13 +51,13 @@ impl ImplArgs {
     const POSSIBLE: &'static [&'static str] = &["client = path", "id = \"..\"", "crate = path"];
 
     pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> ImplArgs {
-        let mut settings = Settings::parse(args, errors);
+        let mut raw = RawArgs::parse(args, errors);
         let args = ImplArgs {
-            facade: settings.facade(errors),
-            client: settings.path("client", errors),
-            id: settings.id(errors),
+            facade: raw.facade(errors),
+            client: raw.path("client", errors),
+            id: raw.id(errors),
         };
-        settings.finish("`#[worker]` on an impl", Self::POSSIBLE, errors);
+        raw.finish("`#[worker]` on an impl", Self::POSSIBLE, errors);
         args
     }
 }
@@ -60,11 +66,11 @@ impl ImplArgs {
 #[derive(Default)]
 pub(crate) struct FunctionArgs {
     pub(crate) id: Option<LitStr>,
-    /// The result is a `Result` by another name.
+    /// The return type is an alias of `Result`.
     pub(crate) result: bool,
-    /// Callers wait for no answer.
+    /// The worker sends no answer.
     pub(crate) one_way: bool,
-    /// Callers that give up do not stop it. The word itself, to be underlined where it may not be.
+    /// A cancelled call runs to its end. The word itself, for an error to underline.
     pub(crate) no_cancel: Option<Ident>,
 }
 
@@ -72,14 +78,14 @@ impl FunctionArgs {
     const POSSIBLE: &'static [&'static str] = &["id = \"..\"", "result", "one_way", "no_cancel"];
 
     pub(crate) fn parse(attrs: &[Attribute], errors: &mut Errors) -> FunctionArgs {
-        let mut settings = Settings::of_attributes(attrs, "worker", errors);
+        let mut raw = RawArgs::of_attributes(attrs, "worker", errors);
         let args = FunctionArgs {
-            id: settings.id(errors),
-            result: settings.flag("result", errors).is_some(),
-            one_way: settings.flag("one_way", errors).is_some(),
-            no_cancel: settings.flag("no_cancel", errors),
+            id: raw.id(errors),
+            result: raw.flag("result", errors).is_some(),
+            one_way: raw.flag("one_way", errors).is_some(),
+            no_cancel: raw.flag("no_cancel", errors),
         };
-        settings.finish("`#[worker]` on a function", Self::POSSIBLE, errors);
+        raw.finish("`#[worker]` on a function", Self::POSSIBLE, errors);
         args
     }
 }
@@ -93,9 +99,9 @@ impl StateArgs {
     const POSSIBLE: &'static [&'static str] = &["crate = path"];
 
     pub(crate) fn parse(attrs: &[Attribute], errors: &mut Errors) -> StateArgs {
-        let mut settings = Settings::of_attributes(attrs, "worker_state", errors);
-        let facade = settings.facade(errors);
-        settings.finish("`#[worker_state]`", Self::POSSIBLE, errors);
+        let mut raw = RawArgs::of_attributes(attrs, "worker_state", errors);
+        let facade = raw.facade(errors);
+        raw.finish("`#[worker_state]`", Self::POSSIBLE, errors);
         StateArgs { facade }
     }
 }
@@ -103,8 +109,10 @@ impl StateArgs {
 /// `#[entry(..)]` and `#[test(..)]`.
 pub(crate) struct EntryArgs {
     pub(crate) facade: Facade,
-    pub(crate) runtime: Runtime,
-    pub(crate) worker_runtime: Runtime,
+    /// The runtime of the async function itself.
+    pub(crate) runtime: RuntimeArgs,
+    /// The runtime of each worker.
+    pub(crate) worker_runtime: RuntimeArgs,
     pub(crate) settings: Option<Expr>,
     pub(crate) worker_logs: Option<Expr>,
 }
@@ -119,190 +127,209 @@ impl EntryArgs {
         "crate = path",
     ];
 
+    /// Parses the arguments of the attribute `on`, as errors call it.
     pub(crate) fn parse(args: TokenStream, on: &str, errors: &mut Errors) -> EntryArgs {
-        let mut settings = Settings::parse(args, errors);
+        let mut raw = RawArgs::parse(args, errors);
         let args = EntryArgs {
-            facade: settings.facade(errors),
-            runtime: Runtime::take(&mut settings, errors),
-            worker_runtime: Runtime::take_nested(&mut settings, errors),
-            worker_logs: settings.value("worker_logs", "`true` or `false`", errors),
-            settings: settings.value("settings", "a value of type `Settings`", errors),
+            facade: raw.facade(errors),
+            runtime: RuntimeArgs::take(&mut raw, errors),
+            worker_runtime: RuntimeArgs::take_nested(&mut raw, errors),
+            worker_logs: raw.value("worker_logs", "`true` or `false`", errors),
+            settings: raw.value("settings", "a value of type `Settings`", errors),
         };
-        settings.finish(on, Self::POSSIBLE, errors);
+        raw.finish(on, Self::POSSIBLE, errors);
         args
     }
 }
 
 /// `flavor = .., threads = ..`
 #[derive(Default)]
-pub(crate) struct Runtime {
-    pub(crate) flavor: Option<RuntimeFlavor>,
-    /// The names of what was set, to be underlined where nothing may be set.
+pub(crate) struct RuntimeArgs {
+    pub(crate) flavor: Option<FlavorArg>,
+    /// The names of the arguments that are written, for errors to underline.
     pub(crate) written: Vec<Ident>,
 }
 
-pub(crate) enum RuntimeFlavor {
+pub(crate) enum FlavorArg {
     CurrentThread,
     MultiThread { threads: Option<Expr> },
 }
 
-impl Runtime {
+impl RuntimeArgs {
     const POSSIBLE: &'static [&'static str] = &["flavor = \"..\"", "threads = number"];
 
-    fn take(settings: &mut Settings, errors: &mut Errors) -> Runtime {
-        let names = settings.0.iter().map(|it| it.name.clone());
+    fn take(raw: &mut RawArgs, errors: &mut Errors) -> RuntimeArgs {
+        let names = raw.0.iter().map(|arg| arg.name.clone());
         let written: Vec<_> = names.filter(|it| it == "flavor" || it == "threads").collect();
-        let flavor = settings.string("flavor", errors);
-        let threads = settings.value("threads", "a number of threads", errors);
-        let flavor = match flavor.map(|it| (it.value(), it)) {
-            Some((name, _)) if name == "multi_thread" => {
-                Some(RuntimeFlavor::MultiThread { threads })
-            }
+        let flavor = raw.string("flavor", errors);
+        let threads = raw.value("threads", "a number of threads", errors);
+        let flavor = match flavor.map(|literal| (literal.value(), literal)) {
+            Some((name, _)) if name == "multi_thread" => Some(FlavorArg::MultiThread { threads }),
             Some((name, literal)) if name != "current_thread" => {
-                errors.add(literal, mistakes::flavor_unknown(&name));
+                errors.add(
+                    literal,
+                    format!("flavor `{name}` must be `current_thread` or `multi_thread`"),
+                    "`current_thread`, the default, suits programs of many small processes",
+                );
                 None
             }
             current_thread => {
                 if let Some(name) = written.iter().find(|it| *it == "threads") {
-                    errors.add(name, mistakes::threads_without_multi_thread());
+                    errors.add(
+                        name,
+                        "`threads` must come with `flavor = \"multi_thread\"`",
+                        "add the flavor, or remove `threads`",
+                    );
                 }
-                current_thread.map(|_| RuntimeFlavor::CurrentThread)
+                current_thread.map(|_| FlavorArg::CurrentThread)
             }
         };
-        Runtime { flavor, written }
+        RuntimeArgs { flavor, written }
     }
 
-    fn take_nested(settings: &mut Settings, errors: &mut Errors) -> Runtime {
-        let mut nested = settings.list("worker", errors);
-        let runtime = Runtime::take(&mut nested, errors);
+    /// Takes `worker(flavor = .., threads = ..)`.
+    fn take_nested(raw: &mut RawArgs, errors: &mut Errors) -> RuntimeArgs {
+        let mut nested = raw.list("worker", errors);
+        let runtime = RuntimeArgs::take(&mut nested, errors);
         nested.finish("`worker(..)`", Self::POSSIBLE, errors);
         runtime
     }
 }
 
-/// Settings not yet taken.
+/// The arguments of one attribute that have not been taken.
 #[derive(Default)]
-struct Settings(Vec<Setting>);
+struct RawArgs(Vec<RawArg>);
 
-struct Setting {
+struct RawArg {
     name: Ident,
-    value: Value,
+    value: RawValue,
 }
 
-enum Value {
+enum RawValue {
+    /// `name`
     None,
+    /// `name = value`
     One(Expr),
-    List(Settings),
+    /// `name(..)`
+    List(RawArgs),
 }
 
-impl Parse for Settings {
+impl Parse for RawArgs {
     fn parse(input: ParseStream) -> syn::Result<Self> {
-        let settings = Punctuated::<Setting, Token![,]>::parse_terminated(input)?;
-        Ok(Settings(settings.into_iter().collect()))
+        let args = Punctuated::<RawArg, Token![,]>::parse_terminated(input)?;
+        Ok(RawArgs(args.into_iter().collect()))
     }
 }
 
-impl Parse for Setting {
+impl Parse for RawArg {
     fn parse(input: ParseStream) -> syn::Result<Self> {
         let name = input.call(Ident::parse_any)?;
         let value = if input.peek(Token![=]) {
             input.parse::<Token![=]>()?;
-            Value::One(input.parse()?)
+            RawValue::One(input.parse()?)
         } else if input.peek(token::Paren) {
             let list;
             parenthesized!(list in input);
-            Value::List(list.parse()?)
+            RawValue::List(list.parse()?)
         } else {
-            Value::None
+            RawValue::None
         };
-        Ok(Setting { name, value })
+        Ok(RawArg { name, value })
     }
 }
 
-impl ToTokens for Setting {
-    /// What to underline if the value is wrong.
+impl ToTokens for RawArg {
+    /// Writes the tokens to underline if the value is wrong.
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match &self.value {
-            Value::One(value) => value.to_tokens(tokens),
-            Value::None | Value::List(_) => self.name.to_tokens(tokens),
+            RawValue::One(value) => value.to_tokens(tokens),
+            RawValue::None | RawValue::List(_) => self.name.to_tokens(tokens),
         }
     }
 }
 
-impl Settings {
-    fn parse(args: TokenStream, errors: &mut Errors) -> Settings {
+impl RawArgs {
+    fn parse(args: TokenStream, errors: &mut Errors) -> RawArgs {
         errors.absorb(syn::parse2(args)).unwrap_or_default()
     }
 
-    /// The settings of all the attributes called `name`.
-    fn of_attributes(attrs: &[Attribute], name: &str, errors: &mut Errors) -> Settings {
-        let mut settings = Settings::default();
+    /// Parses the arguments of all attributes called `name`, as if they were those of one.
+    fn of_attributes(attrs: &[Attribute], name: &str, errors: &mut Errors) -> RawArgs {
+        let mut raw = RawArgs::default();
         for attr in attrs.iter().filter(|it| names_last(it.path(), name)) {
             if let Meta::Path(_) = attr.meta {
                 continue;
             }
-            let parsed: Settings = errors.absorb(attr.parse_args()).unwrap_or_default();
-            settings.0.extend(parsed.0);
+            let parsed: RawArgs = errors.absorb(attr.parse_args()).unwrap_or_default();
+            raw.0.extend(parsed.0);
         }
-        settings
+        raw
     }
 
-    /// Takes the first setting called `name`; a second one is a mistake.
-    fn take(&mut self, name: &str, errors: &mut Errors) -> Option<Setting> {
+    /// Takes the first argument called `name`; each further one is a mistake.
+    fn take(&mut self, name: &str, errors: &mut Errors) -> Option<RawArg> {
         let mut found = None;
-        for setting in self.0.extract_if(.., |it| it.name == name) {
+        for arg in self.0.extract_if(.., |arg| arg.name == name) {
             match found {
-                None => found = Some(setting),
-                Some(_) => errors.add(setting.name, mistakes::argument_twice(name)),
+                None => found = Some(arg),
+                Some(_) => {
+                    let sentence = format!("`{name}` must be given once");
+                    errors.add(arg.name, sentence, "remove one of the two");
+                }
             }
         }
         found
     }
 
+    /// Takes `name = value`.
     fn value(&mut self, name: &str, form: &str, errors: &mut Errors) -> Option<Expr> {
         match self.take(name, errors)? {
-            Setting { value: Value::One(value), .. } => Some(value),
-            setting => {
-                errors.add(&setting, mistakes::argument_malformed(name, form));
+            RawArg { value: RawValue::One(value), .. } => Some(value),
+            arg => {
+                malformed(&arg, name, form, errors);
                 None
             }
         }
     }
 
+    /// Takes `name = ".."`.
     fn string(&mut self, name: &str, errors: &mut Errors) -> Option<LitStr> {
         let value = self.value(name, "a string", errors)?;
         let literal = syn::parse2(value.to_token_stream()).ok();
         if literal.is_none() {
-            errors.add(value, mistakes::argument_malformed(name, "a string"));
+            malformed(&value, name, "a string", errors);
         }
         literal
     }
 
+    /// Takes `name = path`.
     fn path(&mut self, name: &str, errors: &mut Errors) -> Option<Path> {
         let value = self.value(name, "a path", errors)?;
         let path = Path::parse_mod_style.parse2(value.to_token_stream()).ok();
         if path.is_none() {
-            errors.add(value, mistakes::argument_malformed(name, "a path"));
+            malformed(&value, name, "a path", errors);
         }
         path
     }
 
-    /// Takes a word that stands alone.
+    /// Takes a `name` that has no value.
     fn flag(&mut self, name: &str, errors: &mut Errors) -> Option<Ident> {
-        let setting = self.take(name, errors)?;
-        if !matches!(setting.value, Value::None) {
-            errors.add(&setting, mistakes::flag_with_value(name));
+        let arg = self.take(name, errors)?;
+        if !matches!(arg.value, RawValue::None) {
+            let sentence = format!("`{name}` must not have a value");
+            errors.add(&arg, sentence, format!("write `#[worker({name})]`"));
         }
-        Some(setting.name)
+        Some(arg.name)
     }
 
-    fn list(&mut self, name: &str, errors: &mut Errors) -> Settings {
+    /// Takes `name(..)`.
+    fn list(&mut self, name: &str, errors: &mut Errors) -> RawArgs {
         match self.take(name, errors) {
-            None => Settings::default(),
-            Some(Setting { value: Value::List(list), .. }) => list,
-            Some(setting) => {
-                errors.add(&setting, mistakes::argument_malformed(name, "a list"));
-                Settings::default()
+            None => RawArgs::default(),
+            Some(RawArg { value: RawValue::List(list), .. }) => list,
+            Some(arg) => {
+                malformed(&arg, name, "a list", errors);
+                RawArgs::default()
             }
         }
     }
@@ -314,16 +341,31 @@ impl Settings {
     fn id(&mut self, errors: &mut Errors) -> Option<LitStr> {
         let id = self.string("id", errors)?;
         if id.value().is_empty() {
-            errors.add(&id, mistakes::id_empty());
+            errors.add(&id, "`id` must not be empty", "write the name to compute the id from");
         }
         Some(id)
     }
 
-    /// Reports what nobody took.
+    /// Reports the arguments that have not been taken.
     fn finish(self, on: &str, possible: &[&str], errors: &mut Errors) {
-        for Setting { name, .. } in self.0 {
-            let mistake = mistakes::argument_unknown(&name.unraw().to_string(), on, possible);
-            errors.add(name, mistake);
+        let possible: Vec<_> = possible.iter().map(|it| format!("`{it}`")).collect();
+        for RawArg { name, .. } in self.0 {
+            let sentence = format!("`{}` must be a known argument of {on}", name.unraw());
+            errors.add(name, sentence, format!("known arguments: {}", possible.join(", ")));
         }
     }
+}
+
+fn malformed(wrong: &impl ToTokens, name: &str, form: &str, errors: &mut Errors) {
+    let example = match name {
+        "crate" => "crate = path::to::rpc_parallel",
+        "client" => "client = path::to::Client",
+        "flavor" => "flavor = \"multi_thread\"",
+        "settings" => "settings = Settings::default()",
+        "threads" => "threads = 4",
+        "worker_logs" => "worker_logs = true",
+        "worker" => "worker(flavor = \"multi_thread\")",
+        _ => "id = \"..\"",
+    };
+    errors.add(wrong, format!("`{name}` must be {form}"), format!("write `{example}`"));
 }

@@ -1,4 +1,4 @@
-//! `#[entry]`: the start of master and workers.
+//! `#[entry]`: the `main` of masters and workers.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,12 +8,11 @@ use crate::check;
 use crate::errors::Errors;
 use crate::expand;
 use crate::head::{FunctionHead, Item};
-use crate::mistakes;
 
 pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    if let Item::Trait(word) | Item::Impl(word) | Item::Other(word) = Item::of(item) {
-        errors.add(word, mistakes::entry_not_on_main());
+    check::entry_item(&Item::of(item), &mut errors);
+    if !errors.is_empty() {
         return quote!(#item #errors);
     }
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);

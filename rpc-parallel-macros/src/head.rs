@@ -1,6 +1,5 @@
-//! Items of which only the head is read: what stands between their braces remains tokens.
-//!
-//! So bodies reach the compiler exactly as written, half-typed ones too.
+//! Items of which only the head is parsed. The tokens between their braces stay as written, so
+//! rustc and IDEs see bodies that do not parse, too.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt, quote};
@@ -8,7 +7,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Generics, Path, Signature, Token, Type, Visibility, WhereClause, token};
 
-/// What kind of item some tokens are, with the word that says so.
+/// The kind of an item, with the keyword that decides it.
 pub(crate) enum Item {
     Trait(TokenStream),
     Impl(TokenStream),
@@ -17,6 +16,7 @@ pub(crate) enum Item {
 }
 
 impl Item {
+    /// Returns the kind of the item that `item` begins.
     pub(crate) fn of(item: &TokenStream) -> Item {
         let idents = item.clone().into_iter().filter_map(|token| match token {
             TokenTree::Ident(ident) if ident != "pub" => Some(ident),
@@ -35,8 +35,8 @@ impl Item {
     }
 }
 
-/// The first of these words in an item says what the item is. `const` and `extern` are not
-/// among them, since functions begin with these too.
+/// The first of these words in an item decides the kind of the item. `const` and `extern` are not
+/// among them, because functions can begin with these.
 const KEYWORDS: [&str; 9] =
     ["trait", "impl", "fn", "struct", "enum", "union", "mod", "type", "static"];
 
@@ -60,26 +60,11 @@ impl Parse for FunctionHead {
 }
 
 impl FunctionHead {
-    /// The function as written, without its attributes.
+    /// Returns the function as written, without its attributes.
     pub(crate) fn bare(&self) -> impl ToTokens {
         let Self { vis, sig, body, .. } = self;
         quote!(#vis #sig #body)
     }
-}
-
-impl FunctionHead {
-    /// Whether this is what `#[tokio::main]` leaves, known by the text with which it gives up.
-    pub(crate) fn was_made_by_tokio(&self) -> bool {
-        contains_literal(self.body.clone(), "\"Failed building the Runtime\"")
-    }
-}
-
-fn contains_literal(tokens: TokenStream, literal: &str) -> bool {
-    tokens.into_iter().any(|token| match token {
-        TokenTree::Group(group) => contains_literal(group.stream(), literal),
-        TokenTree::Literal(it) => it.to_string() == literal,
-        _ => false,
-    })
 }
 
 impl ToTokens for FunctionHead {
@@ -89,7 +74,10 @@ impl ToTokens for FunctionHead {
     }
 }
 
-/// An impl.
+/// An impl, without the `#[worker(..)]` attributes of its functions.
+///
+/// These attributes belong on the functions of the trait. They are kept apart, because rustc would
+/// expand them and report a second error.
 pub(crate) struct ImplHead {
     pub(crate) attrs: Vec<Attribute>,
     unsafety: Option<Token![unsafe]>,
@@ -97,10 +85,11 @@ pub(crate) struct ImplHead {
     pub(crate) generics: Generics,
     pub(crate) trait_: Option<ImplTrait>,
     pub(crate) self_ty: Type,
-    pub(crate) body: Group,
+    body: Group,
+    function_attributes: Vec<TokenStream>,
 }
 
-/// `Bank for`
+/// `Bank for`, or `!Bank for`.
 pub(crate) struct ImplTrait {
     pub(crate) negative: Option<Token![!]>,
     pub(crate) path: Path,
@@ -119,6 +108,7 @@ impl Parse for ImplHead {
         if !input.peek(token::Brace) {
             return Err(input.error("expected `{`"));
         }
+        let (body, function_attributes) = split_worker_attributes(input.parse()?);
         Ok(ImplHead {
             attrs,
             unsafety,
@@ -126,7 +116,8 @@ impl Parse for ImplHead {
             generics,
             trait_,
             self_ty,
-            body: input.parse()?,
+            body,
+            function_attributes,
         })
     }
 }
@@ -165,34 +156,40 @@ impl ToTokens for ImplHead {
 }
 
 impl ImplHead {
-    /// Whether it is `impl !Trait for Type`.
+    /// Returns whether this is `impl !Trait for Type`.
     pub(crate) fn is_negative(&self) -> bool {
         self.trait_.as_ref().is_some_and(|it| it.negative.is_some())
     }
 
-    /// Takes the `#[worker(..)]` attributes off the functions; they belong on the trait's.
-    pub(crate) fn take_function_attributes(&mut self) -> Vec<TokenStream> {
-        let mut taken = Vec::new();
-        let mut kept = TokenStream::new();
-        let mut tokens = self.body.stream().into_iter().peekable();
-        while let Some(token) = tokens.next() {
-            match (&token, tokens.peek()) {
-                (TokenTree::Punct(hash), Some(TokenTree::Group(group)))
-                    if hash.as_char() == '#' && is_worker_attribute(group) =>
-                {
-                    taken.push(group.stream());
-                    tokens.next();
-                }
-                _ => kept.append(token),
-            }
-        }
-        if !taken.is_empty() {
-            let mut body = Group::new(self.body.delimiter(), kept);
-            body.set_span(self.body.span());
-            self.body = body;
-        }
-        taken
+    /// Returns the `#[worker(..)]` attributes that stand on functions, without their `#`.
+    pub(crate) fn function_attributes(&self) -> &[TokenStream] {
+        &self.function_attributes
     }
+}
+
+/// Splits the body of an impl into the body without `#[worker(..)]` attributes, and the contents of
+/// these.
+fn split_worker_attributes(body: Group) -> (Group, Vec<TokenStream>) {
+    let mut attributes = Vec::new();
+    let mut rest = TokenStream::new();
+    let mut tokens = body.stream().into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match (&token, tokens.peek()) {
+            (TokenTree::Punct(hash), Some(TokenTree::Group(group)))
+                if hash.as_char() == '#' && is_worker_attribute(group) =>
+            {
+                attributes.push(group.stream());
+                tokens.next();
+            }
+            _ => rest.append(token),
+        }
+    }
+    if attributes.is_empty() {
+        return (body, attributes);
+    }
+    let mut stripped = Group::new(body.delimiter(), rest);
+    stripped.set_span(body.span());
+    (stripped, attributes)
 }
 
 /// A struct, enum or union.
@@ -218,7 +215,7 @@ impl Parse for DataHead {
     }
 }
 
-/// Whether `[..]` is `[worker]`, `[worker(..)]` or the same with a path before it.
+/// Returns whether `group` is `[worker]` or `[worker(..)]`, with or without a path before `worker`.
 fn is_worker_attribute(group: &Group) -> bool {
     let path = |input: ParseStream| {
         let path = input.call(Path::parse_mod_style)?;
@@ -230,7 +227,8 @@ fn is_worker_attribute(group: &Group) -> bool {
             .is_ok_and(|it| names_last(&it, "worker"))
 }
 
-/// Whether the last segment of `path` is `name`: our attributes may be written with a path.
+/// Returns whether the last segment of `path` is `name`. Users can write our attributes and types
+/// with a path.
 pub(crate) fn names_last(path: &Path, name: &str) -> bool {
     path.segments.last().is_some_and(|it| it.ident.unraw() == Ident::new(name, Span::call_site()))
 }
@@ -240,32 +238,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_half_typed_body_is_no_obstacle() {
+    fn impl_with_unparsable_body_is_kept_as_written() {
         let written = quote!(impl Bank for Ledger { fn deposit(&self) { self. } });
 
-        let head: ImplHead = syn::parse2(written.clone()).expect("only the head is read");
+        let head: ImplHead = syn::parse2(written.clone()).expect("the parser skips the body");
 
         assert_eq!(quote!(#head).to_string(), written.to_string());
     }
 
     #[test]
-    fn worker_attributes_on_functions_of_an_impl_are_taken_off() {
+    fn worker_attributes_of_impl_functions_are_split_off() {
         let written = quote!(impl Bank for Ledger {
             #[rpc_parallel::worker(id = "a")]
             #[inline]
             fn deposit(&self) {}
         });
-        let mut head: ImplHead = syn::parse2(written).expect("this is an impl");
 
-        let taken = head.take_function_attributes();
+        let head: ImplHead = syn::parse2(written).expect("the tokens are an impl");
 
-        assert_eq!(taken.len(), 1);
-        let left = quote!(impl Bank for Ledger { #[inline] fn deposit(&self) {} });
-        assert_eq!(quote!(#head).to_string(), left.to_string());
+        assert_eq!(head.function_attributes().len(), 1);
+        let rest = quote!(impl Bank for Ledger { #[inline] fn deposit(&self) {} });
+        assert_eq!(quote!(#head).to_string(), rest.to_string());
     }
 
     #[test]
-    fn an_item_is_known_by_its_first_keyword() {
+    fn first_keyword_decides_kind_of_item() {
         assert!(matches!(
             Item::of(&quote!(
                 #[a]

@@ -1,7 +1,8 @@
-//! The macros of rpc-parallel; the crate `rpc-parallel` re-exports them all.
+//! The macros of rpc-parallel. The crate `rpc-parallel` re-exports all of them.
 //!
-//! Each macro is a pipeline in the file that bears its name: read the syntax, check it, write
-//! code. What it writes is thin and names only the facade's `__private` and the user's own items.
+//! Each macro is a pipeline in the file that has its name: `args`, `head` and `model` read the
+//! syntax, `check` finds mistakes, `expand` writes code. Generated code is thin: it names only the
+//! facade's `__private` module and the user's own items, and calls the runtime for everything else.
 
 mod worker;
 mod entry;
@@ -16,19 +17,21 @@ mod names;
 mod text;
 mod search;
 mod pipes;
+mod source;
 mod errors;
-mod mistakes;
 
 use proc_macro::TokenStream;
 
-/// Declares a worker trait, or makes a type serve one.
+/// Declares a worker trait, or makes a type a worker type.
 ///
-/// On a **trait** it declares what a worker offers, and makes the typed client:
+/// # On a trait
+///
+/// The attribute declares the functions of a worker, and generates a typed client:
 ///
 /// ```
 /// # #[derive(Debug, serde::Serialize, serde::Deserialize)]
 /// # pub struct DivideByZero;
-/// /// Arithmetic, done elsewhere.
+/// /// Arithmetic in another process.
 /// #[rpc_parallel::worker]
 /// pub trait Arithmetic {
 ///     async fn sum(&self, xs: &[u64]) -> u64;
@@ -36,16 +39,33 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// makes `ArithmeticClient`, with the same functions, each of which returns a call to await, and
-/// with each function as a constant (`ArithmeticClient::SUM`) for what takes functions as values.
+/// This generates the type `ArithmeticClient` with:
 ///
-/// * Every function takes `&self`, and may be `async` or not.
-/// * Arguments are owned, or borrowed at the outermost place (`&str`, `&[T]`, `&T`).
-/// * A function may take a `&Context<State>` anywhere among its arguments; callers do not see it.
-/// * A result whose last path segment is `Result` is fallible: its error reaches the caller as
-///   `FunctionError::Function`.
+/// - a function for each function of the trait, with the same arguments, which returns a call to
+///   await: `client.sum(&[1, 2]).await?`;
+/// - a constant for each function, such as `ArithmeticClient::SUM`, for code that takes functions
+///   as values.
 ///
-/// Arguments and results may hold streams, which go on after the call:
+/// The functions of the trait follow these rules:
+///
+/// - A function takes `&self`. It can be `async` or not. It has no generic parameters and no
+///   default body.
+/// - An argument is owned, or borrowed with one outermost `&`: `&str`, `&[T]`, `&T`. There are at
+///   most 16 arguments.
+/// - The types of arguments and results implement `serde::Serialize` and `serde::Deserialize`, are
+///   `Send`, and hold no references.
+/// - A function can take one `&Context<State>` at any position. The worker supplies it; the
+///   client's function does not have it. All functions of a trait that take a context write the
+///   same type.
+/// - If the last path segment of the return type is `Result`, then the function is fallible. The
+///   caller gets the function's own error as `FunctionError::Function`. `AnyError` is an error type
+///   for functions that use `?` on errors of other crates.
+/// - In the trait that the attribute writes, an `async fn` is a `fn` that returns a `Send` future,
+///   with the bound `Self: Sync`.
+///
+/// ## Streams
+///
+/// Arguments and results can hold streams, which continue after the call:
 ///
 /// ```
 /// use rpc_parallel::prelude::*;
@@ -71,22 +91,35 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// Where an argument is written as `Pipe<T>`, callers give any stream of `T`; behind another name
-/// for that type they give a `Pipe<T>`. Pipes and their writers move, so no argument borrows them.
+/// The client's function takes any stream of `T` for an argument that is written as `Pipe<T>`. If
+/// the argument has an alias of that type, or a pipe inside another type, the client's function
+/// takes a `Pipe<T>`. Pipes and writers are passed by value. A result can hold a `Pipe`, but no
+/// `PipeWriter`. The elements of a pipe hold no pipes.
 ///
-/// What a signature cannot say stands in `#[worker(..)]` on the function:
+/// ## Arguments on a function
 ///
-/// | argument | meaning |
-/// |---|---|
-/// | `id = ".."` | fixes its id, so that it may be renamed or changed |
-/// | `result` | its result is a `Result` by another name |
-/// | `one_way` | it has no result, and a call is done when it is written (see below) |
-/// | `no_cancel` | a caller who drops the call does not stop it |
+/// | `#[worker(..)]` | meaning | default |
+/// |---|---|---|
+/// | `id = ".."` | The function's id is computed from this text. Callers of other builds find the function after it is renamed or its signature has changed. | computed from the declaration: package, version up to compatibility, module, trait, function, types |
+/// | `result` | The return type is an alias of `Result` with another name. | fallible if the type is called `Result` |
+/// | `one_way` | The function has no result. The call is complete when it is written. | the worker answers each call |
+/// | `no_cancel` | The function runs to its end if the caller drops the call or its deadline passes. | the function is dropped at its next await point |
 ///
-/// The one-way functions of a connection begin in the order in which they were sent. If one
-/// fails, its worker says so in a line on stderr.
+/// The one-way functions of a connection begin in the order in which the calls were sent. On a worker
+/// with several threads, a call with a result can overtake one-way calls that were sent before it. If
+/// a one-way call fails, the worker writes a line to stderr.
 ///
-/// On the **impl** of a worker trait it makes the type startable:
+/// ## Reserved names
+///
+/// Every client has the functions of `WorkerClient`, `Control`, `Clone` and `Debug`. A worker
+/// function with the same name would hide one of them, so these names are errors: `client`,
+/// `clone`, `close`, `close_server`, `closed`, `fmt`, `from_client`, `is_closed`, `kill`, `label`, `logs`,
+/// `shutdown`, `stats`, `worker_id`.
+///
+/// # On an impl
+///
+/// On the impl of a worker trait, the attribute makes the type a worker type, which can be started
+/// in a process of its own:
 ///
 /// ```
 /// # use rpc_parallel::prelude::*;
@@ -110,50 +143,68 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// The client's type is the trait's path with `Client` added; `#[worker(client = path)]` names
-/// another one. `#[worker(id = "..")]` fixes the id of the worker type.
+/// The type implements `WorkerState`, is `Send` and `Sync`, and has no generic parameters of the
+/// impl. It has one `#[worker]` impl. If the trait has a context, then the state of the context
+/// implements `ConnectionState` for the type.
 ///
-/// On both, `#[worker(crate = path)]` says where `rpc-parallel` is, if it has another name.
+/// # Arguments
+///
+/// | argument | on | meaning | default |
+/// |---|---|---|---|
+/// | `crate = path` | trait, impl | path of the crate `rpc-parallel` | `::rpc_parallel` |
+/// | `client = path` | impl | type of the client | path of the trait, with `Client` added |
+/// | `id = ".."` | impl | the id of the worker type is computed from this text | computed from package, version up to compatibility, module, type and trait |
 #[proc_macro_attribute]
 pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
-    worker::expand(args.into(), &item.into()).into()
+    let file = item.clone().into_iter().next().and_then(|token| token.span().local_file());
+    let source = || std::fs::read_to_string(file?).ok();
+    worker::expand(args.into(), &item.into(), source).into()
 }
 
-/// Makes `main` the start of master and workers alike.
+/// Makes `main` the entry point of the master and of its workers.
 ///
-/// ```text
+/// ```
 /// #[rpc_parallel::entry]
-/// async fn main() -> anyhow::Result<()> { .. }
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     // Only the master runs this.
+///     Ok(())
+/// }
 /// ```
 ///
-/// The same executable runs as master and as each of its workers; this attribute decides which,
-/// before any line of `main`. A worker never runs `main`.
+/// The master and its workers run the same executable. The attribute decides before the first line
+/// of `main` whether the process is a master or a worker. A worker does not run `main`.
 ///
-/// `main` may be `async` or not, return what any `main` may return, and take the program's
-/// arguments as `Vec<String>`, `Vec<OsString>`, `std::env::Args` or `std::env::ArgsOs`.
+/// `main` can be `async` or not, return every type that a `main` can return, and take the arguments
+/// of the program as `Vec<String>`, `Vec<OsString>`, `std::env::Args` or `std::env::ArgsOs`. When
+/// `main` returns, its workers end, and the process waits up to 2 s for them.
 ///
-/// | argument | meaning |
-/// |---|---|
-/// | `flavor = "current_thread"` or `"multi_thread"` | the master's runtime, for an async `main` |
-/// | `threads = 4` | its threads, if `"multi_thread"` |
-/// | `worker(flavor = .., threads = ..)` | the same for the workers' runtimes |
-/// | `settings = Settings::default()` | the [`Settings`] of the program's workers, or a `Result` of them |
-/// | `worker_logs = true` | workers keep what they log, for `logs()`; default: `false` (feature `tracing`) |
-/// | `crate = path` | where `rpc-parallel` is, if it has another name |
+/// # Arguments
 ///
-/// The value of `settings` is any expression, which only the master evaluates:
+/// | argument | meaning | default |
+/// |---|---|---|
+/// | `flavor = ".."` | Runtime of an async `main`: `"current_thread"` or `"multi_thread"`. | `"current_thread"` |
+/// | `threads = 4` | Number of threads of a `"multi_thread"` runtime. | number of CPUs |
+/// | `worker(flavor = .., threads = ..)` | The same for the runtime of each worker. | `"current_thread"` |
+/// | `settings = ..` | The [`Settings`] of the program and its workers. | `Settings::default()` |
+/// | `worker_logs = true` | Workers keep their logs for `logs()`. Needs the feature `tracing`. | `false` |
+/// | `crate = path` | Path of the crate `rpc-parallel`. | `::rpc_parallel` |
+///
+/// The value of `settings` is any expression of type `Settings`, or a `Result` of it. Only the
+/// master evaluates it. If the settings are invalid, the program prints the reason and exits with
+/// code 2.
 ///
 /// ```
 /// use rpc_parallel::Settings;
-/// use rpc_parallel::error::SettingsError;
 ///
-/// fn settings() -> Result<Settings, SettingsError> {
-///     Settings::default().with_max_message_size(1 << 30).with_heartbeat_timeout(None)
-/// }
-///
-/// #[rpc_parallel::entry(settings = settings())]
+/// #[rpc_parallel::entry(settings = Settings::default().with_max_message_size(1 << 30))]
 /// async fn main() {}
 /// ```
+///
+/// # Other runtimes
+///
+/// `#[entry]` starts the runtime of an async `main`, so an attribute like `#[tokio::main]` below it
+/// is an error. Above it, such an attribute runs first and makes `main` a sync function that starts
+/// a runtime of its own. `flavor` and `threads` are errors there, as on each sync `main`.
 ///
 /// [`Settings`]: https://docs.rs/rpc-parallel/latest/rpc_parallel/struct.Settings.html
 #[proc_macro_attribute]
@@ -161,47 +212,74 @@ pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(args.into(), &item.into()).into()
 }
 
-/// Registers a test, so that it and all other tests of its executable can start workers.
+/// Makes a function a test in which workers can be started.
 ///
-/// It runs under plain `cargo test` and `cargo nextest`.
+/// The test runs under `cargo test` and `cargo nextest`.
 ///
-/// ```text
+/// ```
+/// # use rpc_parallel::prelude::*;
+/// # #[rpc_parallel::worker]
+/// # pub trait Arithmetic {
+/// #     async fn sum(&self, xs: &[u64]) -> u64;
+/// # }
+/// # #[derive(Default, WorkerState)]
+/// # struct Calculator;
+/// # #[rpc_parallel::worker]
+/// # impl Arithmetic for Calculator {
+/// #     async fn sum(&self, xs: &[u64]) -> u64 {
+/// #         xs.iter().sum()
+/// #     }
+/// # }
 /// #[rpc_parallel::test]
-/// async fn a_sum_is_a_sum() {
+/// async fn sum_adds_all_numbers() {
 ///     let calculator = Calculator::spawn(()).await.expect("start a worker");
-///     assert_eq!(calculator.sum(&[1, 2]).await.expect("call it"), 3);
+///
+///     let sum = calculator.sum(&[1, 2]).await;
+///
+///     assert_eq!(sum.expect("the worker answers"), 3);
 /// }
 /// ```
 ///
-/// It takes the arguments of [`macro@entry`]. The function may be `async` or not, and has no
-/// parameters. `#[should_panic]`, `#[ignore]` and results work as with `#[test]`.
+/// The attribute takes the arguments of [`macro@entry`]. The function can be `async` or not, and
+/// has no parameters. `#[should_panic]`, `#[ignore]` and return types work as with `#[test]`. At
+/// its end the test waits until the output of its workers is written; other tests do not.
 ///
 /// # Other tests of the executable
 ///
-/// A worker of a test is the test executable, run again with arguments that select a registered
-/// test. So one `#[rpc_parallel::test]` in an executable is enough: `#[test]` and `#[tokio::test]`
-/// functions of the same executable can start workers too, alone or after any other test. In an
-/// executable without one, each start in a test fails with `SpawnErrorKind::NotInitialized`.
+/// A worker of a test is the test executable, started with arguments that select a registered test.
+/// So one `#[rpc_parallel::test]` in an executable is enough: `#[test]` and `#[tokio::test]`
+/// functions of the same executable can start workers, too, in any order. In an executable without
+/// one, each start of a worker in a test fails with `SpawnErrorKind::NotInitialized`.
 ///
-/// All tests of an executable share the same `settings`, `worker(..)` and `worker_logs`, because
-/// they share a process. If two registered tests differ in these, each registered test fails, and
-/// so does each start in another test; the error names two of them. `Spawner::settings` sets the
-/// settings of one worker. `flavor` and `threads` are of one test and may differ.
+/// # Settings
 ///
-/// Only a `#[rpc_parallel::test]` waits at its end until the output of its workers is written.
+/// All tests of an executable share the values of `settings`, `worker(..)` and `worker_logs`,
+/// because they share a process. If two registered tests differ in these, each registered test
+/// fails, and so does each start of a worker in other tests. The error names two of the tests.
+/// `Spawner::settings` sets the settings of one worker. `flavor` and `threads` apply to one test
+/// and can differ.
 #[proc_macro_attribute]
 pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
     test::expand(args.into(), &item.into()).into()
 }
 
-/// Makes a type with a `Default` the state of a worker that starts without an argument.
+/// Implements `WorkerState` for a type with a `Default`, as a state that is made without an
+/// argument.
 ///
-/// ```text
+/// ```
+/// use rpc_parallel::WorkerState;
+///
 /// #[derive(Default, WorkerState)]
 /// struct Calculator;
 /// ```
 ///
-/// `#[worker_state(crate = path)]` says where `rpc-parallel` is, if it has another name.
+/// `WorkerState::Init` is `()`, so `Calculator::spawn(())` starts the worker. A type whose state
+/// needs an argument, or that can fail to start, implements `WorkerState` by hand.
+///
+/// # Arguments
+///
+/// `#[worker_state(crate = path)]` beside the derive sets the path of the crate `rpc-parallel`.
+/// Default: `::rpc_parallel`.
 #[proc_macro_derive(WorkerState, attributes(worker_state))]
 pub fn worker_state(item: TokenStream) -> TokenStream {
     state::expand(item.into()).into()

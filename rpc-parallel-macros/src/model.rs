@@ -1,6 +1,6 @@
-//! A worker trait as we understand it: plain structs that borrow the syntax.
+//! The model of a worker trait: plain structs that borrow its syntax.
 //!
-//! It says what was written, right or wrong; what is wrong with it, `check` finds.
+//! The model holds what is written, correct or not. [`crate::check`] finds the mistakes.
 
 use proc_macro2::Ident;
 use syn::{
@@ -25,58 +25,60 @@ pub(crate) struct Worker<'a> {
 /// A worker function.
 pub(crate) struct Function<'a> {
     pub(crate) item: &'a TraitItemFn,
-    /// Its number, in the order in which the functions are written.
+    /// The position of the function in the trait.
     pub(crate) index: usize,
     pub(crate) name: &'a Ident,
     pub(crate) args: FunctionArgs,
-    /// Everything after `&self`, in the order in which it is written.
+    /// The parameters after `&self`, in their order.
     pub(crate) parameters: Vec<Parameter<'a>>,
     pub(crate) result: Returned<'a>,
 }
 
 pub(crate) enum Parameter<'a> {
-    /// `cx: &Context<Account>`: supplied by the worker.
+    /// `cx: &Context<Account>`: the worker supplies it.
     Context(Context<'a>),
-    /// Supplied by the caller.
+    /// The caller supplies it.
     Argument(Argument<'a>),
 }
 
 pub(crate) struct Context<'a> {
-    /// Its type without the `&`.
+    /// The type without the `&`.
     pub(crate) ty: &'a TypePath,
     pub(crate) mutable: Option<&'a Token![mut]>,
 }
 
 pub(crate) struct Argument<'a> {
     pub(crate) syntax: &'a PatType,
-    /// The name as written, or one of ours where a pattern is written.
+    /// The name as written, or a generated name in place of a pattern.
     pub(crate) name: Ident,
+    /// Whether `name` is written.
     pub(crate) named: bool,
-    /// What the dispatch calls its owned value.
+    /// The variable of the owned value in dispatch code.
     pub(crate) owned: Ident,
     /// The type without the `&`.
     pub(crate) ty: &'a Type,
     pub(crate) borrow: Option<Borrow<'a>>,
-    /// What stands in the brackets of `Pipe<..>`: clients give any stream of these.
+    /// The `T` of an argument that is a `Pipe<T>`: client functions take any stream of `T`.
     pub(crate) elements: Option<&'a Type>,
 }
 
-/// `&`, with all that may stand behind it.
+/// `&`, with the lifetime and the `mut` that follow it.
 pub(crate) struct Borrow<'a> {
     pub(crate) and: &'a Token![&],
     pub(crate) lifetime: Option<&'a syn::Lifetime>,
     pub(crate) mutable: Option<&'a Token![mut]>,
 }
 
-/// What a function returns, without the future of an `async fn`.
+/// The return type of a function, without the future of an `async fn`.
 pub(crate) enum Returned<'a> {
     Nothing,
     Plain(&'a Type),
-    /// A `Result`: its error is the function's own.
+    /// A `Result`, or an alias of `Result`.
     Fallible(&'a Type),
 }
 
 impl<'a> Worker<'a> {
+    /// Lowers a trait to its model.
     pub(crate) fn lower(item: &'a ItemTrait, errors: &mut Errors) -> Worker<'a> {
         let mut functions: Vec<Function> = Vec::new();
         for it in &item.items {
@@ -89,7 +91,7 @@ impl<'a> Worker<'a> {
         Worker { name: &item.ident, functions, item }
     }
 
-    /// The first context that a function names: it says what a connection holds.
+    /// Returns the first context that a function takes. Its type names the connection state.
     pub(crate) fn context(&self) -> Option<&Context<'a>> {
         self.functions.iter().find_map(|it| it.contexts().find(|it| it.is_ours()))
     }
@@ -118,7 +120,7 @@ impl<'a> Function<'a> {
         self.item.sig.asyncness.is_some()
     }
 
-    pub(crate) fn sees_context(&self) -> bool {
+    pub(crate) fn takes_context(&self) -> bool {
         self.contexts().next().is_some()
     }
 
@@ -136,7 +138,7 @@ impl<'a> Function<'a> {
         })
     }
 
-    /// The attributes that say when the function exists.
+    /// Returns the `#[cfg]` attributes of the function.
     pub(crate) fn cfgs(&self) -> impl Iterator<Item = &'a Attribute> + Clone {
         self.item.attrs.iter().filter(|it| it.path().is_ident("cfg"))
     }
@@ -145,8 +147,8 @@ impl<'a> Function<'a> {
         self.cfgs().next().is_some()
     }
 
-    /// Whether `other` declares the same name again, which the compiler reports; `#[cfg]` may
-    /// choose between two functions of one name.
+    /// Returns whether `other` declares the same name again, which rustc reports. Not if `#[cfg]`
+    /// can choose one of the two.
     fn is_repeated_by(&self, other: &Function) -> bool {
         self.name == other.name && !(self.is_conditional() && other.is_conditional())
     }
@@ -176,12 +178,13 @@ impl<'a> Parameter<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// The type in its brackets, if it is written.
+    /// Returns the type argument, if one is written.
     pub(crate) fn state(&self) -> Option<&'a Type> {
         type_arguments(&self.ty.path).first().copied()
     }
 
-    /// Ours has a type and no lifetime, unlike `std::task::Context<'_>`.
+    /// Returns whether this can be `rpc_parallel::Context`, which has no lifetime, unlike
+    /// `std::task::Context<'_>`.
     pub(crate) fn is_ours(&self) -> bool {
         search::lifetime(self.ty).is_none()
     }
@@ -201,14 +204,25 @@ impl<'a> Argument<'a> {
             name: name.cloned().unwrap_or_else(|| names::argument(index, names::at(&syntax.pat))),
             owned: names::argument(index, names::at(ty)),
             ty,
-            elements: if borrow.is_none() { elements_given(ty) } else { None },
+            elements: if borrow.is_none() { stream_elements(ty) } else { None },
             borrow,
         }
     }
 }
 
 impl Argument<'_> {
-    /// What an argument that is taken by value, though it has no size, could be instead.
+    /// Returns whether the type is called `Context` and is not borrowed.
+    pub(crate) fn is_owned_context(&self) -> bool {
+        let Type::Path(ty) = ungrouped(self.ty) else { return false };
+        self.borrow.is_none() && names_last(&ty.path, "Context")
+    }
+
+    /// Returns whether the type is `dyn Trait` or `&dyn Trait`.
+    pub(crate) fn is_trait_object(&self) -> bool {
+        matches!(ungrouped(self.ty), Type::TraitObject(_))
+    }
+
+    /// Returns the owned type to write instead of an unsized type that is taken by value.
     pub(crate) fn owned_instead_of_unsized(&self) -> Option<&'static str> {
         match ungrouped(self.ty) {
             _ if self.borrow.is_some() => None,
@@ -219,20 +233,20 @@ impl Argument<'_> {
     }
 }
 
-/// What a client may give a stream of, if the type is a pipe.
-fn elements_given(ty: &Type) -> Option<&Type> {
+/// Returns the `T` of a `Pipe<T>`.
+fn stream_elements(ty: &Type) -> Option<&Type> {
     let elements = pipes::whole(ty).filter(|it| it.kind == Kind::Pipe)?.elements;
-    // What is wrong with them is said already, and not to be written a second time.
+    // In the client's function rustc would report these mistakes a second time.
     let wrong = search::word(elements, "impl").or_else(|| search::borrow(elements));
     wrong.is_none().then_some(elements)
 }
 
 impl<'a> Returned<'a> {
-    fn lower(output: &'a ReturnType, said_fallible: bool) -> Returned<'a> {
+    fn lower(output: &'a ReturnType, declared_fallible: bool) -> Returned<'a> {
         let ReturnType::Type(_, ty) = output else { return Returned::Nothing };
         match ungrouped(ty) {
             Type::Path(path) if names_last(&path.path, "Result") => Returned::Fallible(ty),
-            ungrouped if said_fallible && may_be_an_alias(ungrouped) => Returned::Fallible(ty),
+            ungrouped if declared_fallible && may_be_an_alias(ungrouped) => Returned::Fallible(ty),
             _ => Returned::Plain(ty),
         }
     }
@@ -245,7 +259,7 @@ impl<'a> Returned<'a> {
     }
 }
 
-/// The type arguments that are written in the last segment of a path.
+/// Returns the type arguments of the last segment of a path.
 pub(crate) fn type_arguments(path: &Path) -> Vec<&Type> {
     let last = path.segments.last().map(|it| &it.arguments);
     let Some(PathArguments::AngleBracketed(written)) = last else { return Vec::new() };
@@ -256,7 +270,7 @@ pub(crate) fn type_arguments(path: &Path) -> Vec<&Type> {
     types.collect()
 }
 
-/// The type inside parentheses, and inside the invisible ones that `macro_rules!` makes.
+/// Returns the type inside parentheses, and inside the invisible groups that `macro_rules!` makes.
 pub(crate) fn ungrouped(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungrouped(&group.elem),
@@ -265,7 +279,7 @@ pub(crate) fn ungrouped(ty: &Type) -> &Type {
     }
 }
 
-/// Whether this could be another name of a `Result`. Where we cannot know, the compiler will say.
+/// Returns whether `ty` can be an alias of `Result`. If it is not, rustc reports that later.
 fn may_be_an_alias(ty: &Type) -> bool {
     let others = "bool char f32 f64 i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize \
                   Box Option String Vec";

@@ -1,7 +1,7 @@
-//! Finds the pipes in types as they are written.
+//! Finds pipes in types by their names.
 //!
-//! A type is taken for ours if its path ends in `Pipe<T>` or `PipeWriter<T>`, with one type in its
-//! brackets. More cannot be seen here; if it is another type after all, the compiler says so.
+//! A type counts as a pipe if its path ends in `Pipe<T>` or `PipeWriter<T>` with one type argument.
+//! A macro cannot resolve names. If the type is another one of that name, rustc reports it.
 
 use syn::{GenericArgument, Ident, PathArguments, Type, TypePath};
 
@@ -20,13 +20,13 @@ pub(crate) enum Kind {
     Writer,
 }
 
-/// The pipe that the whole type is.
+/// Returns the pipe, if the whole type is one.
 pub(crate) fn whole(ty: &Type) -> Option<Written<'_>> {
     let Type::Path(TypePath { qself: None, path, .. }) = ungrouped(ty) else { return None };
     let last = path.segments.last()?;
-    let PathArguments::AngleBracketed(written) = &last.arguments else { return None };
-    let mut written = written.args.iter();
-    let (Some(GenericArgument::Type(elements)), None) = (written.next(), written.next()) else {
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    let mut arguments = arguments.args.iter();
+    let (Some(GenericArgument::Type(elements)), None) = (arguments.next(), arguments.next()) else {
         return None;
     };
     let name = &last.ident;
@@ -35,7 +35,15 @@ pub(crate) fn whole(ty: &Type) -> Option<Written<'_>> {
     Some(Written { kind, name, elements })
 }
 
-/// All pipes in a type.
+/// Returns the first pipe of `ty` that carries a pipe, and the pipe that it carries.
+pub(crate) fn nested(ty: &Type) -> Option<(Written<'_>, Written<'_>)> {
+    within(ty).into_iter().find_map(|outer| {
+        let inner = within(outer.elements).into_iter().next()?;
+        Some((outer, inner))
+    })
+}
+
+/// Returns all pipes in a type, each before those that it carries.
 pub(crate) fn within(ty: &Type) -> Vec<Written<'_>> {
     let mut found = Vec::new();
     collect(ty, &mut found);
@@ -62,26 +70,38 @@ mod tests {
     use super::*;
 
     fn found_in(ty: TokenStream) -> Vec<String> {
-        let ty = syn::parse2(ty).expect("this is a type");
+        let ty = syn::parse2(ty).expect("the tokens are a type");
         let found = within(&ty).into_iter();
         found.map(|it| format!("{} of {}", it.name, it.elements.to_token_stream())).collect()
     }
 
     #[test]
-    fn a_pipe_is_known_by_the_end_of_its_path() {
+    fn end_of_path_identifies_pipe() {
         assert_eq!(found_in(quote!(Pipe<u64>)), ["Pipe of u64"]);
         assert_eq!(found_in(quote!((rpc_parallel::Pipe::<u64>))), ["Pipe of u64"]);
     }
 
     #[test]
-    fn a_pipe_is_found_however_deep_it_is() {
+    fn pipes_inside_other_types_are_found() {
         let found = found_in(quote!(Result<&[(u8, Option<[PipeWriter<u8>; 2]>)], Pipe<Pipe<u8>>>));
 
         assert_eq!(found, ["PipeWriter of u8", "Pipe of Pipe < u8 >", "Pipe of u8"]);
     }
 
     #[test]
-    fn what_has_not_one_type_in_its_brackets_is_only_called_like_a_pipe() {
+    fn pipe_inside_pipe_is_nested() {
+        let nested_in = |ty| {
+            let ty = syn::parse2(ty).expect("the tokens are a type");
+            nested(&ty).map(|(outer, inner)| format!("{} in {}", inner.name, outer.name))
+        };
+
+        let found = nested_in(quote!(Result<Vec<Pipe<Option<PipeWriter<u8>>>>, Error>));
+        assert_eq!(found.as_deref(), Some("PipeWriter in Pipe"));
+        assert_eq!(nested_in(quote!((Pipe<u8>, Vec<PipeWriter<u8>>))), None);
+    }
+
+    #[test]
+    fn types_without_exactly_one_type_argument_are_no_pipes() {
         let types = quote!((
             Pipe,
             PipeWriter,

@@ -1,19 +1,19 @@
-//! Looks for tokens inside types, without caring where in the type they stand.
+//! Finds tokens inside types, at any depth.
 
 use proc_macro2::{Delimiter, TokenTree};
 use quote::ToTokens;
 
-/// The word `word`.
+/// Returns the first identifier or keyword `word`.
 pub(crate) fn word(ty: impl ToTokens, word: &str) -> Option<TokenTree> {
     find(ty, &|tokens| matches!(tokens, [TokenTree::Ident(it), ..] if it == word))
 }
 
-/// A lifetime.
+/// Returns the first lifetime.
 pub(crate) fn lifetime(ty: impl ToTokens) -> Option<TokenTree> {
     find(ty, &|tokens| matches!(tokens, [TokenTree::Punct(it), ..] if it.as_char() == '\''))
 }
 
-/// A `&`, or a lifetime that is not `'static`.
+/// Returns the first `&`, or the first lifetime other than `'static`.
 pub(crate) fn borrow(ty: impl ToTokens) -> Option<TokenTree> {
     find(ty, &|tokens| match tokens {
         [TokenTree::Punct(it), ..] if it.as_char() == '&' => true,
@@ -24,8 +24,9 @@ pub(crate) fn borrow(ty: impl ToTokens) -> Option<TokenTree> {
     })
 }
 
-/// The first token for which `wanted` says so of the tokens from there on. Expressions (the length
-/// of an array, a constant in braces) are left out.
+/// Returns the first token at which `wanted` accepts the remaining tokens.
+///
+/// Skips expressions: the length of an array, and constants in braces.
 fn find(ty: impl ToTokens, wanted: &impl Fn(&[TokenTree]) -> bool) -> Option<TokenTree> {
     let tokens: Vec<_> = ty.into_token_stream().into_iter().collect();
     for (index, token) in tokens.iter().enumerate() {
@@ -49,20 +50,20 @@ mod tests {
     use quote::quote;
 
     #[test]
-    fn a_borrow_is_found_however_deep_it_is() {
+    fn borrow_inside_type_is_found() {
         assert!(borrow(quote!(Vec<(u8, Option<&str>)>)).is_some());
         assert!(borrow(quote!(Cow<'_, str>)).is_some());
         assert!(borrow(quote!(Cow<'static, str>)).is_none());
     }
 
     #[test]
-    fn lengths_are_expressions_and_borrow_nothing() {
+    fn operators_in_constants_are_no_borrows() {
         assert!(borrow(quote!([u8; SIZE & 7])).is_none());
         assert!(borrow(quote!(Grid<{ SIZE & 7 }>)).is_none());
     }
 
     #[test]
-    fn a_word_is_found_whole() {
+    fn only_whole_words_match() {
         assert!(word(quote!(Vec<impl Send>), "impl").is_some());
         assert!(word(quote!(Vec<implement>), "impl").is_none());
     }

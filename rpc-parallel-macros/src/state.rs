@@ -1,4 +1,4 @@
-//! `#[derive(WorkerState)]`: a state that is made without an argument.
+//! `#[derive(WorkerState)]`: the state of a worker, made by `Default`.
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -1,4 +1,4 @@
-//! `#[test]`: a test that may start workers.
+//! `#[test]`: a test in which workers can be started.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,12 +8,11 @@ use crate::check;
 use crate::errors::Errors;
 use crate::expand;
 use crate::head::{FunctionHead, Item};
-use crate::mistakes;
 
 pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    if let Item::Trait(word) | Item::Impl(word) | Item::Other(word) = Item::of(item) {
-        errors.add(word, mistakes::test_not_on_function());
+    check::test_item(&Item::of(item), &mut errors);
+    if !errors.is_empty() {
         return quote!(#item #errors);
     }
     let args = EntryArgs::parse(args, "`#[rpc_parallel::test]`", &mut errors);

@@ -1,12 +1,12 @@
-//! Types as written, spaces removed: what ids are hashed from.
+//! Types as text without spaces. Ids are hashed from this text.
 //!
-//! It walks the tokens itself, since how the compiler prints them may change with its version,
-//! and ids must not.
+//! The text must not depend on the version of rustc, so this file walks the tokens instead of using
+//! their `Display`.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 
-/// The tokens' text without any space between them.
+/// Returns the text of the tokens, without spaces between them.
 pub(crate) fn text(tokens: impl ToTokens) -> String {
     let mut text = String::new();
     write(&mut text, tokens.into_token_stream());
@@ -17,7 +17,7 @@ fn write(text: &mut String, tokens: TokenStream) {
     for token in tokens {
         match token {
             TokenTree::Group(group) => {
-                // Types passed through `macro_rules!` come in groups that have no brackets.
+                // Types that pass through `macro_rules!` are in groups without delimiters.
                 let (open, close) = match group.delimiter() {
                     Delimiter::Parenthesis => ("(", ")"),
                     Delimiter::Bracket => ("[", "]"),
@@ -41,14 +41,14 @@ mod tests {
     use quote::quote;
 
     #[test]
-    fn a_type_has_no_spaces() {
+    fn text_of_type_has_no_spaces() {
         let written = quote!(&[HashMap<String, (u8, [u16; 3])>]);
 
         assert_eq!(text(written), "&[HashMap<String,(u8,[u16;3])>]");
     }
 
     #[test]
-    fn a_type_from_another_macro_reads_like_one_written_by_hand() {
+    fn text_of_type_from_another_macro_is_the_same() {
         let group = proc_macro2::Group::new(Delimiter::None, quote!(Vec<u8>));
 
         assert_eq!(text(quote!(Option<#group>)), "Option<Vec<u8>>");

@@ -1,4 +1,4 @@
-//! `#[worker]`: on a trait it declares, on an impl it registers.
+//! `#[worker]`: declares a worker trait, or registers the impl of one.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -8,16 +8,23 @@ use crate::check;
 use crate::errors::Errors;
 use crate::expand;
 use crate::head::{ImplHead, Item};
-use crate::mistakes;
 use crate::model;
+use crate::source;
 
-pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
-    match Item::of(item) {
+/// Expands the attribute. `source` returns the text of the file in which the item is written, if
+/// there is one.
+pub(crate) fn expand(
+    args: TokenStream,
+    item: &TokenStream,
+    source: impl FnOnce() -> Option<String>,
+) -> TokenStream {
+    let kind = Item::of(item);
+    match &kind {
         Item::Trait(_) => on_trait(args, item),
-        Item::Impl(_) => on_impl(args, item),
-        Item::Function(word) | Item::Other(word) => {
+        Item::Impl(_) => on_impl(args, item, source),
+        Item::Function(_) | Item::Other(_) => {
             let mut errors = Errors::default();
-            errors.add(word, mistakes::worker_on_something_else());
+            check::worker_item(&kind, &mut errors);
             quote!(#item #errors)
         }
     }
@@ -42,17 +49,41 @@ fn on_trait(args: TokenStream, item: &TokenStream) -> TokenStream {
     quote!(#declaration #client_type #client)
 }
 
-fn on_impl(args: TokenStream, item: &TokenStream) -> TokenStream {
+fn on_impl(
+    args: TokenStream,
+    item: &TokenStream,
+    source: impl FnOnce() -> Option<String>,
+) -> TokenStream {
     let mut errors = Errors::default();
     let args = ImplArgs::parse(args, &mut errors);
-    let Some(mut head) = errors.absorb(syn::parse2::<ImplHead>(item.clone())) else {
+    let Some(head) = errors.absorb(syn::parse2::<ImplHead>(item.clone())) else {
         return quote!(#item #errors);
     };
-    check::implementation(&mut head, &mut errors);
+    check::implementation(&head, &mut errors);
 
     if head.is_negative() {
+        // rustc would report the impl, too.
         return quote!(#errors);
     }
+    let forgotten = match args.client {
+        None => source().and_then(|source| source::trait_without_attribute(&head, &source)),
+        Some(_) => None,
+    };
+    if forgotten.is_some() {
+        check::trait_without_attribute(&head, &mut errors);
+    }
+
+    let stand_in = forgotten.map(|item| client_stand_in(&args, &item));
     let registration = head.trait_.as_ref().map(|it| expand::registration(&args, &head, it));
-    quote!(#head #registration #errors)
+    quote!(#head #registration #stand_in #errors)
+}
+
+/// Writes the client of a trait without `#[worker]`, so that code that uses the client causes no
+/// further errors.
+fn client_stand_in(args: &ImplArgs, item: &syn::ItemTrait) -> TokenStream {
+    let args = TraitArgs { facade: args.facade.clone() };
+    let worker = model::Worker::lower(item, &mut Errors::default());
+    let client_type = expand::client_type(&args, &worker);
+    let stand_in = expand::stand_in(&args, &worker);
+    quote!(#client_type #stand_in)
 }

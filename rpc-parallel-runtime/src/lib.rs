@@ -48,8 +48,8 @@ pub use self::wire::{
 };
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,
-    MapInput, MapOutput, MapOutputCall, Registry, Served, WorkerClient, WorkerState, WorkerStats,
-    WorkerType, registry,
+    MapInput, MapOutput, MapOutputCall, OneWorkerTraitPerType, Registry, Served, WorkerClient,
+    WorkerState, WorkerStats, WorkerType, registry,
 };
 
 /// Log records of workers, which [`Control::logs`] returns.

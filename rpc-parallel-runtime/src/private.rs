@@ -3,8 +3,8 @@
 pub use crate::__register as register;
 pub use crate::__register_test as register_test;
 pub use crate::connection::{
-    Answer, AnyError, Call, CallError, Client, FunctionError, IntoPipe, IsResult, Pipe, TryCall,
-    fallible, plain,
+    Answer, AnyError, Call, CallError, Client, FunctionError, IntoPipe, IsResult, Pipe,
+    TravelsAsError, TryCall, error_codec, fallible, plain,
 };
 pub use crate::launch::RuntimeFlavor;
 pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
@@ -13,9 +13,10 @@ pub use crate::wire::{
     codec,
 };
 pub use crate::worker::{
-    Arguments, BoxError, Context, DeclaredFunction, Declares, Dispatch, Handle, IsContext,
-    OneWorkerTraitPerType, Registered, Scope, Served, Table, WorkerClient, WorkerState, WorkerType,
-    asynchronous, boxed, call, context, pipe_codec, submit, synchronous, writer_codec,
+    Arguments, BoxError, Context, DeclaredFunction, Declares, Dispatch, Handle, IsConnected,
+    IsContext, NoFunctions, OnHandle, OneWorkerTraitPerType, Registered, Scope, Served, Table,
+    TravelsAsContext, WorkerClient, WorkerState, WorkerType, asynchronous, boxed, call, context,
+    context_codec, pipe_codec, submit, synchronous, writer_codec,
 };
 
 /// Registers a worker type when the program starts.

@@ -10,6 +10,9 @@ use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::{elements, soon};
 use tokio::join;
 
+/// An alias: `#[worker]` rejects a pipe whose elements are written as pipes.
+type Numbers = Pipe<u64>;
+
 /// Functions that forward pipes.
 #[rpc_parallel::worker]
 trait Forwarding {
@@ -24,7 +27,7 @@ trait Forwarding {
         writer: PipeWriter<u64>,
         to: Worker<Fixture>,
     ) -> Result<(), AnyError>;
-    fn nested_pipes(&self) -> Pipe<Pipe<u64>>;
+    fn nested_pipes(&self) -> Pipe<Numbers>;
 }
 
 #[derive(Default, WorkerState)]
@@ -52,7 +55,7 @@ impl Forwarding for Forwarder {
         Ok(to.connect(()).await?.write_numbers(writer, COUNT, Action::Return).await?)
     }
 
-    fn nested_pipes(&self) -> Pipe<Pipe<u64>> {
+    fn nested_pipes(&self) -> Pipe<Numbers> {
         Pipe::from_items((0..3).map(|it| Pipe::from_items(0..it)))
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments, functions and types with the names that our own code uses.
+//! Arguments, functions and types with the names that generated code uses.
 
 #[rpc_parallel::worker]
 #[allow(clippy::too_many_arguments)]

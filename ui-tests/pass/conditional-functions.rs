@@ -1,4 +1,4 @@
-//! Functions that only some configurations have.
+//! Functions under `#[cfg]`.
 
 #[rpc_parallel::worker]
 pub trait Reach {

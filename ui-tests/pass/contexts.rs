@@ -1,4 +1,4 @@
-//! A context may stand anywhere, and its type may be written in any way that is the same one.
+//! Contexts at every position among the arguments.
 
 use rpc_parallel::{BoxError, ConnectionState, Context, WorkerState};
 

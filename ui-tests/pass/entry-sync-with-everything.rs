@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use rpc_parallel::Settings;
 
-/// Shadows what the attribute calls the same.
+/// Shadows a name that the attribute uses.
 fn settings() -> Settings {
     Settings::default().with_other_builds(true)
 }

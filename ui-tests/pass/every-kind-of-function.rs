@@ -1,4 +1,4 @@
-//! Everything that two processes can say to each other, in one trait.
+//! Every kind of worker function in one trait.
 
 #![deny(warnings)]
 
@@ -32,7 +32,6 @@ pub trait Feed {
     async fn through_an_alias(&self, numbers: Numbers) -> Numbers;
     async fn render(&self, scene: String, tiles: PipeWriter<Tick>);
     async fn both_ways(&self, questions: Pipe<String>, answers: PipeWriter<String>);
-    async fn pipe_of_pipes(&self, pipes: Pipe<Pipe<u64>>) -> Pipe<Pipe<u64>>;
     #[worker(one_way)]
     async fn note(&self, line: String);
     #[worker(one_way, id = "notes")]
@@ -99,9 +98,6 @@ impl Feed for Ticker {
             let _ = answers.send(question).await;
         }
     }
-    async fn pipe_of_pipes(&self, pipes: Pipe<Pipe<u64>>) -> Pipe<Pipe<u64>> {
-        pipes
-    }
     async fn note(&self, _: String) {}
     fn notes(&self, _: &Context<()>, _: Pipe<String>) {}
     async fn save(&self) -> Result<(), String> {
@@ -124,11 +120,10 @@ pub async fn calls(client: &FeedClient, stream: impl Stream<Item = u64> + Send +
     let all = client.all_of(vec![Pipe::from_items([1])], None).await;
     let (answers, _received) = Pipe::pair();
     let both = client.both_ways(Pipe::from_items([String::new()]), answers).await;
-    let nested = client.pipe_of_pipes(Pipe::from_items([Pipe::from_items([1])])).await;
     let noted: Result<(), CallError> = client.note("hello".into()).await;
     let notes: Result<(), CallError> = client.notes(Pipe::from_items([String::new()])).await;
     let saved: Result<(), FunctionError<String>> = client.save().await;
-    drop((total, ticks, tried, watched, merged, aliased, all, both, nested, noted, notes, saved));
+    drop((total, ticks, tried, watched, merged, aliased, all, both, noted, notes, saved));
     drop((client.render(String::new(), writer), client.with_a_path(Pipe::from_items(0..9))));
     #[cfg(unix)]
     drop((client.signal(1), FeedClient::SIGNAL));

@@ -1,4 +1,4 @@
-//! The compiler warns about them and goes on, as in any trait.
+//! rustc only warns about private types in a public trait, as in every trait.
 
 #![allow(private_bounds, private_interfaces)]
 

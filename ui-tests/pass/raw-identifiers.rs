@@ -1,4 +1,4 @@
-//! Names that are keywords of the language.
+//! Names that are keywords of Rust.
 
 #[rpc_parallel::worker]
 pub trait Music {

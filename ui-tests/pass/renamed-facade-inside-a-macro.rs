@@ -1,4 +1,4 @@
-//! Traits that a `macro_rules!` writes.
+//! Worker traits that `macro_rules!` declares.
 
 extern crate rpc_parallel as rp;
 

@@ -1,10 +1,10 @@
-//! The crate under another name, given as a path of each kind.
+//! The crate under another name, given by each kind of path.
 
 extern crate rpc_parallel as rp;
 
 use rp::WorkerState as _;
 
-/// So that a path to the usual name leads nowhere.
+/// Shadows the default name, so that generated code fails to compile if it uses that name.
 #[allow(unused)]
 mod rpc_parallel {}
 

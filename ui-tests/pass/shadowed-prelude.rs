@@ -1,4 +1,4 @@
-//! A module that gives the names of the prelude to other things.
+//! A module that shadows the names of the standard prelude.
 
 #[derive(Default, rpc_parallel::WorkerState)]
 pub struct Shadow;

@@ -1,4 +1,4 @@
-//! States that are derived.
+//! Derived worker states.
 
 use rpc_parallel::WorkerState;
 

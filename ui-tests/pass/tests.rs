@@ -1,4 +1,4 @@
-//! Tests of every kind; `cargo test` runs such, here they only compile.
+//! Every kind of test. The programs of `pass` are not run, so these tests only compile.
 
 #![allow(dead_code)]
 

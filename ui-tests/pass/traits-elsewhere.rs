@@ -1,4 +1,4 @@
-//! Trait and type in different modules, in functions, and under other names.
+//! Traits and types in different modules, in functions, and under other names.
 
 pub mod declared {
     #[rpc_parallel::worker]

@@ -1,14 +1,14 @@
-//! Types that are called like ours, and are told apart by what stands in their brackets.
+//! Types with the names of our pipes, which differ in their type arguments.
 
 #![deny(warnings)]
 
 use serde::{Deserialize, Serialize};
 
-/// One in a wall.
+/// A water pipe.
 #[derive(Serialize, Deserialize)]
 pub struct Pipe(pub u64);
 
-/// One that is played.
+/// An organ pipe.
 pub mod organ {
     #[derive(serde::Serialize, serde::Deserialize)]
     pub struct Pipe<T, const LENGTH: usize>(pub T);

@@ -1,4 +1,4 @@
-//! What the compiler says about wrong programs, and that right ones compile.
+//! Compile-time tests of the macros.
 //!
-//! One file for each mistake in `fail`, named after what is wrong, with what the compiler says
-//! about it beside it; one file for each thing that must work in `pass`.
+//! `fail` has one program for each mistake, named after it, with the compiler's output beside it.
+//! `pass` has programs that must compile. `tests/ui.rs` compiles both.

@@ -1,59 +1,59 @@
-//! Each rule, broken once.
+//! Each rule, violated once.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::*;
-use crate::args::TraitArgs;
+use crate::args::{EntryArgs, ImplArgs, TraitArgs};
 
-/// What is said about a trait.
+/// Returns the errors of a trait.
 fn of_trait(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     TraitArgs::parse(args, &mut errors);
-    let item = syn::parse2(item).expect("this is a trait");
+    let item = syn::parse2(item).expect("the tokens are a trait");
     worker(&Worker::lower(&item, &mut errors), &mut errors);
     errors.sentences()
 }
 
-/// What is said about a trait with these functions.
+/// Returns the errors of a trait with these functions.
 fn of_functions(functions: TokenStream) -> Vec<String> {
     of_trait(quote!(), quote!(trait Bank { #functions }))
 }
 
 fn of_impl(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
-    crate::args::ImplArgs::parse(args, &mut errors);
-    let mut head = syn::parse2(item).expect("this is an impl");
-    implementation(&mut head, &mut errors);
+    ImplArgs::parse(args, &mut errors);
+    let head = syn::parse2(item).expect("the tokens are an impl");
+    implementation(&head, &mut errors);
     errors.sentences()
 }
 
 fn of_main(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
-    main(&args, &syn::parse2(item).expect("this is a function"), &mut errors);
+    main(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
     errors.sentences()
 }
 
 fn of_test(item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
-    test(&args, &syn::parse2(item).expect("this is a function"), &mut errors);
+    test(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
     errors.sentences()
 }
 
-/// Checks that one thing is said, and that it contains these words.
+/// Asserts that there is one error, and that its text contains `words`.
 #[track_caller]
-fn one(said: &[String], words: &str) {
+fn one(errors: &[String], words: &str) {
     assert!(
-        matches!(said, [it] if it.contains(words)),
-        "not one sentence with `{words}`: {said:#?}"
+        matches!(errors, [error] if error.contains(words)),
+        "expected one error with `{words}`, found {errors:#?}"
     );
 }
 
 #[test]
-fn a_right_trait_is_left_alone() {
-    let said = of_functions(quote! {
+fn correct_trait_has_no_errors() {
+    let errors = of_functions(quote! {
         /// Puts money in.
         #[worker(id = "deposit")]
         async fn deposit(&self, cx: &Context<Account>, amount: u64, note: &str) -> u64;
@@ -71,11 +71,11 @@ fn a_right_trait_is_left_alone() {
         async fn note(&self, lines: Pipe<String>) -> ();
     });
 
-    assert_eq!(said, [""; 0]);
+    assert_eq!(errors, [""; 0]);
 }
 
 #[test]
-fn the_head_of_a_trait_is_plain() {
+fn trait_with_qualifiers_or_generics_is_error() {
     one(
         &of_trait(
             quote!(),
@@ -121,7 +121,7 @@ fn the_head_of_a_trait_is_plain() {
 }
 
 #[test]
-fn supertraits_are_allowed() {
+fn supertraits_are_no_error() {
     assert_eq!(
         of_trait(
             quote!(),
@@ -134,7 +134,7 @@ fn supertraits_are_allowed() {
 }
 
 #[test]
-fn a_trait_has_functions_only() {
+fn trait_item_other_than_function_is_error() {
     one(
         &of_functions(quote!(
             type Money;
@@ -151,7 +151,7 @@ fn a_trait_has_functions_only() {
 }
 
 #[test]
-fn a_function_takes_a_shared_self() {
+fn receiver_other_than_shared_self_is_error() {
     one(
         &of_functions(quote!(
             fn f();
@@ -185,7 +185,7 @@ fn a_function_takes_a_shared_self() {
 }
 
 #[test]
-fn a_function_is_plain() {
+fn qualified_or_generic_function_is_error() {
     one(
         &of_functions(quote!(
             const fn f(&self);
@@ -202,7 +202,7 @@ fn a_function_is_plain() {
         &of_functions(quote!(
             extern "C" fn f(&self);
         )),
-        "must be an ordinary function",
+        "must have the Rust ABI",
     );
     one(
         &of_functions(quote!(
@@ -239,7 +239,7 @@ fn a_function_is_plain() {
 }
 
 #[test]
-fn lifetime_parameters_are_one_mistake_wherever_they_are_used() {
+fn lifetime_parameter_is_one_error_for_all_its_uses() {
     one(
         &of_functions(quote!(
             fn f<'a>(&self, a: &'a [&'a str]) -> &'a str;
@@ -249,19 +249,25 @@ fn lifetime_parameters_are_one_mistake_wherever_they_are_used() {
 }
 
 #[test]
-fn names_do_not_clash() {
+fn reserved_or_equal_names_are_error() {
     one(
         &of_functions(quote!(
-            fn close(&self);
+            fn r#close(&self);
         )),
-        "must have a name that clients leave free",
+        "must have a name that clients do not use",
+    );
+    one(
+        &of_functions(quote!(
+            fn shutdown(&self);
+        )),
+        "must have a name that clients do not use",
     );
     one(
         &of_functions(quote!(
             fn sum(&self);
             fn Sum(&self);
         )),
-        "must differ beyond case",
+        "must differ in more than case",
     );
     let ids = quote!(
         #[worker(id = "a")]
@@ -273,7 +279,7 @@ fn names_do_not_clash() {
 }
 
 #[test]
-fn an_argument_has_a_name_and_is_always_there() {
+fn argument_with_pattern_or_cfg_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self, (a, b): (u8, u8));
@@ -296,12 +302,12 @@ fn an_argument_has_a_name_and_is_always_there() {
         &of_functions(quote!(
             fn f(&self, #[cfg(unix)] a: u8);
         )),
-        "must always be there",
+        "must not be conditional",
     );
 }
 
 #[test]
-fn an_argument_is_owned_or_borrowed_as_a_whole() {
+fn argument_that_borrows_inside_or_is_unsized_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self, a: &mut u8);
@@ -347,7 +353,7 @@ fn an_argument_is_owned_or_borrowed_as_a_whole() {
 }
 
 #[test]
-fn an_argument_has_one_known_type() {
+fn argument_without_one_known_type_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self, a: impl Send);
@@ -363,7 +369,7 @@ fn an_argument_has_one_known_type() {
 }
 
 #[test]
-fn a_pipe_moves_to_the_worker() {
+fn borrowed_pipe_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self, a: &Pipe<u8>);
@@ -391,16 +397,55 @@ fn a_pipe_moves_to_the_worker() {
 }
 
 #[test]
-fn what_is_only_called_like_a_pipe_may_be_borrowed() {
-    let said = of_functions(quote!(
-        fn f(&self, a: &Pipe, b: &std::io::PipeWriter) -> PipeWriter;
-    ));
-
-    assert_eq!(said, [""; 0]);
+fn trait_object_argument_is_error() {
+    let object = "must not be a trait object";
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: &(dyn Display + '_));
+        )),
+        object,
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: dyn Display);
+        )),
+        object,
+    );
+    assert_eq!(
+        of_functions(quote!(
+            fn f(&self, a: Box<dyn Shape>);
+        )),
+        [""; 0]
+    );
 }
 
 #[test]
-fn sixteen_arguments_are_the_most() {
+fn pipe_that_carries_pipes_is_error() {
+    one(
+        &of_functions(quote!(
+            fn f(&self) -> Pipe<Pipe<u8>>;
+        )),
+        "the `Pipe` in the result of worker function `f` must not carry a `Pipe`",
+    );
+    one(
+        &of_functions(quote!(
+            fn f(&self, a: Option<PipeWriter<Vec<PipeWriter<u8>>>>);
+        )),
+        "the `PipeWriter` in argument `a` must not carry a `PipeWriter`",
+    );
+}
+
+#[test]
+fn borrowed_type_without_element_type_is_no_pipe() {
+    let errors = of_functions(quote!(
+        fn f(&self, a: &Pipe, b: &std::io::PipeWriter) -> PipeWriter;
+    ));
+
+    assert_eq!(errors, [""; 0]);
+}
+
+#[test]
+fn seventeenth_argument_is_error() {
     let arguments = |count| {
         let names = (0..count).map(|it| quote::format_ident!("a{it}"));
         quote!(fn f(&self, #(#names: u8),*);)
@@ -411,7 +456,7 @@ fn sixteen_arguments_are_the_most() {
 }
 
 #[test]
-fn a_context_is_ours_and_there_is_one() {
+fn second_or_foreign_context_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self, a: &Context<A>, b: &Context<A>);
@@ -428,17 +473,17 @@ fn a_context_is_ours_and_there_is_one() {
         &of_functions(quote!(
             fn f(&self, a: &Context<'_>);
         )),
-        "must be rpc-parallel's",
+        "must be an `rpc_parallel::Context`",
     );
     let two = quote!(
         fn f(&self, a: &Context<A>);
         fn g(&self, a: &Context<B>);
     );
-    one(&of_functions(two), "must have one context, written alike");
+    one(&of_functions(two), "must write one context type");
 }
 
 #[test]
-fn a_result_is_owned_and_has_one_known_type() {
+fn borrowed_or_unknown_result_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self) -> &str;
@@ -466,7 +511,7 @@ fn a_result_is_owned_and_has_one_known_type() {
 }
 
 #[test]
-fn a_result_holds_pipes_but_not_their_writers() {
+fn pipe_writer_in_result_is_error() {
     one(
         &of_functions(quote!(
             fn f(&self) -> PipeWriter<u8>;
@@ -482,7 +527,7 @@ fn a_result_holds_pipes_but_not_their_writers() {
 }
 
 #[test]
-fn a_one_way_function_answers_nothing_and_is_never_cancelled() {
+fn one_way_with_result_or_no_cancel_is_error() {
     one(
         &of_functions(quote!(
             #[worker(one_way)]
@@ -514,7 +559,7 @@ fn a_one_way_function_answers_nothing_and_is_never_cancelled() {
 }
 
 #[test]
-fn only_a_result_is_one() {
+fn result_argument_without_result_is_error() {
     one(
         &of_functions(quote!(
             #[worker(result)]
@@ -539,9 +584,9 @@ fn only_a_result_is_one() {
 }
 
 #[test]
-fn an_impl_is_of_a_trait_for_one_type() {
-    one(&of_impl(quote!(), quote!(impl Ledger {})), "not on a type's own impl");
-    one(&of_impl(quote!(), quote!(impl !Bank for Ledger {})), "an impl that has functions");
+fn inherent_negative_or_generic_impl_is_error() {
+    one(&of_impl(quote!(), quote!(impl Ledger {})), "not on an inherent impl");
+    one(&of_impl(quote!(), quote!(impl !Bank for Ledger {})), "must not stand on a negative impl");
     one(
         &of_impl(
             quote!(),
@@ -566,7 +611,7 @@ fn an_impl_is_of_a_trait_for_one_type() {
 }
 
 #[test]
-fn arguments_of_attributes_are_known_and_given_once() {
+fn unknown_repeated_or_malformed_argument_is_error() {
     let item = || {
         quote!(
             trait Bank {}
@@ -595,12 +640,12 @@ fn arguments_of_attributes_are_known_and_given_once() {
         #[worker(result = true)]
         fn f(&self) -> Outcome;
     );
-    one(&of_functions(result), "`result` must stand alone");
+    one(&of_functions(result), "`result` must not have a value");
     let one_way = quote!(
         #[worker(one_way(true))]
         fn f(&self);
     );
-    one(&of_functions(one_way), "`one_way` must stand alone");
+    one(&of_functions(one_way), "`one_way` must not have a value");
     let no_cancel = quote!(
         #[worker(no_cancel)]
         #[worker(no_cancel)]
@@ -617,7 +662,7 @@ fn arguments_of_attributes_are_known_and_given_once() {
 }
 
 #[test]
-fn a_main_takes_at_most_a_list_of_arguments() {
+fn main_with_unusable_signature_is_error() {
     assert_eq!(
         of_main(
             quote!(),
@@ -694,18 +739,12 @@ fn a_main_takes_at_most_a_list_of_arguments() {
 }
 
 #[test]
-fn a_main_has_one_runtime() {
+fn second_runtime_of_main_is_error() {
     let twice = quote!(
         #[tokio::main]
         async fn main() {}
     );
     one(&of_main(quote!(), twice), "without `#[tokio::main]`");
-    let expanded = quote!(
-        fn main() {
-            build().expect("Failed building the Runtime")
-        }
-    );
-    one(&of_main(quote!(), expanded), "without `#[tokio::main]`");
     one(
         &of_main(
             quote!(flavor = "current_thread"),
@@ -718,7 +757,7 @@ fn a_main_has_one_runtime() {
 }
 
 #[test]
-fn a_runtime_is_one_of_two() {
+fn unknown_runtime_arguments_are_error() {
     let main = || {
         quote!(
             async fn main() {}
@@ -738,7 +777,7 @@ fn a_runtime_is_one_of_two() {
 }
 
 #[test]
-fn a_test_takes_nothing_and_is_a_test_once() {
+fn test_with_parameters_or_second_attribute_is_error() {
     assert_eq!(
         of_test(quote!(
             #[should_panic]

@@ -1,4 +1,4 @@
-//! The client: a struct with the trait's functions, each of which makes a call.
+//! The client: a struct with one function for each function of the trait. Its functions make calls.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -8,7 +8,7 @@ use crate::args::TraitArgs;
 use crate::model::{Argument, Function, Returned, Worker};
 use crate::names::{self, Facade};
 
-/// The client's type.
+/// Writes the type of the client.
 // Input: pub trait Bank { .. }
 // Output: pub struct BankClient(P::Client);
 pub(crate) fn client_type(args: &TraitArgs, worker: &Worker) -> TokenStream {
@@ -16,7 +16,8 @@ pub(crate) fn client_type(args: &TraitArgs, worker: &Worker) -> TokenStream {
     let p = args.facade.private(span);
     let client = names::client_type(worker.name);
     let vis = visibility(worker, span);
-    let summary = format!("Calls a worker that implements {}.", names::link(worker.name, ""));
+    let summary =
+        format!("The client of a worker that implements {}.", names::link(worker.name, ""));
     let docs = docs(&worker.item.attrs);
     let space = (!docs.is_empty()).then(|| quote!(#[doc = ""]));
     quote_spanned! {span=>
@@ -24,12 +25,12 @@ pub(crate) fn client_type(args: &TraitArgs, worker: &Worker) -> TokenStream {
         #space
         #(#docs)*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
-        #[allow(dead_code, reason = "a program need not call the workers it serves")]
+        #[allow(dead_code, reason = "a program may serve workers without calling them")]
         #vis struct #client(#p::Client);
     }
 }
 
-/// The functions and their constants.
+/// Writes the functions of the client, and their constants.
 pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
     let span = names::at(worker.name);
     let client = names::client_type(worker.name);
@@ -39,7 +40,7 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
         let span = result_span(it);
         let p = facade.private(span);
         let key = names::key(it.name, span);
-        let values = it.arguments().map(|it| given(facade, it));
+        let values = it.arguments().map(|it| passed(facade, it));
         let body = quote_spanned!(span=> { #p::call::<Self, #key>(self, (#(#values,)*)) });
         function(facade, worker, it, &body)
     });
@@ -52,7 +53,7 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
             dead_code,
             private_interfaces,
             clippy::impl_trait_in_params,
-            reason = "a program need not use all of it, and the trait speaks for its types"
+            reason = "a program may call some functions only; rustc checks the types in the trait"
         )]
         impl #client {
             #(#constants)*
@@ -61,30 +62,31 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
     }
 }
 
-/// The type that stands for a function: its number, and its signature.
+/// Writes the type that identifies a function: its position in the trait, and its signature.
 ///
-/// The number tells it from others. The signature is there so that the impls that have this type
-/// in their heads are no more visible than the user's types; otherwise these would have to be
-/// public where the trait is.
+/// The position makes the type unique. The signature limits the visibility of the impls that name
+/// this type to that of the user's types, so a public trait can have functions with private types.
 // Output: type __deposit = ([(); 0], fn(u64, &str) -> u64);
 fn key(function: &Function) -> TokenStream {
     let index = function.index;
     let types = function.arguments().map(|it| &it.syntax.ty);
     let result = function.result.ty().map(|ty| quote_spanned!(names::at(ty)=> -> #ty));
-    key_that_is(function, &quote!(([(); #index], fn(#(#types),*) #result)))
+    key_alias(function, &quote!(([(); #index], fn(#(#types),*) #result)))
 }
 
-pub(super) fn key_that_is(function: &Function, ty: &TokenStream) -> TokenStream {
+/// Writes a type alias with the name of the function's key.
+pub(super) fn key_alias(function: &Function, ty: &TokenStream) -> TokenStream {
     let span = names::at(function.name);
     let cfgs = function.cfgs();
     let key = names::key(function.name, span);
     quote_spanned! {span=>
         #(#cfgs)*
-        #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+        #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
         type #key = #ty;
     }
 }
 
+/// Writes the constant that makes a function a value.
 pub(super) fn constant(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
     let p = facade.private(span);
@@ -92,7 +94,7 @@ pub(super) fn constant(facade: &Facade, worker: &Worker, function: &Function) ->
     let cfgs = function.cfgs();
     let constant = names::constant(function.name);
     let key = names::key(function.name, span);
-    let summary = format!("{} as a value.", names::link(function.name, "Self::"));
+    let summary = format!("The function {} as a value.", names::link(function.name, "Self::"));
     quote_spanned! {span=>
         #[doc = #summary]
         #(#cfgs)*
@@ -100,7 +102,7 @@ pub(super) fn constant(facade: &Facade, worker: &Worker, function: &Function) ->
     }
 }
 
-/// One function of the client, with the given body.
+/// Writes one function of the client, with the given body.
 // Input: fn deposit(&self, cx: &Context<Account>, amount: u64, note: &str) -> u64;
 // Output: pub fn deposit(&self, amount: u64, note: &str) -> P::Call<u64> { .. }
 pub(super) fn function(
@@ -113,28 +115,31 @@ pub(super) fn function(
     let vis = visibility(worker, span);
     let attrs = carried_attributes(worker, function);
     let name = function.name;
-    let arguments = function.arguments().map(|it| taken(facade, it));
+    let parameters = function.arguments().map(|it| {
+        let (name, ty) = (&it.name, parameter_type(facade, it));
+        quote!(#name: #ty)
+    });
     let call = call_type(facade, function);
     quote_spanned! {span=>
         #(#attrs)*
-        #vis fn #name(&self, #(#arguments,)*) -> #call #body
+        #vis fn #name(&self, #(#parameters,)*) -> #call #body
     }
 }
 
-/// Where the client's function stands. What the compiler says of its type, it says of the whole
-/// function too, and in the same place it says it once.
-fn result_span(function: &Function) -> Span {
+/// Returns the span of a client function: that of its result. rustc reports an error in the result
+/// type for the function as well, and drops the second report if both are at the same place.
+pub(super) fn result_span(function: &Function) -> Span {
     function.result.ty().map_or_else(|| names::at(function.name), names::at)
 }
 
-/// What makes the type a client.
+/// Writes the impl of `WorkerClient`.
 pub(super) fn worker_client(facade: &Facade, worker: &Worker) -> TokenStream {
     let span = names::at(worker.name);
     let p = facade.private(span);
     let client = names::client_type(worker.name);
     let connection = connection(facade, worker);
     let name = names::plain(worker.name);
-    let place = facade.place(span);
+    let source_location = facade.source_location(span);
     let functions = worker.functions.iter().map(|it| {
         let cfgs = it.cfgs();
         let key = names::key(it.name, span);
@@ -144,9 +149,10 @@ pub(super) fn worker_client(facade: &Facade, worker: &Worker) -> TokenStream {
         #[automatically_derived]
         impl #p::WorkerClient for #client {
             #connection
+            type OnHandle<__H: 'static> = __OnHandle<__H>;
             const WORKER_TRAIT: #p::WorkerTrait = #p::WorkerTrait {
                 name: #name,
-                place: #place,
+                place: #source_location,
                 functions: &[#(#functions,)*],
             };
             fn from_client(client: #p::Client) -> Self {
@@ -160,7 +166,7 @@ pub(super) fn worker_client(facade: &Facade, worker: &Worker) -> TokenStream {
     }
 }
 
-/// What a connection holds: what stands in the brackets of `Context<..>`.
+/// Writes the associated type of the connection state: the type argument of `Context<..>`.
 pub(super) fn connection(facade: &Facade, worker: &Worker) -> TokenStream {
     let Some(context) = worker.context() else {
         return quote_spanned!(names::at(worker.name)=> type Connection = (););
@@ -177,8 +183,8 @@ pub(super) fn connection(facade: &Facade, worker: &Worker) -> TokenStream {
     quote!(#begin #end)
 }
 
-/// What the function returns to the caller: a call to be awaited.
-fn call_type(facade: &Facade, function: &Function) -> TokenStream {
+/// Returns the type of the call that the client's function returns.
+pub(super) fn call_type(facade: &Facade, function: &Function) -> TokenStream {
     match &function.result {
         Returned::Nothing => {
             let span = names::at(function.name);
@@ -196,21 +202,19 @@ fn call_type(facade: &Facade, function: &Function) -> TokenStream {
     }
 }
 
-/// An argument as the client's function takes it: as the worker's does, and any stream for a pipe.
-// Input: numbers: Pipe<u64>
-// Output: numbers: impl P::IntoPipe<u64>
-fn taken(facade: &Facade, argument: &Argument) -> TokenStream {
-    let Argument { name, syntax, .. } = argument;
-    let ty: &Type = &syntax.ty;
-    let Some(elements) = argument.elements else { return quote!(#name: #ty) };
+/// Returns the type of a client function's parameter: the worker's type, or any stream for a pipe.
+// Input: Pipe<u64>
+// Output: impl P::IntoPipe<u64>
+pub(super) fn parameter_type(facade: &Facade, argument: &Argument) -> TokenStream {
+    let ty: &Type = &argument.syntax.ty;
+    let Some(elements) = argument.elements else { return ty.to_token_stream() };
     let span = names::at(ty);
     let p = facade.private(span);
-    let ty = quote_spanned!(span=> impl #p::IntoPipe<#elements>);
-    quote!(#name: #ty)
+    quote_spanned!(span=> impl #p::IntoPipe<#elements>)
 }
 
-/// An argument as it is handed to the runtime: borrowed.
-fn given(facade: &Facade, argument: &Argument) -> TokenStream {
+/// Writes an argument as the runtime takes it: borrowed.
+fn passed(facade: &Facade, argument: &Argument) -> TokenStream {
     let name = &argument.name;
     let span = names::at(name);
     if argument.elements.is_some() {
@@ -231,7 +235,7 @@ fn docs(attrs: &[Attribute]) -> Vec<&Attribute> {
     attrs.iter().filter(|it| it.path().is_ident("doc")).collect()
 }
 
-/// The attributes of a trait's function that its client's function has too.
+/// Returns the attributes of a trait's function that the client's function has, too.
 fn carried_attributes(worker: &Worker, function: &Function) -> Vec<TokenStream> {
     let attrs = &function.item.attrs;
     let carried = ["doc", "cfg", "cfg_attr", "deprecated"];
@@ -246,7 +250,8 @@ fn carried_attributes(worker: &Worker, function: &Function) -> Vec<TokenStream> 
     carried
 }
 
-/// Lints that the user allows or expects, as ones to allow: they need not appear twice.
+/// Returns the lints that the user allows or expects, as lints to allow: an expected lint fires in
+/// the trait, but perhaps not in the client.
 fn expected_lints(attrs: &[Attribute]) -> Vec<TokenStream> {
     let lints =
         attrs.iter().filter(|it| it.path().is_ident("allow") || it.path().is_ident("expect"));

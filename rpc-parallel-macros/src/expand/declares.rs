@@ -1,4 +1,4 @@
-//! What is known of a function at compile time: its types, how they travel, and its id.
+//! The impl of `Declares` for each function: its types, their codecs, and its id.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::quote_spanned;
@@ -41,7 +41,7 @@ pub(super) fn declares(facade: &Facade, worker: &Worker, function: &Function) ->
 
 pub(super) fn codecs(facade: &Facade, function: &Function) -> TokenStream {
     let types = function.arguments().map(|it| codec_type(facade, it));
-    let values = function.arguments().map(|it| codec(facade, it.ty));
+    let values = function.arguments().map(|it| argument_codec(facade, it));
     quote_spanned! {names::at(function.name)=>
         type Codecs = (#(#types,)*);
         const CODECS: Self::Codecs = (#(#values,)*);
@@ -53,13 +53,26 @@ fn codec_type(facade: &Facade, argument: &Argument) -> TokenStream {
     let span = names::at(ty);
     let p = facade.private(span);
     match argument.elements {
-        // If `ty` is another type of that name, then dispatch is the one place where it fails.
+        // If `ty` is not our `Pipe`, then rustc reports that once, in dispatch.
         Some(elements) => quote_spanned!(span=> #p::Codec<#p::Pipe<#elements>>),
         None => quote_spanned!(span=> #p::Codec<#ty>),
     }
 }
 
-/// The one place that demands `ty: Message`, and it demands it at `ty`, or at a pipe's elements.
+/// Writes the codec of an argument.
+fn argument_codec(facade: &Facade, argument: &Argument) -> TokenStream {
+    let ty = argument.ty;
+    if !argument.is_owned_context() {
+        return codec(facade, ty);
+    }
+    // The error for a context without `&` has a cure of its own.
+    let span = names::at(ty);
+    let p = facade.private(span);
+    quote_spanned!(span=> #p::context_codec::<#ty>())
+}
+
+/// Writes the codec of a type. The one place that requires `ty: Message`, at the span of `ty`, or
+/// of the elements of a pipe.
 fn codec(facade: &Facade, ty: &Type) -> TokenStream {
     let span = names::at(ty);
     let p = facade.private(span);
@@ -99,7 +112,7 @@ fn plain(p: &TokenStream, ty: &impl quote::ToTokens, codec: &TokenStream) -> Tok
 fn fallible(facade: &Facade, function: &Function, ty: &Type) -> TokenStream {
     let span = names::at(ty);
     let p = facade.private(span);
-    // Behind an alias stands less than two types: then the whole result is to blame.
+    // An alias has fewer than two type arguments: then errors underline the whole result.
     let written = match ungrouped(ty) {
         Type::Path(path) => type_arguments(&path.path),
         _ => Vec::new(),
@@ -109,8 +122,8 @@ fn fallible(facade: &Facade, function: &Function, ty: &Type) -> TokenStream {
         [ok] => (*ok, ty),
         _ => (ty, ty),
     };
-    let ok = projected_codec(facade, function, "Ok", ok);
-    let err = projected_codec(facade, function, "Err", err);
+    let ok = part_codec(facade, function, "codec", "Ok", ok);
+    let err = part_codec(facade, function, "error_codec", "Err", err);
     quote_spanned! {span=>
         type Returns = #ty;
         type Output = <#ty as #p::IsResult>::Ok;
@@ -120,10 +133,12 @@ fn fallible(facade: &Facade, function: &Function, ty: &Type) -> TokenStream {
     }
 }
 
-/// The codec of a part of the result, demanded where that part is written.
-fn projected_codec(
+/// Writes the codec of the part `Ok` or `Err` of a `Result`, at the span of the written type of
+/// that part. `constructor` is the runtime's function that makes the codec.
+fn part_codec(
     facade: &Facade,
     function: &Function,
+    constructor: &str,
     part: &str,
     written: &Type,
 ) -> TokenStream {
@@ -131,20 +146,21 @@ fn projected_codec(
     let p = facade.private(first);
     let key = names::key(function.name, first);
     let part = Ident::new(part, last);
-    // The compiler joins the places of the type's first and last token into one.
+    let constructor = Ident::new(constructor, first);
+    // rustc underlines from the first to the last token of this type.
     let result = quote_spanned!(first=> <Self as #p::Declares<#key>>::Returns);
     let begin = quote_spanned!(first=> <#result as #p::IsResult>);
     let end = quote_spanned!(last=> ::#part);
-    quote_spanned!(first=> #p::codec::<#begin #end>())
+    quote_spanned!(first=> #p::#constructor::<#begin #end>())
 }
 
-/// What the function's id is made from, and how it is called.
+/// Writes the information of which the runtime computes the function's id, and its flags.
 pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
     let p = facade.private(span);
     let name = names::plain(function.name);
     let worker_trait = names::plain(worker.name);
-    let place = facade.place(span);
+    let source_location = facade.source_location(span);
     let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
     let arguments = arguments.join(",");
     let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
@@ -153,7 +169,7 @@ pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> Tok
     let one_way = args.one_way.then(|| quote_spanned!(span=> .one_way()));
     let no_cancel = args.no_cancel.as_ref().map(|_| quote_spanned!(span=> .no_cancel()));
     quote_spanned! {span=>
-        #p::FunctionInfo::new(#name, #worker_trait, #place, #arguments, #result)
+        #p::FunctionInfo::new(#name, #worker_trait, #source_location, #arguments, #result)
             #id #one_way #no_cancel
     }
 }

@@ -1,4 +1,4 @@
-//! How a worker runs what it is asked for: one entry for each function, in the order written.
+//! The dispatch table of a worker: one entry for each function, in the order of the trait.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -6,7 +6,8 @@ use quote::quote_spanned;
 use crate::model::{Context, Function, Parameter, Worker};
 use crate::names::{self, Facade};
 
-// Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + Send + Sync + 'static {
+/// Writes the impl of `Dispatch`, for every type that implements the trait and is a worker type.
+// Output: impl<__S> P::Dispatch<__S> for BankClient where __S: Bank + P::OneWorkerTraitPerType {
 //     const TABLE: P::Table<__S, Self> = &[&P::synchronous::<Self, __owner, __S>(..), ..];
 // }
 pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
@@ -17,13 +18,13 @@ pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
     let entries = worker.functions.iter().map(|it| entry(facade, worker, it));
     let deprecated = worker.functions.iter().any(Function::is_deprecated);
     let deprecated = deprecated
-        .then(|| quote_spanned!(span=> #[allow(deprecated, reason = "callers are warned")]));
+        .then(|| quote_spanned!(span=> #[allow(deprecated, reason = "callers get the warning")]));
     quote_spanned! {span=>
         #deprecated
         #[automatically_derived]
         impl<__S> #p::Dispatch<__S> for #client
         where
-            __S: #worker_trait + ::core::marker::Send + ::core::marker::Sync + 'static,
+            __S: #worker_trait + #p::OneWorkerTraitPerType,
         {
             const TABLE: #p::Table<__S, Self> = &[#(#entries,)*];
         }
@@ -37,7 +38,7 @@ fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let key = names::key(function.name, span);
     let owned = function.arguments().map(|it| &it.owned);
     let call = call(facade, worker, function);
-    let sees_context = function.sees_context().then(|| quote_spanned!(span=> .sees_context()));
+    let sees_context = function.takes_context().then(|| quote_spanned!(span=> .sees_context()));
     if function.is_async() {
         quote_spanned! {span=>
             #(#cfgs)*
@@ -53,12 +54,15 @@ fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     }
 }
 
-// Output: <__S as Bank>::deposit(__scope.state(), P::context::<Context<Account>, _>(__scope.context()), __a1, &__a2)
+/// Writes the call of the user's function.
+// Output: <__S as Bank>::deposit(
+//     __scope.state(), P::context::<Context<Account>, _>(__scope.context()), __a1, &__a2,
+// )
 fn call(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
     let worker_trait = worker.name;
     let name = function.name;
-    let given = function.parameters.iter().map(|it| match it {
+    let arguments = function.parameters.iter().map(|it| match it {
         Parameter::Context(context) => self::context(facade, context),
         Parameter::Argument(argument) => {
             let owned = &argument.owned;
@@ -68,10 +72,10 @@ fn call(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
             }
         }
     });
-    quote_spanned!(span=> <__S as #worker_trait>::#name(__scope.state(), #(#given,)*))
+    quote_spanned!(span=> <__S as #worker_trait>::#name(__scope.state(), #(#arguments,)*))
 }
 
-/// The one place that demands that `ty` is our `Context`, and it demands it at `ty`.
+/// Writes a context. The one place that requires that the type is our `Context`, at its span.
 fn context(facade: &Facade, context: &Context) -> TokenStream {
     let ty = context.ty;
     let span = names::at(ty);

@@ -1,13 +1,14 @@
-//! A `main` that decides first whether it is a master's or a worker's.
+//! The `main` of a program: it runs a worker or the user's `main`.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
 use syn::{Expr, FnArg, Type};
 
-use crate::args::{EntryArgs, Runtime, RuntimeFlavor};
+use crate::args::{EntryArgs, FlavorArg, RuntimeArgs};
 use crate::head::FunctionHead;
 use crate::names;
 
+/// Writes `main`.
 // Input: async fn main(args: Vec<String>) -> R { .. }
 // Output: fn main() -> R {
 //     async fn main(args: Vec<String>) -> R { .. }
@@ -17,7 +18,7 @@ pub(crate) fn entry(args: &EntryArgs, main: &FunctionHead) -> TokenStream {
     let name = &main.sig.ident;
     let span = names::at(name);
     let (vis, output) = (&main.vis, &main.sig.output);
-    let settings = settings(args, main);
+    let entry = entry_value(args, main);
     let run = if main.sig.asyncness.is_some() {
         quote_spanned!(span=> run_async)
     } else {
@@ -30,12 +31,12 @@ pub(crate) fn entry(args: &EntryArgs, main: &FunctionHead) -> TokenStream {
     quote_spanned! {span=>
         #vis fn #name() #output {
             #main
-            #settings.#run(|| #name(#(#arguments),*))
+            #entry.#run(|| #name(#(#arguments),*))
         }
     }
 }
 
-/// A function that is there but does nothing: what a wrong one becomes.
+/// Writes a function with a mistake, so that its name exists and its body is checked.
 pub(crate) fn no_start(function: &FunctionHead) -> TokenStream {
     if function.sig.receiver().is_some() || function.sig.ident != "main" {
         return function.bare().into_token_stream();
@@ -44,48 +45,49 @@ pub(crate) fn no_start(function: &FunctionHead) -> TokenStream {
     let (vis, output, written) = (&function.vis, &function.sig.output, function.bare());
     quote_spanned! {span=>
         #vis fn main() #output {
-            #[allow(dead_code, reason = "there is an error already")]
+            #[allow(dead_code, reason = "a mistake is reported")]
             #written
             ::core::unreachable!()
         }
     }
 }
 
-/// The one place that demands that `ty` can be made of the program's arguments, at `ty`.
+/// Writes the argument of `main`. The one place that requires `ty: FromArgs`, at the span of `ty`.
 fn from_args(args: &EntryArgs, ty: &Type) -> TokenStream {
     let span = names::at(ty);
     let p = args.facade.private(span);
     quote_spanned!(span=> #p::from_args::<#ty>())
 }
 
+/// Writes the runtime's value for the arguments of the attribute.
 // Output: P::Entry::new().flavor(P::Flavor::CurrentThread).settings(|| P::settings(value))
-pub(super) fn settings(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
+pub(super) fn entry_value(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);
     let flavor = flavor(args, &args.runtime, function);
     let flavor = flavor.map(|it| quote_spanned!(span=> .flavor(#it)));
     let worker_flavor = self::flavor(args, &args.worker_runtime, function);
     let worker_flavor = worker_flavor.map(|it| quote_spanned!(span=> .worker_flavor(#it)));
-    let settings = args.settings.as_ref().map(|it| value(args, it));
+    let settings = args.settings.as_ref().map(|it| settings(args, it));
     let settings = settings.map(|it| quote_spanned!(span=> .settings(|| #it)));
     let logs = args.worker_logs.as_ref();
     let logs = logs.map(|it| quote_spanned!(span=> .worker_logs(#it)));
     quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings #logs)
 }
 
-/// The one place that demands that a value is settings, at the value.
-fn value(args: &EntryArgs, value: &Expr) -> TokenStream {
+/// Writes the settings. The one place that requires `IntoSettings` of the value, at its span.
+fn settings(args: &EntryArgs, value: &Expr) -> TokenStream {
     let span = names::at(value);
     let p = args.facade.private(span);
     quote_spanned!(span=> #p::settings(#value))
 }
 
-fn flavor(args: &EntryArgs, runtime: &Runtime, function: &FunctionHead) -> Option<TokenStream> {
+fn flavor(args: &EntryArgs, runtime: &RuntimeArgs, function: &FunctionHead) -> Option<TokenStream> {
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);
     let flavor = match runtime.flavor.as_ref()? {
-        RuntimeFlavor::CurrentThread => quote_spanned!(span=> #p::RuntimeFlavor::CurrentThread),
-        RuntimeFlavor::MultiThread { threads } => {
+        FlavorArg::CurrentThread => quote_spanned!(span=> #p::RuntimeFlavor::CurrentThread),
+        FlavorArg::MultiThread { threads } => {
             let threads = match threads {
                 Some(threads) => {
                     quote_spanned!(names::at(threads)=> ::core::option::Option::Some(#threads))

@@ -1,4 +1,4 @@
-//! What makes a type startable as a worker, and known to every process of the program.
+//! The registration of a worker type, by which every process of the program finds it.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -9,9 +9,11 @@ use crate::head::{ImplHead, ImplTrait};
 use crate::names;
 use crate::text::text;
 
+/// Writes the code that makes the type of the impl a worker type.
 // Input: impl Bank for Ledger { .. }
 // Output: const _: () = {
 //     impl P::OneWorkerTraitPerType for Ledger {
+//         type Itself = Self;
 //         type Client = BankClient;
 //         const WORKER_TYPE: &'static P::WorkerType = __WORKER_TYPE;
 //     }
@@ -23,31 +25,32 @@ pub(crate) fn registration(args: &ImplArgs, head: &ImplHead, trait_: &ImplTrait)
     let p = args.facade.private(span);
     let worker_type = worker_type(args, head, trait_);
     if !head.generics.params.is_empty() {
-        // There is not one type that could be registered: a mistake, which is reported.
-        return serves(args, head, trait_, &worker_type);
+        // `check` has reported the generics. A generic type cannot be registered.
+        return worker_impl(args, head, trait_, &worker_type);
     }
-    let serves = serves(args, head, trait_, &quote_spanned!(span=> __WORKER_TYPE));
+    let worker_impl = worker_impl(args, head, trait_, &quote_spanned!(span=> __WORKER_TYPE));
     quote_spanned! {span=>
         const _: () = {
-            #serves
+            #worker_impl
             const __WORKER_TYPE: &#p::WorkerType = #worker_type;
             #p::register! { __WORKER_TYPE }
         };
     }
 }
 
+/// Writes the value of the worker type.
 fn worker_type(args: &ImplArgs, head: &ImplHead, trait_: &ImplTrait) -> TokenStream {
     let ty = &head.self_ty;
     let span = names::at(ty);
     let p = args.facade.private(span);
     let (type_name, trait_name) = (text(ty), text(&trait_.path));
-    let place = args.facade.place(span);
+    let location = args.facade.source_location(span);
     let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
-    quote_spanned!(span=> &#p::WorkerType::new::<#ty>(#type_name, #trait_name, #place) #id)
+    quote_spanned!(span=> &#p::WorkerType::new::<#ty>(#type_name, #trait_name, #location) #id)
 }
 
-/// What says that the type serves its client.
-fn serves(
+/// Writes the impl that links the type with its client.
+fn worker_impl(
     args: &ImplArgs,
     head: &ImplHead,
     trait_: &ImplTrait,
@@ -61,13 +64,14 @@ fn serves(
     quote_spanned! {span=>
         #[automatically_derived]
         impl #generics #p::OneWorkerTraitPerType for #ty #clause {
+            type Itself = Self;
             type Client = #client;
             const WORKER_TYPE: &'static #p::WorkerType = #worker_type;
         }
     }
 }
 
-/// `bank::BankClient`, for `bank::Bank`.
+/// Returns `bank::BankClient` for `bank::Bank`.
 fn client_path(worker_trait: &Path) -> Path {
     let mut path = worker_trait.clone();
     if let Some(last) = path.segments.last_mut() {

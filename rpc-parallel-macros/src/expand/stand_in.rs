@@ -1,5 +1,5 @@
-//! What a wrong worker trait gets instead of a client that works: every promised name, so that
-//! nothing that uses them fails a second time.
+//! The client of a trait with mistakes. It has every name that the macro promises, so that code
+//! that uses these names causes no further errors.
 
 use std::collections::HashSet;
 
@@ -13,32 +13,35 @@ use crate::search;
 
 use super::client;
 
+/// Writes the functions and impls of such a client.
 pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
     let span = names::at(worker.name);
     let p = args.facade.private(span);
     let client = names::client_type(worker.name);
-    let place = args.facade.place(span);
+    let source_location = args.facade.source_location(span);
     let name = names::plain(worker.name);
     let connection = client::connection(&args.facade, worker);
     let mut seen = HashSet::new();
-    let functions = worker.functions.iter().filter(|it| can_be_made(worker, it));
+    let functions = worker.functions.iter().filter(|it| compiles(worker, it));
     let functions: Vec<_> = functions.filter(|it| seen.insert(names::constant(it.name))).collect();
     let body = quote_spanned!(span=> { ::core::unreachable!() });
-    let keys = functions.iter().map(|it| client::key_that_is(it, &quote!(())));
+    let keys = functions.iter().map(|it| client::key_alias(it, &quote!(())));
     let constants = functions.iter().map(|it| client::constant(&args.facade, worker, it));
-    let made = functions.iter().map(|it| client::function(&args.facade, worker, it, &body));
+    let client_functions =
+        functions.iter().map(|it| client::function(&args.facade, worker, it, &body));
     quote_spanned! {span=>
-        #[allow(warnings, reason = "there is an error already")]
+        #[allow(warnings, reason = "a mistake is reported")]
         const _: () = {
             #(#keys)*
             impl #client {
                 #(#constants)*
-                #(#made)*
+                #(#client_functions)*
             }
             impl #p::WorkerClient for #client {
                 #connection
+                type OnHandle<__H: 'static> = #p::NoFunctions;
                 const WORKER_TRAIT: #p::WorkerTrait =
-                    #p::WorkerTrait { name: #name, place: #place, functions: &[] };
+                    #p::WorkerTrait { name: #name, place: #source_location, functions: &[] };
                 fn from_client(client: #p::Client) -> Self {
                     Self(client)
                 }
@@ -53,12 +56,13 @@ pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
     }
 }
 
-/// Whether the client's function compiles outside of the trait.
-fn can_be_made(worker: &Worker, function: &Function) -> bool {
+/// Returns whether the client's function compiles.
+fn compiles(worker: &Worker, function: &Function) -> bool {
     let mut types = function.arguments().map(|it| it.ty).chain(function.result.ty());
     worker.item.generics.params.is_empty()
         && function.item.sig.generics.params.is_empty()
         && function.result.ty().is_none_or(|it| search::word(it, "impl").is_none())
         && function.arguments().all(|it| it.owned_instead_of_unsized().is_none())
+        && function.arguments().all(|it| it.borrow.is_some() || !it.is_trait_object())
         && types.all(|it| search::word(it, "Self").is_none())
 }

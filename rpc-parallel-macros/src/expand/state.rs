@@ -1,4 +1,4 @@
-//! A state that is made without an argument.
+//! The impl of `WorkerState` for a type with a `Default`.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -8,6 +8,7 @@ use crate::args::StateArgs;
 use crate::head::DataHead;
 use crate::names;
 
+/// Writes the impl.
 // Input: struct Calculator;
 // Output: impl P::WorkerState for Calculator {
 //     type Init = ();
@@ -19,9 +20,9 @@ pub(crate) fn state(args: &StateArgs, item: &DataHead) -> TokenStream {
     let p = args.facade.private(span);
     let mut generics = item.generics.clone();
     if !generics.params.is_empty() {
-        // Which of the parameters need what is not ours to guess.
+        // A macro cannot know which bounds the parameters need, so it bounds the whole type.
         generics.make_where_clause().predicates.push(parse_quote_spanned! {span=>
-            Self: ::core::default::Default + ::core::marker::Send + ::core::marker::Sync + 'static
+            Self: ::core::default::Default + 'static
         });
     }
     let (impl_generics, type_generics, clause) = generics.split_for_impl();

@@ -1,5 +1,4 @@
-//! A test that is registered with its name: a test executable becomes a worker by running one of
-//! its tests.
+//! A test, registered by its name. A test executable becomes a worker by running a registered test.
 
 use proc_macro2::TokenStream;
 use quote::quote_spanned;
@@ -8,8 +7,9 @@ use crate::args::EntryArgs;
 use crate::head::FunctionHead;
 use crate::names;
 
-use super::entry::settings;
+use super::entry::entry_value;
 
+/// Writes the test.
 // Input: #[should_panic] async fn fails() { .. }
 // Output: #[test] #[should_panic] fn fails() {
 //     async fn fails() { .. }
@@ -24,7 +24,7 @@ pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let p = args.facade.private(span);
     let (attrs, vis, output) = (&function.attrs, &function.vis, &function.sig.output);
     let written = function.bare();
-    let settings = settings(args, function);
+    let entry = entry_value(args, function);
     let run = if function.sig.asyncness.is_some() {
         quote_spanned!(span=> run_async)
     } else {
@@ -37,7 +37,7 @@ pub(crate) fn test(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
         #(#attrs)*
         #vis fn #name() #output {
             #written
-            const __TEST: #p::Test = #p::Test::new(#path, || #settings);
+            const __TEST: #p::Test = #p::Test::new(#path, || #entry);
             #p::register_test! { __TEST }
             __TEST.#run(|| #name())
         }

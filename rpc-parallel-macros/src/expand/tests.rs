@@ -1,4 +1,4 @@
-//! What is written for what: one feature in each, on the smallest item that has it.
+//! Expansions: one feature in each test, on the smallest item that has it.
 
 use expect_test::{Expect, expect};
 use proc_macro2::TokenStream;
@@ -12,16 +12,16 @@ use crate::names::Facade;
 
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
 fn check(tokens: TokenStream, expected: Expect) {
-    let file = syn::parse2(tokens).expect("what is written is Rust");
-    // The default facade, and where the macro was used, are the same everywhere.
+    let file = syn::parse2(tokens).expect("expansions are Rust");
+    // The path of the default facade would only make the expected text long.
     let text = prettyplease::unparse(&file).replace("::rpc_parallel::__private::", "P::");
     expected.assert_eq(&text);
 }
 
-/// Shows a part of what a trait becomes.
+/// Returns a part of the expansion of a trait.
 fn of_trait(item: TokenStream, part: fn(&Facade, &Worker) -> TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let item = syn::parse2(item).expect("this is a trait");
+    let item = syn::parse2(item).expect("the tokens are a trait");
     part(&Facade::new(None), &Worker::lower(&item, &mut errors))
 }
 
@@ -33,19 +33,19 @@ fn types(facade: &Facade, worker: &Worker) -> TokenStream {
 
 fn infos(facade: &Facade, worker: &Worker) -> TokenStream {
     let infos = worker.functions.iter().map(|it| declares::info(facade, worker, it));
-    let place = facade.place(proc_macro2::Span::call_site()).to_string();
+    let place = facade.source_location(proc_macro2::Span::call_site()).to_string();
     let infos = quote!(const INFOS: () = (#(#infos),*);).to_string().replace(&place, "PLACE");
-    infos.parse().expect("it was tokens before")
+    infos.parse().expect("the text was tokens before")
 }
 
 fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
-    entry(&args, &syn::parse2(item).expect("this is a function"))
+    entry(&args, &syn::parse2(item).expect("the tokens are a function"))
 }
 
 #[test]
-fn an_async_function_becomes_one_that_returns_a_future() {
+fn async_function_becomes_fn_returning_send_future() {
     check(
         of_trait(
             quote!(
@@ -59,14 +59,16 @@ fn an_async_function_becomes_one_that_returns_a_future() {
             trait Bank {
                 fn owner(
                     &self,
-                ) -> impl ::core::future::Future<Output = String> + ::core::marker::Send;
+                ) -> impl ::core::future::Future<Output = String> + ::core::marker::Send
+                where
+                    Self: ::core::marker::Sync;
             }
         "#]],
     );
 }
 
 #[test]
-fn an_async_function_without_a_result_returns_a_future_of_nothing() {
+fn async_function_without_result_returns_unit_future() {
     check(
         of_trait(
             quote!(
@@ -78,14 +80,16 @@ fn an_async_function_without_a_result_returns_a_future_of_nothing() {
         ),
         expect![[r#"
             trait Bank {
-                fn audit(&self) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send;
+                fn audit(&self) -> impl ::core::future::Future<Output = ()> + ::core::marker::Send
+                where
+                    Self: ::core::marker::Sync;
             }
         "#]],
     );
 }
 
 #[test]
-fn our_attributes_are_taken_off_and_others_stay() {
+fn declaration_drops_our_attributes_and_keeps_others() {
     check(
         of_trait(
             quote!(
@@ -111,7 +115,7 @@ fn our_attributes_are_taken_off_and_others_stay() {
 }
 
 #[test]
-fn a_client_has_a_constant_and_a_function_for_each_function() {
+fn client_has_constant_and_function_for_each_function() {
     check(
         of_trait(
             quote!(
@@ -122,16 +126,16 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
             client::functions,
         ),
         expect![[r##"
-            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
             type __audit = ([(); 0usize], fn());
             #[allow(
                 dead_code,
                 private_interfaces,
                 clippy::impl_trait_in_params,
-                reason = "a program need not use all of it, and the trait speaks for its types"
+                reason = "a program may call some functions only; rustc checks the types in the trait"
             )]
             impl BankClient {
-                ///[`audit`](Self::audit) as a value.
+                ///The function [`audit`](Self::audit) as a value.
                 pub const AUDIT: P::DeclaredFunction<Self, __audit> = P::DeclaredFunction::NEW;
                 ///Calls [`audit`](Bank::audit).
                 pub fn audit(&self) -> P::Call<()> {
@@ -143,7 +147,7 @@ fn a_client_has_a_constant_and_a_function_for_each_function() {
 }
 
 #[test]
-fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
+fn client_passes_arguments_by_reference_without_context() {
     check(
         of_trait(
             quote!(
@@ -154,16 +158,16 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
             client::functions,
         ),
         expect![[r##"
-            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
             type __put = ([(); 0usize], fn(u64, &str));
             #[allow(
                 dead_code,
                 private_interfaces,
                 clippy::impl_trait_in_params,
-                reason = "a program need not use all of it, and the trait speaks for its types"
+                reason = "a program may call some functions only; rustc checks the types in the trait"
             )]
             impl BankClient {
-                ///[`put`](Self::put) as a value.
+                ///The function [`put`](Self::put) as a value.
                 const PUT: P::DeclaredFunction<Self, __put> = P::DeclaredFunction::NEW;
                 ///Calls [`put`](Bank::put).
                 fn put(&self, amount: u64, note: &str) -> P::Call<()> {
@@ -175,7 +179,7 @@ fn a_client_gives_its_arguments_by_reference_and_knows_no_context() {
 }
 
 #[test]
-fn a_client_takes_any_stream_where_a_pipe_is_written() {
+fn client_takes_any_stream_for_pipe_argument() {
     check(
         of_trait(
             quote!(
@@ -186,16 +190,16 @@ fn a_client_takes_any_stream_where_a_pipe_is_written() {
             client::functions,
         ),
         expect![[r##"
-            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
             type __put_all = ([(); 0usize], fn(Pipe<u64>, &str, Option<Pipe<u64>>));
             #[allow(
                 dead_code,
                 private_interfaces,
                 clippy::impl_trait_in_params,
-                reason = "a program need not use all of it, and the trait speaks for its types"
+                reason = "a program may call some functions only; rustc checks the types in the trait"
             )]
             impl BankClient {
-                ///[`put_all`](Self::put_all) as a value.
+                ///The function [`put_all`](Self::put_all) as a value.
                 const PUT_ALL: P::DeclaredFunction<Self, __put_all> = P::DeclaredFunction::NEW;
                 ///Calls [`put_all`](Bank::put_all).
                 fn put_all(
@@ -215,7 +219,7 @@ fn a_client_takes_any_stream_where_a_pipe_is_written() {
 }
 
 #[test]
-fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
+fn fallible_function_returns_try_call() {
     check(
         of_trait(
             quote!(
@@ -226,16 +230,16 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
             client::functions,
         ),
         expect![[r##"
-            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
             type __audit = ([(); 0usize], fn() -> Result<u64, Fraud>);
             #[allow(
                 dead_code,
                 private_interfaces,
                 clippy::impl_trait_in_params,
-                reason = "a program need not use all of it, and the trait speaks for its types"
+                reason = "a program may call some functions only; rustc checks the types in the trait"
             )]
             impl BankClient {
-                ///[`audit`](Self::audit) as a value.
+                ///The function [`audit`](Self::audit) as a value.
                 const AUDIT: P::DeclaredFunction<Self, __audit> = P::DeclaredFunction::NEW;
                 ///Calls [`audit`](Bank::audit).
                 fn audit(&self) -> P::TryCall<Result<u64, Fraud>> {
@@ -247,14 +251,14 @@ fn a_fallible_function_is_a_call_with_an_error_of_its_own() {
 }
 
 #[test]
-fn what_the_user_says_about_a_function_its_client_says_too() {
+fn client_function_keeps_attributes_of_worker_function() {
     check(
         of_trait(
             quote!(
                 trait Bank {
                     /// Audits.
                     #[cfg(unix)]
-                    #[deprecated = "nobody looks"]
+                    #[deprecated = "use another"]
                     #[expect(clippy::too_many_arguments)]
                     #[worker(id = "audit")]
                     fn r#loop(&self);
@@ -264,21 +268,21 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
         ),
         expect![[r##"
             #[cfg(unix)]
-            #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+            #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
             type __loop = ([(); 0usize], fn());
             #[allow(
                 dead_code,
                 private_interfaces,
                 clippy::impl_trait_in_params,
-                reason = "a program need not use all of it, and the trait speaks for its types"
+                reason = "a program may call some functions only; rustc checks the types in the trait"
             )]
             impl BankClient {
-                ///`loop` as a value.
+                ///The function `loop` as a value.
                 #[cfg(unix)]
                 const LOOP: P::DeclaredFunction<Self, __loop> = P::DeclaredFunction::NEW;
                 /// Audits.
                 #[cfg(unix)]
-                #[deprecated = "nobody looks"]
+                #[deprecated = "use another"]
                 #[allow(clippy::too_many_arguments)]
                 fn r#loop(&self) -> P::Call<()> {
                     P::call::<Self, __loop>(self, ())
@@ -289,7 +293,7 @@ fn what_the_user_says_about_a_function_its_client_says_too() {
 }
 
 #[test]
-fn arguments_have_codecs_by_what_is_behind_their_borrow() {
+fn codec_of_borrowed_argument_is_for_type_behind_borrow() {
     check(
         of_trait(
             quote!(
@@ -323,7 +327,37 @@ fn arguments_have_codecs_by_what_is_behind_their_borrow() {
 }
 
 #[test]
-fn a_pipe_has_a_codec_that_asks_its_elements_to_travel() {
+fn owned_context_has_codec_of_its_own() {
+    check(
+        of_trait(
+            quote!(
+                trait Bank {
+                    fn put(&self, cx: Context<Account>);
+                }
+            ),
+            types,
+        ),
+        expect![[r#"
+            impl Declares {
+                type Codecs = (P::Codec<Context<Account>>,);
+                const CODECS: Self::Codecs = (
+                    P::context_codec::<Context<Account>>(),
+                );
+                type Returns = ();
+                type Output = ();
+                type Error = P::CallError;
+                const ANSWER: P::Answer<
+                    Self::Returns,
+                    Self::Output,
+                    Self::Error,
+                > = P::plain(P::codec::<()>());
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn codec_of_pipe_bounds_its_elements() {
     check(
         of_trait(
             quote!(
@@ -359,7 +393,7 @@ fn a_pipe_has_a_codec_that_asks_its_elements_to_travel() {
 }
 
 #[test]
-fn a_result_has_a_codec_for_each_of_its_sides() {
+fn result_has_codecs_for_ok_and_err() {
     check(
         of_trait(
             quote!(
@@ -388,7 +422,7 @@ fn a_result_has_a_codec_for_each_of_its_sides() {
                             __audit,
                         >>::Returns as P::IsResult>::Ok,
                     >(),
-                    P::codec::<
+                    P::error_codec::<
                         <<Self as P::Declares<
                             __audit,
                         >>::Returns as P::IsResult>::Err,
@@ -400,7 +434,7 @@ fn a_result_has_a_codec_for_each_of_its_sides() {
 }
 
 #[test]
-fn a_result_by_another_name_is_one_if_it_says_so() {
+fn alias_with_result_argument_is_fallible() {
     check(
         of_trait(
             quote!(
@@ -430,7 +464,7 @@ fn a_result_by_another_name_is_one_if_it_says_so() {
                             __audit,
                         >>::Returns as P::IsResult>::Ok,
                     >(),
-                    P::codec::<
+                    P::error_codec::<
                         <<Self as P::Declares<
                             __audit,
                         >>::Returns as P::IsResult>::Err,
@@ -442,7 +476,7 @@ fn a_result_by_another_name_is_one_if_it_says_so() {
 }
 
 #[test]
-fn an_id_is_made_from_what_is_written_unless_it_is_given() {
+fn id_is_computed_from_signature_unless_given() {
     check(
         of_trait(
             quote!(
@@ -471,7 +505,7 @@ fn an_id_is_made_from_what_is_written_unless_it_is_given() {
 }
 
 #[test]
-fn how_a_function_is_called_is_told_beside_its_id() {
+fn flags_of_function_follow_its_id() {
     check(
         of_trait(
             quote!(
@@ -497,7 +531,7 @@ fn how_a_function_is_called_is_told_beside_its_id() {
 }
 
 #[test]
-fn a_worker_runs_each_function_with_what_it_asks_for() {
+fn dispatch_calls_each_function_with_its_parameters() {
     check(
         of_trait(
             quote!(
@@ -512,11 +546,11 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
             dispatch::dispatch,
         ),
         expect![[r##"
-            #[allow(deprecated, reason = "callers are warned")]
+            #[allow(deprecated, reason = "callers get the warning")]
             #[automatically_derived]
             impl<__S> P::Dispatch<__S> for BankClient
             where
-                __S: Bank + ::core::marker::Send + ::core::marker::Sync + 'static,
+                __S: Bank + P::OneWorkerTraitPerType,
             {
                 const TABLE: P::Table<__S, Self> = &[
                     &P::asynchronous::<
@@ -562,7 +596,7 @@ fn a_worker_runs_each_function_with_what_it_asks_for() {
 }
 
 #[test]
-fn a_wrong_trait_keeps_its_promises_of_names() {
+fn stand_in_has_all_promised_names() {
     check(
         of_trait(
             quote!(
@@ -573,18 +607,18 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
             ),
             |_, it| {
                 let args = TraitArgs { facade: Facade::new(Some(syn::parse_quote!(rp))) };
-                let place = args.facade.place(proc_macro2::Span::call_site()).to_string();
+                let place = args.facade.source_location(proc_macro2::Span::call_site()).to_string();
                 let stand_in = stand_in(&args, it).to_string().replace(&place, "PLACE");
-                stand_in.parse().expect("it was tokens before")
+                stand_in.parse().expect("the text was tokens before")
             },
         ),
         expect![[r##"
-            #[allow(warnings, reason = "there is an error already")]
+            #[allow(warnings, reason = "a mistake is reported")]
             const _: () = {
-                #[allow(dead_code, non_camel_case_types, reason = "named after a function")]
+                #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
                 type __put = ();
                 impl BankClient {
-                    ///[`put`](Self::put) as a value.
+                    ///The function [`put`](Self::put) as a value.
                     const PUT: rp::__private::DeclaredFunction<Self, __put> = rp::__private::DeclaredFunction::NEW;
                     ///Calls [`put`](Bank::put).
                     fn put(&self, amount: u64) -> rp::__private::Call<()> {
@@ -593,6 +627,7 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
                 }
                 impl rp::__private::WorkerClient for BankClient {
                     type Connection = ();
+                    type OnHandle<__H: 'static> = rp::__private::NoFunctions;
                     const WORKER_TRAIT: rp::__private::WorkerTrait = rp::__private::WorkerTrait {
                         name: "Bank",
                         place: PLACE,
@@ -614,38 +649,83 @@ fn a_wrong_trait_keeps_its_promises_of_names() {
 }
 
 #[test]
-fn an_impl_is_registered() {
-    let mut errors = Errors::default();
-    let args = ImplArgs::parse(quote!(id = "ledger"), &mut errors);
-    let head: ImplHead = syn::parse_quote!(impl bank::Bank for Ledger {});
-    let trait_ = head.trait_.as_ref().expect("it has one");
-    let place = args.facade.place(proc_macro2::Span::call_site()).to_string();
-
-    let written = registration(&args, &head, trait_).to_string().replace(&place, "PLACE");
-
+fn handle_has_functions_that_cannot_be_called() {
     check(
-        written.parse().expect("it was tokens before"),
-        expect![[r#"
-        const _: () = {
-            #[automatically_derived]
-            impl P::OneWorkerTraitPerType for Ledger {
-                type Client = bank::BankClient;
-                const WORKER_TYPE: &'static P::WorkerType = __WORKER_TYPE;
+        of_trait(
+            quote!(
+                pub trait Bank {
+                    #[cfg(unix)]
+                    fn put(&self, cx: &Context<Account>, note: &str, all: Pipe<u64>) -> u64;
+                }
+            ),
+            on_handle::on_handle,
+        ),
+        expect![[r##"
+            #[doc(hidden)]
+            pub struct __OnHandle<__H>(::core::marker::PhantomData<fn() -> __H>);
+            #[allow(
+                dead_code,
+                private_interfaces,
+                clippy::all,
+                clippy::pedantic,
+                clippy::impl_trait_in_params,
+                reason = "the functions exist for errors only"
+            )]
+            impl<__H> __OnHandle<__H> {
+                #[cfg(unix)]
+                #[doc(hidden)]
+                pub fn put(
+                    &self,
+                    _: &str,
+                    _: impl P::IntoPipe<u64>,
+                ) -> P::Call<u64>
+                where
+                    __H: P::IsConnected,
+                {
+                    __H::unreachable()
+                }
             }
-            const __WORKER_TYPE: &P::WorkerType = &P::WorkerType::new::<
-                Ledger,
-            >("Ledger", "bank::Bank", PLACE)
-                .with_id("ledger");
-            P::register! {
-                __WORKER_TYPE
+            impl<__H: 'static> P::OnHandle for __OnHandle<__H> {
+                const INSTANCE: &'static Self = &Self(::core::marker::PhantomData);
             }
-        };
-    "#]],
+        "##]],
     );
 }
 
 #[test]
-fn a_main_is_wrapped_outside_of_every_runtime() {
+fn impl_is_registered() {
+    let mut errors = Errors::default();
+    let args = ImplArgs::parse(quote!(id = "ledger"), &mut errors);
+    let head: ImplHead = syn::parse_quote!(impl bank::Bank for Ledger {});
+    let trait_ = head.trait_.as_ref().expect("the impl is of a trait");
+    let place = args.facade.source_location(proc_macro2::Span::call_site()).to_string();
+
+    let registration = registration(&args, &head, trait_).to_string().replace(&place, "PLACE");
+
+    check(
+        registration.parse().expect("the text was tokens before"),
+        expect![[r#"
+            const _: () = {
+                #[automatically_derived]
+                impl P::OneWorkerTraitPerType for Ledger {
+                    type Itself = Self;
+                    type Client = bank::BankClient;
+                    const WORKER_TYPE: &'static P::WorkerType = __WORKER_TYPE;
+                }
+                const __WORKER_TYPE: &P::WorkerType = &P::WorkerType::new::<
+                    Ledger,
+                >("Ledger", "bank::Bank", PLACE)
+                    .with_id("ledger");
+                P::register! {
+                    __WORKER_TYPE
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn async_main_is_wrapped_outside_of_runtimes() {
     check(
         of_main(
             quote!(),
@@ -669,7 +749,7 @@ fn a_main_is_wrapped_outside_of_every_runtime() {
 }
 
 #[test]
-fn a_main_gets_its_arguments_and_settings() {
+fn main_gets_arguments_and_settings() {
     check(
         of_main(
             quote!(
@@ -701,7 +781,7 @@ fn a_main_gets_its_arguments_and_settings() {
 }
 
 #[test]
-fn a_sync_main_makes_its_own_runtime_if_it_wants_one() {
+fn sync_main_runs_without_runtime() {
     check(
         of_main(
             quote!(),
@@ -752,7 +832,7 @@ fn test_is_registered_with_its_path() {
 }
 
 #[test]
-fn a_state_is_its_default() {
+fn state_is_made_by_default() {
     let args = StateArgs { facade: Facade::new(None) };
 
     check(
@@ -777,7 +857,7 @@ fn a_state_is_its_default() {
 }
 
 #[test]
-fn a_generic_state_asks_for_what_it_needs() {
+fn generic_state_bounds_whole_type() {
     let args = StateArgs { facade: Facade::new(None) };
 
     check(
@@ -788,19 +868,18 @@ fn a_generic_state_asks_for_what_it_needs() {
             ),
         ),
         expect![[r#"
-        #[automatically_derived]
-        impl<T: Clone> P::WorkerState for Wrapper<T>
-        where
-            Self: ::core::default::Default + ::core::marker::Send + ::core::marker::Sync
-                + 'static,
-        {
-            type Init = ();
-            async fn init(
-                (): (),
-            ) -> ::core::result::Result<Self, P::BoxError> {
-                ::core::result::Result::Ok(<Wrapper<T> as ::core::default::Default>::default())
+            #[automatically_derived]
+            impl<T: Clone> P::WorkerState for Wrapper<T>
+            where
+                Self: ::core::default::Default + 'static,
+            {
+                type Init = ();
+                async fn init(
+                    (): (),
+                ) -> ::core::result::Result<Self, P::BoxError> {
+                    ::core::result::Result::Ok(<Wrapper<T> as ::core::default::Default>::default())
+                }
             }
-        }
-    "#]],
+        "#]],
     );
 }

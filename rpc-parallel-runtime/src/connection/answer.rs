@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 
 use super::error::CallError;
-use crate::wire::Codec;
+use crate::wire::{Codec, Message, codec};
 
 /// Why a call of a function that returns `Result<T, E>` gave no `T`.
 ///
@@ -121,6 +121,28 @@ impl<T, E> IsResult for Result<T, E> {
     fn into_result(self) -> Self {
         self
     }
+}
+
+/// An error type of a worker function that returns a `Result`: a [`Message`].
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "error type `{Self}` cannot travel between processes",
+    label = "cannot travel between processes",
+    note = "return `Result<_, rpc_parallel::AnyError>`: `?` turns errors of other crates into an \
+            `AnyError`, which keeps their texts and causes",
+    note = "an error type of your own must implement `serde::Serialize` and `serde::Deserialize`, \
+            be `Send` and hold no references"
+)]
+pub trait TravelsAsError: Message {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Message> TravelsAsError for T {}
+
+/// Makes the codec of a function's error type.
+#[doc(hidden)]
+#[must_use]
+pub const fn error_codec<E: TravelsAsError>() -> Codec<E> {
+    codec()
 }
 
 /// Converts between the return type of a function (`R`) and the result of its call (`T` or `E`).

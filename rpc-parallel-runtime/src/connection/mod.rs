@@ -43,7 +43,9 @@ mod scripted;
 #[cfg(fuzzing)]
 mod fuzzing;
 
-pub use self::answer::{Answer, CallFailure, FunctionError, IsResult, fallible, plain};
+pub use self::answer::{
+    Answer, CallFailure, FunctionError, IsResult, TravelsAsError, error_codec, fallible, plain,
+};
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
 pub use self::call::{Call, TryCall};

@@ -141,10 +141,10 @@ pub(super) fn exit_with_error(tried: &str, error: &(dyn std::error::Error + 'sta
 /// The types of `settings = ..` in the arguments of `#[entry]` and `#[test]`.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` must be `Settings`, or the `Result` of making some",
-    label = "no `Settings`",
-    note = "write `settings = Settings::default().with_max_message_size(1 << 20)`, or name a \
-            function that returns such a value, `settings = settings()`"
+    message = "expected `Settings` or a `Result` of `Settings`, found `{Self}`",
+    label = "not `Settings`",
+    note = "write `settings = Settings::default().with_max_message_size(1 << 20)`, or call a \
+            function that returns settings: `settings = settings()`"
 )]
 pub trait IntoSettings {
     fn into_settings(self) -> Result<Settings, SettingsError>;
@@ -170,7 +170,7 @@ impl IntoSettings for Result<Settings, SettingsError> {
 /// The types of the optional parameter of `main`, which receives the arguments of the program.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be made of the program's arguments",
+    message = "`main` cannot have a parameter of type `{Self}`",
     label = "not a list of arguments",
     note = "`main` can take `Vec<String>`, `Vec<OsString>`, `std::env::Args` or \
             `std::env::ArgsOs`, or nothing"

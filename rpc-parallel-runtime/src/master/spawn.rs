@@ -57,7 +57,9 @@ pub trait Spawn: WorkerState {
     }
 
     /// Returns a builder that configures and starts a worker in a process of its own.
-    fn spawner() -> Spawner<Self>
+    // The return type is `Spawner<Self>`. rustc cannot know that of a type without a `#[worker]` impl,
+    // so it reports the missing impl here, and nothing for the methods that are called on the result.
+    fn spawner() -> Spawner<Self::Itself>
     where
         Self: Served,
     {
@@ -89,7 +91,7 @@ pub trait Spawn: WorkerState {
     }
 
     /// Returns a builder that configures and starts a worker server in this process.
-    fn server() -> Server<Self>
+    fn server() -> Server<Self::Itself>
     where
         Self: Served,
     {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -26,7 +27,8 @@ use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
 use crate::worker::{
-    ConnectionState, Context, OneWorkerTraitPerType, Served, ServerInfo, WorkerClient, WorkerStats,
+    ConnectionState, Context, OnHandle, OneWorkerTraitPerType, Served, ServerInfo, WorkerClient,
+    WorkerStats,
 };
 
 /// A handle that identifies a worker server of type `S`.
@@ -216,6 +218,16 @@ impl<S> Worker<S> {
             });
         }
         serving::listen(self.id, self.settings)?.ok_or_else(ended)
+    }
+}
+
+/// Makes the call of a worker function on a handle an error that names [`connect`](Worker::connect).
+#[doc(hidden)]
+impl<S: Served> Deref for Worker<S> {
+    type Target = <S::Client as WorkerClient>::OnHandle<Self>;
+
+    fn deref(&self) -> &Self::Target {
+        OnHandle::INSTANCE
     }
 }
 

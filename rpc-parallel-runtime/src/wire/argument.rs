@@ -76,7 +76,7 @@ impl Argument for Path {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
     label = "cannot travel between processes",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it and for what is in it; \
+    note = "derive `serde::Serialize` and `serde::Deserialize` for the type and for the types in it; \
             it must also be `Send` and hold no references"
 )]
 pub trait Message: Serialize + DeserializeOwned + Send + 'static {}
@@ -89,7 +89,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Message for T {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel between processes",
     label = "cannot travel between processes",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it and for what is in it; \
+    note = "derive `serde::Serialize` and `serde::Deserialize` for the type and for the types in it; \
             it must also be `Send` and hold no references"
 )]
 pub trait Travels: Argument<Owned: Message> + Serialize {

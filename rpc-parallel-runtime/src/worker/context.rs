@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::registry::WorkerType;
 use crate::connection::CallScope;
-use crate::wire::{Settings, WorkerId, WorkerLabel};
+use crate::wire::{Codec, Message, Settings, WorkerId, WorkerLabel, codec};
 
 /// The context in which a worker function is called: the connection, its state, and the call.
 ///
@@ -160,8 +160,8 @@ impl<C> Deref for Context<C> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not `rpc_parallel::Context`",
     label = "another type called `Context`",
-    note = "a function of a worker trait sees its connection through `&rpc_parallel::Context<..>`; \
-            give the other type another name: `use .. as ..`"
+    note = "worker functions take their context as `&rpc_parallel::Context<..>`; import other types \
+            called `Context` under another name: `use .. as ..`"
 )]
 pub trait IsContext {
     type State;
@@ -175,6 +175,28 @@ impl<C> IsContext for Context<C> {
     fn of(context: &Self) -> &Self {
         context
     }
+}
+
+/// A type called `Context` that an argument has by value: any type that travels, but not
+/// [`Context`].
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "context `{Self}` must be borrowed as `&{Self}`",
+    label = "write `&` before the type",
+    note = "the worker supplies the `rpc_parallel::Context` of a function, and callers do not pass it; \
+            another type called `Context` must implement `serde::Serialize` and \
+            `serde::Deserialize` to be an argument"
+)]
+pub trait TravelsAsContext: Message {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Message> TravelsAsContext for T {}
+
+/// Makes the codec of an argument whose type is called `Context` and is not borrowed.
+#[doc(hidden)]
+#[must_use]
+pub const fn context_codec<T: TravelsAsContext>() -> Codec<T> {
+    codec()
 }
 
 /// Converts the context of a call to the type in the function's signature.

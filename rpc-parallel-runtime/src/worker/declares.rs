@@ -34,6 +34,11 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// worker trait takes a [`Context`](crate::Context).
     type Connection;
 
+    /// The functions of the client, as a handle has them: each one is an error that names
+    /// `connect`.
+    #[doc(hidden)]
+    type OnHandle<H: 'static>: OnHandle;
+
     /// The worker trait that the client was generated from.
     #[doc(hidden)]
     const WORKER_TRAIT: WorkerTrait;
@@ -87,6 +92,31 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     fn close_server(&self) -> Call<()> {
         builtin::close_server(self.client())
     }
+}
+
+/// The target of a handle's `Deref`: functions that cannot be called.
+#[doc(hidden)]
+pub trait OnHandle: 'static {
+    const INSTANCE: &'static Self;
+}
+
+/// The target of a handle's `Deref` for a worker trait with a mistake.
+#[doc(hidden)]
+pub struct NoFunctions;
+
+impl OnHandle for NoFunctions {
+    const INSTANCE: &'static Self = &Self;
+}
+
+/// No type implements it: the bound of functions that a handle has for errors only.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is a handle, which has no worker functions",
+    label = "call `connect` on the handle first",
+    note = "`handle.connect(()).await?` returns a client, which has the worker functions"
+)]
+pub trait IsConnected {
+    fn unreachable<T>() -> T;
 }
 
 /// A client that declares the function `F`.

@@ -21,8 +21,10 @@ pub use self::arguments::Arguments;
 pub(crate) use self::builtin::ask_for_logs;
 pub(crate) use self::builtin::{shut_down, stats};
 pub(crate) use self::context::ServerInfo;
-pub use self::context::{Context, IsContext, context};
-pub use self::declares::{Declares, WorkerClient, call, pipe_codec, writer_codec};
+pub use self::context::{Context, IsContext, TravelsAsContext, context, context_codec};
+pub use self::declares::{
+    Declares, IsConnected, NoFunctions, OnHandle, WorkerClient, call, pipe_codec, writer_codec,
+};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,

@@ -18,6 +18,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// Functions have access to the state by `&self`, because calls run concurrently. Put mutable state
 /// behind a lock, or into atomics.
 ///
+/// The type must be `Send` and `Sync`. `#[worker]` on the impl of its worker trait checks this.
+///
 /// ```
 /// use std::fs::File;
 /// use std::io::Write;
@@ -60,10 +62,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the state of a worker",
-    note = "implement `rpc_parallel::WorkerState` for it, or derive it together with `Default`"
+    message = "`{Self}` is not a worker state",
+    label = "must implement `WorkerState`",
+    note = "implement `rpc_parallel::WorkerState` for `{Self}`, or write \
+            `#[derive(Default, rpc_parallel::WorkerState)]` above it"
 )]
-pub trait WorkerState: Sized + Send + Sync + 'static {
+pub trait WorkerState: Sized + 'static {
     /// The argument of [`init`](Self::init), which the spawning process sends.
     type Init: Message;
 
@@ -102,7 +106,10 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
     /// For a server that a worker itself [serves](crate::Server::serve), `on_shutdown` runs before
     /// the orderly end of that process, unless the server has ended before. For a server of a
     /// master it never runs: the state is only dropped.
-    fn on_shutdown(&self) -> impl Future<Output = ()> + Send {
+    fn on_shutdown(&self) -> impl Future<Output = ()> + Send
+    where
+        Self: Sync,
+    {
         async {}
     }
 }
@@ -155,8 +162,8 @@ pub trait WorkerState: Sized + Send + Sync + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a connection state of `{W}`",
-    note = "implement `rpc_parallel::ConnectionState<{W}>` for it: its worker trait has functions \
-            that take a `&Context<{Self}>`"
+    note = "implement `rpc_parallel::ConnectionState<{W}>` for `{Self}`, because functions of the \
+            worker trait take a `&Context<{Self}>`"
 )]
 pub trait ConnectionState<W>: Sized + Send + Sync + 'static {
     /// The argument of [`init`](Self::init), which [`connect`](crate::Worker::connect) sends.
@@ -173,10 +180,12 @@ pub trait ConnectionState<W>: Sized + Send + Sync + 'static {
     ///
     /// If the connecting process closes the connection before it is opened, for example because the
     /// future of `connect` was dropped, the future of `init` is dropped at its await point.
-    fn init(worker: &W, init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send;
+    fn init(worker: &W, init: Self::Init) -> impl Future<Output = Result<Self, BoxError>> + Send
+    where
+        W: Sync;
 }
 
-impl<W: Sync> ConnectionState<W> for () {
+impl<W> ConnectionState<W> for () {
     type Init = ();
 
     async fn init(_: &W, (): ()) -> Result<Self, BoxError> {
@@ -187,8 +196,8 @@ impl<W: Sync> ConnectionState<W> for () {
 /// A connection state whose `init` takes no argument, so that `spawn` can create one.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
-    message = "connections to `{W}` begin with an argument, which `spawn` does not give",
-    label = "`spawn` gives no argument for `{Self}`",
+    message = "the connection state of `{W}` needs an argument, which `spawn` does not pass",
+    label = "`{Self}` needs an argument",
     note = "write `{W}::spawner().spawn_with(init, connection_init)`, \
             or `{W}::spawner().start(init)` and then `connect(connection_init)`"
 )]
@@ -197,28 +206,35 @@ pub trait BeginsWithNothing<W>: ConnectionState<W, Init = ()> {}
 #[diagnostic::do_not_recommend]
 impl<W, C: ConnectionState<W, Init = ()>> BeginsWithNothing<W> for C {}
 
-/// Implemented by `#[worker]` on an impl: the client and description of the worker type.
+/// A type with a `#[worker]` impl of a worker trait. The attribute implements it.
 ///
-/// The name of the trait is part of rustc's error for a type with two `#[worker]` impls.
-#[doc(hidden)]
+/// A type can have one such impl. rustc shows the name of this trait for a type that has two, and
+/// the name is the rule that they break: serve the second trait by a type of its own.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no functions that a worker could serve",
-    label = "is not a worker",
-    note = "write `#[rpc_parallel::worker]` above the `impl` of its worker trait"
+    message = "`{Self}` has no `#[worker]` impl of a worker trait",
+    label = "not a worker type",
+    note = "write `#[rpc_parallel::worker]` above `impl .. for {Self}`, and above the trait"
 )]
-pub trait OneWorkerTraitPerType: WorkerState {
+// The one place that requires `Send` and `Sync` of a state, so that rustc reports their absence
+// once: `WorkerState` does not require them, and the functions of worker traits assume `Sync`.
+pub trait OneWorkerTraitPerType: WorkerState + Send + Sync {
+    /// The type itself.
+    type Itself;
+
+    /// The client that `#[worker]` on the trait generates.
     type Client: WorkerClient<Connection: ConnectionState<Self>> + Dispatch<Self>;
 
+    #[doc(hidden)]
     const WORKER_TYPE: &'static WorkerType;
 }
 
 /// A type that implements a worker trait under `#[worker]`, so that it can be spawned and served.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no functions that a worker could serve",
-    label = "is not a worker",
-    note = "write `#[rpc_parallel::worker]` above the `impl` of its worker trait"
+    message = "`{Self}` has no `#[worker]` impl of a worker trait",
+    label = "not a worker type",
+    note = "write `#[rpc_parallel::worker]` above `impl .. for {Self}`, and above the trait"
 )]
-pub trait Served: OneWorkerTraitPerType {}
+pub trait Served: OneWorkerTraitPerType<Itself = Self> {}
 
 #[diagnostic::do_not_recommend]
-impl<S: OneWorkerTraitPerType> Served for S {}
+impl<S: OneWorkerTraitPerType<Itself = S>> Served for S {}

@@ -10,9 +10,9 @@ use super::reader::Pipe;
 /// What is no stream is made one: of an iterator by [`Pipe::from_items`], of single elements by
 /// [`Pipe::pair`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no stream of `{T}` that can be sent to another process",
+    message = "`{Self}` cannot be passed as a `Pipe<{T}>`",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",
-    note = "`Pipe::from_items` makes a pipe of an iterator"
+    note = "`Pipe::from_items` makes a pipe from an iterator"
 )]
 pub trait IntoPipe<T> {
     /// Makes a pipe of it.

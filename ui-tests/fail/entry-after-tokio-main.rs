@@ -1,3 +1,0 @@
-#[tokio::main]
-#[rpc_parallel::entry]
-async fn main() {}
