@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 const CALLS: u32 = 1000;
 

@@ -5,8 +5,9 @@ use rpc_parallel::prelude::*;
 use rpc_parallel::{Spawner, WorkerFailure};
 
 use crate::failures::Failures;
-use crate::fixture::{Action, Fixture, ScriptedClient};
+use crate::fixture::{Fixture, ScriptedClient};
 use crate::process::ends;
+use crate::script::Action;
 use crate::spawn_ok::SpawnerOk as _;
 use crate::waiting::{read_error, soon};
 

@@ -67,12 +67,6 @@ impl Gate {
         let (socket, _) = self.listener.accept().await.expect("accept a connection");
         BlockedThread(socket)
     }
-
-    /// Old name of [`address`](Self::address).
-    #[must_use]
-    pub fn way(&self) -> GateAddress {
-        self.address()
-    }
 }
 
 impl Default for Gate {
@@ -95,11 +89,6 @@ impl GateAddress {
         let _ = self.connect();
     }
 
-    /// Old name of [`notify`](Self::notify).
-    pub fn pass_by(&self) {
-        self.notify();
-    }
-
     fn bind(&self) -> io::Result<net::UnixListener> {
         let listener = UnixListener::bind_addr(&self.socket_address()?)?;
         listener.set_nonblocking(true)?;
@@ -114,6 +103,3 @@ impl GateAddress {
         SocketAddr::from_abstract_name(&self.0)
     }
 }
-
-/// Old name of [`GateAddress`].
-pub type WayThrough = GateAddress;

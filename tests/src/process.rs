@@ -14,9 +14,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 /// How long a test waits for an event before it fails.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Old name of [`TEST_TIMEOUT`].
-pub const PATIENCE: Duration = TEST_TIMEOUT;
-
 /// Waits until a process is gone, and says whether that happened within this time.
 #[must_use]
 pub fn ends_within(pid: u32, limit: Duration) -> bool {
@@ -60,7 +57,8 @@ pub fn signal(pid: u32, signal: Signal) {
 pub fn stop(pid: u32) {
     signal(pid, Signal::STOP);
     let began = Instant::now();
-    while state(pid) != Some('T') {
+    // Each thread stops for itself, some after the main thread.
+    while !thread_states(pid).iter().all(|it| *it == Some('T')) {
         assert!(began.elapsed() < TEST_TIMEOUT, "process {pid} stops");
         thread::yield_now();
     }
@@ -75,10 +73,19 @@ pub fn resume(pid: u32) {
     signal(pid, Signal::CONT);
 }
 
+fn thread_states(pid: u32) -> Vec<Option<char>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process exists");
+    threads.flatten().map(|it| state_in(&it.path())).collect()
+}
+
 /// Returns the kernel's letter for the state of a process, or `None` if there is no process.
 #[must_use]
 pub fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(Path::new(&format!("/proc/{pid}")))
+}
+
+fn state_in(directory: &Path) -> Option<char> {
+    let stat = fs::read_to_string(directory.join("stat")).ok()?;
     // The name before it stands in parentheses and may hold any characters.
     stat.rsplit_once(") ")?.1.chars().next()
 }

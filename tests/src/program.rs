@@ -26,9 +26,6 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// Old name of [`ProgramOutput`].
-pub type Ended = ProgramOutput;
-
 impl Program {
     /// Starts a program.
     ///
@@ -114,11 +111,6 @@ impl Program {
     pub fn write_line(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("stdin is piped");
         writeln!(stdin, "{line}").expect("the program reads its stdin");
-    }
-
-    /// Old name of [`write_line`](Self::write_line).
-    pub fn tell(&mut self, line: &str) {
-        self.write_line(line);
     }
 
     /// Kills it by SIGKILL.

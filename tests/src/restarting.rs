@@ -8,9 +8,10 @@ use rpc_parallel::prelude::*;
 use rpc_parallel::{Spawner, WorkerFailure};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::fixture::{Action, Fixture, Script, ScriptedClient, call_error};
+use crate::fixture::{Fixture, ScriptedClient, call_error};
 use crate::gate::Gate;
 use crate::process::kill;
+use crate::script::{Action, Script};
 use crate::spawn_ok::SpawnerOk as _;
 use crate::waiting::soon;
 
@@ -21,7 +22,6 @@ pub const BACKOFF: Duration = Duration::from_millis(1);
 pub const MINUTE: Duration = Duration::from_secs(60);
 
 /// Returns a policy that restarts a worker at once, without a limit that a test reaches.
-#[must_use]
 pub fn at_once() -> RestartPolicy {
     RestartPolicy::on_failure().backoff(BACKOFF..=BACKOFF).limit(u32::MAX, MINUTE)
 }

@@ -8,8 +8,9 @@ use rpc_parallel::Spawner;
 use rpc_parallel::prelude::*;
 use tempfile::TempDir;
 
-use crate::fixture::{Action, Fixture, Script, ScriptedClient};
+use crate::fixture::{Fixture, ScriptedClient};
 use crate::process::ends;
+use crate::script::{Action, Script};
 use crate::spawn_ok::{ConnectOk as _, SpawnerOk as _};
 
 /// The event that a worker notes when its `on_shutdown` begins.

@@ -113,12 +113,6 @@ impl Events {
         NoteOnDrop { events: self.clone(), event: event.into() }
     }
 
-    /// Old name of [`note_on_drop`](Self::note_on_drop).
-    #[must_use]
-    pub fn note_at_end(&self, event: impl Into<String>) -> NoteOnDrop {
-        self.note_on_drop(event)
-    }
-
     /// Waits until this event has been noted.
     pub async fn happened(&self, event: &str) {
         self.find(|it| it == event).await;

@@ -51,13 +51,13 @@ impl WorkerState for CancelWorker {
 #[rpc_parallel::worker]
 impl Cancellable for CancelWorker {
     async fn wait(&self, name: &str) {
-        let _ended = self.events.note_at_end(format!("{name} ended"));
+        let _ended = self.events.note_on_drop(format!("{name} ended"));
         self.events.note(format!("{name} began"));
         std::future::pending::<()>().await;
     }
 
     async fn finish(&self, name: &str) {
-        let _ended = self.events.note_at_end(format!("{name} ended"));
+        let _ended = self.events.note_on_drop(format!("{name} ended"));
         self.events.note(format!("{name} began"));
         self.permits.acquire().await.expect("the semaphore is never closed").forget();
         self.events.note(format!("{name} finished"));

@@ -96,13 +96,13 @@ impl Deadlines for DeadlineWorker {
     }
 
     async fn wait(&self, name: &str) {
-        let _ended = self.events.note_at_end(format!("{name} ended"));
+        let _ended = self.events.note_on_drop(format!("{name} ended"));
         self.events.note(format!("{name} began"));
         std::future::pending::<()>().await;
     }
 
     async fn wait_in_chain(&self, mut chain: Vec<Worker<DeadlineWorker>>) -> Result<(), AnyError> {
-        let _ended = self.events.note_at_end("waiting ended");
+        let _ended = self.events.note_on_drop("waiting ended");
         match chain.pop() {
             Some(next) => Ok(next.connect(()).await?.wait_in_chain(chain).await?),
             None => std::future::pending().await,

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rpc_parallel::error::ControlErrorKind;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Action, ScriptedClient};
+use rpc_parallel_tests::fixture::ScriptedClient;
 use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, stop, until, with_variable};
 use rpc_parallel_tests::process_tree::{LIMIT, describe};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::script::Action;
 use rpc_parallel_tests::shutdown_log::{ShutdownLog, meanwhile, short, spawn};
 use rpc_parallel_tests::spawn_ok::ConnectOk as _;
 use rpc_parallel_tests::waiting::soon;

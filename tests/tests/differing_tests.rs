@@ -7,8 +7,9 @@ use std::process::Command;
 
 use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::program::{Program, ProgramOutput};
+use rpc_parallel_tests::script::Script;
 
 mod conflicting {
     use super::*;
@@ -36,7 +37,7 @@ mod conflicting {
 }
 
 /// Runs tests of this executable.
-fn run(args: &[&str]) -> Ended {
+fn run(args: &[&str]) -> ProgramOutput {
     let own = std::env::current_exe().expect("/proc is mounted");
     Program::run(Command::new(own).args(args).args(["--ignored", "--test-threads=1"]))
 }

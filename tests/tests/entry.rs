@@ -3,14 +3,14 @@
 use std::fs;
 use std::process::Command;
 
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 
-fn run(program: &str, args: &[&str]) -> Ended {
+fn run(program: &str, args: &[&str]) -> ProgramOutput {
     Program::run(Command::new(program).args(args))
 }
 
 /// Runs a program that appends a line to a file at each run, and returns the number of runs.
-fn count_runs(program: &str, args: &[&str]) -> (Ended, usize) {
+fn count_runs(program: &str, args: &[&str]) -> (ProgramOutput, usize) {
     let directory = tempfile::tempdir().expect("create a directory");
     let file = directory.path().join("runs");
 
@@ -28,7 +28,10 @@ fn program_without_entry_starts_no_worker_and_runs_once() {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stdout.len(), 3);
     for line in &ended.stdout {
-        assert!(line.starts_with("failed to start worker without_entry::Nobody: "), "{line}");
+        assert!(
+            line.starts_with("failed to start worker rpc_parallel_tests::fixture::Fixture: "),
+            "{line}"
+        );
         assert!(line.contains("write `#[rpc_parallel::entry]` above `fn main`"), "{line}");
     }
 }
@@ -48,7 +51,7 @@ fn worker_continuing_in_main_cannot_spawn_and_is_killed() {
     let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["go-on"]);
 
     assert_eq!(runs, 2, "the master and one worker process");
-    let worker = "is_worker true: failed to start worker never_a_worker::Nobody: this process is not a master";
+    let worker = "is_worker true: failed to start worker rpc_parallel_tests::fixture::Fixture: this process is not";
     assert!(ended.stderr.contains(worker), "{ended:?}");
     let (_, master) =
         ended.stderr.split_once("is_worker false: ").expect("the master has an error");
@@ -88,7 +91,7 @@ fn main_returning_error_exits_with_code_1() {
     let ended = run(env!("CARGO_BIN_EXE_async_main"), &["fail"]);
 
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("Error: there was the argument `fail`"), "{ended:?}");
+    assert!(ended.stderr.contains("Error: an argument is `fail`"), "{ended:?}");
 }
 
 #[test]
@@ -171,7 +174,10 @@ fn worker_args_replace_default_arguments() {
     let ended = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
 
     let [line] = &ended.stdout[..] else { panic!("{ended:?}") };
-    assert!(line.starts_with(r#"(["worker"], "worker `teller` (startup::Teller, "#), "{ended:?}");
+    assert!(
+        line.starts_with(r#"(["worker"], "worker `reporter` (startup::Reporter, "#),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@ use rpc_parallel::error::{
     CallErrorKind, Execution, ExitReason, PanicReport, SpawnErrorKind, TooLarge,
 };
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script, call_error};
+use rpc_parallel_tests::fixture::{Fixture, call_error};
+use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 
 #[rpc_parallel::test]

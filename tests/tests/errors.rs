@@ -9,8 +9,9 @@ use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, ExitReason, MessageKind, PanicReport, TooLarge};
 use rpc_parallel::launch::PanicPolicy;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Action, Fixture, call_error};
+use rpc_parallel_tests::fixture::{Fixture, call_error};
 use rpc_parallel_tests::process::{TEST_TIMEOUT, ends};
+use rpc_parallel_tests::script::Action;
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -273,9 +274,9 @@ async fn end_during_calls(action: Action) -> (ExitReason, String) {
 
 /// Checks the signal and that the tail of stderr is complete.
 async fn assert_killed_by(signal: Signal, action: Action) {
-    let (exit_reason, stderr) = end_during_calls(action).await;
+    let (reason, stderr) = end_during_calls(action).await;
 
-    let ExitReason::Signaled { signal: found, .. } = exit_reason else { panic!("{exit_reason}") };
+    let ExitReason::Signaled { signal: found, .. } = reason else { panic!("{reason}") };
     assert_eq!(found, signal.as_raw());
     assert!(stderr.contains("this is line 1\nthis is line 2\nthis is line 3"), "{stderr}");
 }
@@ -297,17 +298,17 @@ async fn all_calls_return_abort() {
 
 #[rpc_parallel::test]
 async fn all_calls_return_panic_while_panicking() {
-    let (exit_reason, stderr) = end_during_calls(Action::PanicTwice).await;
+    let (reason, stderr) = end_during_calls(Action::PanicTwice).await;
 
-    assert!(matches!(exit_reason, ExitReason::Signaled { .. }), "{exit_reason}");
+    assert!(matches!(reason, ExitReason::Signaled { .. }), "{reason}");
     assert!(stderr.contains("panic in a destructor during cleanup"), "{stderr}");
 }
 
 #[rpc_parallel::test]
 async fn all_calls_return_exit_code() {
-    let (exit_reason, stderr) = end_during_calls(Action::Exit(7)).await;
+    let (reason, stderr) = end_during_calls(Action::Exit(7)).await;
 
-    assert_eq!(exit_reason, ExitReason::Exited(7));
+    assert_eq!(reason, ExitReason::Exited(7));
     assert_eq!(stderr, "this is line 1\nthis is line 2\nthis is line 3");
 }
 

@@ -164,7 +164,7 @@ async fn master_without_descriptors_keeps_its_workers() {
     let mut numbers = master.endless_numbers().await.expect("call `endless_numbers`");
 
     master.leave_descriptors(40).await.expect("call `leave_descriptors`");
-    let (count, error) = soon(master.start_until_error()).await.expect("call it");
+    let (count, error) = soon(master.start_until_error()).await.expect("call `start_until_error`");
 
     assert!(error.ends_with(TOO_MANY_OPEN_FILES), "{error}");
     assert!((3..40).contains(&count), "{count}");

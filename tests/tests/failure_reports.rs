@@ -11,9 +11,9 @@ use rpc_parallel_tests::failure_scenario::{
     ActionPlace, assert_has_stderr, fail_worker, fixture, spawn_fixture,
 };
 use rpc_parallel_tests::failures::{Failures, KILLED};
-use rpc_parallel_tests::fixture::Action;
 use rpc_parallel_tests::process::{self, TEST_TIMEOUT, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::script::Action;
 use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;

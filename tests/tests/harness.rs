@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rpc_parallel::expert::{Initialized, initialized, is_worker};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::SpawnOk as _;
 
 #[rpc_parallel::worker]
@@ -179,12 +179,12 @@ mod order {
 }
 
 /// Runs this test executable with these arguments.
-fn run(args: &[&str]) -> Ended {
+fn run(args: &[&str]) -> ProgramOutput {
     let own = std::env::current_exe().expect("/proc is mounted");
     Program::run(Command::new(own).args(args))
 }
 
-fn summary(ended: &Ended) -> &str {
+fn summary(ended: &ProgramOutput) -> &str {
     let mut lines = ended.stdout.iter().filter_map(|it| it.strip_prefix("test result: "));
     let summary = lines.next().unwrap_or_else(|| panic!("{ended:?}"));
     assert_eq!(lines.next(), None, "{ended:?}");

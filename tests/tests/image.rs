@@ -33,7 +33,7 @@ impl Copied {
 
     fn assert_starts_workers(mut self) {
         for number in ["1", "2"] {
-            self.program.tell(number);
+            self.program.write_line(number);
             let double = format!("{}", 2 * number.parse::<u32>().expect("the text is a number"));
             assert_eq!(self.program.line(), double);
         }

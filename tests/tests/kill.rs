@@ -3,8 +3,9 @@
 use rpc_parallel::error::{CallErrorKind, ControlErrorKind, Execution, ExitReason};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script, call_error};
+use rpc_parallel_tests::fixture::{Fixture, call_error};
 use rpc_parallel_tests::process::is_gone;
+use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rustix::process::Signal;
 use tokio::join;

@@ -1,7 +1,7 @@
-//! Something else than the master starts a worker: it is the same worker, and ends like others.
+//! Launchers: a worker behind another program behaves and ends like a worker without one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,216 +10,166 @@ use rpc_parallel::Spawner;
 use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
 use rpc_parallel::launch::{Launcher, WorkerCommand, WrapperLauncher};
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::failures::KILLED;
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::script::{Action, Script};
+use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
 
-/// What a process knows of itself.
-#[rpc_parallel::worker]
-trait Knows {
-    fn pid(&self) -> u32;
-    fn parent(&self) -> u32;
-    fn file(&self, name: &str) -> Result<String, AnyError>;
-    fn variable(&self, name: &str) -> Option<String>;
-    async fn wait(&self);
+/// Returns a spawner with a shell that runs this script as launcher.
+fn shell(script: &str) -> Spawner<Fixture> {
+    Fixture::spawner().launcher(WrapperLauncher::new("/bin/sh").args(["-c", script, "sh"]))
 }
 
-struct Knowing;
-
-/// How its `init` goes.
-#[derive(Serialize, Deserialize)]
-enum Begin {
-    Well,
-    /// It prints its process id and that of its parent, and does not return.
-    Blocks,
-}
-
-impl WorkerState for Knowing {
-    type Init = Begin;
-
-    async fn init(begin: Begin) -> Result<Self, BoxError> {
-        match begin {
-            Begin::Well => Ok(Self),
-            Begin::Blocks => {
-                println!("{} {}", std::process::id(), std::os::unix::process::parent_id());
-                loop {
-                    std::thread::sleep(Duration::from_secs(1000));
-                }
-            }
-        }
-    }
-}
-
-#[rpc_parallel::worker]
-impl Knows for Knowing {
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    fn parent(&self) -> u32 {
-        std::os::unix::process::parent_id()
-    }
-
-    fn file(&self, name: &str) -> Result<String, AnyError> {
-        Ok(fs::read_to_string(Path::new("/proc/self").join(name))?)
-    }
-
-    fn variable(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
-    }
-
-    async fn wait(&self) {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// A shell that stays between master and worker, and does something around it.
-fn shell(script: &str) -> Spawner<Knowing> {
-    Knowing::spawner().launcher(WrapperLauncher::new("/bin/sh").args(["-c", script, "sh"]))
-}
-
-/// It stays until the worker has ended.
-fn staying() -> Spawner<Knowing> {
+/// Returns a spawner with a shell that forks the worker and waits for it.
+fn waiting_shell() -> Spawner<Fixture> {
     shell(r#""$@"; exit $?"#)
 }
 
-async fn spawn(spawner: Spawner<Knowing>) -> KnowsClient {
-    spawner.spawn(Begin::Well).await.expect("start a worker")
-}
-
 #[rpc_parallel::test]
-async fn a_wrapper_that_becomes_the_worker_leaves_no_trace() {
-    let wrapped = Knowing::spawner().launcher(WrapperLauncher::new("env").arg("WRAPPED=yes"));
+async fn wrapper_that_execs_worker_leaves_no_process() {
+    let wrapped = Fixture::spawner().launcher(WrapperLauncher::new("env").arg("WRAPPED=yes"));
 
-    let client = spawn(wrapped).await;
+    let client = wrapped.spawn_ok(()).await;
 
-    assert_eq!(client.parent().await, Ok(std::process::id()));
+    assert_eq!(client.parent_pid().await, Ok(std::process::id()));
     assert_eq!(client.variable("WRAPPED").await, Ok(Some("yes".to_owned())));
-    let own = fs::read_to_string("/proc/self/comm").expect("there is a /proc");
-    assert_eq!(client.file("comm").await, Ok(own), "it is called like its program");
+    let own = fs::read_to_string("/proc/self/comm").expect("read /proc/self/comm");
+    assert_eq!(client.proc_file("comm").await, Ok(own), "the worker has the program's name");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_behind_a_wrapper_is_what_its_client_names() {
-    let client = spawn(staying().name("behind").env("GIVEN", "a b")).await;
+async fn label_names_worker_and_not_its_wrapper() {
+    let client = waiting_shell().name("behind").env("GIVEN", "a b").spawn_ok(()).await;
 
-    let (pid, parent) = (client.pid().await, client.parent().await);
+    let (pid, parent) = (client.pid().await, client.parent_pid().await);
 
-    assert_ne!(parent, Ok(std::process::id()), "the shell is between them");
+    assert_ne!(parent, Ok(std::process::id()), "the shell is the parent");
     assert_eq!(client.label().pid(), pid.ok());
     assert_eq!(client.variable("GIVEN").await, Ok(Some("a b".to_owned())));
 }
 
 #[rpc_parallel::test]
-async fn dropping_the_last_client_ends_worker_and_wrapper() {
-    let client = spawn(staying()).await;
-    let pids = [client.pid().await, client.parent().await];
+async fn dropping_last_client_ends_worker_and_wrapper() {
+    let client = waiting_shell().spawn_ok(()).await;
+    let pids = [client.pid().await, client.parent_pid().await];
 
     drop(client);
 
     for pid in pids {
-        assert!(ends(pid.expect("call it")).await);
+        assert!(ends(pid.expect("call the worker")).await);
     }
 }
 
 #[rpc_parallel::test]
-async fn the_end_of_a_wrapper_is_the_end_of_its_worker() {
-    let client = spawn(staying()).await;
-    let [pid, shell] = [client.pid().await, client.parent().await].map(|it| it.expect("call it"));
+async fn killed_wrapper_ends_its_worker() {
+    let client = waiting_shell().spawn_ok(()).await;
+    let pid = client.pid().await.expect("call `pid`");
+    let shell = client.parent_pid().await.expect("call `parent_pid`");
     let waiting = tokio::spawn(client.wait());
 
     kill(shell);
 
-    assert!(ends(pid).await, "its master takes it for dead");
-    let error = soon(waiting).await.expect("it does not panic").expect_err("nobody answers");
+    assert!(ends(pid).await, "the supervisor watches the wrapper");
+    let error = soon(waiting).await.expect("no panic").expect_err("the worker has ended");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
+    assert_eq!(failure.exit_reason(), KILLED);
 }
 
 #[rpc_parallel::test]
-async fn the_death_of_a_worker_is_what_its_wrapper_makes_of_it() {
-    let client = spawn(staying()).await;
-    let pid = client.pid().await.expect("call it");
+async fn exit_reason_of_worker_is_that_of_its_wrapper() {
+    let client = waiting_shell().spawn_ok(()).await;
+    let pid = client.pid().await.expect("call `pid`");
     let waiting = tokio::spawn(client.wait());
 
     kill(pid);
 
-    let error = soon(waiting).await.expect("it does not panic").expect_err("nobody answers");
+    let error = soon(waiting).await.expect("no panic").expect_err("the worker was killed");
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.exit_reason(), ExitReason::Exited(128 + 9), "as a shell says it");
+    assert_eq!(
+        failure.exit_reason(),
+        ExitReason::Exited(128 + 9),
+        "the shell maps signals to exit codes"
+    );
     assert_eq!(failure.worker().pid(), Some(pid));
 }
 
+/// Returns a script whose `init` prints the process ids of worker and parent, and blocks.
+fn blocked_in_init() -> Script {
+    Script::init([Action::PrintPids, Action::Block])
+}
+
 async fn pids_from(pipe: Receiver) -> [u32; 2] {
-    let line = BufReader::new(pipe).lines().next_line().await.expect("the pipe works");
-    let line = line.expect("there is a line");
-    let mut pids = line.split(' ').map(|it| it.parse().expect("it is a process id"));
-    [(); 2].map(|()| pids.next().expect("there are two"))
+    let line = BufReader::new(pipe).lines().next_line().await.expect("read the pipe");
+    let line = line.expect("the worker prints a line");
+    let mut pids = line.split(' ').map(|it| it.parse().expect("the worker prints process ids"));
+    [(); 2].map(|()| pids.next().expect("the worker prints two process ids"))
 }
 
 #[rpc_parallel::test]
-async fn a_wrapper_that_is_killed_while_its_worker_begins_is_reported() {
+async fn wrapper_killed_during_init_is_reported() {
     let (stdout, pipe) = Redirect::piped().expect("make a pipe");
-    let spawning = tokio::spawn(staying().stdout(stdout).spawn(Begin::Blocks));
+    let spawning = tokio::spawn(waiting_shell().stdout(stdout).spawn(blocked_in_init()));
     let [pid, shell] = pids_from(pipe).await;
 
     kill(shell);
 
-    let error = soon(spawning).await.expect("it does not panic").expect_err("it never begins");
+    let error = soon(spawning).await.expect("no panic").expect_err("`init` is blocked");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.exit_reason(), ExitReason::Signaled { signal: 9, core_dumped: false });
-    assert!(ends(pid).await, "nothing is left of it");
+    assert_eq!(failure.exit_reason(), KILLED);
+    assert!(ends(pid).await, "no process is left");
 }
 
 #[rpc_parallel::test]
-async fn a_timeout_ends_worker_and_wrapper() {
+async fn init_timeout_ends_worker_and_wrapper() {
     let (stdout, pipe) = Redirect::piped().expect("make a pipe");
-    let limited = staying().stdout(stdout).init_timeout(Duration::from_millis(200));
+    let spawner = waiting_shell().stdout(stdout).init_timeout(Duration::from_millis(200));
 
-    let error = soon(limited.spawn(Begin::Blocks)).await.expect_err("it never begins");
+    let error = soon(spawner.spawn(blocked_in_init())).await.expect_err("`init` is blocked");
 
     assert!(matches!(error.kind(), SpawnErrorKind::InitTimedOut { .. }), "{error}");
     for pid in pids_from(pipe).await {
-        assert!(ends(pid).await, "nothing is left of it");
+        assert!(ends(pid).await, "no process is left");
     }
 }
 
 #[rpc_parallel::test]
-async fn dropping_a_spawning_ends_worker_and_wrapper() {
+async fn dropping_spawn_future_ends_worker_and_wrapper() {
     let (stdout, pipe) = Redirect::piped().expect("make a pipe");
 
     let pids = tokio::select! {
-        spawned = staying().stdout(stdout).spawn(Begin::Blocks) => panic!("{spawned:?}"),
+        spawned = waiting_shell().stdout(stdout).spawn(blocked_in_init()) => panic!("{spawned:?}"),
         pids = pids_from(pipe) => pids,
     };
 
     for pid in pids {
-        assert!(ends(pid).await, "nobody waits for it any more");
+        assert!(ends(pid).await, "no process is left");
     }
 }
 
 #[rpc_parallel::test]
-async fn a_wrapper_that_does_not_wait_for_its_worker_is_refused() {
+async fn wrapper_that_does_not_wait_for_worker_is_refused() {
     let (stdout, pipe) = Redirect::piped().expect("make a pipe");
-    // The worker begins when nothing can tell it any more that its wrapper is gone.
-    let gone = shell(r#"exec 3<&0; (sleep 0.2; exec "$@") <&3 3<&- & exit 0"#).stdout(stdout);
+    // The worker starts after its wrapper has exited.
+    let exiting = shell(r#"exec 3<&0; (sleep 0.2; exec "$@") <&3 3<&- & exit 0"#).stdout(stdout);
 
-    let error = soon(gone.spawn(Begin::Blocks)).await.expect_err("its process has ended");
+    let error = soon(exiting.spawn(blocked_in_init())).await.expect_err("the wrapper has exited");
 
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::Exited(0));
     let [pid, _] = pids_from(pipe).await;
-    assert!(ends(pid).await, "nothing is left of it");
+    assert!(ends(pid).await, "no process is left");
 }
 
 #[rpc_parallel::test]
-async fn a_wrapper_that_takes_the_stdin_of_its_worker_is_told_so() {
-    let error = shell(r#"exec "$@" </dev/null"#).spawn(Begin::Well).await;
+async fn wrapper_that_replaces_stdin_is_reported() {
+    let spawned = shell(r#"exec "$@" </dev/null"#).spawn(Script::default()).await;
 
-    let error = error.expect_err("it does not find its master");
+    let error = spawned.expect_err("the worker has no control socket");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::Exited(2));
     let [line] = failure.stderr() else { panic!("{error}") };
@@ -227,20 +177,20 @@ async fn a_wrapper_that_takes_the_stdin_of_its_worker_is_told_so() {
 }
 
 #[rpc_parallel::test]
-async fn a_wrapper_that_fails_is_reported_with_its_last_words() {
-    let failing = shell("echo out of order >&2; exit 3").spawn(Begin::Well).await;
+async fn failing_wrapper_is_reported_with_stderr() {
+    let spawned = shell("echo out of order >&2; exit 3").spawn(Script::default()).await;
 
-    let error = failing.expect_err("it does not start the worker");
+    let error = spawned.expect_err("the wrapper exits");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::Exited(3));
     assert_eq!(failure.stderr(), ["out of order"]);
 }
 
 #[rpc_parallel::test]
-async fn a_wrapper_that_there_is_not_is_named() {
-    let missing = Knowing::spawner().launcher(WrapperLauncher::new("no-such-program"));
+async fn missing_wrapper_is_named() {
+    let missing = Fixture::spawner().launcher(WrapperLauncher::new("no-such-program"));
 
-    let error = missing.spawn(Begin::Well).await.expect_err("there is none");
+    let error = missing.spawn(Script::default()).await.expect_err("the wrapper does not exist");
 
     assert!(
         error.to_string().contains("failed to start the program `no-such-program`: No such file"),
@@ -249,101 +199,104 @@ async fn a_wrapper_that_there_is_not_is_named() {
     assert!(matches!(error.kind(), SpawnErrorKind::Process { .. }));
 }
 
-/// Notes what it was asked to start, and starts it.
+/// A launcher that records each command and starts it unchanged.
 #[derive(Clone, Default)]
-struct Noting(Arc<Mutex<Vec<WorkerCommand>>>);
+struct Recording(Arc<Mutex<Vec<WorkerCommand>>>);
 
-impl Launcher for Noting {
+impl Launcher for Recording {
     fn command(&self, worker: &WorkerCommand) -> Command {
-        self.0.lock().expect("nobody panics in here").push(worker.clone());
+        self.0.lock().expect("no thread panics with the lock").push(worker.clone());
         worker.command()
     }
 }
 
 #[rpc_parallel::test]
-async fn a_launcher_of_ones_own_knows_all_that_makes_the_worker() {
-    let noting = Noting::default();
-    let spawner = Knowing::spawner().launcher(noting.clone()).name("noted");
+async fn custom_launcher_receives_program_arguments_and_environment() {
+    let launcher = Recording::default();
+    let spawner = Fixture::spawner().launcher(launcher.clone()).name("recorded");
 
-    let client = spawn(spawner.env("SET", "1").env_remove("LOST")).await;
+    let client = spawner.env("SET", "1").env_remove("REMOVED").spawn_ok(()).await;
 
-    assert_eq!(client.parent().await, Ok(std::process::id()));
-    let noted = noting.0.lock().expect("nobody panics in here").pop().expect("it was asked");
-    assert_eq!(noted.program(), PathBuf::from(format!("/proc/{}/exe", std::process::id())));
-    assert_eq!(Some(noted.arg0()), std::env::args_os().next().as_deref());
-    assert_eq!(noted.args().next(), Some("--exact".as_ref()));
-    assert!(!noted.is_env_cleared());
-    let changes: Vec<_> = noted.envs().take(2).collect();
-    assert_eq!(changes, [("SET".as_ref(), Some("1".as_ref())), ("LOST".as_ref(), None)]);
+    assert_eq!(client.parent_pid().await, Ok(std::process::id()));
+    let command = launcher.0.lock().expect("no thread panics with the lock").pop();
+    let command = command.expect("the launcher is called");
+    assert_eq!(command.program(), PathBuf::from(format!("/proc/{}/exe", std::process::id())));
+    assert_eq!(Some(command.arg0()), std::env::args_os().next().as_deref());
+    assert_eq!(command.args().next(), Some("--exact".as_ref()));
+    assert!(!command.is_env_cleared());
+    let changes: Vec<_> = command.envs().take(2).collect();
+    assert_eq!(changes, [("SET".as_ref(), Some("1".as_ref())), ("REMOVED".as_ref(), None)]);
 }
 
 #[rpc_parallel::test]
-async fn a_worker_runs_under_a_tracer() {
+async fn worker_runs_under_tracer() {
     let directory = tempfile::tempdir().expect("make a directory");
     let trace = directory.path().join("trace");
     let tracer =
         WrapperLauncher::new("strace").arg("-f").args(["-e", "trace=execve"]).arg("-o").arg(&trace);
     let tried = Command::new("strace").args(["-o", "/dev/null", "/bin/true"]).output();
     if !tried.is_ok_and(|it| it.status.success()) {
-        println!("skipped: `strace` does not work here");
+        println!("skipped: `strace` does not work on this host");
         return;
     }
 
-    let client = spawn(Knowing::spawner().launcher(tracer)).await;
-    let [pid, strace] = [client.pid().await, client.parent().await].map(|it| it.expect("call it"));
+    let client = Fixture::spawner().launcher(tracer).spawn_ok(()).await;
+    let pid = client.pid().await.expect("call `pid`");
+    let strace = client.parent_pid().await.expect("call `parent_pid`");
     drop(client);
 
     assert!(ends(pid).await && ends(strace).await);
-    let trace = fs::read_to_string(trace).expect("it was written");
-    let began: Vec<_> = trace.split_whitespace().take(2).collect();
-    let started = format!("execve(\"/proc/{}/exe\",", std::process::id());
-    assert_eq!(began, [pid.to_string(), started], "{trace}");
+    let trace = fs::read_to_string(trace).expect("read the trace");
+    let first: Vec<_> = trace.split_whitespace().take(2).collect();
+    let execve = format!("execve(\"/proc/{}/exe\",", std::process::id());
+    assert_eq!(first, [pid.to_string(), execve], "{trace}");
 }
 
-/// Returns the processes that started these.
+/// Returns the parents of these processes.
 fn parents(pids: &[u32]) -> Vec<u32> {
     let parent = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-        let rest = stat.rsplit_once(')').expect("the name stands in brackets").1;
-        rest.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("it has a parent")
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process exists");
+        let rest = stat.rsplit_once(')').expect("the name stands in parentheses").1;
+        let parent = rest.split_whitespace().nth(1).and_then(|it| it.parse().ok());
+        parent.expect("the second field after the name is the parent")
     };
     pids.iter().map(parent).collect()
 }
 
 #[test]
-fn the_arguments_of_a_worker_behind_a_wrapper_tell_its_master() {
+fn arguments_of_worker_behind_wrapper_hold_master_pid() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
     let master = Program::start(command.args(["wrapped", "1"]));
     let worker = master.line();
-    let worker = worker.strip_prefix("worker ").expect("it tells its process id");
+    let worker = worker.strip_prefix("worker ").expect("the worker prints its process id");
 
-    let arguments = fs::read_to_string(format!("/proc/{worker}/cmdline")).expect("it runs");
+    let arguments = fs::read_to_string(format!("/proc/{worker}/cmdline"));
 
+    let arguments = arguments.expect("the worker runs");
     let master = master.pid();
     assert_eq!(arguments, format!("/proc/{master}/exe\0worker-of-{master}\0"));
 }
 
 #[test]
-fn workers_and_wrappers_end_with_a_master_that_is_killed() {
-    for what in ["wrapped", "wrapped-and-blocked-in-init"] {
+fn workers_and_wrappers_end_with_killed_master() {
+    for mode in ["wrapped", "wrapped-and-blocked-in-init"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
-        let mut master = Program::start(command.args([what, "2"]));
+        let mut master = Program::start(command.args([mode, "2"]));
         let mut pids = Vec::new();
         while pids.len() < 2 {
             let line = master.line();
-            pids.extend(
-                line.strip_prefix("worker ").map(|it| it.parse::<u32>().expect("a process id")),
-            );
+            let pid = line.strip_prefix("worker ").map(str::parse::<u32>);
+            pids.extend(pid.transpose().expect("a process id follows `worker`"));
         }
         pids.extend(parents(&pids));
-        assert!(pids.iter().all(|it| !is_gone(*it) && *it != master.pid()), "{what}");
+        assert!(pids.iter().all(|it| !is_gone(*it) && *it != master.pid()), "{mode}");
 
         master.kill();
 
         let killed = Instant::now();
         for pid in pids {
             let left = Duration::from_secs(2).saturating_sub(killed.elapsed());
-            assert!(ends_within(pid, left), "{what}: process {pid} outlives its master");
+            assert!(ends_within(pid, left), "{mode}: process {pid} outlives its master");
         }
     }
 }

@@ -14,8 +14,9 @@ use rpc_parallel_tests::failure_scenario::{
     ActionPlace, all_failures, assert_has_stderr, fail_worker, fixture, spawn_fixture,
 };
 use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::fixture::{Action, PanicHandler, Script, call_error};
+use rpc_parallel_tests::fixture::{PanicHandler, call_error};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;
@@ -36,7 +37,7 @@ fn assert_panicked(failure: &WorkerFailure, message: &str) {
     let panic = failure.panic().expect("the report holds a panic");
     assert_eq!(panic.message, message);
     let location = panic.location.as_deref().expect("the report holds a location");
-    assert!(location.contains("fixture.rs:"), "{location}");
+    assert!(location.contains("script.rs:"), "{location}");
     assert!(failure.to_string().contains(message), "{failure}");
     assert!(failure.to_string().contains(location), "{failure}");
     // The panic hook prints the message as in any program.
@@ -107,7 +108,7 @@ async fn panic_has_backtrace_if_rust_backtrace_is_set() {
         for panic in [in_call, failure.panic().expect("the report holds a panic")] {
             let backtrace = panic.backtrace.as_deref();
             assert_eq!(backtrace.is_some(), has_backtrace, "{panic}");
-            assert!(backtrace.is_none_or(|it| it.contains("fixture::Action")), "{backtrace:?}");
+            assert!(backtrace.is_none_or(|it| it.contains("script::Action")), "{backtrace:?}");
         }
     }
 }
@@ -145,7 +146,7 @@ async fn long_panic_message_is_truncated() {
     let rest = message.strip_prefix("long").and_then(|it| it.strip_suffix(" .."));
     let len = rest.map(str::len);
     assert!(len.is_some_and(|it| (10_000..1_000_000).contains(&it)), "{len:?}");
-    assert!(location.as_deref().is_some_and(|it| it.contains("fixture.rs:")), "{location:?}");
+    assert!(location.as_deref().is_some_and(|it| it.contains("script.rs:")), "{location:?}");
 }
 
 #[rpc_parallel::test]
@@ -199,7 +200,7 @@ fn panic_with_abort_strategy_is_failure_with_panic_report() {
         assert_eq!(failures.len(), 1, "{output:?}");
         for text in [call_error, &failures[0]] {
             assert!(text.contains("was killed by signal 6 (SIGABRT)"), "{place}: {text}");
-            assert!(text.contains("panicked at ") && text.contains("fixture.rs:"), "{text}");
+            assert!(text.contains("panicked at ") && text.contains("script.rs:"), "{text}");
             assert!(text.contains("scripted panic"), "{place}: {text}");
         }
     }

@@ -4,8 +4,9 @@ use futures_util::stream;
 use rpc_parallel::error::{CallErrorKind, ExitReason, PipeErrorKind};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::KILLED;
-use rpc_parallel_tests::fixture::{Action, Fixture};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::kill;
+use rpc_parallel_tests::script::Action;
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::{elements, read_error, soon};
 

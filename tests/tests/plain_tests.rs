@@ -3,7 +3,8 @@
 use rpc_parallel::error::SpawnErrorKind;
 use rpc_parallel::expert::initialized;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 async fn assert_refused() {
     let spawned = Fixture::spawn(Script::default()).await;

@@ -8,7 +8,7 @@ use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::TEST_TIMEOUT;
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::{elements, soon};
 use serde::{Deserialize, Serialize};
@@ -196,7 +196,7 @@ async fn mismatched_elements_fail_with_readable_error() {
 }
 
 /// Runs another program with the address of a worker and a task.
-async fn other_program(settings: Settings, task: &str) -> Ended {
+async fn other_program(settings: Settings, task: &str) -> ProgramOutput {
     let worker = QuoteWorker::spawner().settings(settings).start_ok(()).await;
     let client = worker.connect_ok().await;
     assert_eq!(client.offer(stream::iter([quote("tea", 100)])).await, Ok(1));

@@ -241,7 +241,7 @@ async fn each_kill_fails_at_most_one_call_per_caller() {
 }
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 4)]
-async fn each_kill_fails_at_most_one_call_per_caller_on_several_threads() {
+async fn multi_thread_callers_lose_at_most_one_call_per_kill() {
     let (spawner, mut failures) = with_failures(fixture(at_once()));
     let client = spawner.clone().spawn_ok(()).await;
     kill_repeatedly(client, &mut failures).await;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rpc_parallel::error::{CallErrorKind, SpawnErrorKind};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::{TEST_TIMEOUT, ends_within};
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -88,7 +88,7 @@ impl Output for OutputWorker {
     }
 }
 
-fn shown(what: &str, how: &str) -> Ended {
+fn shown(what: &str, how: &str) -> ProgramOutput {
     Program::run(Command::new(env!("CARGO_BIN_EXE_shown")).args([what, how]))
 }
 
@@ -97,7 +97,7 @@ fn prefixed_lines_of_several_workers_stay_whole() {
     let ended = shown("lines", "return");
 
     assert!(ended.status.success(), "{ended:?}");
-    let unnamed = ended.stdout.iter().find_map(|it| it.strip_prefix("nobody is "));
+    let unnamed = ended.stdout.iter().find_map(|it| it.strip_prefix("unnamed is "));
     let unnamed = format!("[pid {}] ", unnamed.expect("the master prints the process id"));
     let expected: Vec<_> = (0..1000).map(|it| format!("line {it} of 1000")).collect();
     let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
@@ -145,7 +145,7 @@ fn master_holding_lock_of_its_output_awaits_workers_that_print() {
             assert_eq!(lines.iter().filter(|it| **it == line).count(), 512, "{what}");
         }
         assert!(ended.stdout.iter().any(|it| it == "finished"), "{what}");
-        assert!(stderr.iter().any(|it| it == "[ben] the last words"), "{what}");
+        assert!(stderr.iter().any(|it| it == "[ben] last line"), "{what}");
         assert_eq!((ended.stdout.len(), stderr.len()), (513, 513), "{what}");
     }
 }
@@ -169,8 +169,8 @@ fn last_line_of_dead_worker_appears_despite_held_stderr() {
 
     let shown = [master.line(), master.line()];
 
-    assert_eq!(shown, ["[ann] the first words", "[ann] the last words"]);
-    master.tell("received");
+    assert_eq!(shown, ["[ann] first line", "[ann] last line"]);
+    master.write_line("received");
     let ended = master.end();
     assert!(ended.status.success(), "{ended:?}");
     // Incomplete lines of other workers are held back meanwhile.
@@ -194,7 +194,7 @@ fn line_without_newline_is_shown_in_bounded_pieces() {
 #[test]
 fn master_with_unread_output_ends() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shown"));
-    let command = command.args(["unheard", "return"]).stdin(Stdio::null());
+    let command = command.args(["unread", "return"]).stdin(Stdio::null());
     let began = Instant::now();
 
     let mut master = command.stdout(Stdio::piped()).spawn().expect("the program starts");

@@ -8,13 +8,14 @@ use rpc_parallel::error::{
 };
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::KILLED;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script, ScriptedClient, call_error};
+use rpc_parallel_tests::fixture::{Fixture, ScriptedClient, call_error};
 use rpc_parallel_tests::gate::Gate;
 use rpc_parallel_tests::process::{ends, is_gone, kill};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::restarting::{
     MINUTE, at_once, fixture, kill_during_call, pid_of, spawn_blocked_at, with_failures,
 };
+use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use tokio::task::yield_now;

@@ -16,7 +16,7 @@ use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
 use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::is_gone;
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 use rpc_parallel_tests::waiting::soon;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
@@ -337,7 +337,7 @@ async fn foreground_worker_stays_in_process_group_of_master() {
 }
 
 /// Sends Ctrl-C to the terminal of a master, and returns how the master ends.
-fn interrupt(how: &str) -> Ended {
+fn interrupt(how: &str) -> ProgramOutput {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open a pseudoterminal");
     unlockpt(&terminal).expect("the pseudoterminal can be unlocked");
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use rpc_parallel::Settings;
 use rpc_parallel::error::{ConnectErrorKind, SettingsError, SpawnErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::process::{resume, stop};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_settings");
 
 /// Runs the program with this text in `RPC_PARALLEL_SETTINGS`.
-fn run(args: &[&str], environment: Option<&OsStr>) -> Ended {
+fn run(args: &[&str], environment: Option<&OsStr>) -> ProgramOutput {
     let mut command = Command::new(PROGRAM);
     command.args(args).env_remove("RPC_PARALLEL_SETTINGS");
     Program::run(command.envs(environment.map(|it| ("RPC_PARALLEL_SETTINGS", it))))
@@ -291,11 +291,6 @@ async fn start_with_handshake_timeout() -> Worker<ProbeWorker> {
     ProbeWorker::spawner().settings(settings).start_ok(()).await
 }
 
-fn signal(worker: &Worker<ProbeWorker>, signal: Signal) {
-    let pid = worker.label().pid().and_then(|it| Pid::from_raw(it.cast_signed()));
-    kill_process(pid.expect("a worker is a process"), signal).expect("the process exists");
-}
-
 #[rpc_parallel::test(settings = test_settings())]
 async fn connecting_to_stopped_worker_times_out() {
     let worker = start_with_handshake_timeout().await;
@@ -304,7 +299,8 @@ async fn connecting_to_stopped_worker_times_out() {
         .await
         .expect("the worker starts");
     assert_eq!(other.fail_to_connect(&worker).await, Ok(None));
-    signal(&worker, Signal::STOP);
+    let pid = worker.label().pid().expect("the worker runs on this host");
+    stop(pid);
 
     let began = Instant::now();
     let error = soon(worker.connect(ConnectionMode::Ready))
@@ -320,7 +316,7 @@ async fn connecting_to_stopped_worker_times_out() {
     assert!(took >= LIMIT, "{took:?}");
     let error = from_other_worker.expect("the worker is stopped");
     assert!(error.contains("no answer within 1s (`handshake_timeout` of its settings)"), "{error}");
-    signal(&worker, Signal::CONT);
+    resume(pid);
     let client = soon(worker.connect(ConnectionMode::Ready)).await.expect("the worker continues");
     assert_eq!(client.mode().await, Ok(ConnectionMode::Ready));
 }

@@ -10,9 +10,10 @@ use rpc_parallel::launch::Shutdown;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{ControlError, WorkerFailure};
 use rpc_parallel_tests::failures::{Failures, KILLED};
-use rpc_parallel_tests::fixture::{Action, Fixture, ScriptedClient, call_error};
+use rpc_parallel_tests::fixture::{Fixture, ScriptedClient, call_error};
 use rpc_parallel_tests::process::{ends, is_gone, kill, stop};
 use rpc_parallel_tests::process_tree::{LIMIT, describe};
+use rpc_parallel_tests::script::Action;
 use rpc_parallel_tests::shutdown_log::{
     BEGAN, CONTINUE, ShutdownLog, fixture, meanwhile, short, spawn, start, wait_for_continue,
 };
@@ -308,7 +309,7 @@ fn assert_panicked_in_on_shutdown(failure: &WorkerFailure) {
     let panic = failure.panic().expect("the report holds a panic");
     assert_eq!(panic.message, "scripted panic");
     let location = panic.location.as_deref().expect("the report holds a location");
-    assert!(location.contains("fixture.rs:"), "{location}");
+    assert!(location.contains("script.rs:"), "{location}");
 }
 
 #[rpc_parallel::test]

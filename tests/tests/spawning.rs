@@ -13,7 +13,7 @@ use rpc_parallel::error::SpawnErrorKind;
 use rpc_parallel::prelude::*;
 use rpc_parallel::{Settings, SpawnError, Spawner};
 use rpc_parallel_tests::process::{ends, ends_within, is_gone};
-use rpc_parallel_tests::program::{Ended, Program};
+use rpc_parallel_tests::program::{Program, ProgramOutput};
 use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -645,7 +645,7 @@ fn served_workers_leave_no_resources() {
 
 #[test]
 fn served_workers_on_dedicated_threads_leave_no_resources() {
-    assert_leaves_nothing("serve apart", 50);
+    assert_leaves_nothing("serve-on-dedicated-thread", 50);
 }
 
 #[test]
@@ -659,12 +659,12 @@ fn dropped_spawn_futures_leave_no_resources() {
 }
 
 /// A running master and its workers.
-struct Family {
+struct RunningTree {
     master: Program,
     workers: Vec<u32>,
 }
 
-impl Family {
+impl RunningTree {
     fn start(what: &str, count: usize) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
         Self::start_as(command.args([what, &count.to_string()]), count)
@@ -689,8 +689,8 @@ impl Family {
         self.master.kill();
     }
 
-    fn end(mut self, command: &str) -> Ended {
-        self.master.tell(command);
+    fn end(mut self, command: &str) -> ProgramOutput {
+        self.master.write_line(command);
         let (workers, since) = (self.workers.clone(), Instant::now());
         let ended = self.master.end();
         assert_gone(&workers, since);
@@ -710,29 +710,29 @@ fn assert_gone(workers: &[u32], since: Instant) {
 }
 
 /// Runs a master whose processes have listeners, ends it, and checks that no file is left.
-fn assert_leaves_no_file(what: &str, end: impl FnOnce(Family)) {
+fn assert_leaves_no_file(what: &str, end: impl FnOnce(RunningTree)) {
     let temporary = tempfile::tempdir().expect("create a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
-    let family = Family::start_as(command.args([what, "3"]).env("TMPDIR", temporary.path()), 3);
+    let tree = RunningTree::start_as(command.args([what, "3"]).env("TMPDIR", temporary.path()), 3);
     assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0], "while they listen");
 
-    end(family);
+    end(tree);
 
     assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0], "when they have ended");
 }
 
-fn return_now(family: Family) {
-    assert!(family.end("return").status.success());
+fn return_now(tree: RunningTree) {
+    assert!(tree.end("return").status.success());
 }
 
-fn kill_now(mut family: Family) {
-    family.kill();
-    assert_gone(&family.workers, Instant::now());
+fn kill_now(mut tree: RunningTree) {
+    tree.kill();
+    assert_gone(&tree.workers, Instant::now());
 }
 
-fn kill_all_at_once(mut family: Family) {
-    family.kill();
-    for worker in &family.workers {
+fn kill_all_at_once(mut tree: RunningTree) {
+    tree.kill();
+    for worker in &tree.workers {
         let worker = i32::try_from(*worker)
             .ok()
             .and_then(Pid::from_raw)
@@ -740,7 +740,7 @@ fn kill_all_at_once(mut family: Family) {
         // Fails if the worker has ended after its master.
         let _ = kill_process(worker, Signal::KILL);
     }
-    assert_gone(&family.workers, Instant::now());
+    assert_gone(&tree.workers, Instant::now());
 }
 
 #[test]
@@ -769,16 +769,16 @@ fn listeners_work_in_directory_with_long_path() {
     fs::create_dir(&long).expect("create a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
 
-    let family = Family::start_as(command.args(["listening", "2"]).env("TMPDIR", long), 2);
+    let tree = RunningTree::start_as(command.args(["listening", "2"]).env("TMPDIR", long), 2);
 
-    assert!(family.end("return").status.success());
+    assert!(tree.end("return").status.success());
 }
 
 #[test]
 fn inherited_outputs_lose_no_line() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
 
-    let ended = Program::run(command.args(["telling", "1000"]));
+    let ended = Program::run(command.args(["printing", "1000"]));
 
     let expected =
         |to: &str| -> Vec<_> { (1..=1000).map(|it| format!("line {it} to {to}")).collect() };
@@ -802,28 +802,27 @@ fn lack_of_descriptors_in_master_fails_spawn() {
 
 #[test]
 fn worker_arguments_hold_master_pid_and_name() {
-    let family = Family::start("idle", 1);
+    let tree = RunningTree::start("idle", 1);
 
-    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", family.workers[0]));
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", tree.workers[0]));
 
     let arguments = arguments.expect("the process runs");
     let arguments: Vec<_> = arguments.split_terminator('\0').collect();
-    let master = format!("worker-of-{}", family.master.pid());
-    assert_eq!(arguments, [env!("CARGO_BIN_EXE_lineage"), &master, "idler"]);
+    let master = format!("worker-of-{}", tree.master.pid());
+    assert_eq!(arguments, [env!("CARGO_BIN_EXE_lineage"), &master, "idle"]);
 }
 
 #[test]
 fn worker_arguments_trace_chain_of_masters() {
-    let family = Family::start("generations", 4);
+    let tree = RunningTree::start("generations", 4);
 
-    let mut master = family.master.pid();
-    for (generation, worker) in family.workers.iter().enumerate() {
+    let mut master = tree.master.pid();
+    for (generation, worker) in tree.workers.iter().enumerate() {
         let arguments = fs::read_to_string(format!("/proc/{worker}/cmdline"));
         let arguments = arguments.expect("the process runs");
         let mut arguments = arguments.split_terminator('\0').skip(1);
         assert_eq!(arguments.next(), Some(&*format!("worker-of-{master}")));
-        let name = (generation > 0).then(|| format!("with {} to come", 3 - generation));
-        assert_eq!(arguments.next(), name.as_deref());
+        assert_eq!(arguments.next(), Some(&*format!("node-{}", 4 - generation)));
         master = *worker;
     }
 }

@@ -9,8 +9,9 @@ use rpc_parallel::Settings;
 use rpc_parallel::error::SpawnErrorKind;
 use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::program::{Program, ProgramOutput};
+use rpc_parallel_tests::script::Script;
 use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
 
 /// Runs `stdin_taken` with these settings in its environment, and returns its output and the number

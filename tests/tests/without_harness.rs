@@ -1,7 +1,8 @@
 //! A test with `harness = false`, whose `main` is a program entry.
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {

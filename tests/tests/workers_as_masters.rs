@@ -1,210 +1,111 @@
-//! Every worker can be a master: in generations, and of many.
+//! Workers that start workers: long chains, wide trees, and handles of workers of workers.
 
 use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
-use std::sync::Mutex;
 
-use futures_util::future::join_all;
-use rpc_parallel::prelude::*;
+use rpc_parallel_tests::node::Node;
 use rpc_parallel_tests::process::{ends, is_gone, kill};
 use rpc_parallel_tests::program::Program;
+use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _};
 use rpc_parallel_tests::waiting::soon;
-
-/// A worker that starts workers like itself.
-#[rpc_parallel::worker]
-trait Foremen {
-    fn pid(&self) -> u32;
-    /// Starts so many workers, all at once, and keeps them.
-    async fn hire(&self, count: u32) -> Result<(), AnyError>;
-    /// Has those it has hired hire in turn: one each, so many generations.
-    async fn found(&self, generations: u32) -> Result<(), AnyError>;
-    /// Returns the processes of all that it has hired, and of those that they have hired.
-    async fn pids(&self) -> Result<Vec<u32>, AnyError>;
-    /// Adds a number for itself and all generations below.
-    async fn sum(&self, number: u64) -> Result<u64, AnyError>;
-    fn count_up(&self) -> Pipe<u64>;
-    /// Returns the numbers that the last generation counts, through all the others.
-    async fn relay(&self) -> Result<Pipe<u64>, AnyError>;
-    async fn dismiss(&self);
-    /// Starts a worker and hands its handle out.
-    async fn recommend(&self) -> Result<Worker<Foreman>, AnyError>;
-    async fn visit(&self, other: Worker<Foreman>) -> Result<u32, AnyError>;
-}
-
-#[derive(Default, WorkerState)]
-struct Foreman {
-    hired: Mutex<Vec<ForemenClient>>,
-}
-
-impl Foreman {
-    fn hired(&self) -> Vec<ForemenClient> {
-        self.hired.lock().expect("nobody panics in here").clone()
-    }
-}
-
-#[rpc_parallel::worker]
-impl Foremen for Foreman {
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
-    async fn hire(&self, count: u32) -> Result<(), AnyError> {
-        let started = join_all((0..count).map(|_| Foreman::spawn(()))).await;
-        let started: Result<Vec<_>, _> = started.into_iter().collect();
-        self.hired.lock().expect("nobody panics in here").extend(started?);
-        Ok(())
-    }
-
-    async fn found(&self, generations: u32) -> Result<(), AnyError> {
-        let Some(generations) = generations.checked_sub(1) else { return Ok(()) };
-        self.hire(1).await?;
-        for hired in self.hired() {
-            hired.found(generations).await?;
-        }
-        Ok(())
-    }
-
-    async fn pids(&self) -> Result<Vec<u32>, AnyError> {
-        let mut pids = Vec::new();
-        for hired in self.hired() {
-            pids.push(hired.pid().await?);
-            pids.extend(hired.pids().await?);
-        }
-        Ok(pids)
-    }
-
-    async fn sum(&self, number: u64) -> Result<u64, AnyError> {
-        let mut sum = number;
-        for hired in self.hired() {
-            sum += hired.sum(number).await?;
-        }
-        Ok(sum)
-    }
-
-    fn count_up(&self) -> Pipe<u64> {
-        Pipe::from_items(0..)
-    }
-
-    async fn relay(&self) -> Result<Pipe<u64>, AnyError> {
-        match self.hired().first() {
-            Some(hired) => Ok(hired.relay().await?),
-            None => Ok(self.count_up()),
-        }
-    }
-
-    async fn dismiss(&self) {
-        self.hired.lock().expect("nobody panics in here").clear();
-    }
-
-    async fn recommend(&self) -> Result<Worker<Foreman>, AnyError> {
-        Ok(Foreman::spawner().start(()).await?)
-    }
-
-    async fn visit(&self, other: Worker<Foreman>) -> Result<u32, AnyError> {
-        Ok(other.connect(()).await?.pid().await?)
-    }
-}
-
-async fn start() -> ForemenClient {
-    Foreman::spawn(()).await.expect("start a worker")
-}
 
 #[rpc_parallel::test]
 async fn ten_generations_call_and_stream_through_each_other() {
-    let first = start().await;
+    let first = Node::spawn_ok(()).await;
 
-    first.found(9).await.expect("call it");
+    first.spawn_chain(9).await.expect("start workers");
 
-    let pids = first.pids().await.expect("call it");
+    let pids = first.pids_below().await.expect("call `pids_below`");
     assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 9);
     assert_eq!(soon(first.sum(7)).await, Ok(70));
-    let mut numbers = first.relay().await.expect("call it");
+    let mut numbers = first.relay_numbers().await.expect("call `relay_numbers`");
     for number in 0..10_000 {
         assert_eq!(soon(numbers.next()).await.and_then(Result::ok), Some(number));
     }
 }
 
 #[rpc_parallel::test]
-async fn a_worker_starts_a_hundred_at_once_and_ends_them() {
-    let first = start().await;
+async fn worker_starts_and_ends_hundred_workers_at_once() {
+    let first = Node::spawn_ok(()).await;
 
-    first.hire(100).await.expect("call it");
+    first.spawn_below(100).await.expect("start workers");
 
     assert_eq!(soon(first.sum(1)).await, Ok(101));
-    let pids = first.pids().await.expect("call it");
+    let pids = first.pids_below().await.expect("call `pids_below`");
     assert_eq!(pids.iter().collect::<HashSet<_>>().len(), 100);
-    first.dismiss().await.expect("call it");
+    first.drop_below().await.expect("call `drop_below`");
     for pid in pids {
-        assert!(ends(pid).await, "nobody holds it any more");
+        assert!(ends(pid).await, "the last client was dropped");
     }
     assert_eq!(soon(first.sum(1)).await, Ok(1));
 }
 
 #[rpc_parallel::test]
-async fn a_tree_ends_with_the_client_of_its_root() {
-    let first = start().await;
-    first.hire(3).await.expect("call it");
-    first.found(4).await.expect("call it");
-    let pids = first.pids().await.expect("call it");
+async fn tree_ends_with_client_of_its_root() {
+    let first = Node::spawn_ok(()).await;
+    first.spawn_below(3).await.expect("start workers");
+    first.spawn_chain(4).await.expect("start workers");
+    let pids = first.pids_below().await.expect("call `pids_below`");
     assert_eq!(pids.len(), 4 * 4);
 
     drop(first);
 
     for pid in pids {
-        assert!(ends(pid).await, "it has lost its master");
+        assert!(ends(pid).await, "the master of the worker has ended");
     }
 }
 
 #[rpc_parallel::test]
-async fn everybody_connects_to_what_a_worker_has_started() {
-    let (first, other) = (start().await, start().await);
+async fn all_processes_connect_to_worker_of_worker() {
+    let (first, other) = (Node::spawn_ok(()).await, Node::spawn_ok(()).await);
 
-    let recommended = first.recommend().await.expect("call it");
+    let worker = first.start().await.expect("start a worker");
 
-    let client = recommended.connect(()).await.expect("connect to it");
-    let pid = client.pid().await.expect("call it");
-    assert_eq!(other.visit(recommended.clone()).await, Ok(pid));
-    assert_eq!(first.visit(recommended.clone()).await, Ok(pid));
+    let client = worker.connect_ok().await;
+    let pid = client.pid().await.expect("call `pid`");
+    assert_eq!(other.pid_of(worker.clone()).await, Ok(pid));
+    assert_eq!(first.pid_of(worker.clone()).await, Ok(pid));
     drop(client);
-    assert!(!is_gone(pid), "it lives with its master");
+    assert!(!is_gone(pid), "the worker lives as long as its master");
     drop(first);
-    assert!(ends(pid).await, "it has lost its master");
+    assert!(ends(pid).await, "the master of the worker has ended");
 }
 
 #[rpc_parallel::test]
-async fn a_worker_that_was_started_by_a_killed_worker_takes_nobody_along() {
-    let (first, other) = (start().await, start().await);
-    let recommended = first.recommend().await.expect("call it");
-    let below = other.visit(recommended).await.expect("call it");
+async fn killed_worker_ends_its_worker_but_not_connected_processes() {
+    let (first, other) = (Node::spawn_ok(()).await, Node::spawn_ok(()).await);
+    let worker = first.start().await.expect("start a worker");
+    let below = other.pid_of(worker).await.expect("call `pid_of`");
 
-    kill(first.pid().await.expect("call it"));
+    kill(first.pid().await.expect("call `pid`"));
 
-    assert!(ends(below).await, "it has lost its master");
+    assert!(ends(below).await, "the master of the worker has ended");
     assert_eq!(soon(other.sum(1)).await, Ok(1));
 }
 
 #[test]
-fn the_arguments_of_ten_generations_tell_the_master_and_the_name_of_each() {
+fn arguments_of_ten_generations_hold_master_pid_and_name() {
     let program =
         Program::start(Command::new(env!("CARGO_BIN_EXE_left_behind")).args(["idle", "10"]));
     let (mut workers, mut ready) = (Vec::new(), false);
     while workers.len() < 10 || !ready {
         let line = program.line();
         let pid = line.strip_prefix("worker ").map(str::parse::<u32>);
-        workers.extend(pid.transpose().expect("it is a process id"));
+        workers.extend(pid.transpose().expect("a process id follows `worker`"));
         ready |= line == "ready";
     }
 
     let arguments = |pid: u32| {
-        let read = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+        let read = fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("the worker runs");
         read.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>()
     };
 
     let mut master = program.pid();
-    for (at, worker) in workers.into_iter().enumerate() {
+    for (index, worker) in workers.into_iter().enumerate() {
         let [_, of, name] = &arguments(worker)[..] else { panic!("{:?}", arguments(worker)) };
-        assert_eq!((of, name), (&format!("worker-of-{master}"), &format!("heir-{}", 10 - at)));
+        let expected = (format!("worker-of-{master}"), format!("node-{}", 10 - index));
+        assert_eq!((of, name), (&expected.0, &expected.1));
         master = worker;
     }
     assert!(program.end().status.success());

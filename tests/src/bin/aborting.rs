@@ -5,7 +5,8 @@
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::Failures;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::{Action, Script};
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! A `main` that is async, takes arguments, chooses its runtimes and may fail:
-//! `async_main [ARGUMENT..]`.
+//! An async `main` with arguments, runtimes and settings that returns an error if one argument is
+//! `fail`: `async_main [ARGUMENT..]`.
 
 use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 #[rpc_parallel::worker]
 trait Runs {
     fn runtime(&self) -> String;
-    /// Computes until the other function is called, which takes a second thread.
+    /// Computes until `stop` is called, which needs a second thread.
     async fn compute(&self);
     async fn stop(&self);
-    fn take(&self, bytes: &[u8]) -> usize;
+    fn length(&self, bytes: &[u8]) -> usize;
 }
 
 #[derive(Default, WorkerState)]
@@ -33,7 +33,7 @@ impl Runs for Runner {
         self.0.store(true, std::sync::atomic::Ordering::Release);
     }
 
-    fn take(&self, bytes: &[u8]) -> usize {
+    fn length(&self, bytes: &[u8]) -> usize {
         bytes.len()
     }
 }
@@ -43,9 +43,9 @@ fn runtime() -> String {
     format!("{:?} of {}", handle.runtime_flavor(), handle.metrics().num_workers())
 }
 
-/// Why `main` ends early.
+/// The error of `main`.
 #[derive(Debug, thiserror::Error)]
-#[error("there was the argument `fail`")]
+#[error("an argument is `fail`")]
 struct Failure;
 
 #[rpc_parallel::entry(
@@ -63,8 +63,8 @@ async fn main(args: Vec<String>) -> Result<(), anyhow::Error> {
     let computing = tokio::spawn(runner.compute());
     runner.stop().await?;
     computing.await??;
-    println!("took {} bytes", runner.take(&[0; 4000]).await?);
-    match runner.take(&[0; 6000]).await {
+    println!("took {} bytes", runner.length(&[0; 4000]).await?);
+    match runner.length(&[0; 6000]).await {
         Ok(taken) => println!("took {taken} bytes"),
         Err(error) => println!("{error}"),
     }

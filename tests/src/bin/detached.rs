@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io;
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::program::print_line;
+use rpc_parallel_tests::script::{Action, Script};
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! Two functions of different traits have the same id, which only the whole program can know.
+//! Two functions of different traits with the same id, which only the start of the program detects.
 
 use rpc_parallel::prelude::*;
 
@@ -15,18 +15,18 @@ trait Second {
 }
 
 #[derive(Default, WorkerState)]
-struct Both;
+struct Alpha;
 
 #[rpc_parallel::worker]
-impl First for Both {
+impl First for Alpha {
     fn one(&self) {}
 }
 
 #[derive(Default, WorkerState)]
-struct Too;
+struct Beta;
 
 #[rpc_parallel::worker]
-impl Second for Too {
+impl Second for Beta {
     fn other(&self) {}
 }
 

@@ -1,4 +1,4 @@
-//! Two worker types have the same id, which only the whole program can know.
+//! Two worker types with the same id, which only the start of the program detects.
 
 use rpc_parallel::prelude::*;
 

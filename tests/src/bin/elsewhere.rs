@@ -1,4 +1,4 @@
-//! Starts a worker whose type is in another crate, and names nothing else of it.
+//! Starts a worker whose type is in another crate, and uses nothing else of that crate.
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::elsewhere::Measure;

@@ -4,8 +4,9 @@
 //! and after.
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads};
+use rpc_parallel_tests::script::Script;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Duration, Instant, sleep};
 

@@ -5,8 +5,9 @@
 //! start counts as an answer.
 
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::ends;
+use rpc_parallel_tests::script::Script;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 #[rpc_parallel::entry]

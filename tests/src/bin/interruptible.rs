@@ -5,45 +5,27 @@
 //! `on_shutdown`. The master prints `ready`, and `interrupted` when it has handled SIGINT.
 
 use std::future::pending;
-use std::process;
+use std::time::Duration;
 
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::program::print_line;
-
-#[rpc_parallel::worker]
-trait Waits {
-    async fn wait(&self);
-}
-
-struct Printing;
-
-impl WorkerState for Printing {
-    type Init = ();
-
-    async fn init((): ()) -> Result<Self, BoxError> {
-        print_line(&format!("worker {}", process::id()));
-        Ok(Self)
-    }
-
-    async fn on_shutdown(&self) {
-        // Long enough that a second signal would interrupt it.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        print_line(&format!("shut down {}", process::id()));
-    }
-}
-
-#[rpc_parallel::worker]
-impl Waits for Printing {
-    async fn wait(&self) {
-        pending::<()>().await;
-    }
-}
+use rpc_parallel_tests::script::{Action, Script};
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let [_, mode] = &args[..] else { anyhow::bail!("usage: interruptible MODE") };
-    let mut clients = vec![Printing::spawn(()).await?, Printing::spawn(()).await?];
-    let started = Printing::spawner().start(()).await?;
+    let script = Script {
+        init: vec![Action::PrintWithPid("worker".into())],
+        on_shutdown: vec![
+            // Long enough that a second signal would interrupt it.
+            Action::Sleep(Duration::from_millis(50)),
+            Action::PrintWithPid("shut down".into()),
+        ],
+    };
+    let mut clients =
+        vec![Fixture::spawn(script.clone()).await?, Fixture::spawn(script.clone()).await?];
+    let started = Fixture::spawner().start(script).await?;
     clients.push(started.connect(()).await?);
     for client in &clients {
         tokio::spawn(client.wait());

@@ -1,5 +1,5 @@
-//! Starts workers over and over, `leaks WHAT COUNT`, and prints how many descriptors, threads and
-//! children it had before and after. It fails where its memory has grown.
+//! Starts workers repeatedly: `leaks MODE COUNT`. It prints the numbers of descriptors, threads and
+//! children before and after, and fails if its memory has grown.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,109 +8,88 @@ use std::time::{Duration, Instant};
 
 use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{PATIENCE, children, descriptors_and_threads, memory};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads, memory};
+use rpc_parallel_tests::script::{Action, Script};
 
-#[rpc_parallel::worker]
-trait Short {
-    fn double(&self, number: u32) -> u32;
-    fn break_down(&self);
+fn failing() -> Script {
+    Script::init([Action::Fail("scripted error".into())])
 }
 
-struct Life;
-
-impl WorkerState for Life {
-    type Init = String;
-
-    async fn init(how: String) -> Result<Self, BoxError> {
-        match how.as_str() {
-            "fail" => return Err("as it was told".into()),
-            "panic" => panic!("as it was told"),
-            "exit" => std::process::exit(3),
-            "wait" => std::future::pending().await,
-            "print" => eprintln!("as it was told"),
-            _ => {}
-        }
-        Ok(Self)
-    }
+fn waiting() -> Script {
+    Script::init([Action::Wait])
 }
 
-#[rpc_parallel::worker]
-impl Short for Life {
-    fn double(&self, number: u32) -> u32 {
-        2 * number
-    }
-
-    fn break_down(&self) {
-        tokio::spawn(async { panic!("as it was told") });
-    }
-}
-
-async fn live(what: &str, number: u32) -> anyhow::Result<()> {
-    let spawner = Life::spawner();
-    match what {
+/// Starts and ends workers once.
+async fn run(mode: &str, number: u32) -> anyhow::Result<()> {
+    let spawner = Fixture::spawner();
+    match mode {
         "spawn" => {
-            let shown = spawner.stdout(Redirect::prefixed()).stderr(Redirect::prefixed());
-            let client = shown.spawn(String::new()).await?;
+            let prefixed = spawner.stdout(Redirect::prefixed()).stderr(Redirect::prefixed());
+            let client = prefixed.spawn(Script::default()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
         }
         "start" => {
-            let worker = spawner.start(String::new()).await?;
-            // So that it listens.
+            let worker = spawner.start(Script::default()).await?;
+            // Makes the listener.
             serde_json::to_string(&worker)?;
             let client = worker.connect(()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
             client.close_server().await?;
         }
         "serve" => {
-            let worker = Life::serve(String::new()).await?;
-            // So that it listens.
+            let worker = Fixture::serve(Script::default()).await?;
+            // Makes the listener.
             serde_json::to_string(&worker)?;
             let client = worker.connect(()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
             client.close_server().await?;
         }
-        "serve apart" => {
-            let server = Life::server().on_failure(|_| ());
-            let worker = server.clone().serve(String::new()).await?;
-            // So that it listens.
+        "serve-on-dedicated-thread" => {
+            let server = Fixture::server().on_failure(|_| ());
+            let worker = server.clone().serve(Script::default()).await?;
+            // Makes the listener.
             serde_json::to_string(&worker)?;
             let client = worker.connect(()).await?;
             anyhow::ensure!(client.double(number).await? == 2 * number);
             match number % 2 {
                 0 => client.close_server().await?,
-                // Its answer may be lost.
-                _ => drop(client.break_down().await),
+                // The answer may be lost with the server.
+                _ => drop(client.run(Action::panic().in_task()).await),
             }
-            anyhow::ensure!(server.serve("fail".into()).await.is_err());
+            anyhow::ensure!(server.serve(failing()).await.is_err());
         }
         "failing" => {
-            for how in ["fail", "panic", "exit"] {
-                anyhow::ensure!(Life::spawn(how.into()).await.is_err());
-                anyhow::ensure!(Life::spawner().start(how.into()).await.is_err());
+            for action in [Action::Fail("scripted error".into()), Action::panic(), Action::Exit(3)]
+            {
+                let script = Script::init([action]);
+                anyhow::ensure!(Fixture::spawn(script.clone()).await.is_err());
+                anyhow::ensure!(Fixture::spawner().start(script).await.is_err());
             }
-            anyhow::ensure!(Life::serve("fail".into()).await.is_err());
-            let lost = spawner.clone().current_dir("/there/is/no/such/directory");
-            anyhow::ensure!(lost.spawn(String::new()).await.is_err());
-            let unlimited = spawner.clone().limit(ResourceLimit::open_files(2).hard(1));
-            anyhow::ensure!(unlimited.spawn(String::new()).await.is_err());
-            let unlaunched = spawner.clone().launcher(WrapperLauncher::new("/no/such/program"));
-            anyhow::ensure!(unlaunched.spawn(String::new()).await.is_err());
-            let shown = spawner.clone().stdout(Redirect::prefixed());
-            let endless = shown.init_timeout(Duration::from_millis(50));
-            anyhow::ensure!(endless.spawn("wait".into()).await.is_err());
-            let late = spawner.spawn_timeout(Duration::from_millis(50));
-            anyhow::ensure!(late.spawn("wait".into()).await.is_err());
+            anyhow::ensure!(Fixture::serve(failing()).await.is_err());
+            let missing_directory = spawner.clone().current_dir("/there/is/no/such/directory");
+            anyhow::ensure!(missing_directory.spawn(Script::default()).await.is_err());
+            let invalid_limit = spawner.clone().limit(ResourceLimit::open_files(2).hard(1));
+            anyhow::ensure!(invalid_limit.spawn(Script::default()).await.is_err());
+            let missing_wrapper =
+                spawner.clone().launcher(WrapperLauncher::new("/no/such/program"));
+            anyhow::ensure!(missing_wrapper.spawn(Script::default()).await.is_err());
+            let prefixed = spawner.clone().stdout(Redirect::prefixed());
+            let init_timeout = prefixed.init_timeout(Duration::from_millis(50));
+            anyhow::ensure!(init_timeout.spawn(waiting()).await.is_err());
+            let spawn_timeout = spawner.spawn_timeout(Duration::from_millis(50));
+            anyhow::ensure!(spawn_timeout.spawn(waiting()).await.is_err());
         }
         "dropped" => {
-            // Polled more and more often before it is dropped.
-            let mut spawning = pin!(spawner.spawn("wait".into()));
+            // Later rounds poll the future more often before they drop it.
+            let mut spawning = pin!(spawner.spawn(waiting()));
             for _ in 0..number % 10 {
                 let polled = poll_fn(|cx| Poll::Ready(spawning.as_mut().poll(cx))).await;
                 anyhow::ensure!(polled.is_pending());
                 tokio::task::yield_now().await;
             }
         }
-        _ => anyhow::bail!("what is `{what}`?"),
+        _ => anyhow::bail!("unknown mode `{mode}`"),
     }
     Ok(())
 }
@@ -122,11 +101,10 @@ fn count() -> anyhow::Result<Counts> {
     Ok((descriptors, threads, children()?.len()))
 }
 
-/// Longer than what is left of a worker stays.
+/// Longer than the resources of an ended worker are kept.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// Waits until the counts are those that are wanted, or, if none are, until they no longer change:
-/// what a worker leaves goes a moment after it.
+/// Waits until the counts have the wanted values, or without wanted values until they are stable.
 async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
     let began = Instant::now();
     let mut last = (count()?, began);
@@ -137,31 +115,33 @@ async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
             last = (counts, Instant::now());
         }
         let settled = wanted.map_or(last.1.elapsed() > QUIET, |it| it == counts);
-        if settled || began.elapsed() > PATIENCE / 2 {
+        if settled || began.elapsed() > TEST_TIMEOUT / 2 {
             return Ok(counts);
         }
     }
 }
 
-/// Two hundred workers that live take twice as much.
-const MOST_GROWN: usize = 256 * 1024;
+/// The allowed growth in bytes: half of what two hundred running workers use.
+const MAX_GROWTH: usize = 256 * 1024;
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let [_, what, count] = &args[..] else { anyhow::bail!("leaks WHAT COUNT") };
-    // What stays for ever is there after the first few, and after the first line on stderr.
-    drop(Life::spawn("print".into()).await?);
+    let [_, mode, count] = &args[..] else { anyhow::bail!("usage: leaks MODE COUNT") };
+    // The first starts and the first line on stderr allocate resources that the master keeps.
+    let printing = Script::init([Action::PrintToStderr("a line".into())]);
+    drop(Fixture::spawn(printing).await?);
     for number in 0..10 {
-        live(what, number).await?;
+        run(mode, number).await?;
     }
     let (before, memory_before) = (settle(None).await?, memory()?);
     for number in 0..count.parse()? {
-        live(what, number).await?;
+        run(mode, number).await?;
     }
     println!("{before:?}");
     println!("{:?}", settle(Some(before)).await?);
     let grown = memory()?.saturating_sub(memory_before);
-    // Those that are dropped live at the same time, and what they took is kept for others.
-    anyhow::ensure!(grown < MOST_GROWN || what == "dropped", "grown by {grown} bytes");
+    // Dropped starts run at the same time, and the allocator keeps their memory.
+    let bounded = grown < MAX_GROWTH || mode == "dropped";
+    anyhow::ensure!(bounded, "memory has grown by {grown} bytes");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Has the workers of the library and nothing to do with them.
+//! Links all worker types of the library and starts none.
 
 use rpc_parallel_tests as _;
 

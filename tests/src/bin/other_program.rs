@@ -1,11 +1,11 @@
-//! Knows no worker of the tests, only a protocol: `other_program ADDRESS price|misread`, with the
-//! address as JSON.
+//! A client of functions with fixed ids that shares no worker type with the tests:
+//! `other_program ADDRESS price|misread`, with the address as JSON.
 
 use rpc_parallel::error::ConnectErrorKind;
 use rpc_parallel::expert::WorkerAddress;
 use rpc_parallel::prelude::*;
 
-/// What those who wrote this program call a quote.
+/// The same fields as in the worker's program.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Quote {
     name: String,
@@ -20,7 +20,7 @@ trait Prices {
     async fn follow(&self, of: &str) -> (u64, Pipe<Quote>);
 }
 
-/// The protocol, misread.
+/// The same id with another type of argument.
 #[rpc_parallel::worker]
 trait Misread {
     #[worker(id = "quotes.v2")]
@@ -29,15 +29,15 @@ trait Misread {
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
-    let [_, address, how] = &args[..] else { anyhow::bail!("two arguments, not {args:?}") };
+    let [_, address, mode] = &args[..] else { anyhow::bail!("usage: other_program ADDRESS MODE") };
     let address: WorkerAddress = serde_json::from_str(address)?;
-    if how == "misread" {
+    if mode == "misread" {
         let refused = address.connect::<MisreadClient>(()).await.map(drop);
-        return told(&refused.expect_err("it is another protocol"));
+        return print_error(&refused.expect_err("the types differ"));
     }
     let prices: PricesClient = match address.connect(()).await {
         Ok(prices) => prices,
-        Err(error) => return told(&error),
+        Err(error) => return print_error(&error),
     };
     println!("{:?}", prices.price("tea".into()).await?);
     let (cents, mut later) = prices.follow("tea").await?;
@@ -48,7 +48,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn told(error: &rpc_parallel::ConnectError) -> anyhow::Result<()> {
+fn print_error(error: &rpc_parallel::ConnectError) -> anyhow::Result<()> {
     let kind = match error.kind() {
         ConnectErrorKind::OtherTypes { .. } => "other types",
         ConnectErrorKind::OtherBuild { .. } => "other build",

@@ -6,10 +6,11 @@
 use std::time::{Duration, Instant};
 
 use rpc_parallel::Spawner;
-use rpc_parallel_tests::fixture::{Action, Fixture, Script, ScriptedClient};
+use rpc_parallel_tests::fixture::{Fixture, ScriptedClient};
 use rpc_parallel_tests::gate::Gate;
 use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads, memory};
 use rpc_parallel_tests::restarting::{BACKOFF, at_once, fixture, spawn_blocked_at};
+use rpc_parallel_tests::script::{Action, Script};
 
 fn spawner() -> Spawner<Fixture> {
     fixture(at_once().limit(u32::MAX, BACKOFF)).on_failure(|_| {})

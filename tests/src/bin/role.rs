@@ -1,5 +1,7 @@
-//! Says what it is: `role`; or what a program is that its worker starts: `role of-a-child`; or what
-//! that program says that starts a worker in turn: `role of-a-grandchild`.
+//! Prints the role of its process: `role`.
+//!
+//! `role of-a-child` also prints the role of a worker, and that of a program that the worker starts.
+//! `role of-a-grandchild` starts `role of-a-child` as that program.
 
 use std::process::{Command, Stdio};
 
@@ -7,22 +9,22 @@ use rpc_parallel::expert::{initialized, is_worker};
 use rpc_parallel::prelude::*;
 
 #[rpc_parallel::worker]
-trait Asked {
+trait Roles {
     fn role(&self) -> String;
-    /// Starts this program once more by `Command`, with these arguments, and returns its output.
-    fn role_of_a_child(&self, args: Vec<String>) -> Result<String, AnyError>;
+    /// Starts this program with these arguments by `Command`, and returns its output.
+    fn role_of_program(&self, args: Vec<String>) -> Result<String, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
-struct Honest;
+struct RoleWorker;
 
 #[rpc_parallel::worker]
-impl Asked for Honest {
+impl Roles for RoleWorker {
     fn role(&self) -> String {
         role()
     }
 
-    fn role_of_a_child(&self, args: Vec<String>) -> Result<String, AnyError> {
+    fn role_of_program(&self, args: Vec<String>) -> Result<String, AnyError> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(args).stdin(Stdio::inherit()).stderr(Stdio::inherit());
         let output = command.output()?;
@@ -31,13 +33,13 @@ impl Asked for Honest {
 }
 
 fn role() -> String {
-    let kind = match initialized() {
+    let role = match initialized() {
         Some(proof) if proof.is_worker() => "worker",
         Some(_) => "master",
         None => "nothing",
     };
-    let marked = std::env::var_os("RPC_PARALLEL_WORKER").is_some();
-    format!("{kind}, is_worker {}, variable {marked}", is_worker())
+    let has_token = std::env::var_os("RPC_PARALLEL_WORKER").is_some();
+    format!("{role}, is_worker {}, variable {has_token}", is_worker())
 }
 
 #[rpc_parallel::entry]
@@ -45,11 +47,11 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     match args.get(1).map(String::as_str) {
         None => println!("{}", role()),
         Some(which) => {
-            let honest = Honest::spawn(()).await?;
+            let worker = RoleWorker::spawn(()).await?;
             println!("{}", role());
-            println!("{}", honest.role().await?);
+            println!("{}", worker.role().await?);
             let args = (which == "of-a-grandchild").then(|| "of-a-child".to_owned());
-            println!("{}", honest.role_of_a_child(args.into_iter().collect()).await?);
+            println!("{}", worker.role_of_program(args.into_iter().collect()).await?);
         }
     }
     Ok(())

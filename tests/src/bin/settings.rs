@@ -1,6 +1,6 @@
-//! Says which settings the parties of a program see, a line each: `settings`.
+//! Prints the settings of all processes and servers of a program, a line each: `settings`.
 //!
-//! `settings shell SCRIPT` starts its workers by a shell script, whose `$0` is the program.
+//! `settings shell SCRIPT` starts its workers by a shell script whose `$0` is the program.
 
 use std::env;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use rpc_parallel::error::SettingsError;
 use rpc_parallel::expert::{Master, worker_main};
 use rpc_parallel::prelude::*;
 
-/// Who sees which settings.
-type Seen = Vec<(String, Settings)>;
+/// Settings by the name of the process or server that has them.
+type Named = Vec<(String, Settings)>;
 
 #[rpc_parallel::worker]
-trait Looks {
-    /// Tells what holds for servers of this process, for workers that it starts, and what those
-    /// tell in turn.
-    async fn look(&self, generations: u32) -> Result<Seen, AnyError>;
+trait Collects {
+    /// Returns the settings of servers of this process, of workers that it starts, and of the servers
+    /// and workers of those.
+    async fn collect(&self, generations: u32) -> Result<Named, AnyError>;
     fn variable(&self) -> Option<String>;
 }
 
 #[derive(Default, WorkerState)]
-struct Looker;
+struct Collector;
 
 #[rpc_parallel::worker]
-impl Looks for Looker {
-    async fn look(&self, generations: u32) -> Result<Seen, AnyError> {
-        look(generations).await
+impl Collects for Collector {
+    async fn collect(&self, generations: u32) -> Result<Named, AnyError> {
+        collect(generations).await
     }
 
     fn variable(&self) -> Option<String> {
@@ -35,52 +35,52 @@ impl Looks for Looker {
     }
 }
 
-async fn look(generations: u32) -> Result<Seen, AnyError> {
-    let served = Looker::serve(()).await?;
-    let mut seen = vec![("server".to_owned(), served.settings())];
+async fn collect(generations: u32) -> Result<Named, AnyError> {
+    let served = Collector::serve(()).await?;
+    let mut named = vec![("server".to_owned(), served.settings())];
     if generations > 0 {
-        let worker = Looker::spawner().start(()).await?;
-        see("worker", &worker, generations - 1, &mut seen).await?;
+        let worker = Collector::spawner().start(()).await?;
+        add("worker", &worker, generations - 1, &mut named).await?;
     }
-    Ok(seen)
+    Ok(named)
 }
 
-async fn see(
+async fn add(
     name: &str,
-    worker: &Worker<Looker>,
+    worker: &Worker<Collector>,
     generations: u32,
-    seen: &mut Seen,
+    named: &mut Named,
 ) -> Result<(), AnyError> {
-    seen.push((name.to_owned(), worker.settings()));
+    named.push((name.to_owned(), worker.settings()));
     let client = worker.connect(()).await?;
-    let inside = client.look(generations).await?;
-    seen.extend(inside.into_iter().map(|(inner, it)| (format!("{name}/{inner}"), it)));
+    let inside = client.collect(generations).await?;
+    named.extend(inside.into_iter().map(|(inner, it)| (format!("{name}/{inner}"), it)));
     Ok(())
 }
 
-fn of_the_program() -> Result<Settings, SettingsError> {
+fn program_settings() -> Result<Settings, SettingsError> {
     let settings = Settings::default().with_max_message_size(1500);
     Ok(settings.with_handshake_timeout(Duration::from_secs(1)))
 }
 
-fn of_a_spawn() -> Result<Settings, SettingsError> {
+fn worker_settings() -> Result<Settings, SettingsError> {
     let settings = Settings::default().with_max_message_size(3000);
     Ok(settings.with_handshake_timeout(Duration::from_secs(3)))
 }
 
-async fn all() -> Result<Seen, AnyError> {
-    let mut seen = look(2).await?;
-    let other = Looker::spawner().settings(of_a_spawn()?).start(()).await?;
-    see("other worker", &other, 1, &mut seen).await?;
-    let other = Looker::server().settings(of_a_spawn()?).serve(()).await?;
-    seen.push(("other server".to_owned(), other.settings()));
-    Ok(seen)
+async fn all() -> Result<Named, AnyError> {
+    let mut named = collect(2).await?;
+    let other = Collector::spawner().settings(worker_settings()?).start(()).await?;
+    add("other worker", &other, 1, &mut named).await?;
+    let other = Collector::server().settings(worker_settings()?).serve(()).await?;
+    named.push(("other server".to_owned(), other.settings()));
+    Ok(named)
 }
 
 fn main() -> Result<(), AnyError> {
     let args: Vec<_> = env::args().skip(1).collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let master = Master::builder().settings(of_the_program()?);
+    let master = Master::builder().settings(program_settings()?);
     match args[..] {
         ["worker"] => {
             worker_main()?;
@@ -96,8 +96,8 @@ fn main() -> Result<(), AnyError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let looker = Looker::spawn(()).await?;
-        println!("{}", looker.variable().await?.unwrap_or_default());
+        let collector = Collector::spawn(()).await?;
+        println!("{}", collector.variable().await?.unwrap_or_default());
         all().await?.iter().for_each(|(name, settings)| println!("{name}: {settings}"));
         Ok(())
     })

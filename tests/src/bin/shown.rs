@@ -1,5 +1,6 @@
-//! A master without `#[entry]` that shows what its workers write, line by line: `shown WHAT HOW`. It
-//! ends as soon as they have written it: by returning from `main`, or by `exit`.
+//! A master without `#[entry]` that prefixes the lines of its workers: `shown MODE END`.
+//!
+//! It ends as soon as the workers have written their lines: END is `return` from `main`, or `exit`.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,37 +10,37 @@ use rpc_parallel::Spawner;
 use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::expert::Master;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::PATIENCE;
+use rpc_parallel_tests::process::TEST_TIMEOUT;
 use rustix::io::ioctl_fionread;
 
 #[rpc_parallel::worker]
-trait Speaks {
+trait Prints {
     fn pid(&self) -> u32;
-    /// Writes lines, each in several parts.
-    fn say_lines(&self, count: u32) -> Result<(), AnyError>;
-    /// Writes a text without an end to its line, so many times.
-    fn say(&self, text: &str, times: u32) -> Result<(), AnyError>;
-    /// Writes a line to stderr, and waits until its master has received it.
-    fn warn(&self, line: &str) -> Result<(), AnyError>;
+    /// Writes lines to both outputs, each in several parts.
+    fn print_lines(&self, count: u32) -> Result<(), AnyError>;
+    /// Writes a text without a line feed to both outputs, this many times.
+    fn print(&self, text: &str, times: u32) -> Result<(), AnyError>;
+    /// Writes a line to stderr, and waits until the master has received it.
+    fn print_and_wait(&self, line: &str) -> Result<(), AnyError>;
     /// Writes a line to stderr and aborts.
-    fn die(&self, line: &str);
+    fn abort(&self, line: &str);
 }
 
 #[derive(Default, WorkerState)]
-struct Speaker;
+struct Printer;
 
-/// Both outputs.
+/// Returns stdout and stderr.
 fn outputs() -> [Box<dyn Write>; 2] {
     [Box::new(io::stdout()), Box::new(io::stderr())]
 }
 
 #[rpc_parallel::worker]
-impl Speaks for Speaker {
+impl Prints for Printer {
     fn pid(&self) -> u32 {
         std::process::id()
     }
 
-    fn say_lines(&self, count: u32) -> Result<(), AnyError> {
+    fn print_lines(&self, count: u32) -> Result<(), AnyError> {
         for number in 0..count {
             for mut output in outputs() {
                 write!(output, "line ")?;
@@ -50,7 +51,7 @@ impl Speaks for Speaker {
         Ok(())
     }
 
-    fn say(&self, text: &str, times: u32) -> Result<(), AnyError> {
+    fn print(&self, text: &str, times: u32) -> Result<(), AnyError> {
         for mut output in outputs() {
             for _ in 0..times {
                 output.write_all(text.as_bytes())?;
@@ -60,86 +61,89 @@ impl Speaks for Speaker {
         Ok(())
     }
 
-    fn warn(&self, line: &str) -> Result<(), AnyError> {
+    fn print_and_wait(&self, line: &str) -> Result<(), AnyError> {
         let began = Instant::now();
         eprintln!("{line}");
-        while ioctl_fionread(io::stderr())? > 0 && began.elapsed() < PATIENCE {
+        while ioctl_fionread(io::stderr())? > 0 && began.elapsed() < TEST_TIMEOUT {
             std::thread::yield_now();
         }
         Ok(())
     }
 
-    fn die(&self, line: &str) {
+    fn abort(&self, line: &str) {
         eprintln!("{line}");
         std::process::abort()
     }
 }
 
-fn speaker() -> Spawner<Speaker> {
-    Speaker::spawner().stdout(Redirect::prefixed()).stderr(Redirect::prefixed())
+fn printer() -> Spawner<Printer> {
+    Printer::spawner().stdout(Redirect::prefixed()).stderr(Redirect::prefixed())
 }
 
-async fn run(what: &str) -> anyhow::Result<()> {
-    match what {
+async fn run(mode: &str) -> anyhow::Result<()> {
+    match mode {
         "lines" => {
-            let ann = speaker().name("ann").spawn(()).await?;
-            let ben = speaker().name("ben").spawn(()).await?;
-            let nobody = speaker().spawn(()).await?;
-            println!("nobody is {}", nobody.pid().await?);
-            let said = [ann.say_lines(1000), ben.say_lines(1000), nobody.say_lines(1000)];
-            for (number, said) in said.map(tokio::spawn).into_iter().enumerate() {
+            let ann = printer().name("ann").spawn(()).await?;
+            let ben = printer().name("ben").spawn(()).await?;
+            let unnamed = printer().spawn(()).await?;
+            println!("unnamed is {}", unnamed.pid().await?);
+            let printing =
+                [ann.print_lines(1000), ben.print_lines(1000), unnamed.print_lines(1000)];
+            for (number, printed) in printing.map(tokio::spawn).into_iter().enumerate() {
                 println!("line {number} of the master");
                 eprintln!("line {number} of the master");
-                said.await??;
+                printed.await??;
             }
         }
         "unfinished" => {
-            let ann = speaker().name("ann").spawn(()).await?;
-            ann.say("no end", 1).await?;
+            let ann = printer().name("ann").spawn(()).await?;
+            ann.print("no end", 1).await?;
         }
         "long" => {
-            let ann = speaker().name("ann").spawn(()).await?;
-            ann.say(&"x".repeat(1024), 32 * 1024).await?;
+            let ann = printer().name("ann").spawn(()).await?;
+            ann.print(&"x".repeat(1024), 32 * 1024).await?;
             let status = fs::read_to_string("/proc/self/status")?;
             let most = status.lines().find(|it| it.starts_with("VmHWM:"));
             println!("{}", most.unwrap_or_default());
         }
-        "unheard" => {
-            let ann = speaker().name("ann").spawn(()).await?;
-            // Its line holds up the worker when nobody reads what this process writes.
-            let held = ann.say(&"x".repeat(1024), 1024).timeout(Duration::from_millis(300));
-            anyhow::ensure!(held.await.is_err());
+        "unread" => {
+            let ann = printer().name("ann").spawn(()).await?;
+            // The line blocks the worker because no process reads this process's output.
+            let blocked = ann.print(&"x".repeat(1024), 1024).timeout(Duration::from_millis(300));
+            anyhow::ensure!(blocked.await.is_err());
         }
         "last" => {
-            let ann = speaker().name("ann").spawn(()).await?;
-            let ben = speaker().name("ben").spawn(()).await?;
-            ben.say("not ", 1).await?;
-            // What ann could have left to a process of its own, which lives on.
+            let ann = printer().name("ann").spawn(()).await?;
+            let ben = printer().name("ben").spawn(()).await?;
+            ben.print("not ", 1).await?;
+            // A child of the worker could hold the same descriptor.
             let stderr = format!("/proc/{}/fd/2", ann.pid().await?);
             let _held = fs::OpenOptions::new().write(true).open(stderr)?;
-            // What ann says last is not received by whoever waits here to show the first.
+            // The relay waits for this lock with the first line, and receives the last one afterwards.
             let lock = io::stderr().lock();
-            ann.warn("the first words").await?;
-            anyhow::ensure!(ann.die("the last words").await.is_err());
+            ann.print_and_wait("first line").await?;
+            anyhow::ensure!(ann.abort("last line").await.is_err());
             drop(lock);
-            // Until somebody has seen them.
+            // The test confirms that it has read both lines.
             io::stdin().read_line(&mut String::new())?;
-            ben.say("cut", 1).await?;
+            ben.print("cut", 1).await?;
         }
         "stdout-locked" => locked(io::stdout().lock()).await?,
         "stderr-locked" => locked(io::stderr().lock()).await?,
-        what => anyhow::bail!("what is `{what}`?"),
+        mode => anyhow::bail!("unknown mode `{mode}`"),
     }
     Ok(())
 }
 
-/// Awaits a worker that prints much, and the death of another, while this thread holds the lock of
-/// one of its own outputs.
+/// Awaits a worker that prints many lines and the failure of another, while this thread holds the
+/// lock of one of its own outputs.
 async fn locked(lock: impl Write) -> anyhow::Result<()> {
-    let ann = speaker().name("ann").spawn(()).await?;
-    ann.say(&format!("{}\n", "x".repeat(1023)), 512).await?;
-    let ben = speaker().name("ben").spawn(()).await?;
-    let Err(error) = ben.die("the last words").await else { anyhow::bail!("it has died") };
+    let ann = printer().name("ann").spawn(()).await?;
+    ann.print(&format!("{}\n", "x".repeat(1023)), 512).await?;
+    let ben = printer().name("ben").spawn(()).await?;
+    let Err(error) = ben.abort("last line").await else {
+        anyhow::bail!("an aborted worker answers")
+    };
     anyhow::ensure!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
     ann.shutdown().await?;
     drop(lock);
@@ -153,12 +157,12 @@ fn main() -> anyhow::Result<()> {
     }
     Master::builder().start()?;
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [what, how] = &args[..] else { anyhow::bail!("shown WHAT HOW") };
+    let [mode, end] = &args[..] else { anyhow::bail!("usage: shown MODE END") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(what))?;
-    match how.as_str() {
+    runtime.block_on(run(mode))?;
+    match end.as_str() {
         "return" => Ok(()),
         "exit" => std::process::exit(3),
-        how => anyhow::bail!("what is `{how}`?"),
+        end => anyhow::bail!("unknown end `{end}`"),
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::exit_codes::report_exit_code;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
-//! Becomes what it should not become: `startup WHAT` prints what comes of it.
+//! Tries to become a master or a worker in wrong states, and prints the results: `startup MODE`.
 //!
-//! Started by itself, as `startup worker HOW`, it does the same in the process of a worker, and
-//! the worker tells.
+//! It starts itself as `startup worker [twice]`. That process tries the same, and its worker returns
+//! the results.
 
 use std::sync::OnceLock;
 
@@ -9,29 +9,29 @@ use rpc_parallel::error::StartupError;
 use rpc_parallel::expert::{Initialized, Master, initialized, is_worker, worker_main};
 use rpc_parallel::prelude::*;
 
-/// What happened in this process before it was a worker.
-static BEFORE: OnceLock<Vec<String>> = OnceLock::new();
+/// The results in this process before it became a worker.
+static RESULTS_BEFORE: OnceLock<Vec<String>> = OnceLock::new();
 
 #[rpc_parallel::worker]
-trait Tells {
-    fn before(&self) -> Vec<String>;
-    fn now(&self) -> Vec<String>;
+trait Reports {
+    fn results_before(&self) -> Vec<String>;
+    fn results_now(&self) -> Vec<String>;
     fn arguments(&self) -> Vec<String>;
-    /// Tells its process and what that is, and has a worker of its own tell the same, to this depth.
+    /// Returns the process id and roles of this worker and of a chain of workers below it.
     async fn lineage(&self, depth: u32) -> Result<Vec<String>, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
-struct Teller;
+struct Reporter;
 
 #[rpc_parallel::worker]
-impl Tells for Teller {
-    fn before(&self) -> Vec<String> {
-        BEFORE.get().cloned().unwrap_or_default()
+impl Reports for Reporter {
+    fn results_before(&self) -> Vec<String> {
+        RESULTS_BEFORE.get().cloned().unwrap_or_default()
     }
 
-    fn now(&self) -> Vec<String> {
-        vec![roles(), tell(Master::builder().start()), tell(worker_main())]
+    fn results_now(&self) -> Vec<String> {
+        vec![roles(), describe(Master::builder().start()), describe(worker_main())]
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -39,15 +39,15 @@ impl Tells for Teller {
     }
 
     async fn lineage(&self, depth: u32) -> Result<Vec<String>, AnyError> {
-        let mut told = vec![format!("{}: {}", std::process::id(), roles())];
+        let mut lines = vec![format!("{}: {}", std::process::id(), roles())];
         if depth > 0 {
-            told.extend(Teller::spawn(()).await?.lineage(depth - 1).await?);
+            lines.extend(Reporter::spawn(()).await?.lineage(depth - 1).await?);
         }
-        Ok(told)
+        Ok(lines)
     }
 }
 
-fn tell<T>(result: Result<T, StartupError>) -> String {
+fn describe<T>(result: Result<T, StartupError>) -> String {
     result.map_or_else(|it| format!("{it:?}: {it}"), |_| "done".to_owned())
 }
 
@@ -69,63 +69,63 @@ fn main() -> anyhow::Result<()> {
     match args[..] {
         ["worker"] => {
             let inside = runtime()?.block_on(async { worker_main() });
-            let before = [roles(), tell(Master::builder().start()), tell(inside)];
-            BEFORE.get_or_init(|| before.into());
+            let before = [roles(), describe(Master::builder().start()), describe(inside)];
+            RESULTS_BEFORE.get_or_init(|| before.into());
             worker_main()?;
         }
         ["worker", "twice"] => {
-            // A worker that has ended does not come back here.
+            // `worker_main` exits the process at the end of the worker.
             worker_main()?;
-            println!("came back");
+            println!("returned");
         }
         ["in-a-worker"] => {
             Master::builder().worker_args(["worker"]).start()?;
             runtime()?.block_on(async {
-                let teller = Teller::spawn(()).await?;
-                teller.before().await?.iter().for_each(|it| println!("{it}"));
-                teller.now().await?.iter().for_each(|it| println!("{it}"));
+                let reporter = Reporter::spawn(()).await?;
+                reporter.results_before().await?.iter().for_each(|it| println!("{it}"));
+                reporter.results_now().await?.iter().for_each(|it| println!("{it}"));
                 anyhow::Ok(())
             })?;
         }
         ["in-a-master"] => {
             println!("{}", roles());
-            println!("{}", tell(Master::builder().worker_args(["worker"]).start()));
+            println!("{}", describe(Master::builder().worker_args(["worker"]).start()));
             println!("{}", roles());
-            println!("{}", tell(Master::builder().worker_args(["worker"]).start()));
-            println!("{}", tell(worker_main()));
+            println!("{}", describe(Master::builder().worker_args(["worker"]).start()));
+            println!("{}", describe(worker_main()));
         }
         ["in-nothing"] => {
-            println!("{}", tell(worker_main()));
-            println!("{}", tell(runtime()?.block_on(async { worker_main() })));
-            let spawned = runtime()?.block_on(async { Teller::spawn(()).await.map(drop) });
+            println!("{}", describe(worker_main()));
+            println!("{}", describe(runtime()?.block_on(async { worker_main() })));
+            let spawned = runtime()?.block_on(async { Reporter::spawn(()).await.map(drop) });
             println!("{}", spawned.map_or_else(|it| it.to_string(), |()| "started".to_owned()));
             println!("{}", roles());
         }
         ["with-a-name"] => {
             Master::builder().worker_args(["worker"]).start()?;
-            let told = runtime()?.block_on(async {
-                let teller = Teller::spawner().name("teller").spawn(()).await?;
-                Ok::<_, anyhow::Error>((teller.arguments().await?, teller.label().to_string()))
+            let output = runtime()?.block_on(async {
+                let reporter = Reporter::spawner().name("reporter").spawn(()).await?;
+                Ok::<_, anyhow::Error>((reporter.arguments().await?, reporter.label().to_string()))
             })?;
-            println!("{told:?}");
+            println!("{output:?}");
         }
         ["of-workers"] => {
             Master::builder().worker_args(["worker"]).start()?;
             runtime()?.block_on(async {
-                let told = Teller::spawn(()).await?.lineage(2).await?;
-                told.iter().for_each(|it| println!("{it}"));
+                let output = Reporter::spawn(()).await?.lineage(2).await?;
+                output.iter().for_each(|it| println!("{it}"));
                 anyhow::Ok(())
             })?;
         }
         ["not-returning"] => {
             Master::builder().worker_args(["worker", "twice"]).start()?;
-            let told = runtime()?.block_on(async {
-                let teller = Teller::spawn(()).await?;
-                Ok::<_, anyhow::Error>(teller.before().await?)
+            let output = runtime()?.block_on(async {
+                let reporter = Reporter::spawn(()).await?;
+                Ok::<_, anyhow::Error>(reporter.results_before().await?)
             })?;
-            println!("{told:?}");
+            println!("{output:?}");
         }
-        _ => anyhow::bail!("what is {args:?}?"),
+        _ => anyhow::bail!("unknown mode {args:?}"),
     }
     Ok(())
 }

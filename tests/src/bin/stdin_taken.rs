@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use rpc_parallel::expert::{Master, is_worker, worker_main};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 /// The number of processes at which the program fails, so that no bug becomes a fork bomb.
 const MAX_PROCESSES: usize = 40;

@@ -1,4 +1,4 @@
-//! A `main` that is not async and returns an exit code: `sync_main CODE`.
+//! A synchronous `main` that returns an exit code: `sync_main CODE`.
 
 use std::env::ArgsOs;
 use std::process::ExitCode;

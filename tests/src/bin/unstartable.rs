@@ -1,21 +1,15 @@
-//! A master whose workers run another program: `unstartable PROGRAM [ARGUMENT..]`. It prints why
-//! the worker did not start, and how many children are left of it. What is limited is the time until
-//! the process is a worker, or, where `LIMIT_ALL` is set, the time for everything.
+//! A master whose workers run another program: `unstartable PROGRAM [ARGUMENT..]`.
+//!
+//! It prints the kind and the text of the spawn error, and how many children are left. The
+//! `connect_timeout` is 300 ms; with the environment variable `LIMIT_ALL` the `spawn_timeout` is.
 
 use std::time::{Duration, Instant};
 
 use rpc_parallel::expert::Master;
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process;
-
-#[rpc_parallel::worker]
-trait Nothing {}
-
-#[derive(Default, WorkerState)]
-struct Nobody;
-
-#[rpc_parallel::worker]
-impl Nothing for Nobody {}
+use rpc_parallel_tests::script::Script;
 
 fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -24,12 +18,12 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 
     let began = Instant::now();
-    let limit = Duration::from_millis(300);
+    let timeout = Duration::from_millis(300);
     let spawner = match std::env::var_os("LIMIT_ALL").is_some() {
-        true => Nobody::spawner().spawn_timeout(limit),
-        false => Nobody::spawner().connect_timeout(limit),
+        true => Fixture::spawner().spawn_timeout(timeout),
+        false => Fixture::spawner().connect_timeout(timeout),
     };
-    let spawned = runtime.block_on(spawner.spawn(()));
+    let spawned = runtime.block_on(spawner.spawn(Script::default()));
     let took = began.elapsed();
 
     match spawned {

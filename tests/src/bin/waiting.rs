@@ -1,30 +1,18 @@
-//! Starts a worker for each line on stdin, so that a test can do things to its file before.
+//! Starts a worker for each line on stdin, so that a test can change the program's file before:
+//! `waiting`. It prints `ready`, and twice the number of each line.
 
 use std::io;
 
 use rpc_parallel::prelude::*;
-
-#[rpc_parallel::worker]
-trait Doubling {
-    fn double(&self, number: u32) -> u32;
-}
-
-#[derive(Default, WorkerState)]
-struct Doubler;
-
-#[rpc_parallel::worker]
-impl Doubling for Doubler {
-    fn double(&self, number: u32) -> u32 {
-        2 * number
-    }
-}
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
     println!("ready");
     for line in io::stdin().lines() {
-        let doubler = Doubler::spawn(()).await?;
-        println!("{}", doubler.double(line?.parse()?).await?);
+        let fixture = Fixture::spawn(Script::default()).await?;
+        println!("{}", fixture.double(line?.parse()?).await?);
     }
     Ok(())
 }

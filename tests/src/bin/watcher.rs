@@ -9,8 +9,9 @@ use std::pin::pin;
 
 use futures_util::future::poll_immediate;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::program::print_line;
+use rpc_parallel_tests::script::Script;
 use tokio::sync::mpsc::unbounded_channel;
 
 #[rpc_parallel::entry]

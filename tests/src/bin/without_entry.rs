@@ -1,19 +1,14 @@
-//! A program whose `main` forgot `#[rpc_parallel::entry]`: `without_entry FILE`. It adds a line to
-//! the file, so that one can count how often it ran, and prints why no worker starts.
+//! A program whose `main` has no `#[rpc_parallel::entry]`: `without_entry FILE`.
+//!
+//! Each process appends a line to FILE, so that a test can count the processes. The program prints
+//! the results of three spawns.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
 use rpc_parallel::prelude::*;
-
-#[rpc_parallel::worker]
-trait Nothing {}
-
-#[derive(Default, WorkerState)]
-struct Nobody;
-
-#[rpc_parallel::worker]
-impl Nothing for Nobody {}
+use rpc_parallel_tests::fixture::Fixture;
+use rpc_parallel_tests::script::Script;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -21,7 +16,7 @@ async fn main() -> anyhow::Result<()> {
     writeln!(OpenOptions::new().append(true).create(true).open(file)?, "one process")?;
 
     for _ in 0..3 {
-        match Nobody::spawn(()).await {
+        match Fixture::spawn(Script::default()).await {
             Ok(_) => println!("started"),
             Err(error) => println!("{error}"),
         }

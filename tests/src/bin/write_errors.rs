@@ -6,8 +6,9 @@
 use futures_util::future::join_all;
 use rpc_parallel::RestartPolicy;
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::fixture::{Fixture, Script};
+use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::TEST_TIMEOUT;
+use rpc_parallel_tests::script::Script;
 use tokio::time::timeout;
 
 async fn calls() -> anyhow::Result<()> {
