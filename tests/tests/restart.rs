@@ -207,7 +207,7 @@ async fn failed_restart_is_reported_and_counts_toward_limit() {
 
     let CallErrorKind::RestartLimitReached { last, .. } = &kind else { panic!("{kind}") };
     assert_eq!(last.exit_reason(), ExitReason::NotStarted);
-    let text = "it did not start again: its `init` failed: File exists (os error 17)";
+    let text = "its last process failed to restart: its `init` failed: File exists (os error 17)";
     assert!(kind.to_string().ends_with(text), "{kind}");
     drop(client);
     let reasons = [KILLED, ExitReason::NotStarted, ExitReason::NotStarted, ExitReason::NotStarted];

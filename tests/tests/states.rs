@@ -600,10 +600,9 @@ async fn handle_of_another_worker_type_fails_to_deserialize() {
     let refused = deserialize::<Worker<InitialSumWorker>>(&serialize(&worker));
 
     let error = refused.expect_err("the handle is of a `SumWorker`").to_string();
-    assert!(
-        error.contains("::SumWorker") && error.contains("is none of states::InitialSumWorker"),
-        "{error}"
-    );
+    let expected =
+        "expected a handle of states::InitialSumWorker, found one of worker states::SumWorker";
+    assert!(error.contains(expected), "{error}");
 }
 
 #[rpc_parallel::test]

@@ -100,7 +100,7 @@ fn process_without_worker_main_starts_no_workers() {
     let (output, processes) = run("unaware", "");
 
     assert_eq!(processes, 2, "{output:?}");
-    assert!(output.stderr.contains("this process was started to be a worker"), "{output:?}");
+    assert!(output.stderr.contains("this process was started as a worker: "), "{output:?}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn chain_of_processes_behind_forking_launchers_ends_at_max_depth() {
     let error = "this process is at depth 3, and `max_depth` is 3";
     assert!(output.stderr.contains(error), "{output:?}");
     assert!(output.stderr.contains("probably never reached `rpc_parallel::expert::worker_main`"));
-    assert!(output.stderr.contains("leave stdin alone until then"), "{output:?}");
+    assert!(output.stderr.contains("do not touch stdin before that"), "{output:?}");
 }
 
 #[test]

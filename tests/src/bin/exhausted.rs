@@ -24,9 +24,9 @@ async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
     match spawned {
         Ok(worker) => match worker.pid().await {
             Ok(_) => println!("alive"),
-            Err(error) => println!("{:#}", anyhow::Error::from(error)),
+            Err(error) => println!("{error}"),
         },
-        Err(error) => println!("{:#}", anyhow::Error::from(error)),
+        Err(error) => println!("{error}"),
     }
     Ok(())
 }

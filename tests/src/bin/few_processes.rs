@@ -23,7 +23,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
             Err(error) => break error,
         }
     };
-    println!("{}", format!("{:#}", anyhow::Error::from(error)).replace('\n', " "));
+    println!("{}", error.to_string().replace('\n', " "));
 
     let (mut answers, count) = (0, workers.len());
     let mut running = Vec::new();

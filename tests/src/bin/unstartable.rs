@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
             let kind = format!("{:?}", error.kind());
             let kind = kind.split(|it: char| !it.is_alphanumeric()).next();
             println!("{}", kind.unwrap_or_default());
-            println!("{:#}", anyhow::Error::from(error));
+            println!("{error}");
         }
     }
     println!("{} children after {} s", process::children()?.len(), took.as_secs());
