@@ -159,7 +159,7 @@ impl Inflow {
         }
         drop(state);
         if flow == Flow::Stop {
-            self.tell_stop();
+            self.send_stop();
         }
         self.note_read(cost);
     }
@@ -189,7 +189,7 @@ impl Inflow {
                 Chunk::Skipped(error) => deliver(Delivery::Skipped(error)),
             };
             if flow == Flow::Stop {
-                self.tell_stop();
+                self.send_stop();
             }
             self.note_read(cost);
         }
@@ -258,7 +258,7 @@ impl Inflow {
     }
 
     /// Tells the writer that nobody reads any more, but goes on to take its end.
-    pub(super) fn tell_stop(&self) {
+    pub(super) fn send_stop(&self) {
         let mut frame = Vec::new();
         FrameWriter::stop(&mut frame, self.id).finish();
         self.connection.outbox.add(&frame, Lane::Stream(self.id));
@@ -282,7 +282,7 @@ impl Inflow {
         drop(state);
         drop(chunks);
         if !ended {
-            self.tell_stop();
+            self.send_stop();
         }
         drop(keep);
     }

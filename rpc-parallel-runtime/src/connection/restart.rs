@@ -101,7 +101,7 @@ impl RestartableLink {
     }
 
     /// Tells why calls wait for a connection, for a sentence about a call.
-    pub(super) fn why_between(&self) -> String {
+    pub(super) fn why_reconnecting(&self) -> String {
         let again = "its worker is being restarted";
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {

@@ -278,7 +278,7 @@ impl Process {
         // Their drivers wait for this very end before they fail their calls.
         for caller in &*self.callers() {
             caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
-            progress = progress.and(caller.progress());
+            progress = progress.merge(caller.progress());
         }
         let failure_report = FailureReport {
             worker: self.label().clone(),
