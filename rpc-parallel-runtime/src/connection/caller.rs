@@ -67,7 +67,7 @@ impl Caller {
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect("nobody panics while holding this lock")
+        self.pending.lock().expect("no thread panics while it holds this lock")
     }
 
     /// Closes the connection after the driver has written all queued frames.

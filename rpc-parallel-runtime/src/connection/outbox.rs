@@ -220,7 +220,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("nobody panics while holding this lock")
+        self.queue.lock().expect("no thread panics while it holds this lock")
     }
 }
 

@@ -214,7 +214,7 @@ impl Outflow {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding this lock")
+        self.state.lock().expect("no thread panics while it holds this lock")
     }
 }
 

@@ -291,7 +291,7 @@ impl Connection {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nobody panics while holding this lock")
+        self.table.lock().expect("no thread panics while it holds this lock")
     }
 
     /// Returns how many bytes are kept that nobody has read, and how many may be.

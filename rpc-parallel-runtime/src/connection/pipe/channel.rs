@@ -210,7 +210,7 @@ impl<T> Channel<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 

@@ -114,7 +114,7 @@ impl<T> Pipe<T> {
     }
 
     fn into_source(self) -> Source<T> {
-        self.source.into_inner().expect("nobody panics while holding this lock")
+        self.source.into_inner().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -292,7 +292,7 @@ impl<T: Send + 'static> Pipe<T> {
     /// Stops keeping the connection open, and returns the client that the pipe has held.
     #[cfg(feature = "tracing")]
     pub(crate) fn let_go(&mut self) -> Option<Client> {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Remote(incoming) = source else { return None };
         incoming.let_go().map(|it| Client(Link::Fixed(it)))
     }
@@ -300,7 +300,7 @@ impl<T: Send + 'static> Pipe<T> {
     /// Lets the writer of a channel send directly to another process, if the channel is empty.
     /// Returns whether it does.
     pub(super) fn send_idle(&mut self, outgoing: &Outgoing<T>) -> bool {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Channel(Reading(channel)) = source else { return false };
         if !channel.as_ref().is_some_and(|it| it.send_idle_reader(outgoing)) {
             return false;
@@ -330,7 +330,7 @@ impl<T> Stream for Pipe<T> {
     type Item = Result<T, PipeError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let polled = loop {
             break match source {
                 Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
@@ -365,7 +365,7 @@ impl<T> Unpin for Pipe<T> {}
 impl<T: Message> Serialize for Pipe<T> {
     /// Takes the source of the pipe, and registers a stream that the message opens.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut source = self.source.lock().expect("nobody panics while holding this lock");
+        let mut source = self.source.lock().expect("no thread panics while it holds this lock");
         if let Source::Sent = *source {
             return Err(ser::Error::custom("the pipe was already sent"));
         }

@@ -183,5 +183,5 @@ impl Drop for Forgetting {
 }
 
 fn spans() -> MutexGuard<'static, Spans> {
-    SPANS.lock().expect("nobody panics while holding this lock")
+    SPANS.lock().expect("no thread panics while it holds this lock")
 }

@@ -156,7 +156,7 @@ async fn workers_after(first: impl AsyncFnOnce(WorkerId, &Arc<Seen>) -> Connecte
 
 impl Seen {
     fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Worker>> {
-        self.workers.lock().expect("nobody panics while holding this lock")
+        self.workers.lock().expect("no thread panics while it holds this lock")
     }
 
     fn begun(&self) -> u32 {
