@@ -43,9 +43,9 @@ pub(crate) struct Request {
 /// request.
 pub(crate) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
     let functions: Vec<_> = functions.iter().map(Signature::of).collect();
-    let mut words = Vec::new();
-    FrameWriter::introduce(&mut words).own_message(&functions)?;
-    Ok(words)
+    let mut introduction = Vec::new();
+    FrameWriter::introduce(&mut introduction).own_message(&functions)?;
+    Ok(introduction)
 }
 
 /// The handshake of a connection failed.

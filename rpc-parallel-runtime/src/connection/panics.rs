@@ -313,13 +313,13 @@ mod tests {
         assert!(location.starts_with(file!()), "{location}");
     }
 
-    /// Panics and catches that, as a function may.
+    /// Panics and catches the panic, as a function may.
     fn panic_in_private() {
         let caught = panic::catch_unwind(|| panic!("nobody is told"));
         assert!(caught.is_err());
     }
 
-    /// Panics as who hands on a panic of another thread does: no hook runs.
+    /// Resumes a panic, as code does that propagates the panic of another thread. No hook runs.
     fn hand_on(message: &'static str) {
         panic::resume_unwind(Box::new(message))
     }

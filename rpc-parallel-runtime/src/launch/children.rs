@@ -160,8 +160,7 @@ impl Started {
         self.process.is_closed()
     }
 
-    /// Returns a closure that tells whether the process was reaped, and that keeps nothing else of the
-    /// worker.
+    /// Returns a closure that returns whether the process was reaped. It does not keep `self` alive.
     pub(crate) fn death_notice(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
         Box::new(move || process.is_dead())
