@@ -45,8 +45,8 @@ use crate::wire::{
 /// # Errors
 ///
 /// The output is a [`CallError`] if the call gave no result. For a function that returns a
-/// `Result`, it is a [`FunctionError`](crate::FunctionError), which holds either the error of the
-/// function or a [`CallError`].
+/// `Result`, it is a [`FunctionError`], which holds either the error of the function or a
+/// [`CallError`].
 ///
 /// # Panics
 ///
