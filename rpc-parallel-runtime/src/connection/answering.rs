@@ -1,4 +1,4 @@
-//! How a call is handed to its function, and its result to the connection.
+//! The interface between a connection and the functions of a worker: a call in, its answer out.
 
 use std::mem;
 use std::pin::Pin;
@@ -21,10 +21,10 @@ use crate::wire::{
     StreamId, TooLarge, write_message,
 };
 
-/// What answers the calls of one connection.
+/// Answers the calls of one connection.
 #[doc(hidden)]
 pub trait Session: Send + Sync + 'static {
-    /// Begins one call and lets it run until it waits: answers it, or returns what will.
+    /// Begins a call and polls it once. Either answers it, or returns the rest of it.
     fn call(
         &self,
         call: Incoming<'_>,
@@ -32,27 +32,28 @@ pub trait Session: Send + Sync + 'static {
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>>;
 
-    /// Says whether a function stops when nobody waits for its answer any more.
+    /// Returns whether a cancelled call drops the function.
     fn may_cancel(&self, function: FunctionId) -> bool;
 
-    /// Says whether the connection is there to call functions, and not to look after the worker.
+    /// Returns whether the connection counts in the stats of the worker. Connections that only call
+    /// built-in functions do not.
     fn is_counted(&self) -> bool {
         true
     }
 
-    /// Names a function and its worker, for people.
+    /// Returns the names of a function and its worker, for diagnostics.
     fn describe(&self, function: FunctionId) -> String;
 
-    /// Names a function, for the span of its call.
+    /// Returns the name of a function, for the span of its call.
     #[cfg(feature = "tracing")]
     fn function_name(&self, function: FunctionId) -> String;
 
-    /// Names the worker, for the span of a call.
+    /// Returns the name of the worker, for the span of a call.
     #[cfg(feature = "tracing")]
     fn worker_name(&self) -> &str;
 }
 
-/// A call that waits for something.
+/// A call whose function is pending.
 #[doc(hidden)]
 pub trait Running: Send {
     fn poll_answer(
@@ -65,7 +66,7 @@ pub trait Running: Send {
 /// The exit code of a process whose `main` panics.
 const PANICKED: i32 = 101;
 
-/// A call as it came.
+/// A received call.
 #[doc(hidden)]
 pub struct Incoming<'a> {
     pub(crate) function: FunctionId,
@@ -75,7 +76,7 @@ pub struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Decodes the arguments, which can be done once.
+    /// Decodes the arguments. It must be called only once, because it claims the streams.
     pub(crate) fn arguments<R>(&mut self, decode: impl FnOnce(Body<'a>) -> R) -> R {
         let ends = mem::take(&mut self.ends);
         pipe::decoding(ends, None, || decode(self.arguments))
@@ -91,10 +92,10 @@ impl Drop for Incoming<'_> {
     }
 }
 
-/// Where the answer of one call goes.
+/// The answer of one call, which is written to a buffer.
 #[doc(hidden)]
 pub struct Answering<'a> {
-    /// None for a one-way call, which gets no answer.
+    /// `None` for a one-way call, which has no answer.
     call: Option<CallId>,
     connection: &'a Arc<Connection>,
     buffer: &'a mut Vec<u8>,
@@ -103,12 +104,13 @@ pub struct Answering<'a> {
     after: After,
 }
 
-/// What is to be done when the answer is on its way.
+/// The remaining work after the buffer was added to the outbox.
 #[derive(Default)]
 pub(super) struct After {
+    /// The answer itself, if it is large.
     large: Option<(Large, Vec<StreamId>)>,
     starts: Vec<pipe::Begin>,
-    /// Why a one-way call failed: nobody but us will say so.
+    /// Why a one-way call failed. It must be written to stderr, because its caller gets no answer.
     pub(super) failed: Option<Refusal>,
 }
 
@@ -122,7 +124,7 @@ impl<'a> Answering<'a> {
         Self { call, connection, buffer, start, deadline: None, after: After::default() }
     }
 
-    /// Says until when a result is wanted.
+    /// Sets the deadline of the call: a later result becomes a refusal.
     pub(super) fn until(self, deadline: Option<Instant>) -> Self {
         Self { deadline, ..self }
     }
@@ -130,8 +132,8 @@ impl<'a> Answering<'a> {
     /// Answers with the result of the function.
     pub(crate) fn result<R, T, E: CallFailure>(&mut self, answer: Answer<R, T, E>, result: R) {
         let Some(call) = self.call else { return };
-        // What the function has called was out of time at the same moment: its caller must not be
-        // told of that as if the function had failed by itself.
+        // Nested calls have missed the same deadline, and their errors may be the cause of the result.
+        // So the caller gets the deadline as the reason, and not an error of the function.
         if self.deadline.is_some_and(|it| it <= Instant::now()) {
             return self.refuse(&Refusal::Expired);
         }
@@ -159,14 +161,14 @@ impl<'a> Answering<'a> {
         self.refuse(&refusal);
     }
 
-    /// Answers that there is no result, and why.
+    /// Answers with a refusal: there is no result.
     pub(crate) fn refuse(&mut self, refusal: &Refusal) {
         let Some(call) = self.call else {
             self.after.failed = Some(refusal.clone());
             return;
         };
         if !self.try_refuse(call, refusal) && !self.try_refuse(call, &refusal.shortened()) {
-            unreachable!("a refusal that was cut short fits and encodes");
+            unreachable!("a shortened refusal is within the limits");
         }
     }
 
@@ -180,10 +182,10 @@ impl<'a> Answering<'a> {
         true
     }
 
-    /// Answers that the function panicked, whatever has been answered before.
+    /// Replaces the answer by the panic of the function.
     ///
-    /// A child that the function has forked ends here: it would answer the call of its parent, and
-    /// go on to drive the parent's connections.
+    /// A child that the function has forked exits here. Otherwise it would answer the call of its
+    /// parent, and drive the connections of its parent.
     pub(super) fn panicked(&mut self, panic: PanicReport) {
         if self.connection.outbox.is_inherited() {
             process::exit(PANICKED);
@@ -199,12 +201,13 @@ impl<'a> Answering<'a> {
 }
 
 impl After {
-    /// Says whether what was answered must be written before the rest is done.
+    /// Returns whether the buffer must be written before the remaining work, which starts streams that
+    /// the answer opens.
     pub(super) fn needs_order(&self) -> bool {
         !self.starts.is_empty()
     }
 
-    /// Does what is left when the answer itself has been given to the outbox.
+    /// Does the remaining work.
     pub(super) fn go_on(self, outbox: &Outbox) {
         if let Some((large, opens)) = self.large {
             outbox.add_large(large, Lane::Any, opens);
@@ -213,7 +216,7 @@ impl After {
     }
 }
 
-/// Why a result cannot be sent.
+/// The reason why a result cannot be sent.
 struct Unsendable(Refusal);
 
 impl From<EncodeError> for Unsendable {

@@ -1,4 +1,4 @@
-//! One use of a function.
+//! One use of a function, as the caller sees it.
 
 use std::any::type_name;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::deadline;
 use super::error::{CallError, CallErrorKind, MessageKind};
 use super::failure::Loss;
 use super::outbox::Ticket;
-use super::pending::{Answered, Look};
+use super::pending::{Answered, CallStatus};
 use super::pipe::{self, Opening};
 use super::restart::RestartableLink;
 use super::sending::Lane;
@@ -29,27 +29,36 @@ use crate::wire::{
     read_message,
 };
 
-/// A call of a function: a future of its result.
+/// A call of a function: a future that resolves to its result.
 ///
-/// It is sent when it is first polled, and takes options until then. It borrows nothing: the
-/// arguments are encoded already.
+/// The call is sent when it is first polled. Before that, its options can be set. It borrows
+/// neither the client nor the arguments, which are already encoded, and it keeps the connection open
+/// until it is dropped: the client may be dropped before the call.
 ///
-/// A call that a function makes has no more time than the function itself: see
+/// A call of a one-way function resolves when its message has been written to the socket.
+///
+/// # Deadlines
+///
+/// A call that is made inside a function inherits the remaining deadline of that function, see
 /// [`timeout`](Self::timeout).
 ///
-/// It keeps its connection open while it exists, so the client may be dropped before. A call of a
-/// one-way function is done when it is written.
+/// # Errors
+///
+/// The output is a [`CallError`] if the call gave no result. For a function that returns a
+/// `Result`, it is a [`FunctionError`], which holds either the error of the function or a
+/// [`CallError`].
 ///
 /// # Panics
 ///
-/// Polled outside of a tokio runtime, if its time is limited.
+/// Panics when polled outside of a tokio runtime, if the call has a timeout or an inherited
+/// deadline. Panics when polled again after it has resolved.
 ///
 /// # Cancel safety
 ///
-/// Dropping a call cancels it: its function is dropped at its next await point in the worker, or
-/// never begins. What the function calls in turn is cancelled with it. A function that computes
-/// without awaiting goes on until it awaits or returns; one with `#[worker(no_cancel)]` or
-/// `#[worker(one_way)]` goes on to its end.
+/// Dropping a call cancels it. The worker drops the future of the function at its next await point,
+/// or never begins the function. Calls that the function itself makes are cancelled with it. A
+/// function that computes without awaiting runs until it awaits or returns. A function with
+/// `#[worker(no_cancel)]` or `#[worker(one_way)]` runs to completion.
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<T, E: CallFailure = CallError> {
     route: Route,
@@ -58,25 +67,25 @@ pub struct Call<T, E: CallFailure = CallError> {
     error: Option<Codec<E::Function>>,
     timeout: Option<Duration>,
     inherited: Option<Instant>,
-    /// Made when the call is first polled, for then there surely is a runtime.
+    /// Made by the first poll, because it needs a tokio runtime.
     limit: Option<Box<Limit>>,
     state: State,
-    /// The call was handed to its connection.
+    /// Whether the call was handed to its connection.
     sent: bool,
-    /// While it waits for its answer.
+    /// Set while the call waits for its answer.
     caller_span: CallerSpan,
 }
 
-/// A call of a function that returns `R`, an alias of `Result`: a future of what is in its `Ok`,
-/// or of a [`FunctionError`] with what is in its `Err`.
+/// A call of a function that returns `R`, an alias of `Result`: a future that resolves to the `Ok`
+/// value of `R`, or to a [`FunctionError`] with the `Err` value of `R`.
 pub type TryCall<R> = Call<<R as IsResult>::Ok, FunctionError<<R as IsResult>::Err>>;
 
-/// How a call comes to its connection.
+/// The connection of a call.
 enum Route {
     Over(Arc<Hold>),
-    /// The connection that there is when the call is sent.
+    /// The connection that is open when the call is sent.
     Through(Arc<RestartableLink>),
-    /// The next one, which does not exist yet.
+    /// The connection that replaces a lost one.
     Waiting(Arc<RestartableLink>, Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
@@ -84,19 +93,19 @@ enum State {
     New(Unsent, Vec<Opening>),
     Failed(CallErrorKind),
     Waiting(CallId, Ticket),
-    /// A one-way call, until it is written.
+    /// A one-way call whose message has not been written completely.
     Writing(Ticket),
     Done,
 }
 
-/// When a call ends at the latest.
+/// The time limit of a call.
 struct Limit {
     after: Duration,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl<T, E: CallFailure> Call<T, E> {
-    /// Encodes a call.
+    /// Encodes the message of a call.
     pub(crate) fn new<R>(
         client: &Client,
         function: &'static FunctionInfo,
@@ -119,7 +128,7 @@ impl<T, E: CallFailure> Call<T, E> {
             Err(Unsendable(kind)) => State::Failed(kind),
         };
         let Answer { value, error, .. } = answer;
-        // Nobody waits for what a one-way function does.
+        // No caller waits for the result of a one-way function.
         let inherited = if function.one_way { None } else { deadline::inherited() };
         let route = match &client.0 {
             Link::Fixed(hold) => Route::Over(hold.clone()),
@@ -129,25 +138,40 @@ impl<T, E: CallFailure> Call<T, E> {
         Self { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
     }
 
-    /// Fails the call with [`CallErrorKind::TimedOut`] if there is no answer within this time from
-    /// when it is first polled. The function is cancelled then, as if the call had been dropped.
+    /// Fails the call with [`CallErrorKind::TimedOut`] if no answer arrives within `after` of the
+    /// first poll. Default: no timeout.
     ///
-    /// The function learns its [deadline](crate::Context::deadline), and so do the workers that it
-    /// calls: a call made inside a function ends when that function's time is over, if not sooner.
-    /// This holds for calls that the function itself makes, not for those of tasks that it spawns.
-    /// Deadlines travel as durations, so that clocks need not agree. A call whose time is over
-    /// before its function could begin never begins. The pipes of an answer may be read for longer.
+    /// The timeout cancels the function, as dropping the call does.
     ///
-    /// A one-way call fails if it is not written within this time; its function knows no deadline.
+    /// The worker receives the remaining time with the call: [`Context::deadline`] returns the
+    /// deadline of the function, and calls that the function itself makes inherit it. Calls in tasks
+    /// that the function spawns do not. Deadlines travel as durations, so that clocks need not agree.
+    /// A function whose deadline has passed before it could begin does not begin. The deadline does
+    /// not limit how long the pipes of an answer may be read.
+    ///
+    /// A one-way call fails if its message is not written within `after`. Its function has no
+    /// deadline.
+    ///
+    /// [`Context::deadline`]: crate::Context::deadline
+    ///
+    /// ```
+    /// # async fn example(call: rpc_parallel::Call<u64>) -> Result<u64, rpc_parallel::CallError> {
+    /// use std::time::Duration;
+    ///
+    /// // let call = client.sum(&numbers);
+    /// let sum = call.timeout(Duration::from_secs(5)).await?;
+    /// # Ok(sum)
+    /// # }
+    /// ```
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Some(after);
         self
     }
 
-    /// Lets a call that is made inside a function take more time than the function has.
+    /// Removes the deadline that a call made inside a function inherits from that function.
     ///
-    /// It is still dropped with the function, if that is cancelled, unless it is awaited in a task
-    /// of its own. Elsewhere this changes nothing.
+    /// When the deadline cancels the function, the call is still dropped with it, unless a separate
+    /// task awaits the call. Outside of a function this has no effect.
     pub fn without_inherited_deadline(mut self) -> Self {
         self.inherited = None;
         self
@@ -178,14 +202,14 @@ impl<T, E: CallFailure> Call<T, E> {
             }
             State::Failed(kind) => Poll::Ready(Err(kind)),
             State::Waiting(call, ticket) => {
-                let look = self.caller().pending().look(call, cx.waker());
-                match look {
-                    Look::Waiting => {
+                let status = self.caller().pending().poll(call, cx.waker());
+                match status {
+                    CallStatus::Waiting => {
                         self.state = State::Waiting(call, ticket);
                         Poll::Pending
                     }
-                    Look::Answered(answered) => Poll::Ready(Ok(answered)),
-                    Look::Lost(loss) => Poll::Ready(Err((&*loss).into())),
+                    CallStatus::Answered(answered) => Poll::Ready(Ok(answered)),
+                    CallStatus::Lost(loss) => Poll::Ready(Err((&*loss).into())),
                 }
             }
             State::Writing(ticket) => {
@@ -201,11 +225,13 @@ impl<T, E: CallFailure> Call<T, E> {
                 }
                 Poll::Ready(Ok(Answered::nothing()))
             }
-            State::Done => panic!("call of `{}` polled after its end", self.function.name()),
+            State::Done => {
+                panic!("the call of `{}` was polled after it resolved", self.function.name())
+            }
         }
     }
 
-    /// Begins the call on its connection, when there is one, and room.
+    /// Begins the call, as soon as its connection is open and its outbox has room.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
         loop {
             let restart = match &mut self.route {
@@ -213,7 +239,7 @@ impl<T, E: CallFailure> Call<T, E> {
                 Route::Through(restart) => restart,
                 Route::Waiting(restart, settled) => {
                     ready!(settled.as_mut().poll(cx));
-                    // It must not be polled again if there is no room now.
+                    // The future must not be polled again, if the outbox has no room.
                     self.route = Route::Through(restart.clone());
                     continue;
                 }
@@ -230,13 +256,13 @@ impl<T, E: CallFailure> Call<T, E> {
                     self.route = Route::Over(hold);
                     return Poll::Ready(Ok(begun));
                 }
-                // Lost just now: the call has not been sent, and goes over the next.
+                // The connection was just lost: the call has not been sent, and waits for the next.
                 Err(_) => self.route = Route::Through(restart.clone()),
             }
         }
     }
 
-    /// Sends a call, at once if no other waits on this connection.
+    /// Sends the call. If no other call is pending on the connection, it is written at once.
     fn send(&self, begun: Begun, mut frame: Unsent, opening: Vec<Opening>) -> (CallId, Ticket) {
         let Begun { call, alone } = begun;
         let connection = &self.caller().connection;
@@ -266,12 +292,12 @@ impl<T, E: CallFailure> Call<T, E> {
         ticket
     }
 
-    /// Returns the connection of a call that has begun.
+    /// Returns the connection of the call, which has begun.
     fn hold(&self) -> &Arc<Hold> {
         match &self.route {
             Route::Over(hold) => hold,
             Route::Through(_) | Route::Waiting(..) => {
-                unreachable!("a call begins on a connection")
+                unreachable!("a call that has begun has a connection")
             }
         }
     }
@@ -297,14 +323,14 @@ impl<T, E: CallFailure> Call<T, E> {
     fn why_unsent(&self) -> Option<String> {
         let State::New(..) = self.state else { return None };
         Some(match &self.route {
-            Route::Waiting(restart, _) => restart.why_between(),
+            Route::Waiting(restart, _) => restart.why_reconnecting(),
             Route::Over(_) | Route::Through(_) => {
-                "too much waits to be written on its connection".to_owned()
+                "the send buffer of its connection is full".to_owned()
             }
         })
     }
 
-    /// Begins to measure the time, if it is limited.
+    /// Starts the timer, if the call has a deadline.
     fn begin_limit(&mut self) {
         if self.limit.is_some() || (self.timeout.is_none() && self.inherited.is_none()) {
             return;
@@ -332,7 +358,7 @@ impl<T, E: CallFailure> Call<T, E> {
         })
     }
 
-    /// Returns the error of an answer that is a refusal.
+    /// Decodes a refusal, and converts it into an error.
     fn refused(&self, refusal: &[u8]) -> CallError {
         match read_message(refusal) {
             Ok(refusal) => self.fail(self.kind_of(refusal)),
@@ -347,7 +373,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
         match (refusal, &self.limit) {
-            // The worker has seen it before this process did.
+            // The worker noticed the deadline before this process did.
             (Refusal::Expired, Some(limit)) => {
                 CallErrorKind::TimedOut { after: limit.after, unsent: None }
             }
@@ -363,11 +389,11 @@ impl<T, E: CallFailure> Call<T, E> {
 /// A call that has its number.
 struct Begun {
     call: CallId,
-    /// No other waits on its connection.
+    /// Whether no other call is pending on the connection.
     alone: bool,
 }
 
-/// Begins a call when there is room; one-way calls have no number.
+/// Begins a call when the outbox has room. Returns `None` for a one-way call, which has no number.
 fn poll_begin(
     caller: &Caller,
     function: &'static FunctionInfo,
@@ -407,7 +433,7 @@ impl<T, E: CallFailure> Future for Call<T, E> {
         Poll::Ready(match result {
             Ok(answered) => call.read(answered),
             Err(kind) => {
-                call.give_up();
+                call.cancel();
                 Err(call.fail(kind).into())
             }
         })
@@ -417,13 +443,13 @@ impl<T, E: CallFailure> Future for Call<T, E> {
 impl<T, E: CallFailure> Unpin for Call<T, E> {}
 
 impl<T, E: CallFailure> Call<T, E> {
-    /// Tells the worker that nobody waits for the answer.
-    fn give_up(&mut self) {
+    /// Cancels the call in the worker, if it is pending.
+    fn cancel(&mut self) {
         let State::Waiting(call, ticket) = mem::replace(&mut self.state, State::Done) else {
             return;
         };
         let caller = self.caller();
-        if !caller.pending().give_up(call) {
+        if !caller.pending().cancel(call) {
             return;
         }
         let outbox = &caller.connection.outbox;
@@ -431,7 +457,7 @@ impl<T, E: CallFailure> Call<T, E> {
             && !self.function.no_cancel
             && let Some(streams) = outbox.abandon(transfer)
         {
-            // The worker has not seen all of it, and never will.
+            // The worker has not received the complete message, and never will.
             caller.connection.abandon(&streams);
             caller.pending().forget(call);
             return;
@@ -444,7 +470,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
 impl<T, E: CallFailure> Drop for Call<T, E> {
     fn drop(&mut self) {
-        self.give_up();
+        self.cancel();
     }
 }
 
@@ -457,7 +483,7 @@ impl<T, E: CallFailure> fmt::Debug for Call<T, E> {
     }
 }
 
-/// Why a call cannot be sent.
+/// The reason why the message of a call cannot be sent.
 struct Unsendable(CallErrorKind);
 
 impl From<EncodeError> for Unsendable {

@@ -1,4 +1,4 @@
-//! The end of a connection that calls, and the task that drives it.
+//! The calling end of a connection, and the driver task of this end.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,19 +19,21 @@ use super::task::task;
 use crate::transport::{Fault, Reader};
 use crate::wire::{Frame, FrameError, WorkerId, WorkerLabel};
 
-/// Tells, once its connection has broken, how the worker ended; `None` if it lives or nobody knows.
+/// A future that returns the failure report of a worker whose connection has broken. Returns `None`
+/// if the worker is alive, or if its end is unknown.
 ///
-/// It is dropped with the connection, and so may hold what must not outlive it.
+/// The driver owns the future and drops it with the connection: so it may own values that must not
+/// outlive the connection.
 pub(crate) type FailureLookup = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
 
-/// What the clients and calls of one connection share with its driver.
+/// The state that the clients and calls of one connection share with its driver.
 pub(super) struct Caller {
     pub(super) id: WorkerId,
     pub(super) label: Arc<WorkerLabel>,
     pub(super) connection: Arc<Connection>,
     pending: Mutex<Pending>,
     closing: AtomicBool,
-    /// Nobody answers any more, though it may not be known yet why.
+    /// Set as soon as the peer is gone, also while the reason is still being looked up.
     lost: AtomicBool,
     over: Notify,
 }
@@ -58,16 +60,17 @@ impl Caller {
         });
         let end = End(caller.clone());
         let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
-        // It ends with the connection, which ends when the last client and call are dropped.
+        // The task ends with the connection, at the latest when the last client, call and pipe of it
+        // are dropped.
         tokio::spawn(task(driver.run(failure_lookup)));
         caller
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect("nobody panics while holding this lock")
+        self.pending.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Ends the connection after what has been said already.
+    /// Closes the connection after the driver has written all queued frames.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.connection.outbox.wake();
@@ -77,16 +80,16 @@ impl Caller {
         self.closing.load(Ordering::Acquire) || self.pending().lost().is_some()
     }
 
-    /// Says whether the connection is lost, as far as its driver has seen.
+    /// Returns whether the driver has noticed the loss of the connection.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Waits until the connection is no more.
+    /// Waits until the connection has ended, and returns the reason.
     pub(super) async fn over(&self) -> Arc<Loss> {
         loop {
             let mut over = pin!(self.over.notified());
-            // From here on the end is not missed.
+            // Registered before the check, so that the notification is not missed.
             over.as_mut().enable();
             if let Some(loss) = self.pending().lost() {
                 return loss.clone();
@@ -95,13 +98,13 @@ impl Caller {
         }
     }
 
-    /// Notes that the connection is lost, before it is known why.
-    fn begin_no_more(&self) {
+    /// Marks the connection as lost, before the reason is known.
+    fn mark_lost(&self) {
         self.lost.store(true, Ordering::Release);
     }
 
     fn fail_all(&self, loss: Loss) {
-        self.begin_no_more();
+        self.mark_lost();
         let loss = Arc::new(loss);
         let wakers = self.pending().fail_all(loss.clone());
         wakers.into_iter().for_each(Waker::wake);
@@ -110,40 +113,40 @@ impl Caller {
     }
 }
 
-/// The driver's hold on the connection: however the driver ends, no call waits for ever.
+/// Fails all calls when the driver ends, for whatever reason.
 struct End(Arc<Caller>);
 
 impl Drop for End {
     fn drop(&mut self) {
         if self.0.pending().lost().is_none() {
-            let why = "the tokio runtime that drove the connection was shut down";
+            let why = "the tokio runtime of the connection was shut down";
             self.0.fail_all(Loss::Broken(why.to_owned()));
         }
         self.0.connection.outbox.end();
     }
 }
 
-/// Owns the socket; reads answers, writes what callers have gathered.
+/// The driver of the calling end: it owns the socket, reads answers, and writes queued frames.
 struct Driver {
     end: End,
     reader: Box<dyn Reader>,
     inbox: Inbox,
     writing: Writing,
-    /// The peer reads no more. Answers may still be on their way.
+    /// Whether the peer has stopped reading. Its answers may still arrive.
     unwritable: bool,
-    /// Those whom the frames at hand concern.
+    /// The wakers of the calls and pipes that the received frames concern.
     wakers: Vec<Waker>,
 }
 
-/// All that can happen to the connection; nothing else wakes the driver.
+/// The events of the connection. Nothing else wakes the driver.
 enum Event {
     Received,
     Unwritable,
     ClosedHere,
     ClosedThere,
-    /// The peer is gone, and has left this error.
+    /// The peer is gone: the read failed with this error.
     Reset(io::Error),
-    /// This side cannot go on: it failed to do this to the worker.
+    /// The socket of this process failed, while it was `read from` or `write to`.
     Failed(&'static str, io::Error),
 }
 
@@ -153,7 +156,7 @@ impl Driver {
             match self.next_event().await {
                 Event::Received => {
                     let delivered = self.deliver_all();
-                    // What came before a violation still holds.
+                    // Frames before a protocol violation are valid.
                     self.wakers.drain(..).for_each(Waker::wake);
                     if let Err(error) = delivered {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
@@ -162,16 +165,16 @@ impl Driver {
                 Event::Unwritable => self.unwritable = true,
                 Event::ClosedHere => break Loss::Closed,
                 Event::ClosedThere => {
-                    self.end.0.begin_no_more();
+                    self.end.0.mark_lost();
                     let why = || Loss::Broken("the worker closed the connection".to_owned());
                     break failure_lookup.await.map_or_else(why, Loss::Died);
                 }
                 Event::Reset(error) => {
-                    self.end.0.begin_no_more();
+                    self.end.0.mark_lost();
                     let why = || Loss::Broken(format!("failed to read from the worker: {error}"));
                     break failure_lookup.await.map_or_else(why, Loss::Died);
                 }
-                // The worker has no part in it, so nothing is learned from its end.
+                // This process caused the failure, so there is no failure report to look up.
                 Event::Failed(verb, error) => {
                     break Loss::Failed(format!("failed to {verb} the worker: {error}"));
                 }
@@ -184,13 +187,13 @@ impl Driver {
     ///
     /// # Cancel safety
     ///
-    /// Nothing received or written is lost: both are remembered in `inbox` and `writing`.
+    /// No received or written byte is lost: `inbox` and `writing` keep their state.
     async fn next_event(&mut self) -> Event {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // Never wait for writing before reading: a peer that does the same would wait for ever.
+        // Reading never waits for writing: two peers that both did that would deadlock.
         match self.inbox.poll_receive(&mut *self.reader, cx) {
             Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
             Poll::Ready(Ok(false)) => return Poll::Ready(Event::ClosedThere),
@@ -202,12 +205,12 @@ impl Driver {
         }
         let caller = &self.end.0;
         if self.unwritable {
-            // Registered first, so that the closing is not missed.
+            // Registered before the check, so that `close` is not missed.
             caller.connection.outbox.wake_later(cx);
             let closing = caller.closing.load(Ordering::Acquire);
             return if closing { Poll::Ready(Event::ClosedHere) } else { Poll::Pending };
         }
-        // Looked at first: frames are added before the connection is closed.
+        // Loaded before writing: all frames of this process are queued before `closing` is set.
         let closing = caller.closing.load(Ordering::Acquire);
         match self.writing.poll_write(&caller.connection.outbox, cx) {
             Poll::Ready(Ok(())) if closing => Poll::Ready(Event::ClosedHere),
@@ -226,13 +229,13 @@ impl Driver {
     fn deliver_all(&mut self) -> Result<(), FrameError> {
         let Self { end: End(caller), inbox, wakers, .. } = self;
         let connection = &caller.connection;
-        // Kept from one answer to the next, but not while a callback of the user's may run.
+        // The lock is held across answers, but not while a callback of the user may run.
         let mut pending = None;
         while let Some(frame) = inbox.next_frame()? {
             if let Frame::Answer { call, outcome, value, streams } = frame {
                 let ends = connection.accept(streams)?;
                 let answered = Answered { outcome, value: value.keep(), ends };
-                // An unknown number is no error: the caller may have given up meanwhile.
+                // An unknown number is not an error: the caller may have cancelled in the meantime.
                 let pending = pending.get_or_insert_with(|| caller.pending());
                 wakers.extend(pending.answer(call, answered));
                 continue;

@@ -1,4 +1,4 @@
-//! The calls of one connection, from when they have come until they are answered.
+//! The received calls of one connection, from their arrival until their answer.
 
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
@@ -22,17 +22,17 @@ use super::spans::{CallSpan, Callers};
 use super::traffic::CountedCall;
 use crate::wire::{Body, CallId, FunctionId, Refusal};
 
-/// The calls that have begun and wait for something.
+/// The calls that have begun and are pending.
 #[derive(Default)]
 pub(super) struct Calls {
     tasks: JoinSet<CallId>,
-    /// Those that go on although the connection has ended.
+    /// Calls that run to completion, also after the end of the connection.
     lasting: JoinSet<CallId>,
     running: HashMap<CallId, RunningCall>,
     aborted: HashMap<task::Id, CallId>,
-    /// Calls that have not begun, and are cancelled by frames that wait to be handled.
+    /// Calls that have not begun, and for which a cancel was received.
     pub(super) cancelled: HashSet<CallId>,
-    /// How many have ended in the driver's own turn since that was counted.
+    /// The number of calls that completed in the driver task and are not counted yet.
     pub(super) ended: u64,
 }
 
@@ -54,14 +54,14 @@ pub(super) struct Arrived<'a> {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        // Those that last, and tasks that functions have spawned, learn that nobody waits any more.
+        // Lasting calls, and tasks that functions have spawned, observe the cancellation.
         self.running.values().filter_map(|it| it.scope.as_ref()).for_each(|it| it.cancel());
         self.lasting.detach_all();
     }
 }
 
 impl Calls {
-    /// Begins a call in the driver's own turn.
+    /// Begins a call in the driver task.
     pub(super) fn begin(
         &mut self,
         arrived: Arrived<'_>,
@@ -82,10 +82,10 @@ impl Calls {
         let begun = begin(&**session, arrived, &mut scope, cx, &mut answering);
         let after = answering.after();
         if let Some(refusal) = &after.failed {
-            complain(&**session, function, refusal);
+            report_failure(&**session, function, refusal);
         }
         if after.needs_order() {
-            // What is written on a stream must not overtake the answer that opens it.
+            // Elements of a stream must not overtake the answer that opens it.
             writing.write_some(&connection.outbox, cx);
         }
         after.go_on(&connection.outbox);
@@ -107,7 +107,7 @@ impl Calls {
         }
     }
 
-    /// Gives a call a task of its own.
+    /// Begins a call in a separate task.
     pub(super) fn spawn(
         &mut self,
         call: CallId,
@@ -138,14 +138,14 @@ impl Calls {
             let begun = poll_fn(|cx| {
                 let mut answering = Answering::new(Some(call), &connection, &mut buffer);
                 let arguments = Body::shared(&arguments);
-                let (ends, callers) = given.take().expect("it is polled once");
+                let (ends, callers) = given.take().expect("the future is ready in its first poll");
                 let call = Some(call);
                 let arrived = Arrived { call, function, arguments, ends, deadline, callers };
                 let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
                 Poll::Ready((begun, answering.after()))
             });
             let (begun, after) = begun.await;
-            // Where nothing is left of it, it has ended here.
+            // If the call has completed, `in_flight` is dropped here, before its answer is queued.
             let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight));
             connection.outbox.add(&buffer, Lane::Any);
             after.go_on(&connection.outbox);
@@ -170,7 +170,7 @@ impl Calls {
         self.running.insert(call, RunningCall { function, abort, scope });
     }
 
-    /// Says why a call must not begin, if so.
+    /// Returns why a call must not begin, if it must not.
     fn refuses(&mut self, arrived: &Arrived<'_>, session: &dyn Session) -> Option<Refusal> {
         if let Some(call) = arrived.call
             && !self.cancelled.is_empty()
@@ -183,10 +183,10 @@ impl Calls {
         expired.then_some(Refusal::Expired)
     }
 
-    /// Takes word that nobody waits for the answer of a call any more.
+    /// Handles a `cancel`.
     pub(super) fn cancel(&mut self, call: CallId, session: &dyn Session) {
         self.cancelled.remove(&call);
-        // One that is not there has been answered.
+        // An unknown call was already answered.
         let Some(RunningCall { function, abort, scope }) = self.running.get(&call) else { return };
         if let Some(scope) = scope {
             scope.cancel();
@@ -198,8 +198,8 @@ impl Calls {
         }
     }
 
-    /// Notes which calls have ended. Those that were aborted still need an answer: only then may
-    /// the caller use their number again.
+    /// Removes completed calls. Aborted calls are answered here, because the caller reuses the number
+    /// of a call only after its answer.
     pub(super) fn poll_joined(
         &mut self,
         connection: &Arc<Connection>,
@@ -227,10 +227,10 @@ impl Calls {
     }
 }
 
-/// What the task of a one-way call ends with.
+/// The result of a task of a one-way call.
 const NO_CALL: CallId = CallId(0);
 
-/// Begins a call and lets it run until it waits for something; what is left of it is returned.
+/// Begins a call and polls it once. Returns the rest of it, if it is pending.
 pub(super) fn begin(
     session: &dyn Session,
     arrived: Arrived<'_>,
@@ -251,7 +251,7 @@ pub(super) fn begin(
     begun.map(|running| (running, span))
 }
 
-/// Runs a call to its end, and returns which one it was.
+/// Runs a call to completion, answers it, and returns its id.
 pub(super) async fn answer_later(
     call: Option<CallId>,
     function: FunctionId,
@@ -275,19 +275,19 @@ pub(super) async fn answer_later(
         polled.map(|()| answering.after())
     })
     .await;
-    // It has come to its own end, and has its answer even if it panics now.
+    // The call is complete: a panic of its destructor does not change the answer.
     let Unfinished { running, span, .. } = &mut unfinished;
     let _ = catch(|| span.run(|| drop(running.take())));
     drop(unfinished);
     if let Some(refusal) = &after.failed {
-        complain(&*session, function, refusal);
+        report_failure(&*session, function, refusal);
     }
     connection.outbox.add(&buffer, Lane::Any);
     after.go_on(&connection.outbox);
     call.unwrap_or(NO_CALL)
 }
 
-/// A call that has not come to its end; dropped, it has been cancelled.
+/// A pending call. Dropping it cancels the call.
 pub(super) struct Unfinished {
     running: Option<Pin<Box<dyn Running>>>,
     span: CallSpan,
@@ -313,7 +313,7 @@ impl Drop for Unfinished {
 }
 
 impl Refusal {
-    /// Returns how pipes end whose function has not begun.
+    /// Returns the error with which the pipes of a call end whose function has not begun.
     fn of_pipes(&self) -> PipeErrorKind {
         match self {
             Self::Cancelled => PipeErrorKind::Cancelled,
@@ -329,9 +329,9 @@ fn refuse(call: CallId, refusal: &Refusal, connection: &Arc<Connection>) {
     connection.outbox.add(&buffer, Lane::Any);
 }
 
-/// Says on stderr what nobody else will hear: a one-way call has failed.
-pub(super) fn complain(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
-    // A fuzzer would hear of little else.
+/// Writes to stderr that a one-way call has failed, because its caller gets no answer.
+pub(super) fn report_failure(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
+    // Under a fuzzer most calls fail.
     if cfg!(fuzzing) {
         return;
     }

@@ -1,4 +1,4 @@
-//! A handle on a connection, for those who call.
+//! The handle through which a process makes calls on a connection.
 
 use std::fmt;
 #[cfg(feature = "tracing")]
@@ -14,23 +14,24 @@ use super::restart::{Connected, Reconnect, RestartableLink};
 use super::shared::Connection;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
 
-/// What every generated client holds: one connection to a worker.
+/// A connection to a worker, which every generated client holds.
 ///
-/// Clones share the connection. It ends when the last clone is dropped, and the last call and the
-/// last pipe that was made by it.
+/// Clones share the connection. It closes when the last clone is dropped, together with the last
+/// call and the last pipe that was made through it.
 ///
-/// Where the worker is [restarted](crate::RestartPolicy), a connection that is lost is replaced.
+/// If the worker has a [`RestartPolicy`](crate::RestartPolicy), a new connection to the restarted
+/// worker replaces a lost one.
 #[derive(Clone)]
 pub struct Client(pub(super) Link);
 
-/// What leads from a client to a connection.
+/// The connection of a client.
 #[derive(Clone)]
 pub(super) enum Link {
     Fixed(Arc<Hold>),
     Restartable(Arc<RestartableLink>),
 }
 
-/// Keeps a connection open.
+/// Keeps a connection open: the connection closes when the last hold is dropped.
 pub(super) struct Hold(pub(super) Arc<Caller>);
 
 impl Drop for Hold {
@@ -40,9 +41,10 @@ impl Drop for Hold {
 }
 
 impl Client {
-    /// Begins to call the peer of a connection that has been welcomed.
+    /// Starts the driver of a connection that the peer has accepted.
     ///
-    /// `failure_lookup` is asked when the connection has broken: it knows how the worker ended.
+    /// The driver awaits `failure_lookup` after the connection has broken, to get the failure report
+    /// of the worker.
     pub(crate) fn begin(
         opening: Opening,
         id: WorkerId,
@@ -52,12 +54,12 @@ impl Client {
         Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, failure_lookup)))))
     }
 
-    /// Begins to replace a connection whenever it is lost.
+    /// Returns a client whose connection is replaced whenever it is lost.
     pub(crate) fn restartable(first: Connected, reconnect: Box<dyn Reconnect>) -> Self {
         Self(Link::Restartable(RestartableLink::begin(first, reconnect)))
     }
 
-    /// Returns the id of the worker at the other end.
+    /// Returns the id of the worker.
     #[must_use]
     pub fn worker_id(&self) -> WorkerId {
         match &self.0 {
@@ -66,8 +68,9 @@ impl Client {
         }
     }
 
-    /// Returns the name, type and process of the worker at the other end; of the last one, while it
-    /// is restarted.
+    /// Returns the label of the worker: its name, type and process.
+    ///
+    /// While the worker is being restarted, this is the label of its last process.
     #[must_use]
     pub fn label(&self) -> Arc<WorkerLabel> {
         match &self.0 {
@@ -76,7 +79,7 @@ impl Client {
         }
     }
 
-    /// Returns the settings that both ends of the connection share.
+    /// Returns the settings of the connection, which both of its ends share.
     #[must_use]
     pub fn settings(&self) -> Settings {
         match &self.0 {
@@ -85,9 +88,10 @@ impl Client {
         }
     }
 
-    /// Closes the connection, after the calls that have been sent. No other replaces it.
+    /// Closes the connection. Messages that are already queued are still written.
     ///
-    /// Calls that wait for an answer fail, and pipes end with an error, on both sides.
+    /// Pending calls fail with [`CallErrorKind::ConnectionClosed`], and pipes end with an error on
+    /// both sides. No new connection replaces this one.
     pub fn close(&self) {
         match &self.0 {
             Link::Fixed(hold) => hold.0.close(),
@@ -95,7 +99,7 @@ impl Client {
         }
     }
 
-    /// Says whether the connection is closed or lost, and not to be replaced.
+    /// Returns whether the connection is closed, or is lost and will not be replaced.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.0 {
@@ -104,7 +108,7 @@ impl Client {
         }
     }
 
-    /// Says whether the connection is lost, and will be replaced.
+    /// Returns whether the connection is lost, and will be replaced.
     pub(crate) fn is_between(&self) -> bool {
         match &self.0 {
             Link::Fixed(_) => false,
@@ -112,11 +116,12 @@ impl Client {
         }
     }
 
-    /// Waits until the connection is closed or lost, and not to be replaced, and says why.
+    /// Waits until the connection is closed, or is lost and will not be replaced, and returns the
+    /// reason.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: it only waits.
     pub async fn closed(&self) -> CallErrorKind {
         let loss = match &self.0 {
             Link::Fixed(hold) => hold.0.over().await,
@@ -125,7 +130,7 @@ impl Client {
         CallErrorKind::from(&*loss)
     }
 
-    /// Returns a way back that keeps no connection open.
+    /// Returns a weak reference, which does not keep the connection open.
     #[cfg(feature = "tracing")]
     pub(crate) fn downgrade(&self) -> WeakClient {
         WeakClient(match &self.0 {
@@ -134,8 +139,8 @@ impl Client {
         })
     }
 
-    /// Returns what waits until calls need not wait for a connection, and keeps none open; none if
-    /// no connection ever replaces this one.
+    /// Returns a future that resolves when calls no longer wait for a new connection. The future
+    /// does not keep the connection open. Returns `None` if a lost connection is not replaced.
     #[cfg(feature = "tracing")]
     pub(crate) fn settled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         match &self.0 {
@@ -144,7 +149,7 @@ impl Client {
         }
     }
 
-    /// Returns what can tell which calls of this connection wait, and does not keep it open.
+    /// Returns a view of the pending calls, which does not keep the connection open.
     pub(crate) fn in_flight(&self) -> InFlight {
         InFlight(match &self.0 {
             Link::Fixed(hold) => Arc::downgrade(&hold.0),
@@ -155,14 +160,14 @@ impl Client {
         })
     }
 
-    /// Returns this end of the connection that there is now.
+    /// Returns this end of the current connection.
     #[cfg(any(test, fuzzing))]
     pub(super) fn connection(&self) -> Arc<Connection> {
-        self.in_flight().0.upgrade().expect("there is a connection").connection.clone()
+        self.in_flight().0.upgrade().expect("the connection is open").connection.clone()
     }
 }
 
-/// A client that keeps no connection open.
+/// A client that does not keep its connection open.
 #[cfg(feature = "tracing")]
 pub(crate) struct WeakClient(WeakLink);
 
@@ -174,7 +179,7 @@ enum WeakLink {
 
 #[cfg(feature = "tracing")]
 impl WeakClient {
-    /// Returns the client, unless all others are gone.
+    /// Returns the client, unless all of its clones were dropped.
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client(match &self.0 {
             WeakLink::Fixed(hold) => Link::Fixed(hold.upgrade()?),
@@ -183,28 +188,31 @@ impl WeakClient {
     }
 }
 
-/// The calls of one connection, as seen by who does not take part in it.
+/// A view of the calls of one connection, which does not keep the connection open.
 pub(crate) struct InFlight(Weak<Caller>);
 
 impl InFlight {
-    /// Says whether the connection is no more.
+    /// Returns whether the connection has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.0.strong_count() == 0
     }
 
-    /// Ends the connection, after what has been received already: its worker is dead.
+    /// Shuts down the socket of the connection, because its worker is dead. Frames that were received
+    /// before are still handled.
     pub(crate) fn end(&self) {
         if let Some(caller) = self.0.upgrade() {
             caller.connection.outbox.hang_up();
         }
     }
 
-    /// Returns how far the calls of the connection have come; nothing if it is no more.
+    /// Returns the progress of the calls of the connection. Default: no progress, if the connection
+    /// has ended.
     pub(crate) fn progress(&self) -> Progress {
         self.0.upgrade().map(|it| it.pending().progress()).unwrap_or_default()
     }
 
-    /// Adds the names of the functions whose answers are waited for, each once.
+    /// Adds the names of the functions of pending calls, without duplicates, until `names` holds
+    /// `most` of them.
     pub(crate) fn add_functions(&self, most: usize, names: &mut Vec<String>) {
         let Some(caller) = self.0.upgrade() else { return };
         for function in caller.pending().functions() {

@@ -1,6 +1,6 @@
-//! Until when the function that runs on this thread has time.
+//! The deadline of the function that runs on this thread.
 //!
-//! Calls that it makes have no more time than it has itself.
+//! Calls that the function makes inherit it.
 
 use std::cell::Cell;
 
@@ -15,14 +15,14 @@ pub(super) fn inherited() -> Option<Instant> {
     DEADLINE.get()
 }
 
-/// Runs a piece of a function that has a deadline.
+/// Runs a closure with a deadline on this thread.
 pub(crate) fn within<T>(deadline: Option<Instant>, run: impl FnOnce() -> T) -> T {
     let Some(deadline) = deadline else { return run() };
     let _outer = Outer(DEADLINE.replace(Some(deadline)));
     run()
 }
 
-/// What held before; it does again when this is dropped, also by a panic.
+/// Restores the outer deadline when it is dropped, also by a panic.
 struct Outer(Option<Instant>);
 
 impl Drop for Outer {

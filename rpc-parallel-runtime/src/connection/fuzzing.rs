@@ -1,7 +1,7 @@
-//! Either end of a connection, talked to by a stranger.
+//! A peer of either end of a connection that is driven by fuzzer input.
 //!
-//! The input is a list of words, most of which become well-formed frames: so the fuzzer gets past
-//! lengths and ids, which it would seldom guess, to the rules of the conversation.
+//! The input is a list of operations, most of which become well-formed frames. So the fuzzer, which
+//! rarely guesses lengths and ids, reaches the rules of the protocol.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -31,26 +31,26 @@ const NOTE: &FunctionInfo = &function("note").one_way();
 
 const FUNCTIONS: [&FunctionInfo; 8] = [ECHO, SUM, COUNT, DOUBLE, WRITE, KEEP, LASTING, NOTE];
 
-/// Larger messages take long to fuzz, and show nothing else.
+/// The maximum message size, in bytes. Larger messages are slow to fuzz and reach no other code.
 const MAX_MESSAGE_SIZE: usize = 1024;
 
-/// How much of a stream is on its way, unless its message says so.
+/// The default flow-control window, in bytes.
 const WINDOW: usize = 1000;
 
-/// How many turns everybody gets after each word: more than anybody needs.
+/// The number of turns of all tasks after each operation. It is more than any task needs.
 const TURNS: usize = 8;
 
-/// Plays the peer of a worker or of a client, by what the input says.
+/// Plays the peer of a worker or of a client, with the operations of the input.
 ///
 /// # Panics
 ///
-/// Something was kept or left that must not be.
+/// Panics if the end under test buffers more than its limit, or leaves a stream or a call behind.
 pub(crate) fn converse(bytes: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime without sockets can be made");
     let mut input = Input(bytes);
     let side = input.u8();
-    // The greeting fits.
+    // The minimum holds the greeting.
     let capacity = 64 + usize::from(input.u16()) % 4096;
     match side % 2 {
         0 => runtime.block_on(with_worker(input, capacity)),
@@ -63,7 +63,7 @@ async fn with_worker(input: Input<'_>, capacity: usize) {
     let mut peer = Peer(here);
     let mut opening = opening(there, settings());
     let worker = tokio::spawn(async move {
-        opening.receive_request().await.expect("the greeting is right");
+        opening.receive_request().await.expect("the greeting is valid");
         let serving = Serving::welcome(opening, Arc::new(functions()));
         let connection = serving.connection();
         (connection, tokio::spawn(serving.run()))
@@ -71,10 +71,10 @@ async fn with_worker(input: Input<'_>, capacity: usize) {
     let mut greeting = Vec::new();
     let id = WorkerId::random();
     FrameWriter::connect(&mut greeting, Greeting::new(&[]), id, 0).finish();
-    peer.say(&greeting).await;
-    let (connection, worker) = worker.await.expect("it does not panic");
+    peer.send(&greeting).await;
+    let (connection, worker) = worker.await.expect("the task does not panic");
 
-    peer.say_all(input, &connection).await;
+    peer.send_all(input, &connection).await;
     drop(peer);
 
     let _ = worker.await.expect("the driver does not panic");
@@ -87,10 +87,10 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     let mut peer = Peer(there);
     let client = tokio::spawn(client(here, settings()));
     if heard {
-        peer.say(&frame(17, &[])).await;
+        peer.send(&frame(17, &[])).await;
     }
-    peer.say(&frame(2, &[])).await;
-    let client = client.await.expect("it is welcome");
+    peer.send(&frame(2, &[])).await;
+    let client = client.await.expect("the peer accepts the connection");
     let connection = client.connection();
     let mut begun = JoinSet::new();
     begun.spawn(ignore(call::<_, Vec<u8>>(&client, ECHO, vec![7_u8; 10])));
@@ -117,10 +117,10 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     begun.spawn(ignore(call::<_, ()>(&client, NOTE, Pipe::from_items(0..3_u64))));
     turns(TURNS).await;
 
-    peer.say_all(input, &connection).await;
+    peer.send_all(input, &connection).await;
     drop((peer, client));
 
-    // Nothing may wait for ever for a peer that is gone.
+    // No call and no pipe waits forever for a peer that has gone.
     for _ in 0..1000 {
         while let Some(ended) = begun.try_join_next() {
             ended.expect("nothing panics");
@@ -135,9 +135,7 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
 }
 
 fn settings() -> Settings {
-    let settings = Settings::default().with_max_message_size(MAX_MESSAGE_SIZE);
-    let settings = settings.with_stream_window(WINDOW);
-    settings.expect("both are allowed")
+    Settings::default().with_max_message_size(MAX_MESSAGE_SIZE).with_stream_window(WINDOW)
 }
 
 fn functions() -> Functions {
@@ -173,16 +171,16 @@ async fn turns(turns: usize) {
     }
 }
 
-/// The stranger.
+/// The peer that the fuzzer drives.
 struct Peer(Halves);
 
 impl Peer {
-    /// Says all that the input has, and looks at what becomes of it.
-    async fn say_all(&mut self, mut input: Input<'_>, connection: &Connection) {
+    /// Sends all operations of the input, and checks the limit of buffered bytes after each.
+    async fn send_all(&mut self, mut input: Input<'_>, connection: &Connection) {
         while !input.0.is_empty() {
-            let mut words = Vec::new();
-            input.next_word(&mut words);
-            if !self.say(&words).await {
+            let mut bytes = Vec::new();
+            input.next_operation(&mut bytes);
+            if !self.send(&bytes).await {
                 return;
             }
             turns(TURNS).await;
@@ -191,29 +189,29 @@ impl Peer {
         }
     }
 
-    /// Says something, unless the other side has ended or listens no more.
-    async fn say(&mut self, mut words: &[u8]) -> bool {
+    /// Sends bytes. Returns `false` if the other end has closed the connection.
+    async fn send(&mut self, mut bytes: &[u8]) -> bool {
         let mut idle = 0;
-        while !words.is_empty() {
-            match self.0.1.try_write(words) {
+        while !bytes.is_empty() {
+            match self.0.1.try_write(bytes) {
                 Ok(written) => {
-                    words = &words[written..];
+                    bytes = &bytes[written..];
                     idle = 0;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => idle += 1,
                 Err(_) => return false,
             }
-            self.hear().await;
+            self.receive().await;
             yield_now().await;
             if idle > 10_000 {
-                panic!("the other side reads no more");
+                panic!("the other end has stopped reading");
             }
         }
         true
     }
 
-    /// Takes what the other side has said.
-    async fn hear(&mut self) {
+    /// Reads and drops the bytes that the other end has sent.
+    async fn receive(&mut self) {
         let mut buffer = [0; 1024];
         loop {
             let mut space = ReadBuf::new(&mut buffer);
@@ -225,7 +223,7 @@ impl Peer {
     }
 }
 
-/// What is left of the input; when there is none, it goes on with zeros.
+/// The rest of the input. After its end, it continues with zeros.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -246,7 +244,7 @@ impl<'a> Input<'a> {
         bytes
     }
 
-    /// Takes a number that is most often small.
+    /// Takes a number that is usually small.
     fn u32(&mut self) -> u32 {
         match self.u8() {
             255 => u32::MAX,
@@ -260,7 +258,7 @@ impl<'a> Input<'a> {
         u64::from(self.u32()).to_le_bytes()
     }
 
-    /// Takes the number of a call: those of a client have their uses in the upper half.
+    /// Takes the number of a call, with a slot and a generation, as a client makes it.
     fn call(&mut self) -> [u8; 8] {
         let number = self.u8();
         (u64::from(number >> 4) << 32 | u64::from(number & 15)).to_le_bytes()
@@ -316,59 +314,59 @@ impl<'a> Input<'a> {
         message
     }
 
-    /// Takes one thing to say.
-    fn next_word(&mut self, words: &mut Vec<u8>) {
-        let word = self.u8();
-        match word % 17 {
-            0 => words.extend(frame(4, &[&self.call(), &self.function(), &self.message()])),
-            1 => words.extend(frame(7, &[&self.function(), &self.message()])),
+    /// Takes one operation, and appends its bytes.
+    fn next_operation(&mut self, bytes: &mut Vec<u8>) {
+        let operation = self.u8();
+        match operation % 17 {
+            0 => bytes.extend(frame(4, &[&self.call(), &self.function(), &self.message()])),
+            1 => bytes.extend(frame(7, &[&self.function(), &self.message()])),
             2 => {
                 let (call, outcome) = (self.call(), self.u8() % 4);
-                words.extend(frame(5, &[&call, &[outcome], &self.message()]));
+                bytes.extend(frame(5, &[&call, &[outcome], &self.message()]));
             }
-            3 => words.extend(frame(6, &[&self.call()])),
+            3 => bytes.extend(frame(6, &[&self.call()])),
             4 => {
                 let (stream, count) = (self.stream(), self.u32().to_le_bytes());
-                words.extend(frame(8, &[&stream, &count, self.bytes()]));
+                bytes.extend(frame(8, &[&stream, &count, self.bytes()]));
             }
             5 => {
-                // As many elements as there are bytes.
+                // One element for each byte.
                 let (stream, len) = (self.stream(), self.u8());
                 let count = u32::from(len).to_le_bytes();
-                words.extend(frame(8, &[&stream, &count, &vec![7; len.into()]]));
+                bytes.extend(frame(8, &[&stream, &count, &vec![7; len.into()]]));
             }
-            6 => words.extend(frame(9, &[&self.stream(), self.bytes()])),
-            7 => words.extend(frame(10, &[&self.stream()])),
-            8 => words.extend(frame(11, &[&self.stream(), &self.u32().to_le_bytes()])),
+            6 => bytes.extend(frame(9, &[&self.stream(), self.bytes()])),
+            7 => bytes.extend(frame(10, &[&self.stream()])),
+            8 => bytes.extend(frame(11, &[&self.stream(), &self.u32().to_le_bytes()])),
             9 => {
                 let (transfer, total) = (self.u32().to_le_bytes(), self.u32().to_le_bytes());
-                words.extend(frame(12, &[&transfer, &total, self.bytes()]));
+                bytes.extend(frame(12, &[&transfer, &total, self.bytes()]));
             }
-            10 => words.extend(frame(13, &[&self.u32().to_le_bytes(), self.bytes()])),
-            11 => words.extend(frame(14, &[&self.u32().to_le_bytes()])),
-            12 => words.extend(frame(15, &[&self.stream(), self.bytes()])),
+            10 => bytes.extend(frame(13, &[&self.u32().to_le_bytes(), self.bytes()])),
+            11 => bytes.extend(frame(14, &[&self.u32().to_le_bytes()])),
+            12 => bytes.extend(frame(15, &[&self.stream(), self.bytes()])),
             13 => {
-                // The next one, in two parts.
+                // The next operation, in two fragments.
                 let transfer = self.u32().to_le_bytes();
                 let mut whole = Vec::new();
-                if word < 128 {
-                    self.next_word(&mut whole);
+                if operation < 128 {
+                    self.next_operation(&mut whole);
                 }
                 let Some((_, whole)) = whole.split_first_chunk::<4>() else { return };
                 let total = (whole.len() as u32).to_le_bytes();
                 let (first, second) = whole.split_at(usize::from(self.u8()) % (whole.len() + 1));
-                words.extend(frame(12, &[&transfer, &total, first]));
-                words.extend(frame(13, &[&transfer, second]));
+                bytes.extend(frame(12, &[&transfer, &total, first]));
+                bytes.extend(frame(13, &[&transfer, second]));
             }
             14 => {
-                // The next two at once.
-                if word < 128 {
-                    self.next_word(words);
-                    self.next_word(words);
+                // The next two operations together.
+                if operation < 128 {
+                    self.next_operation(bytes);
+                    self.next_operation(bytes);
                 }
             }
-            15 => words.extend(frame(17, &[])),
-            _ => words.extend_from_slice(self.bytes()),
+            15 => bytes.extend(frame(17, &[])),
+            _ => bytes.extend_from_slice(self.bytes()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What has been received and is not handled yet.
+//! The received bytes of a connection that are not handled yet.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -17,30 +17,33 @@ use crate::wire::{
     split_partial,
 };
 
-const SMALL: usize = 8 * 1024;
-const USUAL: usize = 64 * 1024;
+/// The minimum size of the buffer, in bytes.
+const MIN_BUFFER: usize = 8 * 1024;
 
-/// How much is read ahead beside what belongs to a large frame.
+/// The size to which a larger buffer shrinks when it is empty, in bytes.
+const KEPT_BUFFER: usize = 64 * 1024;
+
+/// The number of bytes that a read takes in addition to the rest of a fragment.
 const BESIDE: usize = 4 * 1024;
 
-/// Buffers bytes from a transport and hands them out as frames.
+/// Buffers bytes of a transport, and splits them into frames.
 ///
-/// The buffer grows with what has really come, never with what a length announces, and shrinks
-/// again when a large frame has been handled. The parts of a large frame are put together here.
+/// The buffer grows with the received bytes, never with an announced length, and shrinks again when it
+/// is empty. The fragments of large frames are reassembled here.
 pub(super) struct Inbox {
     buffer: Vec<u8>,
     handled: usize,
     filled: usize,
-    /// Up to where [`look_for_cancels`](Self::look_for_cancels) has looked.
-    looked: usize,
-    /// Whether anybody asks when frames were received: the time is not for nothing.
+    /// The end of the bytes that [`scan_for_cancels`](Self::scan_for_cancels) has scanned.
+    scanned: usize,
+    /// Whether the times of arrival are recorded, which costs a system call for each read.
     is_timed: bool,
-    /// Up to where the buffer was filled when.
+    /// The ends of the bytes of each read, with the time of the read.
     arrivals: VecDeque<(usize, Instant)>,
     transfers: Transfers,
-    /// The rest of a part is received into its transfer directly: so many bytes.
+    /// The rest of a fragment, in bytes, which is received directly into its transfer.
     direct: Option<(TransferId, usize)>,
-    /// The large frame that was put together last.
+    /// A reassembled large frame that is not handled yet.
     whole: Option<Bytes>,
     max_message_size: usize,
     traffic: &'static Traffic,
@@ -54,7 +57,7 @@ impl Inbox {
             buffer: Vec::new(),
             handled: 0,
             filled: 0,
-            looked: 0,
+            scanned: 0,
             is_timed: false,
             arrivals: VecDeque::new(),
             transfers: Transfers::new(max_message_size),
@@ -66,17 +69,17 @@ impl Inbox {
         }
     }
 
-    /// Remembers from now on when frames are received.
+    /// Records the times of arrival from now on.
     pub(super) fn note_arrivals(&mut self) {
         self.is_timed = true;
     }
 
-    /// Receives what is there; `false` when the peer has ended the stream. A read that fails with a
+    /// Receives available bytes. Returns `false` at the end of the stream. A read that fails with a
     /// transient fault is retried after a pause.
     ///
     /// # Cancel safety
     ///
-    /// Nothing received is lost.
+    /// This method is cancel safe: no received byte is lost.
     pub(super) fn poll_receive(
         &mut self,
         reader: &mut dyn Reader,
@@ -113,9 +116,9 @@ impl Inbox {
                 received
             }
             Some((transfer, left)) => {
-                let part = self.transfers.space(transfer, left);
+                let fragment = self.transfers.space(transfer, left);
                 let beside = &mut self.buffer[self.filled..][..BESIDE];
-                let received = ready!(reader.poll_read_both(cx, part, beside))?;
+                let received = ready!(reader.poll_read_both(cx, fragment, beside))?;
                 self.traffic.received(received);
                 let direct = received.min(left);
                 self.whole = self.transfers.filled(transfer, direct);
@@ -137,8 +140,8 @@ impl Inbox {
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         while self.whole.is_none() && is_of_transfer(&self.buffer[self.handled..self.filled]) {
             let received = &self.buffer[self.handled..self.filled];
-            let Some((part, len)) = split(received, self.max_message_size)? else { break };
-            self.whole = match part {
+            let Some((frame, len)) = split(received, self.max_message_size)? else { break };
+            self.whole = match frame {
                 Frame::Begin { transfer, total, bytes } => {
                     self.transfers.begin(transfer, total, bytes)?
                 }
@@ -168,8 +171,8 @@ impl Inbox {
         Ok(None)
     }
 
-    /// Forgets, when no frame is complete, all arrivals but that of the beginning of the next one: a
-    /// peer may send it byte by byte.
+    /// Forgets all times of arrival except for that of the next frame. It is called when no frame is
+    /// complete, so that a peer that sends byte by byte does not make the list grow.
     pub(super) fn forget_arrivals(&mut self) {
         if self.arrivals.len() > 1 {
             self.arrival_of_next();
@@ -177,17 +180,17 @@ impl Inbox {
         }
     }
 
-    /// Returns how many bytes wait to be handled.
+    /// Returns the number of bytes that are not handled.
     pub(super) fn waiting(&self) -> usize {
         self.filled - self.handled
     }
 
-    /// Says whether a large frame is being received.
+    /// Returns whether a large frame is being received.
     pub(super) fn is_receiving_large(&self) -> bool {
         self.transfers.is_busy()
     }
 
-    /// Says when the next frame was received.
+    /// Returns the time when the next frame was received.
     pub(super) fn arrival_of_next(&mut self) -> Instant {
         while self.arrivals.front().is_some_and(|(filled, _)| *filled <= self.handled) {
             self.arrivals.pop_front();
@@ -195,21 +198,21 @@ impl Inbox {
         self.arrivals.front().map_or_else(Instant::now, |(_, when)| *when)
     }
 
-    /// Looks ahead for calls that are cancelled by frames that wait to be handled.
-    pub(super) fn look_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
-        self.looked = self.looked.max(self.handled);
-        let received = &self.buffer[self.looked..self.filled];
-        self.looked += find_cancels(received, |call| {
+    /// Scans the frames that are not handled for cancels, and adds the cancelled calls to the set.
+    pub(super) fn scan_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
+        self.scanned = self.scanned.max(self.handled);
+        let received = &self.buffer[self.scanned..self.filled];
+        self.scanned += find_cancels(received, |call| {
             cancels.insert(call);
         });
     }
 
     fn make_room(&mut self) {
         if self.handled == self.filled {
-            (self.handled, self.filled, self.looked) = (0, 0, 0);
+            (self.handled, self.filled, self.scanned) = (0, 0, 0);
             self.arrivals.clear();
-            if self.buffer.len() > USUAL {
-                self.buffer = vec![0; USUAL];
+            if self.buffer.len() > KEPT_BUFFER {
+                self.buffer = vec![0; KEPT_BUFFER];
             }
         } else if self.handled > 0 {
             self.buffer.copy_within(self.handled..self.filled, 0);
@@ -219,11 +222,11 @@ impl Inbox {
                 *filled = filled.saturating_sub(handled);
                 left
             });
-            self.looked = self.looked.saturating_sub(handled);
+            self.scanned = self.scanned.saturating_sub(handled);
             (self.handled, self.filled) = (0, self.filled - handled);
         }
         if self.filled == self.buffer.len() {
-            self.buffer.resize((self.filled * 2).max(SMALL), 0);
+            self.buffer.resize((self.filled * 2).max(MIN_BUFFER), 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The end of a stream that is read.
+//! The reading end of a stream, with its flow control.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::sending::Lane;
 use super::shared::{Chunk, Connection};
 use crate::wire::{Body, FrameWriter, StreamId};
 
-/// What the peer has written to one stream and nobody has read yet.
+/// The reading end of one stream. It buffers chunks that are not read yet.
 pub(super) struct Inflow {
     id: StreamId,
     window: u32,
@@ -24,42 +24,45 @@ pub(super) struct Inflow {
 #[derive(Default)]
 struct State {
     chunks: VecDeque<Chunk>,
-    /// How much has come that the writer was not told to have been read.
+    /// The number of received bytes for which no credit was returned to the writer.
     outstanding: usize,
-    /// How much of that has been read.
+    /// How many of them have been read.
     read: usize,
     reader: Reader,
     end: Option<Result<(), PipeError>>,
+    /// Keeps the connection open while the stream is open.
     keep: Option<Arc<Hold>>,
 }
 
 #[derive(Default)]
 enum Reader {
+    /// The reader exists and does not wait.
     #[default]
     Away,
     Waiting(Waker),
-    /// Is told of everything at once, in the driver's own turn.
+    /// A callback, which the driver calls with everything that it receives.
     Callback(Deliver),
-    /// Is being told.
+    /// The callback is running.
     Busy,
+    /// The reader was dropped.
     Gone,
 }
 
-/// Takes what comes. It is called with the end exactly once, last.
+/// A callback for received pieces of a stream. The last call has the end, exactly once.
 pub(super) type Deliver = Box<dyn FnMut(Delivery<'_>) -> Flow + Send>;
 
-/// What comes over a stream.
+/// A received piece of a stream.
 pub(super) enum Delivery<'a> {
     Elements {
         count: u32,
         elements: Body<'a>,
     },
-    /// An element that could not be sent.
+    /// The error of an element that the peer failed to send.
     Skipped(PipeError),
     End(Result<(), PipeError>),
 }
 
-/// Whether more is wanted.
+/// Whether a callback wants more elements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Flow {
     Continue,
@@ -86,13 +89,13 @@ impl Inflow {
         }
     }
 
-    /// Lets the connection end, and returns what has kept it open.
+    /// Stops keeping the connection open, and returns the hold on it.
     #[cfg(feature = "tracing")]
     pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
         self.state().keep.take()
     }
 
-    /// Takes what the peer has written.
+    /// Handles elements that the peer has written.
     pub(super) fn receive(
         &self,
         count: u32,
@@ -122,7 +125,7 @@ impl Inflow {
         Ok(())
     }
 
-    /// Takes word of an element that the peer could not send.
+    /// Handles the error of an element that the peer failed to send.
     pub(super) fn skip(
         &self,
         error: PipeError,
@@ -146,7 +149,7 @@ impl Inflow {
         Ok(())
     }
 
-    /// Gives something to a reader that takes everything at once.
+    /// Calls the callback.
     fn deliver(&self, mut deliver: Deliver, delivery: Delivery<'_>, cost: usize) {
         let last = matches!(delivery, Delivery::End(_));
         let flow = deliver(delivery);
@@ -159,12 +162,12 @@ impl Inflow {
         }
         drop(state);
         if flow == Flow::Stop {
-            self.tell_stop();
+            self.send_stop();
         }
         self.note_read(cost);
     }
 
-    /// Has everything delivered at once from now on, what has come already first.
+    /// Calls the callback with all buffered chunks, and lets the driver call it from then on.
     pub(super) fn read_direct(&self, mut deliver: Deliver) {
         loop {
             let mut state = self.state();
@@ -178,7 +181,7 @@ impl Inflow {
                 deliver(Delivery::End(end));
                 return;
             };
-            // Meanwhile the driver puts what comes behind the other chunks.
+            // While the callback runs, the driver appends received chunks.
             state.reader = Reader::Busy;
             drop(state);
             let cost = chunk.cost();
@@ -189,13 +192,13 @@ impl Inflow {
                 Chunk::Skipped(error) => deliver(Delivery::Skipped(error)),
             };
             if flow == Flow::Stop {
-                self.tell_stop();
+                self.send_stop();
             }
             self.note_read(cost);
         }
     }
 
-    /// Returns the next elements; none at the end.
+    /// Returns the next chunk, or `None` at the end.
     pub(super) fn poll_chunk(
         &self,
         cx: &mut Context<'_>,
@@ -213,7 +216,8 @@ impl Inflow {
         }
     }
 
-    /// Notes that so much has been read, and tells the writer now and then.
+    /// Records that a chunk was read, and returns credit to the writer when half of the window was
+    /// read.
     pub(super) fn note_read(&self, cost: usize) {
         let mut state = self.state();
         state.read += cost;
@@ -229,7 +233,7 @@ impl Inflow {
         self.connection.outbox.add(&frame, Lane::Stream(self.id));
     }
 
-    /// Takes the end of the stream, which comes once.
+    /// Handles the end of the stream.
     pub(super) fn finish(&self, end: Result<(), PipeError>, wakers: &mut Vec<Waker>) {
         let mut state = self.state();
         let keep = state.keep.take();
@@ -249,7 +253,7 @@ impl Inflow {
                 drop(state);
             }
         }
-        // It may end the connection: here, without the lock.
+        // Dropped after the lock is released, because it may close the connection.
         drop(keep);
     }
 
@@ -257,14 +261,14 @@ impl Inflow {
         self.finish(Err(PipeError::lost(loss, self.connection.worker())), wakers);
     }
 
-    /// Tells the writer that nobody reads any more, but goes on to take its end.
-    pub(super) fn tell_stop(&self) {
+    /// Sends a `stop` to the writer. The writer answers with the end of the stream.
+    pub(super) fn send_stop(&self) {
         let mut frame = Vec::new();
         FrameWriter::stop(&mut frame, self.id).finish();
         self.connection.outbox.add(&frame, Lane::Stream(self.id));
     }
 
-    /// Returns how many bytes are kept that nobody has read, and how large the window is.
+    /// Returns the number of buffered bytes, and the size of the window.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> (usize, usize) {
         let kept = self.state().chunks.iter().map(Chunk::cost).sum();
@@ -282,18 +286,18 @@ impl Inflow {
         drop(state);
         drop(chunks);
         if !ended {
-            self.tell_stop();
+            self.send_stop();
         }
         drop(keep);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding this lock")
+        self.state.lock().expect("no thread panics while it holds this lock")
     }
 }
 
 impl State {
-    /// Puts a chunk where the reader finds it, unless there is none any more.
+    /// Buffers a chunk, unless the reader was dropped.
     fn put(&mut self, chunk: impl FnOnce() -> Chunk, wakers: &mut Vec<Waker>) {
         match mem::take(&mut self.reader) {
             Reader::Gone => {
@@ -313,7 +317,7 @@ impl fmt::Debug for Inflow {
     }
 }
 
-/// The reading end, owned. Dropped, it tells the writer, unless a callback reads on.
+/// The owned reading end. Dropping it stops the writer, unless a callback reads the stream.
 #[derive(Debug)]
 pub(super) struct ReadEnd(pub(super) Arc<Inflow>);
 

@@ -1,7 +1,7 @@
-//! Conversations of two processes: calls and their answers over a transport.
+//! Connections between two processes: calls, answers and streams over a transport.
 //!
-//! One driver task owns each end. The end that calls is a [`Client`], the end that answers is
-//! given a [`Session`]; neither knows what a worker is.
+//! One driver task owns each end of a connection. The calling end is a [`Client`]. The answering end
+//! hands calls to a [`Session`]. This layer does not know worker states or processes.
 
 mod answer;
 mod answering;
@@ -85,7 +85,7 @@ pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::task::{Task, task};
 pub(crate) use self::traffic::{Counts, Traffic};
 
-/// Decodes bytes as what ends a stream.
+/// Decodes bytes as the end of a stream.
 #[cfg(fuzzing)]
 pub(crate) fn decode_everything(bytes: &[u8]) {
     let _ = PipeError::of_frame(bytes, None);

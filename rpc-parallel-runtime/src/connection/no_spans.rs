@@ -1,9 +1,9 @@
-//! Spans, where there are none: without the feature `tracing`.
+//! Placeholders for spans, without the feature `tracing`.
 
 use super::answering::Session;
 use crate::wire::{FunctionId, SpanKeys, Unsent};
 
-/// The span of the caller of a call that is under way.
+/// The span of the caller of a pending call.
 pub(super) struct CallerSpan;
 
 impl CallerSpan {

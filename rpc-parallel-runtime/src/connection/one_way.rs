@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
-use super::calls::{Arrived, Unfinished, answer_later, begin, complain};
+use super::calls::{Arrived, Unfinished, answer_later, begin, report_failure};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::Callers;
@@ -17,14 +17,15 @@ use super::task::task;
 use super::traffic::CountedCall;
 use crate::wire::{Body, FunctionId};
 
-/// Where the one-way calls of a connection go, in the order in which they have come.
+/// The queue of one-way calls of a connection, which begin in the order of their arrival.
 pub(super) struct OneWayLane(UnboundedSender<OneWay>);
 
 impl OneWayLane {
     pub(super) fn start(session: &Arc<dyn Session>, connection: &Arc<Connection>) -> Self {
-        // Not bounded, like the calls that wait: only their memory limits them.
+        // The queue is not bounded, as the pending calls of a connection are not: the callers limit
+        // their number.
         let (lane, one_ways) = unbounded_channel();
-        // It ends with the lane, when the connection does.
+        // The task ends with the queue, when the connection ends.
         tokio::spawn(task(answer_all(one_ways, session.clone(), connection.clone())));
         Self(lane)
     }
@@ -45,8 +46,7 @@ struct OneWay {
     in_flight: CountedCall,
 }
 
-/// Begins one-way calls one after the other, on a runtime of several threads: so they begin in the
-/// order in which they were sent.
+/// Begins one-way calls one after the other, so that they begin in the order in which they were sent.
 async fn answer_all(
     mut one_ways: UnboundedReceiver<OneWay>,
     session: Arc<dyn Session>,
@@ -61,7 +61,7 @@ async fn answer_all(
         let begun = poll_fn(|cx| {
             let mut answering = Answering::new(None, &connection, &mut buffer);
             let arguments = Body::shared(&arguments);
-            let (ends, callers) = given.take().expect("it is polled once");
+            let (ends, callers) = given.take().expect("the future is ready in its first poll");
             let (call, deadline) = (None, None);
             let arrived = Arrived { call, function, arguments, ends, deadline, callers };
             let mut scope = LazyScope::new(None);
@@ -70,7 +70,7 @@ async fn answer_all(
         });
         let (begun, after) = begun.await;
         if let Some(refusal) = &after.failed {
-            complain(&*session, function, refusal);
+            report_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
             let rest = Unfinished::new(rest, span, in_flight);
@@ -78,6 +78,6 @@ async fn answer_all(
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }
     }
-    // The connection has ended; what was said over it still holds.
+    // One-way calls run to completion, also after the end of the connection.
     running.detach_all();
 }

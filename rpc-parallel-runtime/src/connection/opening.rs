@@ -1,4 +1,5 @@
-//! The first words of a connection: who calls whom, with which build.
+//! The handshake of a connection: the caller sends a greeting with its build and the id of the worker,
+//! and the worker accepts or refuses.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use super::outbox::{Outbox, WriteError, Writing};
-use super::serving::AHEAD;
+use super::serving::READ_AHEAD;
 use super::traffic::Traffic;
 use crate::transport::{Halves, Reader};
 use crate::wire::{
@@ -18,7 +19,7 @@ use crate::wire::{
     Signature, TooLarge, WorkerId, read_message,
 };
 
-/// A connection on which the conversation has not begun.
+/// A connection during its handshake.
 pub(crate) struct Opening {
     pub(super) reader: Box<dyn Reader>,
     pub(super) inbox: Inbox,
@@ -27,45 +28,46 @@ pub(crate) struct Opening {
     pub(super) settings: Settings,
 }
 
-/// What the one who connects has asked for.
+/// The request of a connecting process.
 pub(crate) struct Request {
     pub(crate) greeting: Greeting,
     pub(crate) worker: WorkerId,
-    /// What the state of the connection is made of; none if it needs no state, because nothing will
-    /// be called but what all workers can be asked.
+    /// The argument of the connection's `init`. `None` for a connection without a state, which only
+    /// calls the built-in functions that all workers have.
     pub(crate) init: Option<Vec<u8>>,
-    /// The functions of another program, as it knows them.
+    /// The signatures that a caller of another program expects.
     pub(crate) functions: Option<Vec<Signature>>,
 }
 
-/// Makes the words of who does not belong to the worker's program, to be said before all others.
+/// Encodes the introduction of a caller that is another program than the worker. It precedes the
+/// request.
 pub(crate) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
     let functions: Vec<_> = functions.iter().map(Signature::of).collect();
-    let mut words = Vec::new();
-    FrameWriter::introduce(&mut words).own_message(&functions)?;
-    Ok(words)
+    let mut introduction = Vec::new();
+    FrameWriter::introduce(&mut introduction).own_message(&functions)?;
+    Ok(introduction)
 }
 
-/// A connection did not come about.
+/// The handshake of a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpeningError {
-    #[error("failed to read the functions of another program")]
+    #[error("failed to decode the functions of the other program")]
     Introduction(#[from] MalformedMessage),
     #[error("the connection's `init` argument is too large")]
     TooLarge(#[from] TooLarge),
-    #[error("the worker refused")]
+    #[error("the worker refused the connection")]
     Refused(Refusal),
-    #[error("the worker closed the connection without a word")]
+    #[error("the peer closed the connection during the handshake")]
     Ended,
-    #[error("nothing was said within {within:?}")]
+    #[error("no handshake message within {within:?}")]
     TimedOut { within: Duration },
-    #[error("read what is no conversation of rpc-parallel")]
+    #[error("the peer broke the protocol of rpc-parallel")]
     Frame(#[from] FrameError),
     #[error("failed to read from or write to the socket")]
     Socket(#[from] io::Error),
 }
 
-/// Makes the first words of who wants a connection with one worker.
+/// Encodes the request for a connection to a worker.
 pub(crate) fn ask_for(
     worker: WorkerId,
     greeting: Greeting,
@@ -78,17 +80,18 @@ pub(crate) fn ask_for(
     Ok(ask)
 }
 
-/// Makes the first words of who wants nothing of a worker but what all workers can be asked.
+/// Encodes the request for a connection without a state, on which only built-in functions are called.
 pub(crate) fn request_control(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
     let mut ask = Vec::new();
     FrameWriter::connect_control(&mut ask, greeting, worker).finish();
     ask
 }
 
-/// What is said to who has asked for a connection, if it is not refused.
+/// The reply to a request, if it is not a refusal.
 enum Reply {
-    /// There may be one, but that takes time.
+    /// The request was received, and the decision takes time.
     Heard,
+    /// The connection is accepted.
     Welcome,
 }
 
@@ -115,15 +118,15 @@ impl Opening {
         self.settings
     }
 
-    /// Asks for a connection by what [`ask_for`] has made, or what of it has not been written yet,
-    /// and waits until it is welcome.
+    /// Requests a connection by a message of [`ask_for`], or by the rest of it, and waits until the
+    /// peer accepts.
     ///
-    /// The other side must have heard it within the `handshake_timeout`. What it then does to
-    /// decide may take any time.
+    /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take any
+    /// time.
     pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
         self.writing.buffer().extend_from_slice(ask);
         let first = self.within_handshake(async |it| {
-            // A peer that refuses has perhaps ended its side already: its reason still counts.
+            // A peer that refuses may have closed its end. Its refusal can still be read.
             let gone = match it.write().await {
                 Ok(()) => None,
                 Err(WriteError::PeerGone(error)) => Some(error),
@@ -156,7 +159,7 @@ impl Opening {
         reply.await?
     }
 
-    /// Waits for what the other side asks for; it must say so within the `handshake_timeout`.
+    /// Receives the request of the peer, within the `handshake_timeout`.
     pub(crate) async fn receive_request(&mut self) -> Result<Request, OpeningError> {
         self.within_handshake(async |it| it.request().await).await
     }
@@ -184,37 +187,36 @@ impl Opening {
         }
     }
 
-    /// Waits for what decides about a request. Where that is not ready at once the other side is
-    /// told meanwhile that it was heard.
+    /// Waits for the decision about a request. If it is not ready at once, the request is
+    /// acknowledged first.
     ///
     /// # Errors
     ///
-    /// The other side is gone, or the socket failed, before it is decided; what would decide is
-    /// dropped then.
+    /// The peer closed the connection or the socket failed before the decision, which is dropped.
     pub(crate) async fn decide<T>(
         &mut self,
         decision: impl Future<Output = T>,
     ) -> Result<T, OpeningError> {
         let mut decision = pin!(decision);
-        let mut told = false;
+        let mut acknowledged = false;
         poll_fn(|cx| {
             if let Poll::Ready(decided) = decision.as_mut().poll(cx) {
                 return Poll::Ready(Ok(decided));
             }
-            if !told {
+            if !acknowledged {
                 FrameWriter::acknowledge(self.writing.buffer()).finish();
-                told = true;
+                acknowledged = true;
             }
             match self.writing.poll_write(&self.outbox, cx) {
-                // Only reading tells when what it has said was all.
-                Poll::Ready(Err(WriteError::PeerGone(_))) => self.writing.forget_all(),
+                // The end of the stream shows when all frames of the peer are read.
+                Poll::Ready(Err(WriteError::PeerGone(_))) => self.writing.discard(),
                 Poll::Ready(Err(WriteError::Fatal(error))) => {
                     return Poll::Ready(Err(error.into()));
                 }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            // What is said already is kept for the conversation.
-            while self.inbox.waiting() < AHEAD {
+            // Frames that the peer sends early are buffered.
+            while self.inbox.waiting() < READ_AHEAD {
                 if !ready!(self.inbox.poll_receive(&mut *self.reader, cx))? {
                     return Poll::Ready(Err(OpeningError::Ended));
                 }
@@ -226,14 +228,14 @@ impl Opening {
 
     async fn within_handshake<T>(
         &mut self,
-        talk: impl AsyncFnOnce(&mut Self) -> Result<T, OpeningError>,
+        step: impl AsyncFnOnce(&mut Self) -> Result<T, OpeningError>,
     ) -> Result<T, OpeningError> {
         let within = self.settings.handshake_timeout();
-        let talked = timeout(within, talk(self)).await;
-        talked.unwrap_or(Err(OpeningError::TimedOut { within }))
+        let result = timeout(within, step(self)).await;
+        result.unwrap_or(Err(OpeningError::TimedOut { within }))
     }
 
-    /// Tells the other side why there will be no conversation.
+    /// Refuses the connection, and sends the reason to the peer.
     pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
         let buffer = self.writing.buffer();
         write_refusal(buffer, refusal).or_else(|_| write_refusal(buffer, &refusal.shortened()))?;

@@ -1,4 +1,4 @@
-//! What waits to be written, and who writes it.
+//! The frames of one end of a connection that are not written yet.
 
 use std::io;
 use std::mem;
@@ -15,26 +15,26 @@ use super::traffic::Traffic;
 use crate::transport::{Fault, Writer};
 use crate::wire::{Large, MAX_FRAGMENT_LEN, StreamId, TransferId};
 
-/// Beyond this many bytes waiting, whoever would add more waits too.
+/// The number of queued bytes from which on calls wait before they add a frame.
 const FULL: usize = 1024 * 1024;
 
-/// How large a part of a large frame is while other frames are written too.
-const SMALL_PART: usize = 16 * 1024;
+/// The size of a fragment while other frames are written too, in bytes.
+const SMALL_FRAGMENT: usize = 16 * 1024;
 
-/// For how many parts that holds after another frame.
-const SMALL_PARTS: u32 = 64;
+/// The number of small fragments after another frame was written.
+const SMALL_FRAGMENTS: u32 = 64;
 
-/// Buffers larger than this are not kept for reuse.
+/// The maximum capacity of a buffer that is kept for reuse, in bytes.
 const KEPT: usize = 256 * 1024;
 
-/// The frames that one end of a connection has to say.
+/// The outgoing frames of one end of a connection.
 ///
-/// Several may add frames; the driver writes what has gathered in one piece. Only a frame that is
-/// alone is written at once by whoever says it, which spares a lone call a turn of the driver.
-/// Large frames are written in parts, between which the others go.
+/// Tasks and threads add frames, and the driver writes the queued ones together. If the queue is
+/// empty, the task that adds a frame may write it directly, which saves a lone call one turn of the
+/// driver. Large frames are written in fragments, and alternate with other frames.
 pub(super) struct Outbox {
     queue: Mutex<Queue>,
-    /// Whether there is no room, as was last seen: spares a call the lock where there is.
+    /// Whether the queue was full at the last change. Reading it needs no lock.
     full: AtomicBool,
     writer: Box<dyn Writer>,
     pub(super) traffic: &'static Traffic,
@@ -42,29 +42,31 @@ pub(super) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
-    /// The rest of a frame that has begun to be written: nothing may come before it.
+    /// The rest of a frame that was written in part: it must be written first.
     torn: Vec<u8>,
     bytes: Vec<u8>,
     large: Sending,
-    /// The driver holds bytes that come before those of the queue.
+    /// Whether the driver holds bytes that must be written before those of the queue.
     driver_writes: bool,
-    /// Wakes the driver; taken while it is awake already.
+    /// The waker of the driver. `None` while the driver is awake.
     driver: Option<Waker>,
-    /// Those who wait for room, or until what they have said is written.
+    /// The wakers of tasks that wait for room, or until their frame is written.
     waiting: Vec<Waker>,
-    /// How many bytes have gone through the queue, and how many of them are written.
+    /// The total number of bytes that were added to the queue.
     added: u64,
+    /// How many of them the driver has taken.
     taken: u64,
+    /// How many of them are written.
     written: u64,
 }
 
-/// How far a frame has come that was given to an [`Outbox`].
+/// The state of a frame that was added to an [`Outbox`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ticket {
     Written,
-    /// Written when so many bytes are.
+    /// The frame is written when this total number of bytes is written.
     Queued(u64),
-    /// Written when this large frame is.
+    /// The frame is written when this large frame is written.
     Large(TransferId),
 }
 
@@ -85,11 +87,11 @@ impl Outbox {
         ticket
     }
 
-    /// Writes a frame at once if nothing waits before it; the driver writes what does not go.
+    /// Writes a frame directly if no other frame is queued. The driver writes the rest.
     pub(super) fn write_now(&self, frame: &[u8], lane: Lane) -> Ticket {
         let mut queue = self.lock();
         let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.holds_up(lane);
-        // The driver meets an error again, and knows what to do about it.
+        // An error is ignored here, because the driver gets it again and handles it.
         let written =
             if first && !is_silent() { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
         self.traffic.sent(written);
@@ -105,20 +107,20 @@ impl Outbox {
         ticket
     }
 
-    /// Says whether the connection belongs to the process that forked this one.
+    /// Returns whether the connection belongs to the process from which this one was forked.
     pub(super) fn is_inherited(&self) -> bool {
         self.writer.is_inherited()
     }
 
-    /// Writes the frame of a destructor at once, except in a forked child: destructors run there as
-    /// well, and the connection is its parent's.
+    /// Writes the frame of a destructor directly. In a forked child it writes nothing, because the
+    /// connection belongs to the parent.
     pub(super) fn write_at_end(&self, frame: &[u8], lane: Lane) {
         if !self.is_inherited() {
             self.write_now(frame, lane);
         }
     }
 
-    /// Adds a frame that is written in parts, and that opens some streams.
+    /// Adds a frame that is written in fragments, and the streams that it opens.
     pub(super) fn add_large(&self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> Ticket {
         let mut queue = self.lock();
         let transfer = queue.large.begin(frame, lane, opens);
@@ -127,8 +129,9 @@ impl Outbox {
         Ticket::Large(transfer)
     }
 
-    /// Takes a large frame back, and returns the streams that it would have opened; `None` if all
-    /// of it has been written. Until they are forgotten, nothing is written on those streams.
+    /// Abandons a large frame, and returns the streams that it would have opened. Returns `None` if
+    /// the frame is written completely. Frames of these streams are dropped until
+    /// [`forget`](Self::forget) is called.
     pub(super) fn abandon(&self, transfer: TransferId) -> Option<Vec<StreamId>> {
         let mut queue = self.lock();
         let mut frame = Vec::new();
@@ -139,7 +142,7 @@ impl Outbox {
         abandoned
     }
 
-    /// Forgets streams of an abandoned frame, on which nothing is said any more.
+    /// Forgets streams of an abandoned frame, for which no further frames are added.
     pub(super) fn forget(&self, streams: &[StreamId]) {
         self.lock().large.forget(streams);
     }
@@ -172,13 +175,13 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Ends the transport, whoever else still holds a half of it. What the peer has said can still
-    /// be read.
+    /// Shuts down the transport for both of its halves. Received bytes can still be read.
     pub(super) fn hang_up(&self) {
         self.writer.end();
     }
 
-    /// Ends the transport, whoever else still holds a half of it. Nobody waits for room any more.
+    /// Shuts down the transport for both of its halves, drops all queued frames, and wakes all waiting
+    /// tasks.
     pub(super) fn end(&self) {
         self.writer.end();
         let mut queue = self.lock();
@@ -191,17 +194,18 @@ impl Outbox {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Wakes the driver, because something else than a frame awaits it.
+    /// Wakes the driver for another reason than a frame.
     pub(super) fn wake(&self) {
         Self::wake_driver(self.lock());
     }
 
-    /// Has the driver woken by what is added, and by [`wake`](Self::wake), though it cannot write.
+    /// Registers the waker of a driver that does not write: added frames and [`wake`](Self::wake) wake
+    /// it.
     pub(super) fn wake_later(&self, cx: &Context<'_>) {
         self.lock().driver = Some(cx.waker().clone());
     }
 
-    /// Says whether so much waits to be written that nothing should be added, as was last seen.
+    /// Returns whether the queue was full at the last change.
     pub(super) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
@@ -220,7 +224,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("nobody panics while holding this lock")
+        self.queue.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -234,7 +238,7 @@ impl Queue {
         Ticket::Queued(self.added)
     }
 
-    /// Keeps the rest of a frame for the driver; until then nobody else writes.
+    /// Stores the rest of a frame for the driver. Until it is written, only the driver writes.
     fn tear(&mut self, rest: &[u8]) -> Ticket {
         self.torn.extend_from_slice(rest);
         self.driver_writes = true;
@@ -251,34 +255,36 @@ impl Queue {
 /// The driver's side of an [`Outbox`]: the bytes it is writing.
 #[derive(Default)]
 pub(super) struct Writing {
-    /// A part of a large frame: its head, and what it carries.
-    part: Option<(Vec<u8>, Bytes)>,
-    /// Written after the part.
+    /// The fragment that is being written: its header and its bytes.
+    fragment: Option<(Vec<u8>, Bytes)>,
+    /// Written after the fragment.
     bytes: Vec<u8>,
-    /// How much of what is being written has been.
+    /// The number of written bytes of the fragment or of `bytes`.
     written: usize,
-    /// Nobody else writes until this has been.
+    /// Whether only the driver may write, until these bytes are written.
     claimed: bool,
-    owes_part: bool,
-    /// Frames that are not large have been written since the last part.
+    /// Whether the next frame must be a fragment.
+    owes_fragment: bool,
+    /// Whether other frames have been written since the last fragment.
     wrote_others: bool,
-    /// So many parts are to be small, because others wait for their end.
-    small_parts: u32,
-    nobody_reads: bool,
+    /// The number of further fragments that are small, because other frames wait for their end.
+    small_fragments: u32,
+    /// Whether all frames are dropped, because the peer does not read.
+    is_discarding: bool,
     /// Runs after a transient fault.
     pause: Pause,
-    /// Met by [`write_some`](Self::write_some), and returned by the next
-    /// [`poll_write`](Self::poll_write).
+    /// The error of [`write_some`](Self::write_some), which the next
+    /// [`poll_write`](Self::poll_write) returns.
     failed: Option<WriteError>,
 }
 
-/// Why a connection can be written to no more.
+/// The connection can no longer be written to.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The peer reads no more. What it sent before still counts, and only reading tells when that
-    /// was all.
+    /// The peer reads no more. Its earlier frames are still valid, and the end of the stream shows
+    /// when all of them are read.
     PeerGone(io::Error),
-    /// The socket failed: the connection cannot go on.
+    /// The socket failed, so the connection cannot continue.
     Fatal(io::Error),
 }
 
@@ -291,34 +297,34 @@ impl From<WriteError> for io::Error {
 }
 
 impl Writing {
-    /// Returns where the driver itself puts frames: they go before those of the queue.
+    /// Returns the buffer for frames of the driver, which are written before those of the queue.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Says whether so much waits to be written that nothing should be added.
+    /// Returns whether the buffer or the queue is full, so that no frames should be added.
     pub(super) fn is_full(&self, outbox: &Outbox) -> bool {
         self.bytes.len() >= FULL || outbox.is_full()
     }
 
-    /// Has all that is to be written forgotten from now on, because nobody reads it.
-    pub(super) fn forget_all(&mut self) {
-        self.nobody_reads = true;
+    /// Drops all current and later frames, because the peer does not read.
+    pub(super) fn discard(&mut self) {
+        self.is_discarding = true;
         self.pause = Pause::default();
     }
 
-    /// Writes what can be written now.
+    /// Writes as much as the transport takes without waiting.
     pub(super) fn write_some(&mut self, outbox: &Outbox, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_write(outbox, cx) {
             self.failed = Some(error);
         }
     }
 
-    /// Writes all that there is, and is ready when nothing is left.
+    /// Writes all frames. It is ready when none is left.
     ///
-    /// When it is pending the driver is woken as soon as it can go on, and when it is ready as
-    /// soon as there is more. A write that fails with a transient fault is retried after a pause,
-    /// for as long as the fault lasts.
+    /// If it is pending, the driver is woken when it can continue. If it is ready, the driver is woken
+    /// when a frame is added. A write that fails with a transient fault is retried after a pause, for
+    /// as long as the fault lasts.
     pub(super) fn poll_write(
         &mut self,
         outbox: &Outbox,
@@ -332,16 +338,16 @@ impl Writing {
             self.claim(outbox);
         }
         loop {
-            if self.nobody_reads {
-                (self.part, self.written) = (None, 0);
+            if self.is_discarding {
+                (self.fragment, self.written) = (None, 0);
                 self.bytes.clear();
             }
-            let written = if let Some((head, body)) = &self.part {
+            let written = if let Some((head, body)) = &self.fragment {
                 match self.written.checked_sub(head.len()) {
                     Some(of_body) if of_body == body.len() => {
-                        (self.part, self.written) = (None, 0);
-                        // Whatever else this thread has to do comes between two parts: a socket
-                        // that is emptied as fast as it is filled never makes us wait.
+                        (self.fragment, self.written) = (None, 0);
+                        // Other tasks of this thread run between two fragments. Otherwise a peer that
+                        // reads as fast as this task writes would keep the thread busy.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -382,24 +388,24 @@ impl Writing {
         }
     }
 
-    /// Returns how large the next part may be, and has the transport hold as little as fits.
+    /// Returns the size of the next fragment, and sets the send buffer of the transport accordingly.
     ///
-    /// A part takes its time, and so does all that the transport holds before it. Only while
-    /// nothing but large frames is said is that for the good of all.
-    fn size_of_part(&mut self, none: bool, outbox: &Outbox) -> usize {
-        let before = self.small_parts;
-        self.small_parts = match (none, mem::take(&mut self.wrote_others)) {
+    /// A large fragment and a large send buffer delay frames that are added after them. So both are
+    /// large only while no other frames are written.
+    fn fragment_size(&mut self, none: bool, outbox: &Outbox) -> usize {
+        let before = self.small_fragments;
+        self.small_fragments = match (none, mem::take(&mut self.wrote_others)) {
             (true, _) => 0,
-            (false, true) => SMALL_PARTS,
+            (false, true) => SMALL_FRAGMENTS,
             (false, false) => before.saturating_sub(1),
         };
-        if (before > 0) != (self.small_parts > 0) {
-            outbox.writer.use_large_buffer(self.small_parts == 0);
+        if (before > 0) != (self.small_fragments > 0) {
+            outbox.writer.use_large_buffer(self.small_fragments == 0);
         }
-        if self.small_parts > 0 { SMALL_PART } else { MAX_FRAGMENT_LEN }
+        if self.small_fragments > 0 { SMALL_FRAGMENT } else { MAX_FRAGMENT_LEN }
     }
 
-    /// Keeps others from writing while the driver's own frames are.
+    /// Prevents other tasks from writing until the driver's own frames are written.
     fn claim(&mut self, outbox: &Outbox) {
         let mut queue = outbox.lock();
         queue.driver_writes = true;
@@ -409,7 +415,7 @@ impl Writing {
         self.claimed = true;
     }
 
-    /// Takes what the others have added; `false` when there is nothing.
+    /// Takes the next frames of the queue. Returns `false` if it is empty.
     fn take(&mut self, outbox: &Outbox, cx: &mut Context<'_>) -> bool {
         self.bytes.clear();
         self.written = 0;
@@ -418,24 +424,24 @@ impl Writing {
         }
         let mut guard = outbox.lock();
         let queue = &mut *guard;
-        // What was taken before is written now.
+        // The frames that were taken before are written now.
         queue.written = queue.written.max(queue.taken);
         if !queue.torn.is_empty() {
             self.bytes = queue.take_torn();
-        } else if self.owes_part || queue.bytes.is_empty() {
-            let most = self.size_of_part(queue.large.is_empty(), outbox);
-            self.part = queue.large.next_part(most);
+        } else if self.owes_fragment || queue.bytes.is_empty() {
+            let max = self.fragment_size(queue.large.is_empty(), outbox);
+            self.fragment = queue.large.next_fragment(max);
             let behind = queue.large.take_behind();
             queue.added += behind.len() as u64;
             queue.bytes.extend_from_slice(&behind);
         }
-        // Other frames and parts of large ones take turns.
-        self.owes_part = self.part.is_none();
-        if self.part.is_none() && self.bytes.is_empty() {
+        // Fragments and other frames alternate.
+        self.owes_fragment = self.fragment.is_none();
+        if self.fragment.is_none() && self.bytes.is_empty() {
             mem::swap(&mut self.bytes, &mut queue.bytes);
             queue.taken = queue.added;
         }
-        let taken = !self.bytes.is_empty() || self.part.is_some();
+        let taken = !self.bytes.is_empty() || self.fragment.is_some();
         queue.driver_writes = taken;
         self.claimed = taken;
         if !taken && !queue.driver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {

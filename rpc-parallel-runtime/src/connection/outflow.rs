@@ -1,4 +1,4 @@
-//! The end of a stream that is written.
+//! The writing end of a stream, with its flow control.
 
 use std::fmt;
 use std::mem;
@@ -13,7 +13,7 @@ use super::sending::Lane;
 use super::shared::{Chunk, Connection};
 use crate::wire::{FrameWriter, MessageWriter, Sink, StreamId, TooLarge};
 
-/// What may be written to one stream, and how it ended.
+/// The writing end of one stream.
 pub(super) struct Outflow {
     id: StreamId,
     window: u32,
@@ -22,17 +22,19 @@ pub(super) struct Outflow {
 }
 
 struct State {
-    /// What may be written before the reader has read more. An element may overdraw it once.
+    /// The number of bytes that may be written before the reader has read more. One frame may
+    /// overdraw it.
     credit: i64,
-    /// Why nothing can be written any more.
+    /// The reason why the stream can no longer be written.
     closed: Option<PipeErrorKind>,
-    /// The last frame of the stream is on its way.
+    /// Whether the last frame of the stream was sent.
     ended: bool,
     waiting: Vec<Waker>,
+    /// Keeps the connection open while the stream is open.
     keep: Option<Arc<Hold>>,
 }
 
-/// Elements as a frame, ready to be sent.
+/// An encoded frame of elements.
 pub(super) struct Elements {
     frame: Vec<u8>,
     large: Option<crate::wire::Large>,
@@ -66,7 +68,7 @@ impl Outflow {
         }
     }
 
-    /// Makes a frame of elements; `write` says how many it has written.
+    /// Encodes a frame of elements. `write` returns the number of elements that it has written.
     pub(super) fn encode<E: From<TooLarge>>(
         &self,
         max: usize,
@@ -82,14 +84,15 @@ impl Outflow {
         Ok(Elements { frame, large, cost: Chunk::cost_of(len) })
     }
 
-    /// Makes a frame that says of an element that it cannot be sent.
+    /// Encodes a frame that stands for an element which cannot be sent.
     pub(super) fn skip(&self, error: &PipeError) -> Elements {
         let mut frame = Vec::new();
         error.write(|it, id| FrameWriter::skipped(it, id), self.id, &mut frame);
         Elements { frame, large: None, cost: Chunk::cost_of(0) }
     }
 
-    /// Sends elements if the reader has room for them; they are left where they are if not.
+    /// Sends elements if the reader has room for them. Otherwise returns `false` and leaves the elements
+    /// in place.
     pub(super) fn try_send(&self, elements: &mut Option<Elements>) -> Result<bool, PipeError> {
         let mut state = self.state();
         self.check_open(&state)?;
@@ -132,7 +135,7 @@ impl Outflow {
         Poll::Pending
     }
 
-    /// Waits until nobody reads any more.
+    /// Waits until the stream is closed or ended.
     pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.closed.is_some() || state.ended {
@@ -147,7 +150,7 @@ impl Outflow {
         state.closed.is_some() || state.ended
     }
 
-    /// Returns how many bytes the reader has room for.
+    /// Returns the number of bytes for which the reader has room.
     pub(super) fn room(&self) -> usize {
         usize::try_from(self.state().credit).unwrap_or(0)
     }
@@ -182,13 +185,13 @@ impl Outflow {
         self.connection.outbox.write_at_end(&frame, Lane::Stream(self.id));
     }
 
-    /// Takes word that nobody reads any more.
+    /// Handles a `stop`: the peer reads no more.
     pub(super) fn stop(&self, wakers: &mut Vec<Waker>) {
         let mut state = self.state();
         let ended = state.ended || state.closed.is_some();
         let keep = state.close(PipeErrorKind::ReaderGone, wakers);
         drop(state);
-        // Whoever ended it meanwhile, on another thread, has said so.
+        // If another thread has ended the stream, it has sent the end.
         if !ended {
             self.send_end(None);
         }
@@ -214,7 +217,7 @@ impl Outflow {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding this lock")
+        self.state.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -238,7 +241,7 @@ impl fmt::Debug for Outflow {
     }
 }
 
-/// The writing end, owned. Dropped, it ends the stream.
+/// The owned writing end. Dropping it ends the stream.
 #[derive(Debug)]
 pub(super) struct WriteEnd(pub(super) Arc<Outflow>);
 

@@ -1,4 +1,4 @@
-//! Panics in the code of users: caught, with their message and place.
+//! Catching panics of user code, with their messages and locations.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -14,34 +14,35 @@ use super::pipe::PipeErrorKind;
 use crate::wire::PanicReport;
 
 thread_local! {
-    /// Why this thread drops what has not come to its own end.
+    /// The error with which pipes end that this thread drops before they are complete.
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
-    /// The last panic on this thread.
+    /// The last panic on this thread, as the panic hook has seen it.
     static SEEN: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
-    /// How many have been seen on this thread. It costs next to nothing to look at, and is looked at
-    /// for each element of a pipe.
+    /// The number of panics on this thread. Comparing it is cheap, and happens for each element of a
+    /// pipe.
     static SEEN_COUNT: Cell<usize> = const { Cell::new(0) };
-    /// What this thread drops says nothing on its connections.
+    /// Whether destructors on this thread write nothing to connections.
     static SILENT: Cell<bool> = const { Cell::new(false) };
-    /// How many on this thread will see to it if there is a panic.
+    /// The number of handlers on the stack of this thread that catch panics.
     static HANDLED: Cell<usize> = const { Cell::new(0) };
-    /// Who is told of panics on this thread that nobody handles, instead of the whole process.
+    /// The callback for unhandled panics of this thread, which otherwise concern the whole process.
     static OWNER: RefCell<Option<Owner>> = const { RefCell::new(None) };
 }
 
-/// Is told of a panic that nobody handles, on a thread that belongs to it.
+/// A callback for the unhandled panics of the threads that belong to a server.
 pub(crate) type Owner = Arc<dyn Fn(PanicReport) + Send + Sync>;
 
-/// How much of a backtrace travels.
+/// The maximum length of a backtrace in a report, in bytes.
 const MAX_BACKTRACE: usize = 16 * 1024;
 
-/// What becomes of a panic that nobody handles.
+/// The callback for unhandled panics of the process.
 static UNHANDLED: OnceLock<fn(PanicReport)> = OnceLock::new();
 
-/// Nobody is to handle any.
+/// Whether all panics count as unhandled, also those that are caught.
 static NONE_IS_HANDLED: AtomicBool = AtomicBool::new(false);
 
-/// Makes panics leave their place for [`catch`]; whatever hook there was still runs.
+/// Installs the panic hook that records the location of panics for [`catch`], and reports unhandled
+/// panics. The hook calls the previous hook.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -50,7 +51,7 @@ pub(crate) fn install_hook() {
             let panic = describe(info);
             see(Some(panic.clone()));
             previous(info);
-            // Where panics abort, nobody handles any, and they end the whole process.
+            // With `panic = "abort"` no panic is handled, and each ends the whole process.
             let aborts = cfg!(panic = "abort");
             let handled = HANDLED.get() > 0 && !NONE_IS_HANDLED.load(Ordering::Relaxed);
             if handled && !aborts {
@@ -66,23 +67,23 @@ pub(crate) fn install_hook() {
     });
 }
 
-/// From now on no panic is handled, as if nobody were there.
+/// Treats every panic as unhandled from now on.
 pub(crate) fn handle_no_panics() {
     NONE_IS_HANDLED.store(true, Ordering::Relaxed);
 }
 
-/// Says what becomes of panics that nobody handles. The first one who does so has its way.
+/// Sets the callback for unhandled panics of this process. Only the first call has an effect.
 pub(crate) fn on_unhandled(unhandled: fn(PanicReport)) {
     install_hook();
     let _ = UNHANDLED.set(unhandled);
 }
 
-/// Says to whom this thread belongs, and with it the panics that nobody handles.
+/// Sets the callback for unhandled panics of this thread.
 pub(crate) fn belong_to(owner: Owner) {
     OWNER.set(Some(owner));
 }
 
-/// Somebody who will see to it if there is a panic on this thread.
+/// A handler of panics on this thread, for as long as it exists.
 struct Handler;
 
 impl Handler {
@@ -98,10 +99,10 @@ impl Drop for Handler {
     }
 }
 
-/// Says that panics on this thread are handled: a worker does not end because of one.
+/// Declares that the panics of this thread are handled, so that they do not end the worker.
 ///
-/// A panic outside of any call ends its worker, see [`WorkerFailure`](crate::WorkerFailure). This is
-/// for threads whose owner catches panics and tells somebody, like those of a pool:
+/// A panic outside of any call ends the worker, see [`WorkerFailure`](crate::WorkerFailure). Call
+/// this function on threads whose owner catches and reports panics, such as those of a thread pool:
 ///
 /// ```text
 /// rayon::ThreadPoolBuilder::new().start_handler(|_| rpc_parallel::expert::handles_panics()).build()?
@@ -109,29 +110,44 @@ impl Drop for Handler {
 ///
 /// # Panic hooks
 ///
-/// Where a panic was, and whether it was outside of any call, is known from a panic hook. A worker's
-/// process sets it before its `init`, any other with its first server or connection. It calls the
-/// hook that was there. One that is set later (`std::panic::set_hook`, `color_eyre::install`) takes
-/// its place: then panics in tasks and threads end nothing and are told to nobody, and those in calls
-/// come without their place. So set hooks before, or have them call the one that
-/// `std::panic::take_hook` returns, as one must in a worker.
+/// A panic hook records the location of panics, and detects panics outside of calls. A worker
+/// process installs it before its `init`, any other process with its first server or connection.
+/// The hook calls the hook that was installed before.
+///
+/// A hook that is installed later (`std::panic::set_hook`, `color_eyre::install`) replaces it. Then
+/// panics in tasks and threads are neither reported nor end the worker, and panics in calls are
+/// reported without their location. So install hooks earlier, or, as is necessary in a worker, let
+/// the new hook call the one that `std::panic::take_hook` returns.
 pub fn handles_panics() {
     std::mem::forget(Handler::new());
 }
 
-/// Runs a closure that blocks or computes on a thread of its own, while other functions go on.
+/// Runs a closure that blocks or computes on a separate thread, so that other functions of the
+/// worker keep running.
 ///
-/// It is tokio's `spawn_blocking`, but for panics: one in the closure is one of the function that
-/// awaits it, and so reaches the caller of that. (One in a task or thread that a function has spawned
-/// ends the worker: nobody can know whether anybody waits for it.)
+/// It differs from [`tokio::task::spawn_blocking`] in its panics: a panic in the closure resumes in
+/// the function that awaits it, and so reaches the caller of the function. In contrast, a panic in a
+/// task or thread that a function spawns ends the worker, because the runtime cannot know whether
+/// any code handles the panic.
 ///
 /// # Panics
 ///
-/// The closure does, or there is no tokio runtime.
+/// Panics if the closure panics, or if it is called outside of a tokio runtime.
 ///
 /// # Cancel safety
 ///
-/// Dropping it does not end the closure, if that has begun.
+/// Dropping the future does not stop a closure that has begun.
+///
+/// ```
+/// # async fn example() {
+/// let primes = rpc_parallel::blocking(|| {
+///     (2..10_000_u32).filter(|n| (2..*n).all(|it| n % it != 0)).count()
+/// })
+/// .await;
+/// assert_eq!(primes, 1229);
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
+/// ```
 pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let watched = || {
         let count = SEEN_COUNT.get();
@@ -143,14 +159,14 @@ pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'stati
             see(seen);
             panic::resume_unwind(payload)
         }
-        // The runtime ends, and so does whoever waits.
+        // The runtime is shutting down, and drops this future.
         Err(_) => pending().await,
     }
 }
 
-/// Runs a piece of user code; a panic in it is an error.
+/// Runs user code, and returns its panic as an error.
 ///
-/// This and what it calls run for each element of a pipe.
+/// It runs for each element of a pipe, so it must be fast.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     if thread::panicking() {
         return catch_in_destructor(run);
@@ -159,7 +175,7 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     watch(run).map_err(|payload| caught(count, &*payload))
 }
 
-/// Does the same in a destructor that runs because of a panic which others have yet to catch.
+/// Does the same in a destructor that runs while another panic unwinds, whose report it keeps.
 #[cold]
 fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     let (outer, count) = (SEEN.take(), SEEN_COUNT.get());
@@ -168,10 +184,11 @@ fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     result
 }
 
-/// Runs a piece of user code, and sees to it if there is a panic in it.
+/// Runs user code and catches its panic.
 fn watch<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
     let _handler = Handler::new();
-    // What the code has left half done is dropped with its call, or behind the user's own locks.
+    // Values that the panic leaves inconsistent are dropped with the call, or are behind locks of
+    // the user, which are poisoned.
     panic::catch_unwind(AssertUnwindSafe(run))
 }
 
@@ -181,31 +198,31 @@ fn caught(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
     seen_since(count, payload).unwrap_or_else(unseen)
 }
 
-/// Takes what the hook has seen of a panic that was caught, if it ran.
+/// Returns what the hook has recorded of a panic that was caught, if the hook ran.
 fn seen_since(count: usize, payload: &(dyn Any + Send)) -> Option<PanicReport> {
-    // No hook runs for a panic that is handed on; what was seen may be one before it.
+    // `resume_unwind` runs no hook: then the record may be of an earlier panic.
     let seen = SEEN.take().filter(|_| SEEN_COUNT.get() != count);
     seen.filter(|it| it.message == message(payload))
 }
 
-/// Notes a panic on this thread.
+/// Records a panic on this thread.
 fn see(panic: Option<PanicReport>) {
     SEEN.set(panic);
     SEEN_COUNT.set(SEEN_COUNT.get().wrapping_add(1));
 }
 
-/// Drops what has not come to its own end, so that the pipes in it can tell why.
+/// Drops a value, and ends the pipes in it with this error.
 pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
     let _outer = Outer(CUT_SHORT.replace(Some(why)));
-    // Whoever has the call dropped goes on after a panic.
+    // The code that drops the call catches a panic of its destructors.
     let _handler = Handler::new();
     drop(unfinished);
 }
 
-/// Drops all that belonged to a server which has ended: as with a process, none of it says anything
-/// any more, such as that its streams are complete.
+/// Drops the values of a server that has ended, without writing to its connections: otherwise its
+/// streams would seem complete. It has the same effect as the end of a process.
 pub(crate) fn drop_silently(drop: impl FnOnce()) {
-    /// What held before; it does again when this is dropped, also by a panic.
+    /// Restores the outer value when it is dropped, also by a panic.
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -217,12 +234,12 @@ pub(crate) fn drop_silently(drop: impl FnOnce()) {
     drop();
 }
 
-/// Says whether this thread drops what must not say anything any more.
+/// Returns whether destructors on this thread must not write to connections.
 pub(super) fn is_silent() -> bool {
     SILENT.get()
 }
 
-/// What held before; it does again when this is dropped, also by a panic.
+/// Restores the outer value when it is dropped, also by a panic.
 struct Outer(Option<PipeErrorKind>);
 
 impl Drop for Outer {
@@ -231,7 +248,8 @@ impl Drop for Outer {
     }
 }
 
-/// Tells why what is being dropped on this thread has not come to its own end.
+/// Returns the error with which a pipe ends that this thread drops now. Returns `None` if the drop is
+/// the regular end of the pipe.
 pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
         let seen = SEEN.with_borrow(Clone::clone);
@@ -242,7 +260,7 @@ pub(super) fn cut_short() -> Option<PipeErrorKind> {
     CUT_SHORT.with_borrow(Clone::clone)
 }
 
-/// Runs a future to its end; a panic in it is an error.
+/// Runs a future to completion, and returns its panic as an error.
 pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T, PanicReport> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
@@ -257,7 +275,7 @@ fn describe(info: &PanicHookInfo<'_>) -> PanicReport {
     PanicReport { message: message(info.payload()), location, backtrace: backtrace() }
 }
 
-/// Returns how this thread came here, if the environment asks for that.
+/// Captures a backtrace of this thread, if `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` asks for it.
 fn backtrace() -> Option<String> {
     let backtrace = Backtrace::capture();
     if backtrace.status() != BacktraceStatus::Captured {
@@ -295,13 +313,13 @@ mod tests {
         assert!(location.starts_with(file!()), "{location}");
     }
 
-    /// Panics and catches that, as a function may.
+    /// Panics and catches the panic, as a function may.
     fn panic_in_private() {
         let caught = panic::catch_unwind(|| panic!("nobody is told"));
         assert!(caught.is_err());
     }
 
-    /// Panics as who hands on a panic of another thread does: no hook runs.
+    /// Resumes a panic, as code does that propagates the panic of another thread. No hook runs.
     fn hand_on(message: &'static str) {
         panic::resume_unwind(Box::new(message))
     }

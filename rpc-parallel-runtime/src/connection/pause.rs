@@ -1,4 +1,4 @@
-//! The pause before a read or write is tried again that failed with a transient fault.
+//! The pause before a read or write is retried after a transient fault.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,7 +7,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::transport::Backoff;
 
-/// A pause that is over unless it was begun. It costs nothing before the first fault.
+/// A pause with backoff. Before the first fault it allocates nothing.
 #[derive(Default)]
 pub(super) struct Pause {
     backoff: Backoff,
@@ -15,12 +15,12 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// Begins a pause, a longer one after each fault without a success in between.
+    /// Begins a pause. Its duration grows with each fault since the last success.
     pub(super) fn begin(&mut self) {
         self.sleep = Some(Box::pin(sleep(self.backoff.pause())));
     }
 
-    /// Waits until the pause is over.
+    /// Waits until the pause is over. It is ready if no pause has begun.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(sleep) = &mut self.sleep {
             ready!(sleep.as_mut().poll(cx));
@@ -29,7 +29,7 @@ impl Pause {
         Poll::Ready(())
     }
 
-    /// Begins with the shortest pause again, after a success.
+    /// Resets the duration to the shortest, after a success.
     pub(super) fn reset(&mut self) {
         self.backoff.reset();
     }

@@ -1,4 +1,4 @@
-//! The calls that wait for an answer.
+//! The pending calls of a connection: those that wait for an answer.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -11,8 +11,8 @@ use crate::wire::{CallId, FunctionInfo, Outcome};
 
 /// The calls of one connection that wait for an answer.
 ///
-/// A call's number is its slot here and how often the slot has been used, so that an answer
-/// that comes twice, or to a call that was given up, finds nobody.
+/// The number of a call consists of the index of its slot and a generation, which counts the uses of
+/// the slot. So a duplicate answer, or an answer to a cancelled call, never reaches another call.
 #[derive(Default)]
 pub(super) struct Pending {
     slots: Vec<Slot>,
@@ -32,27 +32,27 @@ enum State {
         function: &'static FunctionInfo,
     },
     Answered(Answered),
-    /// The caller has given up; the slot stays taken until the worker is done with it.
-    Abandoned,
+    /// The caller has cancelled the call. The slot stays taken until the worker has answered.
+    Cancelled,
 }
 
-/// How far the calls of this process to a worker have come.
+/// Whether calls of this process to a worker have begun, and whether any was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Progress {
-    /// A call was begun.
+    /// At least one call has begun.
     pub(crate) called: bool,
-    /// A call was answered.
+    /// At least one call was answered.
     pub(crate) answered: bool,
 }
 
 impl Progress {
-    /// Adds the progress of another connection to the same worker.
-    pub(crate) fn and(self, other: Self) -> Self {
+    /// Merges the progress of another connection to the same worker.
+    pub(crate) fn merge(self, other: Self) -> Self {
         Self { called: self.called || other.called, answered: self.answered || other.answered }
     }
 }
 
-/// The answer of a call, with the streams that it opens.
+/// The answer to a call, with the streams that it opens.
 pub(super) struct Answered {
     pub(super) outcome: Outcome,
     pub(super) value: Bytes,
@@ -60,22 +60,23 @@ pub(super) struct Answered {
 }
 
 impl Answered {
-    /// The answer that a one-way call does not wait for: `()`.
+    /// Returns the answer to a one-way call: `()`.
     pub(super) fn nothing() -> Self {
         const NIL: &[u8] = &[0xc0];
         Self { outcome: Outcome::Value, value: Bytes::from_static(NIL), ends: Vec::new() }
     }
 }
 
-/// What a waiting call finds when it looks.
-pub(super) enum Look {
+/// The status of a call.
+pub(super) enum CallStatus {
     Waiting,
     Answered(Answered),
     Lost(Arc<Loss>),
 }
 
 impl Pending {
-    /// Says whether no call waits.
+    /// Returns whether no slot is taken: no call is pending, and none was cancelled and still waits
+    /// for its answer.
     pub(super) fn is_idle(&self) -> bool {
         self.free.len() == self.slots.len()
     }
@@ -84,7 +85,7 @@ impl Pending {
     ///
     /// # Errors
     ///
-    /// The connection is lost already.
+    /// The connection is lost.
     pub(super) fn begin(
         &mut self,
         function: &'static FunctionInfo,
@@ -107,54 +108,56 @@ impl Pending {
         Ok(CallId(u64::from(slot.uses) << 32 | u64::from(index)))
     }
 
-    /// Looks whether a call has been answered, and ends it if so.
-    pub(super) fn look(&mut self, call: CallId, waker: &Waker) -> Look {
+    /// Returns the status of a call. Frees its slot if the call was answered or lost, and registers
+    /// the waker otherwise.
+    pub(super) fn poll(&mut self, call: CallId, waker: &Waker) -> CallStatus {
         let lost = self.lost.clone();
-        let Some((index, slot)) = self.slot(call) else { return Look::Lost(lost_slot(lost)) };
+        let Some((index, slot)) = self.slot(call) else { return CallStatus::Lost(lost_slot(lost)) };
         match &mut slot.state {
             State::Waiting { waker: known, .. } => match lost {
                 Some(loss) => {
                     self.release(index);
-                    Look::Lost(loss)
+                    CallStatus::Lost(loss)
                 }
                 None => {
                     known.clone_from(waker);
-                    Look::Waiting
+                    CallStatus::Waiting
                 }
             },
             State::Answered(_) => match self.release(index) {
-                State::Answered(answered) => Look::Answered(answered),
-                _ => Look::Lost(lost_slot(lost)),
+                State::Answered(answered) => CallStatus::Answered(answered),
+                _ => CallStatus::Lost(lost_slot(lost)),
             },
-            State::Free | State::Abandoned => Look::Lost(lost_slot(lost)),
+            State::Free | State::Cancelled => CallStatus::Lost(lost_slot(lost)),
         }
     }
 
-    /// Gives a call up: nobody waits for its answer any more. Says whether the worker still may.
-    pub(super) fn give_up(&mut self, call: CallId) -> bool {
+    /// Cancels a call. Returns whether the worker may still answer it: then the slot stays taken
+    /// until the answer arrives.
+    pub(super) fn cancel(&mut self, call: CallId) -> bool {
         let lost = self.lost.is_some();
         let Some((index, slot)) = self.slot(call) else { return false };
         match slot.state {
             State::Waiting { .. } if !lost => {
-                slot.state = State::Abandoned;
+                slot.state = State::Cancelled;
                 true
             }
             State::Waiting { .. } | State::Answered(_) => {
                 self.release(index);
                 false
             }
-            State::Free | State::Abandoned => false,
+            State::Free | State::Cancelled => false,
         }
     }
 
-    /// Forgets a call that the worker will never see.
+    /// Frees the slot of a cancelled call whose message the worker never received completely.
     pub(super) fn forget(&mut self, call: CallId) {
-        if let Some((index, Slot { state: State::Abandoned, .. })) = self.slot(call) {
+        if let Some((index, Slot { state: State::Cancelled, .. })) = self.slot(call) {
             self.release(index);
         }
     }
 
-    /// Stores an answer and returns who waits for it.
+    /// Stores an answer, and returns the waker of its call.
     pub(super) fn answer(&mut self, call: CallId, answered: Answered) -> Option<Waker> {
         let (index, slot) = self.slot(call)?;
         match &mut slot.state {
@@ -164,7 +167,7 @@ impl Pending {
                     _ => None,
                 }
             }
-            State::Abandoned => {
+            State::Cancelled => {
                 self.release(index);
                 None
             }
@@ -172,7 +175,7 @@ impl Pending {
         }
     }
 
-    /// Ends every waiting call, and those that come later.
+    /// Fails all pending and all later calls, and returns the wakers of the pending ones.
     pub(super) fn fail_all(&mut self, loss: Arc<Loss>) -> Vec<Waker> {
         self.lost = Some(loss);
         let waiting = self.slots.iter().filter_map(|it| match &it.state {
@@ -182,7 +185,7 @@ impl Pending {
         waiting.collect()
     }
 
-    /// Returns the functions whose answers are waited for.
+    /// Returns the functions of the pending calls.
     pub(super) fn functions(&self) -> impl Iterator<Item = &'static FunctionInfo> {
         self.slots.iter().filter_map(|it| match &it.state {
             State::Waiting { function, .. } => Some(*function),
@@ -190,14 +193,14 @@ impl Pending {
         })
     }
 
-    /// Returns how far the calls have come. One-way calls are not among them.
+    /// Returns the progress of the calls. One-way calls do not count.
     pub(super) fn progress(&self) -> Progress {
         let has_ended =
             |it: &Slot| it.uses > 1 || matches!(it.state, State::Free | State::Answered(_));
         Progress { called: !self.slots.is_empty(), answered: self.slots.iter().any(has_ended) }
     }
 
-    /// Returns why the connection is lost, if it is.
+    /// Returns the reason of the loss, if the connection is lost.
     pub(super) fn lost(&self) -> Option<&Arc<Loss>> {
         self.lost.as_ref()
     }
@@ -247,7 +250,7 @@ mod tests {
         assert_eq!(wakers.len(), 2);
         assert_eq!(pending.functions().map(FunctionInfo::name).collect::<Vec<_>>(), ["deposit"; 2]);
         for call in calls {
-            assert!(matches!(pending.look(call, Waker::noop()), Look::Lost(_)));
+            assert!(matches!(pending.poll(call, Waker::noop()), CallStatus::Lost(_)));
         }
         assert!(pending.begin(&FUNCTION, Waker::noop()).is_err());
     }
@@ -261,7 +264,7 @@ mod tests {
         pending.fail_all(Arc::new(Loss::Closed));
 
         assert!(
-            matches!(pending.look(call, Waker::noop()), Look::Answered(it) if it.value == b"7"[..])
+            matches!(pending.poll(call, Waker::noop()), CallStatus::Answered(it) if it.value == b"7"[..])
         );
     }
 
@@ -270,12 +273,12 @@ mod tests {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
         pending.answer(call, value(b"first"));
-        pending.look(call, Waker::noop());
+        pending.poll(call, Waker::noop());
         let next = begin(&mut pending);
 
         pending.answer(call, value(b"again"));
 
-        assert!(matches!(pending.look(next, Waker::noop()), Look::Waiting));
+        assert!(matches!(pending.poll(next, Waker::noop()), CallStatus::Waiting));
     }
 
     #[test]
@@ -283,7 +286,7 @@ mod tests {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
 
-        pending.give_up(call);
+        pending.cancel(call);
 
         assert!(!pending.is_idle());
         assert_ne!(begin(&mut pending).0 as u32, call.0 as u32);

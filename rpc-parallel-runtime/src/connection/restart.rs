@@ -1,7 +1,7 @@
-//! A client whose connection is replaced when it is lost, and the task that does so.
+//! Connections that are replaced when they are lost, and the restart task that replaces them.
 //!
-//! How the next connection comes about, after how long, and when it is no longer worth it, is up to
-//! a [`Reconnect`] of a layer above.
+//! A [`Reconnect`] of a higher layer makes the next connection. It decides on the delay, and on when
+//! to give up.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,40 +19,40 @@ use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// Makes the connections that follow a lost one.
 pub(crate) trait Reconnect: Send + 'static {
-    /// Makes the next connection, or says why there will be none.
+    /// Makes the next connection, or returns why there is none.
     ///
     /// # Cancel safety
     ///
-    /// It is dropped when nobody wants a connection any more, and leaves nothing then.
+    /// The future is dropped when the connection is closed. It must not leave a process behind.
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_>;
 }
 
-/// A connection that takes the place of a lost one.
+/// The future of a connection that replaces a lost one.
 pub(crate) type Reconnecting<'a> =
     Pin<Box<dyn Future<Output = Result<Connected, Loss>> + Send + 'a>>;
 
-/// A connection that calls can go over.
+/// An open connection.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    /// Says whether the worker is known to be dead. Whoever has learned that calls it no more,
-    /// even if its connection has not broken yet.
+    /// Returns whether the worker's process has exited. Then no new call is sent, even if the
+    /// connection has not broken yet.
     pub(crate) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// What the clones of a supervised client share. It ends with the last of them, and the last of
-/// their calls that wait for a connection.
+/// The connection of a worker with a restart policy, as the clones of a client share it. It closes
+/// when the last clone is dropped, and the last of their calls that waits for a connection.
 pub(super) struct RestartableLink {
     id: WorkerId,
     settings: Settings,
     phase: watch::Sender<Phase>,
 }
 
-/// Where calls go.
+/// The state of a restartable connection.
 enum Phase {
     Up(Up),
-    /// The connection to this worker was lost, and calls wait for the next.
+    /// The connection was lost, and calls wait for the next.
     Down(Arc<WorkerLabel>, Arc<Loss>),
-    /// There will be no other.
+    /// The connection is closed or lost, and is not replaced.
     Over(Arc<WorkerLabel>, Arc<Loss>),
 }
 
@@ -62,15 +62,15 @@ struct Up {
 }
 
 impl RestartableLink {
-    /// Begins to replace a connection whenever it is lost.
+    /// Starts the restart task of a connection.
     pub(super) fn begin(first: Connected, reconnect: Box<dyn Reconnect>) -> Arc<Self> {
         let up = Up::new(first);
         let caller = up.hold.0.clone();
         let (id, settings) = (caller.id, caller.connection.settings);
         let phase = watch::Sender::new(Phase::Up(up));
-        let supervisor = RestartTask { phase: phase.clone(), reconnect };
-        // It ends when the phase is over, and sees to it that it is when it ends.
-        tokio::spawn(task(supervisor.run(caller)));
+        let restart_task = RestartTask { phase: phase.clone(), reconnect };
+        // The task ends when the phase is `Over`. When it is dropped, it sets this phase.
+        tokio::spawn(task(restart_task.run(caller)));
         Arc::new(Self { id, settings, phase })
     }
 
@@ -86,11 +86,11 @@ impl RestartableLink {
         self.phase.borrow().label().clone()
     }
 
-    /// Returns the connection that a call goes over now; none if it must wait for the next.
+    /// Returns the current connection. Returns `None` while calls must wait for the next.
     ///
     /// # Errors
     ///
-    /// There will be none any more.
+    /// The connection is closed or lost, and is not replaced.
     pub(super) fn connection(&self) -> Option<Result<Arc<Hold>, Arc<Loss>>> {
         match &*self.phase.borrow() {
             Phase::Up(up) if up.is_lost() => None,
@@ -100,8 +100,8 @@ impl RestartableLink {
         }
     }
 
-    /// Tells why calls wait for a connection, for a sentence about a call.
-    pub(super) fn why_between(&self) -> String {
+    /// Returns why calls wait for a connection, to complete the text of a call's error.
+    pub(super) fn why_reconnecting(&self) -> String {
         let again = "its worker is being restarted";
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {
@@ -115,16 +115,16 @@ impl RestartableLink {
         }
     }
 
-    /// Waits until calls need not wait for a connection.
+    /// Returns a future that resolves when calls no longer wait for a connection.
     pub(super) fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let mut phase = self.phase.subscribe();
         Box::pin(async move {
-            // The phase is over before the last sender is dropped.
-            let _ = phase.wait_for(|it| !it.is_between()).await;
+            // It fails only after the last sender is dropped, and before that the phase is `Over`.
+            let _ = phase.wait_for(|it| !it.is_reconnecting()).await;
         })
     }
 
-    /// Closes the connection, after the calls that have been sent, and makes no other.
+    /// Closes the connection after all queued frames, and does not replace it.
     pub(super) fn close(&self) {
         if let Some(Phase::Up(up)) = end(&self.phase, Loss::Closed) {
             up.hold.0.close();
@@ -135,7 +135,7 @@ impl RestartableLink {
         self.phase.borrow().is_over()
     }
 
-    /// Waits until there is no connection any more, and will be none.
+    /// Waits until the connection is closed, or lost and not replaced.
     pub(super) async fn over(&self) -> Arc<Loss> {
         let mut phase = self.phase.subscribe();
         match phase.wait_for(Phase::is_over).await.as_deref() {
@@ -147,7 +147,7 @@ impl RestartableLink {
 
 impl Drop for RestartableLink {
     fn drop(&mut self) {
-        // What holds the connection is dropped here, not when the supervisor comes to it.
+        // The hold on the connection is dropped here, and not later by the restart task.
         drop(end(&self.phase, Loss::Closed));
     }
 }
@@ -155,7 +155,7 @@ impl Drop for RestartableLink {
 impl Up {
     fn new(Connected { client, is_dead }: Connected) -> Self {
         let Link::Fixed(hold) = client.0 else {
-            unreachable!("a connection that is replaced is none that replaces itself")
+            unreachable!("`Reconnect` returns a connection that is not restartable")
         };
         Self { hold, is_dead }
     }
@@ -173,8 +173,8 @@ impl Phase {
         }
     }
 
-    /// Says whether there is no connection, but will be one.
-    fn is_between(&self) -> bool {
+    /// Returns whether the connection is lost and will be replaced.
+    fn is_reconnecting(&self) -> bool {
         match self {
             Self::Up(up) => up.is_lost(),
             Self::Down(..) => true,
@@ -187,7 +187,7 @@ impl Phase {
     }
 }
 
-/// Goes on to another phase, unless all is over, and returns what was before.
+/// Changes the phase, unless it is `Over`, and returns the previous one.
 fn go_on(
     phase: &watch::Sender<Phase>,
     next: impl FnOnce(Arc<WorkerLabel>) -> Phase,
@@ -208,7 +208,7 @@ fn end(phase: &watch::Sender<Phase>, loss: Loss) -> Option<Phase> {
     go_on(phase, |label| Phase::Over(label, Arc::new(loss)))
 }
 
-/// Replaces connections until all is over.
+/// The restart task: it replaces lost connections until the phase is `Over`.
 struct RestartTask {
     phase: watch::Sender<Phase>,
     reconnect: Box<dyn Reconnect>,
@@ -225,7 +225,7 @@ impl RestartTask {
                 Some(Ok(connected)) => {
                     let up = Up::new(connected);
                     caller = up.hold.0.clone();
-                    // Dropped here if all is over, and with it what it holds.
+                    // If the phase is `Over`, the new connection is dropped here.
                     go_on(&self.phase, |_| Phase::Up(up));
                 }
                 Some(Err(loss)) => {
@@ -245,7 +245,7 @@ impl Drop for RestartTask {
     }
 }
 
-/// Waits for something, but not when all is over.
+/// Awaits a future. Returns `None` as soon as the phase is `Over`.
 async fn unless_over<T>(
     phase: &watch::Sender<Phase>,
     future: impl Future<Output = T>,
@@ -262,7 +262,7 @@ async fn unless_over<T>(
 
 impl fmt::Debug for RestartableLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Supervised")
+        f.debug_struct("RestartableLink")
             .field("worker", &self.label().to_string())
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! What a function can know of the call that it answers.
+//! The scope of a call: its deadline and its cancellation, as the function sees them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// One call, as its function sees it.
+/// The deadline and the cancellation of one call.
 #[derive(Debug)]
 pub(crate) struct CallScope {
     deadline: Option<Instant>,
@@ -30,7 +30,7 @@ impl CallScope {
 
     pub(crate) async fn cancelled(&self) {
         let mut notified = pin!(self.notify.notified());
-        // From here on nothing is missed.
+        // Registered before the check, so that the notification is not missed.
         notified.as_mut().enable();
         if !self.is_cancelled() {
             notified.await;
@@ -43,7 +43,7 @@ impl CallScope {
     }
 }
 
-/// A [`CallScope`] that is made when somebody wants it: most functions do not.
+/// A [`CallScope`] that is made on first use, because most functions do not use it.
 #[derive(Debug)]
 pub(crate) struct LazyScope {
     pub(super) deadline: Option<Instant>,

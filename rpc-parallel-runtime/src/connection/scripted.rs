@@ -1,5 +1,4 @@
-//! Both ends of a connection in memory, for the tests and fuzz targets of this layer: functions are
-//! closures.
+//! Connections in memory whose functions are closures, for the tests and fuzz targets of this layer.
 
 use std::any::type_name;
 use std::collections::{HashMap, HashSet};
@@ -57,7 +56,7 @@ impl Functions {
         self.with_scope(info, move |arguments, _| run(arguments))
     }
 
-    /// Adds a function that sees what can be known of its call.
+    /// Adds a function that gets the scope of its call.
     pub(super) fn with_scope<A, R, F>(
         mut self,
         info: &'static FunctionInfo,
@@ -143,17 +142,17 @@ impl<F: Future<Output: Message> + Send> Running for RunningFuture<F> {
     }
 }
 
-/// Makes one end of a connection on which nothing has been said.
+/// Makes one end of a connection before its handshake.
 pub(super) fn opening((reader, writer): (impl Reader, impl Writer), settings: Settings) -> Opening {
     let halves: (Box<dyn Reader>, Box<dyn Writer>) = (Box::new(reader), Box::new(writer));
-    // Each end counts for itself, whatever other tests of this process do.
+    // In tests each end has its own counters, because tests share the process.
     let traffic = if cfg!(test) { Box::leak(Box::default()) } else { Traffic::here() };
     Opening::counted_by(traffic, halves, settings)
 }
 
-/// Connects a client to whoever welcomes it.
+/// Connects a client to a peer that accepts it.
 pub(super) async fn client(here: (impl Reader, impl Writer), settings: Settings) -> Client {
-    try_client(here, settings).await.expect("the worker welcomes everybody")
+    try_client(here, settings).await.expect("the peer accepts the connection")
 }
 
 /// Connects a client, unless it is refused.

@@ -1,4 +1,4 @@
-//! Large frames that are written in parts.
+//! The sending of large frames in fragments.
 
 use std::collections::VecDeque;
 
@@ -7,39 +7,40 @@ use bytes::Bytes;
 use super::transfers::MAX_TRANSFERS;
 use crate::wire::{FrameWriter, Large, StreamId, TransferId, write_fragment_header};
 
-/// What must stay in order although large frames are overtaken by others.
+/// The ordering of a frame: frames of one lane keep their order, although other frames overtake
+/// large ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// May be overtaken and overtake.
+    /// The frame may overtake others, and others may overtake it.
     Any,
-    /// Stays behind what was said on this stream.
+    /// The frame follows earlier frames of this stream, and the frame that opens the stream.
     Stream(StreamId),
-    /// Stays behind other one-way calls.
+    /// The frame follows earlier one-way calls.
     OneWay,
 }
 
-/// The large frames of which not all parts have been written.
+/// The large frames that are not written completely.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// In the order in which they were given. The first few take turns.
+    /// The frames in the order in which they were added. The first [`MAX_TRANSFERS`] take turns.
     queue: VecDeque<Transfer>,
     turn: usize,
     next_id: u32,
-    /// What was kept behind a frame that has been written.
+    /// Frames that were held back behind a large frame, which is now written.
     behind: Vec<u8>,
-    /// Streams that the peer will never know of, because the frame that opens them was taken back.
+    /// Streams that the peer never learns of, because the frame that opens them was abandoned.
     unknown: Vec<StreamId>,
 }
 
 struct Transfer {
     id: TransferId,
     lane: Lane,
-    /// The streams that the peer knows of when it has all of the frame.
+    /// The streams that the frame opens.
     opens: Vec<StreamId>,
     total: u32,
     begun: bool,
     pieces: VecDeque<Bytes>,
-    /// Frames of its lane, to be written when it is.
+    /// Small frames that must follow this frame.
     behind: Vec<u8>,
 }
 
@@ -71,7 +72,7 @@ impl Sending {
         self.queue.iter().any(|it| it.id == id)
     }
 
-    /// Says whether frames of this lane must wait for one that is here.
+    /// Returns whether frames of this lane must wait for a large frame.
     pub(super) fn holds_up(&self, lane: Lane) -> bool {
         lane != Lane::Any
             && (self.queue.iter().any(|it| it.comes_before(lane)) || self.is_unknown(lane))
@@ -81,7 +82,8 @@ impl Sending {
         self.unknown.iter().any(|it| lane == Lane::Stream(*it))
     }
 
-    /// Keeps a frame back until those that come before it are written; `None` if it need not wait.
+    /// Holds a frame back until the large frames before it are written. Returns `None` if it need not
+    /// wait.
     pub(super) fn put_behind(&mut self, frame: &[u8], lane: Lane) -> Option<TransferId> {
         if lane == Lane::Any {
             return None;
@@ -94,8 +96,8 @@ impl Sending {
         Some(last.id)
     }
 
-    /// Takes a call's frame back, and says so to the peer if that knows of it already. Returns the
-    /// streams that it would have opened: what is said on them from now on is dropped.
+    /// Abandons the frame of a call, and notifies the peer if it has received a fragment. Returns the
+    /// streams that the frame would have opened. Later frames of these streams are dropped.
     pub(super) fn abandon(&mut self, id: TransferId, out: &mut Vec<u8>) -> Option<Vec<StreamId>> {
         let at = self.queue.iter().position(|it| it.id == id)?;
         let transfer = self.queue.remove(at)?;
@@ -103,12 +105,12 @@ impl Sending {
             FrameWriter::abandon(out, id).finish();
         }
         self.unknown.extend(&transfer.opens);
-        // What is large on those streams has not begun: it had to wait for this frame.
+        // Large frames of these streams have not begun, because they had to wait for this frame.
         self.queue.retain(|it| !transfer.opens.iter().any(|id| it.lane == Lane::Stream(*id)));
         Some(transfer.opens)
     }
 
-    /// Forgets streams on which nothing is said any more.
+    /// Forgets abandoned streams, for which no further frames are added.
     pub(super) fn forget(&mut self, streams: &[StreamId]) {
         self.unknown.retain(|it| !streams.contains(it));
     }
@@ -117,15 +119,15 @@ impl Sending {
         self.queue.is_empty()
     }
 
-    /// Returns the head and the bytes of the next part, which is no longer than `most`.
-    pub(super) fn next_part(&mut self, most: usize) -> Option<(Vec<u8>, Bytes)> {
+    /// Returns the header and the bytes of the next fragment, which has at most `max` bytes.
+    pub(super) fn next_fragment(&mut self, max: usize) -> Option<(Vec<u8>, Bytes)> {
         let active = self.queue.len().min(MAX_TRANSFERS);
         let turns = (0..active).map(|it| (self.turn + it) % active);
         let at = turns.into_iter().find(|it| self.may_go(*it))?;
         let transfer = &mut self.queue[at];
         let mut head = Vec::with_capacity(16);
         let piece = transfer.pieces.front_mut()?;
-        let bytes = piece.split_to(piece.len().min(most));
+        let bytes = piece.split_to(piece.len().min(max));
         let total = (!transfer.begun).then_some(transfer.total);
         write_fragment_header(&mut head, transfer.id, total, bytes.len());
         transfer.begun = true;
@@ -142,12 +144,12 @@ impl Sending {
         Some((head, bytes))
     }
 
-    /// Returns what need not be kept back any longer, once the last part is written.
+    /// Returns the frames that may be written after the last fragment.
     pub(super) fn take_behind(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.behind)
     }
 
-    /// Says whether no other frame must come before this one.
+    /// Returns whether no other large frame must be written before this one.
     fn may_go(&self, at: usize) -> bool {
         let lane = self.queue[at].lane;
         lane == Lane::Any || !self.queue.iter().take(at).any(|it| it.comes_before(lane))
@@ -182,7 +184,7 @@ mod tests {
         let ids = [3 * MAX_FRAGMENT_LEN, 3 * MAX_FRAGMENT_LEN]
             .map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
 
-        let heads: Vec<_> = std::iter::from_fn(|| sending.next_part(MAX_FRAGMENT_LEN))
+        let heads: Vec<_> = std::iter::from_fn(|| sending.next_fragment(MAX_FRAGMENT_LEN))
             .map(|(head, _)| head[5])
             .collect();
 
@@ -198,9 +200,9 @@ mod tests {
         assert!(sending.put_behind(b"other lane", Lane::Any).is_none());
         assert!(sending.put_behind(b"behind", Lane::OneWay).is_some());
 
-        assert!(sending.next_part(MAX_FRAGMENT_LEN).is_some());
+        assert!(sending.next_fragment(MAX_FRAGMENT_LEN).is_some());
         assert!(sending.take_behind().is_empty());
-        while sending.next_part(MAX_FRAGMENT_LEN).is_some() {}
+        while sending.next_fragment(MAX_FRAGMENT_LEN).is_some() {}
         assert_eq!(sending.take_behind(), b"behind");
     }
 }

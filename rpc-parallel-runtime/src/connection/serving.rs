@@ -1,4 +1,4 @@
-//! The end of a connection that answers, and the task that drives it.
+//! The answering end of a connection, and the driver task of this end.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,49 +25,49 @@ use super::traffic::CountedConnection;
 use crate::transport::{Fault, Reader};
 use crate::wire::{Frame, FrameError, FrameWriter};
 
-/// How long an answer may wait for others to leave with.
-const GATHERING: Duration = Duration::from_micros(50);
+/// The maximum time for which an answer is held back, to be written together with others.
+const GATHER_TIME: Duration = Duration::from_micros(50);
 
-/// How many bytes are received ahead of the calls that are begun.
-pub(super) const AHEAD: usize = 1024 * 1024;
+/// The maximum number of bytes that are received ahead of the calls that have begun.
+pub(super) const READ_AHEAD: usize = 1024 * 1024;
 
-/// Answers the calls of one connection until its peer ends it.
+/// The driver of the answering end: it answers calls until the peer closes the connection.
 ///
-/// Dropped, it drops the calls that still run.
+/// Dropping it drops the running calls.
 pub(crate) struct Serving {
     session: Arc<dyn Session>,
     reader: Box<dyn Reader>,
     inbox: Inbox,
     writing: Writing,
     calls: Calls,
-    /// Where one-way calls go, on several threads.
+    /// The queue of one-way calls, on a multi-thread runtime.
     one_way: Option<OneWayLane>,
-    /// Those whom the frames at hand concern.
+    /// The wakers of the pipes that the received frames concern.
     wakers: Vec<Waker>,
-    /// It has been seen to end, in this way.
+    /// The end of the connection, if it was noticed while reading ahead.
     ended: Option<Result<(), ServingError>>,
     end: End,
     _counted: Option<CountedConnection>,
 }
 
-/// The driver's hold on the connection: when it ends, so do the streams.
+/// Ends all streams and the outbox when the driver ends.
 struct End(Arc<Connection>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        let why = "the process that called has closed the connection";
+        let why = "the calling process closed the connection";
         self.0.lose(&Arc::new(Loss::Broken(why.to_owned())));
         self.0.outbox.end();
     }
 }
 
-/// All that can happen to the connection; nothing else wakes the driver.
+/// The events of the connection. Nothing else wakes the driver.
 enum Event {
     Received,
     Ended(Result<(), ServingError>),
 }
 
-/// A connection ended in another way than that its peer closed it.
+/// A connection ended for another reason than that its peer closed it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServingError {
     #[error("the caller broke the protocol")]
@@ -79,19 +79,19 @@ pub(crate) enum ServingError {
 }
 
 impl ServingError {
-    /// Says whether the socket of this process failed, which is not the caller's fault.
+    /// Returns whether the socket of this process failed. The caller did not cause it.
     pub(crate) fn is_of_socket(&self) -> bool {
         matches!(self, Self::Read(_) | Self::Write(_))
     }
 
-    /// Says how a connection ends whose reader failed.
+    /// Returns how a connection ends whose read failed.
     fn of_read(error: io::Error) -> Result<(), Self> {
         if Fault::of(&error) == Fault::PeerGone { Ok(()) } else { Err(Self::Read(error)) }
     }
 }
 
 impl Serving {
-    /// Welcomes the peer of a connection that has been asked for.
+    /// Accepts a requested connection: queues the welcome for the peer.
     pub(crate) fn welcome(opening: Opening, session: Arc<dyn Session>) -> Self {
         let Opening { reader, mut inbox, outbox, mut writing, settings } = opening;
         inbox.note_arrivals();
@@ -119,12 +119,12 @@ impl Serving {
         self.end.0.clone()
     }
 
-    /// Answers calls until the peer is gone.
+    /// Answers calls until the peer closes the connection.
     ///
     /// # Errors
     ///
-    /// The peer broke the protocol, or the socket failed. The connection has ended in both cases, and
-    /// its streams with this error.
+    /// The peer broke the protocol, or the socket failed. In both cases the connection has ended, and
+    /// its streams have ended with this error.
     pub(crate) async fn run(mut self) -> Result<(), ServingError> {
         let ended = self.serve().await;
         if let Err(error) = &ended {
@@ -135,10 +135,10 @@ impl Serving {
     }
 
     async fn serve(&mut self) -> Result<(), ServingError> {
-        // On one thread a function that is ready at once needs no task of its own. On several, a
-        // function that computes would keep its connection from being read.
+        // On a single thread, a function that completes in its first poll needs no task. On several
+        // threads every call gets a task, so that a function that computes does not block the driver.
         let inline = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-        // A peer may not have waited for the welcome.
+        // The peer may have sent calls before it received the welcome.
         let mut received = self.inbox.waiting() > 0;
         loop {
             let event = match mem::take(&mut received) {
@@ -147,17 +147,17 @@ impl Serving {
             };
             match event {
                 Event::Received => {
-                    self.inbox.look_for_cancels(&mut self.calls.cancelled);
+                    self.inbox.scan_for_cancels(&mut self.calls.cancelled);
                     let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
                     self.end.0.traffic().calls_ended(&mut self.calls.ended);
-                    // What came before a violation still holds.
+                    // Frames before a protocol violation are valid.
                     self.wakers.drain(..).for_each(Waker::wake);
                     handled?;
                     if !inline {
                         wake_another_thread().await;
                     } else if self.inbox.is_receiving_large() {
-                        // What comes next may take long. The others have their turn, and what has
-                        // been answered leaves.
+                        // A fast sender of a large frame would keep this task busy. So it writes the
+                        // answers and yields after each fragment.
                         let Self { writing, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
                             writing.write_some(&connection.outbox, cx);
@@ -179,7 +179,7 @@ impl Serving {
         let Self { calls, reader, inbox, writing, end: End(connection), .. } = self;
         calls.poll_joined(connection, writing.buffer(), cx);
         loop {
-            // A peer that does not read its answers is not read from either.
+            // While the peer does not read its answers, no calls are read from it.
             let full = writing.is_full(&connection.outbox);
             if !full {
                 match inbox.poll_receive(&mut **reader, cx) {
@@ -192,21 +192,21 @@ impl Serving {
                 }
             }
             match writing.poll_write(&connection.outbox, cx) {
-                // A peer that has closed reads no answers. What it said before still holds, and
-                // only reading tells when that was all.
-                Poll::Ready(Err(WriteError::PeerGone(_))) => writing.forget_all(),
+                // The peer reads no answers. Its frames are still valid, and the end of the stream
+                // shows when all of them are read.
+                Poll::Ready(Err(WriteError::PeerGone(_))) => writing.discard(),
                 Poll::Ready(Err(WriteError::Fatal(error))) => {
                     return Poll::Ready(Event::Ended(Err(ServingError::Write(error))));
                 }
-                // What kept us from reading is gone, and nothing else would wake us for it.
+                // There is room again. Read now, because no other event would wake the driver.
                 Poll::Ready(Ok(())) if full => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Handles all frames that have been received. Calls are begun in the driver's own turn, if
-    /// they may.
+    /// Handles all received frames. If `inline`, the first poll of a call happens here, in the driver
+    /// task.
     fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<(), FrameError> {
         let Self { session, inbox, writing, calls, end: End(connection), .. } = self;
         let mut gathering = inbox.arrival_of_next();
@@ -253,16 +253,16 @@ impl Serving {
                 continue;
             }
             calls.begin(arrived, session, connection, writing, cx);
-            // Answers of quick functions leave together; those of a function that computes leave
-            // before the next one does.
-            if inbox.waiting() > 0 && gathering.elapsed() > GATHERING {
+            // Answers of fast functions are written together. After a slow function they are written
+            // before the next function begins.
+            if inbox.waiting() > 0 && gathering.elapsed() > GATHER_TIME {
                 connection.traffic().calls_ended(&mut calls.ended);
                 writing.write_some(&connection.outbox, cx);
-                // Meanwhile the callers may have lost interest in what has not begun.
-                if inbox.waiting() < AHEAD && self.ended.is_none() {
+                // The callers may have cancelled calls that have not begun.
+                if inbox.waiting() < READ_AHEAD && self.ended.is_none() {
                     match inbox.poll_receive(&mut *self.reader, cx) {
-                        Poll::Ready(Ok(true)) => inbox.look_for_cancels(&mut calls.cancelled),
-                        // What was said before the end still holds.
+                        Poll::Ready(Ok(true)) => inbox.scan_for_cancels(&mut calls.cancelled),
+                        // Frames before the end are still handled.
                         Poll::Ready(Ok(false)) => self.ended = Some(Ok(())),
                         Poll::Ready(Err(error)) => self.ended = Some(ServingError::of_read(error)),
                         Poll::Pending => {}
@@ -274,11 +274,11 @@ impl Serving {
     }
 }
 
-/// Gives another thread of the runtime a reason to wake up.
+/// Makes tokio wake another thread of its runtime.
 ///
-/// A task that was spawned last runs on this thread next, and tells no other of it. If it computes,
-/// and this thread was the one that waited for sockets, nobody does any more. This task goes to the
-/// end of the queue instead, from where others take it.
+/// The task that was spawned last runs next on this thread, without a notification of other threads.
+/// If that task computes, and this thread was the one that polled the sockets, no thread polls them.
+/// By yielding, this task moves to the end of the queue, where tokio notifies another thread of it.
 async fn wake_another_thread() {
     let mut woken = false;
     poll_fn(|cx| {

@@ -1,4 +1,4 @@
-//! What all who use one connection share: clients, calls, pipes and the driver.
+//! One end of a connection, as its clients, calls, pipes and driver share it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,13 +27,13 @@ pub(crate) struct Connection {
     pub(super) peer: Peer,
     pub(super) settings: Settings,
     pub(super) outbox: Outbox,
-    /// Where the tasks run that feed pipes.
+    /// The runtime of the tasks that feed pipes.
     pub(super) runtime: Handle,
     next_stream: AtomicU64,
     table: Mutex<Table>,
 }
 
-/// Who is at the other end.
+/// The process at the other end.
 #[derive(Clone, Debug)]
 pub(super) enum Peer {
     Worker(Arc<WorkerLabel>),
@@ -43,7 +43,7 @@ pub(super) enum Peer {
 #[derive(Default)]
 struct Table {
     streams: HashMap<StreamId, End>,
-    /// The highest number that the peer has used.
+    /// The highest stream id that the peer has used.
     newest_of_peer: u64,
     lost: Option<Arc<Loss>>,
 }
@@ -54,7 +54,7 @@ pub(super) enum End {
     Writing(Arc<Outflow>),
 }
 
-/// An end of a stream, owned: dropped, it ends the stream.
+/// An owned end of a stream. Dropping it ends the stream.
 pub(super) enum OwnedEnd {
     Reading(ReadEnd),
     Writing(WriteEnd),
@@ -62,7 +62,7 @@ pub(super) enum OwnedEnd {
 
 impl Connection {
     pub(super) fn new(peer: Peer, settings: Settings, outbox: Outbox) -> Self {
-        // Panics in what feeds and reads pipes are told to the other end.
+        // Panics of streams and callbacks of pipes are reported to the peer.
         install_hook();
         let first = if let Peer::Worker(_) = peer { 1 } else { 2 };
         Self {
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Returns what counts what goes over the connection.
+    /// Returns the counters of this connection's traffic.
     pub(super) fn traffic(&self) -> &'static Traffic {
         self.outbox.traffic
     }
@@ -88,7 +88,7 @@ impl Connection {
         }
     }
 
-    /// Makes this side's end of a stream that a message of ours opens.
+    /// Makes this side's end of a stream that a message of this process opens.
     pub(super) fn open(
         self: &Arc<Self>,
         writer: WrittenBy,
@@ -165,7 +165,8 @@ impl Connection {
                 self.receive(stream, count, elements, wakers)
             }
             Frame::Skipped { stream, error } => {
-                let inflow = self.reading(stream, "word of a stream that is not open")?;
+                let inflow =
+                    self.reading(stream, "a skipped element of a stream that is not open")?;
                 let error = PipeError::of_frame(error, self.worker());
                 let error = error.err().ok_or_else(|| violation(stream, "no error"))?;
                 inflow.skip(error, wakers).map_err(|it| violation(stream, it))
@@ -177,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Ends streams that the peer will never know of, because their call was taken back.
+    /// Ends streams that the peer never learns of, because the message that opens them was abandoned.
     pub(super) fn abandon(&self, streams: &[StreamId]) {
         let mut wakers = Vec::new();
         let mut table = self.table();
@@ -199,7 +200,7 @@ impl Connection {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes elements that the peer has written.
+    /// Handles elements that the peer has written.
     fn receive(
         &self,
         id: StreamId,
@@ -211,7 +212,7 @@ impl Connection {
         inflow.receive(count, elements, wakers).map_err(|it| violation(id, it))
     }
 
-    /// Takes the end of a stream that the peer has written.
+    /// Handles the end of a stream that the peer has written.
     fn finish(
         &self,
         id: StreamId,
@@ -224,7 +225,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes word that the peer reads no more of a stream.
+    /// Handles a `stop`: the peer reads no more elements of the stream.
     fn stop(&self, id: StreamId, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
         if let Some(outflow) = self.writing(id, "told to stop, but nothing is written here")? {
             outflow.stop(wakers);
@@ -232,7 +233,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes word that the peer has read so much of a stream.
+    /// Handles a `credit`: the peer has read this number of bytes of the stream.
     fn credit(&self, id: StreamId, bytes: u32, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
         let Some(outflow) = self.writing(id, "credit, but nothing is written here")? else {
             return Ok(());
@@ -247,7 +248,8 @@ impl Connection {
         }
     }
 
-    /// Returns the writing end of a stream; none if it has ended, which the peer may not know yet.
+    /// Returns the writing end of a stream. Returns `None` if it has ended, because the peer may not
+    /// have received the end yet.
     fn writing(
         &self,
         id: StreamId,
@@ -269,11 +271,11 @@ impl Connection {
         if removed.is_some() {
             self.traffic().pipes_ended(1);
         }
-        // Dropped here, without the lock.
+        // Dropped after the lock is released.
         drop(removed);
     }
 
-    /// Ends all streams, because the connection is no more.
+    /// Ends all streams, because the connection is lost.
     pub(super) fn lose(&self, loss: &Arc<Loss>) {
         let mut table = self.table();
         table.lost.get_or_insert_with(|| loss.clone());
@@ -291,10 +293,10 @@ impl Connection {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("nobody panics while holding this lock")
+        self.table.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Returns how many bytes are kept that nobody has read, and how many may be.
+    /// Returns how many bytes are buffered, and the limit.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> (usize, usize) {
         // The last element of each stream may overdraw its window.
@@ -323,7 +325,7 @@ impl OwnedEnd {
         }
     }
 
-    /// Keeps the connection open while the stream is.
+    /// Keeps the connection open while the stream is open.
     pub(super) fn keep(&self, keep: Option<Arc<Hold>>) {
         match self {
             Self::Reading(ReadEnd(inflow)) => inflow.keep(keep),
@@ -341,18 +343,18 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What comes over a stream, as it came.
+/// A received piece of a stream.
 pub(super) enum Chunk {
-    /// Elements: how many, and their bytes.
+    /// The number of elements, and their encoded bytes.
     Elements { count: u32, bytes: Bytes },
-    /// An element that could not be sent.
+    /// The error of an element that the peer failed to send.
     Skipped(PipeError),
 }
 
 impl Chunk {
-    /// Returns how much of the window so many bytes take: what keeping them costs.
+    /// Returns how many bytes of the window a chunk of `len` bytes takes.
     pub(super) fn cost_of(len: usize) -> usize {
-        /// Beside the bytes, roughly.
+        /// The approximate memory of a chunk beside its bytes.
         const OVERHEAD: usize = 64;
         len + OVERHEAD
     }

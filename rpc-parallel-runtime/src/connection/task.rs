@@ -1,7 +1,7 @@
-//! Futures of one type, for tasks.
+//! Boxed futures for tasks.
 //!
-//! tokio compiles its task machinery once for each type of future: some 1,600 lines of LLVM IR. Tasks
-//! that live for long, and those of generic code, are boxed, so that there is one type of them.
+//! tokio compiles its task code once for each type of future: about 1,600 lines of LLVM IR. Long-lived
+//! tasks, and those of generic code, are boxed, so that they have one type.
 
 use std::pin::Pin;
 

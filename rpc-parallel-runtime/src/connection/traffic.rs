@@ -1,11 +1,11 @@
-//! Counters of what goes over connections.
+//! Counters of calls, bytes, pipes and connections.
 //!
-//! They are read while functions compute, so whoever counts does it at once; but what is quick is
-//! counted for many calls together.
+//! They are read while functions compute, so most events are counted at once. Calls that complete in
+//! the driver task are counted together.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What goes over the connections of one process.
+/// The counters of one process.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     calls_begun: AtomicU64,
@@ -16,22 +16,22 @@ pub(crate) struct Traffic {
     connections: AtomicU64,
 }
 
-/// What was counted until some moment.
+/// The values of the counters at one moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Counts {
-    /// Calls that others have made and that have not ended.
+    /// Received calls that are pending.
     pub(crate) calls_in_flight: u64,
-    /// Calls that others have made and that have ended in any way.
+    /// Received calls that have ended in any way.
     pub(crate) calls_done: u64,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) open_pipes: u64,
-    /// Connections that others have opened.
+    /// Connections that other processes have opened.
     pub(crate) connections: u64,
 }
 
 impl Traffic {
-    /// Returns the one of this process.
+    /// Returns the counters of this process.
     pub(crate) fn here() -> &'static Self {
         static TRAFFIC: Traffic = Traffic {
             calls_begun: AtomicU64::new(0),
@@ -45,7 +45,7 @@ impl Traffic {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        // Read first: what has ended had begun before.
+        // Read first, so that a call which ends meanwhile does not make the difference negative.
         let calls_done = self.calls_done.load(Relaxed);
         Counts {
             calls_in_flight: self.calls_begun.load(Relaxed).saturating_sub(calls_done),
@@ -83,7 +83,7 @@ impl Traffic {
         CountedCall(self)
     }
 
-    /// Counts calls whose end was to be counted [later](CountedCall::end_later).
+    /// Counts the ends of calls that were [deferred](CountedCall::end_later).
     pub(super) fn calls_ended(&self, calls: &mut u64) {
         if *calls > 0 {
             self.calls_done.fetch_add(std::mem::take(calls), Relaxed);
@@ -91,11 +91,11 @@ impl Traffic {
     }
 }
 
-/// A call that has come; dropped, it has ended, in whatever way.
+/// A counted call. Dropping it counts its end.
 pub(super) struct CountedCall(&'static Traffic);
 
 impl CountedCall {
-    /// Ends the call, which is counted together with others.
+    /// Ends the call, and adds it to a number that is counted later.
     pub(super) fn end_later(self, ended: &mut u64) {
         *ended += 1;
         std::mem::forget(self);
@@ -108,7 +108,7 @@ impl Drop for CountedCall {
     }
 }
 
-/// A connection that others have opened; dropped, it has ended.
+/// A counted connection. Dropping it counts its end.
 pub(super) struct CountedConnection(&'static Traffic);
 
 impl Drop for CountedConnection {

@@ -1,4 +1,4 @@
-//! Large frames that come in parts.
+//! The reassembly of large frames from their fragments.
 
 use std::pin::Pin;
 use std::task::Context;
@@ -9,22 +9,22 @@ use tokio::time::{Sleep, sleep};
 
 use crate::wire::{FrameError, TransferId, largest_frame};
 
-/// How many may be under way at once, in each direction.
+/// The maximum number of large frames that are transferred at the same time, in each direction.
 pub(super) const MAX_TRANSFERS: usize = 16;
 
-/// How long the buffer of a large frame is kept for the next one: fresh memory is slow.
+/// How long the buffer of a large frame is kept for the next one, because new memory is slow.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// How much memory a buffer gets at first; it grows with what really comes.
+/// The first capacity of a buffer, in bytes. It grows with the received bytes.
 const FIRST: usize = 1024 * 1024;
 
-/// How much of a buffer is made ready at once. More would keep the connection waiting.
+/// The number of bytes of a buffer that are zeroed at a time. A larger step would delay other frames.
 const STEP: usize = 256 * 1024;
 
-/// The large frames of which some parts have come.
+/// The large frames that are received in part.
 pub(super) struct Transfers {
     open: Vec<Transfer>,
-    /// The frame that was completed last. When nobody shares it any more, its buffer is used again.
+    /// The frame that was completed last. When no other value shares it, its buffer is reused.
     last: Bytes,
     keeping: Option<Pin<Box<Sleep>>>,
     max_message_size: usize,
@@ -46,7 +46,7 @@ impl Transfers {
         !self.open.is_empty()
     }
 
-    /// Takes the first part of a frame of `total` bytes, and returns the frame if that is all.
+    /// Adds the first fragment of a frame of `total` bytes, and returns the frame if it is complete.
     pub(super) fn begin(
         &mut self,
         id: TransferId,
@@ -68,8 +68,8 @@ impl Transfers {
         self.add(id, bytes, 0)
     }
 
-    /// Takes another part, of which so many bytes are `left` to come, and returns the frame if it
-    /// is complete.
+    /// Adds another fragment, and returns the frame if it is complete. The last `left` bytes of the
+    /// fragment are not received yet.
     pub(super) fn add(
         &mut self,
         id: TransferId,
@@ -84,15 +84,15 @@ impl Transfers {
         Ok(self.filled(id, bytes.len()))
     }
 
-    /// Returns where the next `len` bytes of a transfer go.
+    /// Returns the space for the next `len` bytes of a transfer.
     pub(super) fn space(&mut self, id: TransferId, len: usize) -> &mut [u8] {
         match self.find(id) {
             Ok(transfer) => &mut transfer.room(len)[..len],
-            Err(_) => unreachable!("it was there when its part began"),
+            Err(_) => unreachable!("a transfer exists while its fragment is received"),
         }
     }
 
-    /// Notes that so many bytes have been put there, and returns the frame if it is complete.
+    /// Records that `len` bytes were written to the space, and returns the frame if it is complete.
     pub(super) fn filled(&mut self, id: TransferId, len: usize) -> Option<Bytes> {
         let at = self.open.iter().position(|it| it.id == id)?;
         let transfer = &mut self.open[at];
@@ -111,14 +111,14 @@ impl Transfers {
         Ok(())
     }
 
-    /// Keeps a complete frame for as long as it is handled, and its buffer for a while longer.
+    /// Keeps a complete frame while it is handled, and its buffer for the next frame.
     pub(super) fn last(&mut self, whole: Bytes) -> &Bytes {
         self.last = whole;
         self.keeping = None;
         &self.last
     }
 
-    /// Gives the last buffer free when nothing has used it for long.
+    /// Frees the last buffer if it was not used for [`KEPT`].
     pub(super) fn poll_spare(&mut self, cx: &mut Context<'_>) {
         if self.last.is_empty() {
             return;
@@ -137,7 +137,7 @@ impl Transfers {
 }
 
 impl Transfer {
-    /// Returns the room behind what is filled, at least `len` bytes of it.
+    /// Returns the space after the filled bytes, at least `len` bytes.
     fn room(&mut self, len: usize) -> &mut [u8] {
         let needed = self.filled + len;
         if self.buffer.capacity() < needed {

@@ -1,14 +1,14 @@
-//! The boot token: an environment variable that tells a new process that it is a worker, and how
-//! many levels of masters are above it.
+//! The boot token: an environment variable that marks a new process as a worker, and holds the
+//! number of masters above it.
 //!
 //! ```text
 //! RPC_PARALLEL_WORKER=device:inode:master:depth
 //! ```
 //!
-//! The first three fields count only in the process that the master started: the one whose stdin
-//! is that socket, or whose parent is that master. The depth counts in every process that inherits
-//! the variable, whatever that process is. So the count of levels is bounded, even where the
-//! processes in between do not know that they were started as workers.
+//! The first three fields have a meaning only for the process that the master has started: its stdin
+//! is the socket with this device and inode, or its parent is the master with this process id. The
+//! depth has a meaning for every process that inherits the variable. So the depth is bounded, even
+//! if processes in between ignore that they were started as workers.
 
 use std::env;
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use rustix::process::{Pid, child_subreaper, getpid, getppid};
 /// The environment variable that holds the boot token.
 pub(crate) const BOOT_TOKEN_VARIABLE: &str = "RPC_PARALLEL_WORKER";
 
-/// Names one socket of this machine.
+/// The identity of a socket on this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SocketId {
     device: u64,
@@ -31,14 +31,14 @@ pub(crate) struct SocketId {
 }
 
 impl SocketId {
-    /// Returns the mark of a socket; none if it is something else.
-    pub(crate) fn of(socket: impl AsFd) -> io::Result<Option<Self>> {
-        let socket = File::from(socket.as_fd().try_clone_to_owned()?).metadata()?;
-        let boot_token = Self { device: socket.dev(), inode: socket.ino() };
-        Ok(socket.file_type().is_socket().then_some(boot_token))
+    /// Returns the id of a socket, or `None` if the descriptor is not a socket.
+    pub(crate) fn of(descriptor: impl AsFd) -> io::Result<Option<Self>> {
+        let metadata = File::from(descriptor.as_fd().try_clone_to_owned()?).metadata()?;
+        let id = Self { device: metadata.dev(), inode: metadata.ino() };
+        Ok(metadata.file_type().is_socket().then_some(id))
     }
 
-    /// Takes the socket off stdin, which becomes `/dev/null`.
+    /// Moves the socket from stdin to another descriptor, and makes stdin `/dev/null`.
     pub(crate) fn take_socket() -> io::Result<OwnedFd> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         let null = File::open("/dev/null")?;
@@ -47,45 +47,44 @@ impl SocketId {
     }
 }
 
-/// What the environment tells a new process.
+/// The boot token of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BootToken {
-    /// The control socket, which the worker finds as its stdin.
+    /// The control socket, which is the stdin of the worker.
     socket: SocketId,
-    /// The process id of the master. Zero where a process can get that parent without being
-    /// started by it, so that the parent proves nothing.
+    /// The process id of the master. Zero if the master adopts orphans: then a process may be its
+    /// child without having been started by it.
     master: u32,
-    /// How many levels of masters are above the worker: 1 below a master that is no worker.
+    /// The number of masters above the worker: 1 if its master is not a worker.
     depth: u32,
 }
 
-/// What a process was started as.
+/// The purpose for which a process was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StartedAs {
-    /// Anything but a worker, as far as the process can know.
+    /// The process was not started as a worker, as far as it can tell.
     Program,
-    /// A worker. Its stdin is the control socket.
+    /// The process was started as a worker, and its stdin is the control socket.
     Worker,
-    /// A worker, but its stdin is not the control socket any more.
+    /// The process was started as a worker, but its stdin was closed or replaced.
     WorkerWithoutSocket,
 }
 
 impl BootToken {
-    /// Returns the token of a worker of this process, which is at this depth itself.
+    /// Returns the token for a worker of this process, whose own depth is `depth`.
     pub(super) fn for_worker(socket: SocketId, depth: u32) -> Self {
-        // Orphans are adopted by the init process and by subreapers.
+        // The init process and subreapers adopt orphans.
         let adopts = getpid().is_init() || child_subreaper().is_ok_and(|it| it.is_some());
         let master = if adopts { 0 } else { std::process::id() };
         Self { socket, master, depth: depth.saturating_add(1) }
     }
 
-    /// Returns the token in the environment of this process: its own, or inherited.
+    /// Returns the token in the environment of this process. The token may belong to an ancestor.
     pub(crate) fn inherited() -> Option<Self> {
-        // Looked up first: most programs are no workers and have no such variable.
         env::var_os(BOOT_TOKEN_VARIABLE).as_deref().and_then(Self::parse)
     }
 
-    /// Returns how many levels of masters are above this process, according to its environment.
+    /// Returns the number of masters above this process, according to its environment.
     pub(super) fn depth_here() -> u32 {
         Self::inherited().map_or(0, |it| it.depth)
     }
@@ -103,8 +102,10 @@ impl BootToken {
 }
 
 impl StartedAs {
-    /// Returns what this process was started as. Meaningless once it has become a worker, because
-    /// a worker moves its socket away from stdin.
+    /// Returns the purpose for which this process was started.
+    ///
+    /// It must be called before the process becomes a worker, because a worker moves the control
+    /// socket away from stdin.
     pub(crate) fn here() -> Self {
         let Some(token) = BootToken::inherited() else { return Self::Program };
         if SocketId::of(rustix::stdio::stdin()).is_ok_and(|it| it == Some(token.socket)) {

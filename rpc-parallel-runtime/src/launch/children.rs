@@ -1,4 +1,4 @@
-//! The workers that this process has started and that live.
+//! The workers that this process has started and that are running.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,87 +17,86 @@ use crate::transport::Address;
 use crate::wire::{WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
-/// How long the end of a worker may come after the end of its connection.
+/// How long the exit of a worker may follow the loss of its connection.
 const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many of the dead are remembered.
-const REMEMBERED: usize = 64;
+/// The number of failure reports that are kept.
+const MAX_FAILURES: usize = 64;
 
 /// A worker that this process has started.
 pub(crate) struct Started {
     pub(super) process: Arc<Process>,
-    /// Where it is found by other processes, once we made it listen for them.
+    /// The address of the listener that this process has made for the worker, if it has.
     pub(super) address: Mutex<Option<Address>>,
-    /// Where it listens by itself.
+    /// The path of the worker's own listener, if it has one.
     pub(super) listens_at: Option<PathBuf>,
-    /// It does not end with this process.
+    /// Whether the worker keeps running after the end of this process.
     pub(super) is_detached: bool,
 }
 
-/// The workers that this process has started and that live.
+/// The workers that this process has started and that are running.
 #[derive(Default)]
 pub(crate) struct Children(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    alive: HashMap<WorkerId, Arc<Started>>,
-    /// How those have ended that died last, for whoever looks for them.
-    dead: VecDeque<WorkerFailure>,
+    running: HashMap<WorkerId, Arc<Started>>,
+    /// The latest failure reports, for processes and handles that connect later.
+    failures: VecDeque<WorkerFailure>,
 }
 
 impl Children {
-    /// Returns those of this process: none in a child that user code forked from their master.
+    /// Returns the workers of this process. A child that user code forked from a master has none.
     pub(crate) fn get() -> &'static Self {
         static CHILDREN: LazyLock<Children> = LazyLock::new(Children::default);
         static NONE: LazyLock<Children> = LazyLock::new(Children::default);
-        // The lock of the parent's table may be held by a thread that the child does not have.
+        // A thread that does not exist in the child may hold the lock of the parent's table.
         if Supervisor::is_inherited() { &NONE } else { &CHILDREN }
     }
 
     pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<Started>> {
-        self.table().alive.get(&id).cloned()
+        self.table().running.get(&id).cloned()
     }
 
-    /// Returns how a worker has died, if that was not long ago.
+    /// Returns the failure report of a worker, if it is among the latest.
     pub(crate) fn find_dead(&self, id: WorkerId) -> Option<WorkerFailure> {
-        self.table().dead.iter().find(|it| it.id() == id).cloned()
+        self.table().failures.iter().find(|it| it.id() == id).cloned()
     }
 
     pub(super) fn insert(&self, started: Arc<Started>) {
         let mut table = self.table();
-        // It may be the one who takes the place of a dead one.
-        table.dead.retain(|it| it.id() != started.process.id());
-        table.alive.insert(started.process.id(), started);
+        // A restarted worker keeps the id of the failed one.
+        table.failures.retain(|it| it.id() != started.process.id());
+        table.running.insert(started.process.id(), started);
     }
 
-    /// Forgets a worker that has died.
+    /// Removes a worker whose process was reaped, and keeps its failure report.
     pub(super) fn remove(&self, id: WorkerId) {
         let mut table = self.table();
-        let Some(started) = table.alive.remove(&id) else { return };
+        let Some(started) = table.running.remove(&id) else { return };
         if let Some(end) = started.process.ended()
             && end.kind == EndKind::Failed
         {
             table.remember(end.failure);
         }
         drop(table);
-        // Connections to it may be kept for much longer.
+        // Connections may keep `started` alive for much longer.
         drop(started.address().take());
     }
 
-    /// Remembers how a worker has died.
+    /// Keeps a failure report.
     pub(crate) fn remember(&self, failure: WorkerFailure) {
         self.table().remember(failure);
     }
 
-    /// Tells all workers that nobody needs them any more, and waits until they are gone.
-    ///
-    /// It takes as long as the slowest of them, but no longer than `within`.
+    /// Requests the end of all workers that are not detached, and waits until they have exited, at
+    /// most for `within`.
     pub(crate) fn end_all(&self, within: Duration) {
-        let all: Vec<_> = self.table().alive.values().cloned().collect();
+        let all: Vec<_> = self.table().running.values().cloned().collect();
         let all: Vec<_> = all.into_iter().filter(|it| !it.is_detached).collect();
         for started in &all {
             started.process.mark_end_requested();
-            started.release();
+            started.request_end();
         }
         let deadline = Instant::now() + within;
         for started in all {
@@ -105,40 +104,41 @@ impl Children {
         }
     }
 
-    /// Lets go of all workers: for them it is as if this process had died.
-    pub(super) fn abandon_all(&self) {
-        for started in self.table().alive.values().filter(|it| !it.is_detached) {
+    /// Closes the control sockets of all workers that are not detached, as the end of this process
+    /// does.
+    pub(super) fn drop_control(&self) {
+        for started in self.table().running.values().filter(|it| !it.is_detached) {
             started.drop_control();
         }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
 impl Table {
     fn remember(&mut self, failure: WorkerFailure) {
-        if self.dead.len() == REMEMBERED {
-            self.dead.pop_front();
+        if self.failures.len() == MAX_FAILURES {
+            self.failures.pop_front();
         }
-        self.dead.push_back(failure);
+        self.failures.push_back(failure);
     }
 }
 
-/// A worker that must not outlive what holds this.
+/// A worker that ends with its owning connection, which owns this value.
 struct Owned {
     started: Arc<Started>,
-    /// It was the worker that has ended the connection, and so it has its own reason to end.
-    lost: bool,
+    /// Whether the worker has ended the connection. Then this process has not requested the end.
+    disconnected: bool,
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        if !self.lost {
+        if !self.disconnected {
             self.started.process.mark_end_requested();
         }
-        self.started.release();
+        self.started.request_end();
     }
 }
 
@@ -155,59 +155,61 @@ impl Started {
         self.process.is_dead()
     }
 
-    /// Says whether the worker takes no new connections.
+    /// Returns whether the worker takes no new connections.
     pub(crate) fn is_closed(&self) -> bool {
         self.process.is_closed()
     }
 
-    /// Returns what says whether the worker is dead, and keeps nothing else of it.
+    /// Returns a closure that returns whether the process was reaped. It does not keep `self` alive.
     pub(crate) fn death_notice(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
         Box::new(move || process.is_dead())
     }
 
-    /// Ends the worker's process at once and waits until it is gone.
+    /// Kills the worker's process and waits until it is reaped.
     ///
-    /// Returns whether it is gone: a process in an uninterruptible system call may take longer.
+    /// Returns `false` if that takes too long: the process is in an uninterruptible system call.
     pub(crate) async fn kill(&self) -> bool {
         self.process.mark_end_requested();
         self.process.kill_and_wait().await.is_some()
     }
 
-    /// Requests an orderly end, and ends the process by signals if it takes longer than `within`.
+    /// Requests an orderly end. The supervisor ends the process by signals if it takes longer than
+    /// `within`.
     pub(crate) fn request_shutdown(&self, within: Duration) {
         self.process.mark_end_requested();
         self.send_end(within);
         if let Ok(supervisor) = Supervisor::get() {
-            supervisor.end(self.process.clone(), within);
+            supervisor.enforce_end(self.process.clone(), within);
         }
     }
 
-    /// Tells the worker that nobody needs it any more, and ends it if it does not listen.
-    fn release(&self) {
+    /// Requests an orderly end, because this process does not need the worker any more. The
+    /// supervisor ends the process by signals if it does not react.
+    fn request_end(&self) {
         self.send_end(ENDING_TIMEOUT);
         if let Ok(supervisor) = Supervisor::get() {
-            supervisor.release(self.process.clone());
+            supervisor.enforce_default_end(self.process.clone());
         }
     }
 
     fn send_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
-            // It fails where the worker is ending already, or does not listen any more, or where
-            // memory is short for a second: the supervisor ends it in all these cases.
+            // It fails if the worker is already ending, has closed its end, or if memory is short for
+            // 1 s. The supervisor ends the process in all of these cases.
             let _ = control_command::send_end(control, within);
         }
     }
 
-    /// Tells a detached worker that somebody has its handle, so that it lives on without us.
+    /// Lets a detached worker keep running after the end of this process: its handle was returned.
     pub(crate) fn detach(&self) {
         if let Some(control) = self.process.control() {
-            // It fails only where the worker has died.
+            // It fails only if the worker has exited.
             let _ = control_command::send_detach(control);
         }
     }
 
-    /// Waits until the worker's process is gone, and returns how it ended.
+    /// Waits until the worker's process is reaped, and returns its end.
     pub(crate) async fn end(&self) -> End {
         self.process.end().await
     }
@@ -217,19 +219,19 @@ impl Started {
         self.process.last_lines()
     }
 
-    /// Closes the control socket under the worker.
+    /// Closes the control socket.
     fn drop_control(&self) {
         if let Some(control) = self.process.control() {
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
     }
 
-    /// Hands the worker its end of a new connection.
+    /// Sends the worker its end of a new connection.
     pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
         control_command::send_connection(self.control()?, socket.as_fd())
     }
 
-    /// Returns where the worker listens for other processes, and makes it listen first.
+    /// Returns the path of the worker's listener, which is made first if the worker has none.
     pub(crate) fn listen(&self) -> io::Result<PathBuf> {
         if let Some(path) = &self.listens_at {
             return Ok(path.clone());
@@ -243,29 +245,29 @@ impl Started {
         Ok(address.insert(new).path())
     }
 
-    /// Hands the worker a listener, whose address the caller keeps.
+    /// Sends the worker a listener, whose address the caller keeps.
     pub(crate) fn take_over(&self, listener: impl AsFd) -> io::Result<()> {
-        // Who connects before the worker has taken it over waits in its queue.
+        // Connections that arrive before the worker has the listener wait in its queue.
         control_command::send_listener(self.control()?, listener.as_fd())
     }
 
-    /// Keeps the address of a listener that was handed over.
+    /// Keeps the address of a listener that was sent to the worker.
     pub(crate) fn keep(&self, address: Address) {
         *self.address() = Some(address);
     }
 
-    /// Returns where the worker listens by itself, if it does.
+    /// Returns the path of the worker's own listener, if it has one.
     pub(crate) fn listens_at(&self) -> Option<PathBuf> {
         self.listens_at.clone()
     }
 
-    /// Asks the worker's process how it is doing, also while its functions compute.
+    /// Returns the stats of the worker's process, also while its functions compute.
     ///
     /// # Errors
     ///
-    /// It has died: this is how.
+    /// The process has exited. Its failure report is returned.
     pub(crate) async fn stats(&self) -> Result<WorkerStats, WorkerFailure> {
-        let answer = match self.process.ask_for_stats() {
+        let answer = match self.process.request_stats() {
             Ok(answer) => answer.await.ok(),
             Err(_) => None,
         };
@@ -275,12 +277,13 @@ impl Started {
         }
     }
 
-    /// Remembers a connection of this process to the worker, for its failure report.
-    pub(crate) fn note_caller(&self, caller: InFlight) {
-        self.process.note_caller(caller);
+    /// Adds a connection of this process to the worker, for its failure report.
+    pub(crate) fn note_caller(&self, connection: InFlight) {
+        self.process.add_connection(connection);
     }
 
-    /// Returns what will tell how the worker ended.
+    /// Returns a future that waits for the failure report of the worker, at most for
+    /// [`FAILURE_LOOKUP_TIMEOUT`].
     pub(crate) fn failure_lookup(&self) -> FailureLookup {
         let process = self.process.clone();
         Box::pin(
@@ -288,33 +291,34 @@ impl Started {
         )
     }
 
-    /// Does the same, and ends the worker when it is dropped: with the connection it lives with.
+    /// Does the same for the owning connection of the worker. Dropping the future, which the
+    /// connection owns, ends the worker.
     pub(crate) fn owner_failure_lookup(self: Arc<Self>) -> FailureLookup {
         let failure_lookup = self.failure_lookup();
-        let mut owned = Owned { started: self, lost: false };
+        let mut owned = Owned { started: self, disconnected: false };
         Box::pin(async move {
-            owned.lost = true;
+            owned.disconnected = true;
             let failure = failure_lookup.await;
             drop(owned);
             failure
         })
     }
 
-    /// Waits until the worker is dead, and returns how it failed, if it did.
+    /// Waits until the process is reaped. Returns the failure report, if the end was a failure.
     pub(crate) async fn failure(&self) -> Option<WorkerFailure> {
         let End { failure, kind, .. } = self.process.end().await;
         (kind == EndKind::Failed).then_some(failure)
     }
 
-    /// Waits until the worker is dead, and returns how it failed and how far the calls of this
-    /// process had come, if it failed and its end had not been requested.
+    /// Waits until the process is reaped. Returns the failure report and the progress of the calls of
+    /// this process, if the end was a failure and was not requested.
     pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
         let End { failure, kind, requested, progress } = self.process.end().await;
         (kind == EndKind::Failed && !requested).then_some((failure, progress))
     }
 
-    /// Waits until the worker is dead, which was released because its connection failed for this
-    /// reason, and returns how it ended and how far the calls of this process had come.
+    /// Waits until the process is reaped, whose end was requested because its connection failed for
+    /// this reason. Returns the failure report and the progress of the calls of this process.
     pub(crate) async fn ended_because(&self, why: &str) -> (WorkerFailure, Progress) {
         let End { mut failure, progress, .. } = self.process.end().await;
         failure.or_why(why);
@@ -326,6 +330,6 @@ impl Started {
     }
 
     fn address(&self) -> MutexGuard<'_, Option<Address>> {
-        self.address.lock().expect("nobody panics while holding this lock")
+        self.address.lock().expect("no thread panics while it holds this lock")
     }
 }

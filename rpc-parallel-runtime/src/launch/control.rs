@@ -1,7 +1,8 @@
-//! The worker's end of its control socket: what it reports, and the thread that hears its master.
+//! The worker's end of its control socket, and the control thread, which receives the commands of
+//! the master.
 //!
-//! That thread waits for nothing that user code could hold. So it answers while functions compute,
-//! and the end of the process is certain when the master is gone.
+//! The control thread never waits for a lock or a resource that user code may hold. So it answers
+//! while functions compute, and it reliably ends the process after the end of the master.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,44 +19,44 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::children::Children;
 use super::control_command::ControlCommand;
+use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
-use super::start::ControlEvent;
 use super::thread::start_thread;
 use crate::transport::{Fault, Origin, send};
 use crate::wire::{PanicReport, Settings};
 use crate::worker::WorkerStats;
 
-/// How long a worker whose master is gone may take to drop what it holds.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// How long a worker may take to end after the end of its master, before it kills itself.
+pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// After how long a sign of life is sent again that could not be sent because memory is short.
+/// The pause before a heartbeat is sent again that failed because memory is short.
 const PONG_RETRY: Duration = Duration::from_millis(100);
 
-/// The exit code of a worker that did not become one, that lost its master, or that had a panic
-/// outside of any call.
+/// The exit code of a process that failed to become a worker, of a worker whose master or owning
+/// connection failed, and of a worker with a panic outside of any call.
 pub(super) const EXIT_FAILED: i32 = 254;
 
 /// The worker's end of its control socket.
 pub(super) struct Control {
     socket: OwnedFd,
-    /// The worker. A child that user code forks from it reports nothing.
+    /// The process of the worker. Children that user code forks send no events.
     origin: Origin,
-    /// Reports of several threads must not mix.
-    reporting: Mutex<()>,
-    /// This process need not end with its master.
+    /// Held while an event is sent, so that events of several threads do not mix.
+    sending: Mutex<()>,
+    /// Whether this process keeps running after the end of its master.
     is_detached: AtomicBool,
 }
 
-/// What the runtime of the worker is told.
+/// A command of the control thread to the runtime of the worker.
 pub(super) enum RuntimeCommand {
     Connection(OwnedFd),
     Listener(OwnedFd),
     End {
         within: Duration,
     },
-    /// There was something to take, which could not be taken.
+    /// This process failed to receive a descriptor.
     MissingDescriptor(io::Error),
-    /// The master has given no sign of life for so long.
+    /// The master has missed heartbeats for this time.
     MasterTimedOut {
         silence: Duration,
     },
@@ -64,54 +65,54 @@ pub(super) enum RuntimeCommand {
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
 impl Control {
-    /// Keeps the socket for the life of this process.
-    pub(super) fn keep(socket: OwnedFd) -> &'static Self {
-        let (reporting, is_detached) = (Mutex::new(()), AtomicBool::new(false));
+    /// Stores the socket for the lifetime of this process.
+    pub(super) fn init(socket: OwnedFd) -> &'static Self {
+        let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
         let origin = Origin::here();
-        CONTROL.get_or_init(|| Self { socket, origin, reporting, is_detached })
+        CONTROL.get_or_init(|| Self { socket, origin, sending, is_detached })
     }
 
     pub(super) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    /// Reports something to the master.
+    /// Sends an event to the master.
     ///
-    /// Where sending fails because memory is short it is retried for 1 s, and the thread blocks
-    /// meanwhile.
+    /// A send that fails because memory is short is retried for 1 s, and blocks the thread.
     ///
     /// # Errors
     ///
-    /// The report has not reached the master, or only its beginning.
-    pub(super) fn report(&self, report: &ControlEvent) -> io::Result<()> {
+    /// The event has not reached the master, or only its beginning has.
+    pub(super) fn send_event(&self, event: &ControlEvent) -> io::Result<()> {
         if self.origin.is_other_process() {
             return Ok(());
         }
-        let _guard = self.reporting.lock();
-        send(&self.socket, &report.encode(), &[])
+        let _guard = self.sending.lock();
+        send(&self.socket, &event.encode(), &[])
     }
 
-    /// Has a thread hear the master, and see its end, which leaves time to clean up; the kernel's
-    /// death signal would not.
+    /// Starts the control thread. It notices the end of the master and leaves the worker time to
+    /// clean up, which the kernel's death signal does not.
     pub(super) fn spawn_thread(
         &'static self,
         settings: Settings,
         commands: UnboundedSender<RuntimeCommand>,
     ) -> io::Result<()> {
         start_thread("rpc-parallel control", Box::new(move || self.run(settings, commands)))?;
-        // That thread ends the process when the master is gone. To do so it must not be stopped.
-        // Where the signal cannot be changed it does no harm but to those who live on.
+        // The thread ends the process after the end of the master, for which the process must not be
+        // stopped: `SIGCONT` resumes it. If the call fails, the earlier death signal stays in force,
+        // which is wrong only for a detached worker.
         let _ = set_parent_process_death_signal(Some(Signal::CONT));
         Ok(())
     }
 
-    /// Has a thread end this process when the master is gone, and do nothing else: before there is
-    /// anything that could be ordered.
-    pub(super) fn watch(&'static self) -> io::Result<()> {
+    /// Starts a thread that kills this process after the end of the master, for the time before the
+    /// control thread runs.
+    pub(super) fn watch_master(&'static self) -> io::Result<()> {
         let watch = || {
             let mut end = [PollFd::new(&self.socket, PollFlags::empty())];
             while poll(&mut end, None).is_err() {}
-            self.end_soon();
+            self.kill_after_grace_period();
         };
         start_thread("rpc-parallel watch", Box::new(watch))
     }
@@ -121,27 +122,28 @@ impl Control {
             |limit| HeartbeatMonitor::passive(settings.heartbeat_period(), limit, Instant::now());
         self.receive_commands(&commands, settings.heartbeat_timeout().map(begin));
         if self.is_detached() {
-            // Nobody closes this queue: that would mean the end.
+            // The queue stays open, because its end would end the worker.
             std::mem::forget(commands);
             return;
         }
-        // Workers of this one end with it, and need not wait for that.
-        Children::get().abandon_all();
+        // The workers of this worker end with it. They begin at once, so that a tree of processes
+        // ends within the time of a few messages.
+        Children::get().drop_control();
         drop(commands);
-        self.end_soon();
+        self.kill_after_grace_period();
     }
 
     fn is_detached(&self) -> bool {
         self.is_detached.load(Ordering::Acquire)
     }
 
-    /// Does what the master orders until it is gone, or silent for too long.
+    /// Handles the commands of the master until it has ended, or misses heartbeats for too long.
     fn receive_commands(
         &self,
         commands: &UnboundedSender<RuntimeCommand>,
         mut heartbeat: Option<HeartbeatMonitor>,
     ) {
-        // A sign of life that could not be sent.
+        // Whether a heartbeat could not be sent.
         let mut pong_due = false;
         loop {
             let left =
@@ -178,29 +180,29 @@ impl Control {
                 }
                 Err(_) => return,
             }
-            let Ok(Some(control_command)) = ControlCommand::receive(&self.socket) else { return };
+            let Ok(Some(received)) = ControlCommand::receive(&self.socket) else { return };
             if let Some(heartbeat) = &mut heartbeat {
                 heartbeat.record_activity(Instant::now());
             }
-            let command = match control_command {
+            let command = match received {
                 ControlCommand::Ping => {
                     pong_due = !self.send_pong();
                     continue;
                 }
                 ControlCommand::Stats => {
-                    let _ = self.report(&ControlEvent::Stats(Box::new(WorkerStats::here())));
+                    let _ = self.send_event(&ControlEvent::Stats(Box::new(WorkerStats::here())));
                     continue;
                 }
                 ControlCommand::Connection(socket) => RuntimeCommand::Connection(socket),
                 ControlCommand::Listener(listener) => RuntimeCommand::Listener(listener),
                 ControlCommand::End { within } => RuntimeCommand::End { within },
-                // Not told here: stderr may be full, and locked by what waits for that.
+                // The runtime writes the diagnostic, because stderr may be full and block this thread.
                 ControlCommand::MissingDescriptor(error) => {
                     RuntimeCommand::MissingDescriptor(error)
                 }
                 ControlCommand::Detach => {
                     self.is_detached.store(true, Ordering::Release);
-                    // Who lives on does not care.
+                    // A detached worker does not need its master.
                     heartbeat = None;
                     continue;
                 }
@@ -209,36 +211,35 @@ impl Control {
         }
     }
 
-    /// Answers the master's question whether this process lives, and says whether it need not be
-    /// tried again.
+    /// Answers a ping with a heartbeat. Returns `false` if it must be sent again.
     fn send_pong(&self) -> bool {
-        // It fails otherwise only where the master is gone, which is noticed soon.
-        self.report(&ControlEvent::Pong)
+        // Other errors mean that the master has ended, which the next poll notices.
+        self.send_event(&ControlEvent::Pong)
             .map_or_else(|it| Fault::of(&it) != Fault::Transient, |()| true)
     }
 
-    /// Ends this process, whatever it does, when it has had its time.
-    fn end_soon(&self) {
-        thread::sleep(GRACE);
-        // The last order may have been seen later than the end of the master.
+    /// Kills this process after the grace period.
+    fn kill_after_grace_period(&self) {
+        thread::sleep(GRACE_PERIOD);
+        // `Detach` may have been handled after the end of the master was noticed.
         if !self.is_detached() {
             let _ = kill_process(getpid(), Signal::KILL);
-            // The first process of a namespace cannot kill itself.
+            // The init process of a PID namespace cannot kill itself.
             process::abort();
         }
     }
 }
 
-/// Ends this process, because there was a panic that nobody handles.
+/// Ends this process because of an unhandled panic, which is reported to the master.
 pub(super) fn end_by_panic(panic: PanicReport) {
     if let Some(control) = CONTROL.get() {
-        // A child that user code has forked is no worker: its panic ends one thread of it.
+        // A child that user code has forked is not a worker: the panic ends only its thread.
         if control.origin.is_other_process() {
             return;
         }
-        let _ = control.report(&ControlEvent::Panicked(panic));
+        let _ = control.send_event(&ControlEvent::Panicked(panic));
     }
-    // Where panics abort, this one is about to: that is how such a program dies.
+    // With `panic = "abort"` the process is about to abort.
     if !cfg!(panic = "abort") {
         process::exit(EXIT_FAILED);
     }

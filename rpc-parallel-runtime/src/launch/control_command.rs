@@ -1,7 +1,7 @@
-//! What a master tells a worker that runs.
+//! Control commands, which a master sends to a worker over the control socket.
 //!
-//! Where sending fails because memory is short it is retried for 1 s, and the thread blocks meanwhile.
-//! After any error the worker has received nothing of the order.
+//! A send that fails because memory is short is retried for 1 s, and blocks the thread. After an
+//! error the worker has received nothing of the command.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,22 +9,22 @@ use std::time::Duration;
 
 use crate::transport::{receive, send, send_once};
 
-/// What a worker is told.
+/// A command of the master to the worker.
 #[derive(Debug)]
 pub(super) enum ControlCommand {
     /// Serve this connection.
     Connection(OwnedFd),
-    /// Serve the connections that come to this listener.
+    /// Serve the connections of this listener.
     Listener(OwnedFd),
-    /// Give a sign of life.
+    /// Answer with a heartbeat.
     Ping,
-    /// Tell how the process is doing.
+    /// Send the stats of the process.
     Stats,
-    /// End, within this time.
+    /// End within this time.
     End { within: Duration },
-    /// Do not end with your master: somebody has your handle.
+    /// Keep running after the end of the master, whose `start_detached` has returned a handle.
     Detach,
-    /// Something that came with a descriptor, for which this process had no room.
+    /// A command whose descriptor this process failed to receive: it has too many open files.
     MissingDescriptor(io::Error),
 }
 
@@ -35,36 +35,36 @@ const END: u8 = 4;
 const STATS: u8 = 5;
 const DETACH: u8 = 6;
 
-/// Hands a worker its end of a new connection.
+/// Sends the worker its end of a new connection.
 pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
     send(control, &[CONNECTION], &[socket])
 }
 
-/// Hands a worker a listener, whose connections it shall serve.
+/// Sends the worker a listener, whose connections it then serves.
 pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io::Result<()> {
     send(control, &[LISTENER], &[listener])
 }
 
-/// Asks a worker for a sign of life. It does not block.
+/// Requests a heartbeat. It does not block.
 ///
 /// # Errors
 ///
-/// The worker was not asked.
+/// The request was not sent.
 pub(super) fn send_ping(control: impl AsFd) -> io::Result<()> {
     send_once(control, PING)
 }
 
-/// Asks a worker how its process is doing.
+/// Requests the stats of the worker's process.
 pub(super) fn request_stats(control: impl AsFd) -> io::Result<()> {
     send(control, &[STATS], &[])
 }
 
-/// Tells a detached worker that its start has come to its end.
+/// Lets a detached worker keep running after the end of its master.
 pub(super) fn send_detach(control: impl AsFd) -> io::Result<()> {
     send(control, &[DETACH], &[])
 }
 
-/// Tells a worker to end in order, within this time.
+/// Requests the orderly end of a worker within this time.
 pub(super) fn send_end(control: impl AsFd, within: Duration) -> io::Result<()> {
     let mut bytes = [END, 0, 0, 0, 0];
     let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
@@ -73,20 +73,21 @@ pub(super) fn send_end(control: impl AsFd, within: Duration) -> io::Result<()> {
 }
 
 impl ControlCommand {
-    /// Waits for the next order; none when the master is gone.
+    /// Waits for the next command. Returns `None` after the master has closed its end.
     pub(super) fn receive(control: impl AsFd) -> io::Result<Option<Self>> {
         let (mut kind, mut descriptors) = ([0], Vec::new());
         match receive(&control, &mut kind, &mut descriptors) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
-            // It has been read, but for what came with it; whoever sent that sees that it is closed.
+            // The command was read and its descriptor was dropped: the peer of that connection sees
+            // its end.
             Err(error) if error.kind() == io::ErrorKind::Other => {
                 return Ok(Some(Self::MissingDescriptor(error)));
             }
             Err(error) => return Err(error),
         }
         let mut descriptor = || {
-            let missing = || io::Error::other("an order without its descriptor");
+            let missing = || io::Error::other("control command without its descriptor");
             descriptors.pop().ok_or_else(missing)
         };
         Ok(Some(match kind[0] {
@@ -103,7 +104,7 @@ impl ControlCommand {
                 let within = Duration::from_millis(u32::from_le_bytes(millis).into());
                 Self::End { within }
             }
-            other => return Err(io::Error::other(format!("unknown order {other}"))),
+            other => return Err(io::Error::other(format!("unknown control command {other}"))),
         }))
     }
 }

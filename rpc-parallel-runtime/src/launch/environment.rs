@@ -1,17 +1,17 @@
-//! The environment of a worker: that of its master, but for what was changed.
+//! The environment variables of a worker: those of its master, with changes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-/// What changes in the environment that a worker inherits, in this order.
+/// The changes to the environment that a worker inherits, in the order in which they apply.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     cleared: bool,
     changes: Vec<(OsString, Option<OsString>)>,
 }
 
-/// A change that cannot be made.
+/// An invalid or reserved environment variable.
 pub(crate) struct BadVariable {
     pub(crate) name: OsString,
     pub(crate) why: &'static str,
@@ -26,13 +26,13 @@ impl Environment {
         self.changes.push((name, None));
     }
 
-    /// Drops all that would be inherited and what was set so far.
+    /// Removes all inherited variables and all earlier changes.
     pub(crate) fn clear(&mut self) {
         self.cleared = true;
         self.changes.clear();
     }
 
-    /// Says whether users may change it like this: some variables are reserved, for reasons.
+    /// Checks that all variables are valid and not reserved. `reserved` holds names and reasons.
     pub(crate) fn check(&self, reserved: &[(&str, &'static str)]) -> Result<(), BadVariable> {
         for (name, value) in &self.changes {
             let value = value.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The tokio runtimes that we make.
+//! The tokio runtimes of workers and of `#[entry]`.
 
 use std::io;
 use std::pin::Pin;
@@ -11,12 +11,13 @@ use crate::wire::fields;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum RuntimeFlavor {
-    /// Everything runs on one thread: the fastest for a process among many.
+    /// All tasks run on one thread. This is the default, and the fastest where many processes share
+    /// the cores.
     #[default]
     CurrentThread,
     /// Tasks run on several threads.
     MultiThread {
-        /// How many; as many as there are cores, if not said.
+        /// The number of threads. Default: the number of cores.
         threads: Option<usize>,
     },
 }
@@ -38,7 +39,9 @@ impl RuntimeFlavor {
     }
 }
 
-/// Runs a future to its end. It takes a trait object, so that `Runtime::block_on` is compiled once.
+/// Runs a future to completion.
+///
+/// It takes a trait object, so that `Runtime::block_on` is compiled once.
 pub(crate) fn block_on(runtime: &Runtime, future: Pin<&mut dyn Future<Output = ()>>) {
     runtime.block_on(future);
 }

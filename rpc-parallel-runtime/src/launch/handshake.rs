@@ -1,4 +1,5 @@
-//! What is said between a master and a process that becomes its worker, and until when it must be.
+//! The start handshake: the master sends the start message, and the new worker answers with `Hello`
+//! and `Started`, each within a deadline.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -12,27 +13,28 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
+use super::control_event::ControlEvent;
 use super::process::Process;
-use super::start::ControlEvent;
 use super::starting::{StartingError, io};
 use crate::transport::{Backoff, Fault, Registered, adopt};
 use crate::wire::PanicReport;
 
-/// How long a process that has closed its end may take to be dead.
+/// How long a process may take to exit after it has closed the control socket.
 pub(super) const REMAINING_EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The master's side of the control socket while the worker starts.
+/// The master's end of the control socket while the worker starts.
 pub(super) struct StartHandshake {
     control: Registered<UnixStream>,
+    /// The last panic that the process has reported.
     panic: Option<PanicReport>,
 }
 
-/// Why there was no conversation to the end.
+/// The start handshake failed.
 pub(super) enum HandshakeError {
-    /// The process closed its end, perhaps after a panic.
-    Ended(Option<PanicReport>),
-    /// The process closed its end before its hello, and before any panic.
-    Closed,
+    /// The process closed the control socket, possibly after a panic.
+    Disconnected(Option<PanicReport>),
+    /// The process closed the control socket before its hello, and without a panic.
+    DisconnectedBeforeHello,
     Other(StartingError),
 }
 
@@ -47,49 +49,52 @@ impl StartHandshake {
         Self { control, panic: None }
     }
 
-    /// Sends what is left of the start and waits until the worker serves.
+    /// Sends the rest of the start message, and waits until the worker serves. Returns the control
+    /// socket, and the path of the worker's own listener.
     pub(super) async fn run(
         mut self,
         rest: &[u8],
         process: &Process,
-        connecting: Deadline,
+        connect_deadline: Deadline,
         init_timeout: Option<Duration>,
     ) -> Result<(OwnedFd, Option<PathBuf>), HandshakeError> {
         let hello = async {
             self.send(rest).await?;
-            match self.report().await {
+            match self.next_event().await {
                 Ok(ControlEvent::Hello { pid }) => Ok(pid),
-                Ok(report) => Err(out_of_turn(&report)),
-                Err(HandshakeError::Ended(None)) => Err(HandshakeError::Closed),
-                Err(failed) => Err(failed),
+                Ok(event) => Err(unexpected(&event)),
+                Err(HandshakeError::Disconnected(None)) => {
+                    Err(HandshakeError::DisconnectedBeforeHello)
+                }
+                Err(error) => Err(error),
             }
         };
-        process.note_worker(connecting.hold(hello).await?);
+        process.set_worker_pid(connect_deadline.enforce(hello).await?);
         let started = async {
-            match self.report().await? {
-                // One of its threads has had a panic before, and ends it at this moment.
+            match self.next_event().await? {
+                // A panic of another thread was reported before, and is ending the process.
                 ControlEvent::Started { .. } if self.panic.is_some() => {
-                    Err(HandshakeError::Ended(self.panic.take()))
+                    Err(HandshakeError::Disconnected(self.panic.take()))
                 }
                 ControlEvent::Started { listens_at } => Ok(listens_at),
-                report => Err(out_of_turn(&report)),
+                event => Err(unexpected(&event)),
             }
         };
-        let listens_at = Deadline::new(init_timeout, StartingError::InitTimedOut).hold(started);
-        let listens_at = listens_at.await?;
-        let control =
-            self.control.into_inner().into_std().map_err(io("take a socket from tokio"))?;
+        let init_deadline = Deadline::new(init_timeout, StartingError::InitTimedOut);
+        let listens_at = init_deadline.enforce(started).await?;
+        let control = self.control.into_inner().into_std();
+        let control = control.map_err(io("deregister its control socket from tokio"))?;
         Ok((control.into(), listens_at))
     }
 
-    /// Sends bytes, as far as the process reads them.
+    /// Sends bytes, until all are sent or the process has closed its end.
     ///
     /// # Errors
     ///
-    /// The socket failed. It is no error if the process has closed its end: what it reported before
-    /// tells more.
+    /// The socket failed. It is not an error if the process has closed its end: the events that it
+    /// has sent before contain the reason.
     async fn send(&mut self, mut rest: &[u8]) -> Result<(), StartingError> {
-        let failed = || io("write to the new process");
+        let failed = || io("send it the start message");
         let mut backoff = Backoff::default();
         while !rest.is_empty() {
             let error = match self.control.try_write(rest) {
@@ -101,7 +106,7 @@ impl StartHandshake {
                 Err(error) => error,
             };
             match Fault::of(&error) {
-                // It fails where this runtime ends, and whoever waits with it.
+                // It fails if this runtime is shut down, which also drops this future.
                 Fault::NotReady => self.control.writable().await.map_err(failed())?,
                 Fault::Transient => sleep(backoff.pause()).await,
                 Fault::PeerGone => return Ok(()),
@@ -111,29 +116,29 @@ impl StartHandshake {
         Ok(())
     }
 
-    /// Receives the next report, and nothing of what comes behind it: that is for the supervisor.
-    async fn report(&mut self) -> Result<ControlEvent, HandshakeError> {
+    /// Receives the next event, and no byte after it: the supervisor receives later events.
+    async fn next_event(&mut self) -> Result<ControlEvent, HandshakeError> {
         let mut received = Vec::new();
         let mut backoff = Backoff::default();
         loop {
-            if let Some((report, _)) =
+            if let Some((event, _)) =
                 ControlEvent::decode(&received).map_err(StartingError::Message)?
             {
-                match report {
+                match event {
                     ControlEvent::Failed(failure) => {
                         return Err(StartingError::Failed(failure).into());
                     }
-                    // Its process ends of it, which is what is told.
+                    // The panic is returned with the end of the process, which follows.
                     ControlEvent::Panicked(panic) => self.panic = Some(panic),
-                    report => return Ok(report),
+                    event => return Ok(event),
                 }
                 received.clear();
             }
             let mut buffer = [0; 1024];
             let len = ControlEvent::first_len(&received).map_err(StartingError::Message)?;
-            let lacking = buffer.len().min(len - received.len());
-            let error = match self.control.try_read(&mut buffer[..lacking]) {
-                Ok(0) => return Err(HandshakeError::Ended(self.panic.take())),
+            let missing = buffer.len().min(len - received.len());
+            let error = match self.control.try_read(&mut buffer[..missing]) {
+                Ok(0) => return Err(HandshakeError::Disconnected(self.panic.take())),
                 Ok(len) => {
                     received.extend_from_slice(&buffer[..len]);
                     continue;
@@ -142,85 +147,91 @@ impl StartHandshake {
             };
             match Fault::of(&error) {
                 Fault::NotReady => {
-                    self.control.readable().await.map_err(io("wait for the new process"))?;
+                    let readable = self.control.readable().await;
+                    readable.map_err(io("wait for its control events"))?;
                 }
                 Fault::Transient => sleep(backoff.pause()).await,
-                Fault::PeerGone => return Err(HandshakeError::Ended(self.panic.take())),
-                Fault::Fatal => return Err(io("read from the new process")(error).into()),
+                Fault::PeerGone => return Err(HandshakeError::Disconnected(self.panic.take())),
+                Fault::Fatal => return Err(io("read its control events")(error).into()),
             }
         }
     }
 }
 
-/// Returns what a process has died of, by what it has said after it had started.
+/// Reads the remaining events of a process that exited directly after its start, and returns why it
+/// failed.
 pub(super) async fn remaining_events(control: OwnedFd) -> HandshakeError {
-    let listening = async {
-        let control = adopt(control).map_err(io("register a socket with tokio"))?;
+    let reading = async {
+        let control = adopt(control).map_err(io("register its control socket with tokio"))?;
         let mut handshake = StartHandshake::new(control);
         loop {
-            handshake.report().await?;
+            handshake.next_event().await?;
         }
     };
-    let heard: Result<Result<Infallible, HandshakeError>, _> =
-        timeout(REMAINING_EVENTS_TIMEOUT, listening).await;
-    match heard {
-        Ok(Err(failed)) => failed,
-        // What it has forked holds its end open.
-        Err(_) => HandshakeError::Ended(None),
+    let read: Result<Result<Infallible, HandshakeError>, _> =
+        timeout(REMAINING_EVENTS_TIMEOUT, reading).await;
+    match read {
+        Ok(Err(error)) => error,
+        // A process that the worker has forked keeps the control socket open.
+        Err(_) => HandshakeError::Disconnected(None),
     }
 }
 
-fn out_of_turn(report: &ControlEvent) -> HandshakeError {
-    let why = io::Error::other(format!("{report:?} out of turn"));
-    io("understand the new process")(why).into()
+fn unexpected(event: &ControlEvent) -> HandshakeError {
+    let why = io::Error::other(format!("unexpected {event:?}"));
+    io("read its control events")(why).into()
 }
 
-/// Waits until a conversation is over, or the process is dead and can have nothing more to say.
-pub(super) async fn unless_dead<T>(
+/// Waits until the handshake is complete, or until the process has exited and all of its events are
+/// read.
+pub(super) async fn unless_exited<T>(
     process: &Process,
     handshake: impl Future<Output = Result<T, HandshakeError>>,
 ) -> Result<T, HandshakeError> {
     let mut handshake = pin!(handshake);
     let mut end = pin!(process.end());
-    let over = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+    let first = poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(Some(result)),
         Poll::Pending => end.as_mut().poll(cx).map(|_| None),
     });
-    match over.await {
+    match first.await {
         Some(result) => result,
-        // What it has said is read, and its end; there is none where a launcher's process has ended
-        // before the worker's.
+        // The handshake reads the remaining events and the end of the control socket. The socket has
+        // no end if a launcher's process has exited before the worker.
         None => timeout(REMAINING_EVENTS_TIMEOUT, handshake)
             .await
-            .unwrap_or(Err(HandshakeError::Ended(None))),
+            .unwrap_or(Err(HandshakeError::Disconnected(None))),
     }
 }
 
-/// Until when something must have happened.
+/// A deadline, and the error for missing it.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     began: Instant,
     limit: Option<Duration>,
-    late: fn(Duration) -> StartingError,
+    missed: fn(Duration) -> StartingError,
 }
 
 impl Deadline {
-    /// Begins now.
-    pub(super) fn new(limit: Option<Duration>, late: fn(Duration) -> StartingError) -> Self {
-        Self { began: Instant::now(), limit, late }
+    /// Returns the deadline after this limit from now. `None` is no deadline.
+    pub(super) fn new(limit: Option<Duration>, missed: fn(Duration) -> StartingError) -> Self {
+        Self { began: Instant::now(), limit, missed }
     }
 
     pub(super) fn left(self) -> Option<Duration> {
         self.limit.map(|it| it.saturating_sub(self.began.elapsed()))
     }
 
-    /// Waits for a future, but not longer than this.
-    pub(super) async fn hold<T, E>(self, future: impl Future<Output = Result<T, E>>) -> Result<T, E>
+    /// Awaits a future until the deadline.
+    pub(super) async fn enforce<T, E>(
+        self,
+        future: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E>
     where
         E: From<StartingError>,
     {
         let (Some(left), Some(limit)) = (self.left(), self.limit) else { return future.await };
-        timeout(left, future).await.unwrap_or_else(|_| Err((self.late)(limit).into()))
+        timeout(left, future).await.unwrap_or_else(|_| Err((self.missed)(limit).into()))
     }
 }
 
@@ -247,7 +258,7 @@ mod tests {
         drop(theirs);
 
         let mut handshake = StartHandshake::new(adopt(ours).expect("there is a runtime"));
-        let report = handshake.report().await;
+        let report = handshake.next_event().await;
 
         assert!(report.is_ok_and(|it| it == started));
         let mut left = handshake.control.into_inner().into_std().expect("take a socket from tokio");
@@ -272,11 +283,11 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let (report, ()) = tokio::join!(handshake.report(), saying);
-        let end = handshake.report().await;
+        let (report, ()) = tokio::join!(handshake.next_event(), saying);
+        let end = handshake.next_event().await;
 
         assert!(report.is_ok_and(|it| it == hello));
-        assert!(matches!(end, Err(HandshakeError::Ended(Some(it))) if it == panic));
+        assert!(matches!(end, Err(HandshakeError::Disconnected(Some(it))) if it == panic));
     }
 
     #[test]

@@ -1,85 +1,89 @@
-//! Whether a process that should be there still is, by what is heard of it.
+//! Heartbeat monitoring of another process.
 //!
-//! Time counts only while this process itself runs: one that was stopped, or whose machine was
-//! suspended, has heard nothing of anybody, and blames nobody for it.
+//! A timeout counts only the time in which this process itself runs. After this process was stopped,
+//! or its host suspended, missing heartbeats of that time do not count.
 
 use std::time::{Duration, Instant};
 
-/// How late this process may wake up before it must think that it was stopped.
-const LATE: Duration = Duration::from_millis(100);
+/// The maximum delay of a poll, if half of the planned interval is shorter. After a longer delay this
+/// process was probably stopped.
+const MAX_DELAY: Duration = Duration::from_millis(100);
 
-/// The silence of another process.
+/// A monitor of the heartbeats of another process. It has no clock: the caller passes the time.
 #[derive(Clone, Debug)]
 pub(super) struct HeartbeatMonitor {
-    asks: bool,
+    /// Whether this process pings, rather than the other one.
+    is_active: bool,
     interval: Duration,
     limit: Duration,
-    /// For how long nothing was heard that should have been; none if nothing should.
+    /// The time without an expected heartbeat. `None` while none is expected.
     silent_for: Option<Duration>,
     polled: Instant,
     next: Instant,
 }
 
-/// What is to be done.
+/// What the caller of [`HeartbeatMonitor::poll`] must do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HeartbeatAction {
-    /// Ask the other process for a sign of life.
+    /// Send a ping.
     Ping,
     Wait,
-    /// It is lost; nothing was heard for so long.
+    /// The other process has missed heartbeats for this time, and is considered dead.
     Dead(Duration),
 }
 
 impl HeartbeatMonitor {
-    /// Begins to listen to a process that answers when it is asked, every so often: the time
-    /// begins with a question that is not answered.
+    /// Returns a monitor that pings the other process at this interval. The limit counts from the
+    /// first unanswered ping.
     pub(super) fn active(interval: Duration, limit: Duration, now: Instant) -> Self {
-        Self { asks: true, interval, limit, silent_for: None, polled: now, next: now + interval }
+        let next = now + interval;
+        Self { is_active: true, interval, limit, silent_for: None, polled: now, next }
     }
 
-    /// Begins to listen to a process that asks every so often.
+    /// Returns a monitor that expects pings of the other process at this interval. The limit counts
+    /// from the first ping that is due and missing.
     pub(super) fn passive(interval: Duration, limit: Duration, now: Instant) -> Self {
         let limit = limit.saturating_add(interval);
-        // The next question comes before, so that there is nothing to look at.
+        // Polls are later than expected pings, so that a process that gets them is never polled.
         let interval = interval + interval / 2;
         let (silent_for, next) = (Some(Duration::ZERO), now + interval.min(limit));
-        Self { asks: false, interval, limit, silent_for, polled: now, next }
+        Self { is_active: false, interval, limit, silent_for, polled: now, next }
     }
 
-    /// Takes note that something was heard.
+    /// Records a message of the other process.
     pub(super) fn record_activity(&mut self, now: Instant) {
-        self.silent_for = (!self.asks).then_some(Duration::ZERO);
-        if !self.asks {
+        self.silent_for = (!self.is_active).then_some(Duration::ZERO);
+        if !self.is_active {
             (self.polled, self.next) = (now, now + self.interval.min(self.limit));
         }
     }
 
-    /// Takes note that the question could not be sent, and is to be sent after this time.
+    /// Records that the ping could not be sent. The next poll, after the time `again`, retries it.
     pub(super) fn ping_failed(&mut self, now: Instant, again: Duration) {
         self.silent_for = None;
         self.next = now + again;
     }
 
-    /// Returns when to look again.
+    /// Returns when the next poll is due.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Looks what is to be done, when it is time.
+    /// Returns what to do now. The caller calls it when [`next`](Self::next) has passed.
     pub(super) fn poll(&mut self, now: Instant) -> HeartbeatAction {
         let planned = self.next - self.polled;
-        let late = now.saturating_duration_since(self.next);
+        let delay = now.saturating_duration_since(self.next);
         self.polled = now;
         let Some(silent_for) = self.silent_for else {
             self.silent_for = Some(Duration::ZERO);
             self.next = now + self.interval.min(self.limit);
             return HeartbeatAction::Ping;
         };
-        if late > LATE.max(planned / 2) {
+        if delay > MAX_DELAY.max(planned / 2) {
             self.next = now + planned;
             return HeartbeatAction::Wait;
         }
-        let silent_for = silent_for + planned + late;
+        let silent_for = silent_for + planned + delay;
         if silent_for >= self.limit {
             return HeartbeatAction::Dead(silent_for);
         }
@@ -95,7 +99,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Looks whenever it is time, for so long, and returns what was to be done and when.
+    /// Polls whenever a poll is due, for this time, and returns the actions with their times in
+    /// seconds.
     fn watch(
         heartbeat: &mut HeartbeatMonitor,
         start: Instant,

@@ -1,4 +1,4 @@
-//! What runs the command line of a worker, where something else shall do it than this process.
+//! Launchers: they build the command that starts a worker's process.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -8,44 +8,49 @@ use std::sync::Arc;
 
 use super::environment::Environment;
 
-/// What starts the process of a worker, for [`Spawner::launcher`](crate::Spawner::launcher).
+/// Builds the command that starts a worker's process, for
+/// [`Spawner::launcher`](crate::Spawner::launcher).
 ///
-/// The process that it names becomes the worker, or starts the worker and lives as long: its end is
-/// taken for the worker's, and ends the worker if it still runs. Of a worker that was killed an error
-/// tells what that process makes of it: a shell exits with code 137.
+/// The process of the command either becomes the worker (`exec`), or starts the worker and runs as
+/// long as the worker. The master treats the exit of this process as the exit of the worker, and
+/// kills the worker if it still runs then. The [exit reason](crate::ExitReason) is that of this
+/// process: behind a shell, a worker killed by `SIGKILL` has exited with code 137.
 ///
-/// The worker finds its master at the process's stdin, and its outputs are where the others are
-/// expected: a launcher leaves all three alone. A worker whose launcher replaced its stdin exits with
-/// an error that says so, if the launcher executes the worker in its own process or the worker begins
-/// with `#[entry]`. Behind a launcher that forks, a program that calls
-/// [`worker_main`](crate::worker_main) is then taken for a master, and only
-/// [`max_depth`](crate::Settings::max_depth) bounds what it starts.
+/// # Standard streams
+///
+/// The stdin of the process is the control socket of the worker, and its stdout and stderr are the
+/// worker's. A launcher must not replace any of them. A worker whose stdin was replaced exits with
+/// an error that says so, if the launcher executes the worker in its own process, or if the worker
+/// begins with `#[entry]`. Otherwise, behind a launcher that forks, a program that calls
+/// [`worker_main`](crate::worker_main) continues as a master, and only
+/// [`max_depth`](crate::Settings::max_depth) bounds the number of processes that it starts.
 ///
 /// ```
 /// use std::process::Command;
 ///
 /// use rpc_parallel::launch::{Launcher, WorkerCommand};
 ///
-/// /// Lets others have the disk first.
-/// struct Patiently;
+/// /// Runs workers with the lowest I/O priority.
+/// struct IdleIo;
 ///
-/// impl Launcher for Patiently {
+/// impl Launcher for IdleIo {
 ///     fn command(&self, worker: &WorkerCommand) -> Command {
 ///         let mut ionice = Command::new("ionice");
 ///         ionice.args(["-c", "3"]);
 ///         worker.behind(ionice)
 ///     }
 /// }
-/// // Ledger::spawner().launcher(Patiently).start(path).await?
+/// // Ledger::spawner().launcher(IdleIo).start(path).await?
 /// ```
 pub trait Launcher: Send + Sync + 'static {
-    /// Returns the command that starts a worker. Its stdin, stdout and stderr are set later.
+    /// Returns the command that starts a worker.
     ///
-    /// This must not block.
+    /// The master sets stdin, stdout and stderr of the command afterwards. The function must not
+    /// block.
     fn command(&self, worker: &WorkerCommand) -> Command;
 }
 
-/// What is to be run: the command line of a worker, and what changes in its environment.
+/// The command line of a worker, and the changes to the environment that it inherits.
 #[derive(Clone, Debug)]
 pub struct WorkerCommand {
     pub(super) program: OsString,
@@ -55,41 +60,45 @@ pub struct WorkerCommand {
 }
 
 impl WorkerCommand {
-    /// Returns the program.
+    /// Returns the path of the program.
     ///
-    /// Unless the master was told another one, it is the master's own, by a name that stands for the
-    /// running image: `/proc/1234/exe`. It means nothing where other processes are seen.
+    /// Default: the running executable of the master, as `/proc/1234/exe` with the master's process
+    /// id. That path is valid only in the PID namespace of the master.
     #[must_use]
     pub fn program(&self) -> &Path {
         Path::new(&self.program)
     }
 
-    /// Returns what the worker should find as the name it was called by, where that can be chosen.
+    /// Returns the `argv[0]` of the worker.
+    ///
+    /// A launcher that cannot set `argv[0]` may ignore it.
     #[must_use]
     pub fn arg0(&self) -> &OsStr {
         &self.arg0
     }
 
-    /// Returns the arguments, without the name of the program.
+    /// Returns the arguments after `argv[0]`.
     pub fn args(&self) -> impl Iterator<Item = &OsStr> {
         self.arguments.iter().map(|it| &**it)
     }
 
-    /// Says whether the worker inherits nothing from the environment of this process.
+    /// Returns whether the worker inherits no environment variables of this process.
     #[must_use]
     pub fn is_env_cleared(&self) -> bool {
         self.environment.is_cleared()
     }
 
-    /// Returns what changes in the environment, in this order: variables with their values, and
-    /// those without one that are removed.
+    /// Returns the changes to the inherited environment, in the order in which they apply.
+    ///
+    /// A variable with a value is set, a variable without one is removed.
     pub fn envs(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
         self.environment.changes()
     }
 
-    /// Appends the worker's command line to that of another program, which runs it.
+    /// Appends the program and arguments of the worker to the arguments of `wrapper`.
     ///
-    /// The environment is changed for both.
+    /// The changes to the environment apply to the wrapper, and so to the worker that inherits its
+    /// environment.
     #[must_use]
     pub fn behind(&self, mut wrapper: Command) -> Command {
         wrapper.arg(&self.program).args(&self.arguments);
@@ -97,7 +106,7 @@ impl WorkerCommand {
         wrapper
     }
 
-    /// Returns the command as it is.
+    /// Returns the command that runs the worker directly.
     #[must_use]
     pub fn command(&self) -> Command {
         use std::os::unix::process::CommandExt;
@@ -109,8 +118,8 @@ impl WorkerCommand {
     }
 }
 
-/// A launcher that has another program run workers, which takes their command line as its last
-/// arguments.
+/// A launcher that starts workers through another program, such as `strace` or `taskset`, which
+/// takes the worker's command line as its last arguments.
 ///
 /// ```
 /// use rpc_parallel::launch::WrapperLauncher;
@@ -119,25 +128,25 @@ impl WorkerCommand {
 /// // Ledger::spawner().launcher(traced).start(path).await?
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[must_use = "a launcher does nothing until a spawner is given it"]
+#[must_use = "a launcher does nothing until it is passed to a spawner"]
 pub struct WrapperLauncher {
     program: OsString,
     arguments: Vec<OsString>,
 }
 
 impl WrapperLauncher {
-    /// Wraps workers by a program: a path, or a name that is looked for in `PATH`.
+    /// Makes a launcher of a program: a path, or a name that is looked up in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self { program: program.into(), arguments: Vec::new() }
     }
 
-    /// Adds an argument of the program's own, which stands before the worker's command line.
+    /// Adds an argument of the program, before the worker's command line.
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Adds several of them.
+    /// Adds several arguments of the program, before the worker's command line.
     pub fn args<I>(mut self, arguments: I) -> Self
     where
         I: IntoIterator<Item: Into<OsString>>,
@@ -155,7 +164,7 @@ impl Launcher for WrapperLauncher {
     }
 }
 
-/// A launcher as a plan holds it.
+/// A launcher that clones of a [`SpawnConfig`](super::SpawnConfig) share.
 #[derive(Clone)]
 pub(crate) struct SharedLauncher(pub(crate) Arc<dyn Launcher>);
 

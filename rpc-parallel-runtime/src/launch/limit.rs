@@ -1,4 +1,4 @@
-//! What the system grants a worker, and no more.
+//! Resource limits of workers.
 
 use std::fmt;
 use std::io;
@@ -7,13 +7,13 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::wire::fields;
 
-/// How much of something the system grants a worker.
+/// A resource limit of a worker, as set by `setrlimit(2)`.
 ///
-/// One number is both limits of the system: the *soft* one, which it enforces, and the *hard* one,
-/// up to which the worker may raise it again. [`hard`](Self::hard) gives the second a number of its
-/// own. Only a privileged process may have more than its master.
+/// Each constructor sets both the *soft* limit, which the kernel enforces, and the *hard* limit, up
+/// to which the worker may raise the soft one. [`hard`](Self::hard) sets a different hard limit. Only
+/// a privileged process may raise a hard limit above that of its master.
 ///
-/// A limit holds for whatever the worker starts, too.
+/// Processes that the worker starts inherit the limit.
 ///
 /// ```
 /// use rpc_parallel::launch::ResourceLimit;
@@ -27,7 +27,7 @@ pub struct ResourceLimit {
     hard: u64,
 }
 
-/// What is limited.
+/// A limited resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Limited {
     Memory,
@@ -55,74 +55,81 @@ fields!(enum Limited {
 });
 
 impl ResourceLimit {
-    /// No limit.
+    /// The value that stands for no limit.
     pub const UNLIMITED: u64 = u64::MAX;
 
-    /// Limits the address space, in bytes: all that is mapped, whether it is used or not.
+    /// Limits the address space, in bytes: all mappings, used or not (`RLIMIT_AS`).
     ///
-    /// A worker that allocates beyond it aborts. Its own threads need some of it: tens of MiB.
+    /// A worker whose allocation fails aborts. The threads of a worker need tens of MiB of address
+    /// space.
     #[must_use]
     pub fn memory(bytes: u64) -> Self {
         Self::new(Limited::Memory, bytes)
     }
 
-    /// Limits the private memory that can be written to, in bytes: the heap, above all.
+    /// Limits the private writable memory, in bytes: mainly the heap (`RLIMIT_DATA`).
     #[must_use]
     pub fn data(bytes: u64) -> Self {
         Self::new(Limited::Data, bytes)
     }
 
-    /// Limits the stack of the main thread, in bytes.
+    /// Limits the stack of the main thread, in bytes (`RLIMIT_STACK`).
     ///
-    /// Functions run there unless the worker's runtime has several threads.
+    /// Functions run on the main thread, unless the worker's runtime has several threads.
     #[must_use]
     pub fn stack(bytes: u64) -> Self {
         Self::new(Limited::Stack, bytes)
     }
 
-    /// Limits the memory that can be kept from being swapped out, in bytes.
+    /// Limits the memory that the worker may lock into RAM, in bytes (`RLIMIT_MEMLOCK`).
     #[must_use]
     pub fn locked_memory(bytes: u64) -> Self {
         Self::new(Limited::LockedMemory, bytes)
     }
 
-    /// Limits the processor time, in seconds.
+    /// Limits the processor time, in seconds (`RLIMIT_CPU`).
     ///
-    /// A worker that has used them up is sent SIGXCPU, which kills it unless it does something about
-    /// it; at the hard limit it is killed in any case.
+    /// At the soft limit the kernel sends `SIGXCPU`, which kills a worker that does not handle it. At
+    /// the hard limit the kernel kills the worker.
     #[must_use]
     pub fn cpu_seconds(seconds: u64) -> Self {
         Self::new(Limited::CpuSeconds, seconds)
     }
 
-    /// Limits the size of files, in bytes: a worker that writes beyond it is sent SIGXFSZ.
+    /// Limits the size of files that the worker writes, in bytes (`RLIMIT_FSIZE`).
+    ///
+    /// A write beyond it raises `SIGXFSZ`, which kills a worker that does not handle it.
     #[must_use]
     pub fn file_size(bytes: u64) -> Self {
         Self::new(Limited::FileSize, bytes)
     }
 
-    /// Limits the size of a core dump, in bytes; with 0 there is none.
+    /// Limits the size of a core dump, in bytes (`RLIMIT_CORE`). With 0 the kernel writes none.
     #[must_use]
     pub fn core_size(bytes: u64) -> Self {
         Self::new(Limited::CoreSize, bytes)
     }
 
-    /// Limits how many files, sockets and pipes are open at once.
+    /// Limits the number of open descriptors: files, sockets, pipes (`RLIMIT_NOFILE`).
     ///
-    /// A worker itself needs about 20.
+    /// The framework itself needs about 20 in each worker.
     #[must_use]
     pub fn open_files(count: u64) -> Self {
         Self::new(Limited::OpenFiles, count)
     }
 
-    /// Limits how many processes and threads the user of this process may have when the worker
-    /// makes another one, which then fails. It does not hold for the privileged.
+    /// Limits the number of processes and threads (`RLIMIT_NPROC`).
+    ///
+    /// The worker fails to start a process or thread while the user of this process has that many or
+    /// more, in all processes together. The limit does not hold for privileged users.
     #[must_use]
     pub fn processes(count: u64) -> Self {
         Self::new(Limited::Processes, count)
     }
 
-    /// Sets up to where the worker itself may raise the limit.
+    /// Sets the hard limit, up to which the worker itself may raise the soft limit.
+    ///
+    /// Default: the soft limit.
     #[must_use]
     pub fn hard(self, hard: u64) -> Self {
         Self { hard, ..self }
@@ -132,12 +139,12 @@ impl ResourceLimit {
         Self { of, soft: limit, hard: limit }
     }
 
-    /// Says whether both limit the same.
+    /// Returns whether both limit the same resource.
     pub(crate) fn concerns(&self, other: &Self) -> bool {
         self.of == other.of
     }
 
-    /// Sets this limit of this process.
+    /// Sets the limit for this process.
     pub(super) fn set(&self) -> io::Result<()> {
         let resource = match self.of {
             Limited::Memory => Resource::As,

@@ -1,19 +1,19 @@
-//! What a worker writes, cut into whole lines with its name in front.
+//! Splits the output of a worker into complete lines with a prefix.
 
-/// A line with more than this becomes several.
+/// The maximum length of a line, in bytes. A longer line becomes several.
 const LONGEST: usize = 64 * 1024;
 
-/// As much is kept ready for the next line.
-const SHORT: usize = 1024;
+/// The capacity that is kept for the next line, in bytes.
+const KEPT_CAPACITY: usize = 1024;
 
-/// The lines of one output: it holds what has come of the last one, and nothing else.
+/// The lines of one stream. It buffers the incomplete last line.
 #[derive(Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
 }
 
 impl Lines {
-    /// Takes what was written, and appends the lines that are whole now.
+    /// Adds output, and appends the lines that are complete to `to`.
     pub(super) fn add(&mut self, bytes: &[u8], prefix: &str, to: &mut Vec<u8>) {
         for part in bytes.split_inclusive(|it| *it == b'\n') {
             match part.strip_suffix(b"\n") {
@@ -26,7 +26,7 @@ impl Lines {
         }
     }
 
-    /// Appends the last line, which nobody has ended.
+    /// Ends the incomplete last line, and appends it to `to`.
     pub(super) fn finish(&mut self, prefix: &str, to: &mut Vec<u8>) {
         if !self.begun.is_empty() {
             self.end_line(prefix, to);
@@ -50,15 +50,15 @@ impl Lines {
         to.extend_from_slice(prefix.as_bytes());
         to.append(&mut self.begun);
         to.push(b'\n');
-        // What a long line took is given back.
-        self.begun.shrink_to(SHORT);
+        // The memory of a long line is freed.
+        self.begun.shrink_to(KEPT_CAPACITY);
     }
 }
 
-/// Returns how many of the bytes are whole characters, if this one comes next.
+/// Returns how many of the bytes are complete characters, if `next` is the byte after them.
 fn whole_characters(bytes: &[u8], mut next: u8) -> usize {
     let mut len = bytes.len();
-    // A character has up to three such bytes behind its first; more of them are no text.
+    // A UTF-8 character has up to three continuation bytes. Longer sequences are not text.
     while next & 0b1100_0000 == 0b1000_0000 {
         if bytes.len() - len == 3 || len == 1 {
             return bytes.len();

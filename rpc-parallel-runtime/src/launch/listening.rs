@@ -1,4 +1,4 @@
-//! How a process takes connections of other processes.
+//! Accepts the connections of other processes.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -18,12 +18,14 @@ use crate::transport::{self, Address, Halves};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, connection_task};
 
-/// How long to wait when no connection can be accepted: descriptors have run out, most likely.
+/// The pause after a failed `accept`, usually because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves a listener until its worker takes no new connections, and then those that there are.
+/// Serves a listener until its worker takes no new connections, and then serves the open connections
+/// until they end.
 ///
-/// Its address is kept meanwhile, unless another process keeps it.
+/// `address` keeps the listener reachable while it is served. It is `None` if another process keeps
+/// the address.
 pub(crate) async fn listen(
     listener: OwnedFd,
     address: Option<Address>,
@@ -43,14 +45,14 @@ pub(crate) async fn listen(
             refuse_all(&listener);
         }
         Err(error) => {
-            diagnose(format_args!("listen for worker {id}: {error}"));
+            diagnose(format_args!("failed to listen for connections to worker {id}: {error}"));
         }
     }
     drop(address);
     while connections.join_next().await.is_some() {}
 }
 
-/// Accepts connections for as long as it is not dropped.
+/// Accepts connections until it is dropped.
 async fn accept_all(
     listener: &UnixListener,
     settings: Settings,
@@ -66,11 +68,11 @@ async fn accept_all(
     }
 }
 
-/// Accepts the next connection, and forgets those that have ended meanwhile.
+/// Accepts the next connection, and removes ended connections from the set.
 ///
 /// # Cancel safety
 ///
-/// A connection that was not returned has not been accepted.
+/// If the future is dropped, it has not accepted a connection.
 async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<Halves> {
     let mut accepted = pin!(transport::accept(listener));
     poll_fn(|cx| {
@@ -80,9 +82,9 @@ async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::R
     .await
 }
 
-/// Has nobody connect to a listener any more, also where a master keeps it for the next worker.
+/// Refuses all further connections, also if the master keeps the listener for a restarted worker.
 fn refuse_all(listener: &UnixListener) {
     let _ = shutdown(listener, Shutdown::Both);
-    // Those who wait to be accepted are dropped.
+    // Connections in the queue are accepted and dropped.
     while accept_with(listener, SocketFlags::CLOEXEC).is_ok() {}
 }

@@ -1,59 +1,60 @@
-//! Whether the kernel has killed a process because memory ran out.
+//! Detects that the kernel has killed a process because memory ran out.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// How many processes were killed for memory, when this process looked last.
+/// The number of out-of-memory kills at the last check.
 pub(super) struct OutOfMemory {
-    log_tells: bool,
+    /// Whether the kernel's log can be read, and contains process ids of this namespace.
+    has_log: bool,
     kills: Option<u64>,
 }
 
 impl OutOfMemory {
     pub(super) fn watch() -> Self {
-        let log_tells = numbers_are_the_kernels() && fs::File::open(LOG).is_ok();
-        Self { log_tells, kills: kills(log_tells) }
+        let has_log = is_in_initial_pid_namespace() && fs::File::open(LOG).is_ok();
+        Self { has_log, kills: kills(has_log) }
     }
 
-    /// Says whether a process that died by `SIGKILL` was killed for memory.
+    /// Returns whether the kernel killed this process for memory. The process died by `SIGKILL`.
     pub(super) fn has_killed(&mut self, pid: u32) -> bool {
-        let kills = kills(self.log_tells);
+        let kills = kills(self.has_log);
         if kills.is_none() || kills == self.kills {
             return false;
         }
         self.kills = kills;
-        // Some process was. Where the kernel's log does not tell which, it is this one by all
-        // likelihood: both have happened since the last death.
-        !self.log_tells || log().is_none_or(|log| names(&log, pid))
+        // The kernel killed a process. Without the log, this process is the most likely one: both the
+        // kill and this exit have happened since the last exit.
+        !self.has_log || log().is_none_or(|log| records_kill(&log, pid))
     }
 }
 
-/// What the kernel says, line by line.
+/// The kernel's log, one record per line.
 const LOG: &str = "/dev/kmsg";
 
-/// Says whether processes have the same numbers here as in the kernel's log: they have others in a
+/// Returns whether process ids of this process equal those in the kernel's log. They differ in a
 /// container.
-fn numbers_are_the_kernels() -> bool {
-    // The kernel has this number fixed: `PROC_PID_INIT_INO`.
+fn is_in_initial_pid_namespace() -> bool {
+    // The kernel defines this inode number: `PROC_PID_INIT_INO`.
     const OUTERMOST: &str = "pid:[4026531836]";
     fs::read_link("/proc/self/ns/pid").is_ok_and(|it| it.as_os_str() == OUTERMOST)
 }
 
-/// Returns how many processes were killed for memory: of the whole machine, where the log tells
-/// which, or else of this process's own cgroup, where its workers mostly are.
-fn kills(log_tells: bool) -> Option<u64> {
-    let machine = "/proc/vmstat".to_owned();
-    if log_tells {
-        return counted_in(machine);
+/// Returns the number of out-of-memory kills: of the whole host if the log names the processes, and
+/// otherwise of this process's own cgroup, which its workers usually share.
+fn kills(has_log: bool) -> Option<u64> {
+    let host = "/proc/vmstat".to_owned();
+    if has_log {
+        return counted_in(host);
     }
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    counters_of(&groups).chain([machine]).find_map(counted_in)
+    counters_of(&groups).chain([host]).find_map(counted_in)
 }
 
-/// Returns the files in which the kernel counts for one of these groups: of both versions of cgroups,
-/// and where a container sees its own group as the uppermost.
+/// Returns the counter files of these cgroups, for cgroups v1 and v2. For each group the root of the
+/// mount follows, because a container may see its own group there.
 fn counters_of(groups: &str) -> impl Iterator<Item = String> {
     groups.lines().flat_map(|group| {
         let (hierarchy, file) = match group.split_once("::") {
@@ -71,7 +72,7 @@ fn counted_in(file: impl AsRef<Path>) -> Option<u64> {
     counters.lines().find_map(|it| it.strip_prefix("oom_kill "))?.trim().parse().ok()
 }
 
-/// Returns the kernel's log, if this process may read it.
+/// Reads the kernel's log, if this process may read it.
 fn log() -> Option<String> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let mut file = OpenOptions::new().read(true).custom_flags(nonblocking).open(LOG).ok()?;
@@ -83,7 +84,7 @@ fn log() -> Option<String> {
                 log.push_str(&String::from_utf8_lossy(&record[..len]));
                 log.push('\n');
             }
-            // The record was overwritten while we read; the next one is whole.
+            // The record was overwritten while it was read. The next one is complete.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Some(log),
             Err(_) => return None,
@@ -91,8 +92,8 @@ fn log() -> Option<String> {
     }
 }
 
-/// Says whether the kernel's log tells of the killing of this process.
-fn names(log: &str, pid: u32) -> bool {
+/// Returns whether the kernel's log records that this process was killed for memory.
+fn records_kill(log: &str, pid: u32) -> bool {
     let words = format!("Killed process {pid} ");
     log.lines().any(|it| it.contains(&words))
 }
@@ -106,9 +107,9 @@ mod tests {
         let log = "3,123,456,-;Memory cgroup out of memory: Killed process 1234 (exe) \
                    total-vm:107644kB, anon-rss:99876kB";
 
-        assert!(names(log, 1234));
-        assert!(!names(log, 123));
-        assert!(!names(log, 12345));
+        assert!(records_kill(log, 1234));
+        assert!(!records_kill(log, 123));
+        assert!(!records_kill(log, 12345));
     }
 
     #[test]

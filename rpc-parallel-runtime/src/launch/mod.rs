@@ -1,5 +1,5 @@
-//! Worker processes, from both sides: how one is started, watched and ended by its master, and
-//! what it does itself before and around the user's code.
+//! Worker processes, from both sides: how a master starts, supervises and ends one, and what the
+//! worker process does before and around the user's code.
 
 mod boot_token;
 mod role;
@@ -11,6 +11,7 @@ mod redirect;
 mod launcher;
 mod start;
 mod set_up;
+mod control_event;
 mod control_command;
 mod tail;
 mod lines;
@@ -47,10 +48,10 @@ pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingError, is_name
 pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
 
-/// Decodes bytes as what a master tells a new worker, and as what the worker reports.
+/// Decodes bytes as a start message, and as a control event.
 #[cfg(fuzzing)]
 pub(crate) fn decode_everything(bytes: &[u8]) {
-    let _ = start::ControlEvent::decode(bytes);
+    let _ = control_event::ControlEvent::decode(bytes);
     if let Some((header, rest)) = bytes.split_first_chunk() {
         let _ = start::Header::decode(header);
         let _ = start::Start::decode(rest);

@@ -1,18 +1,19 @@
-//! What a panic inside a call does to its worker.
+//! The effect of a panic inside a call.
 
 use crate::wire::fields;
 
-/// What a panic inside a call does to its worker.
+/// Whether a panic inside a call ends the worker.
 ///
-/// A panic outside of any call always ends it.
+/// A panic outside of any call always ends the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum PanicPolicy {
-    /// It is an error of the call. The worker and its connections live on.
+    /// The panic fails the call. The worker and its connections keep running. This is the default.
     #[default]
     FailCall,
-    /// It ends the worker with exit code 254, like one outside of any call: for states that cannot
-    /// be trusted after a function was left half done.
+    /// The panic ends the worker with exit code 254, as a panic outside of any call does.
+    ///
+    /// Use it where a panic may leave the state of the worker inconsistent.
     EndWorker,
 }
 

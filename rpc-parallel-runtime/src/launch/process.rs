@@ -1,4 +1,4 @@
-//! One process that this process has started.
+//! A process that this process has started.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,44 +23,47 @@ use crate::transport::Origin;
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
-/// How long a process that was killed may take to be gone.
+/// How long a killed process may take to be reaped.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A process that this process has started: alive, or dead and remembered.
+/// A process that this process has started. It may have exited.
 pub(crate) struct Process {
     pub(super) serial: u64,
     id: WorkerId,
     label: WorkerLabel,
-    /// The same, where the worker is another process: one that this one has started.
-    workers_label: OnceLock<WorkerLabel>,
+    /// The label of the worker, if a launcher's process has started the worker as another process.
+    worker_label: OnceLock<WorkerLabel>,
     pidfd: OwnedFd,
     origin: Origin,
     outputs: Outputs,
     began: Instant,
-    /// Our end of its control socket, from when it has started; none if it was buried before.
+    /// The master's end of the control socket, which is set after the start handshake. `None` if the
+    /// process was reaped before.
     control: OnceLock<Option<OwnedFd>>,
-    /// This process has requested its end.
+    /// Whether this process has requested the end of the process.
     end_requested: AtomicBool,
-    /// The signals that this process has sent to it.
+    /// Whether this process has sent `SIGTERM` to the process.
     terminated: AtomicBool,
+    /// Whether this process has sent `SIGKILL` to the process.
     killed: AtomicBool,
-    /// It takes no new connections.
+    /// Whether the process takes no new connections.
     closed: AtomicBool,
-    /// The connections of this process to it.
-    callers: Mutex<Vec<InFlight>>,
-    /// Who has asked how it is doing, in the order of the answers.
-    asking: Mutex<VecDeque<oneshot::Sender<WorkerStats>>>,
+    /// The connections of this process to the process.
+    connections: Mutex<Vec<InFlight>>,
+    /// The pending requests for stats, in the order of the answers.
+    stats_requests: Mutex<VecDeque<oneshot::Sender<WorkerStats>>>,
     end: watch::Sender<Option<End>>,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) failure: WorkerFailure,
     pub(crate) kind: EndKind,
-    /// This process had requested the end, or the worker had announced it: it is not restarted.
+    /// Whether this process had requested the end, or the worker had announced it. Then the worker is
+    /// not restarted.
     pub(crate) requested: bool,
-    /// How far the calls of this process had come, over the connections that there were then.
+    /// The progress of the calls of this process, over the connections that were open at the end.
     pub(crate) progress: Progress,
 }
 
@@ -84,14 +87,14 @@ impl Process {
         child: &Child,
         outputs: Outputs,
     ) -> io::Result<Self> {
-        // Nobody else waits for it, so that its number cannot have gone to another process.
+        // Only the supervisor reaps the process, so its process id is not reused before that.
         let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         let label = WorkerLabel { pid: Some(child.id()), ..label };
         Ok(Self {
             serial,
             id,
             label,
-            workers_label: OnceLock::new(),
+            worker_label: OnceLock::new(),
             pidfd,
             origin: Origin::here(),
             outputs,
@@ -101,8 +104,8 @@ impl Process {
             terminated: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            callers: Mutex::default(),
-            asking: Mutex::default(),
+            connections: Mutex::default(),
+            stats_requests: Mutex::default(),
             end: watch::Sender::new(None),
         })
     }
@@ -112,79 +115,86 @@ impl Process {
     }
 
     pub(crate) fn label(&self) -> &WorkerLabel {
-        self.workers_label.get().unwrap_or(&self.label)
+        self.worker_label.get().unwrap_or(&self.label)
     }
 
-    /// Remembers which process the worker is: a launcher may have put this one before it.
-    pub(super) fn note_worker(&self, pid: u32) {
+    /// Sets the process id of the worker, which differs from that of this process if a launcher forks.
+    pub(super) fn set_worker_pid(&self, pid: u32) {
         if self.label.pid != Some(pid) {
-            self.workers_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
-            self.outputs.name(pid);
+            self.worker_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
+            self.outputs.set_pid(pid);
         }
     }
 
-    /// Takes the control socket, or gives it back if the process is being buried.
+    /// Stores the control socket.
+    ///
+    /// # Errors
+    ///
+    /// The process has been reaped. The socket is returned.
     pub(super) fn register_control(&self, control: OwnedFd) -> Result<&OwnedFd, OwnedFd> {
         let mut control = Some(control);
         match self.control.get_or_init(|| control.take()) {
             Some(taken) => Ok(taken),
-            None => Err(control.take().unwrap_or_else(|| unreachable!("it was not taken"))),
+            None => {
+                Err(control.take().unwrap_or_else(|| unreachable!("the socket was not stored")))
+            }
         }
     }
 
-    /// Returns the control socket, if the process has started, and if this process has started it
-    /// and was not forked from the one that has.
+    /// Returns the control socket. Returns `None` before the end of the start handshake, and in a
+    /// process that was forked from the master.
     pub(super) fn control(&self) -> Option<&OwnedFd> {
         self.control.get()?.as_ref().filter(|_| !self.origin.is_other_process())
     }
 
-    /// Has nobody take the control socket any more, because the process is dead.
-    pub(super) fn leave(&self) {
+    /// Makes later calls of [`register_control`](Self::register_control) fail, because the process has
+    /// exited.
+    pub(super) fn refuse_control(&self) {
         self.control.get_or_init(|| None);
     }
 
-    /// Kills the process, if it lives.
+    /// Kills the process, unless it has exited.
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL, &self.killed);
     }
 
-    /// Kills the process and waits until it is gone, which takes a moment; none if it takes longer,
-    /// because the system does not let go of it: the supervisor will see its end.
+    /// Kills the process and waits until it is reaped. Returns `None` after [`REAP_TIMEOUT`]: a
+    /// process in an uninterruptible system call exits later, and the supervisor reaps it then.
     pub(super) async fn kill_and_wait(&self) -> Option<End> {
         self.kill();
         timeout(REAP_TIMEOUT, self.end()).await.ok()
     }
 
-    /// Sends `SIGTERM` to the process, if it lives.
+    /// Sends `SIGTERM` to the process, unless it has exited.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM, &self.terminated);
     }
 
     fn signal(&self, signal: Signal, sent: &AtomicBool) {
-        // A forked child drops what its parent was about to start.
+        // A forked child drops the start guards of its parent, which must not end the processes.
         if self.origin.is_other_process() {
             return;
         }
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let dead = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
-        // A zombie takes signals, and they are not what it died of.
-        if dead != Ok(1) {
+        let exited = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
+        // Sending a signal to a zombie succeeds, although the signal is not why the process ended.
+        if exited != Ok(1) {
             sent.store(true, Ordering::Release);
             let _ = pidfd_send_signal(&self.pidfd, signal);
         }
     }
 
-    /// Says whether this process has sent `SIGTERM` to the process.
+    /// Returns whether this process has sent `SIGTERM` to the process.
     pub(super) fn was_terminated(&self) -> bool {
         self.terminated.load(Ordering::Acquire)
     }
 
-    /// Says whether this process has sent `SIGKILL` to the process.
+    /// Returns whether this process has sent `SIGKILL` to the process.
     pub(super) fn was_killed(&self) -> bool {
         self.killed.load(Ordering::Acquire)
     }
 
-    /// Notes that this process has requested the end of the process.
+    /// Records that this process has requested the end of the process.
     pub(super) fn mark_end_requested(&self) {
         self.end_requested.store(true, Ordering::Release);
     }
@@ -193,7 +203,7 @@ impl Process {
         self.end_requested.load(Ordering::Acquire)
     }
 
-    /// Remembers that the process takes no new connections.
+    /// Records that the process takes no new connections.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -202,41 +212,42 @@ impl Process {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Remembers a connection to the process, for its failure report.
-    pub(super) fn note_caller(&self, caller: InFlight) {
-        let mut callers = self.callers();
-        callers.retain(|it| !it.is_over());
-        callers.push(caller);
+    /// Adds a connection of this process to the process, for its failure report.
+    pub(super) fn add_connection(&self, connection: InFlight) {
+        let mut connections = self.connections();
+        connections.retain(|it| !it.is_over());
+        connections.push(connection);
     }
 
-    /// Asks the process how it is doing. The answer does not come if it dies before.
-    pub(super) fn ask_for_stats(&self) -> io::Result<oneshot::Receiver<WorkerStats>> {
-        let (asks, answer) = oneshot::channel();
+    /// Requests the stats of the process. The sender of the returned channel is dropped when the
+    /// process exits.
+    pub(super) fn request_stats(&self) -> io::Result<oneshot::Receiver<WorkerStats>> {
+        let (request, answer) = oneshot::channel();
         let control = self.control().ok_or(io::ErrorKind::NotConnected)?;
-        // Held while asking: answers come in the order of the questions.
-        let mut asking = self.asking();
+        // Locked while the command is sent: answers arrive in the order of the commands.
+        let mut stats_requests = self.stats_requests();
         control_command::request_stats(control)?;
-        asking.push_back(asks);
+        stats_requests.push_back(request);
         Ok(answer)
     }
 
-    /// Tells who has asked first how the process is doing.
-    pub(super) fn tell_stats(&self, stats: WorkerStats) {
-        if let Some(asks) = self.asking().pop_front() {
-            // Whoever has given up does not hear it.
-            let _ = asks.send(stats);
+    /// Answers the oldest request for stats.
+    pub(super) fn deliver_stats(&self, stats: WorkerStats) {
+        if let Some(request) = self.stats_requests().pop_front() {
+            // The receiver may have been dropped.
+            let _ = request.send(stats);
         }
     }
 
-    /// Waits until the process is dead and nothing of it is left.
+    /// Waits until the supervisor has reaped the process.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: it only waits.
     pub(crate) async fn end(&self) -> End {
         let mut end = self.end.subscribe();
         let end = end.wait_for(Option::is_some).await.map(|it| (*it).clone());
-        end.ok().flatten().expect("`self` holds the sender, and `Some` was waited for")
+        end.ok().flatten().expect("`self` holds the sender, and the value is `Some`")
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -247,9 +258,9 @@ impl Process {
         self.end.borrow().clone()
     }
 
-    /// Blocks until the process is dead, but not for longer.
+    /// Blocks until the process has exited, or until the deadline.
     pub(super) fn wait_until(&self, deadline: Instant) {
-        // The supervisor hears of it at the same time, so this asks the kernel.
+        // The supervisor may not have reaped the process yet, so this polls the descriptor.
         let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
         while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
         {
@@ -260,14 +271,14 @@ impl Process {
         }
     }
 
-    /// Returns the last lines of its stderr.
+    /// Returns the last lines of stderr of the process.
     pub(super) fn last_lines(&self) -> Vec<String> {
         self.outputs.receive();
         self.outputs.last_lines()
     }
 
-    /// Records how the process ended. Only the supervisor thread calls this.
-    pub(super) fn has_died(
+    /// Records the end of the process. Only the supervisor thread calls this.
+    pub(super) fn record_end(
         &self,
         exit_reason: ExitReason,
         panic: Option<PanicReport>,
@@ -275,10 +286,10 @@ impl Process {
         requested: bool,
     ) {
         let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
-        // Their drivers wait for this very end before they fail their calls.
-        for caller in &*self.callers() {
-            caller.add_functions(MAX_IN_PROGRESS, &mut in_progress);
-            progress = progress.and(caller.progress());
+        // Their calls are still pending, because their drivers wait for this end to be recorded.
+        for connection in &*self.connections() {
+            connection.add_functions(MAX_IN_PROGRESS, &mut in_progress);
+            progress = progress.merge(connection.progress());
         }
         let failure_report = FailureReport {
             worker: self.label().clone(),
@@ -290,12 +301,12 @@ impl Process {
             uptime: self.uptime(),
             stderr: self.last_lines(),
         };
-        self.asking().clear();
+        self.stats_requests().clear();
         let failure = WorkerFailure::new(failure_report);
         self.end.send_replace(Some(End { failure, kind, requested, progress }));
-        // A process that the worker has forked may keep its ends of their sockets open.
-        for caller in &*self.callers() {
-            caller.end();
+        // A process that the worker has forked may keep the sockets open.
+        for connection in &*self.connections() {
+            connection.end();
         }
     }
 
@@ -303,12 +314,12 @@ impl Process {
         self.began.elapsed()
     }
 
-    fn asking(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<WorkerStats>>> {
-        self.asking.lock().expect("nobody panics while holding this lock")
+    fn stats_requests(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<WorkerStats>>> {
+        self.stats_requests.lock().expect("no thread panics while it holds this lock")
     }
 
-    fn callers(&self) -> MutexGuard<'_, Vec<InFlight>> {
-        self.callers.lock().expect("nobody panics while holding this lock")
+    fn connections(&self) -> MutexGuard<'_, Vec<InFlight>> {
+        self.connections.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -318,7 +329,8 @@ impl AsFd for Process {
     }
 }
 
-/// A process that is not a worker yet: if it does not become one, nothing of it is left.
+/// The guard of a process that has not become a worker yet. Dropping it before
+/// [`commit`](Self::commit) kills the process.
 pub(super) struct StartGuard(Option<Arc<Process>>);
 
 impl StartGuard {
@@ -327,11 +339,12 @@ impl StartGuard {
     }
 
     pub(super) fn process(&self) -> &Arc<Process> {
-        self.0.as_ref().expect("it is there until it is born")
+        self.0.as_ref().expect("a start guard has its process until it is committed")
     }
 
+    /// Keeps the process running: it has become a worker.
     pub(super) fn commit(mut self) -> Arc<Process> {
-        self.0.take().expect("it is there until it is born")
+        self.0.take().expect("a start guard has its process until it is committed")
     }
 }
 

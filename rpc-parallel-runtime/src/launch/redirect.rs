@@ -1,4 +1,4 @@
-//! Where a worker's output goes.
+//! Targets of a worker's stdout and stderr.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,9 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::wire::fields;
 
-/// Where the stdout or the stderr of a worker goes.
+/// The target of a worker's stdout or stderr.
+///
+/// Default: [`inherit`](Self::inherit).
 #[derive(Clone, Debug, Default)]
 pub struct Redirect(Target);
 
@@ -31,25 +33,26 @@ enum Target {
 }
 
 impl Redirect {
-    /// To where the master's own goes. This is the default.
+    /// Writes to the same stream as the master. This is the default.
     ///
-    /// A worker's stderr passes through its master on the way, which remembers the last lines: they
-    /// stand in the error that tells of its death.
+    /// The stderr of a worker that is not detached passes through its master, which relays it and
+    /// keeps the last lines for the [failure report](crate::WorkerFailure::stderr). For the worker,
+    /// it is a pipe and not a terminal.
     #[must_use]
     pub fn inherit() -> Self {
         Self(Target::Inherit)
     }
 
-    /// To where the master's own goes, line by line, each with the worker's name in front: `[name] `,
-    /// or `[pid 1234] ` for a worker without one.
+    /// Writes to the same stream as the master, line by line, each with a prefix: `[name] `, or
+    /// `[pid 1234] ` for a worker without a name.
     ///
-    /// Lines of several workers, and those that the master prints by `println!` and `eprintln!`,
-    /// do not mix. Lines of a worker are written without the lock of std's stream where the master
-    /// holds it for more than 50 ms; they may then stand inside a line that the master writes in
-    /// several pieces. What the master has printed of a line waits in std's buffer for the end of
-    /// the line, and comes after lines of workers that are written meanwhile.
+    /// Lines of several workers, and lines that the master prints with `println!` and `eprintln!`,
+    /// do not mix. There is one exception: where the master holds the lock of std's stream for more
+    /// than 50 ms, lines of workers are written without the lock, and may end up inside a line that
+    /// the master writes in several pieces. An incomplete line of the master stays in std's buffer
+    /// until its end is printed, and follows the lines of workers that are written in the meantime.
     ///
-    /// A last line without an end gets one, and a line of more than 64 KiB becomes several.
+    /// A last line without a newline gets one. A line of more than 64 KiB becomes several lines.
     ///
     /// ```
     /// use rpc_parallel::Redirect;
@@ -62,47 +65,60 @@ impl Redirect {
         Self(Target::Prefixed)
     }
 
-    /// To nowhere.
+    /// Discards the output.
     #[must_use]
     pub fn null() -> Self {
         Self(Target::Null)
     }
 
-    /// To the end of a file, which is created if there is none.
+    /// Appends to a file, which is created if it does not exist.
     ///
-    /// The worker opens it: a relative path begins at its current directory.
+    /// The worker opens the file: a relative path is relative to the worker's current directory.
     #[must_use]
     pub fn append(path: impl Into<PathBuf>) -> Self {
         Self(Target::File { path: path.into(), append: true })
     }
 
-    /// To a file, which is created or emptied.
+    /// Writes to a file, which is created or truncated.
     ///
-    /// The worker opens it: a relative path begins at its current directory.
+    /// The worker opens the file: a relative path is relative to the worker's current directory.
     #[must_use]
     pub fn truncate(path: impl Into<PathBuf>) -> Self {
         Self(Target::File { path: path.into(), append: false })
     }
 
-    /// To whoever reads the other end of the pipe that this makes.
+    /// Makes an operating system pipe, and returns the redirect to it and its reading end.
     ///
-    /// A worker whose output is not read waits when the pipe is full. The pipe ends when the worker
-    /// and whatever it started have ended, and the redirect and its clones are dropped.
+    /// A worker blocks while the pipe is full. The reader sees the end of the pipe when the worker
+    /// and all processes that it started have closed the stream, and the redirect and its clones are
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// Too many files are open.
+    /// An error is returned if the pipe cannot be made, for example because too many files are open.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
+    ///
+    /// ```
+    /// # async fn example() -> std::io::Result<()> {
+    /// use rpc_parallel::Redirect;
+    ///
+    /// let (stdout, reader) = Redirect::piped()?;
+    /// // let ledger = Ledger::spawner().stdout(stdout).start(path).await?;
+    /// // Reads what the ledger prints: tokio::io::BufReader::new(reader).lines()
+    /// # drop((stdout, reader));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn piped() -> io::Result<(Self, Receiver)> {
         let (reader, writer) = io::pipe()?;
         let reader = Receiver::from_owned_fd(reader.into())?;
         Ok((Self(Target::Pipe(Arc::new(writer.into()))), reader))
     }
 
-    /// Says whether the worker's lines pass through this process.
+    /// Returns whether this process relays the output with a prefix.
     pub(super) fn is_prefixed(&self) -> bool {
         matches!(self.0, Target::Prefixed)
     }
@@ -118,7 +134,7 @@ impl Redirect {
         }
     }
 
-    /// Returns the pipe that must be handed over to the worker, where it was made for the caller.
+    /// Returns the pipe of [`piped`](Self::piped), which the start message hands to the worker.
     pub(super) fn pipe(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
             Target::Pipe(pipe) => Some(pipe.as_fd()),
@@ -127,24 +143,24 @@ impl Redirect {
     }
 }
 
-/// What a worker is told about where one of its outputs goes.
+/// A redirect as the start message describes it to the worker.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Output {
-    /// Where it goes already.
+    /// The stream stays as it is.
     Inherit,
     Null,
     File {
         path: OsString,
         append: bool,
     },
-    /// To the next descriptor that was handed over.
+    /// The next descriptor that came with the start message.
     Descriptor,
 }
 
 fields!(enum Output { 0 => Inherit, 1 => Null, 2 => File { path, append }, 3 => Descriptor });
 
 impl Output {
-    /// Opens what takes the place of the worker's output; none if it stays as it is.
+    /// Opens the new target of the stream. Returns `None` if the stream stays as it is.
     pub(super) fn open(
         &self,
         mut descriptors: impl Iterator<Item = OwnedFd>,
@@ -155,7 +171,7 @@ impl Output {
             Self::File { path, append } => Ok(Some(open(Path::new(path), *append)?.into())),
             Self::Descriptor => match descriptors.next() {
                 Some(descriptor) => Ok(Some(descriptor)),
-                None => Err(io::Error::other("the master handed no descriptor over")),
+                None => Err(io::Error::other("the start message has no descriptor for it")),
             },
         }
     }
@@ -168,6 +184,6 @@ fn open(path: &Path, append: bool) -> io::Result<File> {
     } else {
         options.write(true).truncate(true);
     }
-    // A worker leads a session, whose terminal this must not become.
+    // A worker leads a session: a terminal that it opens must not become its controlling terminal.
     options.create(true).custom_flags(OFlags::NOCTTY.bits() as i32).open(path)
 }

@@ -1,7 +1,8 @@
-//! Passes on what workers write to the stdout and stderr of their master.
+//! Relays the output of workers to stdout and stderr of their master.
 //!
-//! A relay writes to the descriptors, not through std's buffers, so libtest does not capture its
-//! output. What the master has printed of a line stays in std's buffer and may come later.
+//! A relay writes to the descriptors and bypasses std's buffers, so libtest does not capture its
+//! output. An incomplete line that the master has printed stays in std's buffer, and may follow
+//! relayed lines.
 
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter, Read};
@@ -20,62 +21,69 @@ use super::tail::Tail;
 use super::thread::start_thread;
 use crate::transport::Origin;
 
-/// What is read of one output before it is passed on: as much as a pipe holds, so that a worker
-/// that never stops writing does not keep us.
-const TURN: usize = 64 * 1024;
+/// The maximum number of bytes that are read from one worker before others have their turn, so that
+/// a worker that never stops writing does not starve the others. A pipe holds as many.
+const MAX_READ: usize = 64 * 1024;
 
-/// How long the end of this process may wait until all is passed on.
+/// How long the end of this process may wait until all output is relayed.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the system writes to a pipe in one piece, whoever else writes there.
-const IN_ONE_PIECE: usize = 4096;
+/// The number of bytes that the kernel writes to a pipe atomically (`PIPE_BUF`).
+const ATOMIC: usize = 4096;
 
-/// The outputs of one worker that pass through this process.
+/// The streams of one worker that this process relays.
 #[derive(Clone, Default)]
 pub(crate) struct Outputs {
     stderr: Option<Arc<Relayed>>,
     stdout: Option<Arc<Relayed>>,
 }
 
-/// The worker's ends of them.
+/// The writing ends of the relayed streams, for the worker.
 #[derive(Default)]
-pub(super) struct WorkersEnds {
+pub(super) struct OutputWriters {
     pub(super) stderr: Option<PipeWriter>,
     pub(super) stdout: Option<PipeWriter>,
 }
 
 impl Outputs {
-    /// Makes the pipes. A worker's stderr passes through here wherever it goes in the end: that is
-    /// how an error can hold its last lines.
+    /// Makes the pipes. The stderr of a worker is always relayed at first, so that errors can hold
+    /// its last lines.
     pub(super) fn new(
         name: Option<&str>,
         stdout: &Redirect,
         stderr: &Redirect,
-    ) -> io::Result<(Self, WorkersEnds)> {
-        let naming = |it: &Redirect| it.is_prefixed().then(|| name.map(str::to_owned));
-        let (tail, stderr) = Relayed::new(Relay::get(Stream::Stderr)?, naming(stderr))?;
-        let shown = naming(stdout).map(|it| Relayed::new(Relay::get(Stream::Stdout)?, Some(it)));
-        let (shown, stdout) = shown.transpose()?.unzip();
-        let outputs = Self { stderr: Some(tail), stdout: shown };
-        Ok((outputs, WorkersEnds { stderr: Some(stderr), stdout }))
+    ) -> io::Result<(Self, OutputWriters)> {
+        let prefix = |it: &Redirect| match it.is_prefixed() {
+            true => Prefix::Label(name.map(str::to_owned)),
+            false => Prefix::None,
+        };
+        let (relayed_stderr, stderr_writer) =
+            Relayed::new(Relay::get(Stream::Stderr)?, prefix(stderr))?;
+        let mut outputs = Self { stderr: Some(relayed_stderr), stdout: None };
+        let mut writers = OutputWriters { stderr: Some(stderr_writer), stdout: None };
+        if stdout.is_prefixed() {
+            let (relayed, writer) = Relayed::new(Relay::get(Stream::Stdout)?, prefix(stdout))?;
+            (outputs.stdout, writers.stdout) = (Some(relayed), Some(writer));
+        }
+        Ok((outputs, writers))
     }
 
-    /// Begins to relay what a process writes that has just been started.
+    /// Begins to relay the output of a new process.
     pub(super) fn begin(&self, pid: u32) -> io::Result<()> {
-        self.name(pid);
+        self.set_pid(pid);
         self.all().try_for_each(|it| it.relay.watch(it))
     }
 
-    /// Says what the process is called that writes: not always what was started.
-    pub(super) fn name(&self, pid: u32) {
-        self.all().for_each(|it| it.name(pid));
+    /// Sets the process id for the prefix. It changes if a launcher's process starts the worker.
+    pub(super) fn set_pid(&self, pid: u32) {
+        self.all().for_each(|it| it.set_pid(pid));
     }
 
-    /// Receives what has been written so far, and has it passed on.
+    /// Receives the output that the worker has written so far, and lets the relay write it.
     pub(super) fn receive(&self) {
         for relayed in self.all() {
             if relayed.receive() {
-                // Its thread hears of what stands in the pipe, where nothing stands any more.
+                // The pipe is empty, so the relay gets no event of it, and must be woken.
                 relayed.relay.wake();
             }
         }
@@ -86,9 +94,10 @@ impl Outputs {
         self.stderr.as_ref().map_or_else(Vec::new, |it| it.state().tail.lines())
     }
 
-    /// Has what all workers have written so far passed on: this process is about to end.
+    /// Relays all output that workers have written so far, because this process is about to end.
     ///
-    /// It does not wait for long: whoever reads our output may have stopped to.
+    /// It waits at most for [`FLUSH_TIMEOUT`], because the reader of this process's output may have
+    /// stopped reading.
     pub(crate) fn flush_all() {
         let began = Instant::now();
         for relay in [&STDOUT, &STDERR].into_iter().filter_map(OnceLock::get) {
@@ -96,7 +105,8 @@ impl Outputs {
         }
     }
 
-    /// Does so when this thread ends, where the system tells: for a thread that is the main one.
+    /// Does the same when this thread ends, for a thread that is the main thread. Whether thread-local
+    /// destructors of the main thread run is up to the platform.
     pub(crate) fn flush_all_with_this_thread() {
         struct AtEnd;
 
@@ -115,19 +125,25 @@ impl Outputs {
     }
 }
 
-/// One output of one worker.
+/// One stream of one worker.
 struct Relayed {
     pipe: PipeReader,
     relay: &'static Relay,
-    /// Whether its lines get a name in front, and which.
-    naming: Option<Option<String>>,
+    prefix: Prefix,
     state: Mutex<State>,
+}
+
+/// The prefix of the lines of a stream.
+enum Prefix {
+    None,
+    /// The name of the worker, or the id of its process if it has no name.
+    Label(Option<String>),
 }
 
 #[derive(Default)]
 struct State {
     tail: Tail,
-    /// What stands in front of each line; none if the bytes are passed on as they come.
+    /// The prefix of each line. `None` if the bytes are relayed unchanged.
     prefix: Option<String>,
     lines: Lines,
     unwritten: Vec<u8>,
@@ -135,28 +151,25 @@ struct State {
 }
 
 impl Relayed {
-    fn new(
-        relay: &'static Relay,
-        naming: Option<Option<String>>,
-    ) -> io::Result<(Arc<Self>, PipeWriter)> {
+    fn new(relay: &'static Relay, prefix: Prefix) -> io::Result<(Arc<Self>, PipeWriter)> {
         let (pipe, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok((Arc::new(Self { pipe, relay, naming, state: Mutex::default() }), writer))
+        Ok((Arc::new(Self { pipe, relay, prefix, state: Mutex::default() }), writer))
     }
 
-    fn name(&self, pid: u32) {
-        let prefix = self.naming.as_ref().map(|name| match name {
-            Some(name) => format!("[{name}] "),
-            None => format!("[pid {pid}] "),
-        });
-        self.state().prefix = prefix;
+    fn set_pid(&self, pid: u32) {
+        self.state().prefix = match &self.prefix {
+            Prefix::None => None,
+            Prefix::Label(Some(name)) => Some(format!("[{name}] ")),
+            Prefix::Label(None) => Some(format!("[pid {pid}] ")),
+        };
     }
 
-    /// Receives what has been written, some of it if that is much; `false` if that is nothing.
+    /// Receives output, at most [`MAX_READ`] and a buffer more. Returns whether there was any.
     fn receive(&self) -> bool {
         let mut state = self.state();
         let (mut buffer, mut received) = ([0; 4096], 0);
-        while !state.ended && received < TURN {
+        while !state.ended && received < MAX_READ {
             match (&self.pipe).read(&mut buffer) {
                 Ok(0) => state.end(),
                 Ok(len) => {
@@ -171,11 +184,11 @@ impl Relayed {
         received > 0
     }
 
-    /// Writes what has been received; `false` after the end.
+    /// Writes the received output. Returns `false` if the stream has ended.
     fn forward(&self) -> bool {
         let mut state = self.state();
         let (unwritten, ended) = (mem::take(&mut state.unwritten), state.ended);
-        // Its lock is not held while writing: that may take as long as a person holds a terminal.
+        // The lock is not held during the write, which may block on a terminal for any time.
         drop(state);
         if !unwritten.is_empty() {
             self.relay.write(&unwritten);
@@ -184,7 +197,7 @@ impl Relayed {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics while holding this lock")
+        self.state.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -224,8 +237,8 @@ impl fmt::Display for Stream {
     }
 }
 
-/// A thread that relays to one stream. That may block, and so the thread does nothing else, and
-/// nobody else does it.
+/// A relay to one stream of this process, with a thread. Writes may block, so only this thread writes,
+/// and it does nothing else.
 struct Relay {
     stream: Stream,
     lock: StdioLock,
@@ -237,21 +250,21 @@ struct Relay {
     flushed: Condvar,
 }
 
-/// How often the thread was asked to pass everything on, and up to which it has.
+/// The number of requested flushes, and of those that are done.
 #[derive(Default)]
 struct Flushes {
-    asked: u64,
+    requested: u64,
     done: u64,
 }
 
-/// Marks an event as a wish to pass on what has been received, or everything.
+/// Marks an epoll event as a request to write the received output, or to flush.
 const WAKE: u64 = u64::MAX;
 
 static STDOUT: OnceLock<Arc<Relay>> = OnceLock::new();
 static STDERR: OnceLock<Arc<Relay>> = OnceLock::new();
 
 impl Relay {
-    /// Returns that of a stream; its thread starts with the first use.
+    /// Returns the relay to a stream. The first use starts its thread.
     fn get(stream: Stream) -> io::Result<&'static Self> {
         static STARTING: Mutex<()> = Mutex::new(());
         let relay = match stream {
@@ -261,14 +274,14 @@ impl Relay {
         if let Some(relay) = relay.get() {
             return Ok(relay);
         }
-        // What fails now, because threads or descriptors have run out, may succeed later.
+        // A failure is not stored: it may be due to a temporary lack of threads or descriptors.
         let _guard = STARTING.lock();
         if let Some(relay) = relay.get() {
             return Ok(relay);
         }
         let new = Arc::new(Self::new(stream)?);
         let relaying = new.clone();
-        // Without it the pipes would fill up, and workers stop in the middle of a line.
+        // Without the thread the pipes would fill up and block the workers.
         start_thread(&format!("rpc-parallel {stream}"), Box::new(move || relaying.run()))?;
         Ok(relay.get_or_init(|| new))
     }
@@ -301,48 +314,47 @@ impl Relay {
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => panic!("wait for the {} of workers: {errno}", self.stream),
+                Err(errno) => panic!("failed to wait for {} of workers: {errno}", self.stream),
             }
             for event in &events {
                 match event.data.u64() {
-                    WAKE => self.pass_on(),
+                    WAKE => self.relay_all(),
                     index => self.relay(index as usize),
                 }
             }
         }
     }
 
-    /// Passes on all that has been written; if somebody waits for it, lines that are not whole among
-    /// them.
-    fn pass_on(&self) {
-        let Flushes { asked, done } = *self.flushes();
+    /// Relays the output of all workers. If a flush is requested, this includes incomplete lines.
+    fn relay_all(&self) {
+        let Flushes { requested, done } = *self.flushes();
         let watched: Vec<_> = self.watched().iter().flatten().cloned().collect();
         for relayed in watched {
             relayed.receive();
-            if asked != done {
+            if requested != done {
                 relayed.state().finish();
             }
             relayed.forward();
         }
-        self.flushes().done = asked;
+        self.flushes().done = requested;
         self.flushed.notify_all();
     }
 
-    /// Has that done, and waits for it, but not longer than this.
+    /// Requests a flush, and waits until it is done, at most for this time.
     fn flush(&self, limit: Duration) {
         // A forked child does not have the thread.
         if self.origin.is_other_process() {
             return;
         }
         let mut flushes = self.flushes();
-        flushes.asked += 1;
-        let mine = flushes.asked;
+        flushes.requested += 1;
+        let own = flushes.requested;
         self.wake();
-        let _ = self.flushed.wait_timeout_while(flushes, limit, |it| it.done < mine);
+        let _ = self.flushed.wait_timeout_while(flushes, limit, |it| it.done < own);
     }
 
     fn wake(&self) {
-        // It fails only where the thread has 2^64 reasons to wake up already.
+        // It fails only if the counter overflows, and then the thread wakes anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
@@ -356,11 +368,11 @@ impl Relay {
         }
     }
 
-    /// Writes to this process's own stream, or nowhere if that is closed.
+    /// Writes to the stream of this process. If the stream is closed, the output is lost.
     ///
-    /// The lock of `print!` and `eprint!` keeps lines of this process whole, which reach the
-    /// descriptor in several pieces. The relay does without it where other code does not release
-    /// it: that code may wait for a worker that is held up by its output.
+    /// The lock of `print!` and `eprint!` keeps lines of this process intact, which may reach the
+    /// descriptor in several pieces. The relay continues without the lock after a timeout, because the
+    /// code that holds it may wait for a worker that is blocked on its output.
     fn write(&self, bytes: &[u8]) {
         self.lock.with(|| {
             let _ = match self.stream {
@@ -371,19 +383,19 @@ impl Relay {
     }
 
     fn flushes(&self) -> MutexGuard<'_, Flushes> {
-        self.flushes.lock().expect("nobody panics while holding this lock")
+        self.flushes.lock().expect("no thread panics while it holds this lock")
     }
 
     fn watched(&self) -> MutexGuard<'_, Vec<Option<Arc<Relayed>>>> {
-        self.watched.lock().expect("nobody panics while holding this lock")
+        self.watched.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-/// Writes whole lines, as many at once as nobody else's can come between.
+/// Writes complete lines, as many at once as the kernel writes atomically.
 fn write(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     let is_end = |it: &u8| *it == b'\n';
     while !bytes.is_empty() {
-        let atomic = &bytes[..bytes.len().min(IN_ONE_PIECE)];
+        let atomic = &bytes[..bytes.len().min(ATOMIC)];
         let lines = atomic.iter().rposition(is_end).or_else(|| bytes.iter().position(is_end));
         let (mut lines, rest) = bytes.split_at(lines.map_or(bytes.len(), |it| it + 1));
         while !lines.is_empty() {

@@ -1,20 +1,20 @@
-//! What this process is: a master or a worker, decided once.
+//! The role of this process, master or worker, which is set once.
 
 use std::sync::OnceLock;
 
 use super::boot_token::BootToken;
 use super::start::SpawnDefaults;
 
-/// What a process is.
+/// The role of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// It was started by somebody else, and may start workers.
+    /// No master has started the process. It may start workers.
     Master,
-    /// It was started by a master. It may start workers too.
+    /// A master has started the process. It may start workers too.
     Worker,
 }
 
-/// A role, with what it takes to start workers in it.
+/// The role of this process, and its defaults for starting workers.
 struct Assumed {
     role: Role,
     spawn_defaults: SpawnDefaults,
@@ -24,31 +24,31 @@ struct Assumed {
 static ROLE: OnceLock<Assumed> = OnceLock::new();
 
 impl Role {
-    /// Makes this process what it will be from now on.
+    /// Sets the role of this process.
     ///
     /// # Errors
     ///
-    /// It is something already.
+    /// The process already has a role, which is returned.
     pub(crate) fn assume(self, spawn_defaults: SpawnDefaults) -> Result<(), Self> {
-        let mut mine = false;
+        let mut is_first = false;
         let assumed = ROLE.get_or_init(|| {
-            mine = true;
-            // Read once: a program may change its environment later.
+            is_first = true;
+            // The depth is read once, because the program may change its environment later.
             Assumed { role: self, spawn_defaults, depth: BootToken::depth_here() }
         });
-        if mine { Ok(()) } else { Err(assumed.role) }
+        if is_first { Ok(()) } else { Err(assumed.role) }
     }
 
     pub(crate) fn current() -> Option<Self> {
         ROLE.get().map(|it| it.role)
     }
 
-    /// Returns how this process starts workers; none while it is nothing yet.
+    /// Returns the spawn defaults of this process. Returns `None` if it has no role yet.
     pub(crate) fn spawn_defaults() -> Option<&'static SpawnDefaults> {
         ROLE.get().map(|it| &it.spawn_defaults)
     }
 
-    /// Returns how many levels of masters are above this process. Default: 0.
+    /// Returns the number of masters above this process. Default: 0.
     pub(crate) fn depth() -> u32 {
         ROLE.get().map_or(0, |it| it.depth)
     }

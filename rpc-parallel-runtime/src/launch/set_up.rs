@@ -1,4 +1,4 @@
-//! What a worker does to its own process before any of the user's code runs in it.
+//! The set-up of a worker process, which it applies to itself before any user code runs.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -17,36 +17,36 @@ use super::redirect::Output;
 use super::start::StartFailure;
 use crate::wire::fields;
 
-/// What a worker's process shall be like, beside its output.
+/// The attributes of a worker's process, except for its output streams.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct SetUp {
-    /// Whether it stays in its master's session.
+    /// Whether the process stays in the session of its master.
     pub(crate) foreground: bool,
     pub(crate) nice: Option<i32>,
     pub(crate) cpus: Option<Vec<usize>>,
     pub(crate) umask: Option<u32>,
     pub(crate) current_dir: Option<OsString>,
-    /// At most one of each kind.
+    /// At most one limit for each resource.
     pub(crate) limits: Vec<ResourceLimit>,
 }
 
 fields!(struct SetUp { foreground, nice, cpus, umask, current_dir, limits });
 
 impl SetUp {
-    /// Makes this process like this.
+    /// Applies the attributes and redirects to this process.
     pub(super) fn apply(
         &self,
         [stdout, stderr]: [&Output; 2],
         mut descriptors: impl Iterator<Item = OwnedFd>,
     ) -> Result<(), StartFailure> {
         if !self.foreground {
-            leave_session().map_err(failure("make a session for the worker"))?;
+            leave_session().map_err(failure("create a session for it"))?;
         }
         if let Some(nice) = self.nice {
-            set_nice(nice).map_err(failure(format!("set nice value {nice}")))?;
+            set_nice(nice).map_err(failure(format!("set its nice value to {nice}")))?;
         }
         if let Some(cpus) = &self.cpus {
-            set_cpus(cpus).map_err(failure(format!("set the CPU affinity to {cpus:?}")))?;
+            set_cpus(cpus).map_err(failure(format!("set its CPU affinity to {cpus:?}")))?;
         }
         if let Some(mask) = self.umask {
             umask(Mode::from_raw_mode(mask as RawMode));
@@ -57,9 +57,9 @@ impl SetUp {
         }
         redirect(stdout, "stdout", rustix::stdio::dup2_stdout, &mut descriptors)?;
         redirect(stderr, "stderr", rustix::stdio::dup2_stderr, &mut descriptors)?;
-        // Last, lest they hold for what is done for the worker.
+        // The limits are last, so that they do not hold for the steps above.
         for limit in &self.limits {
-            limit.set().map_err(failure(format!("set the limit {limit}")))?;
+            limit.set().map_err(failure(format!("set its resource limit {limit}")))?;
         }
         Ok(())
     }
@@ -88,10 +88,10 @@ fn redirect(
     })
 }
 
-/// Leaves the session of the master: what happens at its terminal does not concern this process.
+/// Leaves the session of the master, so that signals of its terminal do not reach this process.
 fn leave_session() -> io::Result<()> {
     match setsid() {
-        // It leads a process group already, in which a launcher has put it: that will do.
+        // The process leads the process group that a launcher has made for it, which suffices.
         Ok(_) | Err(Errno::PERM) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
@@ -122,7 +122,7 @@ fn set_cpus(cpus: &[usize]) -> io::Result<()> {
     for thread in threads() {
         sched_setaffinity(thread, &wanted)?;
     }
-    // The system leaves those out that there are not, as long as there is one.
+    // The kernel ignores CPUs that do not exist, as long as one of the set exists.
     let got = sched_getaffinity(None)?;
     let missing: Vec<_> = cpus.iter().filter(|it| !got.is_set(**it)).collect();
     if missing.is_empty() { Ok(()) } else { Err(no_such_processors(&missing)) }
@@ -133,11 +133,11 @@ fn no_such_processors(cpus: &[impl Display]) -> io::Error {
     io::Error::other(format!("CPU {} is not available to this process", cpus.join(", ")))
 }
 
-/// Returns the threads of this process: what they have in common in theory, Linux sets for each.
+/// Returns the threads of this process. Linux sets niceness and CPU affinity for each thread.
 fn threads() -> Vec<Option<Pid>> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
     let tasks = tasks.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok());
     let threads: Vec<_> = tasks.map(Pid::from_raw).collect();
-    // There is only one, most probably: the others come later and inherit it.
+    // Without `/proc` only this thread is set. Threads that start later inherit its attributes.
     if threads.is_empty() { vec![None] } else { threads }
 }

@@ -1,35 +1,31 @@
-//! What a master tells a new worker, and what the worker reports.
+//! The start message, which a master sends to a new worker over the control socket.
 //!
 //! ```text
-//! master  greeting:16 start length:4 init length:4 start.. init..     and descriptors
-//! worker  report length:4 report..                                    hello, then started
+//! greeting:16 start length:4 init length:4 start.. init..     and descriptors
 //! ```
 //!
-//! All of it is plain functions of bytes.
+//! The worker answers with the [control events](super::control_event) `Hello` and `Started`. All of
+//! it is plain functions of bytes.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::time::Duration;
 
 use super::flavor::RuntimeFlavor;
 use super::panics::PanicPolicy;
 use super::redirect::Output;
 use super::set_up::SetUp;
 use crate::wire::{
-    Greeting, GreetingError, MalformedMessage, Overrides, PanicReport, Settings, Sink, TooLarge,
-    WorkerId, WorkerTypeId, fields, read_message, shorten, shorten_list, write_message,
+    Greeting, GreetingError, MalformedMessage, Overrides, Settings, Sink, TooLarge, WorkerId,
+    WorkerTypeId, fields, read_message, shorten, shorten_list, write_message,
 };
-use crate::worker::{InitError, WorkerStats};
+use crate::worker::InitError;
 
+/// The length of a [`Header`], in bytes.
 pub(super) const HEADER_LEN: usize = 24;
 
-/// How many bytes say how long a report is.
-const LENGTH: usize = 4;
+/// The maximum length of a start message or a control event, in bytes.
+pub(super) const MAX_LEN: usize = 1024 * 1024;
 
-/// Beyond this a start or a report is none of ours.
-const MAX_LEN: usize = 1024 * 1024;
-
-/// Everything that a worker needs to begin.
+/// The start message of a worker, without the argument of its `init`.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
@@ -40,38 +36,39 @@ pub(crate) struct Start {
     pub(crate) settings: Settings,
     pub(crate) flavor: RuntimeFlavor,
     pub(crate) spawn_defaults: SpawnDefaults,
-    /// The number of the master's process.
+    /// The process id of the master.
     pub(crate) master: u32,
     pub(crate) set_up: SetUp,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
 }
 
-/// How long a worker lives.
+/// The lifetime of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lifetime {
-    /// As long as its first connection, which was handed over with the start.
+    /// The worker ends with its owning connection, which came with the start message.
     WithConnection,
-    /// As long as its master, or until nobody can reach it any more.
+    /// The worker ends with its master, or when no other process can reach it.
     WithMaster,
-    /// Until somebody tells it to end, or nobody can reach it any more.
+    /// The worker ends on request, or when no other process can reach it.
     Detached,
 }
 
-/// How a process starts workers. Workers inherit it, so that they can be masters themselves.
+/// The defaults with which a process starts workers. Workers inherit them for their own workers.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct SpawnDefaults {
-    /// The program; the running one, if not said.
+    /// The program. Default: the running executable.
     pub(crate) program: Option<OsString>,
-    /// What the program is called by.
+    /// The `argv[0]` of the program.
     pub(crate) arg0: Option<OsString>,
-    /// Its arguments; ours, if not said.
+    /// The arguments of the program. Default: `worker-of-<pid of the master>`, and the name of the
+    /// worker.
     pub(crate) arguments: Option<Vec<OsString>>,
-    /// Whether the program prints something of its own before the worker begins.
+    /// Whether the program prints to stdout before it becomes a worker.
     pub(crate) prints_before_worker_main: bool,
-    /// What workers have whose spawner says nothing else; in force as it stands here.
+    /// The settings of workers whose spawner sets none. The overrides are already applied.
     pub(crate) settings: Settings,
-    /// What wins over all settings, also those that a spawner says.
+    /// The overrides of all settings, also of those of a spawner.
     pub(crate) overrides: Overrides,
     pub(crate) worker_flavor: RuntimeFlavor,
     /// Whether workers install a `tracing` subscriber that keeps their logs.
@@ -79,46 +76,13 @@ pub(crate) struct SpawnDefaults {
 }
 
 impl SpawnDefaults {
-    /// Returns what a worker gets for which these settings were said, or none.
-    pub(crate) fn settings_for(&self, said: Option<Settings>) -> Settings {
-        said.map_or(self.settings, |it| self.overrides.over(it))
+    /// Returns the settings of a worker, from those of its spawner, if it sets any.
+    pub(crate) fn settings_for(&self, spawner_settings: Option<Settings>) -> Settings {
+        spawner_settings.map_or(self.settings, |it| self.overrides.over(it))
     }
 }
 
-/// What a worker reports: first while it starts, and then for as long as it lives.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum ControlEvent {
-    /// The process runs, and is as it was asked to be. What was started may be another one, which
-    /// a launcher has put before it.
-    Hello {
-        pid: u32,
-    },
-    /// The worker's `init` has made its state.
-    Started {
-        /// Where it listens by itself: one that may outlive its master does.
-        listens_at: Option<PathBuf>,
-    },
-    Failed(StartFailure),
-    /// A sign of life, because the master asked for one.
-    Pong,
-    /// How the process is doing, because the master asked.
-    Stats(Box<WorkerStats>),
-    /// There was a panic that nobody has caught: these are the last words.
-    Panicked(PanicReport),
-    /// It takes no new connections any more.
-    Closed,
-    /// It is about to end, in order, within this time.
-    Ending {
-        within: Duration,
-    },
-    /// `on_shutdown` of all states has returned or panicked, or was dropped because it was not in
-    /// time. Sent once, after `Ending`.
-    ShutDown {
-        in_time: bool,
-    },
-}
-
-/// Why a process did not become the worker that it was asked to be.
+/// The reason why a process did not become a worker, as the process reports it.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum StartFailure {
     OtherBuild { worker: u64, master: u64 },
@@ -155,17 +119,6 @@ fields!(struct SpawnDefaults {
     worker_flavor,
     worker_logs,
 });
-fields!(enum ControlEvent {
-    0 => Hello { pid },
-    1 => Started { listens_at },
-    2 => Failed(failure),
-    3 => Pong,
-    4 => Stats(stats),
-    5 => Panicked(panic),
-    6 => Closed,
-    7 => Ending { within },
-    8 => ShutDown { in_time },
-});
 fields!(enum StartFailure {
     0 => OtherBuild { worker, master },
     1 => CurrentDir { why },
@@ -176,26 +129,26 @@ fields!(enum StartFailure {
     6 => Init(error),
 });
 
-/// The beginning of what a master tells.
+/// The header of a start message, with the lengths of its parts.
 pub(super) struct Header {
     pub(super) greeting: Greeting,
     pub(super) start_len: usize,
     pub(super) init_len: usize,
 }
 
-/// A start or a report cannot be understood.
+/// A message on the control socket could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error(transparent)]
     Greeting(#[from] GreetingError),
-    #[error("start message")]
+    #[error("malformed message on the control socket")]
     Malformed(#[from] MalformedMessage),
-    #[error("start message")]
+    #[error("message on the control socket is too large")]
     TooLarge(#[from] TooLarge),
 }
 
 impl Start {
-    /// Encodes a start together with the argument of `init`.
+    /// Encodes the start message with its header, and appends the argument of `init`.
     pub(super) fn encode(&self, greeting: Greeting, init: &[u8]) -> Result<Vec<u8>, StartError> {
         let mut bytes = vec![0; HEADER_LEN];
         let mut sink = Sink::new(&mut bytes, MAX_LEN);
@@ -228,59 +181,9 @@ impl Header {
     }
 }
 
-impl ControlEvent {
-    /// Encodes a report. What users say too much of is cut short, lest the master take it for none.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let encoded = self.try_encode().or_else(|_| self.shortened().try_encode());
-        encoded.expect("short texts and numbers are a short report")
-    }
-
-    fn try_encode(&self) -> Result<Vec<u8>, TooLarge> {
-        let mut bytes = vec![0; LENGTH];
-        let mut sink = Sink::new(&mut bytes, MAX_LEN);
-        write_message(self, &mut sink);
-        sink.finish()?;
-        let len = u32::try_from(bytes.len() - LENGTH).expect("a sink keeps to its limit");
-        bytes[..LENGTH].copy_from_slice(&len.to_le_bytes());
-        Ok(bytes)
-    }
-
-    fn shortened(&self) -> Self {
-        match self.clone() {
-            Self::Failed(failure) => Self::Failed(failure.shortened()),
-            Self::Panicked(panic) => Self::Panicked(panic.shortened()),
-            short @ (Self::Hello { .. }
-            | Self::Started { .. }
-            | Self::Pong
-            | Self::Stats(_)
-            | Self::Closed
-            | Self::Ending { .. }
-            | Self::ShutDown { .. }) => short,
-        }
-    }
-
-    /// Decodes the first report, and returns how many bytes it took; none if it is incomplete.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, StartError> {
-        let len = Self::first_len(bytes)?;
-        match bytes.get(LENGTH..len) {
-            Some(report) => Ok(Some((read_message(report)?, len))),
-            None => Ok(None),
-        }
-    }
-
-    /// Returns how many bytes the first report takes, or its length, as long as that is incomplete.
-    pub(super) fn first_len(bytes: &[u8]) -> Result<usize, StartError> {
-        let Some(len) = bytes.first_chunk() else { return Ok(LENGTH) };
-        let len = u32::from_le_bytes(*len) as usize;
-        if len > MAX_LEN {
-            return Err(TooLarge { size: len, max: MAX_LEN }.into());
-        }
-        Ok(LENGTH + len)
-    }
-}
-
 impl StartFailure {
-    fn shortened(self) -> Self {
+    /// Shortens texts of the user.
+    pub(super) fn shortened(self) -> Self {
         match self {
             Self::OtherBuild { worker, master } => Self::OtherBuild { worker, master },
             Self::CurrentDir { why } => Self::CurrentDir { why: shorten(why) },
@@ -337,13 +240,6 @@ mod tests {
             prop_assert_eq!(Start::decode(bytes).expect("the start is whole"), start());
             prop_assert!(Start::decode(&bytes[..cut.index(bytes.len())]).is_err());
         }
-
-        #[test]
-        fn whatever_comes_is_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(Some((_, len))) = ControlEvent::decode(&bytes) {
-                prop_assert!(len <= bytes.len());
-            }
-        }
     }
 
     fn start() -> Start {
@@ -373,45 +269,5 @@ mod tests {
             stdout: Output::File { path: "out".into(), append: true },
             stderr: Output::Inherit,
         }
-    }
-
-    #[test]
-    fn a_report_that_says_too_much_is_cut_short() {
-        let long = || "x".repeat(2 * MAX_LEN);
-        let message = "it is over".to_owned();
-        let panic =
-            || PanicReport { message: message.clone(), location: None, backtrace: Some(long()) };
-        let panicked = InitError::Panicked(panic());
-        let reports = [
-            ControlEvent::Panicked(panic()),
-            ControlEvent::Failed(StartFailure::Init(panicked)),
-            ControlEvent::Failed(StartFailure::Init(InitError::Failed { why: long() })),
-            ControlEvent::Failed(StartFailure::UnknownWorkerType { offers: vec![long(), long()] }),
-        ];
-
-        for report in reports {
-            let bytes = report.encode();
-            let (decoded, len) =
-                ControlEvent::decode(&bytes).expect("it is a report").expect("a whole one");
-
-            assert_eq!(len, bytes.len());
-            let expected = report.shortened();
-            assert!(decoded == expected && decoded != report, "{expected:?}");
-        }
-    }
-
-    #[test]
-    fn a_report_that_is_cut_is_waited_for() {
-        let why = "no such directory".to_owned();
-        let report = ControlEvent::Failed(StartFailure::CurrentDir { why });
-        let bytes = report.encode();
-
-        let decoded = [4, bytes.len() - 1].map(|len| ControlEvent::decode(&bytes[..len]));
-
-        assert!(decoded.iter().all(|it| matches!(it, Ok(None))), "{decoded:?}");
-        assert_eq!(
-            ControlEvent::decode(&bytes).expect("it is a report"),
-            Some((report, bytes.len()))
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! How a master starts a worker: one process, one message, two reports.
+//! Starts a worker: spawns its process, sends the start message, and waits for `Hello` and `Started`.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter};
@@ -18,13 +18,13 @@ use super::children::{Children, Started};
 use super::environment::Environment;
 use super::handshake::{
     Deadline, HandshakeError, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events,
-    unless_dead,
+    unless_exited,
 };
 use super::launcher::{SharedLauncher, WorkerCommand};
 use super::panics::PanicPolicy;
 use super::process::StartGuard;
 use super::redirect::{Output, Redirect};
-use super::relay::{Outputs, WorkersEnds};
+use super::relay::{OutputWriters, Outputs};
 use super::role::Role;
 use super::set_up::SetUp;
 use super::start::{Lifetime, SpawnDefaults, Start, StartError, StartFailure};
@@ -34,20 +34,21 @@ use crate::transport::{Fault, adopt, connected_pair, send};
 use crate::wire::{WorkerId, WorkerLabel, host_name};
 use crate::worker::{WorkerType, greeting};
 
-/// The program that a worker runs unless told otherwise: the running one, even where its file has
-/// been renamed, replaced or deleted meanwhile.
+/// The default program of a worker: the running executable, even if its file was renamed, replaced or
+/// deleted.
 const RUNNING_PROGRAM: &str = "/proc/self/exe";
 
-/// What stands in a worker's first argument before the number of its master's process.
+/// The prefix of the first argument of a worker. The process id of its master follows.
 const WORKER_OF: &str = "worker-of-";
 
-/// How long a new process may take until our code runs in it, as in the original.
+/// The default time from the start of a process until it has become a worker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of the start is written before the process is there: every socket has room for it.
-const FIRST: usize = 16 * 1024;
+/// The number of bytes of the start message that are sent before the process exists. Every socket
+/// buffer has room for them.
+const SENT_EARLY: usize = 16 * 1024;
 
-/// A worker that is to be started.
+/// The configuration of a worker that is started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpawnConfig {
     pub(crate) name: Option<String>,
@@ -62,14 +63,14 @@ pub(crate) struct SpawnConfig {
     pub(crate) spawn_timeout: Option<Duration>,
 }
 
-/// The future of a worker that starts.
+/// The future that starts a worker.
 pub(crate) type Starting<'a> =
     Pin<Box<dyn Future<Output = Result<Arc<Started>, FailedStart>> + Send + 'a>>;
 
-/// A worker that did not start.
+/// The failure of a start.
 pub(crate) struct FailedStart {
     pub(crate) error: StartingError,
-    /// The last lines that its process wrote to stderr, where the error does not hold them.
+    /// The last lines that the process wrote to stderr, unless the error holds them.
     pub(crate) stderr: Vec<String>,
 }
 
@@ -79,14 +80,15 @@ impl From<StartingError> for FailedStart {
     }
 }
 
-/// Why a worker did not start.
+/// The reason why a worker did not start.
 pub(crate) enum StartingError {
-    /// This process failed to do what the text says.
+    /// A system call failed. The text completes "failed to ..".
     Io(String, io::Error),
     Message(StartError),
     Died(WorkerFailure),
-    NoHello(Duration),
-    /// The process has closed its end of the control socket, and lives on.
+    /// The process did not send its hello in time.
+    StartupTimedOut(Duration),
+    /// The process closed the control socket and did not exit.
     ClosedControl,
     InitTimedOut(Duration),
     TimedOut(Duration),
@@ -96,11 +98,11 @@ pub(crate) enum StartingError {
 impl SpawnConfig {
     /// Starts a worker and waits until it serves.
     ///
-    /// `lives` holds the worker's end of the connection that it lives with, if it is to.
+    /// `lifetime` holds the worker's end of its owning connection, if it has one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it kills the process, if there is one already.
+    /// Dropping the future kills the process, if it has been started.
     pub(crate) fn start<'a>(
         &'a self,
         spawn_defaults: &'a SpawnDefaults,
@@ -109,7 +111,7 @@ impl SpawnConfig {
         lifetime: (Lifetime, Option<OwnedFd>),
         init: &'a [u8],
     ) -> Starting<'a> {
-        // Boxed here, lest every program compile it anew.
+        // Boxed here, so that it is not compiled in every program.
         Box::pin(self.run(spawn_defaults, worker_type, id, lifetime, init))
     }
 
@@ -121,118 +123,122 @@ impl SpawnConfig {
         (lifetime, connection): (Lifetime, Option<OwnedFd>),
         init: &[u8],
     ) -> Result<Arc<Started>, FailedStart> {
-        let spawning = Deadline::new(self.spawn_timeout, StartingError::TimedOut);
+        let spawn_deadline = Deadline::new(self.spawn_timeout, StartingError::TimedOut);
         let connect_timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let connecting = Deadline::new(Some(connect_timeout), StartingError::NoHello);
-        let (control, theirs) = connected_pair().map_err(io("make a socket pair"))?;
-        let Beginning { program, stdout: shown, reply } =
-            self.begin(spawn_defaults, worker_type, id, lifetime, theirs)?;
+        let connect_deadline = Deadline::new(Some(connect_timeout), StartingError::StartupTimedOut);
+        let (control, worker_end) = connected_pair().map_err(io("make a socket pair"))?;
+        let RequestedStart { program, stdout: stdout_pipe, reply } =
+            self.request_start(spawn_defaults, worker_type, id, lifetime, worker_end)?;
         let start = self.message(spawn_defaults, worker_type, id, lifetime);
         let bytes = start.encode(greeting(), init).map_err(StartingError::Message)?;
-        let stdout = (start.stdout == Output::Descriptor).then(|| match &shown {
-            Some(shown) => shown.as_fd(),
+        let stdout = (start.stdout == Output::Descriptor).then(|| match &stdout_pipe {
+            Some(pipe) => pipe.as_fd(),
             None => self.stdout.pipe().unwrap_or(rustix::stdio::stdout()),
         });
-        let given = connection.as_ref().map(AsFd::as_fd);
+        let first_connection = connection.as_ref().map(AsFd::as_fd);
         let descriptors: Vec<_> =
-            given.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
-        let first = bytes.len().min(FIRST);
-        // It fails where the program could not be started, which the supervisor tells better.
-        let sent = send(&control, &bytes[..first], &descriptors);
-        // Our copies must not keep the connection and the output open when the worker has ended.
-        drop((connection, shown));
+            first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
+        let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
+        // It fails if the program could not be started, for which the supervisor has a better error.
+        let sent = send(&control, early, &descriptors);
+        // The copies of this process must not keep the connection and the output open after the end
+        // of the worker.
+        drop((connection, stdout_pipe));
 
-        let unborn = async {
-            let unborn =
+        let guard = async {
+            let guard =
                 reply.await.unwrap_or_else(|_| unreachable!("the supervisor always replies"));
-            unborn.map_err(io(&format!("start the program `{}`", program.display())))
+            guard.map_err(io(&format!("start the program `{}`", program.display())))
         };
-        // One that comes too late is dropped by the supervisor, and so ended.
-        let unborn = spawning.hold(connecting.hold(unborn)).await?;
+        // After a missed deadline the supervisor drops the guard, which kills the process.
+        let guard = spawn_deadline.enforce(connect_deadline.enforce(guard)).await?;
         match sent {
             Err(error) if Fault::of(&error) != Fault::PeerGone => {
-                let error = io("write to the new process")(error);
-                return Err(unborn.reap(error.into(), spawning).await);
+                let error = io("send it the start message")(error);
+                return Err(guard.reap(error.into(), spawn_deadline).await);
             }
             Err(_) | Ok(()) => {}
         }
-        let control = adopt(control).map_err(io("register a socket with tokio"))?;
-        let process = unborn.process().clone();
+        let control = adopt(control).map_err(io("register its control socket with tokio"))?;
+        let process = guard.process().clone();
         let handshake = StartHandshake::new(control);
-        let handshake = handshake.run(&bytes[first..], &process, connecting, self.init_timeout);
-        let handshake = spawning.hold(unless_dead(&process, handshake));
+        let handshake = handshake.run(rest, &process, connect_deadline, self.init_timeout);
+        let handshake = spawn_deadline.enforce(unless_exited(&process, handshake));
         let (control, listens_at) = match handshake.await {
             Ok(started) => started,
-            Err(failed) => return Err(unborn.reap(failed, spawning).await),
+            Err(error) => return Err(guard.reap(error, spawn_deadline).await),
         };
-        let attended = Supervisor::get().map_err(RegisterError::Io);
-        let failed = match attended.and_then(|it| it.register_control(&process, control)) {
+        let supervisor = Supervisor::get().map_err(RegisterError::Io);
+        let error = match supervisor.and_then(|it| it.register_control(&process, control)) {
             Ok(()) => None,
             Err(RegisterError::AlreadyReaped(control)) => Some(remaining_events(control).await),
-            Err(RegisterError::Io(error)) => Some(io("listen to the new process")(error).into()),
+            Err(RegisterError::Io(error)) => {
+                Some(io("register its control socket with the supervisor")(error).into())
+            }
         };
-        if let Some(failed) = failed {
-            return Err(unborn.reap(failed, spawning).await);
+        if let Some(error) = error {
+            return Err(guard.reap(error, spawn_deadline).await);
         }
 
-        let process = unborn.commit();
+        let process = guard.commit();
         let is_detached = lifetime == Lifetime::Detached;
         let address = Mutex::default();
         let started = Arc::new(Started { process, address, listens_at, is_detached });
         Children::get().insert(started.clone());
-        // It may have died before it was in the table from which its death removes it.
+        // The supervisor may have tried to remove the worker before it was inserted.
         if started.process.is_dead() {
             Children::get().remove(id);
         }
         Ok(started)
     }
 
-    /// Has the process started.
-    fn begin(
+    /// Requests the supervisor to start the process.
+    fn request_start(
         &self,
         spawn_defaults: &SpawnDefaults,
         worker_type: &'static WorkerType,
         id: WorkerId,
         lifetime: Lifetime,
-        theirs: StdStream,
-    ) -> Result<Beginning, StartingError> {
-        let boot_token = SocketId::of(&theirs).map_err(io("look at a socket"))?;
-        let boot_token = boot_token.unwrap_or_else(|| unreachable!("a socket is a socket"));
-        let token = BootToken::for_worker(boot_token, Role::depth());
-        let (outputs, theirs_of_outputs) = match lifetime {
-            // Who lives on must not write to a pipe that nobody reads any more.
+        worker_end: StdStream,
+    ) -> Result<RequestedStart, StartingError> {
+        let socket = SocketId::of(&worker_end).map_err(io("inspect its control socket"))?;
+        let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
+        let token = BootToken::for_worker(socket, Role::depth());
+        let (outputs, writers) = match lifetime {
+            // A detached worker must not write to a pipe that ends with this process.
             Lifetime::Detached => {
                 self.refuse_prefixed()?;
-                (Outputs::default(), WorkersEnds::default())
+                (Outputs::default(), OutputWriters::default())
             }
             Lifetime::WithConnection | Lifetime::WithMaster => {
                 let outputs = Outputs::new(self.name.as_deref(), &self.stdout, &self.stderr);
-                outputs.map_err(io("make the pipes of the worker's output"))?
+                outputs.map_err(io("make the pipes of its output"))?
             }
         };
-        let WorkersEnds { stdout, stderr } = theirs_of_outputs;
+        let OutputWriters { stdout, stderr } = writers;
         let mut command = self.command(spawn_defaults, token);
         let own_stdout =
             self.stdout.output() == Output::Inherit && !spawn_defaults.prints_before_worker_main;
         command
-            .stdin(OwnedFd::from(theirs))
+            .stdin(OwnedFd::from(worker_end))
             .stdout(if own_stdout { Stdio::inherit() } else { Stdio::null() })
             .stderr(stderr.map_or_else(Stdio::inherit, Stdio::from));
         let program = command.get_program().to_owned();
         let (reply, replied) = oneshot::channel();
-        let on_death = Box::new(move || Children::get().remove(id));
-        let supervisor =
-            Supervisor::get().map_err(io("start the thread that watches over workers"))?;
+        let on_exit = Box::new(move || Children::get().remove(id));
+        let supervisor = Supervisor::get().map_err(io("start the supervisor thread"))?;
         let (label, settings) = (self.label(worker_type), spawn_defaults.settings);
-        supervisor.begin(StartRequest { command, id, label, settings, outputs, on_death, reply });
-        Ok(Beginning { program, stdout, reply: replied })
+        let request = StartRequest { command, id, label, settings, outputs, on_exit, reply };
+        supervisor.start_process(request);
+        Ok(RequestedStart { program, stdout, reply: replied })
     }
 
-    /// What passes through this process ends with it.
+    /// Refuses prefixed output of a detached worker: this process would relay it, and ends earlier.
     fn refuse_prefixed(&self) -> Result<(), StartingError> {
         for (redirect, stream) in [(&self.stdout, "stdout"), (&self.stderr, "stderr")] {
             if redirect.is_prefixed() {
-                let why = "a worker that may outlive its master cannot be shown by it";
+                let why = "a detached worker may outlive its master, which therefore cannot prefix \
+                           its output; use `Redirect::append` or `Redirect::inherit`";
                 let (stream, why) = (stream.to_owned(), why.to_owned());
                 return Err(StartingError::Failed(StartFailure::Redirect { stream, why }));
             }
@@ -240,11 +246,11 @@ impl SpawnConfig {
         Ok(())
     }
 
-    /// Returns the command that is the worker, or that a launcher makes of it.
+    /// Returns the command that runs the worker, directly or through the launcher.
     fn command(&self, spawn_defaults: &SpawnDefaults, token: BootToken) -> Command {
         let own = match &self.launcher {
             None => RUNNING_PROGRAM.to_owned(),
-            // What is called `self` is no longer this process when it is looked up.
+            // In a launcher's process `/proc/self` is that process.
             Some(_) => format!("/proc/{}/exe", std::process::id()),
         };
         let arguments = || {
@@ -262,7 +268,7 @@ impl SpawnConfig {
         let Some(SharedLauncher(launcher)) = &self.launcher else { return worker.command() };
         let mut command = launcher.command(&worker);
         if !self.set_up.foreground {
-            // The worker leaves our session itself, but the launcher's process may stay between us.
+            // The worker leaves this session itself, but the launcher's process may stay in it.
             command.process_group(0);
         }
         command
@@ -276,11 +282,11 @@ impl SpawnConfig {
         lifetime: Lifetime,
     ) -> Start {
         let stdout = match self.stdout.output() {
-            // What the program itself prints before the worker begins is not the worker's.
+            // Before the worker takes the descriptor, the output of the program is discarded.
             Output::Inherit if spawn_defaults.prints_before_worker_main => Output::Descriptor,
             output => output,
         };
-        // It is relayed in any case, from the first line of the process on.
+        // The process already writes to the relay, which adds the prefix.
         let stderr = match self.stderr.is_prefixed() {
             true => Output::Inherit,
             false => self.stderr.output(),
@@ -301,35 +307,36 @@ impl SpawnConfig {
         }
     }
 
-    /// Returns what the worker is called, but for the number of its process.
+    /// Returns the label of the worker, without its process id.
     pub(crate) fn label(&self, worker_type: &WorkerType) -> WorkerLabel {
         let (name, worker_type) = (self.name.clone(), worker_type.path());
         WorkerLabel { name, worker_type, pid: None, host: host_name() }
     }
 }
 
-/// Says whether this is the first argument of a worker.
+/// Returns whether this is the first argument of a worker.
 pub(crate) fn is_name_of_worker(argument: &OsStr) -> bool {
     argument.to_str().is_some_and(|it| it.starts_with(WORKER_OF))
 }
 
-/// A process that begins.
-struct Beginning {
+/// A requested start of a process.
+struct RequestedStart {
     program: OsString,
-    /// The worker's end of a stdout that passes through this process.
+    /// The worker's end of its stdout, if this process relays that.
     stdout: Option<PipeWriter>,
     reply: oneshot::Receiver<io::Result<StartGuard>>,
 }
 
-pub(super) fn io(what: &str) -> impl FnOnce(io::Error) -> StartingError {
-    move |error| StartingError::Io(what.to_owned(), error)
+/// Converts the error of a system call. `tried` completes "failed to ..".
+pub(super) fn io(tried: &str) -> impl FnOnce(io::Error) -> StartingError {
+    move |error| StartingError::Io(tried.to_owned(), error)
 }
 
 impl StartGuard {
-    /// Ends the process, waits for its exit, and returns why the worker did not start.
-    async fn reap(self, failed: HandshakeError, spawning: Deadline) -> FailedStart {
+    /// Ends the process, waits until it is reaped, and returns why the worker did not start.
+    async fn reap(self, error: HandshakeError, spawn_deadline: Deadline) -> FailedStart {
         let process = self.process().clone();
-        let error = self.end(failed, spawning).await;
+        let error = self.end(error, spawn_deadline).await;
         let stderr = match error {
             StartingError::Died(_) => Vec::new(),
             _ => process.last_lines(),
@@ -337,39 +344,41 @@ impl StartGuard {
         FailedStart { error, stderr }
     }
 
-    async fn end(self, failed: HandshakeError, spawning: Deadline) -> StartingError {
+    async fn end(self, error: HandshakeError, spawn_deadline: Deadline) -> StartingError {
         let process = self.process();
-        // Its end is told by the error that this returns.
+        // The returned error reports the failure, so the end of the process is not another one.
         process.mark_end_requested();
-        match failed {
+        match error {
             HandshakeError::Other(error) => {
                 process.kill_and_wait().await;
                 error
             }
-            HandshakeError::Ended(panic) => {
-                // It is ending by itself, and how it ends is the best explanation there is.
-                let end = match timeout(own_end(spawning), process.end()).await {
+            HandshakeError::Disconnected(panic) => {
+                // The process is exiting, and its exit reason is the best explanation.
+                let end = match timeout(exit_timeout(spawn_deadline), process.end()).await {
                     Ok(end) => Some(end),
                     Err(_) => process.kill_and_wait().await,
                 };
                 let Some(mut end) = end else {
-                    return io("end the new process")(io::ErrorKind::TimedOut.into());
+                    return io("kill its process")(io::ErrorKind::TimedOut.into());
                 };
                 end.failure.or_panic(panic);
                 StartingError::Died(end.failure)
             }
-            HandshakeError::Closed => match timeout(own_end(spawning), process.end()).await {
-                Ok(end) => StartingError::Died(end.failure),
-                Err(_) => {
-                    process.kill_and_wait().await;
-                    StartingError::ClosedControl
+            HandshakeError::DisconnectedBeforeHello => {
+                match timeout(exit_timeout(spawn_deadline), process.end()).await {
+                    Ok(end) => StartingError::Died(end.failure),
+                    Err(_) => {
+                        process.kill_and_wait().await;
+                        StartingError::ClosedControl
+                    }
                 }
-            },
+            }
         }
     }
 }
 
 /// Returns how long a process that closed its end of the control socket may take to exit.
-fn own_end(spawning: Deadline) -> Duration {
-    spawning.left().unwrap_or(REMAINING_EVENTS_TIMEOUT).min(REMAINING_EVENTS_TIMEOUT)
+fn exit_timeout(spawn_deadline: Deadline) -> Duration {
+    spawn_deadline.left().unwrap_or(REMAINING_EVENTS_TIMEOUT).min(REMAINING_EVENTS_TIMEOUT)
 }

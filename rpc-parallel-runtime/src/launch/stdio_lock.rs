@@ -1,4 +1,4 @@
-//! The locks of std's stdout and stderr, taken for a bounded time.
+//! Acquires the locks of std's stdout and stderr with a timeout.
 //!
 //! User code may hold such a lock for as long as it likes, for example while it awaits a worker
 //! that prints. std has no `try_lock`, so a thread that does nothing else waits for the lock.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::thread::start_thread;
 
-/// How long a write waits for the lock before it goes on without it.
+/// How long a write waits for the lock before it continues without the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// One of std's streams.
@@ -22,7 +22,7 @@ pub(super) enum Stream {
 /// The lock of one of std's streams.
 pub(super) struct StdioLock(Arc<Shared>);
 
-/// What the thread that writes and the thread that holds the lock share.
+/// The state that the writing thread and the locking thread share.
 struct Shared {
     stream: Stream,
     state: Mutex<State>,
@@ -31,15 +31,15 @@ struct Shared {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// There is no thread that takes the lock.
+    /// The locking thread does not exist yet.
     NotStarted,
-    /// The lock is free, and nothing is written.
+    /// The locking thread does not hold the lock.
     Idle,
-    /// The thread that writes waits for the lock.
+    /// The writing thread waits for the lock.
     Wanted,
-    /// The lock is held for the thread that writes.
+    /// The locking thread holds the lock for the writing thread.
     Held,
-    /// The lock was wanted, and did not come in time: it is released as soon as it is there.
+    /// The writing thread has timed out: the locking thread releases the lock as soon as it gets it.
     Abandoned,
 }
 
@@ -49,8 +49,8 @@ impl StdioLock {
         Self(Arc::new(Shared { stream, state, changed }))
     }
 
-    /// Runs a closure under the lock, or without it where other code holds it for longer than
-    /// [`LOCK_TIMEOUT`]. While the same code goes on to hold it, later calls do not wait again.
+    /// Runs a closure under the lock, or without the lock if other code holds it for longer than
+    /// [`LOCK_TIMEOUT`]. Later calls do not wait again until that code has released the lock.
     pub(super) fn with(&self, run: impl FnOnce()) {
         let held = self.acquire();
         run();
@@ -65,7 +65,7 @@ impl StdioLock {
             let shared = self.0.clone();
             let hold = Box::new(move || shared.hold_whenever_wanted());
             if start_thread("rpc-parallel lock", hold).is_err() {
-                // Threads have run out. The next write tries again.
+                // The thread limit is reached. The next write tries again.
                 return false;
             }
             *state = State::Idle;
@@ -123,4 +123,4 @@ impl Shared {
     }
 }
 
-const NO_PANIC: &str = "no code panics while it holds this lock";
+const NO_PANIC: &str = "no thread panics while it holds this lock";

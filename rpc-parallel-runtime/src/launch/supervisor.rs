@@ -1,8 +1,9 @@
-//! The thread that starts processes, listens to them and waits for their ends.
+//! The supervisor: the thread that starts processes, receives their control events, enforces their
+//! end, and reaps them.
 //!
-//! One thread does it for the whole life of this process, because the kernel ties a worker's death
-//! signal to the thread that started it, and because a tokio runtime may end before a worker does,
-//! or be kept busy by what runs on it.
+//! It is one thread for the lifetime of this process, because the kernel ties a worker's death signal
+//! to the thread that started the worker. It is not a task, because a tokio runtime may be busy, or
+//! may end before a worker.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -21,61 +22,61 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use super::control_command;
+use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 use super::memory::OutOfMemory;
 use super::process::{EndKind, Process, StartGuard};
 use super::relay::Outputs;
-use super::start::ControlEvent;
 use super::thread::start_thread;
 use crate::connection::ExitReason;
 use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
-                      cannot start any itself";
+                      cannot start workers itself";
 
-/// Something to start.
+/// The request to start a process.
 pub(super) struct StartRequest {
     pub(super) command: Command,
     pub(super) id: WorkerId,
-    /// What the worker is called, but for the number of its process.
+    /// The label of the worker, without its process id.
     pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
     pub(super) outputs: Outputs,
-    /// Runs when everybody can know that the process is dead.
-    pub(super) on_death: Box<dyn FnOnce() + Send>,
-    /// Whoever gives up before the reply has reached him drops it, and so ends the process.
+    /// Runs after the end of the process was recorded.
+    pub(super) on_exit: Box<dyn FnOnce() + Send>,
+    /// If the receiver was dropped, the guard is dropped, which kills the process.
     pub(super) reply: oneshot::Sender<io::Result<StartGuard>>,
 }
 
-/// What the thread is asked for.
+/// A request to the supervisor thread.
 enum Request {
     Start(Box<StartRequest>),
-    /// A process has been told to end within this time: see to it.
-    End(Arc<Process>, Duration),
-    /// A process has been told that nobody needs it any more: see to its end, if nobody does so yet.
-    Release(Arc<Process>),
+    /// Enforce the end of the process, which was requested within this time.
+    EnforceEnd(Arc<Process>, Duration),
+    /// Enforce the end of the process within the default time, unless its end is enforced already.
+    EnforceDefaultEnd(Arc<Process>),
 }
 
-/// How long a worker that is told that nobody needs it any more may take to notice.
+/// How long a worker may take to announce its end after an `End` command without a time of the user.
 const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a process may take to die of `SIGTERM`, before it is killed.
+/// The time from `SIGTERM` to `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The exit code of a worker whose `on_shutdown` was not in time. The original exits with it too.
+/// The exit code of a worker whose `on_shutdown` exceeded its time, as in the original.
 pub(super) const EXIT_FORCED: i32 = 1;
 
-/// How long a worker may take that ends because of something else than an order.
+/// The default time of an orderly end.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After how long a worker is asked again for a sign of life when memory was short.
+/// The pause before a ping is sent again that failed because memory is short.
 const PING_RETRY: Duration = Duration::from_millis(100);
 
-/// A time that is as good as for ever, and can be added to any other.
+/// The maximum delay of a timer, so that adding it to an instant never overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The thread, as others see it.
+/// The handle on the supervisor thread.
 pub(super) struct Supervisor {
     requests: Sender<Request>,
     wake: OwnedFd,
@@ -86,7 +87,7 @@ pub(super) struct Supervisor {
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 
 impl Supervisor {
-    /// Returns the one of this process; its thread starts with the first use.
+    /// Returns the supervisor of this process. The first use starts its thread.
     ///
     /// # Errors
     ///
@@ -99,22 +100,22 @@ impl Supervisor {
         if let Some(supervisor) = SUPERVISOR.get() {
             return Ok(supervisor);
         }
-        // What fails now, because threads or descriptors have run out, may succeed later.
+        // A failure is not stored: it may be due to a temporary lack of threads or descriptors.
         let _guard = STARTING.lock();
         if let Some(supervisor) = SUPERVISOR.get() {
             return Ok(supervisor);
         }
-        let supervisor = Self::start()?;
+        let supervisor = Self::spawn_thread()?;
         Ok(SUPERVISOR.get_or_init(|| supervisor))
     }
 
-    /// Says whether user code forked this process, without exec, from one that starts workers. Such
-    /// a child has no thread that watches over workers, and those of its parent are not its own.
+    /// Returns whether user code forked this process, without exec, from one that has a supervisor.
+    /// Such a child has no supervisor thread, and the workers of its parent are not its own.
     pub(super) fn is_inherited() -> bool {
         SUPERVISOR.get().is_some_and(|it| it.origin.is_other_process())
     }
 
-    fn start() -> io::Result<Self> {
+    fn spawn_thread() -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKE);
@@ -132,12 +133,12 @@ impl Supervisor {
         Ok(Self { requests: sender, wake, epoll, origin: Origin::here() })
     }
 
-    /// Starts a process, soon. The reply comes through the job.
-    pub(super) fn begin(&self, start: StartRequest) {
+    /// Requests the start of a process. The result is sent to `reply` of the request.
+    pub(super) fn start_process(&self, start: StartRequest) {
         self.request(Request::Start(Box::new(start)));
     }
 
-    /// Listens to a process that has started, on its control socket.
+    /// Registers the control socket of a process that has completed the start handshake.
     pub(super) fn register_control(
         &self,
         process: &Process,
@@ -148,87 +149,87 @@ impl Supervisor {
         let added = epoll::add(&self.epoll, control, data, epoll::EventFlags::IN);
         added.map_err(|errno| RegisterError::Io(errno.into()))?;
         if process.is_dead() {
-            // Who has buried it may have come before, and nobody would take its end from us.
+            // The supervisor may have reaped the process before the socket was added, and would not
+            // remove it.
             let _ = epoll::delete(&self.epoll, control);
         }
         Ok(())
     }
 
-    /// Ends a process that was told to end within this time, if it does not do so by itself: it may
-    /// be too busy to notice, or stopped.
-    pub(super) fn end(&self, process: Arc<Process>, within: Duration) {
-        self.request(Request::End(process, within));
+    /// Enforces the end of a process, which was requested within this time. The process may be
+    /// stopped, or too busy to handle the request.
+    pub(super) fn enforce_end(&self, process: Arc<Process>, within: Duration) {
+        self.request(Request::EnforceEnd(process, within));
     }
 
-    /// Does the same with a process that was told that nobody needs it any more. One that has been
-    /// given another time to end keeps it.
-    pub(super) fn release(&self, process: Arc<Process>) {
-        self.request(Request::Release(process));
+    /// Does the same within the default time, unless the end of the process is enforced already.
+    pub(super) fn enforce_default_end(&self, process: Arc<Process>) {
+        self.request(Request::EnforceDefaultEnd(process));
     }
 
     fn request(&self, request: Request) {
-        self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor never ends"));
-        // It fails only where the supervisor has 2^64 reasons to wake up already.
+        self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor thread has ended"));
+        // It fails only if the counter overflows, and then the thread wakes anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 
-/// Why nobody listens to a process.
+/// The control socket of a process was not registered.
 pub(super) enum RegisterError {
-    /// It is dead. What it has said is still in its control socket.
+    /// The process was reaped. Its last events are still in the control socket, which is returned.
     AlreadyReaped(OwnedFd),
     Io(io::Error),
 }
 
-/// Marks an event as a new request.
+/// Marks an epoll event as a new request.
 const WAKE: u64 = u64::MAX;
 
-/// Marks an event as a word of a process, instead of its death.
+/// Marks an epoll event as one of a control socket. Without it, the event is the exit of the process.
 const CONTROL_EVENT: u64 = 1 << 63;
 
-/// The thread, as it sees itself.
+/// The state of the supervisor thread.
 struct SupervisorThread {
     epoll: Arc<OwnedFd>,
     requests: Receiver<Request>,
     supervised: HashMap<u64, Supervised>,
-    /// Which process is to be looked at when. Those that have died stay here until then.
+    /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     serial: u64,
-    /// Known from the first death that may have been one of them.
+    /// Set with the first process that is started.
     out_of_memory: Option<OutOfMemory>,
 }
 
-/// What is to be done at a time.
+/// The purpose of a timer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Timer {
-    Listen,
+    Heartbeat,
     End,
 }
 
 struct Supervised {
     child: Child,
     process: Arc<Process>,
-    on_death: Box<dyn FnOnce() + Send>,
+    on_exit: Box<dyn FnOnce() + Send>,
     settings: Settings,
-    /// What it has said and nobody has understood yet.
+    /// Received bytes of an incomplete event.
     unparsed: Vec<u8>,
     heartbeat: Option<HeartbeatMonitor>,
     panic: Option<PanicReport>,
-    /// It has said that it is about to end, within this time.
+    /// Set when the process has announced its end, which takes at most this time.
     ending: Option<Duration>,
-    /// It has reported that `on_shutdown` is over, and whether that was in time.
+    /// Set when `on_shutdown` is over: whether it was in time.
     shut_down: Option<bool>,
     end: Option<EndPhase>,
-    /// It has closed its control socket without a word.
+    /// Whether the process closed its control socket without announcing its end.
     closed_control: bool,
-    /// What this process has killed it for.
+    /// The reason for which this process has killed the process.
     kill_reason: Option<ExitReason>,
 }
 
-/// How far the end of a process has come that must not go on.
+/// The phase of an enforced end.
 #[derive(Clone, Copy)]
 enum EndPhase {
-    Told { end_by: Instant },
+    Requested { end_by: Instant },
     Terminated { kill_at: Instant },
 }
 
@@ -241,16 +242,18 @@ impl SupervisorThread {
             let space = rustix::buffer::spare_capacity(&mut events);
             match epoll::wait(&self.epoll, space, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => panic!("wait for workers: {errno}"),
+                Err(errno) => panic!("failed to wait for events of workers: {errno}"),
             }
             for event in &events {
                 match event.data.u64() {
                     WAKE => self.take_requests(),
-                    event if event & CONTROL_EVENT != 0 => self.listen(event & !CONTROL_EVENT),
+                    event if event & CONTROL_EVENT != 0 => {
+                        self.receive_events(event & !CONTROL_EVENT);
+                    }
                     serial => self.reap(serial),
                 }
             }
-            // What has been said counts before what has not.
+            // Timers run after received events, which may have made them obsolete.
             self.run_timers();
         }
     }
@@ -258,13 +261,13 @@ impl SupervisorThread {
     fn take_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
             match request {
-                Request::Start(start) => self.start(*start),
-                Request::End(process, within) => {
-                    // A worker that has begun to end enforces the time itself, and exits then.
+                Request::Start(start) => self.start_process(*start),
+                Request::EnforceEnd(process, within) => {
+                    // A worker that has announced its end enforces the time itself.
                     let end = within.saturating_add(TERMINATE_TIMEOUT);
                     self.schedule_end(process.serial, within, end);
                 }
-                Request::Release(process) => {
+                Request::EnforceDefaultEnd(process) => {
                     let serial = process.serial;
                     if self.supervised.get(&serial).is_some_and(|it| it.end.is_none()) {
                         let end = ENDING_TIMEOUT + TERMINATE_TIMEOUT;
@@ -275,21 +278,21 @@ impl SupervisorThread {
         }
     }
 
-    /// Sees to it that a process which must end says so within one time and is gone within another.
-    /// If somebody has given it less time, that counts.
-    fn schedule_end(&mut self, serial: u64, begin: Duration, end: Duration) {
+    /// Enforces that the process announces its end within `notice`, and exits within `end`. An
+    /// earlier deadline stays in force.
+    fn schedule_end(&mut self, serial: u64, notice: Duration, end: Duration) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let now = Instant::now();
-        let (mut next, mut end_by) = (now + begin.min(LONGEST), now + end.min(LONGEST));
+        let (mut next, mut end_by) = (now + notice.min(LONGEST), now + end.min(LONGEST));
         match supervised.end {
             None => {}
-            Some(EndPhase::Told { end_by: before }) => end_by = end_by.min(before),
+            Some(EndPhase::Requested { end_by: before }) => end_by = end_by.min(before),
             Some(EndPhase::Terminated { .. }) => return,
         }
         if supervised.ending.is_some() {
             next = end_by;
         }
-        supervised.end = Some(EndPhase::Told { end_by });
+        supervised.end = Some(EndPhase::Requested { end_by });
         self.set_timer(next.min(end_by), serial, Timer::End);
     }
 
@@ -310,19 +313,20 @@ impl SupervisorThread {
             }
             self.timers.pop();
             match timer {
-                Timer::Listen => self.check_heartbeat(serial, now),
+                Timer::Heartbeat => self.check_heartbeat(serial, now),
                 Timer::End => self.escalate(serial, now),
             }
         }
     }
 
-    fn start(&mut self, start: StartRequest) {
-        let StartRequest { mut command, id, label, settings, outputs, on_death, reply } = start;
+    fn start_process(&mut self, start: StartRequest) {
+        let StartRequest { mut command, id, label, settings, outputs, on_exit, reply } = start;
         let started = command.spawn();
-        // It holds the worker's ends of sockets and pipes: their ends must not wait for us.
+        // The command owns the worker's ends of sockets and pipes, which only the worker may keep
+        // open.
         drop(command);
         let process = started.and_then(|child| {
-            let supervised = self.keep(child, |serial, child| {
+            let supervised = self.supervise(child, |serial, child| {
                 outputs.begin(child.id())?;
                 Process::new(serial, id, label, child, outputs)
             });
@@ -330,7 +334,7 @@ impl SupervisorThread {
                 let supervised = Supervised {
                     child,
                     process: process.clone(),
-                    on_death,
+                    on_exit,
                     settings,
                     unparsed: Vec::new(),
                     heartbeat: settings.heartbeat_timeout().map(|limit| {
@@ -346,18 +350,18 @@ impl SupervisorThread {
                 self.supervised.insert(process.serial, supervised);
                 if settings.heartbeat_timeout().is_some() {
                     let next = Instant::now() + settings.heartbeat_period();
-                    self.set_timer(next, process.serial, Timer::Listen);
+                    self.set_timer(next, process.serial, Timer::Heartbeat);
                 }
                 process
             })
         });
         let _ = reply.send(process.map(StartGuard::new));
-        // Whoever waits for the worker does not wait for this.
+        // Reading the counters takes a moment, so it is done after the reply.
         self.out_of_memory.get_or_insert_with(OutOfMemory::watch);
     }
 
-    /// Begins to watch over a new process.
-    fn keep(
+    /// Registers a new process. Kills the process if that fails.
+    fn supervise(
         &mut self,
         mut child: Child,
         process: impl FnOnce(u64, &Child) -> io::Result<Process>,
@@ -371,7 +375,6 @@ impl SupervisorThread {
         match process {
             Ok(process) => Ok((child, process)),
             Err(error) => {
-                // Nobody could watch over it.
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error)
@@ -379,17 +382,18 @@ impl SupervisorThread {
         }
     }
 
-    /// Takes what a process has said.
-    fn listen(&mut self, serial: u64) {
+    /// Receives the events of a process, and enforces its end if they announce it.
+    fn receive_events(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let within = match supervised.receive_events() {
-            Received::Something => match supervised.ends_within() {
+            Received::Events => match supervised.end_timeout() {
                 Some(within) => within,
                 None => return,
             },
             Received::Nothing => return,
             Received::End => {
-                // It is dying, or it lives on without us, which it shall not.
+                // The process either exits or keeps running without a master. Its end is enforced in
+                // both cases.
                 if let Some(control) = supervised.process.control() {
                     let _ = epoll::delete(&self.epoll, control);
                 }
@@ -403,19 +407,19 @@ impl SupervisorThread {
         }
     }
 
-    /// Looks whether a process gives signs of life.
+    /// Polls the heartbeat monitor of a process.
     fn check_heartbeat(&mut self, serial: u64, now: Instant) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let Some(heartbeat) = &mut supervised.heartbeat else { return };
         let Some(control) = supervised.process.control() else {
-            // It has not started yet.
+            // The start handshake is not complete.
             let again = now + supervised.settings.heartbeat_period();
-            return self.set_timer(again, serial, Timer::Listen);
+            return self.set_timer(again, serial, Timer::Heartbeat);
         };
         match heartbeat.poll(now) {
             HeartbeatAction::Ping => {
-                // Where it fails otherwise, the process is ending, or so far behind that it will be
-                // lost.
+                // After other errors the process is ending, or its socket is full and it will miss
+                // the heartbeat.
                 if let Err(error) = control_command::send_ping(control)
                     && Fault::of(&error) == Fault::Transient
                 {
@@ -423,24 +427,24 @@ impl SupervisorThread {
                 }
             }
             HeartbeatAction::Wait => {}
-            HeartbeatAction::Dead(lasted) => {
+            HeartbeatAction::Dead(silence) => {
                 supervised.heartbeat = None;
-                supervised.kill_reason = Some(ExitReason::Unresponsive { silence: lasted });
+                supervised.kill_reason = Some(ExitReason::Unresponsive { silence });
                 return supervised.process.kill();
             }
         }
         let next = heartbeat.next();
-        self.set_timer(next, serial, Timer::Listen);
+        self.set_timer(next, serial, Timer::Heartbeat);
     }
 
-    /// Goes on to end a process that must not go on.
+    /// Advances the enforced end of a process: from the request to `SIGTERM`, and to `SIGKILL`.
     fn escalate(&mut self, serial: u64, now: Instant) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         match supervised.end {
-            Some(EndPhase::Told { end_by }) if supervised.ending.is_some() && now < end_by => {
+            Some(EndPhase::Requested { end_by }) if supervised.ending.is_some() && now < end_by => {
                 self.set_timer(end_by, serial, Timer::End);
             }
-            Some(EndPhase::Told { .. }) => {
+            Some(EndPhase::Requested { .. }) => {
                 let kill_at = now + TERMINATE_TIMEOUT;
                 supervised.end = Some(EndPhase::Terminated { kill_at });
                 if supervised.closed_control {
@@ -454,41 +458,43 @@ impl SupervisorThread {
         }
     }
 
+    /// Reaps a process, and records its end.
     fn reap(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let status = match supervised.child.try_wait() {
             Ok(Some(status)) => Some(status),
             Ok(None) => return,
-            // It is dead, and somebody else has been told how: the kernel itself, where this process
-            // ignores `SIGCHLD`, or another part of the program, which waits for every process.
+            // The process was already reaped: by the kernel, if this process ignores `SIGCHLD`, or by
+            // other code of the program that waits for every child.
             Err(_) => None,
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
         let _ = epoll::delete(&self.epoll, &supervised.process);
-        // Its last words. Whoever attends to it later reads them himself.
-        supervised.process.leave();
-        while let Received::Something = supervised.receive_events() {}
+        // The last events are read here. If the control socket is not registered yet, the code that
+        // tries to register it reads them.
+        supervised.process.refuse_control();
+        while let Received::Events = supervised.receive_events() {}
         if let Some(control) = supervised.process.control() {
-            // The worker may live on, where what has died was a launcher's process before it.
+            // If this was a launcher's process, the worker may still run. This ends it.
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
         let exit_reason = match status {
-            Some(status) => self.cause(&supervised.process, status, supervised.kill_reason),
+            Some(status) => self.exit_reason(&supervised.process, status, supervised.kill_reason),
             None => supervised.kill_reason.unwrap_or(ExitReason::Unknown),
         };
-        let kind = supervised.kind(exit_reason);
+        let kind = supervised.end_kind(exit_reason);
         let requested = supervised.is_end_requested();
-        let Supervised { process, on_death, panic, .. } = supervised;
-        process.has_died(exit_reason, panic, kind, requested);
+        let Supervised { process, on_exit, panic, .. } = supervised;
+        process.record_end(exit_reason, panic, kind, requested);
         if let Some(control) = process.control() {
-            // Now that whoever attends to it late sees that it is dead.
+            // After the end is recorded, `register_control` removes the socket itself.
             let _ = epoll::delete(&self.epoll, control);
         }
-        on_death();
+        on_exit();
     }
 
-    /// Finds out what a process has died of.
-    fn cause(
+    /// Returns the exit reason of a process.
+    fn exit_reason(
         &mut self,
         process: &Process,
         status: ExitStatus,
@@ -497,16 +503,17 @@ impl SupervisorThread {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
         let terminated = status.signal() == Some(Signal::TERM.as_raw());
         match (status.code(), status.signal(), kill_reason) {
-            // Whatever else it has died of came before our signals.
+            // With another signal or an exit code, the process ended before the signal of this process
+            // reached it.
             (None, Some(_), Some(kill_reason)) if killed || terminated => kill_reason,
             (Some(code), ..) => ExitReason::Exited(code),
             (None, signal, _) => {
                 let pid = process.label().pid().unwrap_or_default();
-                let starved = killed && {
+                let oom_killed = killed && {
                     self.out_of_memory.get_or_insert_with(OutOfMemory::watch).has_killed(pid)
                 };
                 let aborted = signal == Some(Signal::ABORT.as_raw());
-                if starved || (aborted && was_refused_memory(&process.last_lines())) {
+                if oom_killed || (aborted && report_failed_allocation(&process.last_lines())) {
                     return ExitReason::OutOfMemory;
                 }
                 let (signal, core_dumped) = (signal.unwrap_or_default(), status.core_dumped());
@@ -516,42 +523,44 @@ impl SupervisorThread {
     }
 }
 
-/// How long a process that has closed its control socket may take to be dead.
+/// How long a process may take to exit after it has closed its control socket.
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Says whether these last lines end with what Rust says where an allocation fails.
-fn was_refused_memory(lines: &[String]) -> bool {
+/// Returns whether the last lines of stderr end with the message of std for a failed allocation.
+fn report_failed_allocation(lines: &[String]) -> bool {
     lines.iter().rev().take(3).any(|it| {
         it.starts_with("memory allocation of ") && it.trim_end().ends_with(" bytes failed")
     })
 }
 
-/// What has come of a process on its control socket.
+/// The result of reading a control socket.
 enum Received {
-    Something,
+    Events,
     Nothing,
-    /// Nothing more will come, or what comes means nothing.
+    /// The process has closed the socket, or has sent an invalid event.
     End,
 }
 
 impl Supervised {
-    /// Returns within which time the process must be gone because of what it has said.
-    fn ends_within(&self) -> Option<Duration> {
+    /// Returns the time within which the process must exit, because it has announced its end or
+    /// reported a panic.
+    fn end_timeout(&self) -> Option<Duration> {
         if let Some(within) = self.ending {
-            // It knows itself when its time is over.
+            // The worker enforces the time itself, and needs a moment to exit.
             return Some(within.saturating_add(TERMINATE_TIMEOUT));
         }
-        // Its exit runs code of the user's and of libraries. A core dump may take longer.
+        // The exit runs exit handlers of the user and of libraries. With `panic = "abort"` there is no
+        // limit, because a core dump may take longer.
         (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
     }
 
-    /// Says whether this process has requested the end, or the worker has announced it.
+    /// Returns whether this process has requested the end, or the worker has announced it.
     fn is_end_requested(&self) -> bool {
         self.process.is_end_requested() || self.ending.is_some()
     }
 
-    /// Says whether the end of the process, which is dead, was orderly.
-    fn kind(&self, exit_reason: ExitReason) -> EndKind {
+    /// Returns whether the end of the process, which has exited, was orderly.
+    fn end_kind(&self, exit_reason: ExitReason) -> EndKind {
         let (terminated, killed) = (self.process.was_terminated(), self.process.was_killed());
         match (exit_reason, self.shut_down) {
             _ if self.panic.is_some() => EndKind::Failed,
@@ -573,7 +582,7 @@ impl Supervised {
         }
     }
 
-    /// Takes what the process has said.
+    /// Reads the control socket once, and handles the complete events.
     fn receive_events(&mut self) -> Received {
         let Some(control) = self.process.control() else { return Received::End };
         let mut buffer = [0; 1024];
@@ -590,27 +599,27 @@ impl Supervised {
         self.unparsed.extend_from_slice(&buffer[..received]);
         loop {
             match ControlEvent::decode(&self.unparsed) {
-                Ok(Some((report, len))) => {
+                Ok(Some((event, len))) => {
                     self.unparsed.drain(..len);
-                    self.note(report);
+                    self.handle_event(event);
                 }
-                Ok(None) => return Received::Something,
+                Ok(None) => return Received::Events,
                 Err(_) => return Received::End,
             }
         }
     }
 
-    fn note(&mut self, report: ControlEvent) {
+    fn handle_event(&mut self, event: ControlEvent) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.record_activity(Instant::now());
         }
-        match report {
+        match event {
             ControlEvent::Panicked(panic) => {
-                // The first says why; the others are its consequences.
+                // The first panic is the cause, and later ones are its consequences.
                 self.panic.get_or_insert(panic);
             }
             ControlEvent::Closed => self.process.close(),
-            ControlEvent::Stats(stats) => self.process.tell_stats(*stats),
+            ControlEvent::Stats(stats) => self.process.deliver_stats(*stats),
             ControlEvent::Ending { within } => self.ending = Some(within),
             ControlEvent::ShutDown { in_time } => self.shut_down = Some(in_time),
             ControlEvent::Pong

@@ -1,11 +1,12 @@
-//! Threads of one type.
+//! Threads that run boxed closures.
 //!
-//! std compiles the start and the end of a thread once for each type of closure.
+//! std compiles the code that starts and ends a thread once for each type of closure: boxing makes
+//! it one type.
 
 use std::io;
 use std::thread::Builder;
 
-/// Starts a thread that nothing waits for.
+/// Starts a detached thread.
 pub(crate) fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }

@@ -1,4 +1,5 @@
-//! What a worker process does itself, before, around and after the user's code.
+//! The main function of a worker process: the start handshake, the worker's runtime and server, and
+//! the end of the process.
 
 use std::ffi::OsStr;
 use std::future::poll_fn;
@@ -19,12 +20,13 @@ use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
 use super::boot_token::SocketId;
-use super::control::{Control, EXIT_FAILED, GRACE, RuntimeCommand, end_by_panic};
+use super::control::{Control, EXIT_FAILED, GRACE_PERIOD, RuntimeCommand, end_by_panic};
+use super::control_event::ControlEvent;
 use super::flavor::block_on;
 use super::listening::listen;
 use super::panics::PanicPolicy;
 use super::role::Role;
-use super::start::{ControlEvent, HEADER_LEN, Header, Lifetime, Start, StartError, StartFailure};
+use super::start::{HEADER_LEN, Header, Lifetime, Start, StartError, StartFailure};
 use super::supervisor::{ENDING_TIMEOUT, EXIT_FORCED};
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
@@ -34,48 +36,48 @@ use crate::worker::{
     serve_connection,
 };
 
-/// Becomes the worker that this process was started as, and ends with it.
+/// Runs this process as a worker, and exits with its exit code.
 pub(crate) fn work() -> ! {
     let code = run().unwrap_or_else(|error| {
         let error = AnyError::from(error);
-        diagnose(format_args!("cannot become a worker: {error}"));
+        diagnose(format_args!("failed to become a worker: {error}"));
         EXIT_FAILED
     });
     process::exit(code)
 }
 
-/// A process did not become a worker, and could not even say so to its master.
+/// A process failed to become a worker, and could not report the failure to its master.
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
-    #[error("take the socket to the master off stdin")]
+    #[error("failed to take the control socket off stdin")]
     Socket(#[source] io::Error),
-    #[error("read what the master wants")]
+    #[error("failed to receive the start message")]
     Receive(#[source] io::Error),
-    #[error("understand what the master wants")]
+    #[error("failed to decode the start message")]
     Start(#[from] StartError),
     #[error(
-        "understand the start message: something read from stdin, which is the control socket, \
-         before `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`"
+        "failed to decode the start message: other code read from stdin, which is the control \
+         socket, before `rpc_parallel::expert::worker_main` or `#[rpc_parallel::entry]`"
     )]
     HeaderRead(#[source] StartError),
-    #[error("tell the master")]
+    #[error("failed to send an event to the master")]
     Send(#[source] io::Error),
-    #[error("make a tokio runtime")]
+    #[error("failed to make the tokio runtime")]
     Runtime(#[source] io::Error),
-    #[error("start the thread that hears the master")]
+    #[error("failed to start the control thread")]
     ControlThread(#[source] io::Error),
-    #[error("the master ended before it had said what it wants")]
+    #[error("the master ended before it had sent the start message")]
     NoMaster,
-    #[error("this process is a {0:?} already")]
+    #[error("this process already has the role `{0:?}`")]
     Role(Role),
 }
 
 fn run() -> Result<i32, WorkError> {
-    let control = Control::keep(SocketId::take_socket().map_err(WorkError::Socket)?);
-    let Some(Received { start, init, descriptors }) = receive_start(control)? else {
+    let control = Control::init(SocketId::take_socket().map_err(WorkError::Socket)?);
+    let Some(StartMessage { start, init, descriptors }) = receive_start(control)? else {
         return Ok(EXIT_FAILED);
     };
-    die_with_master(control, &start)?;
+    end_with_master(control, &start)?;
     #[cfg(feature = "tracing")]
     if start.spawn_defaults.worker_logs {
         crate::worker::logs::install();
@@ -88,30 +90,31 @@ fn run() -> Result<i32, WorkError> {
         Lifetime::WithMaster | Lifetime::Detached => None,
     };
     if let Err(failure) = start.set_up.apply([&start.stdout, &start.stderr], descriptors) {
-        report(control, &ControlEvent::Failed(failure))?;
+        send_event(control, &ControlEvent::Failed(failure))?;
         return Ok(EXIT_FAILED);
     }
     Role::Worker.assume(start.spawn_defaults.clone()).map_err(WorkError::Role)?;
-    report(control, &ControlEvent::Hello { pid: process::id() })?;
+    send_event(control, &ControlEvent::Hello { pid: process::id() })?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
     let mut code = Ok(EXIT_FAILED);
     block_on(&runtime, pin!(async { code = serve(start, init, first, control).await }));
-    // What blocks now has had its time; the rest of the state is dropped by leaving.
-    runtime.shutdown_timeout(GRACE);
+    // Blocking tasks that still run after the grace period end with the process.
+    runtime.shutdown_timeout(GRACE_PERIOD);
     code
 }
 
-/// What the master has sent.
-struct Received {
+/// The start message of the master.
+struct StartMessage {
     start: Start,
     /// The argument of the worker's `init`.
     init: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
 
-/// Reads the start; none if it comes from another build, which has then been told.
-fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
+/// Receives the start message. Returns `None` if the master is of another build, after reporting
+/// that.
+fn receive_start(control: &Control) -> Result<Option<StartMessage>, WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
@@ -122,35 +125,35 @@ fn receive_start(control: &Control) -> Result<Option<Received>, WorkError> {
         }
     };
     let header = fill(HEADER_LEN)?;
-    let header = header.first_chunk().expect("so many bytes were asked for");
+    let header = header.first_chunk().expect("the header has `HEADER_LEN` bytes");
     let header = Header::decode(header).map_err(WorkError::HeaderRead)?;
     let Header { greeting: master, start_len, init_len } = header;
     let own = greeting();
     if master != own {
         let failure =
             StartFailure::OtherBuild { worker: own.fingerprint, master: master.fingerprint };
-        report(control, &ControlEvent::Failed(failure))?;
+        send_event(control, &ControlEvent::Failed(failure))?;
         return Ok(None);
     }
     let start = Start::decode(&fill(start_len)?)?;
     let init = fill(init_len)?;
-    Ok(Some(Received { start, init, descriptors }))
+    Ok(Some(StartMessage { start, init, descriptors }))
 }
 
-fn report(control: &Control, what: &ControlEvent) -> Result<(), WorkError> {
-    control.report(what).map_err(WorkError::Send)
+fn send_event(control: &Control, event: &ControlEvent) -> Result<(), WorkError> {
+    control.send_event(event).map_err(WorkError::Send)
 }
 
-/// Has this process killed with its master, for as long as nothing else watches.
-fn die_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
-    // It fails nowhere that we run; where it did, the control socket is watched soon.
+/// Ends this process with its master, until the control thread does.
+fn end_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
+    // If it fails, the control thread still notices the end of the master.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map(|it| Pid::as_raw(Some(it)));
     if parent != i32::try_from(start.master).ok() {
-        // A launcher has put a process between them, whose end this is.
-        control.watch().map_err(WorkError::ControlThread)?;
+        // The parent is a launcher's process, so the signal comes with the end of that process.
+        control.watch_master().map_err(WorkError::ControlThread)?;
     }
-    // A master that ended before that sends no signal any more, and its socket is closed.
+    // A master that ended before the signal was set has closed its end of the socket.
     let mut control = [PollFd::new(control.socket(), PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     match poll(&mut control, Some(&now)) {
@@ -159,21 +162,23 @@ fn die_with_master(control: &'static Control, start: &Start) -> Result<(), WorkE
     }
 }
 
-/// Calls this process what its program is called; the kernel calls it `exe`.
+/// Sets the name of this process to the file name of its program, instead of `exe`.
 fn name_process(program: &OsStr) {
     let name = Path::new(program).file_name().unwrap_or_default();
-    // It names the main thread, whichever this one is.
+    // The file sets the name of the main thread, also if this is another thread.
     let _ = std::fs::write("/proc/self/comm", name.as_encoded_bytes());
 }
 
-/// All that can end or extend what a worker does.
+/// The events of a worker's main loop.
 enum Event {
     Command(RuntimeCommand),
-    /// The master is gone.
+    /// The master has ended.
     MasterGone,
+    /// The owning connection has ended.
     OwnerEnded,
+    /// No other process can reach the worker.
     Idle,
-    /// Somebody who holds a handle wants it to end.
+    /// A process that holds a handle has requested the end.
     ShutdownRequested {
         within: Duration,
     },
@@ -188,53 +193,57 @@ async fn serve(
     let server = match start_server(&start, init).await {
         Ok(server) => server,
         Err(failure) => {
-            report(control, &ControlEvent::Failed(failure))?;
+            send_event(control, &ControlEvent::Failed(failure))?;
             return Ok(EXIT_FAILED);
         }
     };
     let (commands_in, mut commands) = unbounded_channel();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
-    // Whether a read or write of the connection that this worker lives with failed.
+    // Whether the owning connection could not be opened, or its socket failed.
     let owner_failed = Arc::new(AtomicBool::new(false));
-    let listens_at = match listen_by_itself(&start, &mut connections) {
+    let listens_at = match listen_detached(&start, &mut connections) {
         Ok(path) => path,
         Err(error) => {
             let failure = StartFailure::Listen { why: error.to_string() };
-            report(control, &ControlEvent::Failed(failure))?;
+            send_event(control, &ControlEvent::Failed(failure))?;
             return Ok(EXIT_FAILED);
         }
     };
     if let Some(socket) = first {
-        report(control, &ControlEvent::Started { listens_at })?;
+        send_event(control, &ControlEvent::Started { listens_at })?;
         if let Some(opening) = take_over(socket, start.settings) {
             let failed = owner_failed.clone();
             owner.spawn(task(async move {
                 let outcome = serve_connection(opening).await;
                 failed.store(outcome == ConnectionOutcome::SocketFailed, Ordering::Relaxed);
             }));
+        } else {
+            owner_failed.store(true, Ordering::Relaxed);
         }
-        // What the master has sent already is answered before a thread is made: that takes as long
-        // as all the rest. One turn is for the socket, one for the task that reads it.
+        // The first call is answered before the control thread is started, because starting a thread
+        // takes as long as answering the call. One turn polls the socket, and one the task that reads
+        // it.
         task::yield_now().await;
         task::yield_now().await;
         control.spawn_thread(start.settings, commands_in).map_err(WorkError::ControlThread)?;
     } else {
-        // The master may end as soon as it has heard this and said that a detached worker lives on.
+        // The thread must exist before `Started` is sent: after it, the master may detach the worker
+        // and end.
         if let Err(error) = control.spawn_thread(start.settings, commands_in) {
-            let tried = "start the thread that hears the master".to_owned();
+            let tried = "start its control thread".to_owned();
             let failure = StartFailure::SetUp { tried, why: error.to_string() };
-            report(control, &ControlEvent::Failed(failure))?;
+            send_event(control, &ControlEvent::Failed(failure))?;
             return Ok(EXIT_FAILED);
         }
-        report(control, &ControlEvent::Started { listens_at })?;
+        send_event(control, &ControlEvent::Started { listens_at })?;
     }
     if start.lifetime == Lifetime::WithMaster {
-        connections.spawn(task(tell_when_closed(start.id, control)));
+        connections.spawn(task(report_closed(start.id, control)));
     }
 
-    // How long it may take, with what code, and whether there is a master who should know.
-    let (code, within, tell) = loop {
+    // The exit code, the time for the end, and whether the end is announced to the master.
+    let (code, within, announce) = loop {
         match next_event(start.lifetime, &mut commands, &mut owner, &mut connections).await {
             Event::Command(RuntimeCommand::Connection(socket)) => {
                 if let Some(opening) = take_over(socket, start.settings) {
@@ -242,35 +251,35 @@ async fn serve(
                 }
             }
             Event::Command(RuntimeCommand::Listener(listener)) => {
-                // Our master keeps its address.
+                // The master keeps the address.
                 connections.spawn(task(listen(listener, None, start.id, start.settings)));
             }
             Event::Command(RuntimeCommand::MissingDescriptor(error)) => {
-                diagnose(format_args!("take a connection from the master: {error}"));
+                diagnose(format_args!("failed to receive a connection from the master: {error}"));
             }
             Event::Command(RuntimeCommand::MasterTimedOut { silence }) => {
-                diagnose(format_args!("the master gave no sign of life for {silence:?}"));
+                diagnose(format_args!("the master missed heartbeats for {silence:?}"));
             }
             Event::Command(RuntimeCommand::End { within })
             | Event::ShutdownRequested { within } => {
                 break (0, within, true);
             }
-            // The master did not want this end: to it this is a failure, and it restarts the worker.
+            // The master did not request this end: it must see a failure, and restart the worker.
             Event::OwnerEnded if owner_failed.load(Ordering::Relaxed) => {
                 break (EXIT_FAILED, ENDING_TIMEOUT, false);
             }
             Event::OwnerEnded | Event::Idle => break (0, ENDING_TIMEOUT, true),
-            // To a master that was only stopped, and goes on, this is a failure.
-            Event::MasterGone => break (EXIT_FAILED, GRACE, false),
+            // A master that was only stopped, and continues, must see a failure.
+            Event::MasterGone => break (EXIT_FAILED, GRACE_PERIOD, false),
         }
     };
-    if tell {
-        // It fails only where the master has ended as well.
-        let _ = control.report(&ControlEvent::Ending { within });
+    if announce {
+        // It fails only if the master has ended too.
+        let _ = control.send_event(&ControlEvent::Ending { within });
     }
     let ended = timeout(within, shut_down(server, control)).await;
-    if tell {
-        let _ = control.report(&ControlEvent::ShutDown { in_time: ended.is_ok() });
+    if announce {
+        let _ = control.send_event(&ControlEvent::ShutDown { in_time: ended.is_ok() });
     }
     connections.shutdown().await;
     owner.shutdown().await;
@@ -282,15 +291,16 @@ async fn serve(
     })
 }
 
-/// Tells the master when this worker takes no new connections.
-async fn tell_when_closed(id: WorkerId, control: &'static Control) {
+/// Waits until this worker takes no new connections, and reports that to the master.
+async fn report_closed(id: WorkerId, control: &'static Control) {
     Servers::get().closed(id).await;
-    // It fails only where the master is gone, which is noticed.
-    let _ = control.report(&ControlEvent::Closed);
+    // It fails only if the master has ended, which the control thread notices.
+    let _ = control.send_event(&ControlEvent::Closed);
 }
 
-/// Has a worker that may outlive its master listen for others.
-fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<Option<PathBuf>> {
+/// Makes the listener of a detached worker, and returns its path. Other workers get a listener from
+/// the master when they need one.
+fn listen_detached(start: &Start, connections: &mut JoinSet<()>) -> io::Result<Option<PathBuf>> {
     if start.lifetime != Lifetime::Detached {
         return Ok(None);
     }
@@ -300,16 +310,15 @@ fn listen_by_itself(start: &Start, connections: &mut JoinSet<()>) -> io::Result<
     Ok(Some(path))
 }
 
-/// An `on_shutdown` has panicked.
+/// An `on_shutdown` panicked.
 struct Panicked;
 
-/// Runs `on_shutdown` of all states of this process, that of `server` last, and reports panics.
-///
-/// A panic does not skip the states after it.
+/// Runs `on_shutdown` of all states of this process, that of `server` last, and reports panics. After
+/// a panic the remaining states follow.
 ///
 /// # Errors
 ///
-/// One of them panicked.
+/// At least one `on_shutdown` panicked.
 async fn shut_down(server: Arc<dyn Serves>, control: &Control) -> Result<(), Panicked> {
     let mut servers = Servers::get().all();
     servers.retain(|it| !Arc::ptr_eq(it, &server));
@@ -317,8 +326,8 @@ async fn shut_down(server: Arc<dyn Serves>, control: &Control) -> Result<(), Pan
     let mut ended = Ok(());
     for server in servers {
         if let Err(panic) = server.shut_down().await {
-            // It fails only where the master has ended.
-            let _ = control.report(&ControlEvent::Panicked(panic));
+            // It fails only if the master has ended.
+            let _ = control.send_event(&ControlEvent::Panicked(panic));
             ended = Err(Panicked);
         }
     }
@@ -340,22 +349,22 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
     Ok(server)
 }
 
-/// Begins a connection that the master has handed over.
+/// Opens a connection that the master has sent.
 fn take_over(socket: OwnedFd, settings: Settings) -> Option<Opening> {
     match split(socket) {
         Ok(halves) => Some(Opening::new(halves, settings)),
         Err(error) => {
-            diagnose(format_args!("failed to take a connection over: {error}"));
+            diagnose(format_args!("failed to open a connection of the master: {error}"));
             None
         }
     }
 }
 
-/// Waits for what ends or extends the worker.
+/// Waits for the next event.
 ///
 /// # Cancel safety
 ///
-/// No order is lost: an order is taken off its queue only when it is returned.
+/// This function is cancel safe: a command is removed from its queue only when it is returned.
 async fn next_event(
     lifetime: Lifetime,
     commands: &mut UnboundedReceiver<RuntimeCommand>,
@@ -366,8 +375,8 @@ async fn next_event(
     let mut told = pin!(Servers::get().shutdown_requested());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-        if let Poll::Ready(control_command) = commands.poll_recv(cx) {
-            return Poll::Ready(control_command.map_or(Event::MasterGone, Event::Command));
+        if let Poll::Ready(command) = commands.poll_recv(cx) {
+            return Poll::Ready(command.map_or(Event::MasterGone, Event::Command));
         }
         if let Poll::Ready(within) = told.as_mut().poll(cx) {
             return Poll::Ready(Event::ShutdownRequested { within });

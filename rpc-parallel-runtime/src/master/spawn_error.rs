@@ -279,7 +279,7 @@ impl SpawnErrorKind {
                 Self::Process { tried: "read a message of the new process".to_owned(), source }
             }
             StartingError::Died(failure) => Self::Died(failure),
-            StartingError::NoHello(within) => Self::StartupTimedOut { within },
+            StartingError::StartupTimedOut(within) => Self::StartupTimedOut { within },
             StartingError::ClosedControl => Self::ClosedControl,
             StartingError::InitTimedOut(within) => Self::InitTimedOut { within },
             StartingError::TimedOut(within) => Self::TimedOut { within },

@@ -1,4 +1,4 @@
-//! Reading a pipe by a callback.
+//! Direct pipes: a callback reads the pipe.
 
 use std::fmt;
 use std::mem;
@@ -18,25 +18,27 @@ use crate::connection::inflow::{Delivery, Flow, Inflow};
 use crate::connection::panics::catch;
 use crate::connection::task::task;
 
-/// What a callback is called with.
+/// The argument of a callback of
+/// [`Pipe::for_each_direct`](super::Pipe::for_each_direct).
 #[derive(Clone, PartialEq, Debug)]
 pub enum PipeEvent<T> {
     /// The next element.
     ///
-    /// One that could not be sent closes the pipe, unlike where it is read as a stream.
+    /// An element that the writer failed to send closes the pipe, unlike for a pipe that is read as
+    /// a stream.
     Element(T),
-    /// There are no more: exactly once, last.
+    /// The end of the pipe. This is the last event, and the callback gets it exactly once.
     Closed(CloseReason),
 }
 
-/// Why a callback is called no more.
+/// Why a pipe that a callback reads was closed.
 #[derive(Clone, PartialEq, Debug)]
 pub enum CloseReason {
-    /// The writer has finished.
+    /// The writer ended the pipe.
     ByWriter,
-    /// It was aborted by its handle.
+    /// An [`AbortHandle`] ended the pipe.
     ByAbort,
-    /// The pipe broke, or an element could not be sent.
+    /// The pipe broke, or the writer failed to send an element.
     Error(PipeError),
 }
 
@@ -50,11 +52,11 @@ impl CloseReason {
     }
 }
 
-/// Ends a pipe that is read by a callback:
-/// [`Pipe::for_each_direct`](super::Pipe::for_each_direct) gives it.
+/// A handle that ends a pipe which a callback reads, returned by
+/// [`Pipe::for_each_direct`](super::Pipe::for_each_direct).
 ///
-/// Dropping it changes nothing. Its clones end the same pipe, from any thread, or from inside the
-/// callback.
+/// Clones end the same pipe. They can be used on any thread, and inside the callback. Dropping the
+/// handle has no effect.
 #[derive(Clone)]
 pub struct AbortHandle(Arc<Abort>);
 
@@ -64,9 +66,9 @@ struct Abort {
     notify: Notify,
 }
 
-/// Who must be told.
+/// The pipe that an abort ends.
 enum Target {
-    Nobody,
+    None,
     Channel(Weak<dyn Aborted>),
     Inflow(Weak<Inflow>),
 }
@@ -82,22 +84,23 @@ impl<T: Send> Aborted for Channel<T> {
 }
 
 impl AbortHandle {
-    /// Ends the pipe. The callback sees no more elements, and then [`CloseReason::ByAbort`].
+    /// Ends the pipe. The callback gets no more elements, and then [`CloseReason::ByAbort`].
     ///
-    /// For a pipe of another process it sees that as soon as the writer has been told, which may be
-    /// after this returns. Aborting again, or after the end, changes nothing.
+    /// If the writer is in another process, that process is notified first, and the callback gets
+    /// the event when the acknowledgement arrives, possibly after this method has returned. Aborting
+    /// a pipe that has ended or was aborted has no effect.
     pub fn abort(&self) {
         if self.0.aborted.swap(true, Ordering::AcqRel) {
             return;
         }
         self.0.notify.notify_one();
-        let target = self.0.target.lock().expect("nobody panics while holding this lock");
+        let target = self.0.target.lock().expect("no thread panics while it holds this lock");
         match &*target {
-            Target::Nobody => {}
+            Target::None => {}
             Target::Inflow(inflow) => {
                 let inflow = inflow.upgrade();
                 drop(target);
-                inflow.into_iter().for_each(|it| it.tell_stop());
+                inflow.into_iter().for_each(|it| it.send_stop());
             }
             Target::Channel(channel) => {
                 let channel = channel.upgrade();
@@ -119,7 +122,7 @@ impl Abort {
     }
 
     fn set(&self, target: Target) {
-        *self.target.lock().expect("nobody panics while holding this lock") = target;
+        *self.target.lock().expect("no thread panics while it holds this lock") = target;
     }
 }
 
@@ -129,12 +132,11 @@ impl fmt::Debug for AbortHandle {
     }
 }
 
-/// What a user wants to be called with everything that comes.
+/// A callback of the user, and whether the pipe was aborted.
 pub(super) struct Callback<T> {
     run: Box<dyn FnMut(PipeEvent<T>) + Send>,
     abort: Arc<Abort>,
-    /// It has panicked.
-    dead: bool,
+    panicked: bool,
 }
 
 impl<T> Callback<T> {
@@ -142,13 +144,14 @@ impl<T> Callback<T> {
         self.abort.is_aborted()
     }
 
-    /// Calls it, and says whether it wants more.
-    pub(super) fn call(&mut self, with: PipeEvent<T>) -> Flow {
-        let unwanted = matches!(with, PipeEvent::Element(_)) && self.abort.is_aborted();
-        if !self.dead && !unwanted {
-            self.dead = catch(|| (self.run)(with)).is_err();
+    /// Calls the callback, and returns whether to go on. After an abort it gets no elements, and
+    /// after a panic no events.
+    pub(super) fn call(&mut self, event: PipeEvent<T>) -> Flow {
+        let unwanted = matches!(event, PipeEvent::Element(_)) && self.abort.is_aborted();
+        if !self.panicked && !unwanted {
+            self.panicked = catch(|| (self.run)(event)).is_err();
         }
-        if self.dead || self.abort.is_aborted() { Flow::Stop } else { Flow::Continue }
+        if self.panicked || self.abort.is_aborted() { Flow::Stop } else { Flow::Continue }
     }
 }
 
@@ -156,13 +159,13 @@ impl<T: Send + 'static> Callback<T> {
     pub(super) fn new(run: impl FnMut(PipeEvent<T>) + Send + 'static) -> (Self, AbortHandle) {
         let abort = Arc::new(Abort {
             aborted: AtomicBool::new(false),
-            target: Mutex::new(Target::Nobody),
+            target: Mutex::new(Target::None),
             notify: Notify::new(),
         });
-        (Self { run: Box::new(run), abort: abort.clone(), dead: false }, AbortHandle(abort))
+        (Self { run: Box::new(run), abort: abort.clone(), panicked: false }, AbortHandle(abort))
     }
 
-    /// Has it called with what comes over a connection.
+    /// Calls the callback with the elements of a stream of a connection.
     pub(super) fn read(mut self, incoming: Incoming<T>) {
         let (end, decoded, codec) = incoming.into_parts();
         for element in decoded {
@@ -176,7 +179,7 @@ impl<T: Send + 'static> Callback<T> {
         let abort = self.abort.clone();
         abort.set(Target::Inflow(Arc::downgrade(&inflow)));
         if abort.is_aborted() {
-            inflow.tell_stop();
+            inflow.send_stop();
         }
         let worker = inflow.connection().worker().cloned();
         let (mut failed, mut stopped) = (None, false);
@@ -197,7 +200,7 @@ impl<T: Send + 'static> Callback<T> {
                     flow = Flow::Stop;
                 }
                 stopped = flow == Flow::Stop;
-                // Whoever aborts tells the writer already.
+                // `AbortHandle::abort` has sent the stop.
                 if self.abort.is_aborted() { Flow::Continue } else { flow }
             }
             Delivery::Skipped(error) => {
@@ -218,7 +221,7 @@ impl<T: Send + 'static> Callback<T> {
         }));
     }
 
-    /// Has it called with what comes out of a stream of this process, from a task of its own.
+    /// Starts a task that calls the callback with the elements of a stream of this process.
     pub(super) fn read_stream(mut self, mut pipe: Pipe<T>) {
         let abort = self.abort.clone();
         tokio::spawn(task(async move {

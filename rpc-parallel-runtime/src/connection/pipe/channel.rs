@@ -1,4 +1,4 @@
-//! A pipe inside of one process, of which either end may be sent away.
+//! A pipe within one process. Either end may be sent to another process later.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,43 +12,43 @@ use super::reader::Pipe;
 use super::remote::{Incoming, Outgoing};
 use crate::connection::inflow::Flow;
 
-/// How many elements wait, at most, for a reader in this process.
+/// The maximum number of elements that are buffered for a reader in this process.
 const ROOM: usize = 64;
 
-/// What both ends of a pipe share while they are in this process.
+/// The state that both ends of a pipe share while they are in this process.
 pub(super) struct Channel<T>(Mutex<State<T>>);
 
 struct State<T> {
     queue: VecDeque<T>,
     reader: Reader<T>,
-    /// What the writer writes elsewhere, since it was sent away.
+    /// The stream of the writer, after the writer was sent to another process.
     away: Option<Incoming<T>>,
     end: Option<Result<(), PipeErrorKind>>,
-    /// Writers that wait for room, or for the reader to be gone.
+    /// The wakers of writers that wait for room, or for the end of the reader.
     waiting: Vec<Waker>,
 }
 
 enum Reader<T> {
     Here(Option<Waker>),
-    /// A callback; none while it runs.
+    /// A callback. `None` while it runs.
     Callback(Option<Callback<T>>),
-    /// In another process.
+    /// The reader was sent to another process.
     Away(Outgoing<T>),
     Gone,
 }
 
-/// Where an element must go.
+/// The result of sending an element.
 pub(super) enum Sent<T> {
     Here,
-    /// The reader is in another process.
+    /// The element was not taken, because the reader is in another process.
     Elsewhere(Outgoing<T>),
 }
 
-/// What comes next.
+/// The result of reading a channel.
 pub(super) enum Next<T> {
     /// An element, an error or the end.
     Item(Option<Result<T, PipeError>>),
-    /// What the writer writes in another process.
+    /// The writer is in another process: read this stream from now on.
     Elsewhere(Incoming<T>),
 }
 
@@ -63,7 +63,7 @@ impl<T> Channel<T> {
         }))
     }
 
-    /// Gives an element to the reader, if it is in this process and has room.
+    /// Sends an element to the reader, if the reader is in this process and has room.
     pub(super) fn poll_send(
         &self,
         element: &mut Option<T>,
@@ -100,7 +100,7 @@ impl<T> Channel<T> {
     /// Puts a callback back after it has run.
     fn put_back(&self, mut callback: Callback<T>, flow: Flow) {
         let mut state = self.state();
-        // Who aborts it while it runs leaves the rest to us.
+        // An abort while the callback runs leaves the end of the pipe to this method.
         let flow = if callback.is_aborted() { Flow::Stop } else { flow };
         let waiting = mem::take(&mut state.waiting);
         let end = state.end.take();
@@ -115,7 +115,7 @@ impl<T> Channel<T> {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns the next element, or where it comes from.
+    /// Returns the next element, or the stream that it comes from.
     pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         let mut state = self.state();
         if let Some(element) = state.queue.pop_front() {
@@ -140,7 +140,8 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Ends a callback, in its place if it does not run right now.
+    /// Ends the pipe of a callback, unless the callback is running: then [`put_back`](Self::put_back)
+    /// does.
     pub(super) fn abort(&self) {
         let mut state = self.state();
         if let Reader::Callback(callback) = &mut state.reader
@@ -151,7 +152,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Takes word that nobody writes any more.
+    /// Ends the pipe, because the writer has ended.
     pub(super) fn end(&self, end: Result<(), PipeErrorKind>) {
         let mut state = self.state();
         match mem::replace(&mut state.reader, Reader::Gone) {
@@ -177,7 +178,7 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Takes word that nobody reads any more.
+    /// Closes the pipe, because the reader was dropped.
     pub(super) fn leave(&self) {
         let mut state = self.state();
         state.reader = Reader::Gone;
@@ -188,7 +189,7 @@ impl<T> Channel<T> {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until nobody reads any more; the other process knows, where the reader was sent.
+    /// Waits until the reader is gone, in this process or in the one to which it was sent.
     pub(super) fn poll_closed(&self, cx: Option<&mut Context<'_>>) -> Poll<()> {
         let mut state = self.state();
         match &state.reader {
@@ -210,12 +211,12 @@ impl<T> Channel<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().expect("nobody panics while holding this lock")
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
 impl<T: Send + 'static> Channel<T> {
-    /// Has every element given to a callback from now on; those that wait come first.
+    /// Calls a callback with all buffered elements, and with all elements from then on.
     pub(super) fn read_direct(&self, mut callback: Callback<T>) {
         loop {
             let mut state = self.state();
@@ -236,15 +237,15 @@ impl<T: Send + 'static> Channel<T> {
         }
     }
 
-    /// Has what the writer writes go to another process.
+    /// Sends the elements of the writer to another process.
     pub(super) fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
-        // While something waits here, the writer must not overtake it.
+        // If elements are buffered, the writer must not overtake them.
         if !self.send_idle_reader(&outgoing) {
             pump::start(Pipe::of(self.clone()), outgoing);
         }
     }
 
-    /// Does the same if nothing waits for the reader any more, and says whether it has.
+    /// Does the same if the channel is empty. Returns whether it does.
     pub(super) fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
         let mut state = self.state();
         if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {
@@ -257,7 +258,7 @@ impl<T: Send + 'static> Channel<T> {
         true
     }
 
-    /// Has what comes from another process go to the reader.
+    /// Passes the elements that another process writes to the reader.
     pub(super) fn send_writer(&self, incoming: Incoming<T>) {
         let mut state = self.state();
         match &mut state.reader {
@@ -294,7 +295,7 @@ impl<T> State<T> {
     }
 }
 
-/// Ends a stream on its connection as its writer has.
+/// Ends a stream of a connection in the way in which its writer has ended.
 pub(super) fn end_outgoing<T>(outgoing: &Outgoing<T>, end: Result<(), PipeErrorKind>) {
     let error = end.err().map(|kind| PipeError::new(None, kind));
     outgoing.end.0.end(error.as_ref());

@@ -1,21 +1,21 @@
-//! What a caller may pass where a function takes a pipe.
+//! The conversion of an argument into a pipe.
 
 use futures_core::Stream;
 
 use super::reader::Pipe;
 
-/// What can be passed to a client's function where the worker's takes a `Pipe<T>`: any stream of
-/// `T` (`futures::Stream<Item = T> + Send + 'static`), and a [`Pipe<T>`] itself.
+/// An argument for a function that takes a `Pipe<T>`: any stream of `T`
+/// (`futures::Stream<Item = T> + Send + 'static`), or a [`Pipe<T>`].
 ///
-/// What is no stream is made one: of an iterator by [`Pipe::from_items`], of single elements by
-/// [`Pipe::pair`].
+/// [`Pipe::from_items`] makes a pipe of an iterator, and [`Pipe::pair`] makes a pipe together with a
+/// writer.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be passed as a `Pipe<{T}>`",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",
     note = "`Pipe::from_items` makes a pipe from an iterator"
 )]
 pub trait IntoPipe<T> {
-    /// Makes a pipe of it.
+    /// Converts the argument into a pipe.
     fn into_pipe(self) -> Pipe<T>;
 }
 

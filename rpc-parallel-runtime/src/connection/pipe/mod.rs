@@ -1,4 +1,4 @@
-//! Streams between two processes, as values: arguments, results, and parts of them.
+//! Pipes: streams between two processes as values, in arguments and results of functions.
 
 mod error;
 mod travel;

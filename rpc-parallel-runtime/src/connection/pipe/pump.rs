@@ -1,4 +1,4 @@
-//! Feeds a stream of a connection from a pipe of this process.
+//! The task that feeds a stream of a connection from a pipe of this process.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,15 +12,15 @@ use crate::connection::outflow::Elements;
 use crate::connection::panics::{catch, cut_short};
 use crate::connection::task::task;
 
-/// How many frames are sent before other tasks have their turn.
+/// The number of frames that are sent before the task yields.
 const TURNS: usize = 8;
 
-/// Has what comes over one connection go out over another.
+/// Forwards the elements of a stream to a stream of another connection.
 pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoing<T>) {
     start(Pipe::new(Source::Remote(Box::new(incoming))), outgoing);
 }
 
-/// Starts to feed a stream. The task ends with the pipe, the reader or the connection.
+/// Starts a task that feeds a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.0.connection().runtime.clone();
     let (elements, left, skipped, end, done) = (None, None, None, None, false);
@@ -31,22 +31,22 @@ pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
 struct Pump<T> {
     pipe: Pipe<T>,
     outgoing: Outgoing<T>,
-    /// What is ready to be sent.
+    /// The frame to be sent next.
     elements: Option<Elements>,
-    /// An element for which there was no more room in them.
+    /// An element that did not fit into the frame.
     left: Option<T>,
-    /// An element after those that cannot be sent.
+    /// The error of an element after the frame that cannot be sent.
     skipped: Option<PipeError>,
-    /// How the pipe ended, after that.
+    /// The end of the pipe, after the skipped element.
     end: Option<Result<(), PipeError>>,
-    /// The stream has ended, or somebody else feeds it.
+    /// Whether the stream has ended, or a writer feeds it directly.
     done: bool,
 }
 
 impl<T> Drop for Pump<T> {
     fn drop(&mut self) {
         if !self.done {
-            let why = "the tokio runtime that fed it has ended".to_owned();
+            let why = "its tokio runtime was shut down".to_owned();
             let kind = cut_short().unwrap_or(PipeErrorKind::WriterFailed { why });
             self.outgoing.end.0.end(Some(&error(kind)));
         }
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Pump<T> {
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             let outflow = &self.outgoing.end.0;
-            // The pipe is dropped with this task: so its writer learns that nobody reads.
+            // The pipe is dropped with this task, which closes it for its writer.
             if outflow.poll_closed(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -76,7 +76,7 @@ impl<T: Send + 'static> Pump<T> {
                 outflow.end(end.err().as_ref());
                 return Poll::Ready(());
             }
-            // Nothing is taken out of the pipe that the reader has no room for.
+            // No element is taken out of the pipe before the reader has room for it.
             if outflow.poll_room(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -91,10 +91,10 @@ impl<T: Send + 'static> Pump<T> {
         Poll::Pending
     }
 
-    /// Takes from the pipe what is ready; `false` if that is nothing.
+    /// Takes available elements from the pipe. Returns `false` if there is nothing to send.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
         let Self { pipe, outgoing, elements, left, skipped, end, .. } = self;
-        // No more than the reader has room for.
+        // The frame is limited by the room of the reader.
         let full = outgoing.end.0.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
             true => *skipped = Some(error),

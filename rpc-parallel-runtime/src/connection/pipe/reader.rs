@@ -1,4 +1,4 @@
-//! The end of a pipe that is read.
+//! The reading end of a pipe.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -21,26 +21,38 @@ use super::writer::PipeWriter;
 use crate::connection::client::{Client, Link};
 use crate::wire::{LARGEST_WINDOW, Message, codec};
 
-/// A stream between two processes.
+/// A stream between two processes, with backpressure.
 ///
-/// It is an ordinary argument or result of a worker's function, or a part of one, and a
-/// [`Stream`] of `Result<T, PipeError>`: an end is never confused with a death. A pipe whose writer
-/// has finished ends; one whose worker died, whose connection broke or whose writer panicked gives
-/// one `Err` that says so, and then ends. An element of a stream that is too large, or cannot be
-/// encoded, is an `Err` in its place, after which the pipe goes on.
+/// A pipe is an ordinary argument or result of a worker's function, or a part of one. It is made
+/// from [a stream](Self::from_stream), from [an iterator](Self::from_items), or together with
+/// [a writer](Self::pair).
 ///
-/// It is made from [any stream](Self::from_stream), or together with a
-/// [writer](Self::pair). Elements are sent as far as the reader has room for them: a reader that
-/// stops reading bounds the memory of both ends at the pipe's [window](Self::with_window), beside
-/// one element, and delays nothing else.
+/// # Reading
 ///
-/// Dropping it tells the writer, which stops: the stream that feeds the pipe is dropped, and
-/// [`PipeWriter::closed`] resolves. Until its end has come a pipe keeps the connection open that it
-/// came over, and so a worker that lives as long as that.
+/// A pipe is a [`Stream`] of `Result<T, PipeError>`, which distinguishes a regular end from a
+/// failure:
 ///
-/// A pipe can be sent once, and sent on by whoever receives it: the process that sends it on
-/// forwards its elements for as long as it lives. It travels in an argument or a result of a
-/// function, and not in an element of another pipe, nor in the argument of an `init`.
+/// - After the writer has ended the pipe, the stream ends (`None`).
+/// - If the worker died, the connection broke or the writer panicked, the stream returns one `Err`
+///   with the reason, and then ends.
+/// - An element that is too large or cannot be encoded is an `Err` in its place. The stream
+///   continues after it.
+///
+/// # Backpressure
+///
+/// The writer sends elements only while the reader has room for them. If the reader stops reading,
+/// the memory of each end is bounded by the flow-control [window](Self::with_window) of the pipe and
+/// one element. Other pipes and calls on the connection are not delayed.
+///
+/// # Lifetime
+///
+/// Dropping the pipe stops the writer: the stream that feeds the pipe is dropped, and
+/// [`PipeWriter::closed`] resolves. Until it has ended, a received pipe keeps its connection open,
+/// and thereby a worker that lives as long as this connection.
+///
+/// A pipe can be sent once. The receiver may send it on, and then forwards its elements for as long
+/// as the receiving process lives. A pipe can be part of an argument or a result of a function. It
+/// cannot be part of an element of another pipe, or of the argument of an `init`.
 ///
 /// ```
 /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
@@ -54,23 +66,22 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// # }
 /// ```
 pub struct Pipe<T> {
-    // Only `serialize` needs the lock: it takes the pipe out from behind a reference.
+    // Only `serialize` needs the lock: it takes the source out of a shared reference.
     source: Mutex<Source<T>>,
     window: Option<u32>,
 }
 
-/// Where the elements of a pipe come from.
+/// The source of the elements of a pipe.
 pub(super) enum Source<T> {
     Stream(Pin<Box<dyn Stream<Item = T> + Send>>),
     Channel(Reading<T>),
     Remote(Box<Incoming<T>>),
-    /// It has ended.
     Ended,
-    /// It is in another process.
+    /// The pipe was sent to another process.
     Sent,
 }
 
-/// The reading end of a [`Channel`], owned.
+/// The owned reading end of a [`Channel`]. Dropping it closes the channel.
 pub(super) struct Reading<T>(Option<Arc<Channel<T>>>);
 
 impl<T> Reading<T> {
@@ -78,7 +89,7 @@ impl<T> Reading<T> {
         self.0.as_ref().map_or(Poll::Ready(Next::Item(None)), |it| it.poll_next(cx))
     }
 
-    /// Returns the channel for somebody else to read.
+    /// Returns the channel without closing it.
     fn release(mut self) -> Option<Arc<Channel<T>>> {
         self.0.take()
     }
@@ -97,35 +108,38 @@ impl<T> Pipe<T> {
         Self { source: Mutex::new(source), window: None }
     }
 
-    /// Makes the pipe that reads a channel.
+    /// Returns the pipe that reads a channel.
     pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
         Self::new(Source::Channel(Reading(Some(channel))))
     }
 
     fn into_source(self) -> Source<T> {
-        self.source.into_inner().expect("nobody panics while holding this lock")
+        self.source.into_inner().expect("no thread panics while it holds this lock")
     }
 }
 
 impl<T: Send + 'static> Pipe<T> {
     /// Makes a pipe of a stream.
     ///
-    /// It is polled where the pipe is read. Once the pipe has been sent, a task of this process
-    /// polls it as far as the reader has room; if it panics then, the reader gets the panic as an
-    /// error. Errors of the stream itself are elements like others: of `Result<T, E>` it makes a
+    /// While the pipe is in this process, reading the pipe polls the stream. After the pipe was
+    /// sent, a task of this process polls the stream while the reader has room for elements. A panic
+    /// of the stream is then an error at the reader.
+    ///
+    /// Errors of the stream are ordinary elements: a stream of `Result<T, E>` becomes a
     /// `Pipe<Result<T, E>>`.
     pub fn from_stream(stream: impl Stream<Item = T> + Send + 'static) -> Self {
         Self::new(Source::Stream(Box::pin(stream)))
     }
 
-    /// Makes a pipe of what an iterator gives, which is asked as fast as the pipe is read.
+    /// Makes a pipe of the items of an iterator.
     ///
-    /// It may be endless. An iterator that takes long for an item keeps its thread busy meanwhile:
-    /// use a [channel](Self::pair) then.
+    /// The iterator is lazy: it advances as fast as the pipe is read, and may be infinite. An iterator
+    /// that blocks or computes long for an item blocks the thread of its task. In that case use
+    /// [`pair`](Self::pair), and write from a separate thread.
     pub fn from_items(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         struct Items<I>(I);
 
-        // The iterator is never pinned: it is only asked.
+        // No code pins the iterator: `poll_next` only calls `next`.
         impl<I> Unpin for Items<I> {}
 
         impl<I: Iterator> Stream for Items<I> {
@@ -139,10 +153,10 @@ impl<T: Send + 'static> Pipe<T> {
         Self::from_stream(Items(items.into_iter()))
     }
 
-    /// Makes a pipe and its writer. Either may be sent to another process, or both.
+    /// Makes a pipe and its writer. Each of them may be sent to another process.
     ///
-    /// While both are in this process, up to 64 elements wait for the reader, whatever their size;
-    /// once one of them has been sent, the pipe's [window](Self::with_window) is the limit.
+    /// While both are in this process, the pipe buffers up to 64 elements of any size. After one of
+    /// them was sent, the [window](Self::with_window) of the pipe is the limit.
     ///
     /// ```
     /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
@@ -163,14 +177,15 @@ impl<T: Send + 'static> Pipe<T> {
         (PipeWriter::to_channel(channel.clone()), Self::of(channel))
     }
 
-    /// Sets how much may be on its way before it has been read, in bytes, when this pipe is sent;
-    /// [`stream_window`](crate::Settings::stream_window) if not said.
+    /// Sets the flow-control window of the pipe, in bytes: the limit of what is sent but not yet read.
     ///
-    /// What counts are the elements as they travel, and some bytes for each frame of them. An
-    /// element larger than the window still passes, alone. A window is at least one byte and at
-    /// most 1 GiB; values beyond are taken for these.
+    /// Default: [`stream_window`](crate::Settings::stream_window).
     ///
-    /// It changes nothing for a pipe that is read here: its window was chosen when it was sent.
+    /// The encoded elements count, and 64 bytes for each frame. An element larger than the window is
+    /// sent alone. The value is clamped to the range from 1 byte to 1 GiB.
+    ///
+    /// The window takes effect when the pipe is sent. For a pipe that this process has received, it
+    /// has no effect: its sender has chosen the window.
     #[must_use]
     pub fn with_window(self, bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, LARGEST_WINDOW);
@@ -179,7 +194,7 @@ impl<T: Send + 'static> Pipe<T> {
 
     /// Returns the next element, or `None` at the end of the pipe.
     ///
-    /// A loop over elements is shorter with it than with [`next`](Self::next):
+    /// It makes loops with `?` shorter than [`next`](Self::next):
     ///
     /// ```
     /// # async fn total(mut numbers: rpc_parallel::Pipe<u64>) -> Result<u64, rpc_parallel::PipeError> {
@@ -193,43 +208,50 @@ impl<T: Send + 'static> Pipe<T> {
     ///
     /// # Errors
     ///
-    /// As for [`next`](Self::next).
+    /// The pipe broke, or the writer failed to send one element. See [`next`](Self::next).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses no element.
+    /// This method is cancel safe. Dropping the future loses no element.
     pub async fn try_next(&mut self) -> Result<Option<T>, PipeError> {
         self.next().await.transpose()
     }
 
-    /// Returns the next element, or an error; `None` at the end of the pipe.
+    /// Returns the next element or an error, or `None` at the end of the pipe.
     ///
-    /// An error is the last item, unless it concerns a single element that could not be sent
-    /// ([`TooLarge`](PipeErrorKind::TooLarge), [`Unencodable`](PipeErrorKind::Unencodable)).
+    /// # Errors
+    ///
+    /// An error is the last item of the pipe, with two exceptions: with
+    /// [`TooLarge`](PipeErrorKind::TooLarge) and [`Unencodable`](PipeErrorKind::Unencodable) the
+    /// writer failed to send one element, and the pipe continues after it.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses no element.
+    /// This method is cancel safe. Dropping the future loses no element.
     pub async fn next(&mut self) -> Option<Result<T, PipeError>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Reads the pipe by a callback, which runs where elements arrive: for those from another
-    /// process, in the task that reads the connection, before anything else is read from it; for
-    /// those of a [writer](Self::pair) in this process, where they are written; for those of a
-    /// stream of this process, in a task of its own.
+    /// Reads the pipe with a callback, which runs synchronously where an element arrives.
     ///
-    /// It is called with [`PipeEvent::Closed`] exactly once, last. A callback that panics is called no
-    /// more, not even for that, and its pipe is dropped. It must not block: everything on the
-    /// connection waits for it.
+    /// The callback runs:
     ///
-    /// This is the original's direct pipe. Unlike there, dropping the handle changes nothing, and
-    /// the handle of one pipe cannot end another one.
+    /// - for elements from another process, in the driver task of the connection, before the driver
+    ///   handles the next frame;
+    /// - for elements of a [writer](Self::pair) in this process, inside of the call that writes them;
+    /// - for elements of a stream of this process, in a separate task.
+    ///
+    /// The callback must not block: all traffic of the connection waits for it. The last event is
+    /// [`PipeEvent::Closed`], which it gets exactly once. A callback that panics gets no further
+    /// events, not even `Closed`, and its pipe is dropped.
+    ///
+    /// This is the direct pipe of the original `rpc_parallel`. In contrast to the original, dropping
+    /// the handle has no effect, and a handle cannot end another pipe.
     ///
     /// # Panics
     ///
-    /// For a pipe that is made of a stream or of items, and was not sent: outside of a tokio
-    /// runtime.
+    /// Panics outside of a tokio runtime, if the pipe was made of a stream or of an iterator in this
+    /// process.
     ///
     /// ```
     /// # async fn example() -> Result<(), rpc_parallel::PipeError> {
@@ -242,7 +264,7 @@ impl<T: Send + 'static> Pipe<T> {
     ///     PipeEvent::Closed(CloseReason::Error(error)) => println!("broken: {error}"),
     ///     PipeEvent::Closed(why) => println!("the end: {why:?}"),
     /// });
-    /// writer.send(1).await?; // or give it to a function, and that writes
+    /// writer.send(1).await?; // or pass the writer to a function of a worker
     ///
     /// abort.abort();
     /// assert!(writer.is_closed());
@@ -267,19 +289,18 @@ impl<T: Send + 'static> Pipe<T> {
         handle
     }
 
-    /// Lets the connection end although the pipe comes over it; returns the client that the pipe
-    /// has held.
+    /// Stops keeping the connection open, and returns the client that the pipe has held.
     #[cfg(feature = "tracing")]
     pub(crate) fn let_go(&mut self) -> Option<Client> {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Remote(incoming) = source else { return None };
         incoming.let_go().map(|it| Client(Link::Fixed(it)))
     }
 
-    /// Has what is still to come out of a channel go straight to another process, if nothing waits
-    /// here any more.
+    /// Lets the writer of a channel send directly to another process, if the channel is empty.
+    /// Returns whether it does.
     pub(super) fn send_idle(&mut self, outgoing: &Outgoing<T>) -> bool {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Channel(Reading(channel)) = source else { return false };
         if !channel.as_ref().is_some_and(|it| it.send_idle_reader(outgoing)) {
             return false;
@@ -289,7 +310,7 @@ impl<T: Send + 'static> Pipe<T> {
         true
     }
 
-    /// Has all that comes out of the pipe go to another process.
+    /// Sends all elements of the pipe to another process.
     fn send(self, outgoing: Outgoing<T>) {
         match self.into_source() {
             Source::Channel(reading) => {
@@ -309,7 +330,7 @@ impl<T> Stream for Pipe<T> {
     type Item = Result<T, PipeError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let source = self.source.get_mut().expect("nobody panics while holding this lock");
+        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let polled = loop {
             break match source {
                 Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
@@ -338,16 +359,15 @@ impl<T> Stream for Pipe<T> {
     }
 }
 
-// Streams in it are boxed, and elements are only moved.
+// Streams are boxed, and elements are never pinned.
 impl<T> Unpin for Pipe<T> {}
 
 impl<T: Message> Serialize for Pipe<T> {
-    /// Notes that the message it is part of opens a stream, and takes the pipe: it can be sent
-    /// once.
+    /// Takes the source of the pipe, and registers a stream that the message opens.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut source = self.source.lock().expect("nobody panics while holding this lock");
+        let mut source = self.source.lock().expect("no thread panics while it holds this lock");
         if let Source::Sent = *source {
-            return Err(ser::Error::custom("this pipe has been sent already"));
+            return Err(ser::Error::custom("the pipe was already sent"));
         }
         let opening = || {
             let pipe = Self::new(mem::replace(&mut *source, Source::Sent));

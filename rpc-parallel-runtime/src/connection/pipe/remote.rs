@@ -1,4 +1,4 @@
-//! The ends of pipes that lie on a connection, with the type of their elements.
+//! Typed ends of streams of a connection.
 
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -17,15 +17,16 @@ use crate::connection::panics::catch;
 use crate::connection::shared::{Chunk, OwnedEnd};
 use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge};
 
-/// How many bytes of elements travel together, at least, where there are as many.
+/// The size at which a frame of several elements is full, in bytes.
 pub(super) const BATCH: usize = 32 * 1024;
 
-/// A stream that is read here.
+/// The reading end of a stream.
 pub(super) struct Incoming<T> {
     end: Option<ReadEnd>,
     codec: Codec<T>,
-    /// Elements of the chunk that is being read, and what it costs until they are taken.
+    /// The elements of the current chunk that are not read yet.
     decoded: VecDeque<T>,
+    /// The cost of the current chunk, which is credited when all of its elements are read.
     cost: usize,
     error: Option<PipeError>,
 }
@@ -73,13 +74,13 @@ impl<T> Incoming<T> {
         }
     }
 
-    /// Lets the connection end although there is something to come; returns what has kept it open.
+    /// Stops keeping the connection open, and returns the hold on it.
     #[cfg(feature = "tracing")]
     pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
         self.end.as_ref().and_then(|it| it.0.let_go())
     }
 
-    /// Returns the stream, and what of it has been decoded already, which counts as read.
+    /// Returns the stream, and its decoded elements, which count as read.
     pub(super) fn into_parts(mut self) -> (Option<ReadEnd>, VecDeque<T>, Codec<T>) {
         if let Some(end) = &self.end {
             end.0.note_read(std::mem::take(&mut self.cost));
@@ -96,7 +97,7 @@ impl<T> Drop for Incoming<T> {
     }
 }
 
-/// Decodes elements one after the other.
+/// Decodes `count` elements, and calls `each` with them.
 pub(super) fn decode<T>(
     codec: Codec<T>,
     count: u32,
@@ -114,7 +115,7 @@ fn undecodable(error: crate::wire::DecodeError) -> PipeErrorKind {
     PipeErrorKind::Undecodable { why: AnyError::from(error).to_string() }
 }
 
-/// A stream that is written here.
+/// The writing end of a stream.
 pub(super) struct Outgoing<T> {
     pub(super) end: Arc<WriteEnd>,
     codec: Codec<T>,
@@ -131,7 +132,7 @@ impl<T> Outgoing<T> {
         Self { end: Arc::new(end), codec }
     }
 
-    /// Makes a frame of one element.
+    /// Encodes a frame of one element.
     pub(super) fn encode(&self, element: &T) -> Result<Elements, PipeError> {
         let max = self.end.0.connection().settings.max_message_size();
         let elements = self.end.0.encode(max, |sink| {
@@ -141,10 +142,10 @@ impl<T> Outgoing<T> {
         elements.map_err(|Unsendable(kind)| self.error(kind))
     }
 
-    /// Makes a frame of some elements, as long as `next` gives some and it is not yet `full`; tells
-    /// why it stopped if that is an error. None if there was not one.
+    /// Encodes a frame of the elements that `next` returns, until `next` returns `None`, the frame has
+    /// `full` bytes, or an element fails. Returns the frame, unless it is empty, and the error.
     ///
-    /// An element for which a message has no more room is `left` for the next frame.
+    /// An element that does not fit into the frame is stored in `left`, for the next frame.
     pub(super) fn encode_all(
         &self,
         full: usize,
@@ -194,7 +195,7 @@ impl<T> Outgoing<T> {
         PipeError::new(self.end.0.connection().worker(), kind)
     }
 
-    /// Drops it. While a message is decoded, the end goes back to it.
+    /// Drops the end. While its message is being decoded, the end is given back to the message.
     pub(super) fn leave(self) {
         if let Some(end) = Arc::into_inner(self.end) {
             give_back(OwnedEnd::Writing(end));
@@ -202,7 +203,7 @@ impl<T> Outgoing<T> {
     }
 }
 
-/// Why an element cannot be sent.
+/// The reason why an element cannot be sent.
 pub(super) struct Unsendable(PipeErrorKind);
 
 impl From<EncodeError> for Unsendable {

@@ -1,8 +1,8 @@
-//! How pipes travel inside of values.
+//! Pipes inside of serialised values.
 //!
-//! serde sees a value and nothing of the connection, so that what belongs to a message is kept
-//! beside it, for the thread that encodes or decodes it. In the value stands a number: which of the
-//! streams of its message it is.
+//! serde passes no context to a value. So the streams of a message are kept in thread-local lists while
+//! the thread encodes or decodes the message. The value itself holds an index into the list of its
+//! message.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::connection::panics::drop_unfinished;
 use crate::connection::shared::{Connection, OwnedEnd};
 use crate::wire::{Opened, StreamId, WrittenBy};
 
-/// What a pipe is called in a message.
+/// The name of a pipe in a message.
 pub(super) const PIPE: &str = "rpc_parallel::Pipe";
 
-/// What a pipe's writer is called in a message.
+/// The name of a pipe writer in a message.
 pub(super) const WRITER: &str = "rpc_parallel::PipeWriter";
 
 /// A pipe in a message.
@@ -33,7 +33,7 @@ pub(super) struct PipeNumber {
     pub(super) number: usize,
 }
 
-/// A pipe's writer in a message.
+/// A pipe writer in a message.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WriterNumber {
@@ -41,14 +41,13 @@ pub(super) struct WriterNumber {
     pub(super) number: usize,
 }
 
-/// Writes an end of a pipe, under its name, as the number of a stream that the message opens.
+/// Serialises an end of a pipe, under its name, as the index of a stream that the message opens.
 pub(super) fn serialize<S: Serializer>(
     serializer: S,
     name: &'static str,
     opening: impl FnOnce() -> Opening,
 ) -> Result<S::Ok, S::Error> {
-    // First the part that a serializer may refuse which only wants to know what kind of value this
-    // is: a pipe is taken out of its place only for one that really writes it.
+    // A serialiser that only inspects the kind of a value fails here, before the pipe is taken.
     let mut value = serializer.serialize_struct(name, 1)?;
     let number = opens(opening).map_err(ser::Error::custom)?;
     value.serialize_field(name, &number)?;
@@ -61,32 +60,32 @@ pub(in crate::connection) struct Opening {
     pub(super) start: Start,
 }
 
-/// What to do with this side's end of a stream when its message is on its way.
+/// The action for this side's end of a stream after its message was sent.
 pub(in crate::connection) enum Start {
     Read(Box<dyn FnOnce(ReadEnd) + Send>),
     Write(Box<dyn FnOnce(WriteEnd) + Send>),
 }
 
-const NO_CALL: &str = "a pipe travels only with a call: in an argument or a result of a function";
+const NO_CALL: &str = "a pipe can be sent only in an argument or a result of a function";
 
-/// Begins with a stream, once its message is on its way.
+/// Starts a stream, after its message was sent.
 pub(in crate::connection) type Begin = Box<dyn FnOnce() + Send>;
 
-/// How many streams one message may open.
-const MOST_STREAMS: usize = u16::MAX as usize;
+/// The maximum number of streams that one message opens.
+const MAX_STREAMS: usize = u16::MAX as usize;
 
 thread_local! {
-    /// The message that is encoded. Most open no stream: for those this is all that is looked at.
+    /// The message that is being encoded. A message without streams accesses only this variable.
     static ENCODING: Cell<Option<Encoding>> = const { Cell::new(None) };
-    /// The streams of all messages that are encoded: of two, one may be encoded while the other is,
-    /// by what users write.
+    /// The streams of all messages that are being encoded. Messages nest if a `Serialize` of the user
+    /// makes a call.
     static OPENINGS: RefCell<Vec<Opening>> = const { RefCell::new(Vec::new()) };
-    /// Whether a message is decoded, and whether it opens streams.
+    /// Whether a message is being decoded, and whether it opens streams.
     static DECODING: Cell<Streams> = const { Cell::new(Streams::NoMessage) };
     static ENDS: RefCell<Option<Decoding>> = const { RefCell::new(None) };
 }
 
-/// Which of the [`OPENINGS`] belong to the message that is encoded.
+/// The range of the [`OPENINGS`] that belong to the message that is being encoded.
 #[derive(Clone, Copy)]
 struct Encoding {
     start: usize,
@@ -100,13 +99,13 @@ enum Streams {
     Some,
 }
 
-/// The streams of the message that is decoded.
+/// The streams of the message that is being decoded.
 struct Decoding {
     ends: Vec<(StreamId, Option<OwnedEnd>)>,
     keep: Option<Arc<Hold>>,
 }
 
-/// Encodes a message, and returns beside it which streams it opens.
+/// Encodes a message, and returns the streams that it opens.
 pub(in crate::connection) fn encoding<R>(encode: impl FnOnce() -> R) -> (R, Vec<Opening>) {
     let outer = ENCODING.get();
     let start = outer.map_or(0, |it| it.end);
@@ -120,8 +119,8 @@ pub(in crate::connection) fn encoding<R>(encode: impl FnOnce() -> R) -> (R, Vec<
     (result, OPENINGS.with_borrow_mut(|it| it.split_off(start)))
 }
 
-/// What a thread was encoding before. It does again when this is dropped, also by a panic, which
-/// leaves streams behind that are opened by no message.
+/// Restores the outer message when it is dropped. After a panic, it also drops the streams of the
+/// message that was not encoded.
 struct OuterEncoding(Option<Encoding>, usize);
 
 impl Drop for OuterEncoding {
@@ -134,7 +133,8 @@ impl Drop for OuterEncoding {
     }
 }
 
-/// Makes the ends of streams that a message opens, for the moment when it is sent.
+/// Makes this side's ends of the streams that a message opens. The returned closures start the streams
+/// after the message was sent.
 pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,
@@ -149,7 +149,7 @@ pub(in crate::connection) fn open(
         let begin: Begin = match (start, end) {
             (Start::Read(start), OwnedEnd::Reading(end)) => Box::new(move || start(end)),
             (Start::Write(start), OwnedEnd::Writing(end)) => Box::new(move || start(end)),
-            _ => unreachable!("the end is what was asked for"),
+            _ => unreachable!("`Connection::open` returns the requested kind of end"),
         };
         (opened, begin)
     };
@@ -159,12 +159,12 @@ pub(in crate::connection) fn open(
     opening.into_iter().map(open).unzip()
 }
 
-/// Notes that the message that is encoded opens a stream, and returns its number.
+/// Adds a stream to the message that is being encoded, and returns its index.
 fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
     let Encoding { start, end } = ENCODING.get().ok_or(NO_CALL)?;
     let number = end - start;
-    if number == MOST_STREAMS {
-        return Err("a message opens no more than 65535 pipes");
+    if number == MAX_STREAMS {
+        return Err("a message can hold at most 65535 pipes");
     }
     let opening = opening();
     OPENINGS.with_borrow_mut(|it| it.push(opening));
@@ -172,7 +172,8 @@ fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
     Ok(number)
 }
 
-/// Decodes a message whose frame has opened these streams. Those that it does not mention end.
+/// Decodes a message whose frame has opened these streams. Streams that the message does not claim
+/// end.
 pub(in crate::connection) fn decoding<R>(
     ends: Vec<OwnedEnd>,
     keep: Option<&Arc<Hold>>,
@@ -187,15 +188,14 @@ pub(in crate::connection) fn decoding<R>(
     let _outer = OuterDecoding(DECODING.replace(Streams::Some));
     let _outer = Outer(&ENDS, ENDS.replace(Some(message)));
     let result = decode();
-    // Ends that nobody claimed are dropped, when there is no message any more that they could
-    // go back to.
+    // Unclaimed ends are dropped after the message was taken away, so that they are not given back.
     let unclaimed = ENDS.with_borrow_mut(Option::take);
-    let why = "nobody has taken it out of its message".to_owned();
+    let why = "no value of its message holds it".to_owned();
     drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
     result
 }
 
-/// What a thread was decoding before; put back when this is dropped.
+/// Restores the outer value when it is dropped.
 struct OuterDecoding(Streams);
 
 impl Drop for OuterDecoding {
@@ -204,7 +204,7 @@ impl Drop for OuterDecoding {
     }
 }
 
-/// Takes the reading end of a stream of the message that is decoded.
+/// Takes the reading end of a stream of the message that is being decoded.
 pub(super) fn claim_reading(number: usize) -> Result<ReadEnd, &'static str> {
     claim(number, |end| match end {
         OwnedEnd::Reading(end) => Ok(end),
@@ -212,7 +212,7 @@ pub(super) fn claim_reading(number: usize) -> Result<ReadEnd, &'static str> {
     })
 }
 
-/// Takes the writing end of a stream of the message that is decoded.
+/// Takes the writing end of a stream of the message that is being decoded.
 pub(super) fn claim_writing(number: usize) -> Result<WriteEnd, &'static str> {
     claim(number, |end| match end {
         OwnedEnd::Writing(end) => Ok(end),
@@ -224,7 +224,7 @@ fn claim<E>(
     number: usize,
     take: impl FnOnce(OwnedEnd) -> Result<E, OwnedEnd>,
 ) -> Result<E, &'static str> {
-    const NOT_OPENED: &str = "its message has not opened this pipe";
+    const NOT_OPENED: &str = "the message does not open this pipe";
 
     match DECODING.get() {
         Streams::NoMessage => return Err(NO_CALL),
@@ -234,20 +234,20 @@ fn claim<E>(
     ENDS.with_borrow_mut(|message| {
         let Decoding { ends, keep } = message.as_mut().ok_or(NO_CALL)?;
         let (_, slot) = ends.get_mut(number).ok_or(NOT_OPENED)?;
-        let end = slot.take().ok_or("this pipe stands in its message twice")?;
+        let end = slot.take().ok_or("the message holds this pipe twice")?;
         end.keep(keep.clone());
         take(end).map_err(|end| {
             *slot = Some(end);
-            "the other end of the pipe is expected here"
+            "expected the other end of the pipe"
         })
     })
 }
 
-/// Gives an end back that was claimed by a value which is dropped while its message is still
-/// decoded: `untagged` tries one variant after the other.
+/// Gives an end back to its message, if its value is dropped while the message is being decoded.
+/// serde's `untagged` does that: it tries one variant after the other.
 pub(super) fn give_back(end: OwnedEnd) {
     let unwanted = ENDS.with(|message| {
-        // An end that is dropped together with its message finds the message borrowed.
+        // The message is borrowed while it is dropped together with its ends.
         let Ok(mut message) = message.try_borrow_mut() else { return Some(end) };
         let slots = message.iter_mut().flat_map(|it| &mut it.ends);
         match slots.into_iter().find(|(id, _)| *id == end.id()) {
@@ -262,7 +262,7 @@ pub(super) fn give_back(end: OwnedEnd) {
     drop(unwanted);
 }
 
-/// The ends of the message that a thread was decoding before; put back when this is dropped.
+/// Restores the ends of the outer message when it is dropped.
 struct Outer<T: 'static>(&'static LocalKey<RefCell<Option<T>>>, Option<T>);
 
 impl<T> Drop for Outer<T> {

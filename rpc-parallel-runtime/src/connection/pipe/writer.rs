@@ -1,4 +1,4 @@
-//! The end of a pipe that is written.
+//! The writing end of a pipe.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -17,18 +17,23 @@ use crate::connection::inflow::ReadEnd;
 use crate::connection::panics::cut_short;
 use crate::wire::{Message, codec};
 
-/// The end of a [`Pipe`](super::Pipe) that is written.
+/// The writing end of a [`Pipe`](super::Pipe).
 ///
-/// As an argument of a function it makes a direct pipe: what the function writes goes to the wire
-/// at once, with no queue and no task between. What is written before the function returns is not
-/// lost, and it can go on writing after that, from a task that keeps the writer.
+/// As an argument of a function it makes a direct pipe: the function writes elements directly to the
+/// connection, without a queue or a task in between. Elements that are written before the function
+/// returns are delivered. A task that owns the writer may write after the function has returned.
 ///
-/// Dropping it ends the pipe. Dropped by a panic, or because its call was cancelled, it ends the
-/// pipe with an error instead; [`fail`](Self::fail) does so on purpose. An early return by `?` does
-/// not: for the reader it is the end of the pipe, though not for the caller of the function.
+/// # End of the pipe
 ///
-/// It is written to by a shared reference, also by several tasks at once. It is not cloned: put it
-/// into an `Arc`, and the pipe ends with the last of them.
+/// Dropping the writer ends the pipe. If a panic or the cancellation of its call drops the writer,
+/// the pipe ends with an error; [`fail`](Self::fail) ends it with an error explicitly. An early
+/// return with `?` is a regular end for the reader, although the caller of the function gets the
+/// error.
+///
+/// # Sharing
+///
+/// All methods take `&self`, and several tasks may write at the same time. To share a writer, put it
+/// into an `Arc`: the pipe ends with the last reference.
 ///
 /// ```
 /// # use rpc_parallel::PipeWriter;
@@ -38,7 +43,7 @@ use crate::wire::{Message, codec};
 /// async fn paint(&self, tiles: PipeWriter<Vec<u8>>) {
 ///     for tile in 0..64 {
 ///         if tiles.send(vec![tile; 256]).await.is_err() {
-///             return; // nobody looks any more
+///             return; // the reader was dropped
 ///         }
 ///     }
 /// }
@@ -46,7 +51,7 @@ use crate::wire::{Message, codec};
 /// ```
 pub struct PipeWriter<T> {
     target: Target<T>,
-    /// It is in another process.
+    /// Whether the writer was sent to another process.
     sent: AtomicBool,
     window: Option<u32>,
 }
@@ -54,23 +59,24 @@ pub struct PipeWriter<T> {
 enum Target<T> {
     Channel(Arc<Channel<T>>),
     Remote(Outgoing<T>),
-    /// It has ended.
-    Nothing,
+    Ended,
 }
 
-/// An element was not written at once.
+/// The error of [`PipeWriter::try_send`].
 #[derive(Clone, PartialEq, Debug)]
 pub enum TrySendError<T> {
-    /// The reader has no room for it now.
+    /// The reader has no room for the element, which is returned.
     Full(T),
-    /// It never will be. The element is lost.
+    /// The element was not written, and is dropped.
     Failed(PipeError),
 }
 
 impl<T: Send + 'static> PipeWriter<T> {
-    /// Sets how much may be on its way before it has been read, in bytes, when this writer is sent:
-    /// see [`Pipe::with_window`](super::Pipe::with_window). It is the sender of the message who
-    /// chooses, here the one who reads.
+    /// Sets the flow-control window of the pipe, in bytes, for a writer that is sent.
+    ///
+    /// Default: [`stream_window`](crate::Settings::stream_window). See
+    /// [`Pipe::with_window`](super::Pipe::with_window). The process that sends a pipe or a writer
+    /// chooses the window: for a writer, this is the reading process.
     #[must_use]
     pub fn with_window(mut self, bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -80,17 +86,19 @@ impl<T: Send + 'static> PipeWriter<T> {
 
     /// Writes an element as soon as the reader has room for it.
     ///
-    /// It is on its way then; whether the reader will take it nobody knows.
+    /// The result `Ok` means that the element was handed to the connection. It does not mean that
+    /// the reader has received it.
     ///
     /// # Errors
     ///
-    /// Nobody reads any more, because the [reader](PipeErrorKind::ReaderGone) or its process or
-    /// connection is gone. Or the element is too large or cannot be encoded: then the pipe goes on
+    /// Returns an error if the [reader was dropped](PipeErrorKind::ReaderGone), or its process or
+    /// connection has ended. Returns [`TooLarge`](PipeErrorKind::TooLarge) or
+    /// [`Unencodable`](PipeErrorKind::Unencodable) if the element cannot be sent; the pipe continues
     /// without it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has not written the element.
+    /// If the future is dropped before it resolves, the element was not written.
     pub async fn send(&self, element: T) -> Result<(), PipeError> {
         let mut element = Some(element);
         let outgoing = match self.check()? {
@@ -100,23 +108,23 @@ impl<T: Send + 'static> PipeWriter<T> {
                 outgoing
             }
             Target::Remote(outgoing) => outgoing.clone(),
-            Target::Nothing => return Err(gone()),
+            Target::Ended => return Err(gone()),
         };
         let Some(element) = element else { return Ok(()) };
         outgoing.send(outgoing.encode(&element)?).await
     }
 
-    /// Writes elements, many in a frame, as far as the reader has room for them.
+    /// Writes elements, as the reader has room for them. Several elements share a frame.
     ///
     /// # Errors
     ///
-    /// Those of [`send`](Self::send). Of the elements before the one that failed none is missing;
-    /// those after it are not written.
+    /// Returns the errors of [`send`](Self::send). All elements before the one that failed are
+    /// written, and none after it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, it has written some of the elements, and may have taken more of
-    /// them out of the iterator, which are lost.
+    /// This method is not cancel safe. If the future is dropped before it resolves, some of the
+    /// elements were written, and others that were already taken from the iterator may be lost.
     pub async fn send_all(&self, elements: impl IntoIterator<Item = T>) -> Result<(), PipeError> {
         let mut elements = elements.into_iter().peekable();
         let mut left = None;
@@ -135,7 +143,7 @@ impl<T: Send + 'static> PipeWriter<T> {
                     outgoing
                 }
                 Target::Remote(outgoing) => outgoing.clone(),
-                Target::Nothing => return Err(gone()),
+                Target::Ended => return Err(gone()),
             };
             poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
@@ -151,12 +159,14 @@ impl<T: Send + 'static> PipeWriter<T> {
         Ok(())
     }
 
-    /// Writes an element if the reader has room for it now. It needs no runtime: any thread may
-    /// call it.
+    /// Writes an element, if the reader has room for it now.
+    ///
+    /// Any thread may call it, also outside of a tokio runtime.
     ///
     /// # Errors
     ///
-    /// The reader has no room: then the element is given back. Or those of [`send`](Self::send).
+    /// Returns [`TrySendError::Full`] with the element if the reader has no room for it, and
+    /// [`TrySendError::Failed`] with the errors of [`send`](Self::send).
     pub fn try_send(&self, element: T) -> Result<(), TrySendError<T>> {
         let mut element = Some(element);
         let outgoing = match self.check().map_err(TrySendError::Failed)? {
@@ -167,7 +177,7 @@ impl<T: Send + 'static> PipeWriter<T> {
                 Poll::Pending => return full(element),
             },
             Target::Remote(outgoing) => outgoing.clone(),
-            Target::Nothing => return Err(TrySendError::Failed(gone())),
+            Target::Ended => return Err(TrySendError::Failed(gone())),
         };
         if !outgoing.end.0.is_closed() && outgoing.end.0.room() == 0 {
             return full(element);
@@ -181,32 +191,35 @@ impl<T: Send + 'static> PipeWriter<T> {
         }
     }
 
-    /// Waits until nobody reads any more: the pipe was dropped or aborted, or the process or the
-    /// connection of its reader is gone.
+    /// Waits until the reader is gone: it was dropped or aborted, or its process or connection has
+    /// ended.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing.
+    /// This method is cancel safe: it only waits.
     pub async fn closed(&self) {
         poll_fn(|cx| match &self.target {
             Target::Channel(channel) => channel.poll_closed(Some(cx)),
             Target::Remote(outgoing) => outgoing.end.0.poll_closed(cx),
-            Target::Nothing => Poll::Ready(()),
+            Target::Ended => Poll::Ready(()),
         })
         .await;
     }
 
-    /// Says whether nobody reads any more.
+    /// Returns whether the reader is gone, see [`closed`](Self::closed).
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match &self.target {
             Target::Channel(channel) => channel.poll_closed(None).is_ready(),
             Target::Remote(outgoing) => outgoing.end.0.is_closed(),
-            Target::Nothing => true,
+            Target::Ended => true,
         }
     }
 
-    /// Ends the pipe with an error: the reader gets it after what has been written.
+    /// Ends the pipe with an error.
+    ///
+    /// After the elements that were written, the reader gets
+    /// [`PipeErrorKind::WriterFailed`] with this text.
     pub fn fail(mut self, why: impl fmt::Display) {
         self.end(Err(PipeErrorKind::WriterFailed { why: why.to_string() }));
     }
@@ -222,7 +235,7 @@ impl<T> PipeWriter<T> {
     }
 
     fn end(&mut self, end: Result<(), PipeErrorKind>) {
-        match std::mem::replace(&mut self.target, Target::Nothing) {
+        match std::mem::replace(&mut self.target, Target::Ended) {
             Target::Channel(channel) => channel.end(end),
             Target::Remote(outgoing) => {
                 if let Err(kind) = end {
@@ -230,7 +243,7 @@ impl<T> PipeWriter<T> {
                 }
                 outgoing.leave();
             }
-            Target::Nothing => {}
+            Target::Ended => {}
         }
     }
 
@@ -241,12 +254,12 @@ impl<T> PipeWriter<T> {
         Ok(&self.target)
     }
 
-    /// Makes the writer that goes with a message.
+    /// Returns the writer that is sent with a message.
     fn travelling(&self) -> Self {
         Self::to(match &self.target {
             Target::Channel(channel) => Target::Channel(channel.clone()),
             Target::Remote(outgoing) => Target::Remote(outgoing.clone()),
-            Target::Nothing => Target::Nothing,
+            Target::Ended => Target::Ended,
         })
     }
 }
@@ -260,13 +273,13 @@ fn full<T>(element: Option<T>) -> Result<(), TrySendError<T>> {
 }
 
 impl<T: Message> PipeWriter<T> {
-    /// Has what is written in another process go where this writer writes.
+    /// Forwards the elements that another process writes to the target of this writer.
     fn send_away(mut self, end: ReadEnd) {
         let incoming = Incoming::new(end, codec::<T>());
-        match std::mem::replace(&mut self.target, Target::Nothing) {
+        match std::mem::replace(&mut self.target, Target::Ended) {
             Target::Channel(channel) => channel.send_writer(incoming),
             Target::Remote(outgoing) => pump::forward(incoming, outgoing),
-            Target::Nothing => {}
+            Target::Ended => {}
         }
     }
 }
@@ -280,10 +293,10 @@ impl<T> Drop for PipeWriter<T> {
 }
 
 impl<T: Message> Serialize for PipeWriter<T> {
-    /// Notes that the message it is part of opens a stream: a writer can be sent once.
+    /// Registers a stream that the message opens. A writer can be sent once.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.sent.load(Ordering::Acquire) {
-            return Err(ser::Error::custom("this end of the pipe has been sent already"));
+            return Err(ser::Error::custom("the pipe writer was already sent"));
         }
         let opening = || {
             self.sent.store(true, Ordering::Release);
@@ -295,7 +308,8 @@ impl<T: Message> Serialize for PipeWriter<T> {
     }
 }
 
-/// A writer whose message has not been sent. If it never is, nobody will write.
+/// A writer whose message has not been sent. If the message is dropped, the pipe ends with
+/// [`PipeErrorKind::Cancelled`].
 struct Leaving<T>(Option<PipeWriter<T>>);
 
 impl<T: Message> Leaving<T> {
@@ -331,7 +345,7 @@ impl<T> fmt::Debug for PipeWriter<T> {
 impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full(_) => f.write_str("pipe: its reader has no room now"),
+            Self::Full(_) => f.write_str("failed to write to the pipe: its reader has no room"),
             Self::Failed(error) => error.fmt(f),
         }
     }

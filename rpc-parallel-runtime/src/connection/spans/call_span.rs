@@ -1,4 +1,4 @@
-//! The span in which a function runs, in the process that is called.
+//! The span of a function, in the called process.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ thread_local! {
     static HERE: RefCell<Callers> = const { RefCell::new(Callers(None)) };
 }
 
-/// The spans in which a call was made, innermost first, in other processes most often.
+/// The spans in which a call was made, innermost first. Usually they are spans of other processes.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Callers(Option<Arc<[SpanKey]>>);
 
-/// The callers of a call, beside the span in which it runs.
+/// The extension of a call's span that holds its callers.
 pub(crate) struct Inherited(pub(crate) Callers);
 
 impl Callers {
@@ -34,12 +34,12 @@ impl Callers {
 
     /// Returns the callers of the function that runs on this thread.
     pub(crate) fn here() -> Self {
-        // A thread that ends may still log.
+        // A thread may log while its thread-local values are destroyed.
         HERE.try_with(|it| it.borrow().clone()).unwrap_or_default()
     }
 
-    /// Returns the callers of the call that a span is part of, also where the call was made in a
-    /// task that its function has spawned.
+    /// Returns the callers of the call that a span belongs to, also in a task that the function has
+    /// spawned.
     pub(in crate::connection) fn of_span(span: &Span) -> Self {
         let found = span.with_subscriber(|(id, dispatch)| {
             let registry = dispatch.downcast_ref::<Registry>()?;
@@ -54,14 +54,15 @@ impl Callers {
     }
 }
 
-/// The span of a call, and what it inherits.
+/// The span of a call, and its callers.
 pub(in crate::connection) struct CallSpan {
     span: Span,
     callers: Callers,
 }
 
 impl CallSpan {
-    /// Opens the span of a call. It is part of its caller's, where that is one of this process.
+    /// Opens the span of a call. Its parent is the span of the caller, if that is a span of this
+    /// process.
     pub(in crate::connection) fn open(
         session: &dyn Session,
         function: FunctionId,
@@ -86,14 +87,14 @@ impl CallSpan {
         Self { span, callers }
     }
 
-    /// Runs a piece of the call.
+    /// Runs a closure in the span of the call.
     pub(in crate::connection) fn run<T>(&self, run: impl FnOnce() -> T) -> T {
         let _outer = Outer(HERE.replace(self.callers.clone()));
         self.span.in_scope(run)
     }
 }
 
-/// What held before; it does again when this is dropped, also by a panic.
+/// Restores the outer callers when it is dropped, also by a panic.
 struct Outer(Callers);
 
 impl Drop for Outer {

@@ -1,5 +1,5 @@
-//! The spans in which this process makes calls, by the keys that the calls carry: what comes back of
-//! a call finds the span of its caller here.
+//! The spans in which this process makes calls, by the keys that the calls carry. Calls back into this
+//! process, and logs of workers, find the spans of their callers here.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -14,32 +14,31 @@ use tracing::{Span, dispatcher};
 use super::call_span::Callers;
 use crate::wire::{MAX_SPAN_KEYS, SpanKey, Unsent, WorkerId};
 
-/// How long a span stays known after its call, while somebody reads logs: they may come later than
-/// the answer.
+/// How long a span is kept after its call while logs are read, which may arrive after the answer.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How many spans stay known after their calls, at most, in one runtime.
-const MOST_ENDED: usize = 1024;
+/// The maximum number of spans that one runtime keeps after their calls.
+const MAX_ENDED: usize = 1024;
 
 static SPANS: LazyLock<Mutex<Spans>> = LazyLock::new(Mutex::default);
 
-/// How many read logs of workers in this process.
+/// The number of readers of workers' logs in this process.
 static READERS: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Default)]
 struct Spans {
     known: HashMap<u64, Span>,
-    /// Those whose calls have ended, by the runtime that has a task which forgets them in time.
+    /// The spans whose calls have ended, by the runtime whose task removes them.
     ended: HashMap<runtime::Id, VecDeque<Ended>>,
 }
 
-/// A span that is forgotten soon.
+/// A span that is removed at a time.
 struct Ended {
     number: u64,
     at: Instant,
 }
 
-/// The span of the caller of a call that is under way.
+/// The span of the caller of a pending call.
 pub(in crate::connection) struct CallerSpan(Option<u64>);
 
 impl CallerSpan {
@@ -47,8 +46,7 @@ impl CallerSpan {
         Self(None)
     }
 
-    /// Notes in which span a call is made, and has it carry the key of this span and of those that
-    /// the caller was called in.
+    /// Registers the current span, and adds its key and the keys of its callers to the frame of a call.
     pub(in crate::connection) fn begin(frame: &mut Unsent) -> Self {
         if !dispatcher::has_been_set() {
             return Self::none();
@@ -73,7 +71,7 @@ impl Drop for CallerSpan {
     }
 }
 
-/// Somebody reads logs of workers, and may look for the spans of their callers.
+/// A reader of workers' logs, which may look up the spans of callers.
 pub(crate) struct Reading(());
 
 impl Reading {
@@ -89,7 +87,7 @@ impl Drop for Reading {
     }
 }
 
-/// Returns a number that no other process has.
+/// Returns a random number that identifies this process.
 pub(crate) fn process() -> u64 {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| {
         let [.., a, b, c, d, e, f, g, h] = WorkerId::random().to_bytes();
@@ -98,7 +96,7 @@ pub(crate) fn process() -> u64 {
     *PROCESS
 }
 
-/// Finds the innermost of these spans that is one of this process, and still known.
+/// Returns the innermost of these spans that is a registered span of this process.
 pub(crate) fn find(keys: &[SpanKey]) -> Option<Span> {
     let mut own = keys.iter().filter(|it| it.process == process()).peekable();
     own.peek()?;
@@ -113,10 +111,9 @@ fn remember(span: Span) -> u64 {
     number
 }
 
-/// Forgets a span, or has it forgotten later.
+/// Removes a span, at once or after the grace period.
 ///
-/// A span that is dropped may be the last to hold it, which subscribers want to know: so none is
-/// dropped while the lock is held.
+/// Dropping the last handle of a span calls subscribers. So no span is dropped while the lock is held.
 fn end(number: u64) {
     let runtime = Handle::try_current().ok().filter(|_| READERS.load(Ordering::Relaxed) > 0);
     let mut spans = spans();
@@ -128,32 +125,32 @@ fn end(number: u64) {
     let is_first = !spans.ended.contains_key(&runtime.id());
     let ended = spans.ended.entry(runtime.id()).or_default();
     ended.push_back(Ended { number, at: Instant::now() + GRACE });
-    let beyond = if ended.len() > MOST_ENDED { ended.pop_front() } else { None };
-    let beyond = beyond.and_then(|it| spans.known.remove(&it.number));
+    let surplus = if ended.len() > MAX_ENDED { ended.pop_front() } else { None };
+    let surplus = surplus.and_then(|it| spans.known.remove(&it.number));
     drop(spans);
-    drop(beyond);
+    drop(surplus);
     if is_first {
-        // It ends when it has forgotten them all, which is soon, or with its runtime.
+        // The task ends when it has removed all ended spans, or with its runtime.
         let id = runtime.id();
         runtime.spawn(forget_all(Forgetting(id)));
     }
 }
 
-/// Forgets the spans of calls that have ended, each in its time.
+/// Removes the spans of ended calls when they are due.
 async fn forget_all(forgetting: Forgetting) {
     while let Some(next) = forgetting.forget_due() {
         sleep_until(next).await;
     }
-    // What ends from here on is for the next one.
+    // Another task removes spans whose calls end later.
     mem::forget(forgetting);
 }
 
-/// The task of a runtime that forgets. Where the runtime ends before, nothing of it is read there
-/// any more, and all is forgotten at once.
+/// The task of a runtime that removes spans. If the runtime ends before the task, all of its spans are
+/// removed at once, because no reader of this runtime needs them.
 struct Forgetting(runtime::Id);
 
 impl Forgetting {
-    /// Forgets those that are due, and returns when the next one is; none if there is none.
+    /// Removes the spans that are due. Returns when the next one is due, if there is one.
     fn forget_due(&self) -> Option<Instant> {
         let now = Instant::now();
         let mut spans = spans();
@@ -183,5 +180,5 @@ impl Drop for Forgetting {
 }
 
 fn spans() -> MutexGuard<'static, Spans> {
-    SPANS.lock().expect("nobody panics while holding this lock")
+    SPANS.lock().expect("no thread panics while it holds this lock")
 }

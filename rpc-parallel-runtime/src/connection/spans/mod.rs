@@ -1,5 +1,5 @@
-//! Spans that go on in another process: a call says in which spans it is made, and its function runs
-//! in a span that knows them.
+//! Spans across processes: a call carries the keys of the spans in which it is made, and its function
+//! runs in a span that holds these keys.
 
 mod caller_span;
 mod call_span;
