@@ -132,8 +132,8 @@ impl<'a> Answering<'a> {
     /// Answers with the result of the function.
     pub(crate) fn result<R, T, E: CallFailure>(&mut self, answer: Answer<R, T, E>, result: R) {
         let Some(call) = self.call else { return };
-        // Nested calls have missed the same deadline, and their errors may be the cause of the result.
-        // So the caller gets the deadline as the reason, and not an error of the function.
+        // Nested calls have missed the same deadline, and their errors may be the cause of the
+        // result. So the caller gets the deadline as the reason, and not an error of the function.
         if self.deadline.is_some_and(|it| it <= Instant::now()) {
             return self.refuse(&Refusal::Expired);
         }
@@ -201,8 +201,8 @@ impl<'a> Answering<'a> {
 }
 
 impl After {
-    /// Returns whether the buffer must be written before the remaining work, which starts streams that
-    /// the answer opens.
+    /// Returns whether the buffer must be written before the remaining work, which starts streams
+    /// that the answer opens.
     pub(super) fn needs_order(&self) -> bool {
         !self.starts.is_empty()
     }

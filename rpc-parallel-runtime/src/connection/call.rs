@@ -32,8 +32,8 @@ use crate::wire::{
 /// A call of a function: a future that resolves to its result.
 ///
 /// The call is sent when it is first polled. Before that, its options can be set. It borrows
-/// neither the client nor the arguments, which are already encoded, and it keeps the connection open
-/// until it is dropped: the client may be dropped before the call.
+/// neither the client nor the arguments, which are already encoded, and it keeps the connection
+/// open until it is dropped: the client may be dropped before the call.
 ///
 /// A call of a one-way function resolves when its message has been written to the socket.
 ///
@@ -144,10 +144,10 @@ impl<T, E: CallFailure> Call<T, E> {
     /// The timeout cancels the function, as dropping the call does.
     ///
     /// The worker receives the remaining time with the call: [`Context::deadline`] returns the
-    /// deadline of the function, and calls that the function itself makes inherit it. Calls in tasks
-    /// that the function spawns do not. Deadlines travel as durations, so that clocks need not agree.
-    /// A function whose deadline has passed before it could begin does not begin. The deadline does
-    /// not limit how long the pipes of an answer may be read.
+    /// deadline of the function, and calls that the function itself makes inherit it. Calls in
+    /// tasks that the function spawns do not. Deadlines travel as durations, so that clocks need
+    /// not agree. A function whose deadline has passed before it could begin does not begin. The
+    /// deadline does not limit how long the pipes of an answer may be read.
     ///
     /// A one-way call fails if its message is not written within `after`. Its function has no
     /// deadline.

@@ -60,8 +60,8 @@ impl Caller {
         });
         let end = End(caller.clone());
         let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
-        // The task ends with the connection, at the latest when the last client, call and pipe of it
-        // are dropped.
+        // The task ends with the connection, at the latest when the last client, call and pipe of
+        // it are dropped.
         tokio::spawn(task(driver.run(failure_lookup)));
         caller
     }

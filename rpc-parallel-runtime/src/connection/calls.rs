@@ -198,8 +198,8 @@ impl Calls {
         }
     }
 
-    /// Removes completed calls. Aborted calls are answered here, because the caller reuses the number
-    /// of a call only after its answer.
+    /// Removes completed calls. Aborted calls are answered here, because the caller reuses the
+    /// number of a call only after its answer.
     pub(super) fn poll_joined(
         &mut self,
         connection: &Arc<Connection>,

@@ -43,8 +43,8 @@ impl Drop for Hold {
 impl Client {
     /// Starts the driver of a connection that the peer has accepted.
     ///
-    /// The driver awaits `failure_lookup` after the connection has broken, to get the failure report
-    /// of the worker.
+    /// The driver awaits `failure_lookup` after the connection has broken, to get the failure
+    /// report of the worker.
     pub(crate) fn begin(
         opening: Opening,
         id: WorkerId,
@@ -197,8 +197,8 @@ impl InFlight {
         self.0.strong_count() == 0
     }
 
-    /// Shuts down the socket of the connection, because its worker is dead. Frames that were received
-    /// before are still handled.
+    /// Shuts down the socket of the connection, because its worker is dead. Frames that were
+    /// received before are still handled.
     pub(crate) fn end(&self) {
         if let Some(caller) = self.0.upgrade() {
             caller.connection.outbox.hang_up();

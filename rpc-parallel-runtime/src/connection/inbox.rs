@@ -28,8 +28,8 @@ const BESIDE: usize = 4 * 1024;
 
 /// Buffers bytes of a transport, and splits them into frames.
 ///
-/// The buffer grows with the received bytes, never with an announced length, and shrinks again when it
-/// is empty. The fragments of large frames are reassembled here.
+/// The buffer grows with the received bytes, never with an announced length, and shrinks again when
+/// it is empty. The fragments of large frames are reassembled here.
 pub(super) struct Inbox {
     buffer: Vec<u8>,
     handled: usize,
@@ -171,8 +171,8 @@ impl Inbox {
         Ok(None)
     }
 
-    /// Forgets all times of arrival except for that of the next frame. It is called when no frame is
-    /// complete, so that a peer that sends byte by byte does not make the list grow.
+    /// Forgets all times of arrival except for that of the next frame. It is called when no frame
+    /// is complete, so that a peer that sends byte by byte does not make the list grow.
     pub(super) fn forget_arrivals(&mut self) {
         if self.arrivals.len() > 1 {
             self.arrival_of_next();

@@ -1,7 +1,7 @@
 //! Connections between two processes: calls, answers and streams over a transport.
 //!
-//! One driver task owns each end of a connection. The calling end is a [`Client`]. The answering end
-//! hands calls to a [`Session`]. This layer does not know worker states or processes.
+//! One driver task owns each end of a connection. The calling end is a [`Client`]. The answering
+//! end hands calls to a [`Session`]. This layer does not know worker states or processes.
 
 mod answer;
 mod answering;

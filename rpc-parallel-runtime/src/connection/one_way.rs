@@ -46,7 +46,8 @@ struct OneWay {
     in_flight: CountedCall,
 }
 
-/// Begins one-way calls one after the other, so that they begin in the order in which they were sent.
+/// Begins one-way calls one after the other, so that they begin in the order in which they were
+/// sent.
 async fn answer_all(
     mut one_ways: UnboundedReceiver<OneWay>,
     session: Arc<dyn Session>,

@@ -1,5 +1,5 @@
-//! The handshake of a connection: the caller sends a greeting with its build and the id of the worker,
-//! and the worker accepts or refuses.
+//! The handshake of a connection: the caller sends a greeting with its build and the id of the
+//! worker, and the worker accepts or refuses.
 
 use std::future::poll_fn;
 use std::io::{self, Write};
@@ -80,7 +80,8 @@ pub(crate) fn ask_for(
     Ok(ask)
 }
 
-/// Encodes the request for a connection without a state, on which only built-in functions are called.
+/// Encodes the request for a connection without a state, on which only built-in functions are
+/// called.
 pub(crate) fn request_control(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
     let mut ask = Vec::new();
     FrameWriter::connect_control(&mut ask, greeting, worker).finish();
@@ -121,8 +122,8 @@ impl Opening {
     /// Requests a connection by a message of [`ask_for`], or by the rest of it, and waits until the
     /// peer accepts.
     ///
-    /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take any
-    /// time.
+    /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take
+    /// any time.
     pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
         self.writing.buffer().extend_from_slice(ask);
         let first = self.within_handshake(async |it| {

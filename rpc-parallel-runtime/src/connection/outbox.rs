@@ -180,8 +180,8 @@ impl Outbox {
         self.writer.end();
     }
 
-    /// Shuts down the transport for both of its halves, drops all queued frames, and wakes all waiting
-    /// tasks.
+    /// Shuts down the transport for both of its halves, drops all queued frames, and wakes all
+    /// waiting tasks.
     pub(super) fn end(&self) {
         self.writer.end();
         let mut queue = self.lock();
@@ -199,8 +199,8 @@ impl Outbox {
         Self::wake_driver(self.lock());
     }
 
-    /// Registers the waker of a driver that does not write: added frames and [`wake`](Self::wake) wake
-    /// it.
+    /// Registers the waker of a driver that does not write: added frames and [`wake`](Self::wake)
+    /// wake it.
     pub(super) fn wake_later(&self, cx: &Context<'_>) {
         self.lock().driver = Some(cx.waker().clone());
     }
@@ -322,9 +322,9 @@ impl Writing {
 
     /// Writes all frames. It is ready when none is left.
     ///
-    /// If it is pending, the driver is woken when it can continue. If it is ready, the driver is woken
-    /// when a frame is added. A write that fails with a transient fault is retried after a pause, for
-    /// as long as the fault lasts.
+    /// If it is pending, the driver is woken when it can continue. If it is ready, the driver is
+    /// woken when a frame is added. A write that fails with a transient fault is retried after a
+    /// pause, for as long as the fault lasts.
     pub(super) fn poll_write(
         &mut self,
         outbox: &Outbox,
@@ -346,8 +346,8 @@ impl Writing {
                 match self.written.checked_sub(head.len()) {
                     Some(of_body) if of_body == body.len() => {
                         (self.fragment, self.written) = (None, 0);
-                        // Other tasks of this thread run between two fragments. Otherwise a peer that
-                        // reads as fast as this task writes would keep the thread busy.
+                        // Other tasks of this thread run between two fragments. Otherwise a peer
+                        // that reads as fast as this task writes would keep the thread busy.
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
@@ -388,7 +388,8 @@ impl Writing {
         }
     }
 
-    /// Returns the size of the next fragment, and sets the send buffer of the transport accordingly.
+    /// Returns the size of the next fragment, and sets the send buffer of the transport
+    /// accordingly.
     ///
     /// A large fragment and a large send buffer delay frames that are added after them. So both are
     /// large only while no other frames are written.

@@ -91,8 +91,8 @@ impl Outflow {
         Elements { frame, large: None, cost: Chunk::cost_of(0) }
     }
 
-    /// Sends elements if the reader has room for them. Otherwise returns `false` and leaves the elements
-    /// in place.
+    /// Sends elements if the reader has room for them. Otherwise returns `false` and leaves the
+    /// elements in place.
     pub(super) fn try_send(&self, elements: &mut Option<Elements>) -> Result<bool, PipeError> {
         let mut state = self.state();
         self.check_open(&state)?;

@@ -18,8 +18,8 @@ thread_local! {
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
     /// The last panic on this thread, as the panic hook has seen it.
     static SEEN: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
-    /// The number of panics on this thread. Comparing it is cheap, and happens for each element of a
-    /// pipe.
+    /// The number of panics on this thread. Comparing it is cheap, and happens for each element of
+    /// a pipe.
     static SEEN_COUNT: Cell<usize> = const { Cell::new(0) };
     /// Whether destructors on this thread write nothing to connections.
     static SILENT: Cell<bool> = const { Cell::new(false) };
@@ -126,8 +126,8 @@ pub fn handles_panics() {
 /// worker keep running.
 ///
 /// It differs from [`tokio::task::spawn_blocking`] in its panics: a panic in the closure resumes in
-/// the function that awaits it, and so reaches the caller of the function. In contrast, a panic in a
-/// task or thread that a function spawns ends the worker, because the runtime cannot know whether
+/// the function that awaits it, and so reaches the caller of the function. In contrast, a panic in
+/// a task or thread that a function spawns ends the worker, because the runtime cannot know whether
 /// any code handles the panic.
 ///
 /// # Panics
@@ -248,8 +248,8 @@ impl Drop for Outer {
     }
 }
 
-/// Returns the error with which a pipe ends that this thread drops now. Returns `None` if the drop is
-/// the regular end of the pipe.
+/// Returns the error with which a pipe ends that this thread drops now. Returns `None` if the drop
+/// is the regular end of the pipe.
 pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
         let seen = SEEN.with_borrow(Clone::clone);

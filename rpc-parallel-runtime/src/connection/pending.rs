@@ -11,8 +11,9 @@ use crate::wire::{CallId, FunctionInfo, Outcome};
 
 /// The calls of one connection that wait for an answer.
 ///
-/// The number of a call consists of the index of its slot and a generation, which counts the uses of
-/// the slot. So a duplicate answer, or an answer to a cancelled call, never reaches another call.
+/// The number of a call consists of the index of its slot and a generation, which counts the uses
+/// of the slot. So a duplicate answer, or an answer to a cancelled call, never reaches another
+/// call.
 #[derive(Default)]
 pub(super) struct Pending {
     slots: Vec<Slot>,
@@ -263,9 +264,8 @@ mod tests {
 
         pending.fail_all(Arc::new(Loss::Closed));
 
-        assert!(
-            matches!(pending.poll(call, Waker::noop()), CallStatus::Answered(it) if it.value == b"7"[..])
-        );
+        let status = pending.poll(call, Waker::noop());
+        assert!(matches!(status, CallStatus::Answered(it) if it.value == b"7"[..]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Connections that are replaced when they are lost, and the restart task that replaces them.
 //!
-//! A [`Reconnect`] of a higher layer makes the next connection. It decides on the delay, and on when
-//! to give up.
+//! A [`Reconnect`] of a higher layer makes the next connection. It decides on the delay, and on
+//! when to give up.
 
 use std::fmt;
 use std::future::poll_fn;

@@ -1,4 +1,5 @@
-//! Connections in memory whose functions are closures, for the tests and fuzz targets of this layer.
+//! Connections in memory whose functions are closures, for the tests and fuzz targets of this
+//! layer.
 
 use std::any::type_name;
 use std::collections::{HashMap, HashSet};

@@ -82,8 +82,8 @@ impl Sending {
         self.unknown.iter().any(|it| lane == Lane::Stream(*it))
     }
 
-    /// Holds a frame back until the large frames before it are written. Returns `None` if it need not
-    /// wait.
+    /// Holds a frame back until the large frames before it are written. Returns `None` if it need
+    /// not wait.
     pub(super) fn put_behind(&mut self, frame: &[u8], lane: Lane) -> Option<TransferId> {
         if lane == Lane::Any {
             return None;
@@ -96,8 +96,8 @@ impl Sending {
         Some(last.id)
     }
 
-    /// Abandons the frame of a call, and notifies the peer if it has received a fragment. Returns the
-    /// streams that the frame would have opened. Later frames of these streams are dropped.
+    /// Abandons the frame of a call, and notifies the peer if it has received a fragment. Returns
+    /// the streams that the frame would have opened. Later frames of these streams are dropped.
     pub(super) fn abandon(&mut self, id: TransferId, out: &mut Vec<u8>) -> Option<Vec<StreamId>> {
         let at = self.queue.iter().position(|it| it.id == id)?;
         let transfer = self.queue.remove(at)?;

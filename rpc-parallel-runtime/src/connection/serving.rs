@@ -123,8 +123,8 @@ impl Serving {
     ///
     /// # Errors
     ///
-    /// The peer broke the protocol, or the socket failed. In both cases the connection has ended, and
-    /// its streams have ended with this error.
+    /// The peer broke the protocol, or the socket failed. In both cases the connection has ended,
+    /// and its streams have ended with this error.
     pub(crate) async fn run(mut self) -> Result<(), ServingError> {
         let ended = self.serve().await;
         if let Err(error) = &ended {
@@ -136,7 +136,8 @@ impl Serving {
 
     async fn serve(&mut self) -> Result<(), ServingError> {
         // On a single thread, a function that completes in its first poll needs no task. On several
-        // threads every call gets a task, so that a function that computes does not block the driver.
+        // threads every call gets a task, so that a function that computes does not block the
+        // driver.
         let inline = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         // The peer may have sent calls before it received the welcome.
         let mut received = self.inbox.waiting() > 0;
@@ -156,8 +157,8 @@ impl Serving {
                     if !inline {
                         wake_another_thread().await;
                     } else if self.inbox.is_receiving_large() {
-                        // A fast sender of a large frame would keep this task busy. So it writes the
-                        // answers and yields after each fragment.
+                        // A fast sender of a large frame would keep this task busy. So it writes
+                        // the answers and yields after each fragment.
                         let Self { writing, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
                             writing.write_some(&connection.outbox, cx);
@@ -205,8 +206,8 @@ impl Serving {
         }
     }
 
-    /// Handles all received frames. If `inline`, the first poll of a call happens here, in the driver
-    /// task.
+    /// Handles all received frames. If `inline`, the first poll of a call happens here, in the
+    /// driver task.
     fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<(), FrameError> {
         let Self { session, inbox, writing, calls, end: End(connection), .. } = self;
         let mut gathering = inbox.arrival_of_next();
@@ -253,8 +254,8 @@ impl Serving {
                 continue;
             }
             calls.begin(arrived, session, connection, writing, cx);
-            // Answers of fast functions are written together. After a slow function they are written
-            // before the next function begins.
+            // Answers of fast functions are written together. After a slow function they are
+            // written before the next function begins.
             if inbox.waiting() > 0 && gathering.elapsed() > GATHER_TIME {
                 connection.traffic().calls_ended(&mut calls.ended);
                 writing.write_some(&connection.outbox, cx);
@@ -276,9 +277,10 @@ impl Serving {
 
 /// Makes tokio wake another thread of its runtime.
 ///
-/// The task that was spawned last runs next on this thread, without a notification of other threads.
-/// If that task computes, and this thread was the one that polled the sockets, no thread polls them.
-/// By yielding, this task moves to the end of the queue, where tokio notifies another thread of it.
+/// The task that was spawned last runs next on this thread, without a notification of other
+/// threads. If that task computes, and this thread was the one that polled the sockets, no thread
+/// polls them. By yielding, this task moves to the end of the queue, where tokio notifies another
+/// thread of it.
 async fn wake_another_thread() {
     let mut woken = false;
     poll_fn(|cx| {

@@ -178,7 +178,8 @@ impl Connection {
         }
     }
 
-    /// Ends streams that the peer never learns of, because the message that opens them was abandoned.
+    /// Ends streams that the peer never learns of, because the message that opens them was
+    /// abandoned.
     pub(super) fn abandon(&self, streams: &[StreamId]) {
         let mut wakers = Vec::new();
         let mut table = self.table();
@@ -248,8 +249,8 @@ impl Connection {
         }
     }
 
-    /// Returns the writing end of a stream. Returns `None` if it has ended, because the peer may not
-    /// have received the end yet.
+    /// Returns the writing end of a stream. Returns `None` if it has ended, because the peer may
+    /// not have received the end yet.
     fn writing(
         &self,
         id: StreamId,

@@ -1,7 +1,7 @@
 //! Boxed futures for tasks.
 //!
-//! tokio compiles its task code once for each type of future: about 1,600 lines of LLVM IR. Long-lived
-//! tasks, and those of generic code, are boxed, so that they have one type.
+//! tokio compiles its task code once for each type of future: about 1,600 lines of LLVM IR.
+//! Long-lived tasks, and those of generic code, are boxed, so that they have one type.
 
 use std::pin::Pin;
 

@@ -1,7 +1,7 @@
 //! Counters of calls, bytes, pipes and connections.
 //!
-//! They are read while functions compute, so most events are counted at once. Calls that complete in
-//! the driver task are counted together.
+//! They are read while functions compute, so most events are counted at once. Calls that complete
+//! in the driver task are counted together.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

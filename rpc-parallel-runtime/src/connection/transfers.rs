@@ -18,7 +18,8 @@ const KEPT: Duration = Duration::from_secs(1);
 /// The first capacity of a buffer, in bytes. It grows with the received bytes.
 const FIRST: usize = 1024 * 1024;
 
-/// The number of bytes of a buffer that are zeroed at a time. A larger step would delay other frames.
+/// The number of bytes of a buffer that are zeroed at a time. A larger step would delay other
+/// frames.
 const STEP: usize = 256 * 1024;
 
 /// The large frames that are received in part.
@@ -46,7 +47,8 @@ impl Transfers {
         !self.open.is_empty()
     }
 
-    /// Adds the first fragment of a frame of `total` bytes, and returns the frame if it is complete.
+    /// Adds the first fragment of a frame of `total` bytes, and returns the frame if it is
+    /// complete.
     pub(super) fn begin(
         &mut self,
         id: TransferId,

@@ -5,10 +5,10 @@
 //! RPC_PARALLEL_WORKER=device:inode:master:depth
 //! ```
 //!
-//! The first three fields have a meaning only for the process that the master has started: its stdin
-//! is the socket with this device and inode, or its parent is the master with this process id. The
-//! depth has a meaning for every process that inherits the variable. So the depth is bounded, even
-//! if processes in between ignore that they were started as workers.
+//! The first three fields have a meaning only for the process that the master has started: its
+//! stdin is the socket with this device and inode, or its parent is the master with this process
+//! id. The depth has a meaning for every process that inherits the variable. So the depth is
+//! bounded, even if processes in between ignore that they were started as workers.
 
 use std::env;
 use std::ffi::OsStr;

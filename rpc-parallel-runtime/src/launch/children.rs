@@ -160,7 +160,8 @@ impl Started {
         self.process.is_closed()
     }
 
-    /// Returns a closure that returns whether the process was reaped. It does not keep `self` alive.
+    /// Returns a closure that returns whether the process was reaped. It does not keep `self`
+    /// alive.
     pub(crate) fn death_notice(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
         Box::new(move || process.is_dead())
@@ -195,8 +196,8 @@ impl Started {
 
     fn send_end(&self, within: Duration) {
         if let Some(control) = self.process.control() {
-            // It fails if the worker is already ending, has closed its end, or if memory is short for
-            // 1 s. The supervisor ends the process in all of these cases.
+            // It fails if the worker is already ending, has closed its end, or if memory is short
+            // for 1 s. The supervisor ends the process in all of these cases.
             let _ = control_command::send_end(control, within);
         }
     }
@@ -310,8 +311,8 @@ impl Started {
         (kind == EndKind::Failed).then_some(failure)
     }
 
-    /// Waits until the process is reaped. Returns the failure report and the progress of the calls of
-    /// this process, if the end was a failure and was not requested.
+    /// Waits until the process is reaped. Returns the failure report and the progress of the calls
+    /// of this process, if the end was a failure and was not requested.
     pub(crate) async fn failure_to_restart(&self) -> Option<(WorkerFailure, Progress)> {
         let End { failure, kind, requested, progress } = self.process.end().await;
         (kind == EndKind::Failed && !requested).then_some((failure, progress))

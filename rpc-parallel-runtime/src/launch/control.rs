@@ -99,9 +99,9 @@ impl Control {
         commands: UnboundedSender<RuntimeCommand>,
     ) -> io::Result<()> {
         start_thread("rpc-parallel control", Box::new(move || self.run(settings, commands)))?;
-        // The thread ends the process after the end of the master, for which the process must not be
-        // stopped: `SIGCONT` resumes it. If the call fails, the earlier death signal stays in force,
-        // which is wrong only for a detached worker.
+        // The thread ends the process after the end of the master, for which the process must not
+        // be stopped: `SIGCONT` resumes it. If the call fails, the earlier death signal stays in
+        // force, which is wrong only for a detached worker.
         let _ = set_parent_process_death_signal(Some(Signal::CONT));
         Ok(())
     }
@@ -196,7 +196,8 @@ impl Control {
                 ControlCommand::Connection(socket) => RuntimeCommand::Connection(socket),
                 ControlCommand::Listener(listener) => RuntimeCommand::Listener(listener),
                 ControlCommand::End { within } => RuntimeCommand::End { within },
-                // The runtime writes the diagnostic, because stderr may be full and block this thread.
+                // The runtime writes the diagnostic, because stderr may be full and block this
+                // thread.
                 ControlCommand::MissingDescriptor(error) => {
                     RuntimeCommand::MissingDescriptor(error)
                 }

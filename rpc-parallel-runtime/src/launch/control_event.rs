@@ -102,8 +102,8 @@ impl ControlEvent {
         }
     }
 
-    /// Returns the length of the first event in bytes. If even its length field is incomplete, returns
-    /// the length of this field.
+    /// Returns the length of the first event in bytes. If even its length field is incomplete,
+    /// returns the length of this field.
     pub(super) fn first_len(bytes: &[u8]) -> Result<usize, StartError> {
         let Some(len) = bytes.first_chunk() else { return Ok(LENGTH) };
         let len = u32::from_le_bytes(*len) as usize;

@@ -196,8 +196,8 @@ pub(super) async fn unless_exited<T>(
     });
     match first.await {
         Some(result) => result,
-        // The handshake reads the remaining events and the end of the control socket. The socket has
-        // no end if a launcher's process has exited before the worker.
+        // The handshake reads the remaining events and the end of the control socket. The socket
+        // has no end if a launcher's process has exited before the worker.
         None => timeout(REMAINING_EVENTS_TIMEOUT, handshake)
             .await
             .unwrap_or(Err(HandshakeError::Disconnected(None))),

@@ -1,12 +1,12 @@
 //! Heartbeat monitoring of another process.
 //!
-//! A timeout counts only the time in which this process itself runs. After this process was stopped,
-//! or its host suspended, missing heartbeats of that time do not count.
+//! A timeout counts only the time in which this process itself runs. After this process was
+//! stopped, or its host suspended, missing heartbeats of that time do not count.
 
 use std::time::{Duration, Instant};
 
-/// The maximum delay of a poll, if half of the planned interval is shorter. After a longer delay this
-/// process was probably stopped.
+/// The maximum delay of a poll, if half of the planned interval is shorter. After a longer delay
+/// this process was probably stopped.
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
 /// A monitor of the heartbeats of another process. It has no clock: the caller passes the time.

@@ -10,8 +10,8 @@ use crate::wire::fields;
 /// A resource limit of a worker, as set by `setrlimit(2)`.
 ///
 /// Each constructor sets both the *soft* limit, which the kernel enforces, and the *hard* limit, up
-/// to which the worker may raise the soft one. [`hard`](Self::hard) sets a different hard limit. Only
-/// a privileged process may raise a hard limit above that of its master.
+/// to which the worker may raise the soft one. [`hard`](Self::hard) sets a different hard limit.
+/// Only a privileged process may raise a hard limit above that of its master.
 ///
 /// Processes that the worker starts inherit the limit.
 ///
@@ -89,8 +89,8 @@ impl ResourceLimit {
 
     /// Limits the processor time, in seconds (`RLIMIT_CPU`).
     ///
-    /// At the soft limit the kernel sends `SIGXCPU`, which kills a worker that does not handle it. At
-    /// the hard limit the kernel kills the worker.
+    /// At the soft limit the kernel sends `SIGXCPU`, which kills a worker that does not handle it.
+    /// At the hard limit the kernel kills the worker.
     #[must_use]
     pub fn cpu_seconds(seconds: u64) -> Self {
         Self::new(Limited::CpuSeconds, seconds)
@@ -120,8 +120,8 @@ impl ResourceLimit {
 
     /// Limits the number of processes and threads (`RLIMIT_NPROC`).
     ///
-    /// The worker fails to start a process or thread while the user of this process has that many or
-    /// more, in all processes together. The limit does not hold for privileged users.
+    /// The worker fails to start a process or thread while the user of this process has that many
+    /// or more, in all processes together. The limit does not hold for privileged users.
     #[must_use]
     pub fn processes(count: u64) -> Self {
         Self::new(Limited::Processes, count)

@@ -21,8 +21,8 @@ use crate::worker::{Servers, connection_task};
 /// The pause after a failed `accept`, usually because descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves a listener until its worker takes no new connections, and then serves the open connections
-/// until they end.
+/// Serves a listener until its worker takes no new connections, and then serves the open
+/// connections until they end.
 ///
 /// `address` keeps the listener reachable while it is served. It is `None` if another process keeps
 /// the address.

@@ -25,8 +25,8 @@ impl OutOfMemory {
             return false;
         }
         self.kills = kills;
-        // The kernel killed a process. Without the log, this process is the most likely one: both the
-        // kill and this exit have happened since the last exit.
+        // The kernel killed a process. Without the log, this process is the most likely one: both
+        // the kill and this exit have happened since the last exit.
         !self.has_log || log().is_none_or(|log| records_kill(&log, pid))
     }
 }
@@ -53,8 +53,8 @@ fn kills(has_log: bool) -> Option<u64> {
     counters_of(&groups).chain([host]).find_map(counted_in)
 }
 
-/// Returns the counter files of these cgroups, for cgroups v1 and v2. For each group the root of the
-/// mount follows, because a container may see its own group there.
+/// Returns the counter files of these cgroups, for cgroups v1 and v2. For each group the root of
+/// the mount follows, because a container may see its own group there.
 fn counters_of(groups: &str) -> impl Iterator<Item = String> {
     groups.lines().flat_map(|group| {
         let (hierarchy, file) = match group.split_once("::") {

@@ -37,8 +37,8 @@ pub(crate) struct Process {
     origin: Origin,
     outputs: Outputs,
     began: Instant,
-    /// The master's end of the control socket, which is set after the start handshake. `None` if the
-    /// process was reaped before.
+    /// The master's end of the control socket, which is set after the start handshake. `None` if
+    /// the process was reaped before.
     control: OnceLock<Option<OwnedFd>>,
     /// Whether this process has requested the end of the process.
     end_requested: AtomicBool,
@@ -60,8 +60,8 @@ pub(crate) struct Process {
 pub(crate) struct End {
     pub(crate) failure: WorkerFailure,
     pub(crate) kind: EndKind,
-    /// Whether this process had requested the end, or the worker had announced it. Then the worker is
-    /// not restarted.
+    /// Whether this process had requested the end, or the worker had announced it. Then the worker
+    /// is not restarted.
     pub(crate) requested: bool,
     /// The progress of the calls of this process, over the connections that were open at the end.
     pub(crate) progress: Progress,
@@ -118,7 +118,8 @@ impl Process {
         self.worker_label.get().unwrap_or(&self.label)
     }
 
-    /// Sets the process id of the worker, which differs from that of this process if a launcher forks.
+    /// Sets the process id of the worker, which differs from that of this process if a launcher
+    /// forks.
     pub(super) fn set_worker_pid(&self, pid: u32) {
         if self.label.pid != Some(pid) {
             self.worker_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
@@ -147,8 +148,8 @@ impl Process {
         self.control.get()?.as_ref().filter(|_| !self.origin.is_other_process())
     }
 
-    /// Makes later calls of [`register_control`](Self::register_control) fail, because the process has
-    /// exited.
+    /// Makes later calls of [`register_control`](Self::register_control) fail, because the process
+    /// has exited.
     pub(super) fn refuse_control(&self) {
         self.control.get_or_init(|| None);
     }

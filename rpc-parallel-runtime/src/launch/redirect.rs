@@ -90,12 +90,13 @@ impl Redirect {
     /// Makes an operating system pipe, and returns the redirect to it and its reading end.
     ///
     /// A worker blocks while the pipe is full. The reader sees the end of the pipe when the worker
-    /// and all processes that it started have closed the stream, and the redirect and its clones are
-    /// dropped.
+    /// and all processes that it started have closed the stream, and the redirect and its clones
+    /// are dropped.
     ///
     /// # Errors
     ///
-    /// An error is returned if the pipe cannot be made, for example because too many files are open.
+    /// An error is returned if the pipe cannot be made, for example because too many files are
+    /// open.
     ///
     /// # Panics
     ///

@@ -105,8 +105,8 @@ impl Outputs {
         }
     }
 
-    /// Does the same when this thread ends, for a thread that is the main thread. Whether thread-local
-    /// destructors of the main thread run is up to the platform.
+    /// Does the same when this thread ends, for a thread that is the main thread. Whether
+    /// thread-local destructors of the main thread run is up to the platform.
     pub(crate) fn flush_all_with_this_thread() {
         struct AtEnd;
 
@@ -237,8 +237,8 @@ impl fmt::Display for Stream {
     }
 }
 
-/// A relay to one stream of this process, with a thread. Writes may block, so only this thread writes,
-/// and it does nothing else.
+/// A relay to one stream of this process, with a thread. Writes may block, so only this thread
+/// writes, and it does nothing else.
 struct Relay {
     stream: Stream,
     lock: StdioLock,
@@ -371,8 +371,8 @@ impl Relay {
     /// Writes to the stream of this process. If the stream is closed, the output is lost.
     ///
     /// The lock of `print!` and `eprint!` keeps lines of this process intact, which may reach the
-    /// descriptor in several pieces. The relay continues without the lock after a timeout, because the
-    /// code that holds it may wait for a worker that is blocked on its output.
+    /// descriptor in several pieces. The relay continues without the lock after a timeout, because
+    /// the code that holds it may wait for a worker that is blocked on its output.
     fn write(&self, bytes: &[u8]) {
         self.lock.with(|| {
             let _ = match self.stream {

@@ -1,4 +1,5 @@
-//! Starts a worker: spawns its process, sends the start message, and waits for `Hello` and `Started`.
+//! Starts a worker: spawns its process, sends the start message, and waits for `Hello` and
+//! `Started`.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter};
@@ -34,8 +35,8 @@ use crate::transport::{Fault, adopt, connected_pair, send};
 use crate::wire::{WorkerId, WorkerLabel, host_name};
 use crate::worker::{WorkerType, greeting};
 
-/// The default program of a worker: the running executable, even if its file was renamed, replaced or
-/// deleted.
+/// The default program of a worker: the running executable, even if its file was renamed, replaced
+/// or deleted.
 const RUNNING_PROGRAM: &str = "/proc/self/exe";
 
 /// The prefix of the first argument of a worker. The process id of its master follows.
@@ -139,7 +140,8 @@ impl SpawnConfig {
         let descriptors: Vec<_> =
             first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
         let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
-        // It fails if the program could not be started, for which the supervisor has a better error.
+        // It fails if the program could not be started, for which the supervisor has a better
+        // error.
         let sent = send(&control, early, &descriptors);
         // The copies of this process must not keep the connection and the output open after the end
         // of the worker.

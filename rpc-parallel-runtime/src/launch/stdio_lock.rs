@@ -39,7 +39,8 @@ enum State {
     Wanted,
     /// The locking thread holds the lock for the writing thread.
     Held,
-    /// The writing thread has timed out: the locking thread releases the lock as soon as it gets it.
+    /// The writing thread has timed out: the locking thread releases the lock as soon as it gets
+    /// it.
     Abandoned,
 }
 

@@ -1,9 +1,9 @@
 //! The supervisor: the thread that starts processes, receives their control events, enforces their
 //! end, and reaps them.
 //!
-//! It is one thread for the lifetime of this process, because the kernel ties a worker's death signal
-//! to the thread that started the worker. It is not a task, because a tokio runtime may be busy, or
-//! may end before a worker.
+//! It is one thread for the lifetime of this process, because the kernel ties a worker's death
+//! signal to the thread that started the worker. It is not a task, because a tokio runtime may be
+//! busy, or may end before a worker.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -58,7 +58,8 @@ enum Request {
     EnforceDefaultEnd(Arc<Process>),
 }
 
-/// How long a worker may take to announce its end after an `End` command without a time of the user.
+/// How long a worker may take to announce its end after an `End` command without a time of the
+/// user.
 const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The time from `SIGTERM` to `SIGKILL`.
@@ -184,7 +185,8 @@ pub(super) enum RegisterError {
 /// Marks an epoll event as a new request.
 const WAKE: u64 = u64::MAX;
 
-/// Marks an epoll event as one of a control socket. Without it, the event is the exit of the process.
+/// Marks an epoll event as one of a control socket. Without it, the event is the exit of the
+/// process.
 const CONTROL_EVENT: u64 = 1 << 63;
 
 /// The state of the supervisor thread.
@@ -392,8 +394,8 @@ impl SupervisorThread {
             },
             Received::Nothing => return,
             Received::End => {
-                // The process either exits or keeps running without a master. Its end is enforced in
-                // both cases.
+                // The process either exits or keeps running without a master. Its end is enforced
+                // in both cases.
                 if let Some(control) = supervised.process.control() {
                     let _ = epoll::delete(&self.epoll, control);
                 }
@@ -464,8 +466,8 @@ impl SupervisorThread {
         let status = match supervised.child.try_wait() {
             Ok(Some(status)) => Some(status),
             Ok(None) => return,
-            // The process was already reaped: by the kernel, if this process ignores `SIGCHLD`, or by
-            // other code of the program that waits for every child.
+            // The process was already reaped: by the kernel, if this process ignores `SIGCHLD`, or
+            // by other code of the program that waits for every child.
             Err(_) => None,
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
@@ -503,8 +505,8 @@ impl SupervisorThread {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
         let terminated = status.signal() == Some(Signal::TERM.as_raw());
         match (status.code(), status.signal(), kill_reason) {
-            // With another signal or an exit code, the process ended before the signal of this process
-            // reached it.
+            // With another signal or an exit code, the process ended before the signal of this
+            // process reached it.
             (None, Some(_), Some(kill_reason)) if killed || terminated => kill_reason,
             (Some(code), ..) => ExitReason::Exited(code),
             (None, signal, _) => {
@@ -549,8 +551,8 @@ impl Supervised {
             // The worker enforces the time itself, and needs a moment to exit.
             return Some(within.saturating_add(TERMINATE_TIMEOUT));
         }
-        // The exit runs exit handlers of the user and of libraries. With `panic = "abort"` there is no
-        // limit, because a core dump may take longer.
+        // The exit runs exit handlers of the user and of libraries. With `panic = "abort"` there is
+        // no limit, because a core dump may take longer.
         (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
     }
 

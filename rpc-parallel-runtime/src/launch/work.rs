@@ -221,15 +221,15 @@ async fn serve(
         } else {
             owner_failed.store(true, Ordering::Relaxed);
         }
-        // The first call is answered before the control thread is started, because starting a thread
-        // takes as long as answering the call. One turn polls the socket, and one the task that reads
-        // it.
+        // The first call is answered before the control thread is started, because starting a
+        // thread takes as long as answering the call. One turn polls the socket, and one the task
+        // that reads it.
         task::yield_now().await;
         task::yield_now().await;
         control.spawn_thread(start.settings, commands_in).map_err(WorkError::ControlThread)?;
     } else {
-        // The thread must exist before `Started` is sent: after it, the master may detach the worker
-        // and end.
+        // The thread must exist before `Started` is sent: after it, the master may detach the
+        // worker and end.
         if let Err(error) = control.spawn_thread(start.settings, commands_in) {
             let tried = "start its control thread".to_owned();
             let failure = StartFailure::SetUp { tried, why: error.to_string() };
@@ -313,8 +313,8 @@ fn listen_detached(start: &Start, connections: &mut JoinSet<()>) -> io::Result<O
 /// An `on_shutdown` panicked.
 struct Panicked;
 
-/// Runs `on_shutdown` of all states of this process, that of `server` last, and reports panics. After
-/// a panic the remaining states follow.
+/// Runs `on_shutdown` of all states of this process, that of `server` last, and reports panics.
+/// After a panic the remaining states follow.
 ///
 /// # Errors
 ///

@@ -87,8 +87,8 @@ impl AbortHandle {
     /// Ends the pipe. The callback gets no more elements, and then [`CloseReason::ByAbort`].
     ///
     /// If the writer is in another process, that process is notified first, and the callback gets
-    /// the event when the acknowledgement arrives, possibly after this method has returned. Aborting
-    /// a pipe that has ended or was aborted has no effect.
+    /// the event when the acknowledgement arrives, possibly after this method has returned.
+    /// Aborting a pipe that has ended or was aborted has no effect.
     pub fn abort(&self) {
         if self.0.aborted.swap(true, Ordering::AcqRel) {
             return;

@@ -140,8 +140,8 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Ends the pipe of a callback, unless the callback is running: then [`put_back`](Self::put_back)
-    /// does.
+    /// Ends the pipe of a callback, unless the callback is running: then
+    /// [`put_back`](Self::put_back) does.
     pub(super) fn abort(&self) {
         let mut state = self.state();
         if let Reader::Callback(callback) = &mut state.reader

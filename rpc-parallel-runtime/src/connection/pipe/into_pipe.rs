@@ -7,8 +7,8 @@ use super::reader::Pipe;
 /// An argument for a function that takes a `Pipe<T>`: any stream of `T`
 /// (`futures::Stream<Item = T> + Send + 'static`), or a [`Pipe<T>`].
 ///
-/// [`Pipe::from_items`] makes a pipe of an iterator, and [`Pipe::pair`] makes a pipe together with a
-/// writer.
+/// [`Pipe::from_items`] makes a pipe of an iterator, and [`Pipe::pair`] makes a pipe together with
+/// a writer.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be passed as a `Pipe<{T}>`",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",

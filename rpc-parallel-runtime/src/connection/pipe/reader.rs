@@ -41,8 +41,8 @@ use crate::wire::{LARGEST_WINDOW, Message, codec};
 /// # Backpressure
 ///
 /// The writer sends elements only while the reader has room for them. If the reader stops reading,
-/// the memory of each end is bounded by the flow-control [window](Self::with_window) of the pipe and
-/// one element. Other pipes and calls on the connection are not delayed.
+/// the memory of each end is bounded by the flow-control [window](Self::with_window) of the pipe
+/// and one element. Other pipes and calls on the connection are not delayed.
 ///
 /// # Lifetime
 ///
@@ -122,8 +122,8 @@ impl<T: Send + 'static> Pipe<T> {
     /// Makes a pipe of a stream.
     ///
     /// While the pipe is in this process, reading the pipe polls the stream. After the pipe was
-    /// sent, a task of this process polls the stream while the reader has room for elements. A panic
-    /// of the stream is then an error at the reader.
+    /// sent, a task of this process polls the stream while the reader has room for elements. A
+    /// panic of the stream is then an error at the reader.
     ///
     /// Errors of the stream are ordinary elements: a stream of `Result<T, E>` becomes a
     /// `Pipe<Result<T, E>>`.
@@ -133,9 +133,9 @@ impl<T: Send + 'static> Pipe<T> {
 
     /// Makes a pipe of the items of an iterator.
     ///
-    /// The iterator is lazy: it advances as fast as the pipe is read, and may be infinite. An iterator
-    /// that blocks or computes long for an item blocks the thread of its task. In that case use
-    /// [`pair`](Self::pair), and write from a separate thread.
+    /// The iterator is lazy: it advances as fast as the pipe is read, and may be infinite. An
+    /// iterator that blocks or computes long for an item blocks the thread of its task. In that
+    /// case use [`pair`](Self::pair), and write from a separate thread.
     pub fn from_items(items: impl IntoIterator<Item = T, IntoIter: Send + 'static>) -> Self {
         struct Items<I>(I);
 
@@ -177,12 +177,13 @@ impl<T: Send + 'static> Pipe<T> {
         (PipeWriter::to_channel(channel.clone()), Self::of(channel))
     }
 
-    /// Sets the flow-control window of the pipe, in bytes: the limit of what is sent but not yet read.
+    /// Sets the flow-control window of the pipe, in bytes: the limit of what is sent but not yet
+    /// read.
     ///
     /// Default: [`stream_window`](crate::Settings::stream_window).
     ///
-    /// The encoded elements count, and 64 bytes for each frame. An element larger than the window is
-    /// sent alone. The value is clamped to the range from 1 byte to 1 GiB.
+    /// The encoded elements count, and 64 bytes for each frame. An element larger than the window
+    /// is sent alone. The value is clamped to the range from 1 byte to 1 GiB.
     ///
     /// The window takes effect when the pipe is sent. For a pipe that this process has received, it
     /// has no effect: its sender has chosen the window.
@@ -238,20 +239,20 @@ impl<T: Send + 'static> Pipe<T> {
     ///
     /// - for elements from another process, in the driver task of the connection, before the driver
     ///   handles the next frame;
-    /// - for elements of a [writer](Self::pair) in this process, inside of the call that writes them;
+    /// - for elements of a [writer](Self::pair) in this process, inside of the write call;
     /// - for elements of a stream of this process, in a separate task.
     ///
     /// The callback must not block: all traffic of the connection waits for it. The last event is
     /// [`PipeEvent::Closed`], which it gets exactly once. A callback that panics gets no further
     /// events, not even `Closed`, and its pipe is dropped.
     ///
-    /// This is the direct pipe of the original `rpc_parallel`. In contrast to the original, dropping
-    /// the handle has no effect, and a handle cannot end another pipe.
+    /// This is the direct pipe of the original `rpc_parallel`. In contrast to the original,
+    /// dropping the handle has no effect, and a handle cannot end another pipe.
     ///
     /// # Panics
     ///
-    /// Panics outside of a tokio runtime, if the pipe was made of a stream or of an iterator in this
-    /// process.
+    /// Panics outside of a tokio runtime, if the pipe was made of a stream or of an iterator in
+    /// this process.
     ///
     /// ```
     /// # async fn example() -> Result<(), rpc_parallel::PipeError> {

@@ -142,8 +142,8 @@ impl<T> Outgoing<T> {
         elements.map_err(|Unsendable(kind)| self.error(kind))
     }
 
-    /// Encodes a frame of the elements that `next` returns, until `next` returns `None`, the frame has
-    /// `full` bytes, or an element fails. Returns the frame, unless it is empty, and the error.
+    /// Encodes a frame of the elements that `next` returns, until `next` returns `None`, the frame
+    /// has `full` bytes, or an element fails. Returns the frame, unless it is empty, and the error.
     ///
     /// An element that does not fit into the frame is stored in `left`, for the next frame.
     pub(super) fn encode_all(

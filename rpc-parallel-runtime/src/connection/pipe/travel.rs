@@ -1,8 +1,8 @@
 //! Pipes inside of serialised values.
 //!
-//! serde passes no context to a value. So the streams of a message are kept in thread-local lists while
-//! the thread encodes or decodes the message. The value itself holds an index into the list of its
-//! message.
+//! serde passes no context to a value. So the streams of a message are kept in thread-local lists
+//! while the thread encodes or decodes the message. The value itself holds an index into the list
+//! of its message.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -77,8 +77,8 @@ const MAX_STREAMS: usize = u16::MAX as usize;
 thread_local! {
     /// The message that is being encoded. A message without streams accesses only this variable.
     static ENCODING: Cell<Option<Encoding>> = const { Cell::new(None) };
-    /// The streams of all messages that are being encoded. Messages nest if a `Serialize` of the user
-    /// makes a call.
+    /// The streams of all messages that are being encoded. Messages nest if a `Serialize` of the
+    /// user makes a call.
     static OPENINGS: RefCell<Vec<Opening>> = const { RefCell::new(Vec::new()) };
     /// Whether a message is being decoded, and whether it opens streams.
     static DECODING: Cell<Streams> = const { Cell::new(Streams::NoMessage) };
@@ -133,8 +133,8 @@ impl Drop for OuterEncoding {
     }
 }
 
-/// Makes this side's ends of the streams that a message opens. The returned closures start the streams
-/// after the message was sent.
+/// Makes this side's ends of the streams that a message opens. The returned closures start the
+/// streams after the message was sent.
 pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,

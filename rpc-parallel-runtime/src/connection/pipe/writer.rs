@@ -19,9 +19,10 @@ use crate::wire::{Message, codec};
 
 /// The writing end of a [`Pipe`](super::Pipe).
 ///
-/// As an argument of a function it makes a direct pipe: the function writes elements directly to the
-/// connection, without a queue or a task in between. Elements that are written before the function
-/// returns are delivered. A task that owns the writer may write after the function has returned.
+/// As an argument of a function it makes a direct pipe: the function writes elements directly to
+/// the connection, without a queue or a task in between. Elements that are written before the
+/// function returns are delivered. A task that owns the writer may write after the function has
+/// returned.
 ///
 /// # End of the pipe
 ///
@@ -32,8 +33,8 @@ use crate::wire::{Message, codec};
 ///
 /// # Sharing
 ///
-/// All methods take `&self`, and several tasks may write at the same time. To share a writer, put it
-/// into an `Arc`: the pipe ends with the last reference.
+/// All methods take `&self`, and several tasks may write at the same time. To share a writer, put
+/// it into an `Arc`: the pipe ends with the last reference.
 ///
 /// ```
 /// # use rpc_parallel::PipeWriter;
@@ -93,8 +94,8 @@ impl<T: Send + 'static> PipeWriter<T> {
     ///
     /// Returns an error if the [reader was dropped](PipeErrorKind::ReaderGone), or its process or
     /// connection has ended. Returns [`TooLarge`](PipeErrorKind::TooLarge) or
-    /// [`Unencodable`](PipeErrorKind::Unencodable) if the element cannot be sent; the pipe continues
-    /// without it.
+    /// [`Unencodable`](PipeErrorKind::Unencodable) if the element cannot be sent; the pipe
+    /// continues without it.
     ///
     /// # Cancel safety
     ///

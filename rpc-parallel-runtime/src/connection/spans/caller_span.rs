@@ -1,5 +1,5 @@
-//! The spans in which this process makes calls, by the keys that the calls carry. Calls back into this
-//! process, and logs of workers, find the spans of their callers here.
+//! The spans in which this process makes calls, by the keys that the calls carry. Calls back into
+//! this process, and logs of workers, find the spans of their callers here.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -46,7 +46,8 @@ impl CallerSpan {
         Self(None)
     }
 
-    /// Registers the current span, and adds its key and the keys of its callers to the frame of a call.
+    /// Registers the current span, and adds its key and the keys of its callers to the frame of a
+    /// call.
     pub(in crate::connection) fn begin(frame: &mut Unsent) -> Self {
         if !dispatcher::has_been_set() {
             return Self::none();
@@ -113,7 +114,8 @@ fn remember(span: Span) -> u64 {
 
 /// Removes a span, at once or after the grace period.
 ///
-/// Dropping the last handle of a span calls subscribers. So no span is dropped while the lock is held.
+/// Dropping the last handle of a span calls subscribers. So no span is dropped while the lock is
+/// held.
 fn end(number: u64) {
     let runtime = Handle::try_current().ok().filter(|_| READERS.load(Ordering::Relaxed) > 0);
     let mut spans = spans();
@@ -145,8 +147,8 @@ async fn forget_all(forgetting: Forgetting) {
     mem::forget(forgetting);
 }
 
-/// The task of a runtime that removes spans. If the runtime ends before the task, all of its spans are
-/// removed at once, because no reader of this runtime needs them.
+/// The task of a runtime that removes spans. If the runtime ends before the task, all of its spans
+/// are removed at once, because no reader of this runtime needs them.
 struct Forgetting(runtime::Id);
 
 impl Forgetting {

@@ -1,5 +1,5 @@
-//! Spans across processes: a call carries the keys of the spans in which it is made, and its function
-//! runs in a span that holds these keys.
+//! Spans across processes: a call carries the keys of the spans in which it is made, and its
+//! function runs in a span that holds these keys.
 
 mod caller_span;
 mod call_span;
