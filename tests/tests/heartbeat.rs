@@ -224,7 +224,7 @@ fn master_resumed_after_timeout_sees_failure_of_worker() {
     let failure = master.line();
     assert!(failure.contains("exited with code 254"), "{failure}");
     let stderr = master.line();
-    assert!(stderr.contains("rpc-parallel: the master gave no sign of life for 1."), "{stderr}");
+    assert!(stderr.contains("rpc-parallel: the master missed heartbeats for 1."), "{stderr}");
 }
 
 #[test]

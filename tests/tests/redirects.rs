@@ -230,7 +230,10 @@ async fn detached_worker_rejects_prefixed_output() {
 
         let SpawnErrorKind::Redirect { stream, why } = error.kind() else { panic!("{error}") };
         assert_eq!(stream, expected);
-        assert_eq!(why, "a worker that may outlive its master cannot be shown by it");
+        assert_eq!(
+            why,
+            "a detached worker may outlive its master, which therefore cannot prefix its output; use `Redirect::append` or `Redirect::inherit`"
+        );
     }
 }
 

@@ -664,6 +664,19 @@ async fn failing_first_connection_init_ends_spawned_worker() {
 }
 
 #[rpc_parallel::test]
+async fn refusal_of_first_connection_is_reported_however_fast_worker_ends() {
+    // Some of these workers exit before their master registers their control sockets.
+    let starting =
+        (0..100).map(|_| SumWorker::spawner().spawn_with("worker".into(), String::new()));
+
+    for spawned in join_all(starting).await {
+        let error = spawned.expect_err("the `init` of the connection fails");
+        let kind = error.kind();
+        assert!(matches!(kind, SpawnErrorKind::Connect(ConnectErrorKind::Init { .. })), "{error}");
+    }
+}
+
+#[rpc_parallel::test]
 async fn panicking_first_connection_init_returns_location() {
     let spawned = SumWorker::spawner().spawn_with("worker".into(), "panic".into()).await;
 

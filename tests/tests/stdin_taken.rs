@@ -89,7 +89,7 @@ fn worker_with_partly_read_start_message_reports_cause() {
     let (output, processes) = run("read-some", "");
 
     assert_eq!(processes, 2, "{output:?}");
-    let cause = "something read from stdin, which is the control socket, before";
+    let cause = "other code read from stdin, which is the control socket, before";
     let (_, error) =
         output.stderr.split_once("Error: failed to start worker").expect("the start fails");
     assert!(error.contains(cause), "{output:?}");

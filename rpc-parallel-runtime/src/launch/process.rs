@@ -255,6 +255,11 @@ impl Process {
         self.end.borrow().is_some()
     }
 
+    /// Returns whether the process has exited with code 0.
+    pub(super) fn exited_with_success(&self) -> bool {
+        self.ended().is_some_and(|it| it.failure.exit_reason() == ExitReason::Exited(0))
+    }
+
     pub(super) fn ended(&self) -> Option<End> {
         self.end.borrow().clone()
     }
