@@ -35,8 +35,8 @@ async fn source_of_call_error_is_structured_cause() {
     let died = call_error(fixture.run(Action::Exit(7)).await);
 
     let source = |error: &CallError| error.source().map(ToString::to_string);
-    assert!(too_large.source().is_some_and(|it| it.is::<TooLarge>()), "{too_large}");
-    assert!(panicked.source().is_some_and(|it| it.is::<PanicReport>()), "{panicked}");
+    assert!(too_large.source().is_some_and(<dyn Error>::is::<TooLarge>), "{too_large}");
+    assert!(panicked.source().is_some_and(<dyn Error>::is::<PanicReport>), "{panicked}");
     let exit_reason = died.source().and_then(|it| it.downcast_ref());
     assert_eq!(exit_reason, Some(&ExitReason::Exited(7)));
     for error in [too_large, panicked, died] {

@@ -404,7 +404,7 @@ async fn worker_shut_down_while_reconnecting_is_not_restarted() {
     match error.kind() {
         // The new process had not reported that it serves.
         ControlErrorKind::WorkerDied(failure) => {
-            assert_eq!(failure.exit_reason(), ExitReason::Exited(1))
+            assert_eq!(failure.exit_reason(), ExitReason::Exited(1));
         }
         ControlErrorKind::ForcedShutdown { .. } => {}
         _ => panic!("{error}"),
