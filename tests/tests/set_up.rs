@@ -238,7 +238,7 @@ async fn later_limit_on_same_resource_wins() {
 async fn rejected_limit_is_named() {
     let (tried, why) = refusal(spawner().limit(ResourceLimit::open_files(100).hard(50))).await;
 
-    assert_eq!(tried, "set the limit open files 100 (hard: 50)");
+    assert_eq!(tried, "set its resource limit open files 100 (hard: 50)");
     assert_eq!(why, "Invalid argument (os error 22)");
 }
 
@@ -286,7 +286,7 @@ async fn nice_value_applies_to_all_threads() {
 async fn nice_value_out_of_range_is_refused() {
     let (tried, why) = refusal(spawner().nice(100)).await;
 
-    assert_eq!(tried, "set nice value 100");
+    assert_eq!(tried, "set its nice value to 100");
     assert_eq!(why, "the maximum is 19");
 }
 
@@ -310,14 +310,14 @@ async fn unavailable_cpu_is_named() {
     for (cpus, missing) in [(vec![0, 1000], "1000"), (vec![100_000], "100000")] {
         let (tried, why) = refusal(spawner().cpus(cpus.clone())).await;
 
-        assert_eq!(tried, format!("set the CPU affinity to {cpus:?}"));
+        assert_eq!(tried, format!("set its CPU affinity to {cpus:?}"));
         assert_eq!(why, format!("CPU {missing} is not available to this process"));
     }
     let (tried, why) = refusal(spawner().cpus([])).await;
     assert_eq!((tried.as_str(), why.as_str()), NO_PROCESSOR);
 }
 
-const NO_PROCESSOR: (&str, &str) = ("set the CPU affinity to []", "Invalid argument (os error 22)");
+const NO_PROCESSOR: (&str, &str) = ("set its CPU affinity to []", "Invalid argument (os error 22)");
 
 #[rpc_parallel::test]
 async fn worker_leads_its_own_session() {

@@ -308,7 +308,7 @@ async fn pipe_inside_element_of_pipe_is_unencodable() {
 
     let Some(Err(error)) = first else { panic!("{first:?}") };
     let PipeErrorKind::Unencodable { why } = error.kind() else { panic!("{error}") };
-    assert!(why.contains("only with a call"), "{why}");
+    assert!(why.contains("only in an argument or a result of a function"), "{why}");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn serializing_pipe_outside_of_call_fails() {
 
     for error in errors {
         let text = error.expect_err("no call is being encoded");
-        assert!(text.contains("only with a call"), "{text}");
+        assert!(text.contains("only in an argument or a result of a function"), "{text}");
     }
     assert!(serde_json::from_str::<Pipe<u64>>("7").is_err());
 }
@@ -355,7 +355,7 @@ async fn pipe_as_init_argument_fails_spawn_and_closes_writer() {
     let error = PipeInInitWorker::spawn(pipe).await.expect_err("pipes need a call");
 
     let SpawnErrorKind::InitArgument { why } = error.kind() else { panic!("{error}") };
-    assert!(why.contains("only with a call"), "{why}");
+    assert!(why.contains("only in an argument or a result of a function"), "{why}");
     soon(writer.closed()).await;
 }
 
