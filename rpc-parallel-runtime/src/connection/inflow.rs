@@ -104,11 +104,11 @@ impl Inflow {
     ) -> Result<(), &'static str> {
         let len = elements.bytes().len();
         if count == 0 || count as usize > len {
-            return Err("elements that are none");
+            return Err("items frame without elements or with fewer bytes than elements");
         }
         let mut state = self.state();
         if state.outstanding >= self.window as usize {
-            return Err("elements beyond its credit");
+            return Err("elements exceed the credit");
         }
         state.outstanding += Chunk::cost_of(len);
         match mem::replace(&mut state.reader, Reader::Busy) {
@@ -133,7 +133,7 @@ impl Inflow {
     ) -> Result<(), &'static str> {
         let mut state = self.state();
         if state.outstanding >= self.window as usize {
-            return Err("elements beyond its credit");
+            return Err("elements exceed the credit");
         }
         state.outstanding += Chunk::cost_of(0);
         match mem::replace(&mut state.reader, Reader::Busy) {

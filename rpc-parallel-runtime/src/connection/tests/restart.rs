@@ -194,7 +194,7 @@ impl Workers {
     }
 
     /// Lets an attempt to reconnect fail.
-    fn give_up(&self, why: &str) {
+    fn fail(&self, why: &str) {
         let loss = Loss::Broken(why.to_owned());
         self.replacements.send(Err(loss)).expect("the client can still reconnect");
     }
@@ -385,7 +385,7 @@ async fn clones_share_replacement_and_its_label() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_closes_only_when_reconnecting_is_given_up() {
+async fn client_closes_only_when_reconnecting_fails() {
     let workers = workers().await;
     let client = workers.client.clone();
     let closed = tokio::spawn(async move { client.closed().await });
@@ -401,7 +401,7 @@ async fn client_closes_only_when_reconnecting_is_given_up() {
     settle().await;
     assert!(!closed.is_finished() && !workers.client.is_closed());
 
-    workers.give_up("no further attempt");
+    workers.fail("no further attempt");
 
     let kind = CallErrorKind::ConnectionLost { why: "no further attempt".to_owned() };
     assert_eq!(join("the end", closed).await, kind);
@@ -527,6 +527,6 @@ fn calls_fail_when_reconnecting_runtime_ends() {
     drop(reconnecting);
 
     let error = runtime().block_on(workers.which()).expect_err("no task reconnects");
-    assert!(error.to_string().contains("the tokio runtime that supervised"), "{error}");
+    assert!(error.to_string().contains("the tokio runtime that reconnects"), "{error}");
     assert!(workers.client.is_closed());
 }
