@@ -105,8 +105,8 @@ impl Outputs {
         }
     }
 
-    /// Does the same when this thread ends, for a thread that is the main thread. Whether
-    /// thread-local destructors of the main thread run is up to the platform.
+    /// Relays all output when this thread ends. It is called on the main thread. The platform
+    /// decides whether thread-local destructors of the main thread run.
     pub(crate) fn flush_all_with_this_thread() {
         struct AtEnd;
 

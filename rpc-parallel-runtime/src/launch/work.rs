@@ -49,7 +49,7 @@ pub(crate) fn work() -> ! {
 /// A process failed to become a worker, and could not report the failure to its master.
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
-    #[error("failed to take the control socket off stdin")]
+    #[error("failed to move the control socket away from stdin")]
     Socket(#[source] io::Error),
     #[error("failed to receive the start message")]
     Receive(#[source] io::Error),
@@ -372,13 +372,13 @@ async fn next_event(
     connections: &mut JoinSet<()>,
 ) -> Event {
     let mut idle = pin!(Servers::get().idle());
-    let mut told = pin!(Servers::get().shutdown_requested());
+    let mut shutdown_requested = pin!(Servers::get().shutdown_requested());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         if let Poll::Ready(command) = commands.poll_recv(cx) {
             return Poll::Ready(command.map_or(Event::MasterGone, Event::Command));
         }
-        if let Poll::Ready(within) = told.as_mut().poll(cx) {
+        if let Poll::Ready(within) = shutdown_requested.as_mut().poll(cx) {
             return Poll::Ready(Event::ShutdownRequested { within });
         }
         match lifetime {

@@ -125,5 +125,5 @@ impl Reconnect for WaitAndReconnect {
 }
 
 fn connected(client: Client, started: &Started) -> Connected {
-    Connected { client, is_dead: started.death_notice() }
+    Connected { client, is_dead: started.exit_check() }
 }
