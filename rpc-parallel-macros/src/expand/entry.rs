@@ -60,7 +60,7 @@ fn from_args(args: &EntryArgs, ty: &Type) -> TokenStream {
 }
 
 /// Writes the runtime's value for the arguments of the attribute.
-// Output: P::Entry::new().flavor(P::Flavor::CurrentThread).settings(|| P::settings(value))
+// Output: P::Entry::new().flavor(P::RuntimeFlavor::CurrentThread).settings(|| P::settings(value))
 pub(super) fn entry_value(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);
