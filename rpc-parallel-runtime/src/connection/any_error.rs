@@ -1,4 +1,4 @@
-//! The ready-made error type for functions that only want `?`.
+//! The error type of functions that propagate errors of any type with `?`.
 
 use std::error::Error;
 use std::fmt;

@@ -180,7 +180,7 @@ impl Error for WorkerFailure {
 impl fmt::Display for WorkerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FailureReport { worker, in_progress, .. } = &*self.0;
-        write!(f, "{worker} {}", self.event())?;
+        write!(f, "{worker} {}", self.describe_event())?;
         if let [first, rest @ ..] = &in_progress[..] {
             write!(f, ", while `{first}`")?;
             rest.iter().try_for_each(|it| write!(f, ", `{it}`"))?;
@@ -192,11 +192,11 @@ impl fmt::Display for WorkerFailure {
 
 impl WorkerFailure {
     /// Describes the end of the worker, for a sentence whose subject is the worker.
-    pub(crate) fn story(&self) -> String {
-        self.event() + &self.last_lines()
+    pub(crate) fn describe_end(&self) -> String {
+        self.describe_event() + &self.last_lines()
     }
 
-    fn event(&self) -> String {
+    fn describe_event(&self) -> String {
         let FailureReport { exit_reason, why, panic, uptime, .. } = &*self.0;
         let mut event = match panic {
             Some(panic) => format!("{panic}, and {exit_reason}"),
@@ -214,8 +214,8 @@ impl WorkerFailure {
 
     /// Describes the end of a process that did not become a worker, for a sentence whose subject is
     /// the process.
-    pub(crate) fn story_before_start(&self) -> String {
-        format!("{}, before it became a worker{}", self.event(), self.last_lines())
+    pub(crate) fn describe_end_before_start(&self) -> String {
+        format!("{}, before it became a worker{}", self.describe_event(), self.last_lines())
     }
 
     fn last_lines(&self) -> String {

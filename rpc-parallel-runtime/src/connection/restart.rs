@@ -44,8 +44,8 @@ pub(crate) struct Connected {
     pub(crate) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The connection of a worker with a restart policy. The clones of a client share it. It closes when
-/// the last clone and the last call that waits for a connection are dropped.
+/// The connection of a worker with a restart policy. The clones of a client share it. It closes
+/// when the last clone and the last call that waits for a connection are dropped.
 pub(super) struct RestartableLink {
     id: WorkerId,
     settings: Settings,
@@ -110,7 +110,9 @@ impl RestartableLink {
         let restarting = "its worker is being restarted";
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {
-                Loss::Died(failure) => format!("{restarting}, because it {}", failure.story()),
+                Loss::Died(failure) => {
+                    format!("{restarting}, because it {}", failure.describe_end())
+                }
                 Loss::Broken(why) | Loss::Failed(why) => {
                     format!("{restarting}, because the connection was lost: {why}")
                 }

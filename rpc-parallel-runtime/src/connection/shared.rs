@@ -183,8 +183,7 @@ impl Connection {
         }
     }
 
-    /// Ends streams that the peer never learns of, because the message that opens them was
-    /// abandoned.
+    /// Ends streams that the peer never opens, because the message that opens them was abandoned.
     pub(super) fn abandon(&self, streams: &[StreamId]) {
         let mut wakers = Vec::new();
         let mut table = self.table();

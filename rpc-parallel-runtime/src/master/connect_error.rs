@@ -136,7 +136,7 @@ impl fmt::Display for ConnectErrorKind {
         match self {
             Self::Unreachable(error) => write!(f, "it is unreachable: {error}"),
             Self::NoSuchWorker => f.write_str("it has ended, or its server was closed"),
-            Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            Self::WorkerDied(failure) => write!(f, "its process {}", failure.describe_end()),
             Self::RestartLimitReached { last, times, within } => {
                 write!(f, "it {}", restart_limit_text(last, *times, *within))
             }

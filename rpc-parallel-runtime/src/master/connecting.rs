@@ -64,13 +64,13 @@ pub(super) fn connect_request(
     settings: Settings,
 ) -> Result<Vec<u8>, ConnectErrorKind> {
     let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
-    Ok(connection::ask_for(id, greeting(), &init, settings)?)
+    Ok(connection::encode_request(id, greeting(), &init, settings)?)
 }
 
 /// Encodes the introduction, the frame that a process of another program sends before its connect
 /// request. It lists the functions that the process will call.
 pub(super) fn introduction(functions: &[FunctionInfo]) -> Result<Vec<u8>, ConnectErrorKind> {
-    Ok(connection::introduce(functions)?)
+    Ok(connection::encode_introduction(functions)?)
 }
 
 /// Converts the error of a socket that was to lead to a worker. A missing listener or peer means

@@ -85,9 +85,9 @@ impl fmt::Display for ControlError {
         let Self { worker, request, kind } = self;
         write!(f, "failed to {request} {worker}: ")?;
         match kind {
-            ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.describe_end()),
             ControlErrorKind::ForcedShutdown { within, failure: Some(failure) } => {
-                write!(f, "not done within {within:?}: its process {}", failure.story())
+                write!(f, "not done within {within:?}: its process {}", failure.describe_end())
             }
             ControlErrorKind::ForcedShutdown { within, failure: None } => {
                 write!(f, "not done within {within:?}: its process was ended by a signal")

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::serving;
 use crate::connection::{
     ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
-    WorkerFailure, belong_to, drop_silently, task,
+    WorkerFailure, set_panic_owner, drop_silently, task,
 };
 use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
@@ -81,7 +81,7 @@ impl DedicatedThread {
                 callers: Mutex::default(),
                 end: watch::Sender::new(None),
             });
-            belong_to(owner);
+            set_panic_owner(owner);
             // If the caller has dropped its future, this drops the guard, which ends the thread.
             let _ = sender.send(Ok(ThreadGuard(thread.clone())));
             thread.run(runtime);
@@ -174,7 +174,7 @@ impl DedicatedThread {
 
 fn build_runtime(owner: Owner) -> io::Result<Runtime> {
     // The runtime starts threads only for blocking tasks. Other tasks run on the server's thread.
-    let set_owner = move || belong_to(owner.clone());
+    let set_owner = move || set_panic_owner(owner.clone());
     let mut builder = Builder::new_current_thread();
     builder.enable_all().thread_name("rpc-parallel server").on_thread_start(set_owner).build()
 }

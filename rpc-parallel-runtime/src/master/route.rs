@@ -21,7 +21,7 @@ use super::connecting::{connect_to, no_failure_lookup, open, socket_error};
 use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
-use crate::connection::{CallErrorKind, Client, request_control};
+use crate::connection::{CallErrorKind, Client, encode_control_request};
 use crate::launch::Children;
 use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
@@ -53,7 +53,7 @@ impl Route {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let connect_request = request_control(self.id, greeting());
+        let connect_request = encode_control_request(self.id, greeting());
         if let Some(restarted) = RestartedWorker::find(self.id) {
             return Ok(restarted.connect_once(&connect_request, self.settings).await?.0);
         }
@@ -135,7 +135,7 @@ impl Route {
             restarted.kill().await
         } else if let Some(started) = Children::get().find(self.id) {
             // A client that is reconnecting must not use the next process.
-            let reconnecting = self.client.as_ref().filter(|it| it.is_between());
+            let reconnecting = self.client.as_ref().filter(|it| it.is_reconnecting());
             reconnecting.into_iter().for_each(Client::close);
             started.kill().await
         } else if Children::get().find_dead(self.id).is_some() {

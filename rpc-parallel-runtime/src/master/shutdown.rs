@@ -129,7 +129,7 @@ async fn shut_down(route: Route, within: Duration) -> Result<(), ControlErrorKin
             Err(None) => {}
         }
     }
-    let reconnecting = route.client.as_ref().filter(|it| it.is_between());
+    let reconnecting = route.client.as_ref().filter(|it| it.is_reconnecting());
     if let Some(started) = Children::get().find(route.id) {
         started.request_shutdown(within);
         // The client is reconnecting to a new process, and must not use it.

@@ -240,7 +240,7 @@ impl fmt::Display for SpawnErrorKind {
             }
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
             Self::Died(failure) => {
-                write!(f, "its process {}", failure.story_before_start())
+                write!(f, "its process {}", failure.describe_end_before_start())
             }
             Self::Init { why } => write!(f, "its `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),

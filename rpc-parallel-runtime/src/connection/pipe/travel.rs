@@ -190,7 +190,7 @@ pub(in crate::connection) fn decoding<R>(
     let result = decode();
     // Unclaimed ends are dropped after the message was taken away, so that they are not given back.
     let unclaimed = ENDS.with_borrow_mut(Option::take);
-    let why = "no value of its message holds it".to_owned();
+    let why = "the decoded message does not contain the writer".to_owned();
     drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
     result
 }

@@ -11,7 +11,7 @@ use super::peer::{Peer, frame, kind};
 use super::{join, lock, read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
-use crate::connection::opening::ask_for;
+use crate::connection::opening::encode_request;
 use crate::connection::restart::{Connected, Reconnect, Reconnecting};
 use crate::connection::scripted::{Functions, Halves, call, function, opening};
 use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Serving};
@@ -134,7 +134,7 @@ async fn connect_over(
 ) -> Connected {
     let number = record.workers().len() as u32;
     let mut opening = opening(client_end, settings());
-    let request = ask_for(id, Greeting::new(&[]), &[], settings());
+    let request = encode_request(id, Greeting::new(&[]), &[], settings());
     let request = request.expect("the request holds no arguments");
     opening.connect(&request).await.expect("the worker accepts every client");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());

@@ -98,7 +98,7 @@ impl Logs {
     ///
     /// This is for background tasks that read logs.
     pub fn without_keeping_alive(mut self) -> Self {
-        drop(self.pipe.let_go());
+        drop(self.pipe.release_hold());
         self
     }
 
@@ -114,7 +114,7 @@ impl Logs {
     ///
     /// Panics outside of a tokio runtime.
     pub fn forward(mut self) -> Forwarding {
-        let client = self.pipe.let_go().or_else(|| self.state.own.clone());
+        let client = self.pipe.release_hold().or_else(|| self.state.own.clone());
         let weak = client.as_ref().map(Client::downgrade);
         // If this was the last client, the connection ends here.
         drop(client);
