@@ -109,7 +109,7 @@ pub struct Answering<'a> {
 pub(super) struct FollowUp {
     /// The answer itself, if it is large.
     large: Option<(Large, Vec<StreamId>)>,
-    starts: Vec<pipe::Begin>,
+    starts: Vec<pipe::StreamStart>,
     /// Why a one-way call failed. It must be written to stderr, because its caller gets no answer.
     pub(super) failed: Option<Refusal>,
 }

@@ -82,7 +82,7 @@ impl Calls {
         let begun = begin(&**session, arrived, &mut scope, cx, &mut answering);
         let follow_up = answering.into_follow_up();
         if let Some(refusal) = &follow_up.failed {
-            report_failure(&**session, function, refusal);
+            diagnose_failure(&**session, function, refusal);
         }
         if follow_up.must_follow_write() {
             // Elements of a stream must not overtake the answer that opens it.
@@ -280,7 +280,7 @@ pub(super) async fn answer_later(
     let _ = catch(|| span.run(|| drop(running.take())));
     drop(unfinished);
     if let Some(refusal) = &follow_up.failed {
-        report_failure(&*session, function, refusal);
+        diagnose_failure(&*session, function, refusal);
     }
     connection.outbox.add(&buffer, SendOrder::Any);
     follow_up.run(&connection.outbox);
@@ -332,7 +332,7 @@ fn refuse(call: CallId, refusal: &Refusal, connection: &Arc<Connection>) {
 }
 
 /// Writes to stderr that a one-way call has failed, because its caller gets no answer.
-pub(super) fn report_failure(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
+pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
     // Under a fuzzer most calls fail.
     if cfg!(fuzzing) {
         return;

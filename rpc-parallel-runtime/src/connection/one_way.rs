@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
-use super::calls::{Arrived, Unfinished, answer_later, begin, report_failure};
+use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::Callers;
@@ -71,7 +71,7 @@ async fn answer_all(
         });
         let (begun, follow_up) = begun.await;
         if let Some(refusal) = &follow_up.failed {
-            report_failure(&*session, function, refusal);
+            diagnose_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
             let rest = Unfinished::new(rest, span, in_flight);

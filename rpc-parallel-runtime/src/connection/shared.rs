@@ -302,7 +302,7 @@ impl Connection {
         self.table.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Returns how many bytes are buffered, and the limit.
+    /// Returns the number of buffered bytes, and its limit.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> (usize, usize) {
         // The last element of each stream may overdraw its window.

@@ -106,9 +106,9 @@ impl Children {
 
     /// Closes the control sockets of all workers that are not detached, as the end of this process
     /// does.
-    pub(super) fn drop_control(&self) {
+    pub(super) fn close_control(&self) {
         for started in self.table().running.values().filter(|it| !it.is_detached) {
-            started.drop_control();
+            started.close_control();
         }
     }
 
@@ -221,7 +221,7 @@ impl Started {
     }
 
     /// Closes the control socket.
-    fn drop_control(&self) {
+    fn close_control(&self) {
         if let Some(control) = self.process.control() {
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }

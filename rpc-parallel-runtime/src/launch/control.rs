@@ -128,7 +128,7 @@ impl Control {
         }
         // The workers of this worker end with it. They begin at once, so that a tree of processes
         // ends within the time of a few messages.
-        Children::get().drop_control();
+        Children::get().close_control();
         drop(commands);
         self.kill_after_grace_period();
     }

@@ -62,7 +62,7 @@ impl StartHandshake {
             self.send(rest).await?;
             match self.next_event().await {
                 Ok(ControlEvent::Hello { pid }) => Ok(pid),
-                Ok(event) => Err(unexpected(&event)),
+                Ok(event) => Err(unexpected("Hello", &event)),
                 Err(HandshakeError::Disconnected(None)) => {
                     Err(HandshakeError::DisconnectedBeforeHello)
                 }
@@ -77,7 +77,7 @@ impl StartHandshake {
                     Err(HandshakeError::Disconnected(self.panic.take()))
                 }
                 ControlEvent::Started { listens_at } => Ok(listens_at),
-                event => Err(unexpected(&event)),
+                event => Err(unexpected("Started", &event)),
             }
         };
         let init_deadline = Deadline::new(init_timeout, StartingError::InitTimedOut);
@@ -177,8 +177,8 @@ pub(super) async fn remaining_events(control: OwnedFd) -> HandshakeError {
     }
 }
 
-fn unexpected(event: &ControlEvent) -> HandshakeError {
-    let why = io::Error::other(format!("unexpected {event:?}"));
+fn unexpected(expected: &str, event: &ControlEvent) -> HandshakeError {
+    let why = io::Error::other(format!("expected the event `{expected}`, found {event:?}"));
     io("read its control events")(why).into()
 }
 
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn sending_to_process_that_does_not_read_fails_when_runtime_ends() {
+    fn sending_ends_when_its_runtime_is_shut_down() {
         let (ours, _theirs) = connected_pair().expect("make a socket pair");
         let runtime =
             || Builder::new_current_thread().enable_all().build().expect("make a runtime");

@@ -239,7 +239,7 @@ async fn serve(
         send_event(control, &ControlEvent::Started { listens_at })?;
     }
     if start.lifetime == Lifetime::WithMaster {
-        connections.spawn(task(report_closed(start.id, control)));
+        connections.spawn(task(send_closed(start.id, control)));
     }
 
     // The exit code, the time for the end, and whether the end is announced to the master.
@@ -291,8 +291,8 @@ async fn serve(
     })
 }
 
-/// Waits until this worker takes no new connections, and reports that to the master.
-async fn report_closed(id: WorkerId, control: &'static Control) {
+/// Waits until this worker takes no new connections, and sends that event to the master.
+async fn send_closed(id: WorkerId, control: &'static Control) {
     Servers::get().closed(id).await;
     // It fails only if the master has ended, which the control thread notices.
     let _ = control.send_event(&ControlEvent::Closed);

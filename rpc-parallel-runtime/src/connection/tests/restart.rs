@@ -514,7 +514,7 @@ async fn dropping_last_client_ends_connection() {
 fn calls_fail_when_reconnecting_runtime_ends() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().build().expect("failed to build a runtime")
+        builder.enable_time().build().expect("a runtime can be built")
     };
     let reconnecting = runtime();
     let workers = reconnecting.block_on(async {
