@@ -1,8 +1,8 @@
 //! Servers with a thread of their own, so that a panic can be attributed to its server.
 //!
-//! A panic hook finds out on which thread a panic is, and nothing else. A server with an
-//! `on_failure` callback therefore has a thread with a tokio runtime, on which everything of the
-//! server runs: its `init`, its connections, its calls, and the tasks that they spawn.
+//! A panic hook can identify only the thread that panics. A server with an `on_failure` callback
+//! therefore has a thread with a tokio runtime, on which all code of the server runs: its `init`,
+//! its connections, its calls, and the tasks that they spawn.
 
 use std::io;
 use std::pin::pin;
@@ -16,13 +16,14 @@ use tokio::time::timeout;
 use super::serving;
 use crate::connection::{
     ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
-    WorkerFailure, set_panic_owner, drop_silently, task,
+    WorkerFailure, drop_silently, set_panic_owner, task,
 };
 use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::Servers;
 
-/// How much later than its connection a server may end, for a failure lookup to wait for it.
+/// The time for which a failure lookup waits for the end of a server after its connection has
+/// ended.
 const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The thread of one server.

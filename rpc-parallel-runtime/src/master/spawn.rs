@@ -57,8 +57,8 @@ pub trait Spawn: WorkerState {
     }
 
     /// Returns a builder that configures and starts a worker in a process of its own.
-    // The return type is `Spawner<Self>`. rustc cannot know that of a type without a `#[worker]` impl,
-    // so it reports the missing impl here, and nothing for the methods that are called on the result.
+    // `Self::Itself` is `Self`. For a type without a `#[worker]` impl rustc cannot resolve it, so
+    // rustc reports the missing impl once, and not again for each method called on the result.
     fn spawner() -> Spawner<Self::Itself>
     where
         Self: Served,
@@ -74,7 +74,7 @@ pub trait Spawn: WorkerState {
     ///
     /// # Errors
     ///
-    /// The server's `init` failed or panicked.
+    /// The server's `init` failed or panicked, or its argument could not be encoded or decoded.
     ///
     /// # Panics
     ///
