@@ -92,7 +92,7 @@ pub trait WorkerState: Sized + 'static {
     /// passed, the future is dropped at its await point, and the process exits with code 1. If the
     /// future blocks its thread, the master sends `SIGTERM` half a second later, and `SIGKILL`
     /// another half a second later. `shutdown` returns
-    /// [`ForcedShutdown`](crate::ControlErrorKind::ForcedShutdown) in all three cases, and
+    /// [`ForcedShutdown`](crate::ControlErrorKind::ForcedShutdown) in each of these cases, and
     /// [`on_failure`](crate::Spawner::on_failure) is not called.
     ///
     /// # Panics
@@ -103,9 +103,9 @@ pub trait WorkerState: Sized + 'static {
     ///
     /// # Servers
     ///
-    /// For a server that a worker itself [serves](crate::Server::serve), `on_shutdown` runs before
-    /// the orderly end of that process, unless the server has ended before. For a server of a
-    /// master it never runs: the state is only dropped.
+    /// For a server that a worker has started by [`serve`](crate::Server::serve), `on_shutdown`
+    /// runs before the orderly end of that worker's process, unless the server has ended before.
+    /// For a server that a master has started by `serve`, it never runs: the state is only dropped.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send
     where
         Self: Sync,
@@ -208,8 +208,8 @@ impl<W, C: ConnectionState<W, Init = ()>> BeginsWithNothing<W> for C {}
 
 /// A type with a `#[worker]` impl of a worker trait. The attribute implements it.
 ///
-/// A type can have one such impl. rustc shows the name of this trait for a type that has two, and
-/// the name is the rule that they break: serve the second trait by a type of its own.
+/// A type can have one such impl. If a type has two, rustc's error shows the name of this trait,
+/// which is the violated rule. Implement the second worker trait for another type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no `#[worker]` impl of a worker trait",
     label = "not a worker type",
