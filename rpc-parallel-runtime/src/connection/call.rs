@@ -258,8 +258,8 @@ impl<T, E: CallFailure> Call<T, E> {
                     self.route = Route::Connected(hold);
                     return Poll::Ready(Ok(begun));
                 }
-                // The connection was just lost: the call has not been sent, and waits for the next
-                // one.
+                // The connection was just lost. The call has not been sent, and waits for another
+                // connection.
                 Err(_) => self.route = Route::Restartable(link.clone()),
             }
         }
@@ -376,7 +376,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
         match (refusal, &self.limit) {
-            // The deadline has passed in the worker first.
+            // The deadline passed in the worker first.
             (Refusal::Expired, Some(limit)) => {
                 CallErrorKind::TimedOut { after: limit.after, unsent: None }
             }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::failure::{Loss, RestartLimitReached, WorkerFailure};
 use crate::wire::{FunctionInfo, PanicReport, Refusal, TooLarge, WorkerLabel, debug_as_display};
 
-/// A failed call: which function, on which worker, and why.
+/// The error of a failed call: the function, the worker and the reason.
 ///
-/// [`kind`](Self::kind) is for programs, the text for people. [`execution`](Self::execution) tells
-/// whether the call may be repeated.
+/// Programs match on [`kind`](Self::kind), and the text is for people.
+/// [`execution`](Self::execution) returns whether the call may be repeated.
 #[derive(Clone)]
 pub struct CallError(Box<Inner>);
 

@@ -26,7 +26,7 @@ const MAX_FAILURES: usize = 64;
 /// A worker that this process has started.
 pub(crate) struct Started {
     pub(super) process: Arc<Process>,
-    /// The address of the listener that this process has made for the worker, if it has.
+    /// The address of the listener that this process has made for the worker, if any.
     pub(super) address: Mutex<Option<Address>>,
     /// The path of the worker's own listener, if it has one.
     pub(super) listens_at: Option<PathBuf>,

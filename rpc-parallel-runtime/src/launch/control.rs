@@ -126,8 +126,8 @@ impl Control {
             std::mem::forget(commands);
             return;
         }
-        // The workers of this worker end with it. They begin at once, so that a tree of processes
-        // ends within the time of a few messages.
+        // The workers of this worker end with it. Their control sockets are closed at once, so that
+        // a tree of processes ends within the time of a few messages.
         Children::get().close_control();
         drop(commands);
         self.kill_after_grace_period();

@@ -139,7 +139,7 @@ impl ResourceLimit {
         Self { of, soft: limit, hard: limit }
     }
 
-    /// Returns whether both limit the same resource.
+    /// Returns whether both values limit the same resource.
     pub(crate) fn concerns(&self, other: &Self) -> bool {
         self.of == other.of
     }

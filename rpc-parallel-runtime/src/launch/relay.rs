@@ -22,7 +22,7 @@ use super::thread::start_thread;
 use crate::transport::Origin;
 
 /// The maximum number of bytes that are read from one worker before others have their turn, so that
-/// a worker that never stops writing does not starve the others. A pipe holds as many.
+/// a worker that never stops writing does not starve the others. A pipe holds that many bytes.
 const MAX_READ: usize = 64 * 1024;
 
 /// How long the end of this process may wait until all output is relayed.

@@ -140,8 +140,8 @@ impl SpawnConfig {
         let descriptors: Vec<_> =
             first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
         let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
-        // It fails if the program could not be started, for which the supervisor has a better
-        // error.
+        // It fails if the program could not be started. In that case the reply of the supervisor
+        // holds a better error.
         let sent = send(&control, early, &descriptors);
         // The copies of this process must not keep the connection and the output open after the end
         // of the worker.

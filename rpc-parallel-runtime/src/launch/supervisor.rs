@@ -65,7 +65,7 @@ const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The time from `SIGTERM` to `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The exit code of a worker whose `on_shutdown` exceeded its time, as in the original.
+/// The exit code of a worker whose `on_shutdown` exceeded its time, as in OCaml's `rpc_parallel`.
 pub(super) const EXIT_FORCED: i32 = 1;
 
 /// The default time of an orderly end.

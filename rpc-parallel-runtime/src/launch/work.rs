@@ -144,7 +144,7 @@ fn send_event(control: &Control, event: &ControlEvent) -> Result<(), WorkError> 
     control.send_event(event).map_err(WorkError::Send)
 }
 
-/// Ends this process with its master, until the control thread does.
+/// Makes this process end with its master, for the time before the control thread runs.
 fn end_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
     // If it fails, the control thread still notices the end of the master.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));

@@ -246,8 +246,8 @@ impl<T: Send + 'static> Pipe<T> {
     /// [`PipeEvent::Closed`], which it gets exactly once. A callback that panics gets no further
     /// events, not even `Closed`, and its pipe is dropped.
     ///
-    /// This is the direct pipe of the original `rpc_parallel`. In contrast to the original,
-    /// dropping the handle has no effect, and a handle cannot end another pipe.
+    /// This is the direct pipe of OCaml's `rpc_parallel`. In contrast to that library, dropping the
+    /// handle has no effect, and a handle cannot end another pipe.
     ///
     /// # Panics
     ///
