@@ -4,7 +4,7 @@ use super::server::Server;
 use super::spawn_error::SpawnError;
 use super::spawner::{Spawner, Spawning};
 use super::worker::Worker;
-use crate::worker::{BeginsWithNothing, Served, WorkerClient, WorkerState};
+use crate::worker::{InitWithoutArgument, Served, WorkerClient, WorkerState};
 
 /// Starts workers: in a process of their own, or in this process.
 ///
@@ -51,7 +51,7 @@ pub trait Spawn: WorkerState {
     /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     fn spawn(init: Self::Init) -> Spawning<Self::Client>
     where
-        Self: Served<Client: WorkerClient<Connection: BeginsWithNothing<Self>>>,
+        Self: Served<Client: WorkerClient<Connection: InitWithoutArgument<Self>>>,
     {
         Self::spawner().spawn(init)
     }

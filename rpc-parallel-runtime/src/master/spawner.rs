@@ -18,7 +18,7 @@ use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, Lifetime, PanicPolicy, Redirect, ResourceLimit, SharedLauncher};
 use crate::wire::Settings;
 use crate::worker::{
-    BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
+    ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerClient,
 };
 
 /// A builder that configures and starts a worker of type `S`. [`Spawn::spawner`] makes one.
@@ -369,7 +369,7 @@ impl<S: Served> Spawner<S> {
     /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
-        S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
+        S: Served<Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
     {
         self.spawn_with(init, ())
     }
