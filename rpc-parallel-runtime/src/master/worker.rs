@@ -148,8 +148,9 @@ impl<S> Worker<S> {
     ///   worker, as described above.
     /// - [`NoProcessOfItsOwn`](crate::ControlErrorKind::NoProcessOfItsOwn): the worker was made by
     ///   `serve`.
-    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 2 s,
-    ///   because it is in an uninterruptible system call. It exits when that call returns.
+    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 1 s, or
+    ///   2 s if another process started it, because it is in an uninterruptible system call. It
+    ///   exits when that call returns.
     ///
     /// # Cancel safety
     ///

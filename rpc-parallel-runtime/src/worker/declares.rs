@@ -89,6 +89,10 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// Existing connections continue. [`Worker`](crate::Worker) handles of the server cannot
     /// connect any more. A worker that was started with [`spawn`](crate::Spawn::spawn) still ends
     /// with its owning connection. The process of any other worker ends with its last connection.
+    ///
+    /// # Errors
+    ///
+    /// The call fails if the worker has ended or the connection is lost.
     fn close_server(&self) -> Call<()> {
         builtin::close_server(self.client())
     }

@@ -152,7 +152,8 @@ impl LogRecord {
     ///
     /// # Panics
     ///
-    /// Does not panic for a record that was received from [`Logs`](super::Logs).
+    /// Panics if the record was not received from [`Logs`](super::Logs), for example if a program
+    /// has deserialized it from bytes of its own.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         self.worker.as_ref().expect("`Logs` sets the worker of every record")
