@@ -293,7 +293,7 @@ fn backtrace() -> Option<String> {
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(a value that is no text)").to_owned()
+    text.unwrap_or("(payload is not a string)").to_owned()
 }
 
 #[cfg(test)]
