@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures::future::{Either, select};
 use tokio::time::sleep;
 
-/// The longest time that one poll counts. A longer interval means that this process was stopped, or that
-/// the machine is overloaded.
+/// The longest time that one poll counts. A longer interval means that this process was stopped, or
+/// that the machine is overloaded.
 const MAX_STEP: Duration = Duration::from_millis(50);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 

@@ -182,7 +182,10 @@ impl WorkerLifecycle {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if self.is_alive(worker.pid).await {
-                    self.problem(ProblemKind::Lost, format!("running, but the call failed: {error}"));
+                    self.problem(
+                        ProblemKind::Lost,
+                        format!("running, but the call failed: {error}"),
+                    );
                 }
             }
             Err(_) => {
@@ -265,7 +268,10 @@ impl WorkerLifecycle {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if self.is_alive(pid).await {
-                    self.problem(ProblemKind::Lost, format!("running, but the call failed: {error}"));
+                    self.problem(
+                        ProblemKind::Lost,
+                        format!("running, but the call failed: {error}"),
+                    );
                 }
             }
             Err(_) => {
