@@ -37,7 +37,7 @@ pub(crate) fn entry(args: &EntryArgs, main: &FunctionHead) -> TokenStream {
 }
 
 /// Writes a function with a mistake, so that its name exists and its body is checked.
-pub(crate) fn no_start(function: &FunctionHead) -> TokenStream {
+pub(crate) fn mistaken_function(function: &FunctionHead) -> TokenStream {
     if function.sig.receiver().is_some() || function.sig.ident != "main" {
         return function.bare().into_token_stream();
     }
