@@ -15,7 +15,7 @@ pub trait Chain {
     /// Calls the next worker. The last one waits forever.
     async fn wait(&self) -> Result<(), AnyError>;
 
-    /// Calls the rest of the chain without a deadline, whatever the deadline of the caller is.
+    /// Calls the rest of the chain without a deadline, even if the caller has set one.
     async fn ignore(&self) -> Result<Vec<Option<u64>>, AnyError>;
 }
 

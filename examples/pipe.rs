@@ -26,7 +26,7 @@ impl Counting for Counter {
     }
 
     fn count_up(&self) -> Pipe<u64> {
-        // The iterator runs as far as the reader has room.
+        // The iterator runs as far as the flow-control window allows.
         Pipe::from_items(1..)
     }
 

@@ -48,10 +48,10 @@ pub trait Work {
 
 /// The state of the worker, in a process of its own.
 #[derive(Default, WorkerState)]
-struct Hand;
+struct JobRunner;
 
 #[rpc_parallel::worker]
-impl Work for Hand {
+impl Work for JobRunner {
     async fn work(&self, journal: &Worker<Journal>) -> Result<(), AnyError> {
         let progress = journal.connect(()).await?;
         for percent in [25, 50, 75, 100] {
@@ -64,10 +64,10 @@ impl Work for Hand {
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
     let journal = Journal::serve(()).await?;
-    let hand = Hand::spawn(()).await?;
-    println!("{journal}\n{}", hand.label());
+    let runner = JobRunner::spawn(()).await?;
+    println!("{journal}\n{}", runner.label());
 
-    hand.work(&journal).await?;
+    runner.work(&journal).await?;
 
     let progress = journal.connect(()).await?;
     assert_eq!(progress.reports().await?, [25, 50, 75, 100]);

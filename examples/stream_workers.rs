@@ -20,38 +20,49 @@ pub trait Source {
 #[rpc_parallel::worker]
 pub trait Mill {
     /// Returns the squares of the numbers of a source.
-    async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError>;
+    async fn squares(
+        &self,
+        source: &Worker<SourceWorker>,
+        rest: u64,
+    ) -> Result<Pipe<u64>, AnyError>;
 }
 
 /// The functions of the third stage.
 #[rpc_parallel::worker]
 pub trait Sink {
     /// Returns the sum of the squares of several mills, each with its source.
-    async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError>;
+    async fn total(
+        &self,
+        plan: Vec<(Worker<MillWorker>, Worker<SourceWorker>)>,
+    ) -> Result<u64, AnyError>;
 }
 
 /// A worker of the first stage.
 #[derive(Default, WorkerState)]
-pub struct Spring;
+pub struct SourceWorker;
 
 /// A worker of the second stage.
 #[derive(Default, WorkerState)]
-pub struct Stone;
+pub struct MillWorker;
 
 /// The worker of the third stage.
 #[derive(Default, WorkerState)]
-struct Basin;
+struct SinkWorker;
 
 #[rpc_parallel::worker]
-impl Source for Spring {
+impl Source for SourceWorker {
     fn numbers(&self, to: u64, divisor: u64, rest: u64) -> Pipe<u64> {
         Pipe::from_items((0..to).filter(move |it| it % divisor == rest))
     }
 }
 
 #[rpc_parallel::worker]
-impl Mill for Stone {
-    async fn squares(&self, source: &Worker<Spring>, rest: u64) -> Result<Pipe<u64>, AnyError> {
+impl Mill for MillWorker {
+    async fn squares(
+        &self,
+        source: &Worker<SourceWorker>,
+        rest: u64,
+    ) -> Result<Pipe<u64>, AnyError> {
         let mut numbers = source.connect(()).await?.numbers(NUMBERS, SOURCES, rest).await?;
         let (writer, squares) = Pipe::pair();
         tokio::spawn(async move {
@@ -72,8 +83,11 @@ impl Mill for Stone {
 }
 
 #[rpc_parallel::worker]
-impl Sink for Basin {
-    async fn total(&self, plan: Vec<(Worker<Stone>, Worker<Spring>)>) -> Result<u64, AnyError> {
+impl Sink for SinkWorker {
+    async fn total(
+        &self,
+        plan: Vec<(Worker<MillWorker>, Worker<SourceWorker>)>,
+    ) -> Result<u64, AnyError> {
         // All streams run at the same time, each as fast as it is read.
         let mut pipes = Vec::new();
         for ((mill, source), rest) in plan.into_iter().zip(0..) {
@@ -91,14 +105,14 @@ impl Sink for Basin {
 
 #[rpc_parallel::entry]
 async fn main() -> anyhow::Result<()> {
-    let mills = [Stone::spawner().start(()).await?, Stone::spawner().start(()).await?];
+    let mills = [MillWorker::spawner().start(()).await?, MillWorker::spawner().start(()).await?];
     let mut plan = Vec::new();
     for mill in mills.iter().cycle().take(SOURCES as usize) {
-        let source = Spring::spawner().start(()).await?;
+        let source = SourceWorker::spawner().start(()).await?;
         println!("{source} sends to {mill}");
         plan.push((mill.clone(), source));
     }
-    let sink = Basin::spawn(()).await?;
+    let sink = SinkWorker::spawn(()).await?;
 
     let total = sink.total(plan).await?;
 

@@ -1,4 +1,4 @@
-//! The programs of README.md and of the guide, as doctests: one item for each page.
+//! The programs of README.md and of the guide, as doctests: one module for each page with programs.
 
 macro_rules! pages {
     ($($name:ident: $path:literal,)*) => {$(

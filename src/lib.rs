@@ -34,10 +34,10 @@
 //! }
 //! ```
 //!
-//! Processes instead of threads are for code that may crash, that is not thread-safe or holds a
-//! global lock, that must be killed or limited by the kernel, and for all cores. The [guide]
-//! compares both, and describes each subject below with programs: `mdbook serve docs/guide` shows
-//! it.
+//! Use processes instead of threads for code that may crash, that is not thread-safe, that must be
+//! killed or limited by the kernel, or that holds a global lock and should still use all cores. The
+//! [guide] compares processes and threads, and describes each subject below with programs. To read
+//! it, run `mdbook serve docs/guide`.
 //!
 //! # The model
 //!
@@ -49,8 +49,8 @@
 //!   client.
 //! - A [`Call`] of a client's function is a future of its result.
 //!
-//! Ids of functions and worker types are hashes of their declarations. No order of declarations
-//! matters, and no list of them is kept by hand.
+//! Ids of functions and worker types are hashes of their declarations. The order of declarations
+//! does not matter, and a program does not list its functions or worker types anywhere.
 //!
 //! # Where to look
 //!
@@ -68,43 +68,50 @@
 //!
 //! # Errors
 //!
-//! A call ends in an answer or in a [`CallError`] that names the cause: the function panicked, the
-//! worker's process ended and its exit reason, the message was too large. A function that returns a
-//! `Result` keeps its own error type, inside a [`FunctionError`]; [`AnyError`] is for functions
-//! that only need `?`. A pipe ends with `None` only where its writer has finished; each other end
-//! is a [`PipeError`].
+//! A call returns the result of its function, or a [`CallError`] that names the cause: for example,
+//! the function panicked, the worker's process ended, or the message was too large. If the process
+//! ended, the error holds its exit reason. A function that returns a `Result` keeps its own error
+//! type, inside a [`FunctionError`]; [`AnyError`] is for functions that only need `?`. A pipe ends
+//! with `None` only if its writer has finished. In every other case its last element is a
+//! [`PipeError`].
 //!
 //! # Cancellation and deadlines
 //!
-//! Dropping a [`Call`] drops its function at the next await point, or before it begins. Dropping a
-//! pipe stops its writer. [`timeout`](Call::timeout) sets a deadline, which calls of the function
-//! inherit. Calls and pipes keep their worker alive, also after the client is dropped.
+//! Dropping a [`Call`] cancels it: the worker drops the future of the function at its next await
+//! point, or does not begin the function. Dropping a pipe stops its writer.
+//! [`timeout`](Call::timeout) sets a deadline. Calls that the function makes inherit the deadline.
 //!
 //! # Lifetimes
 //!
-//! A worker that was started by `spawn` lives as long as its clients, calls and pipes; by `start`,
-//! as long as its master; by `start_detached`, until [`shutdown`](Worker::shutdown). Unless it is
-//! detached, a worker ends with its master, also if the master is killed.
+//! | a worker started by | lives |
+//! |---|---|
+//! | [`spawn`](Spawner::spawn) | as long as its client, the clones of the client, and their calls and pipes |
+//! | [`start`](Spawner::start) | as long as its master |
+//! | [`start_detached`](Spawner::start_detached) | until [`shutdown`](Worker::shutdown) |
 //!
-//! A child that user code forks without exec may end in any way. Until then it must not await on
-//! the parent's runtime, use a client of the parent, or return from a worker function.
-//! [`Spawn::spawn`] in it fails.
+//! A worker that is not detached ends when its master ends, even if the master is killed.
+//!
+//! # Fork without exec
+//!
+//! User code may fork a child process without exec, and the child may exit in any way. The child
+//! must not await on the parent's runtime, use a client of the parent, or return from a worker
+//! function. [`Spawn::spawn`] fails in the child.
 //!
 //! # Cargo features
 //!
 //! | feature | default | effect |
 //! |---|---|---|
-//! | `tracing` | off | `tracing` events of workers reach the master: module `logs`, `Control::logs`, `#[entry(worker_logs = true)]`. Calls carry the caller's span. |
+//! | `tracing` | off | Enables the module `logs`, `Control::logs` and `#[entry(worker_logs = true)]`, by which the master receives the `tracing` events of workers. Calls carry the caller's span. |
 //!
 //! The feature alone installs no subscriber. Workers install one if the program sets
-//! `worker_logs = true`; a worker with a subscriber of its own adds `logs::layer()` to it.
+//! `worker_logs = true`. A worker that installs a subscriber of its own adds `logs::layer()` to it.
 //!
 //! # Requirements
 //!
 //! - Linux 5.4 or newer, with `/proc` mounted. Other systems are not supported.
 //! - Rust 1.88 or newer.
-//! - Workers run on the machine of their master, from the same executable. Processes of the same
-//!   user are trusted: the guide has a page on the trust model.
+//! - Workers run on the host of their master, from the same executable. Processes of the same user
+//!   are trusted: the guide has a page on the trust model.
 //!
 //! [guide]: https://github.com/rpc-parallel/rpc-parallel/blob/main/docs/guide/src/SUMMARY.md
 
@@ -118,7 +125,8 @@ pub use rpc_parallel_runtime::{
     WorkerFailure, WorkerId, WorkerLabel, WorkerState, WorkerStats, blocking,
 };
 
-/// Why something failed: the kinds of the errors in the root of this crate, and their parts.
+/// The kinds and the parts of the errors in the root of this crate, and the errors of startup,
+/// settings and parsing.
 pub mod error {
     pub use rpc_parallel_runtime::{
         CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, Execution, ExitReason,
@@ -141,8 +149,8 @@ pub mod pipe {
     pub use rpc_parallel_runtime::{AbortHandle, CloseReason, IntoPipe, PipeEvent};
 }
 
-/// Parts of [`Function`] and [`Call`]: function constants as values, and what is known of each
-/// function.
+/// Parts of [`Function`] and [`Call`]: the types of function constants and of mapped functions, the
+/// options of calls, and the descriptions of functions.
 pub mod function {
     pub use rpc_parallel_runtime::{
         CallOptions, Client, DeclaredFunction, FunctionId, FunctionInfo, MapInput, MapOutput,
@@ -153,7 +161,7 @@ pub mod function {
 /// For programs with a `main` of their own instead of [`#[entry]`](macro@entry), for programs that
 /// call workers of other programs, and for test harnesses.
 ///
-/// The name follows the module of the same purpose in Jane Street's rpc_parallel.
+/// The name is that of the module with the same purpose in Jane Street's rpc_parallel.
 pub mod expert {
     pub use rpc_parallel_runtime::{
         Initialized, Master, MasterBuilder, OneWorkerTraitPerType, Registry, Served, WorkerAddress,
@@ -172,7 +180,7 @@ mod guide;
 
 /// What most programs need: `use rpc_parallel::prelude::*`.
 ///
-/// The attributes are not in it. They read better with the name of the crate:
+/// The attributes are not in the prelude, because they read better with the name of the crate:
 /// `#[rpc_parallel::worker]`.
 pub mod prelude {
     pub use crate::{

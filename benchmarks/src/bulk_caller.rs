@@ -22,7 +22,7 @@ where
     Argument: From<Vec<u8>> + Clone,
 {
     let mut caller = C::start().await?;
-    // Written to, so that the pages are mapped.
+    // The buffer is filled so that its pages are mapped.
     let argument = Argument::from(vec![7; bytes]);
     let mut elapsed = Duration::ZERO;
     for call in 0..=times {

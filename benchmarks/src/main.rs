@@ -1,8 +1,8 @@
 //! Measures rpc-parallel, its floors and its peers.
 //!
 //! Every process of a measurement is this executable: the master that measures, the workers of
-//! rpc-parallel, which `entry` diverts, and the workers of floors and peers, which `--serve`
-//! starts.
+//! rpc-parallel, in which `#[entry]` does not run `main`, and the workers of floors and peers,
+//! which `--serve` starts.
 
 mod options;
 mod group;

@@ -40,7 +40,7 @@ impl WorkerProcess {
     ///
     /// # Errors
     ///
-    /// When the exit status is not 0.
+    /// Returns an error if the exit status is not 0.
     pub(crate) async fn exited(mut self) -> anyhow::Result<()> {
         // A blocking wait would stop the runtime, which may still have to close the socket.
         wait_until_exited(self.process.id(), || Ok(self.process.try_wait()?.is_some())).await?;
@@ -58,7 +58,7 @@ impl WorkerProcess {
     ///
     /// # Errors
     ///
-    /// When SIGKILL was not the reason.
+    /// Returns an error if the worker exited for another reason than SIGKILL.
     pub(crate) fn killed(mut self) -> anyhow::Result<()> {
         let status = self.process.wait()?;
         let killed = status.signal() == Some(Signal::KILL.as_raw());
@@ -71,7 +71,7 @@ impl WorkerProcess {
 ///
 /// # Errors
 ///
-/// When that takes longer than the time limit for an exit.
+/// Returns an error if that takes longer than the time limit for an exit.
 pub(crate) async fn wait_until_exited(
     worker_pid: u32,
     mut exited: impl FnMut() -> anyhow::Result<bool>,

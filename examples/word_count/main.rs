@@ -4,8 +4,8 @@
 //! cargo run --release --example word_count -- [PATH..]
 //! ```
 //!
-//! A file that cannot be counted is reported and left out. A worker that dies is replaced, and
-//! another worker counts the files that it had not answered: after a `kill -9` of a worker the
+//! A file that cannot be counted is reported and left out. A worker whose process ends is replaced,
+//! and the files of its unanswered calls are counted again: after a `kill -9` of a worker the
 //! totals are the same.
 //!
 //! | module | content |

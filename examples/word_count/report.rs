@@ -9,7 +9,7 @@ use rpc_parallel::WorkerLabel;
 
 use crate::totals::Totals;
 
-/// How many files that cannot be counted are named. Of the others only the number is printed.
+/// The maximum number of unreadable files that are named. Of the others only the number is printed.
 const NAMED: u64 = 10;
 
 /// Prints progress, messages and the result.
@@ -18,7 +18,7 @@ pub struct Report {
     pub bar: ProgressBar,
     verbose: bool,
     left_out: u64,
-    given_up: u64,
+    failed: u64,
 }
 
 impl Report {
@@ -26,7 +26,7 @@ impl Report {
     pub fn new(verbose: bool) -> Self {
         let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {elapsed}");
         let bar = ProgressBar::new(0).with_style(style.expect("the template is well formed"));
-        Self { bar, verbose, left_out: 0, given_up: 0 }
+        Self { bar, verbose, left_out: 0, failed: 0 }
     }
 
     /// Prints a line above the progress bar.
@@ -50,9 +50,9 @@ impl Report {
     }
 
     /// Reports a file that each worker failed to count.
-    pub fn given_up(&mut self, file: impl Display) {
-        self.given_up += 1;
-        self.note(format_args!("given up: {file}"));
+    pub fn failed(&mut self, file: impl Display) {
+        self.failed += 1;
+        self.note(format_args!("failed to count {file}"));
     }
 
     /// Prints the result.
@@ -74,7 +74,7 @@ impl Report {
         let words = human(totals.words());
         let bytes = human(totals.bytes);
         let files = human(totals.files.iter().sum());
-        let missing = human(self.left_out + self.given_up);
+        let missing = human(self.left_out + self.failed);
         let time = time.as_secs_f64();
         writeln!(
             out,

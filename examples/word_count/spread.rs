@@ -1,8 +1,8 @@
 //! Distributes the files to workers, so that each file is counted once, also if workers die.
 //!
 //! A call ends with an answer or with an error, and only an answer changes the totals. The files of
-//! a failed call are counted again, from then on each in a call of its own. A file whose calls fail
-//! `FAILURES` times is given up.
+//! a failed call are counted again, from then on each in a call of its own. After `MAX_FAILURES`
+//! failed calls a file is reported and left out.
 
 use std::path::PathBuf;
 
@@ -15,24 +15,25 @@ use crate::count::{Counted, Counter, WordCountClient};
 use crate::report::Report;
 use crate::totals::Totals;
 
-/// How many batches a worker has at a time, so that it never waits for the next one.
-const AT_HAND: usize = 3;
+/// The maximum number of calls in flight to a worker, so that it never waits for its next batch.
+const MAX_IN_FLIGHT: usize = 3;
 
 /// The maximum size of a batch, in bytes. A larger one repeats fewer words in several answers, and
-/// means that more files are counted again after a worker died.
+/// means that more files are counted again after a worker has failed.
 const BATCH_BYTES: u64 = 4 << 20;
 
 /// How many files the walk finds before it reports them.
 const WALK_FILES: usize = 1000;
 
-/// After how many failures a file, or the start of a worker, is given up.
-const FAILURES: u32 = 3;
+/// The number of failures after which a file is left out. After as many failed starts in a row of a
+/// worker the program ends.
+const MAX_FAILURES: u32 = 3;
 
 /// Counts the words of all files that a walk finds.
 pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::Result<Totals> {
     let mut spread = Spread {
         events: JoinSet::new(),
-        places: (0..workers).map(|_| Place::default()).collect(),
+        slots: (0..workers).map(|_| WorkerSlot::default()).collect(),
         fresh: Vec::new(),
         fresh_bytes: 0,
         suspects: Vec::new(),
@@ -43,7 +44,7 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
     (0..workers).for_each(|it| spread.start(it));
     while let Some(event) = spread.events.join_next().await {
         spread.handle(event?).await?;
-        spread.give_out();
+        spread.assign_batches();
     }
     Ok(spread.totals)
 }
@@ -52,7 +53,7 @@ pub async fn count(walk: Walk, workers: usize, report: &mut Report) -> anyhow::R
 struct Spread<'a> {
     /// The tasks that run. The work is done when none is left.
     events: JoinSet<Event>,
-    places: Vec<Place>,
+    slots: Vec<WorkerSlot>,
     fresh: Vec<File>,
     fresh_bytes: u64,
     /// Files whose call has failed before.
@@ -63,9 +64,9 @@ struct Spread<'a> {
 
 /// A worker, and the workers that replace it.
 #[derive(Default)]
-struct Place {
+struct WorkerSlot {
     client: Option<WordCountClient>,
-    at_hand: usize,
+    in_flight: usize,
     failed_starts: u32,
 }
 
@@ -79,8 +80,8 @@ struct File {
 /// The result of a task.
 enum Event {
     Found { files: Vec<Result<File, ignore::Error>>, rest: Option<Box<Walk>> },
-    Started { place: usize, client: Result<WordCountClient, SpawnError> },
-    Answered { place: usize, batch: Vec<File>, answer: Result<Counted, CallError> },
+    Started { slot: usize, client: Result<WordCountClient, SpawnError> },
+    Answered { slot: usize, batch: Vec<File>, answer: Result<Counted, CallError> },
 }
 
 impl Spread<'_> {
@@ -92,9 +93,9 @@ impl Spread<'_> {
         });
     }
 
-    fn start(&mut self, place: usize) {
-        let starting = Counter::spawner().name(format!("counter-{}", place + 1)).spawn(());
-        self.events.spawn(async move { Event::Started { place, client: starting.await } });
+    fn start(&mut self, slot: usize) {
+        let starting = Counter::spawner().name(format!("counter-{}", slot + 1)).spawn(());
+        self.events.spawn(async move { Event::Started { slot, client: starting.await } });
     }
 
     async fn handle(&mut self, event: Event) -> anyhow::Result<()> {
@@ -112,89 +113,89 @@ impl Spread<'_> {
                 }
                 rest.into_iter().for_each(|it| self.walk(it));
             }
-            Event::Started { place, client: Ok(client) } => {
+            Event::Started { slot, client: Ok(client) } => {
                 self.report.started(&client.label());
-                self.places[place] = Place { client: Some(client), ..Place::default() };
+                self.slots[slot] = WorkerSlot { client: Some(client), ..WorkerSlot::default() };
             }
-            Event::Started { place, client: Err(error) } => {
-                self.places[place].failed_starts += 1;
-                if self.places[place].failed_starts == FAILURES {
+            Event::Started { slot, client: Err(error) } => {
+                self.slots[slot].failed_starts += 1;
+                if self.slots[slot].failed_starts == MAX_FAILURES {
                     return Err(error.into());
                 }
                 self.report.note(&error);
-                self.start(place);
+                self.start(slot);
             }
-            Event::Answered { place, batch, answer } => {
-                self.places[place].at_hand -= weight(&batch);
+            Event::Answered { slot, batch, answer } => {
+                self.slots[slot].in_flight -= weight(&batch);
                 match answer {
-                    Ok(counted) => self.add(place, &batch, counted),
-                    Err(error) => self.count_again(batch, &error),
+                    Ok(counted) => self.add(slot, &batch, counted),
+                    Err(error) => self.retry(batch, &error),
                 }
-                self.replace_if_dead(place).await;
+                self.replace_if_ended(slot).await;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, place: usize, batch: &[File], counted: Counted) {
+    fn add(&mut self, slot: usize, batch: &[File], counted: Counted) {
         for (index, why) in &counted.left_out {
             self.report.left_out(format_args!("{}: {why}", batch[*index].path.display()));
         }
         self.report.bar.inc(batch.iter().map(|it| it.bytes).sum());
         let files = (batch.len() - counted.left_out.len()) as u64;
-        self.totals.add(place, files, &counted);
+        self.totals.add(slot, files, &counted);
     }
 
-    fn count_again(&mut self, batch: Vec<File>, error: &CallError) {
+    fn retry(&mut self, batch: Vec<File>, error: &CallError) {
         for mut file in batch {
             file.failures += 1;
-            if file.failures < FAILURES {
+            if file.failures < MAX_FAILURES {
                 self.suspects.push(file);
             } else {
                 let path = file.path.display();
-                self.report.given_up(format_args!("{path}: {}", error.kind()));
+                self.report.failed(format_args!("{path}: {}", error.kind()));
                 self.report.bar.inc(file.bytes);
             }
         }
     }
 
-    /// Replaces a dead worker, after all of its calls have failed.
-    async fn replace_if_dead(&mut self, place: usize) {
-        let Place { client, at_hand: 0, .. } = &mut self.places[place] else { return };
-        if let Some(dead) = client.take_if(|it| it.is_closed()) {
-            self.report.note(format_args!("{}: {}", dead.label(), dead.closed().await));
-            self.start(place);
+    /// Replaces a worker that has ended, after all of its calls have failed.
+    async fn replace_if_ended(&mut self, slot: usize) {
+        let WorkerSlot { client, in_flight: 0, .. } = &mut self.slots[slot] else { return };
+        if let Some(ended) = client.take_if(|it| it.is_closed()) {
+            self.report.note(format_args!("{}: {}", ended.label(), ended.closed().await));
+            self.start(slot);
         }
     }
 
-    /// Gives each worker batches, up to `AT_HAND`.
-    fn give_out(&mut self) {
+    /// Sends batches to each worker, up to `MAX_IN_FLIGHT`.
+    fn assign_batches(&mut self) {
         // Each worker gets one batch before any gets a second, so the last batches are spread.
-        for at_hand in 0..AT_HAND {
-            for place in 0..self.places.len() {
-                let Place { client: Some(client), at_hand: has, .. } = &self.places[place] else {
+        for level in 0..MAX_IN_FLIGHT {
+            for slot in 0..self.slots.len() {
+                let WorkerSlot { client: Some(client), in_flight, .. } = &self.slots[slot] else {
                     continue;
                 };
-                if *has == at_hand {
+                if *in_flight == level {
                     let client = client.clone();
-                    let Some(batch) = self.next_batch(at_hand) else { continue };
-                    self.places[place].at_hand += weight(&batch);
+                    let Some(batch) = self.next_batch(level) else { continue };
+                    self.slots[slot].in_flight += weight(&batch);
                     let files: Vec<_> = batch.iter().map(|it| it.path.clone().into()).collect();
                     self.events.spawn(async move {
-                        Event::Answered { place, batch, answer: client.count(&files).await }
+                        Event::Answered { slot, batch, answer: client.count(&files).await }
                     });
                 }
             }
         }
     }
 
-    fn next_batch(&mut self, at_hand: usize) -> Option<Vec<File>> {
+    fn next_batch(&mut self, in_flight: usize) -> Option<Vec<File>> {
         if !self.suspects.is_empty() {
-            // Alone in its worker, so that only this file can crash it.
-            return if at_hand == 0 { Some(vec![self.suspects.pop()?]) } else { None };
+            // The worker gets no other batch, so only this file can crash it.
+            return if in_flight == 0 { Some(vec![self.suspects.pop()?]) } else { None };
         }
         // Batches become small towards the end, so that all workers finish at about the same time.
-        let full = BATCH_BYTES.min(self.fresh_bytes / (AT_HAND * self.places.len()) as u64);
+        let full = BATCH_BYTES.min(self.fresh_bytes / (MAX_IN_FLIGHT * self.slots.len()) as u64);
         let mut batch = vec![self.fresh.pop()?];
         let mut bytes = batch[0].bytes;
         while let Some(file) = self.fresh.pop_if(|it| bytes + it.bytes <= full) {
@@ -206,9 +207,10 @@ impl Spread<'_> {
     }
 }
 
-/// Returns how many of the `AT_HAND` slots a batch takes: all of them if a file has failed before.
+/// Returns as how many of the `MAX_IN_FLIGHT` calls a batch counts: as all of them if a file has
+/// failed before.
 fn weight(batch: &[File]) -> usize {
-    if batch.iter().any(|it| it.failures > 0) { AT_HAND } else { 1 }
+    if batch.iter().any(|it| it.failures > 0) { MAX_IN_FLIGHT } else { 1 }
 }
 
 /// Returns an entry of the walk if it is a file, or the error of the walk.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The time limit for a call or a pipe to end, after its worker has died or its end was requested.
+/// The time limit for a call or a pipe to end, after its worker has failed or its end was
+/// requested.
 pub(crate) const CALL_BOUND: Duration = Duration::from_secs(2);
 /// The time limit for a process and its resources to disappear.
 pub(crate) const EXIT_BOUND: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures::future::{Either, select};
 use tokio::time::sleep;
 
-/// The most that one poll counts. A longer interval means that this process was stopped, or that
-/// the machine is overloaded.
+/// The longest time that one poll counts. A longer interval means that this process was stopped, or
+/// that the machine is overloaded.
 const MAX_STEP: Duration = Duration::from_millis(50);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -37,7 +37,7 @@ impl Deadline {
 ///
 /// # Errors
 ///
-/// When the future is not ready in time.
+/// Returns an error if the future is not ready in time.
 pub(crate) async fn within<T>(
     bound: Duration,
     future: impl Future<Output = T>,
@@ -66,7 +66,7 @@ mod tests {
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.expect("failed to build a runtime").block_on(future)
+        runtime.expect("the system has the resources of a runtime").block_on(future)
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) enum ProcessEvent {
         name: String,
         reason: String,
     },
-    /// A detached worker runs. Its handle is what the driver needs to end it.
+    /// A detached worker runs. The driver ends it by its handle.
     Detached {
         name: String,
         pid: u32,

@@ -8,9 +8,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::plan::Fault;
 use crate::process::{self, ProcessState, RoundProcess};
 
-/// The most often that SIGSEGV is sent. std's handler treats the first one as a page fault and
-/// leaves the next one to the kernel. Signals that arrive before the handler has run merge into
-/// one.
+/// The maximum number of SIGSEGV signals for one fault. std's handler treats the first one as a
+/// page fault and leaves the next one to the kernel. Signals that arrive before the handler has run
+/// merge into one.
 const MAX_SEGV: u32 = 20;
 const SEGV_INTERVAL: Duration = Duration::from_micros(500);
 

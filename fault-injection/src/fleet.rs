@@ -19,7 +19,7 @@ pub(crate) struct WorkerFleet {
     baseline: Resources,
     stopping: watch::Sender<bool>,
     lifecycles: JoinSet<Option<TestWorkerClient>>,
-    /// Clients that keep alive the workers which the master does not end.
+    /// Clients of the workers that the master does not end. They keep these workers running.
     remaining: Vec<TestWorkerClient>,
     leaves_workers: bool,
     has_detached: bool,

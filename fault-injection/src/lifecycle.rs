@@ -1,4 +1,4 @@
-//! The life of one worker as its master sees it: start, workloads, end, and the checks of each.
+//! The lifecycle of one worker in its master: start, workloads, end, and the checks of each.
 
 use std::sync::{Arc, Mutex};
 
@@ -66,7 +66,7 @@ impl WorkerLifecycle {
             self.fleet.add(self.plan.name.clone(), handle.clone());
         }
         if !self.plan.workers.is_empty() {
-            // If the call fails, the worker is dead, which the checks below detect.
+            // If the call fails, the worker has exited, which the checks below detect.
             let _ = worker.client.start_workers(self.plan.workers.clone()).await;
         }
         let (finish, finished) = watch::channel(false);
@@ -86,7 +86,7 @@ impl WorkerLifecycle {
         if alive && !self.plan.workers.is_empty() {
             self.stop_workers_of(&worker).await;
         }
-        // The workloads of a dead worker must end without this.
+        // The workloads of a failed worker must end without this.
         if alive {
             finish.send_replace(true);
         }
@@ -182,7 +182,10 @@ impl WorkerLifecycle {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if self.is_alive(worker.pid).await {
-                    self.problem(ProblemKind::Lost, format!("alive, but the call failed: {error}"));
+                    self.problem(
+                        ProblemKind::Lost,
+                        format!("running, but the call failed: {error}"),
+                    );
                 }
             }
             Err(_) => {
@@ -265,7 +268,10 @@ impl WorkerLifecycle {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if self.is_alive(pid).await {
-                    self.problem(ProblemKind::Lost, format!("alive, but the call failed: {error}"));
+                    self.problem(
+                        ProblemKind::Lost,
+                        format!("running, but the call failed: {error}"),
+                    );
                 }
             }
             Err(_) => {

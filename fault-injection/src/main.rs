@@ -6,7 +6,7 @@
 //! events that the processes report, and inspects the remains after the round.
 //!
 //! Every process is this executable: the driver, the first masters, which `--master` starts, and
-//! the workers, which `entry` diverts.
+//! the workers, in which `#[entry]` does not run `main`.
 
 mod options;
 mod bounds;

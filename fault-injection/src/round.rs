@@ -1,4 +1,4 @@
-//! One round, as the driver runs it.
+//! One round, run by the driver.
 
 mod cleanup;
 
@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
     pub(crate) log: String,
 }
 
-/// The only source of wake-ups of the driver.
+/// The events for which the driver waits.
 enum DriverEvent {
     Reported(EventMessage),
     MasterExited(std::io::Result<ExitStatus>),

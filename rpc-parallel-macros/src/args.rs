@@ -1,9 +1,8 @@
 //! The arguments of our attributes.
 //!
 //! All attributes share one grammar: `name`, `name = value` and `name(..)`. Each attribute takes
-//! the names that it knows; the names that are left are mistakes. The rules of this grammar and
-//! their sentences are in this file, because they apply before there is a model for
-//! [`crate::check`].
+//! its own names; each remaining name is a mistake. The rules of this grammar are in this file, not
+//! in [`crate::check`], because they apply before the model exists.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -30,7 +29,7 @@ impl TraitArgs {
         if let Some(id) = raw.take("id", errors) {
             errors.add(
                 id.name,
-                "`id` must stand on a function or on an impl, since a trait has no id",
+                "`id` must be on a function or on an impl, because a trait has no id",
                 "move it to the function whose id it sets, or to the impl to set the id of the \
                  worker type",
             );

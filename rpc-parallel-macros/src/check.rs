@@ -56,7 +56,7 @@ fn once(attrs: &[Attribute], name: &str, errors: &mut Errors) {
     for attr in attrs.iter().filter(|it| names_last(it.path(), name)) {
         errors.add(
             attr.path(),
-            format!("`#[{name}]` must stand here once"),
+            format!("`#[{name}]` must be used once per item"),
             "put all arguments into one attribute",
         );
     }

@@ -22,7 +22,7 @@ pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     check::main(&args, &main, &mut errors);
 
     if !errors.is_empty() {
-        let main = expand::no_start(&main);
+        let main = expand::mistaken_function(&main);
         return quote!(#main #errors);
     }
     expand::entry(&args, &main)

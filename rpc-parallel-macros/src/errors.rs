@@ -12,7 +12,7 @@ impl Errors {
     /// Adds a mistake: `sentence` names it and the user's item, `help` is the cure, and `wrong` are
     /// the tokens to underline.
     pub(crate) fn add(&mut self, wrong: impl ToTokens, sentence: impl Display, help: impl Display) {
-        // rustc indents the lines after the first one, so the help stands under the sentence.
+        // rustc indents the lines after the first one, so the help is aligned with the sentence.
         self.0.push(syn::Error::new_spanned(wrong, format!("{sentence}\nhelp: {help}")));
     }
 

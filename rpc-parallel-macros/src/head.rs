@@ -161,7 +161,7 @@ impl ImplHead {
         self.trait_.as_ref().is_some_and(|it| it.negative.is_some())
     }
 
-    /// Returns the `#[worker(..)]` attributes that stand on functions, without their `#`.
+    /// Returns the `#[worker(..)]` attributes of functions, without their `#`.
     pub(crate) fn function_attributes(&self) -> &[TokenStream] {
         &self.function_attributes
     }

@@ -55,8 +55,8 @@ use proc_macro::TokenStream;
 /// - The types of arguments and results implement `serde::Serialize` and `serde::Deserialize`, are
 ///   `Send`, and hold no references.
 /// - A function can take one `&Context<State>` at any position. The worker supplies it; the
-///   client's function does not have it. All functions of a trait that take a context write the
-///   same type.
+///   client's function does not have it. All contexts in a trait have
+///   the same type.
 /// - If the last path segment of the return type is `Result`, then the function is fallible. The
 ///   caller gets the function's own error as `FunctionError::Function`. `AnyError` is an error type
 ///   for functions that use `?` on errors of other crates.

@@ -29,7 +29,7 @@ impl Facade {
         }
     }
 
-    /// Returns the expression for the place in the source at which the macro is used.
+    /// Returns an expression for the source location at which the macro is used.
     pub(crate) fn source_location(&self, span: Span) -> TokenStream {
         let p = self.private(span);
         quote_spanned! {span=>

@@ -1,9 +1,9 @@
 //! Finds the declaration of a trait beside its impl, in the text of the source file.
 //!
-//! The impl knows the client by its name only. If the trait has no `#[worker]`, rustc can only
-//! report that this name does not exist. A macro gets nothing but its own item, so this file reads
-//! the source to report the cause. In every case of doubt it finds nothing, and rustc reports the
-//! missing name.
+//! The code of an impl names the client of the trait. If the trait has no `#[worker]`, this name
+//! does not exist, and rustc reports only that. The input of a macro is its own item alone, so this
+//! file reads the source to report the cause. Every ambiguous case returns `None`, and rustc reports
+//! the missing name.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::{ToTokens, quote};

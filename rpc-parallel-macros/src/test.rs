@@ -22,7 +22,7 @@ pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     check::test(&args, &function, &mut errors);
 
     if !errors.is_empty() {
-        let function = expand::no_start(&function);
+        let function = expand::mistaken_function(&function);
         return quote!(#function #errors);
     }
     expand::test(&args, &function)

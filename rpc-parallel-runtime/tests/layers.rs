@@ -1,4 +1,5 @@
-//! Checks the layers of the runtime: which layer uses which, and which file names a dependency.
+//! Checks that each layer of the runtime uses only the layers below it, and that certain
+//! dependencies are named in one file only.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 6] = ["wire", "transport", "connection", "worker", "launch", "master"];
 
 /// Dependencies that only one file may name, so that they can be replaced there.
-const FENCED: [(&str, &str); 2] =
+const CONFINED: [(&str, &str); 2] =
     [("rmp_serde", "wire/codec.rs"), ("inventory", "worker/registry.rs")];
 
 #[test]
-fn a_floor_uses_only_the_floors_below() {
+fn each_layer_uses_only_layers_below_it() {
     for (height, layer) in LAYERS.iter().enumerate() {
         for file in sources(&runtime().join(layer)) {
             let code = code(&file);
@@ -19,7 +20,7 @@ fn a_floor_uses_only_the_floors_below() {
                 let named = code.contains(&format!("crate::{above}"));
                 assert!(
                     !named,
-                    "{} uses the layer `{above}`, which is above its own",
+                    "{} uses the layer `{above}`, which is not below its own",
                     file.display()
                 );
             }
@@ -28,7 +29,7 @@ fn a_floor_uses_only_the_floors_below() {
 }
 
 #[test]
-fn every_source_file_stands_on_a_floor() {
+fn every_source_file_belongs_to_a_layer() {
     for file in sources(&runtime()) {
         let path =
             file.strip_prefix(runtime()).expect("`sources` returns paths below its argument");
@@ -39,8 +40,8 @@ fn every_source_file_stands_on_a_floor() {
 }
 
 #[test]
-fn a_fenced_dependency_is_named_in_one_file() {
-    for (dependency, allowed) in FENCED {
+fn confined_dependency_is_named_in_one_file() {
+    for (dependency, allowed) in CONFINED {
         for file in sources(&runtime()) {
             let allowed = file == runtime().join(allowed);
             let code = code(&file);
@@ -52,7 +53,7 @@ fn a_fenced_dependency_is_named_in_one_file() {
 }
 
 #[test]
-fn the_facade_uses_the_runtime_through_its_front_door() {
+fn facade_names_no_layer_of_the_runtime() {
     for file in sources(&runtime().join("../../src")) {
         for layer in LAYERS {
             let named = code(&file).contains(&format!("rpc_parallel_runtime::{layer}"));
@@ -62,7 +63,7 @@ fn the_facade_uses_the_runtime_through_its_front_door() {
 }
 
 #[test]
-fn the_macros_know_syntax_and_nothing_else() {
+fn macros_depend_only_on_syntax_crates() {
     let manifest = runtime().join("../../rpc-parallel-macros/Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("read the manifest of the macros");
     let dependencies = manifest.split("\n[dependencies]\n").nth(1).expect("find the dependencies");
@@ -71,8 +72,8 @@ fn the_macros_know_syntax_and_nothing_else() {
     let names: Vec<_> =
         dependencies.lines().filter_map(|it| it.split(['.', ' ', '=']).next()).collect();
 
-    let known = ["proc-macro2", "quote", "syn", ""];
-    assert!(names.iter().all(|it| known.contains(it)), "{names:?}");
+    let allowed = ["proc-macro2", "quote", "syn", ""];
+    assert!(names.iter().all(|it| allowed.contains(it)), "{names:?}");
 }
 
 fn runtime() -> PathBuf {

@@ -98,7 +98,7 @@ pub trait Scripted {
     /// Keeps a pipe without reading it.
     fn keep_unread(&self, pipe: Pipe<u64>);
 
-    /// Starts a fixture that lives as long as this process.
+    /// Starts a fixture that ends with this process.
     async fn start_fixture(&self, script: Script) -> Result<Worker<Fixture>, AnyError>;
     /// Starts a fixture that outlives this process.
     async fn start_detached(&self, script: Script) -> Result<Worker<Fixture>, AnyError>;
@@ -122,7 +122,7 @@ pub trait Scripted {
     async fn panic_with_handler(&self, handler: PanicHandler) -> Result<String, AnyError>;
     /// Limits the address space of the process.
     fn limit_memory(&self, bytes: u64);
-    /// Raises the limit of core dumps to its maximum, and says whether that succeeded.
+    /// Raises the limit of core dumps to its maximum, and returns whether that succeeded.
     fn allow_core_dumps(&self) -> bool;
     /// Starts a program that holds copies of all sockets of this process, as a child of `fork`
     /// would, and returns its process id.
@@ -153,7 +153,7 @@ pub fn call_error<T, E>(result: Result<T, FunctionError<E>>) -> CallError {
     }
 }
 
-/// Returns a pipe of the numbers `0..` that drops `guard` when it is written no more.
+/// Returns a pipe of the numbers `0..` that drops `guard` when its writer stops.
 #[must_use]
 pub fn endless_numbers(guard: impl Send + 'static) -> Pipe<u64> {
     Pipe::from_items((0..).inspect(move |_| {

@@ -28,7 +28,7 @@ impl BlockedThread {
     ///
     /// # Panics
     ///
-    /// Panics if the system does not know it.
+    /// Panics if the system cannot report it.
     #[must_use]
     pub fn pid(&self) -> u32 {
         let pid = self.0.peer_cred().ok().and_then(|it| it.pid());
@@ -84,7 +84,7 @@ impl GateAddress {
         }
     }
 
-    /// Tells the gate that this thread has reached it, and returns at once.
+    /// Notifies the gate that this thread has reached it, and returns at once.
     pub fn notify(&self) {
         let _ = self.connect();
     }

@@ -6,6 +6,7 @@ pub mod golden;
 pub mod shuffled;
 pub mod elsewhere;
 pub mod process;
+pub mod resources;
 pub mod waiting;
 pub mod exit_codes;
 pub mod failures;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 /// How long a test waits for an event before it fails.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Waits until a process is gone, and says whether that happened within this time.
+/// Waits until a process is gone, and returns whether that happened within this time.
 #[must_use]
 pub fn ends_within(pid: u32, limit: Duration) -> bool {
     // The call fails if the process does not exist.
@@ -24,7 +24,7 @@ pub fn ends_within(pid: u32, limit: Duration) -> bool {
     poll(&mut fds, Some(&limit)).expect("poll a process") > 0
 }
 
-/// Waits on a blocking thread of the runtime until a process is gone, and says whether that
+/// Waits on a blocking thread of the runtime until a process is gone, and returns whether that
 /// happened in time.
 pub async fn ends(pid: u32) -> bool {
     let waiting = tokio::task::spawn_blocking(move || ends_within(pid, TEST_TIMEOUT));
@@ -86,7 +86,7 @@ pub fn state(pid: u32) -> Option<char> {
 
 fn state_in(directory: &Path) -> Option<char> {
     let stat = fs::read_to_string(directory.join("stat")).ok()?;
-    // The name before it stands in parentheses and may hold any characters.
+    // The name before it is in parentheses and may contain any characters.
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
@@ -125,7 +125,7 @@ pub fn still_running_after(variable: &str, value: &str, limit: Duration) -> Vec<
     }
 }
 
-/// Says whether a process is gone.
+/// Returns whether a process is gone.
 #[must_use]
 pub fn is_gone(pid: u32) -> bool {
     ends_within(pid, Duration::ZERO)

@@ -82,7 +82,7 @@ pub enum Action {
     AppendTo(PathBuf, String),
     /// Creates a file; fails if it exists.
     CreateFile(PathBuf),
-    /// Keeps the process alive at SIGTERM from here on.
+    /// Keeps the process running at each later SIGTERM.
     IgnoreSigterm,
     /// Performs actions in this order until one fails.
     Sequence(Vec<Action>),

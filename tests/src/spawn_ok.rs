@@ -9,7 +9,7 @@ use rpc_parallel::Spawner;
 use rpc_parallel::expert::Served;
 use rpc_parallel::prelude::*;
 
-/// Starts a worker of this type with the default choices.
+/// Starts a worker of this type with the default options.
 ///
 /// An argument of `init` may be anything that converts into it: `Fixture::spawn_ok(())`.
 pub trait SpawnOk: Served + Sized {
@@ -39,7 +39,7 @@ pub trait SpawnOk: Served + Sized {
 
 impl<S: Served> SpawnOk for S {}
 
-/// Starts a worker as a spawner says.
+/// Starts a worker with the options of a spawner.
 pub trait SpawnerOk<S: Served>: Sized {
     /// Starts a worker and connects to it.
     ///

@@ -333,7 +333,7 @@ async fn cancelled_function_ends_workers_it_spawned() {
     let spawned = events[0].parse().expect("the event is a process id");
     drop(call);
 
-    assert!(ends(spawned).await, "the worker lives as long as the call that spawned it");
+    assert!(ends(spawned).await, "the worker ends with the call that spawned it");
     assert_eq!(client.echo(7).await, Ok(7));
 }
 

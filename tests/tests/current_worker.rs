@@ -41,7 +41,7 @@ impl SelfAware for Aware {
 }
 
 #[rpc_parallel::test]
-async fn handle_from_inside_of_started_worker_leads_to_it() {
+async fn own_handle_of_started_worker_connects_to_it() {
     let worker = Aware::start_ok(()).await;
     let client = worker.connect_ok().await;
     let pid = client.pid().await.expect("the worker runs");
@@ -54,7 +54,7 @@ async fn handle_from_inside_of_started_worker_leads_to_it() {
 }
 
 #[rpc_parallel::test]
-async fn handle_from_inside_of_spawned_worker_leads_other_worker_to_it() {
+async fn own_handle_of_spawned_worker_connects_other_worker() {
     let spawned = Aware::spawn_ok(()).await;
     let other = Aware::spawn_ok(()).await;
     let pid = spawned.pid().await.expect("the worker runs");
@@ -65,7 +65,7 @@ async fn handle_from_inside_of_spawned_worker_leads_other_worker_to_it() {
 }
 
 #[rpc_parallel::test]
-async fn handle_from_inside_of_server_leads_to_it() {
+async fn own_handle_of_server_connects_to_it() {
     let server = Aware::serve(()).await.expect("the server starts");
     let client = server.connect_ok().await;
     let other = Aware::spawn_ok(()).await;

@@ -69,7 +69,7 @@ fn detached_worker_ends_with_master_killed_before_handle() {
     assert!(ends_within(worker, LIMIT), "{}", describe(worker));
 }
 
-/// Says whether a process has a thread with this name, which the kernel truncates to 15 bytes.
+/// Returns whether a process has a thread with this name, which the kernel truncates to 15 bytes.
 fn has_thread(pid: u32, name: &str) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let names = threads.flatten().flat_map(|it| fs::read_to_string(it.path().join("comm")));
@@ -138,9 +138,9 @@ fn handle_in_file_reaches_and_ends_detached_worker() {
         let called = Program::run(&mut detached("call", &file));
         assert_eq!(called.stdout, [pid.to_string()], "{called:?}");
     }
-    let ended = Program::run(&mut detached("shutdown", &file));
+    let output = Program::run(&mut detached("shutdown", &file));
 
-    assert_eq!(ended.stdout, ["shut down"], "{ended:?}");
+    assert_eq!(output.stdout, ["shut down"], "{output:?}");
     assert!(is_gone(pid), "{}", describe(pid));
     let late = Program::run(&mut detached("call", &file));
     assert!(!late.status.success() && late.stderr.contains("it has ended"), "{late:?}");

@@ -50,9 +50,9 @@ fn tests_with_conflicting_settings_fail_alone_and_together() {
         ("conflicting::large", 1),
         ("conflicting::", 3),
     ] {
-        let ended = run(&[filter]);
+        let output = run(&[filter]);
 
-        let stdout = ended.stdout.join("\n");
+        let stdout = output.stdout.join("\n");
         let passed = if failed == 3 { 1 } else { 0 };
         let summary = format!("test result: FAILED. {passed} passed; {failed} failed");
         assert!(stdout.contains(&summary), "{stdout}");
@@ -65,7 +65,7 @@ fn tests_with_conflicting_settings_fail_alone_and_together() {
 
 #[test]
 fn tests_without_workers_pass_beside_conflicting_tests() {
-    let ended = run(&["conflicting::without_workers"]);
+    let output = run(&["conflicting::without_workers"]);
 
-    assert!(ended.status.success(), "{ended:?}");
+    assert!(output.status.success(), "{output:?}");
 }

@@ -8,9 +8,9 @@ use rpc_parallel_tests::program::Program;
 
 #[test]
 fn worker_type_of_another_crate_starts() {
-    let ended = Program::run(&mut Command::new(env!("CARGO_BIN_EXE_elsewhere")));
+    let output = Program::run(&mut Command::new(env!("CARGO_BIN_EXE_elsewhere")));
 
-    assert_eq!(ended.stdout, ["5"], "{ended:?}");
+    assert_eq!(output.stdout, ["5"], "{output:?}");
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn worker_type_of_another_crate_starts_with_fat_lto() {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
 
     let program = build(target, "elsewhere", "fat", &[]);
-    let ended = Program::run(&mut Command::new(program));
+    let output = Program::run(&mut Command::new(program));
 
-    assert_eq!(ended.stdout, ["5"], "{ended:?}");
+    assert_eq!(output.stdout, ["5"], "{output:?}");
 }

@@ -14,20 +14,20 @@ fn count_runs(program: &str, args: &[&str]) -> (ProgramOutput, usize) {
     let directory = tempfile::tempdir().expect("create a directory");
     let file = directory.path().join("runs");
 
-    let ended = Program::run(Command::new(program).arg(&file).args(args));
+    let output = Program::run(Command::new(program).arg(&file).args(args));
 
     let runs = fs::read_to_string(file).expect("the program ran at least once");
-    (ended, runs.lines().count())
+    (output, runs.lines().count())
 }
 
 #[test]
 fn program_without_entry_starts_no_worker_and_runs_once() {
-    let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_without_entry"), &[]);
+    let (output, runs) = count_runs(env!("CARGO_BIN_EXE_without_entry"), &[]);
 
     assert_eq!(runs, 1, "the program runs once");
-    assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(ended.stdout.len(), 3);
-    for line in &ended.stdout {
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout.len(), 3);
+    for line in &output.stdout {
         assert!(
             line.starts_with("failed to start worker rpc_parallel_tests::fixture::Fixture: "),
             "{line}"
@@ -38,77 +38,78 @@ fn program_without_entry_starts_no_worker_and_runs_once() {
 
 #[test]
 fn worker_reaching_main_stops_with_reason_for_master() {
-    let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["stop"]);
+    let (output, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["stop"]);
 
     assert_eq!(runs, 2, "the master and one worker process");
     let cause = "this process was started as a worker: call `rpc_parallel::expert::worker_main`";
-    let (_, error) = ended.stderr.split_once("is_worker false: ").expect("the master has an error");
-    assert!(error.contains("exited with code 1") && error.contains(cause), "{ended:?}");
+    let (_, error) =
+        output.stderr.split_once("is_worker false: ").expect("the master has an error");
+    assert!(error.contains("exited with code 1") && error.contains(cause), "{output:?}");
 }
 
 #[test]
 fn worker_continuing_in_main_cannot_spawn_and_is_killed() {
-    let (ended, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["go-on"]);
+    let (output, runs) = count_runs(env!("CARGO_BIN_EXE_never_a_worker"), &["go-on"]);
 
     assert_eq!(runs, 2, "the master and one worker process");
     let worker = "is_worker true: failed to start worker rpc_parallel_tests::fixture::Fixture: this process is not";
-    assert!(ended.stderr.contains(worker), "{ended:?}");
+    assert!(output.stderr.contains(worker), "{output:?}");
     let (_, master) =
-        ended.stderr.split_once("is_worker false: ").expect("the master has an error");
-    assert!(master.contains("did not become a worker within 500ms"), "{ended:?}");
-    assert!(master.contains("or `rpc_parallel::expert::worker_main`, or its stdin"), "{ended:?}");
+        output.stderr.split_once("is_worker false: ").expect("the master has an error");
+    assert!(master.contains("did not become a worker within 500ms"), "{output:?}");
+    assert!(master.contains("or `rpc_parallel::expert::worker_main`, or its stdin"), "{output:?}");
 }
 
 #[test]
 fn sync_main_starts_workers_and_sets_exit_code() {
-    let ended = run(env!("CARGO_BIN_EXE_sync_main"), &["77"]);
+    let output = run(env!("CARGO_BIN_EXE_sync_main"), &["77"]);
 
-    assert_eq!(ended.stdout, ["main", "worker CurrentThread"], "{ended:?}");
-    assert_eq!(ended.status.code(), Some(77), "{ended:?}");
+    assert_eq!(output.stdout, ["main", "worker CurrentThread"], "{output:?}");
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
 }
 
 #[test]
 fn async_main_uses_configured_runtimes_and_settings() {
-    let ended = run(env!("CARGO_BIN_EXE_async_main"), &["one", "two words"]);
+    let output = run(env!("CARGO_BIN_EXE_async_main"), &["one", "two words"]);
 
-    let [first @ .., too_large] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [first @ .., too_large] = &output.stdout[..] else { panic!("{output:?}") };
     let expected = [
         r#"main ["one", "two words"]"#,
         "master MultiThread of 2",
         "worker MultiThread of 3",
         "took 4000 bytes",
     ];
-    assert_eq!(first, expected, "{ended:?}");
+    assert_eq!(first, expected, "{output:?}");
     assert!(
         too_large.contains("message of 6004 bytes exceeds the limit of 5000 bytes"),
-        "{ended:?}"
+        "{output:?}"
     );
-    assert!(ended.status.success(), "{ended:?}");
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
 fn main_returning_error_exits_with_code_1() {
-    let ended = run(env!("CARGO_BIN_EXE_async_main"), &["fail"]);
+    let output = run(env!("CARGO_BIN_EXE_async_main"), &["fail"]);
 
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("Error: an argument is `fail`"), "{ended:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("Error: an argument is `fail`"), "{output:?}");
 }
 
 #[test]
 fn program_with_closed_standard_streams_starts_workers() {
     let shell = format!("exec {} of-a-child <&- 2>&-", env!("CARGO_BIN_EXE_role"));
 
-    let ended = run("/bin/sh", &["-c", &shell]);
+    let output = run("/bin/sh", &["-c", &shell]);
 
-    assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(ended.stdout[1], "worker, is_worker true, variable true", "{ended:?}");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout[1], "worker, is_worker true, variable true", "{output:?}");
 }
 
 #[test]
 fn worker_main_fails_in_process_without_master() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-nothing"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["in-nothing"]);
 
-    let [worker, inside, spawned, roles] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [worker, inside, spawned, roles] = &output.stdout[..] else { panic!("{output:?}") };
     for line in [worker, inside] {
         let expected = "no master started this process: ";
         assert!(line.starts_with(expected), "{line}");
@@ -119,9 +120,9 @@ fn worker_main_fails_in_process_without_master() {
 
 #[test]
 fn master_cannot_become_worker_or_master_again() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-a-master"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["in-a-master"]);
 
-    let [before, start, after, again, worker] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [before, start, after, again, worker] = &output.stdout[..] else { panic!("{output:?}") };
     assert_eq!(before, "is_worker false, initialized None");
     assert_eq!(start, "done");
     assert_eq!(after, "is_worker false, initialized Some(false)");
@@ -133,10 +134,10 @@ fn master_cannot_become_worker_or_master_again() {
 
 #[test]
 fn process_started_as_worker_cannot_become_master() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["in-a-worker"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["in-a-worker"]);
 
-    let [before, master, inside, after, master_after, worker_after] = &ended.stdout[..] else {
-        panic!("{ended:?}")
+    let [before, master, inside, after, master_after, worker_after] = &output.stdout[..] else {
+        panic!("{output:?}")
     };
     assert_eq!(before, "is_worker true, initialized None");
     assert!(master.starts_with("this process was started as a worker: "));
@@ -150,68 +151,68 @@ fn process_started_as_worker_cannot_become_master() {
 
 #[test]
 fn worker_main_does_not_return_in_worker() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["not-returning"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["not-returning"]);
 
-    assert_eq!(ended.stdout, ["[]"], "{ended:?}");
+    assert_eq!(output.stdout, ["[]"], "{output:?}");
 }
 
 #[test]
 fn worker_of_program_with_own_main_can_start_workers() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["of-workers"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["of-workers"]);
 
-    assert!(ended.status.success(), "{ended:?}");
-    let lines = ended.stdout.iter().map(|it| it.split_once(": ").expect("the line has a pid"));
+    assert!(output.status.success(), "{output:?}");
+    let lines = output.stdout.iter().map(|it| it.split_once(": ").expect("the line has a pid"));
     let lines: Vec<_> = lines.collect();
-    let [first, second, third] = &lines[..] else { panic!("{ended:?}") };
+    let [first, second, third] = &lines[..] else { panic!("{output:?}") };
     for (_, roles) in [first, second, third] {
         assert_eq!(*roles, "is_worker true, initialized Some(true)");
     }
-    assert!(first.0 != second.0 && second.0 != third.0 && first.0 != third.0, "{ended:?}");
+    assert!(first.0 != second.0 && second.0 != third.0 && first.0 != third.0, "{output:?}");
 }
 
 #[test]
 fn worker_args_replace_default_arguments() {
-    let ended = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
+    let output = run(env!("CARGO_BIN_EXE_startup"), &["with-a-name"]);
 
-    let [line] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [line] = &output.stdout[..] else { panic!("{output:?}") };
     assert!(
         line.starts_with(r#"(["worker"], "worker `reporter` (startup::Reporter, "#),
-        "{ended:?}"
+        "{output:?}"
     );
 }
 
 #[test]
 fn functions_with_same_id_stop_program_and_are_named() {
-    let ended = run(env!("CARGO_BIN_EXE_duplicate_ids"), &[]);
+    let output = run(env!("CARGO_BIN_EXE_duplicate_ids"), &[]);
 
-    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{ended:?}");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{output:?}");
     for name in ["duplicate_ids::First::one", "duplicate_ids::Second::other"] {
-        assert!(ended.stderr.contains(&format!("function `{name}` (")), "{ended:?}");
+        assert!(output.stderr.contains(&format!("function `{name}` (")), "{output:?}");
     }
-    assert_eq!(ended.stderr.matches("src/bin/duplicate_ids.rs:").count(), 2, "{ended:?}");
-    assert!(ended.stderr.contains("rename one"), "{ended:?}");
+    assert_eq!(output.stderr.matches("src/bin/duplicate_ids.rs:").count(), 2, "{output:?}");
+    assert!(output.stderr.contains("rename one"), "{output:?}");
 }
 
 #[test]
 fn worker_types_with_same_id_stop_program_and_are_named() {
-    let ended = run(env!("CARGO_BIN_EXE_duplicate_types"), &[]);
+    let output = run(env!("CARGO_BIN_EXE_duplicate_types"), &[]);
 
-    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{ended:?}");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{output:?}");
     for name in ["duplicate_types::One", "duplicate_types::Other"] {
-        assert!(ended.stderr.contains(&format!("worker type `{name}` (")), "{ended:?}");
+        assert!(output.stderr.contains(&format!("worker type `{name}` (")), "{output:?}");
     }
 }
 
 #[test]
 fn list_variable_prints_worker_types_instead_of_running() {
     for program in [env!("CARGO_BIN_EXE_async_main"), env!("CARGO_BIN_EXE_sync_main")] {
-        let ended = Program::run(Command::new(program).env("RPC_PARALLEL_LIST", "1"));
+        let output = Program::run(Command::new(program).env("RPC_PARALLEL_LIST", "1"));
 
-        assert!(ended.status.success(), "{ended:?}");
-        assert_eq!(ended.stderr, "");
-        let table = ended.stdout.join("\n");
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stderr, "");
+        let table = output.stdout.join("\n");
         assert!(!table.contains("main [") && table.contains("main::"), "{table}");
-        let functions = ended.stdout.iter().filter(|it| it.starts_with("  ")).count();
+        let functions = output.stdout.iter().filter(|it| it.starts_with("  ")).count();
         assert_eq!(functions, if table.contains("async_main") { 4 } else { 2 }, "{table}");
     }
 }
@@ -220,15 +221,15 @@ fn list_variable_prints_worker_types_instead_of_running() {
 fn program_with_duplicate_id_lists_worker_types() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_duplicate_ids"));
 
-    let ended = Program::run(command.env("RPC_PARALLEL_LIST", "1"));
+    let output = Program::run(command.env("RPC_PARALLEL_LIST", "1"));
 
-    assert_eq!(ended.stdout.len(), 4, "two types with one function each: {ended:?}");
+    assert_eq!(output.stdout.len(), 4, "two types with one function each: {output:?}");
 }
 
 #[test]
 fn workers_of_another_build_are_refused() {
-    let ended = run(env!("CARGO_BIN_EXE_unstartable"), &[env!("CARGO_BIN_EXE_role")]);
+    let output = run(env!("CARGO_BIN_EXE_unstartable"), &[env!("CARGO_BIN_EXE_role")]);
 
-    assert_eq!(ended.stdout[0], "OtherBuild", "{ended:?}");
-    assert!(ended.stdout[1].contains("it is another build of the program"), "{ended:?}");
+    assert_eq!(output.stdout[0], "OtherBuild", "{output:?}");
+    assert!(output.stdout[1].contains("it is another build of the program"), "{output:?}");
 }

@@ -32,14 +32,14 @@ async fn source_of_call_error_is_structured_cause() {
 
     let too_large = fixture.length(&[0; 5000]).await.expect_err("5000 bytes exceed the limit");
     let panicked = call_error(fixture.run(Action::panic()).await);
-    let died = call_error(fixture.run(Action::Exit(7)).await);
+    let exited = call_error(fixture.run(Action::Exit(7)).await);
 
     let source = |error: &CallError| error.source().map(ToString::to_string);
     assert!(too_large.source().is_some_and(<dyn Error>::is::<TooLarge>), "{too_large}");
     assert!(panicked.source().is_some_and(<dyn Error>::is::<PanicReport>), "{panicked}");
-    let exit_reason = died.source().and_then(|it| it.downcast_ref());
+    let exit_reason = exited.source().and_then(|it| it.downcast_ref());
     assert_eq!(exit_reason, Some(&ExitReason::Exited(7)));
-    for error in [too_large, panicked, died] {
+    for error in [too_large, panicked, exited] {
         let source = source(&error).expect("there is a source");
         assert!(error.to_string().contains(&source), "{error}");
     }
@@ -55,31 +55,31 @@ async fn execution_tells_whether_call_may_be_repeated() {
     let large_result = fixture.bytes(5000).await.expect_err("5000 bytes exceed the limit");
     let late = fixture.wait().timeout(second).await.expect_err("the function waits forever");
     let panicked = call_error(fixture.run(Action::panic()).await);
-    let died = call_error(fixture.run(Action::Abort).await);
+    let exited = call_error(fixture.run(Action::Abort).await);
     let after_end = fixture.pid().await.expect_err("the worker has ended");
 
     assert_eq!(too_large.execution(), Execution::NotBegun);
     assert_eq!(large_result.execution(), Execution::MayHaveRun);
     assert_eq!(late.execution(), Execution::MayHaveRun);
     assert_eq!(panicked.execution(), Execution::MayHaveRun);
-    assert_eq!(died.execution(), Execution::WorkerGone);
+    assert_eq!(exited.execution(), Execution::WorkerGone);
     assert!(matches!(after_end.kind(), CallErrorKind::WorkerDied(_)), "{after_end}");
     assert_eq!(after_end.execution(), Execution::NotBegun);
 }
 
 #[rpc_parallel::test]
 async fn failed_start_shows_last_lines_of_stderr() {
-    let line = || Action::PrintToStderr("opening the ledger".to_owned());
+    let line = || Action::PrintToStderr("opening the database".to_owned());
     let short = Duration::from_millis(500);
-    let spawner = || Fixture::spawner().name("ledger");
+    let spawner = || Fixture::spawner().name("storage");
 
-    let failed = spawner().spawn(Script::init([line(), Action::Fail("no ledger".to_owned())]));
+    let failed = spawner().spawn(Script::init([line(), Action::Fail("no database".to_owned())]));
     let panicked = spawner().spawn(Script::init([line(), Action::panic()]));
     let late = spawner().init_timeout(short).spawn(Script::init([line(), Action::Wait]));
     let late_in_all = spawner().spawn_timeout(short).spawn(Script::init([line(), Action::Wait]));
 
     for (starting, kind) in [
-        (failed, "its `init` failed: no ledger"),
+        (failed, "its `init` failed: no database"),
         (panicked, "its `init` panicked at "),
         (late, "its `init` did not return within 500ms"),
         (late_in_all, "it was not ready within 500ms"),
@@ -89,9 +89,9 @@ async fn failed_start_shows_last_lines_of_stderr() {
         let text = error.to_string();
         let worker = error.worker();
         assert!(text.starts_with(&format!("failed to start {worker}: {kind}")), "{text}");
-        assert!(worker.starts_with("worker `ledger` ("), "{worker}");
-        assert!(text.contains("\n  | opening the ledger"), "{text}");
-        assert!(error.stderr().iter().any(|it| it == "opening the ledger"), "{text}");
+        assert!(worker.starts_with("worker `storage` ("), "{worker}");
+        assert!(text.contains("\n  | opening the database"), "{text}");
+        assert!(error.stderr().iter().any(|it| it == "opening the database"), "{text}");
         assert_eq!(format!("{error:?}"), text);
     }
 }

@@ -203,7 +203,7 @@ async fn panic_without_text_reaches_caller() {
 
     let panic = panic_of(worker.panic_without_text().await);
 
-    assert_eq!(panic.message, "(a value that is no text)");
+    assert_eq!(panic.message, "(payload is not a string)");
 }
 
 /// Returns an action that panics after its first poll.

@@ -254,7 +254,7 @@ fn exit_is_noticed_when_sigchld_is_ignored() {
     let mut program = start("end");
     let _pid = program.line();
     program.write_line("end");
-    // The worker's own event says that its end is orderly.
+    // The worker reports in its own event that its end is orderly.
     assert_eq!(program.line(), "in order");
 }
 

@@ -107,8 +107,8 @@ const KIB: usize = 1024;
 /// The default window of a pipe.
 const WINDOW: usize = 256 * KIB;
 
-/// Makes so many calls that a writer without flow control would write very much, and checks after
-/// each of them how many elements have been produced: by `produced`, or in the worker if that
+/// Makes 1000 calls, which give a writer without flow control the time to exceed the limit. Checks
+/// after each call how many elements have been produced: by `produced`, or in the worker if that
 /// returns `None`. Returns the last number.
 async fn assert_produced_at_most(
     limit: u64,

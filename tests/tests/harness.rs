@@ -184,49 +184,49 @@ fn run(args: &[&str]) -> ProgramOutput {
     Program::run(Command::new(own).args(args))
 }
 
-fn summary(ended: &ProgramOutput) -> &str {
-    let mut lines = ended.stdout.iter().filter_map(|it| it.strip_prefix("test result: "));
-    let summary = lines.next().unwrap_or_else(|| panic!("{ended:?}"));
-    assert_eq!(lines.next(), None, "{ended:?}");
+fn summary(output: &ProgramOutput) -> &str {
+    let mut lines = output.stdout.iter().filter_map(|it| it.strip_prefix("test result: "));
+    let summary = lines.next().unwrap_or_else(|| panic!("{output:?}"));
+    assert_eq!(lines.next(), None, "{output:?}");
     summary
 }
 
 #[test]
 fn filter_selects_registered_tests() {
-    let ended = run(&["in_module"]);
+    let output = run(&["in_module"]);
 
-    assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{ended:?}");
+    assert!(summary(&output).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{output:?}");
 }
 
 #[test]
 fn ignored_test_runs_on_request() {
     for ask in ["--ignored", "--include-ignored"] {
-        let ended = run(&["ignored::ignored_test", ask]);
+        let output = run(&["ignored::ignored_test", ask]);
 
-        assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{ended:?}");
+        assert!(summary(&output).starts_with("ok. 1 passed; 0 failed; 0 ignored"), "{output:?}");
     }
-    let ended = run(&["ignored::ignored_test"]);
-    assert!(summary(&ended).starts_with("ok. 0 passed; 0 failed; 1 ignored"), "{ended:?}");
+    let output = run(&["ignored::ignored_test"]);
+    assert!(summary(&output).starts_with("ok. 0 passed; 0 failed; 1 ignored"), "{output:?}");
 }
 
 #[test]
 fn registered_tests_run_in_one_or_many_threads() {
     for threads in ["--test-threads=1", "--test-threads=6"] {
-        let ended = run(&["in_parallel", threads]);
+        let output = run(&["in_parallel", threads]);
 
-        assert!(summary(&ended).starts_with("ok. 6 passed; 0 failed"), "{ended:?}");
+        assert!(summary(&output).starts_with("ok. 6 passed; 0 failed"), "{output:?}");
     }
 }
 
 #[test]
 fn test_list_contains_only_tests() {
-    let ended = run(&["--list", "--format", "terse"]);
+    let output = run(&["--list", "--format", "terse"]);
 
-    assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(ended.stderr, "");
-    assert!(ended.stdout.iter().all(|it| it.ends_with(": test")), "{ended:?}");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stderr, "");
+    assert!(output.stdout.iter().all(|it| it.ends_with(": test")), "{output:?}");
     let name = "nested::deeper::test_in_module_starts_workers: test";
-    assert!(ended.stdout.iter().any(|it| it == name), "{ended:?}");
+    assert!(output.stdout.iter().any(|it| it == name), "{output:?}");
 }
 
 #[test]
@@ -236,15 +236,15 @@ fn worker_adds_only_its_own_output() {
         &["worker_prints_line", "--include-ignored", "--nocapture"],
         &["worker_prints_line", "--ignored", "--quiet"],
     ] {
-        let ended = run(arguments);
+        let output = run(arguments);
 
         // The harness reports one test in one process.
         let printed = |it: &&String| it.contains("a line of a worker");
-        assert_eq!(ended.stdout.iter().filter(printed).count(), 1, "{ended:?}");
-        let running = ended.stdout.iter().filter(|it| *it == "running 1 test");
-        assert_eq!(running.count(), 1, "{ended:?}");
-        assert!(summary(&ended).starts_with("ok. 1 passed"), "{ended:?}");
-        assert_eq!(ended.stderr, "");
+        assert_eq!(output.stdout.iter().filter(printed).count(), 1, "{output:?}");
+        let running = output.stdout.iter().filter(|it| *it == "running 1 test");
+        assert_eq!(running.count(), 1, "{output:?}");
+        assert!(summary(&output).starts_with("ok. 1 passed"), "{output:?}");
+        assert_eq!(output.stderr, "");
     }
 }
 
@@ -252,27 +252,27 @@ fn worker_adds_only_its_own_output() {
 fn plain_tests_start_workers_alone_and_beside_others() {
     let names = ["a_plain", "b_tokio", "c_registered", "d_plain", "e_plain"];
     for name in names {
-        let ended = run(&[&format!("order::{name}"), "--test-threads=1"]);
+        let output = run(&[&format!("order::{name}"), "--test-threads=1"]);
 
-        assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed"), "{ended:?}");
+        assert!(summary(&output).starts_with("ok. 1 passed; 0 failed"), "{output:?}");
     }
     // Pairs in one thread, and all of them in one or five threads.
     for filters in [
         &["order::a_plain", "order::c_registered", "--test-threads=1"][..],
         &["order::c_registered", "order::d_plain", "--test-threads=1"],
     ] {
-        let ended = run(filters);
+        let output = run(filters);
 
-        assert!(summary(&ended).starts_with("ok. 2 passed; 0 failed"), "{ended:?}");
+        assert!(summary(&output).starts_with("ok. 2 passed; 0 failed"), "{output:?}");
     }
     for threads in ["--test-threads=1", "--test-threads=5"] {
-        let ended = run(&["order::", threads]);
+        let output = run(&["order::", threads]);
 
-        assert!(summary(&ended).starts_with("ok. 5 passed; 0 failed"), "{ended:?}");
+        assert!(summary(&output).starts_with("ok. 5 passed; 0 failed"), "{output:?}");
     }
     let name = "order::d_plain_test_starts_workers";
-    let ended = run(&[name, "--exact", "--nocapture"]);
-    assert!(summary(&ended).starts_with("ok. 1 passed; 0 failed"), "{ended:?}");
+    let output = run(&[name, "--exact", "--nocapture"]);
+    assert!(summary(&output).starts_with("ok. 1 passed; 0 failed"), "{output:?}");
 }
 
 #[test]
@@ -280,8 +280,11 @@ fn test_executable_lists_its_worker_types() {
     let own = std::env::current_exe().expect("/proc is mounted");
     let mut command = Command::new(own);
 
-    let ended =
+    let output =
         Program::run(command.args(["async_test_starts_workers"]).env("RPC_PARALLEL_LIST", "1"));
 
-    assert!(ended.stdout.iter().any(|it| it.ends_with("harness::ProbeWorker: Probe")), "{ended:?}");
+    assert!(
+        output.stdout.iter().any(|it| it.ends_with("harness::ProbeWorker: Probe")),
+        "{output:?}"
+    );
 }

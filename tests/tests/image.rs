@@ -20,7 +20,8 @@ impl Copied {
         let file = directory.path().join("program");
         // A child of a concurrent test would inherit a descriptor that this process writes to, and
         // a file that is open for writing cannot be executed. So another process copies it.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_waiting")).arg(&file).status();
+        let copied =
+            Command::new("cp").arg(env!("CARGO_BIN_EXE_worker_per_line")).arg(&file).status();
         assert!(copied.is_ok_and(|it| it.success()), "`cp` copies the program");
         let program = Program::start(&mut Command::new(&file));
         assert_eq!(program.line(), "ready");

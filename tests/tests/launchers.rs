@@ -256,7 +256,7 @@ async fn worker_runs_under_tracer() {
 fn parents(pids: &[u32]) -> Vec<u32> {
     let parent = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process exists");
-        let rest = stat.rsplit_once(')').expect("the name stands in parentheses").1;
+        let rest = stat.rsplit_once(')').expect("the name is in parentheses").1;
         let parent = rest.split_whitespace().nth(1).and_then(|it| it.parse().ok());
         parent.expect("the second field after the name is the parent")
     };

@@ -81,7 +81,7 @@ async fn started_worker_outlives_its_handle_and_connections() {
     drop((worker, client));
     meanwhile().await;
 
-    assert!(!is_gone(pid), "the worker lives as long as its master");
+    assert!(!is_gone(pid), "the worker runs as long as its master");
     kill(pid);
 }
 

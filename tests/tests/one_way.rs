@@ -355,7 +355,7 @@ async fn small_one_way_calls_stay_behind_large_ones() {
 }
 
 #[rpc_parallel::test]
-async fn partly_written_one_way_call_times_out_and_leaves_connection_usable() {
+async fn timed_out_partial_one_way_call_leaves_connection_usable() {
     let worker = OneWayWorker::spawn_ok(()).await;
     let gate = Gate::new();
     let blocking = tokio::spawn(worker.block(gate.address()));

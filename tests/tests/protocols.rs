@@ -216,9 +216,9 @@ fn accept_other_builds() -> Settings {
 
 #[rpc_parallel::test]
 async fn another_program_calls_functions_by_fixed_ids() {
-    let ended = other_program(accept_other_builds(), "price").await;
+    let output = other_program(accept_other_builds(), "price").await;
 
-    assert!(ended.status.success(), "{ended:?}");
+    assert!(output.status.success(), "{output:?}");
     let expected = [
         r#"Some(Quote { name: "tea", cents: 100 })"#,
         "100",
@@ -226,23 +226,23 @@ async fn another_program_calls_functions_by_fixed_ids() {
         r#"Quote { name: "tea", cents: 102 }"#,
         r#"Quote { name: "tea", cents: 103 }"#,
     ];
-    assert_eq!(ended.stdout, expected);
+    assert_eq!(output.stdout, expected);
 }
 
 #[rpc_parallel::test]
 async fn another_program_is_refused_by_default() {
-    let ended = other_program(Settings::default(), "price").await;
+    let output = other_program(Settings::default(), "price").await;
 
-    let line = ended.stdout.first().expect("the program prints a line");
+    let line = output.stdout.first().expect("the program prints a line");
     assert!(line.starts_with("other build: failed to connect to worker "), "{line}");
     assert!(line.contains("`Settings::with_other_builds`"), "{line}");
 }
 
 #[rpc_parallel::test]
 async fn types_differing_between_programs_are_both_named() {
-    let ended = other_program(accept_other_builds(), "misread").await;
+    let output = other_program(accept_other_builds(), "misread").await;
 
-    let line = ended.stdout.first().expect("the program prints a line");
+    let line = output.stdout.first().expect("the program prints a line");
     assert!(line.starts_with("other types: "), "{line}");
     let both = "the worker's `quote` is (String) -> Option<Quote> and the caller's `price`, \
                 with the same id, is (u64) -> Option<Quote>";

@@ -227,14 +227,21 @@ async fn kill_repeatedly(client: ScriptedClient, failures: &mut UnboundedReceive
     drop(client);
 }
 
-#[rpc_parallel::test]
-async fn each_kill_fails_at_most_one_call_per_caller() {
+/// Kills a spawned and a started worker repeatedly. Returns the started one and the channel of all
+/// failures.
+async fn kill_both_kinds_repeatedly() -> (Worker<Fixture>, UnboundedReceiver<WorkerFailure>) {
     let (spawner, mut failures) = with_failures(fixture(at_once()));
     let client = spawner.clone().spawn_ok(()).await;
     kill_repeatedly(client, &mut failures).await;
     let worker = spawner.start_ok(()).await;
     let client = worker.connect_ok().await;
     kill_repeatedly(client, &mut failures).await;
+    (worker, failures)
+}
+
+#[rpc_parallel::test]
+async fn each_kill_fails_at_most_one_call_per_caller() {
+    let (worker, mut failures) = kill_both_kinds_repeatedly().await;
 
     soon(worker.shutdown()).await.expect("the end is orderly");
     assert!(soon(failures.recv()).await.is_none(), "each failure is reported once");
@@ -242,12 +249,7 @@ async fn each_kill_fails_at_most_one_call_per_caller() {
 
 #[rpc_parallel::test(flavor = "multi_thread", threads = 4)]
 async fn multi_thread_callers_lose_at_most_one_call_per_kill() {
-    let (spawner, mut failures) = with_failures(fixture(at_once()));
-    let client = spawner.clone().spawn_ok(()).await;
-    kill_repeatedly(client, &mut failures).await;
-    let worker = spawner.start_ok(()).await;
-    let client = worker.connect_ok().await;
-    kill_repeatedly(client, &mut failures).await;
+    drop(kill_both_kinds_repeatedly().await);
 }
 
 #[rpc_parallel::test]

@@ -88,22 +88,22 @@ impl Output for OutputWorker {
     }
 }
 
-fn shown(what: &str, how: &str) -> ProgramOutput {
-    Program::run(Command::new(env!("CARGO_BIN_EXE_shown")).args([what, how]))
+fn run(mode: &str, end: &str) -> ProgramOutput {
+    Program::run(Command::new(env!("CARGO_BIN_EXE_prefixed_output")).args([mode, end]))
 }
 
 #[test]
 fn prefixed_lines_of_several_workers_stay_whole() {
-    let ended = shown("lines", "return");
+    let output = run("lines", "return");
 
-    assert!(ended.status.success(), "{ended:?}");
-    let unnamed = ended.stdout.iter().find_map(|it| it.strip_prefix("unnamed is "));
+    assert!(output.status.success(), "{output:?}");
+    let unnamed = output.stdout.iter().find_map(|it| it.strip_prefix("unnamed is "));
     let unnamed = format!("[pid {}] ", unnamed.expect("the master prints the process id"));
     let expected: Vec<_> = (0..1000).map(|it| format!("line {it} of 1000")).collect();
-    let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
-    for lines in [&ended.stdout, &stderr] {
+    let stderr: Vec<_> = output.stderr.lines().map(str::to_owned).collect();
+    for lines in [&output.stdout, &stderr] {
         let mut writers: HashMap<&str, Vec<&str>> = HashMap::new();
-        let names = ["[ann] ", "[ben] ", &unnamed, ""];
+        let names = ["[first] ", "[second] ", &unnamed, ""];
         for line in lines {
             let name = names
                 .iter()
@@ -115,7 +115,7 @@ fn prefixed_lines_of_several_workers_stay_whole() {
             assert!(writers[name] == expected, "{name}: {:?}", writers[name]);
         }
         let master = writers[""].iter().filter(|it| it.ends_with("of the master")).count();
-        let others = usize::from(std::ptr::eq(lines, &ended.stdout));
+        let others = usize::from(std::ptr::eq(lines, &output.stdout));
         assert_eq!((master, writers[""].len()), (3, 3 + others), "{:?}", writers[""]);
     }
 }
@@ -135,55 +135,61 @@ async fn worker_with_locked_stderr_reports_problems_and_ends_in_order() {
 
 #[test]
 fn master_holding_lock_of_its_output_awaits_workers_that_print() {
-    for what in ["stdout-locked", "stderr-locked"] {
-        let ended = shown(what, "return");
+    for mode in ["stdout-locked", "stderr-locked"] {
+        let output = run(mode, "return");
 
-        assert!(ended.status.success(), "{what}: {ended:?}");
-        let line = format!("[ann] {}", "x".repeat(1023));
-        let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
-        for lines in [&ended.stdout, &stderr] {
-            assert_eq!(lines.iter().filter(|it| **it == line).count(), 512, "{what}");
+        assert!(output.status.success(), "{mode}: {output:?}");
+        let line = format!("[first] {}", "x".repeat(1023));
+        let stderr: Vec<_> = output.stderr.lines().map(str::to_owned).collect();
+        for lines in [&output.stdout, &stderr] {
+            assert_eq!(lines.iter().filter(|it| **it == line).count(), 512, "{mode}");
         }
-        assert!(ended.stdout.iter().any(|it| it == "finished"), "{what}");
-        assert!(stderr.iter().any(|it| it == "[ben] last line"), "{what}");
-        assert_eq!((ended.stdout.len(), stderr.len()), (513, 513), "{what}");
+        assert!(output.stdout.iter().any(|it| it == "finished"), "{mode}");
+        assert!(stderr.iter().any(|it| it == "[second] last line"), "{mode}");
+        assert_eq!((output.stdout.len(), stderr.len()), (513, 513), "{mode}");
     }
 }
 
 #[test]
 fn ending_master_without_entry_flushes_unfinished_line() {
-    for (how, code) in [("return", 0), ("exit", 3)] {
-        let ended = shown("unfinished", how);
+    for (end, code) in [("return", 0), ("exit", 3)] {
+        let output = run("unfinished", end);
 
-        assert_eq!(ended.status.code(), Some(code), "{ended:?}");
-        assert_eq!(ended.stdout, ["[ann] no end"]);
-        assert_eq!(ended.stderr, "[ann] no end\n");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(output.stdout, ["[first] no end"]);
+        assert_eq!(output.stderr, "[first] no end\n");
     }
 }
 
 #[test]
 fn last_line_of_dead_worker_appears_despite_held_stderr() {
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" \"$@\" 2>&1", env!("CARGO_BIN_EXE_shown"), "last", "return"]);
+    command.args([
+        "-c",
+        "exec \"$0\" \"$@\" 2>&1",
+        env!("CARGO_BIN_EXE_prefixed_output"),
+        "last",
+        "return",
+    ]);
     let mut master = Program::start(&mut command);
 
     let shown = [master.line(), master.line()];
 
-    assert_eq!(shown, ["[ann] first line", "[ann] last line"]);
+    assert_eq!(shown, ["[first] first line", "[first] last line"]);
     master.write_line("received");
-    let ended = master.end();
-    assert!(ended.status.success(), "{ended:?}");
+    let output = master.end();
+    assert!(output.status.success(), "{output:?}");
     // Incomplete lines of other workers are held back meanwhile.
-    assert_eq!(ended.stdout, ["[ben] not cut", "[ben] not cut"]);
+    assert_eq!(output.stdout, ["[second] not cut", "[second] not cut"]);
 }
 
 #[test]
 fn line_without_newline_is_shown_in_bounded_pieces() {
-    let ended = shown("long", "return");
+    let output = run("long", "return");
 
     let (peak, lines): (Vec<_>, Vec<_>) =
-        ended.stdout.iter().partition(|it| it.starts_with("VmHWM:"));
-    let pieces: Vec<_> = lines.iter().map(|it| it.strip_prefix("[ann] ")).collect();
+        output.stdout.iter().partition(|it| it.starts_with("VmHWM:"));
+    let pieces: Vec<_> = lines.iter().map(|it| it.strip_prefix("[first] ")).collect();
     assert_eq!(pieces.iter().flatten().map(|it| it.len()).sum::<usize>(), 32 * 1024 * 1024);
     assert_eq!(pieces.iter().flatten().map(|it| it.len()).max(), Some(64 * 1024));
     let peak = peak[0].split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
@@ -193,7 +199,7 @@ fn line_without_newline_is_shown_in_bounded_pieces() {
 
 #[test]
 fn master_with_unread_output_ends() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shown"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prefixed_output"));
     let command = command.args(["unread", "return"]).stdin(Stdio::null());
     let began = Instant::now();
 
@@ -211,7 +217,7 @@ fn master_with_unread_output_ends() {
 
 #[rpc_parallel::test]
 async fn stderr_tail_in_error_has_no_prefixes() {
-    let spawner = OutputWorker::spawner().name("ann").stderr(Redirect::prefixed());
+    let spawner = OutputWorker::spawner().name("worker").stderr(Redirect::prefixed());
     let client = spawner.spawn_ok(None).await;
 
     let error = client.abort("first\nlast").await.expect_err("the worker aborts");

@@ -67,7 +67,7 @@ async fn process_killed_in_init_is_replaced() {
 }
 
 #[rpc_parallel::test]
-async fn worker_at_restart_limit_is_given_up() {
+async fn worker_at_restart_limit_closes_its_connections() {
     let (spawner, mut failures) = with_failures(fixture(at_once().limit(2, MINUTE)));
     let client = spawner.spawn_ok(()).await;
     let clone = client.clone();
@@ -99,7 +99,7 @@ async fn worker_at_restart_limit_is_given_up() {
 }
 
 #[rpc_parallel::test]
-async fn handle_of_given_up_worker_returns_restart_limit_errors() {
+async fn handle_of_worker_at_restart_limit_returns_errors() {
     let worker = fixture(at_once().limit(1, MINUTE)).start_ok(()).await;
     let client = worker.connect_ok().await;
 
@@ -121,10 +121,10 @@ async fn handle_of_given_up_worker_returns_restart_limit_errors() {
 
 /// Processes 200 inputs, of which 10 end the worker; two pairs of those follow each other.
 async fn process_inputs(client: &ScriptedClient) {
-    const POISONED: [u32; 10] = [3, 4, 30, 55, 80, 81, 120, 150, 151, 199];
+    const FATAL_INPUTS: [u32; 10] = [3, 4, 30, 55, 80, 81, 120, 150, 151, 199];
     let mut answered = 0;
     for input in 0..200 {
-        if POISONED.contains(&input) {
+        if FATAL_INPUTS.contains(&input) {
             let error = call_error(soon(client.run(Action::Exit(7))).await);
             let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
             assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
@@ -137,7 +137,7 @@ async fn process_inputs(client: &ScriptedClient) {
 }
 
 #[rpc_parallel::test]
-async fn batch_restart_answers_all_inputs_but_poisoned_ones() {
+async fn batch_restart_answers_all_inputs_except_fatal_ones() {
     let spawned = fixture(RestartPolicy::for_batch()).spawn_ok(()).await;
     process_inputs(&spawned).await;
 
@@ -152,7 +152,7 @@ fn succeeds_once(directory: &tempfile::TempDir) -> Script {
 }
 
 #[rpc_parallel::test]
-async fn batch_restart_gives_up_worker_whose_init_fails() {
+async fn batch_restart_stops_if_init_keeps_failing() {
     let directory = tempfile::tempdir().expect("make a directory");
     let (spawner, mut failures) = with_failures(fixture(RestartPolicy::for_batch()));
     let client = spawner.spawn_ok(succeeds_once(&directory)).await;
@@ -174,7 +174,7 @@ async fn batch_restart_gives_up_worker_whose_init_fails() {
 }
 
 #[rpc_parallel::test]
-async fn batch_restart_gives_up_worker_that_fails_without_calls() {
+async fn batch_restart_stops_if_worker_keeps_failing_without_calls() {
     let (spawner, mut failures) = with_failures(fixture(RestartPolicy::for_batch()));
     let client = spawner.spawn_ok(()).await;
 

@@ -336,14 +336,14 @@ async fn foreground_worker_stays_in_process_group_of_master() {
 }
 
 /// Sends Ctrl-C to the terminal of a master, and returns how the master ends.
-fn interrupt(how: &str) -> ProgramOutput {
+fn interrupt(mode: &str) -> ProgramOutput {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("open a pseudoterminal");
     unlockpt(&terminal).expect("the pseudoterminal can be unlocked");
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let end = ioctl_tiocgptpeer(&terminal, flags).expect("the other end can be opened");
     let mut command = Command::new(env!("CARGO_BIN_EXE_terminal"));
     // A process that runs in the background may ignore SIGINT, and its children inherit that.
-    command.args(["env", "--default-signal=INT", env!("CARGO_BIN_EXE_interrupted"), how]);
+    command.args(["env", "--default-signal=INT", env!("CARGO_BIN_EXE_interrupted"), mode]);
 
     let master = Program::start_at(&mut command, end);
     assert_eq!(master.line(), "ready");
@@ -354,18 +354,18 @@ fn interrupt(how: &str) -> ProgramOutput {
 
 #[test]
 fn terminal_ctrl_c_reaches_master_only() {
-    for how in ["own-session", "wrapped"] {
-        let ended = interrupt(how);
+    for mode in ["own-session", "wrapped"] {
+        let output = interrupt(mode);
 
-        assert_eq!(ended.stdout, ["the worker lives"], "{how}: {ended:?}");
+        assert_eq!(output.stdout, ["the worker runs"], "{mode}: {output:?}");
     }
 }
 
 #[test]
 fn terminal_ctrl_c_reaches_foreground_worker() {
-    let ended = interrupt("foreground");
+    let output = interrupt("foreground");
 
-    let [line] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let [line] = &output.stdout[..] else { panic!("{output:?}") };
     assert!(line.contains("was killed by signal 2 (SIGINT)"), "{line}");
 }
 
@@ -419,16 +419,16 @@ fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
         return None;
     }
     let mut command = Command::new("strace");
-    // As if the program were on a file system that responds slowly.
+    // The delay is that of a program on a slow file system.
     let slow = "--inject=execve:delay_enter=3000000";
     command.args(["-f", "-o", "/dev/null", "-P", "/bin/cat", slow]);
     command.args([env!("CARGO_BIN_EXE_unstartable"), "/bin/cat"]).envs(variables.iter().copied());
     let began = Instant::now();
 
-    let ended = Program::run(&mut command);
+    let output = Program::run(&mut command);
 
-    assert!(began.elapsed() > Duration::from_secs(2), "`execve` was delayed: {ended:?}");
-    let [kind, .., left] = &ended.stdout[..] else { panic!("{ended:?}") };
+    assert!(began.elapsed() > Duration::from_secs(2), "`execve` was delayed: {output:?}");
+    let [kind, .., left] = &output.stdout[..] else { panic!("{output:?}") };
     Some([kind.clone(), left.clone()])
 }
 
@@ -548,9 +548,9 @@ async fn set_variable_overrides_inherited_one() {
 
 /// Runs a program that starts workers without resources, and returns its lines about their errors.
 fn exhausted(command: &mut Command) -> Vec<String> {
-    let ended = Program::run(command);
-    assert!(ended.status.success(), "{ended:?}");
-    let [lines @ .., before, after] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let output = Program::run(command);
+    assert!(output.status.success(), "{output:?}");
+    let [lines @ .., before, after] = &output.stdout[..] else { panic!("{output:?}") };
     assert_eq!(before, after, "descriptors, threads and children");
     lines.to_vec()
 }
@@ -564,7 +564,7 @@ fn lack_of_descriptors_is_reported_at_every_start_step() {
     // The first of thirty starts has no descriptor, and the last has enough.
     let first = "failed to make a socket pair: Too many open files (os error 24)";
     assert!(lines[0].contains(first), "{}", lines[0]);
-    assert_eq!(lines.last().map(String::as_str), Some("alive"));
+    assert_eq!(lines.last().map(String::as_str), Some("running"));
     let reported = lines.iter().filter(|it| it.contains("oo many open files")).count();
     assert!(reported > 5, "{lines:#?}");
 }

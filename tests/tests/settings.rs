@@ -30,8 +30,8 @@ fn run(args: &[&str], environment: Option<&OsStr>) -> ProgramOutput {
 
 /// Returns the settings of all parties of the program, and the variable in their environment.
 fn run_parties(args: &[&str], environment: Option<&str>) -> (BTreeMap<String, Settings>, String) {
-    let ended = run(args, environment.map(OsStr::new));
-    let (variable, lines) = ended.stdout.split_first().unwrap_or_else(|| panic!("{ended:?}"));
+    let output = run(args, environment.map(OsStr::new));
+    let (variable, lines) = output.stdout.split_first().unwrap_or_else(|| panic!("{output:?}"));
     let seen = lines.iter().filter_map(|it| it.split_once(": "));
     let seen = seen.map(|(party, it)| {
         (party.to_owned(), it.parse().expect("the settings were printed by this crate"))
@@ -102,7 +102,7 @@ fn environment_can_set_every_field() {
 fn environment_can_lower_program_setting() {
     let (seen, _) = run_parties(&[], Some("max_message_size=2000"));
 
-    // The program has 1500 for itself, and 3000 for one worker and one server.
+    // The program sets 1500 for itself, and 3000 for one worker and one server.
     assert_seen(
         &seen,
         "max_message_size=2000,handshake_timeout=1s",
@@ -154,10 +154,10 @@ fn invalid_environment_stops_program_with_reason() {
         (b"max_size=1500", format!("unknown setting `max_size`: expected one of {fields}")),
         (b"stream_window=\xff", "invalid setting `stream_window`: expected a size".to_owned()),
     ] {
-        let ended = run(&[], Some(OsStr::from_bytes(text)));
+        let output = run(&[], Some(OsStr::from_bytes(text)));
 
-        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("{begin}{why}")), "{ended:?}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+        assert!(output.stderr.contains(&format!("{begin}{why}")), "{output:?}");
     }
 }
 

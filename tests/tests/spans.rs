@@ -372,7 +372,7 @@ async fn forwarding_continues_after_restart() {
 
     kill(client.label().pid().expect("the label has a pid"));
     let log = || client.log("second process").instrument(info_span!("near"));
-    // A call fails if it is in flight when the worker dies.
+    // A call fails if it is in flight when the worker fails.
     while soon(log()).await.is_err() {}
 
     soon(events.begins_with("near|INFO|rpc_parallel::worker|second process|")).await;

@@ -419,7 +419,7 @@ async fn workers_inherit_no_descriptors_of_each_other() {
 
     // Each socket and each pipe belongs to one worker, unless this process inherited it.
     let parent = format!("/proc/{}/fd", std::os::unix::process::parent_id());
-    let inherited = fs::read_dir(parent).expect("the parent process lives");
+    let inherited = fs::read_dir(parent).expect("the parent process runs");
     let inherited: Vec<_> =
         inherited.filter_map(|it| fs::read_link(it.ok()?.path()).ok()).collect();
     let shared = owners.iter().filter(|(link, owners)| {
@@ -546,8 +546,8 @@ async fn closing_client_ends_computing_worker() {
 /// Starts a worker from this program, and returns the kind and text of the error and the remaining
 /// children.
 fn unstartable(program: &[&str]) -> [String; 3] {
-    let ended = Program::run(Command::new(env!("CARGO_BIN_EXE_unstartable")).args(program));
-    let [kind, text @ .., left] = &ended.stdout[..] else { panic!("{ended:?}") };
+    let output = Program::run(Command::new(env!("CARGO_BIN_EXE_unstartable")).args(program));
+    let [kind, text @ .., left] = &output.stdout[..] else { panic!("{output:?}") };
     [kind.clone(), text.join("\n"), left.clone()]
 }
 
@@ -610,15 +610,15 @@ fn program_with_invalid_handshake_is_refused() {
 }
 
 /// Runs a program that starts workers repeatedly, and checks that they leave no resources.
-fn assert_leaves_nothing(what: &str, count: u32) {
+fn assert_leaves_nothing(mode: &str, count: u32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leaks"));
     let temporary = tempfile::tempdir().expect("create a directory");
-    command.args([what, &count.to_string()]).env("TMPDIR", temporary.path());
+    command.args([mode, &count.to_string()]).env("TMPDIR", temporary.path());
 
-    let ended = Program::run(&mut command);
+    let output = Program::run(&mut command);
 
-    assert!(ended.status.success(), "{ended:?}");
-    let [before, after] = &ended.stdout[..] else { panic!("{ended:?}") };
+    assert!(output.status.success(), "{output:?}");
+    let [before, after] = &output.stdout[..] else { panic!("{output:?}") };
     assert_eq!(before, after, "descriptors, threads and children");
     assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0]);
 }
@@ -665,9 +665,9 @@ struct RunningTree {
 }
 
 impl RunningTree {
-    fn start(what: &str, count: usize) -> Self {
+    fn start(mode: &str, count: usize) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
-        Self::start_as(command.args([what, &count.to_string()]), count)
+        Self::start_as(command.args([mode, &count.to_string()]), count)
     }
 
     /// Waits until the master and this many workers run.
@@ -692,9 +692,9 @@ impl RunningTree {
     fn end(mut self, command: &str) -> ProgramOutput {
         self.master.write_line(command);
         let (workers, since) = (self.workers.clone(), Instant::now());
-        let ended = self.master.end();
+        let output = self.master.end();
         assert_gone(&workers, since);
-        ended
+        output
     }
 }
 
@@ -710,10 +710,10 @@ fn assert_gone(workers: &[u32], since: Instant) {
 }
 
 /// Runs a master whose processes have listeners, ends it, and checks that no file is left.
-fn assert_leaves_no_file(what: &str, end: impl FnOnce(RunningTree)) {
+fn assert_leaves_no_file(mode: &str, end: impl FnOnce(RunningTree)) {
     let temporary = tempfile::tempdir().expect("create a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
-    let tree = RunningTree::start_as(command.args([what, "3"]).env("TMPDIR", temporary.path()), 3);
+    let tree = RunningTree::start_as(command.args([mode, "3"]).env("TMPDIR", temporary.path()), 3);
     assert_eq!(left_in(temporary.path()), [] as [PathBuf; 0], "while they listen");
 
     end(tree);
@@ -778,12 +778,12 @@ fn listeners_work_in_directory_with_long_path() {
 fn inherited_outputs_lose_no_line() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineage"));
 
-    let ended = Program::run(command.args(["printing", "1000"]));
+    let output = Program::run(command.args(["printing", "1000"]));
 
     let expected =
         |to: &str| -> Vec<_> { (1..=1000).map(|it| format!("line {it} to {to}")).collect() };
-    let stdout: Vec<_> = ended.stdout.into_iter().filter(|it| it.starts_with("line")).collect();
-    let stderr: Vec<_> = ended.stderr.lines().map(str::to_owned).collect();
+    let stdout: Vec<_> = output.stdout.into_iter().filter(|it| it.starts_with("line")).collect();
+    let stderr: Vec<_> = output.stderr.lines().map(str::to_owned).collect();
     assert_eq!(stdout, expected("stdout"));
     assert_eq!(stderr, expected("stderr"));
 }
@@ -793,11 +793,11 @@ fn lack_of_descriptors_in_master_fails_spawn() {
     let shell = format!("ulimit -n 64; exec {} idle 100", env!("CARGO_BIN_EXE_lineage"));
 
     // `run` returns when stdout is closed, which is when the workers have ended as well.
-    let ended = Program::run(Command::new("/bin/sh").args(["-c", &shell]));
+    let output = Program::run(Command::new("/bin/sh").args(["-c", &shell]));
 
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("Too many open files (os error 24)"), "{ended:?}");
-    assert!(ended.stdout.len() > 5, "{ended:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("Too many open files (os error 24)"), "{output:?}");
+    assert!(output.stdout.len() > 5, "{output:?}");
 }
 
 #[test]
@@ -829,7 +829,7 @@ fn worker_arguments_trace_chain_of_masters() {
 
 #[test]
 fn inherited_boot_token_makes_no_worker() {
-    let ended = Program::run(Command::new(env!("CARGO_BIN_EXE_role")).arg("of-a-child"));
+    let output = Program::run(Command::new(env!("CARGO_BIN_EXE_role")).arg("of-a-child"));
 
     let expected = [
         "master, is_worker false, variable false",
@@ -837,7 +837,7 @@ fn inherited_boot_token_makes_no_worker() {
         // The child has inherited the variable, and its stdin is another file.
         "master, is_worker false, variable true",
     ];
-    assert_eq!(ended.stdout, expected, "{ended:?}");
+    assert_eq!(output.stdout, expected, "{output:?}");
 }
 
 #[test]
@@ -845,8 +845,8 @@ fn invalid_boot_token_makes_no_worker() {
     for boot_token in ["", "1", "1:1", "1:1:1:0", "worker", "18446744073709551615:0:0:0"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_role"));
 
-        let ended = Program::run(command.env("RPC_PARALLEL_WORKER", boot_token));
+        let output = Program::run(command.env("RPC_PARALLEL_WORKER", boot_token));
 
-        assert_eq!(ended.stdout, ["master, is_worker false, variable true"], "{ended:?}");
+        assert_eq!(output.stdout, ["master, is_worker false, variable true"], "{output:?}");
     }
 }

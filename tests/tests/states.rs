@@ -543,7 +543,7 @@ async fn stale_handle_never_reaches_another_worker() {
     kill(pid);
     assert!(ends(pid).await, "the worker was killed");
 
-    // As if the other worker had taken the address of the dead one.
+    // This text is what the stale handle would be if the other worker had reused its address.
     let redirected = stale_text.replace(address(&stale_text), address(&other_text));
     let redirected = deserialize(&redirected).expect("the text is a handle");
 
@@ -659,12 +659,12 @@ async fn failing_first_connection_init_ends_spawned_worker() {
     let pid = why.split([' ', ':']).find_map(|it| it.parse().ok());
     assert!(
         ends(pid.expect("the text contains the pid")).await,
-        "the worker lives with its first connection"
+        "the worker ends with its first connection"
     );
 }
 
 #[rpc_parallel::test]
-async fn refusal_of_first_connection_is_reported_however_fast_worker_ends() {
+async fn refused_first_connection_is_reported_if_worker_exits_early() {
     // Some of these workers exit before their master registers their control sockets.
     let starting =
         (0..100).map(|_| SumWorker::spawner().spawn_with("worker".into(), String::new()));

@@ -119,7 +119,7 @@ fn program_with_entry_and_replaced_stdin_reports_cause() {
     for (script, args) in [
         ("exec \"$0\" \"$@\" </dev/null", &[env!("CARGO_BIN_EXE_role")][..]),
         ("exec \"$0\" \"$@\" <&-", &[env!("CARGO_BIN_EXE_role")]),
-        // The parent is the shell. The argument tells the process that it is a worker.
+        // The parent is the shell. The process becomes a worker because of the argument.
         ("\"$0\" \"$@\" </dev/null; exit", &[env!("CARGO_BIN_EXE_role"), "worker-of-1"]),
     ] {
         let output = run_shell(script, args);

@@ -493,9 +493,9 @@ async fn buffered_128_bit_integer_is_refused_with_cause_and_cure() {
 /// Returns the handles of a running worker, and the failure of another.
 async fn wrapped_handles() -> WrappedHandles {
     let worker = EdgeCaseWorker::spawner().name("running").start_ok(()).await;
-    let dead = spawn().await;
-    let died = dead.abort().await.expect_err("the worker aborts");
-    let CallErrorKind::WorkerDied(failure) = died.kind() else { panic!("{died}") };
+    let failing = spawn().await;
+    let error = failing.abort().await.expect_err("the worker aborts");
+    let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     let handles = Handles {
         address: worker.address().expect("the worker has a listener"),
         id: worker.id(),

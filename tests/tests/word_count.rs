@@ -56,10 +56,10 @@ fn totals_are_exact() {
     let corpus = tempfile::tempdir().expect("create a directory");
     write_corpus(corpus.path());
 
-    let ended = start(corpus.path()).end();
+    let output = start(corpus.path()).end();
 
-    assert!(ended.status.success(), "{ended:?}");
-    assert_exact(ended.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert_exact(output.stdout);
 }
 
 #[test]
@@ -78,10 +78,10 @@ fn totals_are_exact_although_workers_are_killed() {
             killed.push(pid);
         }
     }
-    let ended = program.end();
+    let output = program.end();
 
-    assert!(ended.status.success(), "{ended:?}");
-    lines.extend(assert_exact(ended.stdout));
+    assert!(output.status.success(), "{output:?}");
+    lines.extend(assert_exact(output.stdout));
     for pid in killed {
         let reports_kill =
             |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");

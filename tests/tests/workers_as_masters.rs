@@ -67,7 +67,7 @@ async fn all_processes_connect_to_worker_of_worker() {
     assert_eq!(other.pid_of(worker.clone()).await, Ok(pid));
     assert_eq!(first.pid_of(worker.clone()).await, Ok(pid));
     drop(client);
-    assert!(!is_gone(pid), "the worker lives as long as its master");
+    assert!(!is_gone(pid), "the worker runs as long as its master");
     drop(first);
     assert!(ends(pid).await, "the master of the worker has ended");
 }

@@ -114,9 +114,9 @@ impl Kinds for Worker {
 
 pub async fn calls(client: &KindsClient) {
     let tree = Tree { value: 1, children: vec![] };
-    let one: u64 = client.by_reference(&1, "one", &[1], &tree).await.expect("it lives");
-    let two: u8 = client.by_another_name().await.expect("it lives and says so");
-    let three: Result<u8, Wrong> = client.a_plain_alias().await.expect("it lives");
+    let one: u64 = client.by_reference(&1, "one", &[1], &tree).await.expect("the worker answers");
+    let two: u8 = client.by_another_name().await.expect("the worker answers");
+    let three: Result<u8, Wrong> = client.a_plain_alias().await.expect("the worker answers");
     drop((one, two, three));
 }
 

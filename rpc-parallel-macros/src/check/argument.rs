@@ -64,7 +64,7 @@ pub(super) fn argument_type(function: &Function, argument: &Argument, errors: &m
     if let Some(owned) = argument.owned_instead_of_unsized() {
         errors.add(
             ty,
-            format!("argument `{name}` must be borrowed or owned"),
+            format!("argument `{name}` must have a sized type"),
             format!("write `&` before the type, or `{owned}`"),
         );
     }
@@ -102,7 +102,7 @@ fn borrow(function: &Function, argument: &Argument, borrow: &Borrow, errors: &mu
         errors.add(
             lifetime,
             format!("argument `{name}` must be borrowed without a lifetime"),
-            "write `&` alone; the worker holds the value for the time of the call",
+            "write `&` alone; the worker owns the value during the call",
         );
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn receiver(function: &Function, errors: &mut Errors) {
             );
         }
         ReceiverKind::Typed(_, ty) if is_shared_self(ty) => {}
-        _ => errors.add(receiver, sentence, "all calls share the state of the worker; borrow it"),
+        _ => errors.add(receiver, sentence, "all calls share the worker state; write `&self`"),
     }
 }
 
@@ -160,7 +160,7 @@ pub(super) fn flags(function: &Function, errors: &mut Errors) {
     {
         errors.add(
             no_cancel,
-            "`no_cancel` must not stand beside `one_way`",
+            "`no_cancel` must not be combined with `one_way`",
             "a one-way call cannot be cancelled; remove `no_cancel`",
         );
     }

@@ -12,7 +12,7 @@ pub(crate) fn implementation(head: &ImplHead, errors: &mut Errors) {
     for attribute in head.function_attributes() {
         errors.add(
             attribute,
-            "`#[worker(..)]` on a function must stand in the trait, not in its impl",
+            "`#[worker(..)]` on a function must be in the trait, not in the impl",
             "move the attribute to the same function of the trait",
         );
     }
@@ -36,14 +36,14 @@ fn of_a_trait(head: &ImplHead, errors: &mut Errors) {
     match &head.trait_ {
         None => errors.add(
             &head.self_ty,
-            "`#[worker]` must stand on the impl of a worker trait, not on an inherent impl",
+            "`#[worker]` must be applied to the impl of a worker trait, not to an inherent impl",
             "declare the functions in a trait with `#[worker]`, and write `impl Trait for Type`",
         ),
         Some(trait_) => {
             if let Some(not) = trait_.negative {
                 errors.add(
                     not,
-                    "`#[worker]` must not stand on a negative impl",
+                    "`#[worker]` must not be applied to a negative impl",
                     "remove the `!`, or the attribute",
                 );
             }

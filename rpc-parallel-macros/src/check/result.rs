@@ -52,7 +52,7 @@ fn is_unit(ty: &Type) -> bool {
     matches!(ungrouped(ty), Type::Tuple(it) if it.elems.is_empty())
 }
 
-/// `#[worker(result)]` stands on a function whose result can be an alias of `Result`.
+/// `#[worker(result)]` is used on a function whose result can be an alias of `Result`.
 fn is_fallible(function: &Function, errors: &mut Errors) {
     let name = function.name;
     if function.args.result && !matches!(function.result, Returned::Fallible(_)) {

@@ -32,8 +32,8 @@ pub(crate) fn test(args: &EntryArgs, test: &FunctionHead, errors: &mut Errors) {
 pub(super) fn not_main(wrong: impl ToTokens, errors: &mut Errors) {
     errors.add(
         wrong,
-        "`#[entry]` must stand on the function `main`",
-        "`#[entry]` starts the whole program; the functions of workers stand in a trait",
+        "`#[entry]` must be applied to the function `main`",
+        "`#[entry]` starts the whole program; declare worker functions in a `#[worker]` trait",
     );
 }
 
@@ -43,7 +43,7 @@ fn no_other_runtime(main: &FunctionHead, errors: &mut Errors) {
     for attr in main.attrs.iter().filter(|it| names_last(it.path(), "main")) {
         errors.add(
             attr.path(),
-            format!("`#[entry]` must stand on `main` without `#[{}]`", text(attr.path())),
+            format!("`#[entry]` must not be combined with `#[{}]`", text(attr.path())),
             "`#[entry]` starts the runtime; remove the other attribute, and set the runtime with \
              `flavor` and `threads`",
         );
@@ -54,7 +54,7 @@ fn no_other_test(test: &FunctionHead, errors: &mut Errors) {
     for attr in test.attrs.iter().filter(|it| names_last(it.path(), "test")) {
         errors.add(
             attr.path(),
-            format!("`#[rpc_parallel::test]` must stand without `#[{}]`", text(attr.path())),
+            format!("`#[rpc_parallel::test]` must not be combined with `#[{}]`", text(attr.path())),
             "`#[rpc_parallel::test]` makes the function a test; remove the other attribute",
         );
     }
@@ -85,7 +85,7 @@ fn start(args: &EntryArgs, function: &FunctionHead, errors: &mut Errors) {
         for argument in &args.runtime.written {
             errors.add(
                 argument,
-                format!("`{argument}` must stand on an async function"),
+                format!("`{argument}` must be used with an async function"),
                 format!(
                     "make `{name}` async, or write `worker({argument} = ..)` to set the runtimes \
                      of workers"
@@ -96,7 +96,8 @@ fn start(args: &EntryArgs, function: &FunctionHead, errors: &mut Errors) {
 }
 
 fn main_parameters(main: &FunctionHead, errors: &mut Errors) {
-    let generic = ("`main` must not be generic", "write the types themselves");
+    let generic =
+        ("`main` must not be generic", "replace the generic parameters with concrete types");
     if !main.sig.generics.params.is_empty() {
         errors.add(&main.sig.generics.params, generic.0, generic.1);
     }
@@ -118,7 +119,7 @@ fn test_parameters(test: &FunctionHead, errors: &mut Errors) {
         errors.add(
             &test.sig.generics.params,
             format!("test `{name}` must not be generic"),
-            "write the types themselves",
+            "replace the generic parameters with concrete types",
         );
     }
     if let Some(first) = parameters(test).first() {

@@ -7,7 +7,7 @@ use super::*;
 use crate::args::{EntryArgs, ImplArgs, TraitArgs};
 
 /// Returns the errors of a trait.
-fn of_trait(args: TokenStream, item: TokenStream) -> Vec<String> {
+fn errors_of_trait(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     TraitArgs::parse(args, &mut errors);
     let item = syn::parse2(item).expect("the tokens are a trait");
@@ -16,11 +16,11 @@ fn of_trait(args: TokenStream, item: TokenStream) -> Vec<String> {
 }
 
 /// Returns the errors of a trait with these functions.
-fn of_functions(functions: TokenStream) -> Vec<String> {
-    of_trait(quote!(), quote!(trait Bank { #functions }))
+fn errors_of_functions(functions: TokenStream) -> Vec<String> {
+    errors_of_trait(quote!(), quote!(trait Bank { #functions }))
 }
 
-fn of_impl(args: TokenStream, item: TokenStream) -> Vec<String> {
+fn errors_of_impl(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     ImplArgs::parse(args, &mut errors);
     let head = syn::parse2(item).expect("the tokens are an impl");
@@ -28,14 +28,14 @@ fn of_impl(args: TokenStream, item: TokenStream) -> Vec<String> {
     errors.sentences()
 }
 
-fn of_main(args: TokenStream, item: TokenStream) -> Vec<String> {
+fn errors_of_main(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
     main(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
     errors.sentences()
 }
 
-fn of_test(item: TokenStream) -> Vec<String> {
+fn errors_of_test(item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
     test(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
@@ -44,7 +44,7 @@ fn of_test(item: TokenStream) -> Vec<String> {
 
 /// Asserts that there is one error, and that its text contains `words`.
 #[track_caller]
-fn one(errors: &[String], words: &str) {
+fn assert_one_error(errors: &[String], words: &str) {
     assert!(
         matches!(errors, [error] if error.contains(words)),
         "expected one error with `{words}`, found {errors:#?}"
@@ -53,7 +53,7 @@ fn one(errors: &[String], words: &str) {
 
 #[test]
 fn correct_trait_has_no_errors() {
-    let errors = of_functions(quote! {
+    let errors = errors_of_functions(quote! {
         /// Puts money in.
         #[worker(id = "deposit")]
         async fn deposit(&self, cx: &Context<Account>, amount: u64, note: &str) -> u64;
@@ -76,8 +76,8 @@ fn correct_trait_has_no_errors() {
 
 #[test]
 fn trait_with_qualifiers_or_generics_is_error() {
-    one(
-        &of_trait(
+    assert_one_error(
+        &errors_of_trait(
             quote!(),
             quote!(
                 trait Bank<T> {}
@@ -85,8 +85,8 @@ fn trait_with_qualifiers_or_generics_is_error() {
         ),
         "must not be generic",
     );
-    one(
-        &of_trait(
+    assert_one_error(
+        &errors_of_trait(
             quote!(),
             quote!(
                 trait Bank
@@ -98,8 +98,8 @@ fn trait_with_qualifiers_or_generics_is_error() {
         ),
         "must not have a where clause",
     );
-    one(
-        &of_trait(
+    assert_one_error(
+        &errors_of_trait(
             quote!(),
             quote!(
                 unsafe trait Bank {}
@@ -107,23 +107,26 @@ fn trait_with_qualifiers_or_generics_is_error() {
         ),
         "must be safe",
     );
-    one(&of_trait(quote!(), quote!(auto trait Bank {})), "must not be an auto trait");
-    one(
-        &of_trait(
+    assert_one_error(
+        &errors_of_trait(quote!(), quote!(auto trait Bank {})),
+        "must not be an auto trait",
+    );
+    assert_one_error(
+        &errors_of_trait(
             quote!(),
             quote!(
                 #[worker]
                 trait Bank {}
             ),
         ),
-        "must stand here once",
+        "must be used once per item",
     );
 }
 
 #[test]
 fn supertraits_are_no_error() {
     assert_eq!(
-        of_trait(
+        errors_of_trait(
             quote!(),
             quote!(
                 trait Bank: Send + Sync {}
@@ -135,49 +138,49 @@ fn supertraits_are_no_error() {
 
 #[test]
 fn trait_item_other_than_function_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             type Money;
         )),
         "must not have associated types",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             const FEE: u64;
         )),
         "must not have associated constants",
     );
-    one(&of_functions(quote!(more!();)), "must consist of functions");
+    assert_one_error(&errors_of_functions(quote!(more!();)), "must consist of functions");
 }
 
 #[test]
 fn receiver_other_than_shared_self_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f();
         )),
         "must take `&self`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(self);
         )),
         "must take `&self`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(mut self);
         )),
         "must take `&self`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&mut self);
         )),
         "must take `&self`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(self: Box<Self>);
         )),
         "must take `&self`",
@@ -186,52 +189,52 @@ fn receiver_other_than_shared_self_is_error() {
 
 #[test]
 fn qualified_or_generic_function_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             const fn f(&self);
         )),
         "must not be `const`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             unsafe fn f(&self);
         )),
         "must be safe",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             extern "C" fn f(&self);
         )),
         "must have the Rust ABI",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, more: ...);
         )),
         "a fixed number of arguments",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f<T>(&self);
         )),
         "must not be generic",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f<const N: usize>(&self);
         )),
         "must not be generic",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self)
             where
                 Self: Sized;
         )),
         "must not have a where clause",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) {}
         )),
         "must not have a body",
@@ -240,8 +243,8 @@ fn qualified_or_generic_function_is_error() {
 
 #[test]
 fn lifetime_parameter_is_one_error_for_all_its_uses() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f<'a>(&self, a: &'a [&'a str]) -> &'a str;
         )),
         "lifetime parameters",
@@ -250,20 +253,20 @@ fn lifetime_parameter_is_one_error_for_all_its_uses() {
 
 #[test]
 fn reserved_or_equal_names_are_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn r#close(&self);
         )),
         "must have a name that clients do not use",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn shutdown(&self);
         )),
         "must have a name that clients do not use",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn sum(&self);
             fn Sum(&self);
         )),
@@ -275,31 +278,31 @@ fn reserved_or_equal_names_are_error() {
         #[worker(id = "a")]
         fn g(&self);
     );
-    one(&of_functions(ids), "must have different ids");
+    assert_one_error(&errors_of_functions(ids), "must have different ids");
 }
 
 #[test]
 fn argument_with_pattern_or_cfg_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, (a, b): (u8, u8));
         )),
         "must be plain names",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, _: u8);
         )),
         "must be plain names",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, mut a: u8);
         )),
         "must be plain names",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, #[cfg(unix)] a: u8);
         )),
         "must not be conditional",
@@ -308,60 +311,60 @@ fn argument_with_pattern_or_cfg_is_error() {
 
 #[test]
 fn argument_that_borrows_inside_or_is_unsized_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &mut u8);
         )),
         "must not be borrowed as `&mut`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &[&str]);
         )),
         "must not borrow inside",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: Option<&str>);
         )),
         "must not borrow inside",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: Cow<'_, str>);
         )),
         "must not borrow inside",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &'static str);
         )),
         "without a lifetime",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: str);
         )),
-        "must be borrowed or owned",
+        "must have a sized type",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: [u8]);
         )),
-        "must be borrowed or owned",
+        "must have a sized type",
     );
 }
 
 #[test]
 fn argument_without_one_known_type_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: impl Send);
         )),
         "must not be `impl Trait`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: Vec<Self>);
         )),
         "must not name `Self`",
@@ -370,26 +373,26 @@ fn argument_without_one_known_type_is_error() {
 
 #[test]
 fn borrowed_pipe_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &Pipe<u8>);
         )),
         "argument `a` must not borrow a `Pipe`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &'static mut PipeWriter<u8>);
         )),
         "argument `a` must not borrow a `PipeWriter`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &[(u8, Pipe<u8>)]);
         )),
         "argument `a` must not borrow a `Pipe`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: Pipe<&str>);
         )),
         "must not borrow inside",
@@ -399,20 +402,20 @@ fn borrowed_pipe_is_error() {
 #[test]
 fn trait_object_argument_is_error() {
     let object = "must not be a trait object";
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &(dyn Display + '_));
         )),
         object,
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: dyn Display);
         )),
         object,
     );
     assert_eq!(
-        of_functions(quote!(
+        errors_of_functions(quote!(
             fn f(&self, a: Box<dyn Shape>);
         )),
         [""; 0]
@@ -421,14 +424,14 @@ fn trait_object_argument_is_error() {
 
 #[test]
 fn pipe_that_carries_pipes_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> Pipe<Pipe<u8>>;
         )),
         "the `Pipe` in the result of worker function `f` must not carry a `Pipe`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: Option<PipeWriter<Vec<PipeWriter<u8>>>>);
         )),
         "the `PipeWriter` in argument `a` must not carry a `PipeWriter`",
@@ -437,7 +440,7 @@ fn pipe_that_carries_pipes_is_error() {
 
 #[test]
 fn borrowed_type_without_element_type_is_no_pipe() {
-    let errors = of_functions(quote!(
+    let errors = errors_of_functions(quote!(
         fn f(&self, a: &Pipe, b: &std::io::PipeWriter) -> PipeWriter;
     ));
 
@@ -451,26 +454,26 @@ fn seventeenth_argument_is_error() {
         quote!(fn f(&self, #(#names: u8),*);)
     };
 
-    assert_eq!(of_functions(arguments(16)), [""; 0]);
-    one(&of_functions(arguments(17)), "at most 16 arguments");
+    assert_eq!(errors_of_functions(arguments(16)), [""; 0]);
+    assert_one_error(&errors_of_functions(arguments(17)), "at most 16 arguments");
 }
 
 #[test]
 fn second_or_foreign_context_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &Context<A>, b: &Context<A>);
         )),
         "must have one context",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &mut Context<A>);
         )),
         "must be borrowed as `&`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self, a: &Context<'_>);
         )),
         "must be an `rpc_parallel::Context`",
@@ -479,31 +482,31 @@ fn second_or_foreign_context_is_error() {
         fn f(&self, a: &Context<A>);
         fn g(&self, a: &Context<B>);
     );
-    one(&of_functions(two), "must write one context type");
+    assert_one_error(&errors_of_functions(two), "must have one context type");
 }
 
 #[test]
 fn borrowed_or_unknown_result_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> &str;
         )),
         "must be owned",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> Option<&str>;
         )),
         "must be owned",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> impl Send;
         )),
         "must not be `impl Trait`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> Box<Self>;
         )),
         "must not name `Self`",
@@ -512,14 +515,14 @@ fn borrowed_or_unknown_result_is_error() {
 
 #[test]
 fn pipe_writer_in_result_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> PipeWriter<u8>;
         )),
         "must not hold a `PipeWriter`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             fn f(&self) -> Result<(u8, PipeWriter<u8>), Closed>;
         )),
         "must not hold a `PipeWriter`",
@@ -528,54 +531,54 @@ fn pipe_writer_in_result_is_error() {
 
 #[test]
 fn one_way_with_result_or_no_cancel_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(one_way)]
             fn f(&self) -> u8;
         )),
         "must not have a result",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(one_way)]
             fn f(&self) -> Result<(), Closed>;
         )),
         "must not have a result",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(one_way, result)]
             fn f(&self) -> Outcome<&str>;
         )),
         "must not have a result",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(one_way, no_cancel)]
             fn f(&self);
         )),
-        "`no_cancel` must not stand beside `one_way`",
+        "`no_cancel` must not be combined with `one_way`",
     );
 }
 
 #[test]
 fn result_argument_without_result_is_error() {
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(result)]
             fn f(&self);
         )),
         "must return a `Result`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(result)]
             fn f(&self) -> (u8, u8);
         )),
         "must return a `Result`",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(result)]
             fn f(&self) -> Option<u8>;
         )),
@@ -585,10 +588,13 @@ fn result_argument_without_result_is_error() {
 
 #[test]
 fn inherent_negative_or_generic_impl_is_error() {
-    one(&of_impl(quote!(), quote!(impl Ledger {})), "not on an inherent impl");
-    one(&of_impl(quote!(), quote!(impl !Bank for Ledger {})), "must not stand on a negative impl");
-    one(
-        &of_impl(
+    assert_one_error(&errors_of_impl(quote!(), quote!(impl Ledger {})), "not to an inherent impl");
+    assert_one_error(
+        &errors_of_impl(quote!(), quote!(impl !Bank for Ledger {})),
+        "must not be applied to a negative impl",
+    );
+    assert_one_error(
+        &errors_of_impl(
             quote!(),
             quote!(
                 impl<T> Bank for Ledger<T> {}
@@ -596,18 +602,18 @@ fn inherent_negative_or_generic_impl_is_error() {
         ),
         "without generics",
     );
-    one(
-        &of_impl(
+    assert_one_error(
+        &errors_of_impl(
             quote!(),
             quote!(
                 #[worker]
                 impl Bank for Ledger {}
             ),
         ),
-        "must stand here once",
+        "must be used once per item",
     );
     let function = quote!(impl Bank for Ledger { #[worker(id = "f")] fn f(&self) {} });
-    one(&of_impl(quote!(), function), "must stand in the trait");
+    assert_one_error(&errors_of_impl(quote!(), function), "must be in the trait");
 }
 
 #[test]
@@ -617,20 +623,29 @@ fn unknown_repeated_or_malformed_argument_is_error() {
             trait Bank {}
         )
     };
-    one(&of_trait(quote!(name = "b"), item()), "`name` must be a known argument");
-    one(&of_trait(quote!(crate = a, crate = b), item()), "`crate` must be given once");
-    one(&of_trait(quote!(crate = "a"), item()), "`crate` must be a path");
-    one(&of_trait(quote!(id = "b"), item()), "a trait has no id");
-    one(&of_impl(quote!(client), quote!(impl Bank for Ledger {})), "`client` must be a path");
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_trait(quote!(name = "b"), item()),
+        "`name` must be a known argument",
+    );
+    assert_one_error(
+        &errors_of_trait(quote!(crate = a, crate = b), item()),
+        "`crate` must be given once",
+    );
+    assert_one_error(&errors_of_trait(quote!(crate = "a"), item()), "`crate` must be a path");
+    assert_one_error(&errors_of_trait(quote!(id = "b"), item()), "a trait has no id");
+    assert_one_error(
+        &errors_of_impl(quote!(client), quote!(impl Bank for Ledger {})),
+        "`client` must be a path",
+    );
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(id)]
             fn f(&self);
         )),
         "`id` must be a string",
     );
-    one(
-        &of_functions(quote!(
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(id = "")]
             fn f(&self);
         )),
@@ -640,20 +655,20 @@ fn unknown_repeated_or_malformed_argument_is_error() {
         #[worker(result = true)]
         fn f(&self) -> Outcome;
     );
-    one(&of_functions(result), "`result` must not have a value");
+    assert_one_error(&errors_of_functions(result), "`result` must not have a value");
     let one_way = quote!(
         #[worker(one_way(true))]
         fn f(&self);
     );
-    one(&of_functions(one_way), "`one_way` must not have a value");
+    assert_one_error(&errors_of_functions(one_way), "`one_way` must not have a value");
     let no_cancel = quote!(
         #[worker(no_cancel)]
         #[worker(no_cancel)]
         fn f(&self);
     );
-    one(&of_functions(no_cancel), "`no_cancel` must be given once");
-    one(
-        &of_functions(quote!(
+    assert_one_error(&errors_of_functions(no_cancel), "`no_cancel` must be given once");
+    assert_one_error(
+        &errors_of_functions(quote!(
             #[worker(async)]
             fn f(&self);
         )),
@@ -664,7 +679,7 @@ fn unknown_repeated_or_malformed_argument_is_error() {
 #[test]
 fn main_with_unusable_signature_is_error() {
     assert_eq!(
-        of_main(
+        errors_of_main(
             quote!(),
             quote!(
                 async fn main(args: Vec<String>) {}
@@ -672,8 +687,8 @@ fn main_with_unusable_signature_is_error() {
         ),
         [""; 0]
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 fn main(a: u8, b: u8) {}
@@ -681,8 +696,8 @@ fn main_with_unusable_signature_is_error() {
         ),
         "one list of the program's arguments",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 fn main<T>(a: T) {}
@@ -690,8 +705,8 @@ fn main_with_unusable_signature_is_error() {
         ),
         "must not be generic",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 fn main(a: impl FromArgs) {}
@@ -699,8 +714,8 @@ fn main_with_unusable_signature_is_error() {
         ),
         "must not be generic",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 fn main(&self) {}
@@ -708,8 +723,8 @@ fn main_with_unusable_signature_is_error() {
         ),
         "must be a free function",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 unsafe fn main() {}
@@ -717,24 +732,24 @@ fn main_with_unusable_signature_is_error() {
         ),
         "must be a plain `fn`",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 fn other() {}
             ),
         ),
-        "must stand on the function `main`",
+        "must be applied to the function `main`",
     );
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(
             quote!(),
             quote!(
                 #[rpc_parallel::entry]
                 fn main() {}
             ),
         ),
-        "must stand here once",
+        "must be used once per item",
     );
 }
 
@@ -744,15 +759,18 @@ fn second_runtime_of_main_is_error() {
         #[tokio::main]
         async fn main() {}
     );
-    one(&of_main(quote!(), twice), "without `#[tokio::main]`");
-    one(
-        &of_main(
+    assert_one_error(
+        &errors_of_main(quote!(), twice),
+        "must not be combined with `#[tokio::main]`",
+    );
+    assert_one_error(
+        &errors_of_main(
             quote!(flavor = "current_thread"),
             quote!(
                 fn main() {}
             ),
         ),
-        "on an async function",
+        "must be used with an async function",
     );
 }
 
@@ -763,52 +781,67 @@ fn unknown_runtime_arguments_are_error() {
             async fn main() {}
         )
     };
-    assert_eq!(of_main(quote!(flavor = "multi_thread", threads = 2), main()), [""; 0]);
-    one(&of_main(quote!(flavor = "many"), main()), "`current_thread` or `multi_thread`");
-    one(&of_main(quote!(threads = 2), main()), "must come with `flavor = \"multi_thread\"`");
-    one(
-        &of_main(quote!(worker(threads = 2)), main()),
+    assert_eq!(errors_of_main(quote!(flavor = "multi_thread", threads = 2), main()), [""; 0]);
+    assert_one_error(
+        &errors_of_main(quote!(flavor = "many"), main()),
+        "`current_thread` or `multi_thread`",
+    );
+    assert_one_error(
+        &errors_of_main(quote!(threads = 2), main()),
         "must come with `flavor = \"multi_thread\"`",
     );
-    one(&of_main(quote!(worker(name = "w")), main()), "`name` must be a known argument");
-    one(&of_main(quote!(worker = "w"), main()), "`worker` must be a list");
-    one(&of_main(quote!(settings), main()), "`settings` must be a value of type `Settings`");
-    one(&of_main(quote!(worker_logs), main()), "`worker_logs` must be `true` or `false`");
+    assert_one_error(
+        &errors_of_main(quote!(worker(threads = 2)), main()),
+        "must come with `flavor = \"multi_thread\"`",
+    );
+    assert_one_error(
+        &errors_of_main(quote!(worker(name = "w")), main()),
+        "`name` must be a known argument",
+    );
+    assert_one_error(&errors_of_main(quote!(worker = "w"), main()), "`worker` must be a list");
+    assert_one_error(
+        &errors_of_main(quote!(settings), main()),
+        "`settings` must be a value of type `Settings`",
+    );
+    assert_one_error(
+        &errors_of_main(quote!(worker_logs), main()),
+        "`worker_logs` must be `true` or `false`",
+    );
 }
 
 #[test]
 fn test_with_parameters_or_second_attribute_is_error() {
     assert_eq!(
-        of_test(quote!(
+        errors_of_test(quote!(
             #[should_panic]
             async fn fails() {}
         )),
         [""; 0]
     );
-    one(
-        &of_test(quote!(
+    assert_one_error(
+        &errors_of_test(quote!(
             fn fails(a: u8) {}
         )),
         "must not have parameters",
     );
-    one(
-        &of_test(quote!(
+    assert_one_error(
+        &errors_of_test(quote!(
             fn fails<T>() {}
         )),
         "must not be generic",
     );
-    one(
-        &of_test(quote!(
+    assert_one_error(
+        &errors_of_test(quote!(
             #[test]
             fn fails() {}
         )),
-        "without `#[test]`",
+        "must not be combined with `#[test]`",
     );
-    one(
-        &of_test(quote!(
+    assert_one_error(
+        &errors_of_test(quote!(
             #[tokio::test]
             async fn fails() {}
         )),
-        "without `#[tokio::test]`",
+        "must not be combined with `#[tokio::test]`",
     );
 }

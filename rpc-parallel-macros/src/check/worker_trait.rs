@@ -119,9 +119,9 @@ pub(super) fn contexts_agree(worker: &Worker, errors: &mut Errors) {
     for other in contexts.filter(|it| written(it) != written(first)) {
         errors.add(
             other.ty,
-            format!("worker trait `{}` must write one context type everywhere", worker.name),
+            format!("worker trait `{}` must have one context type", worker.name),
             format!(
-                "a connection has one state; this trait has `{}` and `{}`",
+                "a connection has one state; replace `{}` or `{}`",
                 written(first),
                 written(other)
             ),

@@ -40,7 +40,7 @@ pub(super) fn functions(facade: &Facade, worker: &Worker) -> TokenStream {
         let span = result_span(it);
         let p = facade.private(span);
         let key = names::key(it.name, span);
-        let values = it.arguments().map(|it| passed(facade, it));
+        let values = it.arguments().map(|it| borrowed_argument(facade, it));
         let body = quote_spanned!(span=> { #p::call::<Self, #key>(self, (#(#values,)*)) });
         function(facade, worker, it, &body)
     });
@@ -214,7 +214,7 @@ pub(super) fn parameter_type(facade: &Facade, argument: &Argument) -> TokenStrea
 }
 
 /// Writes an argument as the runtime takes it: borrowed.
-fn passed(facade: &Facade, argument: &Argument) -> TokenStream {
+fn borrowed_argument(facade: &Facade, argument: &Argument) -> TokenStream {
     let name = &argument.name;
     let span = names::at(name);
     if argument.elements.is_some() {

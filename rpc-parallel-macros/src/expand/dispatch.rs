@@ -38,18 +38,18 @@ fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let key = names::key(function.name, span);
     let owned = function.arguments().map(|it| &it.owned);
     let call = call(facade, worker, function);
-    let sees_context = function.takes_context().then(|| quote_spanned!(span=> .sees_context()));
+    let takes_context = function.takes_context().then(|| quote_spanned!(span=> .takes_context()));
     if function.is_async() {
         quote_spanned! {span=>
             #(#cfgs)*
             &#p::asynchronous::<Self, #key, __S>(
                 |__scope, (#(#owned,)*)| #p::boxed(async move { #call.await })
-            )#sees_context
+            )#takes_context
         }
     } else {
         quote_spanned! {span=>
             #(#cfgs)*
-            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)#sees_context
+            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)#takes_context
         }
     }
 }

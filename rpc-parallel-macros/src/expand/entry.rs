@@ -37,7 +37,7 @@ pub(crate) fn entry(args: &EntryArgs, main: &FunctionHead) -> TokenStream {
 }
 
 /// Writes a function with a mistake, so that its name exists and its body is checked.
-pub(crate) fn no_start(function: &FunctionHead) -> TokenStream {
+pub(crate) fn mistaken_function(function: &FunctionHead) -> TokenStream {
     if function.sig.receiver().is_some() || function.sig.ident != "main" {
         return function.bare().into_token_stream();
     }
@@ -60,7 +60,7 @@ fn from_args(args: &EntryArgs, ty: &Type) -> TokenStream {
 }
 
 /// Writes the runtime's value for the arguments of the attribute.
-// Output: P::Entry::new().flavor(P::Flavor::CurrentThread).settings(|| P::settings(value))
+// Output: P::Entry::new().flavor(P::RuntimeFlavor::CurrentThread).settings(|| P::settings(value))
 pub(super) fn entry_value(args: &EntryArgs, function: &FunctionHead) -> TokenStream {
     let span = names::at(&function.sig.ident);
     let p = args.facade.private(span);

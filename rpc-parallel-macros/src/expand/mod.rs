@@ -17,7 +17,7 @@ mod state;
 
 pub(crate) use client::client_type;
 pub(crate) use declaration::declaration;
-pub(crate) use entry::{entry, no_start};
+pub(crate) use entry::{entry, mistaken_function};
 pub(crate) use registration::registration;
 pub(crate) use stand_in::stand_in;
 pub(crate) use state::state;

@@ -16,8 +16,10 @@ use super::client;
 // Output: pub struct __OnHandle<H>(PhantomData<fn() -> H>);
 // impl<H> __OnHandle<H> {
 //     pub fn deposit(&self, _: u64) -> P::Call<u64> where H: P::IsConnected { H::unreachable() }
-// } impl<H: 'static> P::OnHandle for __OnHandle<H> { const INSTANCE: &'static Self =
-// &Self(PhantomData); }
+// }
+// impl<H: 'static> P::OnHandle for __OnHandle<H> {
+//     const INSTANCE: &'static Self = &Self(PhantomData);
+// }
 pub(super) fn on_handle(facade: &Facade, worker: &Worker) -> TokenStream {
     let span = names::at(worker.name);
     let p = facade.private(span);

@@ -20,7 +20,7 @@ pub(crate) fn state(args: &StateArgs, item: &DataHead) -> TokenStream {
     let p = args.facade.private(span);
     let mut generics = item.generics.clone();
     if !generics.params.is_empty() {
-        // A macro cannot know which bounds the parameters need, so it bounds the whole type.
+        // A macro cannot determine which bounds the parameters need, so it bounds the whole type.
         generics.make_where_clause().predicates.push(parse_quote_spanned! {span=>
             Self: ::core::default::Default + 'static
         });

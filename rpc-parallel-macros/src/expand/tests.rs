@@ -569,7 +569,7 @@ fn dispatch_calls_each_function_with_its_parameters() {
                                 )
                                 .await
                         }))
-                        .sees_context(),
+                        .takes_context(),
                     &P::synchronous::<
                         Self,
                         __audit,
@@ -588,7 +588,7 @@ fn dispatch_calls_each_function_with_its_parameters() {
                             >(__scope.context()),
                             __a1,
                         ))
-                        .sees_context(),
+                        .takes_context(),
                 ];
             }
         "##]],

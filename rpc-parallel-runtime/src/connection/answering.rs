@@ -14,7 +14,7 @@ use super::outbox::Outbox;
 use super::panics::drop_unfinished;
 use super::pipe::{self, PipeErrorKind};
 use super::scope::LazyScope;
-use super::sending::Lane;
+use super::sending::SendOrder;
 use super::shared::{Connection, OwnedEnd};
 use crate::wire::{
     Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, PanicReport, Refusal,
@@ -86,7 +86,7 @@ impl<'a> Incoming<'a> {
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
         if !self.ends.is_empty() {
-            let why = "its function has not begun".to_owned();
+            let why = "the function that writes the pipe has not begun".to_owned();
             drop_unfinished(mem::take(&mut self.ends), PipeErrorKind::WriterFailed { why });
         }
     }
@@ -101,15 +101,15 @@ pub struct Answering<'a> {
     buffer: &'a mut Vec<u8>,
     start: usize,
     deadline: Option<Instant>,
-    after: After,
+    follow_up: FollowUp,
 }
 
-/// The remaining work after the buffer was added to the outbox.
+/// The work that remains after the buffer was added to the outbox.
 #[derive(Default)]
-pub(super) struct After {
+pub(super) struct FollowUp {
     /// The answer itself, if it is large.
     large: Option<(Large, Vec<StreamId>)>,
-    starts: Vec<pipe::Begin>,
+    starts: Vec<pipe::StreamStart>,
     /// Why a one-way call failed. It must be written to stderr, because its caller gets no answer.
     pub(super) failed: Option<Refusal>,
 }
@@ -121,7 +121,7 @@ impl<'a> Answering<'a> {
         buffer: &'a mut Vec<u8>,
     ) -> Self {
         let start = buffer.len();
-        Self { call, connection, buffer, start, deadline: None, after: After::default() }
+        Self { call, connection, buffer, start, deadline: None, follow_up: FollowUp::default() }
     }
 
     /// Sets the deadline of the call: a later result becomes a refusal.
@@ -152,8 +152,8 @@ impl<'a> Answering<'a> {
                 let (opened, starts) = pipe::open(opening, self.connection, None);
                 let large = frame.streams(&opened).finish();
                 let opens = || opened.iter().map(|it| it.id).collect();
-                self.after.large = large.map(|it| (it, opens()));
-                self.after.starts = starts;
+                self.follow_up.large = large.map(|it| (it, opens()));
+                self.follow_up.starts = starts;
                 return;
             }
             Err(refusal) => refusal,
@@ -164,7 +164,7 @@ impl<'a> Answering<'a> {
     /// Answers with a refusal: there is no result.
     pub(crate) fn refuse(&mut self, refusal: &Refusal) {
         let Some(call) = self.call else {
-            self.after.failed = Some(refusal.clone());
+            self.follow_up.failed = Some(refusal.clone());
             return;
         };
         if !self.try_refuse(call, refusal) && !self.try_refuse(call, &refusal.shortened()) {
@@ -178,7 +178,7 @@ impl<'a> Answering<'a> {
             Ok::<_, TooLarge>(())
         });
         let Ok(frame) = written else { return false };
-        self.after.large = frame.finish().map(|it| (it, Vec::new()));
+        self.follow_up.large = frame.finish().map(|it| (it, Vec::new()));
         true
     }
 
@@ -191,26 +191,26 @@ impl<'a> Answering<'a> {
             process::exit(PANICKED);
         }
         self.buffer.truncate(self.start);
-        self.after = After::default();
+        self.follow_up = FollowUp::default();
         self.refuse(&Refusal::Panicked(panic));
     }
 
-    pub(super) fn after(self) -> After {
-        self.after
+    pub(super) fn into_follow_up(self) -> FollowUp {
+        self.follow_up
     }
 }
 
-impl After {
+impl FollowUp {
     /// Returns whether the buffer must be written before the remaining work, which starts streams
     /// that the answer opens.
-    pub(super) fn needs_order(&self) -> bool {
+    pub(super) fn must_follow_write(&self) -> bool {
         !self.starts.is_empty()
     }
 
     /// Does the remaining work.
-    pub(super) fn go_on(self, outbox: &Outbox) {
+    pub(super) fn run(self, outbox: &Outbox) {
         if let Some((large, opens)) = self.large {
-            outbox.add_large(large, Lane::Any, opens);
+            outbox.add_large(large, SendOrder::Any, opens);
         }
         self.starts.into_iter().for_each(|start| start());
     }

@@ -1,4 +1,4 @@
-//! The ready-made error type for functions that only want `?`.
+//! The error type of functions that propagate errors of any type with `?`.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,8 @@ use crate::wire::new_causes;
 /// [`BoxError`](crate::BoxError), `String` and `&str`. Its caller gets the error as
 /// [`FunctionError::Function`](super::FunctionError::Function).
 ///
-/// Like `anyhow::Error`, and for the same reason, it does not implement [`std::error::Error`].
+/// Like `anyhow::Error`, it does not implement [`std::error::Error`]: otherwise its conversion from
+/// every error type, which `?` uses, would overlap with the conversion from itself.
 ///
 /// ```
 /// use rpc_parallel::AnyError;

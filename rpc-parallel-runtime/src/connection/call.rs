@@ -21,7 +21,7 @@ use super::outbox::Ticket;
 use super::pending::{Answered, CallStatus};
 use super::pipe::{self, Opening};
 use super::restart::RestartableLink;
-use super::sending::Lane;
+use super::sending::SendOrder;
 use super::spans::CallerSpan;
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
@@ -82,11 +82,13 @@ pub type TryCall<R> = Call<<R as IsResult>::Ok, FunctionError<<R as IsResult>::E
 
 /// The connection of a call.
 enum Route {
-    Over(Arc<Hold>),
+    /// The connection over which the call is sent.
+    Connected(Arc<Hold>),
     /// The connection that is open when the call is sent.
-    Through(Arc<RestartableLink>),
-    /// The connection that replaces a lost one.
-    Waiting(Arc<RestartableLink>, Pin<Box<dyn Future<Output = ()> + Send>>),
+    Restartable(Arc<RestartableLink>),
+    /// The connection that will replace a lost one, and a future that resolves when calls no longer
+    /// wait for it.
+    Reconnecting(Arc<RestartableLink>, Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 enum State {
@@ -131,8 +133,8 @@ impl<T, E: CallFailure> Call<T, E> {
         // No caller waits for the result of a one-way function.
         let inherited = if function.one_way { None } else { deadline::inherited() };
         let route = match &client.0 {
-            Link::Fixed(hold) => Route::Over(hold.clone()),
-            Link::Restartable(restart) => Route::Through(restart.clone()),
+            Link::Fixed(hold) => Route::Connected(hold.clone()),
+            Link::Restartable(link) => Route::Restartable(link.clone()),
         };
         let (timeout, limit, sent, caller_span) = (None, None, false, CallerSpan::none());
         Self { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
@@ -234,30 +236,31 @@ impl<T, E: CallFailure> Call<T, E> {
     /// Begins the call, as soon as its connection is open and its outbox has room.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
         loop {
-            let restart = match &mut self.route {
-                Route::Over(hold) => return poll_begin(&hold.0, self.function, cx),
-                Route::Through(restart) => restart,
-                Route::Waiting(restart, settled) => {
+            let link = match &mut self.route {
+                Route::Connected(hold) => return poll_begin(&hold.0, self.function, cx),
+                Route::Restartable(link) => link,
+                Route::Reconnecting(link, settled) => {
                     ready!(settled.as_mut().poll(cx));
                     // The future must not be polled again, if the outbox has no room.
-                    self.route = Route::Through(restart.clone());
+                    self.route = Route::Restartable(link.clone());
                     continue;
                 }
             };
-            let Some(connection) = restart.connection() else {
-                let restart = restart.clone();
-                let settled = restart.settled();
-                self.route = Route::Waiting(restart, settled);
+            let Some(connection) = link.connection() else {
+                let link = link.clone();
+                let settled = link.settled();
+                self.route = Route::Reconnecting(link, settled);
                 continue;
             };
             let hold = connection?;
             match ready!(poll_begin(&hold.0, self.function, cx)) {
                 Ok(begun) => {
-                    self.route = Route::Over(hold);
+                    self.route = Route::Connected(hold);
                     return Poll::Ready(Ok(begun));
                 }
-                // The connection was just lost: the call has not been sent, and waits for the next.
-                Err(_) => self.route = Route::Through(restart.clone()),
+                // The connection was just lost. The call has not been sent, and waits for another
+                // connection.
+                Err(_) => self.route = Route::Restartable(link.clone()),
             }
         }
     }
@@ -271,9 +274,9 @@ impl<T, E: CallFailure> Call<T, E> {
         frame.set_call(&opened, call, left);
         let outbox = &connection.outbox;
         let ticket = match frame {
-            Unsent::Small(frame) if alone => outbox.write_now(&frame, Lane::Any),
-            Unsent::Small(frame) => outbox.add(&frame, Lane::Any),
-            Unsent::Large(frame) => outbox.add_large(*frame, Lane::Any, ids(&opened)),
+            Unsent::Small(frame) if alone => outbox.write_now(&frame, SendOrder::Any),
+            Unsent::Small(frame) => outbox.add(&frame, SendOrder::Any),
+            Unsent::Large(frame) => outbox.add_large(*frame, SendOrder::Any, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
         (call, ticket)
@@ -285,8 +288,8 @@ impl<T, E: CallFailure> Call<T, E> {
         frame.set_one_way(&opened);
         let outbox = &connection.outbox;
         let ticket = match frame {
-            Unsent::Small(frame) => outbox.write_now(&frame, Lane::OneWay),
-            Unsent::Large(frame) => outbox.add_large(*frame, Lane::OneWay, ids(&opened)),
+            Unsent::Small(frame) => outbox.write_now(&frame, SendOrder::OneWay),
+            Unsent::Large(frame) => outbox.add_large(*frame, SendOrder::OneWay, ids(&opened)),
         };
         starts.into_iter().for_each(|start| start());
         ticket
@@ -295,8 +298,8 @@ impl<T, E: CallFailure> Call<T, E> {
     /// Returns the connection of the call, which has begun.
     fn hold(&self) -> &Arc<Hold> {
         match &self.route {
-            Route::Over(hold) => hold,
-            Route::Through(_) | Route::Waiting(..) => {
+            Route::Connected(hold) => hold,
+            Route::Restartable(_) | Route::Reconnecting(..) => {
                 unreachable!("a call that has begun has a connection")
             }
         }
@@ -308,8 +311,8 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn label(&self) -> Arc<WorkerLabel> {
         match &self.route {
-            Route::Over(hold) => hold.0.label.clone(),
-            Route::Through(restart) | Route::Waiting(restart, _) => restart.label(),
+            Route::Connected(hold) => hold.0.label.clone(),
+            Route::Restartable(link) | Route::Reconnecting(link, _) => link.label(),
         }
     }
 
@@ -323,8 +326,8 @@ impl<T, E: CallFailure> Call<T, E> {
     fn why_unsent(&self) -> Option<String> {
         let State::New(..) = self.state else { return None };
         Some(match &self.route {
-            Route::Waiting(restart, _) => restart.why_reconnecting(),
-            Route::Over(_) | Route::Through(_) => {
+            Route::Reconnecting(link, _) => link.why_reconnecting(),
+            Route::Connected(_) | Route::Restartable(_) => {
                 "the send buffer of its connection is full".to_owned()
             }
         })
@@ -373,7 +376,7 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn kind_of(&self, refusal: Refusal) -> CallErrorKind {
         match (refusal, &self.limit) {
-            // The worker noticed the deadline before this process did.
+            // The deadline passed in the worker first.
             (Refusal::Expired, Some(limit)) => {
                 CallErrorKind::TimedOut { after: limit.after, unsent: None }
             }
@@ -464,7 +467,7 @@ impl<T, E: CallFailure> Call<T, E> {
         }
         let mut frame = Vec::new();
         FrameWriter::cancel(&mut frame, call).finish();
-        outbox.write_at_end(&frame, Lane::Any);
+        outbox.write_at_end(&frame, SendOrder::Any);
     }
 }
 

@@ -113,7 +113,7 @@ impl Caller {
     }
 }
 
-/// Fails all calls when the driver ends, for whatever reason.
+/// Fails all calls when the driver ends, for any reason.
 struct End(Arc<Caller>);
 
 impl Drop for End {

@@ -16,7 +16,7 @@ use super::outbox::Writing;
 use super::panics::{catch, drop_unfinished};
 use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
-use super::sending::Lane;
+use super::sending::SendOrder;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::{CallSpan, Callers};
 use super::traffic::CountedCall;
@@ -74,21 +74,21 @@ impl Calls {
         let in_flight = connection.traffic().call_begins();
         let mut answering = Answering::new(call, connection, writing.buffer());
         if let Some(refusal) = self.refuses(&arrived, &**session) {
-            drop_unfinished(arrived.ends, refusal.of_pipes());
+            drop_unfinished(arrived.ends, refusal.pipe_error_kind());
             in_flight.end_later(&mut self.ended);
             return answering.refuse(&refusal);
         }
         let mut scope = LazyScope::new(arrived.deadline);
         let begun = begin(&**session, arrived, &mut scope, cx, &mut answering);
-        let after = answering.after();
-        if let Some(refusal) = &after.failed {
-            report_failure(&**session, function, refusal);
+        let follow_up = answering.into_follow_up();
+        if let Some(refusal) = &follow_up.failed {
+            diagnose_failure(&**session, function, refusal);
         }
-        if after.needs_order() {
+        if follow_up.must_follow_write() {
             // Elements of a stream must not overtake the answer that opens it.
             writing.write_some(&connection.outbox, cx);
         }
-        after.go_on(&connection.outbox);
+        follow_up.run(&connection.outbox);
         let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };
         let deadline = scope.deadline;
         let scope = scope.made();
@@ -129,7 +129,7 @@ impl Calls {
         let answer = async move {
             let mut buffer = Vec::new();
             if deadline.is_some_and(|it| it <= Instant::now()) {
-                drop_unfinished(ends, Refusal::Expired.of_pipes());
+                drop_unfinished(ends, Refusal::Expired.pipe_error_kind());
                 drop(in_flight);
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
@@ -142,13 +142,13 @@ impl Calls {
                 let call = Some(call);
                 let arrived = Arrived { call, function, arguments, ends, deadline, callers };
                 let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
-                Poll::Ready((begun, answering.after()))
+                Poll::Ready((begun, answering.into_follow_up()))
             });
-            let (begun, after) = begun.await;
+            let (begun, follow_up) = begun.await;
             // If the call has completed, `in_flight` is dropped here, before its answer is queued.
             let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight));
-            connection.outbox.add(&buffer, Lane::Any);
-            after.go_on(&connection.outbox);
+            connection.outbox.add(&buffer, SendOrder::Any);
+            follow_up.run(&connection.outbox);
             if let Some(rest) = rest {
                 answer_later(Some(call), function, deadline, rest, session, connection).await;
             }
@@ -261,7 +261,7 @@ pub(super) async fn answer_later(
     connection: Arc<Connection>,
 ) -> CallId {
     let mut buffer = Vec::new();
-    let after = poll_fn(|cx| {
+    let follow_up = poll_fn(|cx| {
         let Unfinished { running: Some(running), span, .. } = &mut unfinished else {
             return Poll::Pending;
         };
@@ -272,18 +272,18 @@ pub(super) async fn answer_later(
             answering.panicked(panic);
             Poll::Ready(())
         });
-        polled.map(|()| answering.after())
+        polled.map(|()| answering.into_follow_up())
     })
     .await;
     // The call is complete: a panic of its destructor does not change the answer.
     let Unfinished { running, span, .. } = &mut unfinished;
     let _ = catch(|| span.run(|| drop(running.take())));
     drop(unfinished);
-    if let Some(refusal) = &after.failed {
-        report_failure(&*session, function, refusal);
+    if let Some(refusal) = &follow_up.failed {
+        diagnose_failure(&*session, function, refusal);
     }
-    connection.outbox.add(&buffer, Lane::Any);
-    after.go_on(&connection.outbox);
+    connection.outbox.add(&buffer, SendOrder::Any);
+    follow_up.run(&connection.outbox);
     call.unwrap_or(NO_CALL)
 }
 
@@ -313,11 +313,13 @@ impl Drop for Unfinished {
 }
 
 impl Refusal {
-    /// Returns the error with which the pipes of a call end whose function has not begun.
-    fn of_pipes(&self) -> PipeErrorKind {
+    /// Returns the error for the pipes of a call whose function has not begun.
+    fn pipe_error_kind(&self) -> PipeErrorKind {
         match self {
             Self::Cancelled => PipeErrorKind::Cancelled,
-            _ => PipeErrorKind::WriterFailed { why: "its function has not begun".to_owned() },
+            _ => PipeErrorKind::WriterFailed {
+                why: "the function that writes the pipe has not begun".to_owned(),
+            },
         }
     }
 }
@@ -326,11 +328,11 @@ impl Refusal {
 fn refuse(call: CallId, refusal: &Refusal, connection: &Arc<Connection>) {
     let mut buffer = Vec::new();
     Answering::new(Some(call), connection, &mut buffer).refuse(refusal);
-    connection.outbox.add(&buffer, Lane::Any);
+    connection.outbox.add(&buffer, SendOrder::Any);
 }
 
 /// Writes to stderr that a one-way call has failed, because its caller gets no answer.
-pub(super) fn report_failure(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
+pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refusal: &Refusal) {
     // Under a fuzzer most calls fail.
     if cfg!(fuzzing) {
         return;

@@ -64,7 +64,7 @@ impl Client {
     pub fn worker_id(&self) -> WorkerId {
         match &self.0 {
             Link::Fixed(hold) => hold.0.id,
-            Link::Restartable(restart) => restart.id(),
+            Link::Restartable(link) => link.id(),
         }
     }
 
@@ -75,7 +75,7 @@ impl Client {
     pub fn label(&self) -> Arc<WorkerLabel> {
         match &self.0 {
             Link::Fixed(hold) => hold.0.label.clone(),
-            Link::Restartable(restart) => restart.label(),
+            Link::Restartable(link) => link.label(),
         }
     }
 
@@ -84,7 +84,7 @@ impl Client {
     pub fn settings(&self) -> Settings {
         match &self.0 {
             Link::Fixed(hold) => hold.0.connection.settings,
-            Link::Restartable(restart) => restart.settings(),
+            Link::Restartable(link) => link.settings(),
         }
     }
 
@@ -95,7 +95,7 @@ impl Client {
     pub fn close(&self) {
         match &self.0 {
             Link::Fixed(hold) => hold.0.close(),
-            Link::Restartable(restart) => restart.close(),
+            Link::Restartable(link) => link.close(),
         }
     }
 
@@ -104,15 +104,15 @@ impl Client {
     pub fn is_closed(&self) -> bool {
         match &self.0 {
             Link::Fixed(hold) => hold.0.is_over(),
-            Link::Restartable(restart) => restart.is_over(),
+            Link::Restartable(link) => link.is_over(),
         }
     }
 
     /// Returns whether the connection is lost, and will be replaced.
-    pub(crate) fn is_between(&self) -> bool {
+    pub(crate) fn is_reconnecting(&self) -> bool {
         match &self.0 {
             Link::Fixed(_) => false,
-            Link::Restartable(restart) => restart.connection().is_none(),
+            Link::Restartable(link) => link.connection().is_none(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Client {
     pub async fn closed(&self) -> CallErrorKind {
         let loss = match &self.0 {
             Link::Fixed(hold) => hold.0.over().await,
-            Link::Restartable(restart) => restart.over().await,
+            Link::Restartable(link) => link.over().await,
         };
         CallErrorKind::from(&*loss)
     }
@@ -135,7 +135,7 @@ impl Client {
     pub(crate) fn downgrade(&self) -> WeakClient {
         WeakClient(match &self.0 {
             Link::Fixed(hold) => WeakLink::Fixed(Arc::downgrade(hold)),
-            Link::Restartable(restart) => WeakLink::Restartable(Arc::downgrade(restart)),
+            Link::Restartable(link) => WeakLink::Restartable(Arc::downgrade(link)),
         })
     }
 
@@ -145,7 +145,7 @@ impl Client {
     pub(crate) fn settled(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         match &self.0 {
             Link::Fixed(_) => None,
-            Link::Restartable(restart) => Some(restart.settled()),
+            Link::Restartable(link) => Some(link.settled()),
         }
     }
 
@@ -153,7 +153,7 @@ impl Client {
     pub(crate) fn in_flight(&self) -> InFlight {
         InFlight(match &self.0 {
             Link::Fixed(hold) => Arc::downgrade(&hold.0),
-            Link::Restartable(restart) => match restart.connection() {
+            Link::Restartable(link) => match link.connection() {
                 Some(Ok(hold)) => Arc::downgrade(&hold.0),
                 Some(Err(_)) | None => Weak::new(),
             },
@@ -183,7 +183,7 @@ impl WeakClient {
     pub(crate) fn upgrade(&self) -> Option<Client> {
         Some(Client(match &self.0 {
             WeakLink::Fixed(hold) => Link::Fixed(hold.upgrade()?),
-            WeakLink::Restartable(restart) => Link::Restartable(restart.upgrade()?),
+            WeakLink::Restartable(link) => Link::Restartable(link.upgrade()?),
         }))
     }
 }
@@ -212,12 +212,12 @@ impl InFlight {
     }
 
     /// Adds the names of the functions of pending calls, without duplicates, until `names` holds
-    /// `most` of them.
-    pub(crate) fn add_functions(&self, most: usize, names: &mut Vec<String>) {
+    /// `max` of them.
+    pub(crate) fn add_functions(&self, max: usize, names: &mut Vec<String>) {
         let Some(caller) = self.0.upgrade() else { return };
         for function in caller.pending().functions() {
             let name = format!("{}::{}", function.worker_trait(), function.name());
-            if names.len() < most && !names.contains(&name) {
+            if names.len() < max && !names.contains(&name) {
                 names.push(name);
             }
         }

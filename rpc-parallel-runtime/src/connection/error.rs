@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::failure::{Loss, RestartLimitReached, WorkerFailure};
 use crate::wire::{FunctionInfo, PanicReport, Refusal, TooLarge, WorkerLabel, debug_as_display};
 
-/// A failed call: which function, on which worker, and why.
+/// The error of a failed call: the function, the worker and the reason.
 ///
-/// [`kind`](Self::kind) is for programs, the text for people. [`execution`](Self::execution) tells
-/// whether the call may be repeated.
+/// Programs match on [`kind`](Self::kind), and the text is for people.
+/// [`execution`](Self::execution) returns whether the call may be repeated.
 #[derive(Clone)]
 pub struct CallError(Box<Inner>);
 
@@ -27,7 +27,7 @@ struct Inner {
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum CallErrorKind {
-    /// The function panicked. The worker and the connection live on.
+    /// The function panicked. The worker keeps running, and the connection stays open.
     Panicked(PanicReport),
     /// The worker's process ended.
     WorkerDied(WorkerFailure),
@@ -36,12 +36,12 @@ pub enum CallErrorKind {
     RestartLimitReached {
         /// The last failure.
         last: WorkerFailure,
-        /// The number of restarts that the limit allows..
+        /// The number of restarts that the limit allows within `within`.
         times: u32,
-        /// ..within this time.
+        /// The period over which restarts are counted.
         within: Duration,
     },
-    /// The connection broke. This process does not know whether the worker lives.
+    /// The connection broke. This process does not know whether the worker is alive.
     ConnectionLost {
         /// How the connection broke.
         why: String,
@@ -63,7 +63,7 @@ pub enum CallErrorKind {
         offers: Vec<String>,
     },
     /// A message exceeds [`max_message_size`](crate::Settings::max_message_size). The connection
-    /// lives on.
+    /// stays open.
     TooLarge {
         /// Which message.
         message: MessageKind,
@@ -212,7 +212,7 @@ impl fmt::Display for CallErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Panicked(panic) => write!(f, "the function {panic}"),
-            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
+            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.describe_end()),
             Self::RestartLimitReached { last, times, within } => {
                 write!(f, "the worker {}", restart_limit_text(last, *times, *within))
             }
@@ -261,8 +261,8 @@ impl fmt::Display for MessageKind {
 
 /// Describes a reached restart limit, for a sentence whose subject is the worker.
 pub(crate) fn restart_limit_text(last: &WorkerFailure, times: u32, within: Duration) -> String {
-    let story = last.story();
-    format!("reached its limit of {times} restarts within {within:?}; its last process {story}")
+    let end = last.describe_end();
+    format!("reached its limit of {times} restarts within {within:?}; its last process {end}")
 }
 
 fn write_list(f: &mut fmt::Formatter<'_>, items: &[String]) -> fmt::Result {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::{PanicReport, WorkerId, WorkerLabel, debug_as_display, fields};
 
-/// The failure report of a worker: which worker, its exit reason, and what it was doing.
+/// The failure report of a worker: its label, its exit reason, and the calls that were in progress.
 ///
 /// `Display` writes the whole report as one message. Clones share the report. It can be sent to
 /// other processes.
@@ -62,7 +62,7 @@ pub enum ExitReason {
     ClosedControl,
     /// A process that was to replace a failed one did not start.
     NotStarted,
-    /// A server in a process that goes on was ended by a panic, see
+    /// A panic ended the server, and its process keeps running, see
     /// [`Server::on_failure`](crate::Server::on_failure).
     ServerEnded,
     /// The process has exited, but its exit status is unknown: this program ignores `SIGCHLD`, or
@@ -89,14 +89,14 @@ impl WorkerFailure {
     }
 
     /// Adds a panic, unless the report holds one.
-    pub(crate) fn or_panic(&mut self, panic: Option<PanicReport>) {
+    pub(crate) fn add_panic(&mut self, panic: Option<PanicReport>) {
         if self.0.panic.is_none() && panic.is_some() {
             Arc::make_mut(&mut self.0).panic = panic;
         }
     }
 
-    /// Adds why the worker ended, unless the report says so already.
-    pub(crate) fn or_why(&mut self, why: &str) {
+    /// Adds the reason why the worker ended, unless the report holds one.
+    pub(crate) fn add_why(&mut self, why: &str) {
         if self.0.why.is_none() {
             Arc::make_mut(&mut self.0).why = Some(why.to_owned());
         }
@@ -180,7 +180,7 @@ impl Error for WorkerFailure {
 impl fmt::Display for WorkerFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let FailureReport { worker, in_progress, .. } = &*self.0;
-        write!(f, "{worker} {}", self.event())?;
+        write!(f, "{worker} {}", self.describe_event())?;
         if let [first, rest @ ..] = &in_progress[..] {
             write!(f, ", while `{first}`")?;
             rest.iter().try_for_each(|it| write!(f, ", `{it}`"))?;
@@ -192,11 +192,11 @@ impl fmt::Display for WorkerFailure {
 
 impl WorkerFailure {
     /// Describes the end of the worker, for a sentence whose subject is the worker.
-    pub(crate) fn story(&self) -> String {
-        self.event() + &self.last_lines()
+    pub(crate) fn describe_end(&self) -> String {
+        self.describe_event() + &self.last_lines()
     }
 
-    fn event(&self) -> String {
+    fn describe_event(&self) -> String {
         let FailureReport { exit_reason, why, panic, uptime, .. } = &*self.0;
         let mut event = match panic {
             Some(panic) => format!("{panic}, and {exit_reason}"),
@@ -214,8 +214,8 @@ impl WorkerFailure {
 
     /// Describes the end of a process that did not become a worker, for a sentence whose subject is
     /// the process.
-    pub(crate) fn story_before_start(&self) -> String {
-        format!("{}, before it became a worker{}", self.event(), self.last_lines())
+    pub(crate) fn describe_end_before_start(&self) -> String {
+        format!("{}, before it became a worker{}", self.describe_event(), self.last_lines())
     }
 
     fn last_lines(&self) -> String {
@@ -305,7 +305,7 @@ pub(crate) enum Loss {
     /// The connection broke, for this reason.
     Broken(String),
     /// This process failed to read from or write to the socket, for this reason. The worker is not
-    /// the cause, and may live.
+    /// the cause, and may be alive.
     Failed(String),
     /// The worker's process ended, and is not restarted.
     RestartLimitReached(Box<RestartLimitReached>),
@@ -327,12 +327,12 @@ mod tests {
 
     fn failure() -> WorkerFailure {
         WorkerFailure::new(FailureReport {
-            worker: WorkerLabel::here(Some("mayfly".to_owned()), "Mortal".to_owned()),
+            worker: WorkerLabel::here(Some("ledger".to_owned()), "Ledger".to_owned()),
             id: WorkerId::random(),
             exit_reason: ExitReason::Signaled { signal: 9, core_dumped: false },
             why: None,
             panic: None,
-            in_progress: vec!["Mortals::wait".to_owned()],
+            in_progress: vec!["Ledger::wait".to_owned()],
             uptime: Duration::from_secs(7),
             stderr: vec!["the last line".to_owned()],
         })
@@ -341,12 +341,12 @@ mod tests {
     #[test]
     fn errors_share_failure_report_of_lost_connection() {
         let failure = failure();
-        let given_up = RestartLimitReached {
+        let limit = RestartLimitReached {
             last: failure.clone(),
             times: 5,
             within: Duration::from_secs(60),
         };
-        let losses = [Loss::Died(failure.clone()), Loss::RestartLimitReached(Box::new(given_up))];
+        let losses = [Loss::Died(failure.clone()), Loss::RestartLimitReached(Box::new(limit))];
 
         for loss in &losses {
             let (CallErrorKind::WorkerDied(called)
@@ -371,6 +371,6 @@ mod tests {
 
         encoded.expect("the report holds texts and numbers");
         assert_eq!(read_message(&own), Ok(failure.clone()));
-        assert_eq!(decode::<WorkerFailure>(&serialized).expect("it was encoded"), failure);
+        assert_eq!(decode::<WorkerFailure>(&serialized).expect("the report was encoded"), failure);
     }
 }

@@ -82,11 +82,11 @@ async fn with_worker(input: Input<'_>, capacity: usize) {
     assert_eq!(connection.open_streams(), 0, "streams are left");
 }
 
-async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
+async fn with_client(input: Input<'_>, capacity: usize, acknowledged: bool) {
     let (here, there) = pair(capacity);
     let mut peer = Peer(there);
     let client = tokio::spawn(client(here, settings()));
-    if heard {
+    if acknowledged {
         peer.send(&frame(17, &[])).await;
     }
     peer.send(&frame(2, &[])).await;
@@ -120,10 +120,10 @@ async fn with_client(input: Input<'_>, capacity: usize, heard: bool) {
     peer.send_all(input, &connection).await;
     drop((peer, client));
 
-    // No call and no pipe waits forever for a peer that has gone.
+    // No call and no pipe waits forever after the peer has disconnected.
     for _ in 0..1000 {
         while let Some(ended) = begun.try_join_next() {
-            ended.expect("nothing panics");
+            ended.expect("no call panics");
         }
         if begun.is_empty() {
             break;

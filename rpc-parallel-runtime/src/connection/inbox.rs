@@ -238,17 +238,17 @@ mod tests {
     use crate::transport::memory::pair;
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_comes_byte_by_byte_is_not_remembered_byte_by_byte() {
+    async fn frame_received_byte_by_byte_keeps_one_arrival_time() {
         let ((mut reader, _), (_, writer)) = pair(1);
         let mut inbox = Inbox::new(1024 * 1024, Traffic::here());
         inbox.note_arrivals();
         let begun = Instant::now();
 
         for byte in 1000_u32.to_le_bytes().into_iter().chain([7; 900]) {
-            writer.try_write(&[byte]).expect("there is room");
+            writer.try_write(&[byte]).expect("the transport has room");
             let received = std::future::poll_fn(|cx| inbox.poll_receive(&mut reader, cx)).await;
-            assert!(received.expect("memory does not fail"));
-            assert!(inbox.next_frame().expect("nothing is wrong yet").is_none());
+            assert!(received.expect("a transport in memory does not fail"));
+            assert!(inbox.next_frame().expect("the incomplete frame is valid").is_none());
             inbox.forget_arrivals();
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
         }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::client::Hold;
 use super::failure::Loss;
 use super::pipe::PipeError;
-use super::sending::Lane;
+use super::sending::SendOrder;
 use super::shared::{Chunk, Connection};
 use crate::wire::{Body, FrameWriter, StreamId};
 
@@ -38,7 +38,7 @@ struct State {
 enum Reader {
     /// The reader exists and does not wait.
     #[default]
-    Away,
+    Idle,
     Waiting(Waker),
     /// A callback, which the driver calls with everything that it receives.
     Callback(Deliver),
@@ -91,7 +91,7 @@ impl Inflow {
 
     /// Stops keeping the connection open, and returns the hold on it.
     #[cfg(feature = "tracing")]
-    pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
+    pub(super) fn release_hold(&self) -> Option<Arc<Hold>> {
         self.state().keep.take()
     }
 
@@ -104,11 +104,11 @@ impl Inflow {
     ) -> Result<(), &'static str> {
         let len = elements.bytes().len();
         if count == 0 || count as usize > len {
-            return Err("elements that are none");
+            return Err("items frame without elements or with fewer bytes than elements");
         }
         let mut state = self.state();
         if state.outstanding >= self.window as usize {
-            return Err("elements beyond its credit");
+            return Err("elements exceed the credit");
         }
         state.outstanding += Chunk::cost_of(len);
         match mem::replace(&mut state.reader, Reader::Busy) {
@@ -133,7 +133,7 @@ impl Inflow {
     ) -> Result<(), &'static str> {
         let mut state = self.state();
         if state.outstanding >= self.window as usize {
-            return Err("elements beyond its credit");
+            return Err("elements exceed the credit");
         }
         state.outstanding += Chunk::cost_of(0);
         match mem::replace(&mut state.reader, Reader::Busy) {
@@ -149,7 +149,7 @@ impl Inflow {
         Ok(())
     }
 
-    /// Calls the callback.
+    /// Calls the callback with a received piece of the stream.
     fn deliver(&self, mut deliver: Deliver, delivery: Delivery<'_>, cost: usize) {
         let last = matches!(delivery, Delivery::End(_));
         let flow = deliver(delivery);
@@ -230,14 +230,14 @@ impl Inflow {
         let mut frame = Vec::new();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         FrameWriter::credit(&mut frame, self.id, bytes).finish();
-        self.connection.outbox.add(&frame, Lane::Stream(self.id));
+        self.connection.outbox.add(&frame, SendOrder::Stream(self.id));
     }
 
     /// Handles the end of the stream.
     pub(super) fn finish(&self, end: Result<(), PipeError>, wakers: &mut Vec<Waker>) {
         let mut state = self.state();
         let keep = state.keep.take();
-        match mem::replace(&mut state.reader, Reader::Away) {
+        match mem::replace(&mut state.reader, Reader::Idle) {
             Reader::Callback(deliver) => {
                 drop(state);
                 self.deliver(deliver, Delivery::End(end), 0);
@@ -265,7 +265,7 @@ impl Inflow {
     pub(super) fn send_stop(&self) {
         let mut frame = Vec::new();
         FrameWriter::stop(&mut frame, self.id).finish();
-        self.connection.outbox.add(&frame, Lane::Stream(self.id));
+        self.connection.outbox.add(&frame, SendOrder::Stream(self.id));
     }
 
     /// Returns the number of buffered bytes, and the size of the window.
@@ -275,7 +275,9 @@ impl Inflow {
         (kept, self.window as usize)
     }
 
-    fn leave(&self) {
+    /// Drops the buffered chunks and sends a `stop`, because the reader was dropped. Does nothing
+    /// if a callback reads the stream.
+    fn close(&self) {
         let mut state = self.state();
         if let Reader::Callback(_) | Reader::Busy = state.reader {
             return;
@@ -323,6 +325,6 @@ pub(super) struct ReadEnd(pub(super) Arc<Inflow>);
 
 impl Drop for ReadEnd {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.close();
     }
 }

@@ -1,7 +1,7 @@
 //! Connections between two processes: calls, answers and streams over a transport.
 //!
 //! One driver task owns each end of a connection. The calling end is a [`Client`]. The answering
-//! end hands calls to a [`Session`]. This layer does not know worker states or processes.
+//! end hands calls to a [`Session`]. This layer does not depend on worker states or processes.
 
 mod answer;
 mod answering;
@@ -64,10 +64,11 @@ pub(crate) use self::failure::{
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
 pub(crate) use self::opening::{
-    Opening, OpeningError, Request, ask_for, introduce, request_control,
+    Opening, OpeningError, Request, encode_control_request, encode_introduction, encode_request,
 };
 pub(crate) use self::panics::{
-    Owner, belong_to, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
+    Owner, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
+    set_panic_owner,
 };
 pub use self::panics::{blocking, handles_panics};
 pub(crate) use self::pending::Progress;

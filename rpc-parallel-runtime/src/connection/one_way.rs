@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
-use super::calls::{Arrived, Unfinished, answer_later, begin, report_failure};
+use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
 use super::scope::LazyScope;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::Callers;
@@ -18,16 +18,16 @@ use super::traffic::CountedCall;
 use crate::wire::{Body, FunctionId};
 
 /// The queue of one-way calls of a connection, which begin in the order of their arrival.
-pub(super) struct OneWayLane(UnboundedSender<OneWay>);
+pub(super) struct OneWayQueue(UnboundedSender<OneWay>);
 
-impl OneWayLane {
+impl OneWayQueue {
     pub(super) fn start(session: &Arc<dyn Session>, connection: &Arc<Connection>) -> Self {
         // The queue is not bounded, as the pending calls of a connection are not: the callers limit
         // their number.
-        let (lane, one_ways) = unbounded_channel();
+        let (sender, one_ways) = unbounded_channel();
         // The task ends with the queue, when the connection ends.
         tokio::spawn(task(answer_all(one_ways, session.clone(), connection.clone())));
-        Self(lane)
+        Self(sender)
     }
 
     pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: CountedCall) {
@@ -67,11 +67,11 @@ async fn answer_all(
             let arrived = Arrived { call, function, arguments, ends, deadline, callers };
             let mut scope = LazyScope::new(None);
             let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
-            Poll::Ready((begun, answering.after()))
+            Poll::Ready((begun, answering.into_follow_up()))
         });
-        let (begun, after) = begun.await;
-        if let Some(refusal) = &after.failed {
-            report_failure(&*session, function, refusal);
+        let (begun, follow_up) = begun.await;
+        if let Some(refusal) = &follow_up.failed {
+            diagnose_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
             let rest = Unfinished::new(rest, span, in_flight);

@@ -41,7 +41,7 @@ pub(crate) struct Request {
 
 /// Encodes the introduction of a caller that is another program than the worker. It precedes the
 /// request.
-pub(crate) fn introduce(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
+pub(crate) fn encode_introduction(functions: &[FunctionInfo]) -> Result<Vec<u8>, OpeningError> {
     let functions: Vec<_> = functions.iter().map(Signature::of).collect();
     let mut introduction = Vec::new();
     FrameWriter::introduce(&mut introduction).own_message(&functions)?;
@@ -68,32 +68,32 @@ pub(crate) enum OpeningError {
 }
 
 /// Encodes the request for a connection to a worker.
-pub(crate) fn ask_for(
+pub(crate) fn encode_request(
     worker: WorkerId,
     greeting: Greeting,
     init: &[u8],
     settings: Settings,
 ) -> Result<Vec<u8>, OpeningError> {
-    let mut ask = Vec::new();
-    FrameWriter::connect(&mut ask, greeting, worker, settings.max_message_size())
+    let mut request = Vec::new();
+    FrameWriter::connect(&mut request, greeting, worker, settings.max_message_size())
         .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
-    Ok(ask)
+    Ok(request)
 }
 
 /// Encodes the request for a connection without a state, on which only built-in functions are
 /// called.
-pub(crate) fn request_control(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
-    let mut ask = Vec::new();
-    FrameWriter::connect_control(&mut ask, greeting, worker).finish();
-    ask
+pub(crate) fn encode_control_request(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
+    let mut request = Vec::new();
+    FrameWriter::connect_control(&mut request, greeting, worker).finish();
+    request
 }
 
 /// The reply to a request, if it is not a refusal.
 enum Reply {
     /// The request was received, and the decision takes time.
-    Heard,
+    Acknowledged,
     /// The connection is accepted.
-    Welcome,
+    Accepted,
 }
 
 impl Opening {
@@ -119,38 +119,39 @@ impl Opening {
         self.settings
     }
 
-    /// Requests a connection by a message of [`ask_for`], or by the rest of it, and waits until the
-    /// peer accepts.
+    /// Sends a request of [`encode_request`], or the rest of one, and waits until the peer accepts.
     ///
     /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take
     /// any time.
-    pub(crate) async fn connect(&mut self, ask: &[u8]) -> Result<(), OpeningError> {
-        self.writing.buffer().extend_from_slice(ask);
+    pub(crate) async fn connect(&mut self, request: &[u8]) -> Result<(), OpeningError> {
+        self.writing.buffer().extend_from_slice(request);
         let first = self.within_handshake(async |it| {
             // A peer that refuses may have closed its end. Its refusal can still be read.
-            let gone = match it.write().await {
+            let write_error = match it.write().await {
                 Ok(()) => None,
                 Err(WriteError::PeerGone(error)) => Some(error),
                 Err(WriteError::Fatal(error)) => return Err(error.into()),
             };
-            match (it.reply().await, gone) {
+            match (it.reply().await, write_error) {
                 (Err(OpeningError::Ended), Some(error)) => Err(error.into()),
                 (reply, _) => reply,
             }
         });
         match first.await? {
-            Reply::Welcome => Ok(()),
-            Reply::Heard => match self.reply().await? {
-                Reply::Welcome => Ok(()),
-                Reply::Heard => Err(FrameError::OutOfPlace(Frame::Acknowledge.describe()).into()),
+            Reply::Accepted => Ok(()),
+            Reply::Acknowledged => match self.reply().await? {
+                Reply::Accepted => Ok(()),
+                Reply::Acknowledged => {
+                    Err(FrameError::OutOfPlace(Frame::Acknowledge.describe()).into())
+                }
             },
         }
     }
 
     async fn reply(&mut self) -> Result<Reply, OpeningError> {
         let reply = self.first_frame(|frame| match frame {
-            Frame::Acknowledge => Ok(Reply::Heard),
-            Frame::Welcome => Ok(Reply::Welcome),
+            Frame::Acknowledge => Ok(Reply::Acknowledged),
+            Frame::Welcome => Ok(Reply::Accepted),
             Frame::Refuse { refusal } => Err(match read_message(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
                 Err(_) => FrameError::OutOfPlace("undecodable refusal").into(),
@@ -209,7 +210,7 @@ impl Opening {
                 acknowledged = true;
             }
             match self.writing.poll_write(&self.outbox, cx) {
-                // The end of the stream shows when all frames of the peer are read.
+                // The end of the stream is detected after all frames of the peer are read.
                 Poll::Ready(Err(WriteError::PeerGone(_))) => self.writing.discard(),
                 Poll::Ready(Err(WriteError::Fatal(error))) => {
                     return Poll::Ready(Err(error.into()));

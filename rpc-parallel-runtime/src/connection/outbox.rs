@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::panics::is_silent;
 use super::pause::Pause;
-use super::sending::{Lane, Sending};
+use super::sending::{SendOrder, Sending};
 use super::traffic::Traffic;
 use crate::transport::{Fault, Writer};
 use crate::wire::{Large, MAX_FRAGMENT_LEN, StreamId, TransferId};
@@ -76,21 +76,21 @@ impl Outbox {
     }
 
     /// Adds a frame for the driver to write together with others.
-    pub(super) fn add(&self, frame: &[u8], lane: Lane) -> Ticket {
+    pub(super) fn add(&self, frame: &[u8], order: SendOrder) -> Ticket {
         if frame.is_empty() {
             return Ticket::Written;
         }
         let mut queue = self.lock();
-        let ticket = queue.add(frame, lane);
+        let ticket = queue.add(frame, order);
         self.note_room(&queue);
         Self::wake_driver(queue);
         ticket
     }
 
     /// Writes a frame directly if no other frame is queued. The driver writes the rest.
-    pub(super) fn write_now(&self, frame: &[u8], lane: Lane) -> Ticket {
+    pub(super) fn write_now(&self, frame: &[u8], order: SendOrder) -> Ticket {
         let mut queue = self.lock();
-        let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.holds_up(lane);
+        let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.delays(order);
         // An error is ignored here, because the driver gets it again and handles it.
         let written =
             if first && !is_silent() { self.writer.try_write(frame).unwrap_or(0) } else { 0 };
@@ -99,7 +99,7 @@ impl Outbox {
             return Ticket::Written;
         }
         let ticket = match written {
-            0 => queue.add(frame, lane),
+            0 => queue.add(frame, order),
             _ => queue.tear(&frame[written..]),
         };
         self.note_room(&queue);
@@ -114,16 +114,16 @@ impl Outbox {
 
     /// Writes the frame of a destructor directly. In a forked child it writes nothing, because the
     /// connection belongs to the parent.
-    pub(super) fn write_at_end(&self, frame: &[u8], lane: Lane) {
+    pub(super) fn write_at_end(&self, frame: &[u8], order: SendOrder) {
         if !self.is_inherited() {
-            self.write_now(frame, lane);
+            self.write_now(frame, order);
         }
     }
 
     /// Adds a frame that is written in fragments, and the streams that it opens.
-    pub(super) fn add_large(&self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> Ticket {
+    pub(super) fn add_large(&self, frame: Large, order: SendOrder, opens: Vec<StreamId>) -> Ticket {
         let mut queue = self.lock();
-        let transfer = queue.large.begin(frame, lane, opens);
+        let transfer = queue.large.begin(frame, order, opens);
         self.note_room(&queue);
         Self::wake_driver(queue);
         Ticket::Large(transfer)
@@ -136,7 +136,7 @@ impl Outbox {
         let mut queue = self.lock();
         let mut frame = Vec::new();
         let abandoned = queue.large.abandon(transfer, &mut frame);
-        queue.add(&frame, Lane::Any);
+        queue.add(&frame, SendOrder::Any);
         self.note_room(&queue);
         Self::wake_driver(queue);
         abandoned
@@ -229,8 +229,8 @@ impl Outbox {
 }
 
 impl Queue {
-    fn add(&mut self, frame: &[u8], lane: Lane) -> Ticket {
-        if let Some(transfer) = self.large.put_behind(frame, lane) {
+    fn add(&mut self, frame: &[u8], order: SendOrder) -> Ticket {
+        if let Some(transfer) = self.large.hold_back(frame, order) {
             return Ticket::Large(transfer);
         }
         self.bytes.extend_from_slice(frame);
@@ -281,8 +281,8 @@ pub(super) struct Writing {
 /// The connection can no longer be written to.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The peer reads no more. Its earlier frames are still valid, and the end of the stream shows
-    /// when all of them are read.
+    /// The peer reads no more. Its earlier frames are still valid, and the end of the stream is
+    /// detected after all of them are read.
     PeerGone(io::Error),
     /// The socket failed, so the connection cannot continue.
     Fatal(io::Error),
@@ -389,13 +389,13 @@ impl Writing {
     }
 
     /// Returns the size of the next fragment, and sets the send buffer of the transport
-    /// accordingly.
+    /// accordingly. `is_idle` states whether no large frame is queued.
     ///
     /// A large fragment and a large send buffer delay frames that are added after them. So both are
     /// large only while no other frames are written.
-    fn fragment_size(&mut self, none: bool, outbox: &Outbox) -> usize {
+    fn fragment_size(&mut self, is_idle: bool, outbox: &Outbox) -> usize {
         let before = self.small_fragments;
-        self.small_fragments = match (none, mem::take(&mut self.wrote_others)) {
+        self.small_fragments = match (is_idle, mem::take(&mut self.wrote_others)) {
             (true, _) => 0,
             (false, true) => SMALL_FRAGMENTS,
             (false, false) => before.saturating_sub(1),
@@ -432,9 +432,9 @@ impl Writing {
         } else if self.owes_fragment || queue.bytes.is_empty() {
             let max = self.fragment_size(queue.large.is_empty(), outbox);
             self.fragment = queue.large.next_fragment(max);
-            let behind = queue.large.take_behind();
-            queue.added += behind.len() as u64;
-            queue.bytes.extend_from_slice(&behind);
+            let released = queue.large.take_released();
+            queue.added += released.len() as u64;
+            queue.bytes.extend_from_slice(&released);
         }
         // Fragments and other frames alternate.
         self.owes_fragment = self.fragment.is_none();

@@ -9,7 +9,7 @@ use super::client::Hold;
 use super::failure::Loss;
 use super::panics;
 use super::pipe::{PipeError, PipeErrorKind};
-use super::sending::Lane;
+use super::sending::SendOrder;
 use super::shared::{Chunk, Connection};
 use crate::wire::{FrameWriter, MessageWriter, Sink, StreamId, TooLarge};
 
@@ -101,10 +101,10 @@ impl Outflow {
         }
         let Some(Elements { frame, large, cost }) = elements.take() else { return Ok(true) };
         state.credit -= i64::try_from(cost).unwrap_or(i64::MAX);
-        let (outbox, lane) = (&self.connection.outbox, Lane::Stream(self.id));
+        let (outbox, order) = (&self.connection.outbox, SendOrder::Stream(self.id));
         match large {
-            Some(large) => outbox.add_large(large, lane, Vec::new()),
-            None => outbox.write_now(&frame, lane),
+            Some(large) => outbox.add_large(large, order, Vec::new()),
+            None => outbox.write_now(&frame, order),
         };
         Ok(true)
     }
@@ -182,7 +182,7 @@ impl Outflow {
             Some(error) => error.write(|it, id| FrameWriter::end(it, id), self.id, &mut frame),
         }
         self.connection.remove(self.id);
-        self.connection.outbox.write_at_end(&frame, Lane::Stream(self.id));
+        self.connection.outbox.write_at_end(&frame, SendOrder::Stream(self.id));
     }
 
     /// Handles a `stop`: the peer reads no more.

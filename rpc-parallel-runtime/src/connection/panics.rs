@@ -14,13 +14,13 @@ use super::pipe::PipeErrorKind;
 use crate::wire::PanicReport;
 
 thread_local! {
-    /// The error with which pipes end that this thread drops before they are complete.
+    /// The error for pipes that this thread drops before they are complete.
     static CUT_SHORT: RefCell<Option<PipeErrorKind>> = const { RefCell::new(None) };
-    /// The last panic on this thread, as the panic hook has seen it.
-    static SEEN: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
+    /// The last panic on this thread, as the panic hook has recorded it.
+    static LAST_PANIC: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
     /// The number of panics on this thread. Comparing it is cheap, and happens for each element of
     /// a pipe.
-    static SEEN_COUNT: Cell<usize> = const { Cell::new(0) };
+    static PANIC_COUNT: Cell<usize> = const { Cell::new(0) };
     /// Whether destructors on this thread write nothing to connections.
     static SILENT: Cell<bool> = const { Cell::new(false) };
     /// The number of handlers on the stack of this thread that catch panics.
@@ -49,7 +49,7 @@ pub(crate) fn install_hook() {
         let previous = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let panic = describe(info);
-            see(Some(panic.clone()));
+            record(Some(panic.clone()));
             previous(info);
             // With `panic = "abort"` no panic is handled, and each ends the whole process.
             let aborts = cfg!(panic = "abort");
@@ -79,7 +79,7 @@ pub(crate) fn on_unhandled(unhandled: fn(PanicReport)) {
 }
 
 /// Sets the callback for unhandled panics of this thread.
-pub(crate) fn belong_to(owner: Owner) {
+pub(crate) fn set_panic_owner(owner: Owner) {
     OWNER.set(Some(owner));
 }
 
@@ -111,8 +111,8 @@ impl Drop for Handler {
 /// # Panic hooks
 ///
 /// A panic hook records the location of panics, and detects panics outside of calls. A worker
-/// process installs it before its `init`, any other process with its first server or connection.
-/// The hook calls the hook that was installed before.
+/// process installs this hook before its `init`. Any other process installs it with its first
+/// server or connection. The hook calls the hook that was installed before.
 ///
 /// A hook that is installed later (`std::panic::set_hook`, `color_eyre::install`) replaces it. Then
 /// panics in tasks and threads are neither reported nor end the worker, and panics in calls are
@@ -127,8 +127,8 @@ pub fn handles_panics() {
 ///
 /// It differs from [`tokio::task::spawn_blocking`] in its panics: a panic in the closure resumes in
 /// the function that awaits it, and so reaches the caller of the function. In contrast, a panic in
-/// a task or thread that a function spawns ends the worker, because the runtime cannot know whether
-/// any code handles the panic.
+/// a task or thread that a function spawns ends the worker, because the runtime cannot detect
+/// whether any code handles the panic.
 ///
 /// # Panics
 ///
@@ -149,14 +149,14 @@ pub fn handles_panics() {
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example());
 /// ```
 pub async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let watched = || {
-        let count = SEEN_COUNT.get();
-        watch(run).map_err(|payload| (seen_since(count, &*payload), payload))
+    let catching = || {
+        let count = PANIC_COUNT.get();
+        catch_payload(run).map_err(|payload| (recorded_since(count, &*payload), payload))
     };
-    match tokio::task::spawn_blocking(watched).await {
+    match tokio::task::spawn_blocking(catching).await {
         Ok(Ok(value)) => value,
-        Ok(Err((seen, payload))) => {
-            see(seen);
+        Ok(Err((recorded, payload))) => {
+            record(recorded);
             panic::resume_unwind(payload)
         }
         // The runtime is shutting down, and drops this future.
@@ -171,21 +171,21 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
     if thread::panicking() {
         return catch_in_destructor(run);
     }
-    let count = SEEN_COUNT.get();
-    watch(run).map_err(|payload| caught(count, &*payload))
+    let count = PANIC_COUNT.get();
+    catch_payload(run).map_err(|payload| report_of(count, &*payload))
 }
 
-/// Does the same in a destructor that runs while another panic unwinds, whose report it keeps.
+/// Runs user code in a destructor while another panic unwinds, and keeps the report of that panic.
 #[cold]
 fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
-    let (outer, count) = (SEEN.take(), SEEN_COUNT.get());
-    let result = watch(run).map_err(|payload| caught(count, &*payload));
-    SEEN.set(outer);
+    let (outer, count) = (LAST_PANIC.take(), PANIC_COUNT.get());
+    let result = catch_payload(run).map_err(|payload| report_of(count, &*payload));
+    LAST_PANIC.set(outer);
     result
 }
 
 /// Runs user code and catches its panic.
-fn watch<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
+fn catch_payload<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
     let _handler = Handler::new();
     // Values that the panic leaves inconsistent are dropped with the call, or are behind locks of
     // the user, which are poisoned.
@@ -193,22 +193,22 @@ fn watch<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
 }
 
 #[cold]
-fn caught(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
-    let unseen = || PanicReport { message: message(payload), location: None, backtrace: None };
-    seen_since(count, payload).unwrap_or_else(unseen)
+fn report_of(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
+    let unrecorded = || PanicReport { message: message(payload), location: None, backtrace: None };
+    recorded_since(count, payload).unwrap_or_else(unrecorded)
 }
 
-/// Returns what the hook has recorded of a panic that was caught, if the hook ran.
-fn seen_since(count: usize, payload: &(dyn Any + Send)) -> Option<PanicReport> {
+/// Returns the record of a caught panic, if the hook ran.
+fn recorded_since(count: usize, payload: &(dyn Any + Send)) -> Option<PanicReport> {
     // `resume_unwind` runs no hook: then the record may be of an earlier panic.
-    let seen = SEEN.take().filter(|_| SEEN_COUNT.get() != count);
-    seen.filter(|it| it.message == message(payload))
+    let recorded = LAST_PANIC.take().filter(|_| PANIC_COUNT.get() != count);
+    recorded.filter(|it| it.message == message(payload))
 }
 
 /// Records a panic on this thread.
-fn see(panic: Option<PanicReport>) {
-    SEEN.set(panic);
-    SEEN_COUNT.set(SEEN_COUNT.get().wrapping_add(1));
+fn record(panic: Option<PanicReport>) {
+    LAST_PANIC.set(panic);
+    PANIC_COUNT.set(PANIC_COUNT.get().wrapping_add(1));
 }
 
 /// Drops a value, and ends the pipes in it with this error.
@@ -248,14 +248,14 @@ impl Drop for Outer {
     }
 }
 
-/// Returns the error with which a pipe ends that this thread drops now. Returns `None` if the drop
-/// is the regular end of the pipe.
+/// Returns the error for a pipe that this thread is dropping. Returns `None` if the drop is the
+/// regular end of the pipe.
 pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
-        let seen = SEEN.with_borrow(Clone::clone);
+        let recorded = LAST_PANIC.with_borrow(Clone::clone);
         let message = "(unknown)".to_owned();
-        let unseen = || PanicReport { message, location: None, backtrace: None };
-        return Some(PipeErrorKind::Panicked(seen.unwrap_or_else(unseen)));
+        let unrecorded = || PanicReport { message, location: None, backtrace: None };
+        return Some(PipeErrorKind::Panicked(recorded.unwrap_or_else(unrecorded)));
     }
     CUT_SHORT.with_borrow(Clone::clone)
 }
@@ -293,7 +293,7 @@ fn backtrace() -> Option<String> {
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("(a value that is no text)").to_owned()
+    text.unwrap_or("(payload is not a string)").to_owned()
 }
 
 #[cfg(test)]
@@ -302,62 +302,62 @@ mod tests {
     use tokio::runtime::Builder;
 
     #[test]
-    fn a_panic_is_an_error_with_its_message_and_place() {
+    fn caught_panic_has_its_message_and_location() {
         install_hook();
 
         let result = catch(|| -> u8 { panic!("seven {}", 7) });
 
-        let PanicReport { message, location, .. } = result.expect_err("it did panic");
+        let PanicReport { message, location, .. } = result.expect_err("the closure panics");
         assert_eq!(message, "seven 7");
-        let location = location.expect("the hook has seen the place");
+        let location = location.expect("the hook has recorded the location");
         assert!(location.starts_with(file!()), "{location}");
     }
 
-    /// Panics and catches the panic, as a function may.
-    fn panic_in_private() {
-        let caught = panic::catch_unwind(|| panic!("nobody is told"));
+    /// Panics and catches the panic, as the code of a function may do.
+    fn panic_and_catch() {
+        let caught = panic::catch_unwind(|| panic!("caught by the function"));
         assert!(caught.is_err());
     }
 
     /// Resumes a panic, as code does that propagates the panic of another thread. No hook runs.
-    fn hand_on(message: &'static str) {
+    fn resume(message: &'static str) {
         panic::resume_unwind(Box::new(message))
     }
 
-    fn assert_handed_on(result: Result<(), PanicReport>) {
-        let PanicReport { message, location, .. } = result.expect_err("it did panic");
+    fn assert_resumed(result: Result<(), PanicReport>) {
+        let PanicReport { message, location, .. } = result.expect_err("the closure panics");
         assert_eq!((message.as_str(), location), ("from elsewhere", None));
     }
 
     #[test]
-    fn a_panic_that_was_caught_before_is_not_taken_for_this_one() {
+    fn earlier_caught_panic_is_not_reported_for_resumed_one() {
         install_hook();
 
-        panic_in_private();
-        assert_handed_on(catch(|| hand_on("from elsewhere")));
-        assert_handed_on(catch(|| {
-            panic_in_private();
-            hand_on("from elsewhere");
+        panic_and_catch();
+        assert_resumed(catch(|| resume("from elsewhere")));
+        assert_resumed(catch(|| {
+            panic_and_catch();
+            resume("from elsewhere");
         }));
     }
 
     #[test]
-    fn a_panic_that_was_caught_before_is_not_taken_for_one_that_blocks() {
+    fn earlier_caught_panic_is_not_reported_for_blocking_closure() {
         install_hook();
         let runtime = Builder::new_current_thread().max_blocking_threads(1).build();
         let runtime = runtime.expect("a runtime with two threads");
 
         let result = runtime.block_on(async {
-            let first = tokio::task::spawn_blocking(panic_in_private).await;
-            first.expect("it catches its panic");
-            catch_future(blocking(|| hand_on("from elsewhere"))).await
+            let first = tokio::task::spawn_blocking(panic_and_catch).await;
+            first.expect("the closure catches its panic");
+            catch_future(blocking(|| resume("from elsewhere"))).await
         });
 
-        assert_handed_on(result);
+        assert_resumed(result);
     }
 
     #[test]
-    fn what_is_caught_while_a_panic_unwinds_does_not_take_its_place() {
+    fn panic_caught_in_destructor_keeps_report_of_unwinding_one() {
         struct Catches;
         impl Drop for Catches {
             fn drop(&mut self) {
@@ -373,7 +373,7 @@ mod tests {
         });
 
         let PanicReport { message, location, .. } =
-            result.map(|(): ()| ()).expect_err("it did panic");
+            result.map(|(): ()| ()).expect_err("the closure panics");
         assert_eq!(message, "seven");
         assert!(location.is_some());
     }

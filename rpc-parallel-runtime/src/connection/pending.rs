@@ -1,4 +1,4 @@
-//! The pending calls of a connection: those that wait for an answer.
+//! The pending calls of a connection, which wait for an answer.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -228,9 +228,9 @@ mod tests {
     use crate::wire::SourceLocation;
 
     static FUNCTION: FunctionInfo = {
-        let place =
+        let location =
             SourceLocation { package: "bank", version: "1.0.0", module: "bank", file: "", line: 1 };
-        FunctionInfo::new("deposit", "Bank", place, "", "()")
+        FunctionInfo::new("deposit", "Bank", location, "", "()")
     };
 
     fn value(value: &'static [u8]) -> Answered {
@@ -238,11 +238,11 @@ mod tests {
     }
 
     fn begin(pending: &mut Pending) -> CallId {
-        pending.begin(&FUNCTION, Waker::noop()).expect("nothing is lost")
+        pending.begin(&FUNCTION, Waker::noop()).expect("the connection is not lost")
     }
 
     #[test]
-    fn a_lost_worker_fails_every_waiting_call() {
+    fn lost_connection_fails_every_waiting_call() {
         let mut pending = Pending::default();
         let calls = [begin(&mut pending), begin(&mut pending)];
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_came_before_the_loss_is_kept() {
+    fn answer_received_before_loss_is_kept() {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
         pending.answer(call, value(b"7"));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_answer_finds_nobody() {
+    fn second_answer_does_not_reach_next_call() {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
         pending.answer(call, value(b"first"));
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_was_given_up_keeps_its_number_until_the_answer() {
+    fn cancelled_call_keeps_its_slot_until_answer() {
         let mut pending = Pending::default();
         let call = begin(&mut pending);
 

@@ -1,7 +1,7 @@
-//! Connections that are replaced when they are lost, and the restart task that replaces them.
+//! Connections that are replaced when they are lost, and the reconnect task that replaces them.
 //!
-//! A [`Reconnect`] of a higher layer makes the next connection. It decides on the delay, and on
-//! when to give up.
+//! An implementation of [`Reconnect`], in a higher layer, makes the next connection. It decides on
+//! the delay before the attempt, and returns an error if the connection is not replaced.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,11 +19,16 @@ use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// Makes the connections that follow a lost one.
 pub(crate) trait Reconnect: Send + 'static {
-    /// Makes the next connection, or returns why there is none.
+    /// Makes the next connection.
+    ///
+    /// # Errors
+    ///
+    /// The connection is not replaced. The reason is returned.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the connection is closed. It must not leave a process behind.
+    /// The future is dropped when the connection is closed. Dropping it must end a process that it
+    /// has started.
     fn reconnect(&mut self, lost: Arc<Loss>) -> Reconnecting<'_>;
 }
 
@@ -39,8 +44,8 @@ pub(crate) struct Connected {
     pub(crate) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The connection of a worker with a restart policy, as the clones of a client share it. It closes
-/// when the last clone is dropped, and the last of their calls that waits for a connection.
+/// The connection of a worker with a restart policy. The clones of a client share it. It closes
+/// when the last clone and the last call that waits for a connection are dropped.
 pub(super) struct RestartableLink {
     id: WorkerId,
     settings: Settings,
@@ -62,15 +67,15 @@ struct Up {
 }
 
 impl RestartableLink {
-    /// Starts the restart task of a connection.
+    /// Starts the reconnect task of a connection.
     pub(super) fn begin(first: Connected, reconnect: Box<dyn Reconnect>) -> Arc<Self> {
         let up = Up::new(first);
         let caller = up.hold.0.clone();
         let (id, settings) = (caller.id, caller.connection.settings);
         let phase = watch::Sender::new(Phase::Up(up));
-        let restart_task = RestartTask { phase: phase.clone(), reconnect };
+        let reconnect_task = ReconnectTask { phase: phase.clone(), reconnect };
         // The task ends when the phase is `Over`. When it is dropped, it sets this phase.
-        tokio::spawn(task(restart_task.run(caller)));
+        tokio::spawn(task(reconnect_task.run(caller)));
         Arc::new(Self { id, settings, phase })
     }
 
@@ -102,16 +107,18 @@ impl RestartableLink {
 
     /// Returns why calls wait for a connection, to complete the text of a call's error.
     pub(super) fn why_reconnecting(&self) -> String {
-        let again = "its worker is being restarted";
+        let restarting = "its worker is being restarted";
         match &*self.phase.borrow() {
             Phase::Down(_, loss) => match &**loss {
-                Loss::Died(failure) => format!("{again}, because it {}", failure.story()),
-                Loss::Broken(why) | Loss::Failed(why) => {
-                    format!("{again}, because the connection was lost: {why}")
+                Loss::Died(failure) => {
+                    format!("{restarting}, because it {}", failure.describe_end())
                 }
-                Loss::Closed | Loss::RestartLimitReached(_) => again.to_owned(),
+                Loss::Broken(why) | Loss::Failed(why) => {
+                    format!("{restarting}, because the connection was lost: {why}")
+                }
+                Loss::Closed | Loss::RestartLimitReached(_) => restarting.to_owned(),
             },
-            Phase::Up(_) | Phase::Over(..) => again.to_owned(),
+            Phase::Up(_) | Phase::Over(..) => restarting.to_owned(),
         }
     }
 
@@ -119,14 +126,14 @@ impl RestartableLink {
     pub(super) fn settled(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let mut phase = self.phase.subscribe();
         Box::pin(async move {
-            // It fails only after the last sender is dropped, and before that the phase is `Over`.
+            // `wait_for` fails only after the last sender is dropped. The phase is `Over` by then.
             let _ = phase.wait_for(|it| !it.is_reconnecting()).await;
         })
     }
 
     /// Closes the connection after all queued frames, and does not replace it.
     pub(super) fn close(&self) {
-        if let Some(Phase::Up(up)) = end(&self.phase, Loss::Closed) {
+        if let Some(Phase::Up(up)) = set_over(&self.phase, Loss::Closed) {
             up.hold.0.close();
         }
     }
@@ -147,8 +154,8 @@ impl RestartableLink {
 
 impl Drop for RestartableLink {
     fn drop(&mut self) {
-        // The hold on the connection is dropped here, and not later by the restart task.
-        drop(end(&self.phase, Loss::Closed));
+        // The hold on the connection is dropped here, and not later by the reconnect task.
+        drop(set_over(&self.phase, Loss::Closed));
     }
 }
 
@@ -188,7 +195,7 @@ impl Phase {
 }
 
 /// Changes the phase, unless it is `Over`, and returns the previous one.
-fn go_on(
+fn set_phase(
     phase: &watch::Sender<Phase>,
     next: impl FnOnce(Arc<WorkerLabel>) -> Phase,
 ) -> Option<Phase> {
@@ -204,20 +211,20 @@ fn go_on(
     before
 }
 
-fn end(phase: &watch::Sender<Phase>, loss: Loss) -> Option<Phase> {
-    go_on(phase, |label| Phase::Over(label, Arc::new(loss)))
+fn set_over(phase: &watch::Sender<Phase>, loss: Loss) -> Option<Phase> {
+    set_phase(phase, |label| Phase::Over(label, Arc::new(loss)))
 }
 
-/// The restart task: it replaces lost connections until the phase is `Over`.
-struct RestartTask {
+/// The reconnect task. It replaces lost connections until the phase is `Over`.
+struct ReconnectTask {
     phase: watch::Sender<Phase>,
     reconnect: Box<dyn Reconnect>,
 }
 
-impl RestartTask {
+impl ReconnectTask {
     async fn run(mut self, mut caller: Arc<Caller>) {
         while let Some(loss) = unless_over(&self.phase, caller.over()).await {
-            if go_on(&self.phase, |label| Phase::Down(label, loss.clone())).is_none() {
+            if set_phase(&self.phase, |label| Phase::Down(label, loss.clone())).is_none() {
                 return;
             }
             let reconnecting = self.reconnect.reconnect(loss);
@@ -226,10 +233,10 @@ impl RestartTask {
                     let up = Up::new(connected);
                     caller = up.hold.0.clone();
                     // If the phase is `Over`, the new connection is dropped here.
-                    go_on(&self.phase, |_| Phase::Up(up));
+                    set_phase(&self.phase, |_| Phase::Up(up));
                 }
                 Some(Err(loss)) => {
-                    end(&self.phase, loss);
+                    set_over(&self.phase, loss);
                     return;
                 }
                 None => return,
@@ -238,10 +245,10 @@ impl RestartTask {
     }
 }
 
-impl Drop for RestartTask {
+impl Drop for ReconnectTask {
     fn drop(&mut self) {
-        let why = "the tokio runtime that supervised the worker was shut down";
-        end(&self.phase, Loss::Broken(why.to_owned()));
+        let why = "the tokio runtime that reconnects to the worker was shut down";
+        set_over(&self.phase, Loss::Broken(why.to_owned()));
     }
 }
 

@@ -11,7 +11,7 @@ use super::answer::plain;
 use super::answering::{Answering, Incoming, Running, Session};
 use super::call::Call;
 use super::client::Client;
-use super::opening::{Opening, OpeningError, ask_for};
+use super::opening::{Opening, OpeningError, encode_request};
 use super::scope::CallScope;
 use super::traffic::Traffic;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
@@ -26,9 +26,9 @@ pub(super) type Halves = (MemoryReader, MemoryWriter);
 
 /// Describes a function by its name alone.
 pub(super) const fn function(name: &'static str) -> FunctionInfo {
-    const PLACE: SourceLocation =
+    const LOCATION: SourceLocation =
         SourceLocation { package: "p", version: "1.0.0", module: "m", file: "f", line: 1 };
-    FunctionInfo::new(name, "Scripted", PLACE, "..", "..")
+    FunctionInfo::new(name, "Scripted", LOCATION, "..", "..")
 }
 
 /// A session whose functions are closures.
@@ -163,8 +163,8 @@ pub(super) async fn try_client(
 ) -> Result<Client, OpeningError> {
     let mut opening = opening(here, settings);
     let id = WorkerId::random();
-    let ask = ask_for(id, Greeting::new(&[]), &[], settings)?;
-    opening.connect(&ask).await?;
+    let request = encode_request(id, Greeting::new(&[]), &[], settings)?;
+    opening.connect(&request).await?;
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
     let label = WorkerLabel { name: None, worker_type, pid: None, host };
     Ok(Client::begin(opening, id, label, Box::pin(async { None })))

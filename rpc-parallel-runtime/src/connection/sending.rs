@@ -7,10 +7,9 @@ use bytes::Bytes;
 use super::transfers::MAX_TRANSFERS;
 use crate::wire::{FrameWriter, Large, StreamId, TransferId, write_fragment_header};
 
-/// The ordering of a frame: frames of one lane keep their order, although other frames overtake
-/// large ones.
+/// Which earlier frames a frame must follow, although other frames overtake large ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Lane {
+pub(super) enum SendOrder {
     /// The frame may overtake others, and others may overtake it.
     Any,
     /// The frame follows earlier frames of this stream, and the frame that opens the stream.
@@ -26,40 +25,45 @@ pub(super) struct Sending {
     queue: VecDeque<Transfer>,
     turn: usize,
     next_id: u32,
-    /// Frames that were held back behind a large frame, which is now written.
-    behind: Vec<u8>,
-    /// Streams that the peer never learns of, because the frame that opens them was abandoned.
-    unknown: Vec<StreamId>,
+    /// Frames that were held back for a large frame, which is completely written.
+    released: Vec<u8>,
+    /// Streams that the peer never opens, because the frame that opens them was abandoned.
+    abandoned: Vec<StreamId>,
 }
 
 struct Transfer {
     id: TransferId,
-    lane: Lane,
+    order: SendOrder,
     /// The streams that the frame opens.
     opens: Vec<StreamId>,
     total: u32,
     begun: bool,
     pieces: VecDeque<Bytes>,
     /// Small frames that must follow this frame.
-    behind: Vec<u8>,
+    held_back: Vec<u8>,
 }
 
 impl Sending {
-    pub(super) fn begin(&mut self, frame: Large, lane: Lane, opens: Vec<StreamId>) -> TransferId {
+    pub(super) fn begin(
+        &mut self,
+        frame: Large,
+        order: SendOrder,
+        opens: Vec<StreamId>,
+    ) -> TransferId {
         let id = TransferId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
-        if self.is_unknown(lane) {
+        if self.is_abandoned(order) {
             return id;
         }
         let (total, pieces) = frame.into_pieces();
         self.queue.push_back(Transfer {
             id,
-            lane,
+            order,
             opens,
             total,
             begun: false,
             pieces,
-            behind: Vec::new(),
+            held_back: Vec::new(),
         });
         id
     }
@@ -72,27 +76,27 @@ impl Sending {
         self.queue.iter().any(|it| it.id == id)
     }
 
-    /// Returns whether frames of this lane must wait for a large frame.
-    pub(super) fn holds_up(&self, lane: Lane) -> bool {
-        lane != Lane::Any
-            && (self.queue.iter().any(|it| it.comes_before(lane)) || self.is_unknown(lane))
+    /// Returns whether a frame with this order must wait for a large frame.
+    pub(super) fn delays(&self, order: SendOrder) -> bool {
+        order != SendOrder::Any
+            && (self.queue.iter().any(|it| it.comes_before(order)) || self.is_abandoned(order))
     }
 
-    fn is_unknown(&self, lane: Lane) -> bool {
-        self.unknown.iter().any(|it| lane == Lane::Stream(*it))
+    fn is_abandoned(&self, order: SendOrder) -> bool {
+        self.abandoned.iter().any(|it| order == SendOrder::Stream(*it))
     }
 
     /// Holds a frame back until the large frames before it are written. Returns `None` if it need
     /// not wait.
-    pub(super) fn put_behind(&mut self, frame: &[u8], lane: Lane) -> Option<TransferId> {
-        if lane == Lane::Any {
+    pub(super) fn hold_back(&mut self, frame: &[u8], order: SendOrder) -> Option<TransferId> {
+        if order == SendOrder::Any {
             return None;
         }
-        if self.is_unknown(lane) {
+        if self.is_abandoned(order) {
             return Some(TransferId(self.next_id.wrapping_sub(1)));
         }
-        let last = self.queue.iter_mut().rev().find(|it| it.comes_before(lane))?;
-        last.behind.extend_from_slice(frame);
+        let last = self.queue.iter_mut().rev().find(|it| it.comes_before(order))?;
+        last.held_back.extend_from_slice(frame);
         Some(last.id)
     }
 
@@ -104,15 +108,15 @@ impl Sending {
         if transfer.begun {
             FrameWriter::abandon(out, id).finish();
         }
-        self.unknown.extend(&transfer.opens);
+        self.abandoned.extend(&transfer.opens);
         // Large frames of these streams have not begun, because they had to wait for this frame.
-        self.queue.retain(|it| !transfer.opens.iter().any(|id| it.lane == Lane::Stream(*id)));
+        self.queue.retain(|it| !transfer.opens.iter().any(|id| it.order == SendOrder::Stream(*id)));
         Some(transfer.opens)
     }
 
     /// Forgets abandoned streams, for which no further frames are added.
     pub(super) fn forget(&mut self, streams: &[StreamId]) {
-        self.unknown.retain(|it| !streams.contains(it));
+        self.abandoned.retain(|it| !streams.contains(it));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -123,7 +127,7 @@ impl Sending {
     pub(super) fn next_fragment(&mut self, max: usize) -> Option<(Vec<u8>, Bytes)> {
         let active = self.queue.len().min(MAX_TRANSFERS);
         let turns = (0..active).map(|it| (self.turn + it) % active);
-        let at = turns.into_iter().find(|it| self.may_go(*it))?;
+        let at = turns.into_iter().find(|it| self.may_be_sent(*it))?;
         let transfer = &mut self.queue[at];
         let mut head = Vec::with_capacity(16);
         let piece = transfer.pieces.front_mut()?;
@@ -138,27 +142,27 @@ impl Sending {
         if transfer.pieces.is_empty()
             && let Some(done) = self.queue.remove(at)
         {
-            self.behind.extend_from_slice(&done.behind);
+            self.released.extend_from_slice(&done.held_back);
             self.turn = at;
         }
         Some((head, bytes))
     }
 
     /// Returns the frames that may be written after the last fragment.
-    pub(super) fn take_behind(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.behind)
+    pub(super) fn take_released(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.released)
     }
 
     /// Returns whether no other large frame must be written before this one.
-    fn may_go(&self, at: usize) -> bool {
-        let lane = self.queue[at].lane;
-        lane == Lane::Any || !self.queue.iter().take(at).any(|it| it.comes_before(lane))
+    fn may_be_sent(&self, at: usize) -> bool {
+        let order = self.queue[at].order;
+        order == SendOrder::Any || !self.queue.iter().take(at).any(|it| it.comes_before(order))
     }
 }
 
 impl Transfer {
-    fn comes_before(&self, lane: Lane) -> bool {
-        self.lane == lane || self.opens.iter().any(|it| lane == Lane::Stream(*it))
+    fn comes_before(&self, order: SendOrder) -> bool {
+        self.order == order || self.opens.iter().any(|it| order == SendOrder::Stream(*it))
     }
 }
 
@@ -172,17 +176,17 @@ mod tests {
         let mut buffer = Vec::new();
         let writer = MessageWriter::one_way(&mut buffer, FunctionId(7), usize::MAX);
         let written = writer.message(|sink| {
-            sink.write_all(&vec![7; len]).expect("a sink takes everything");
+            sink.write_all(&vec![7; len]).expect("the sink has no limit");
             Ok::<_, TooLarge>(())
         });
-        written.expect("nothing is too large").finish().expect("it is large")
+        written.expect("the message has no limit").finish().expect("the frame is a large one")
     }
 
     #[test]
     fn large_frames_take_turns() {
         let mut sending = Sending::default();
         let ids = [3 * MAX_FRAGMENT_LEN, 3 * MAX_FRAGMENT_LEN]
-            .map(|len| sending.begin(large(len), Lane::Any, Vec::new()));
+            .map(|len| sending.begin(large(len), SendOrder::Any, Vec::new()));
 
         let heads: Vec<_> = std::iter::from_fn(|| sending.next_fragment(MAX_FRAGMENT_LEN))
             .map(|(head, _)| head[5])
@@ -193,16 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_a_large_frame_stays_behind_it() {
+    fn frame_of_same_order_stays_behind_large_one() {
         let mut sending = Sending::default();
-        sending.begin(large(2 * MAX_FRAGMENT_LEN), Lane::OneWay, Vec::new());
+        sending.begin(large(2 * MAX_FRAGMENT_LEN), SendOrder::OneWay, Vec::new());
 
-        assert!(sending.put_behind(b"other lane", Lane::Any).is_none());
-        assert!(sending.put_behind(b"behind", Lane::OneWay).is_some());
+        assert!(sending.hold_back(b"any order", SendOrder::Any).is_none());
+        assert!(sending.hold_back(b"behind", SendOrder::OneWay).is_some());
 
         assert!(sending.next_fragment(MAX_FRAGMENT_LEN).is_some());
-        assert!(sending.take_behind().is_empty());
+        assert!(sending.take_released().is_empty());
         while sending.next_fragment(MAX_FRAGMENT_LEN).is_some() {}
-        assert_eq!(sending.take_behind(), b"behind");
+        assert_eq!(sending.take_released(), b"behind");
     }
 }

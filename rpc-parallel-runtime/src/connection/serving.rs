@@ -16,7 +16,7 @@ use super::any_error::AnyError;
 use super::calls::{Arrived, Calls};
 use super::failure::Loss;
 use super::inbox::Inbox;
-use super::one_way::OneWayLane;
+use super::one_way::OneWayQueue;
 use super::opening::Opening;
 use super::outbox::{WriteError, Writing};
 use super::shared::{Connection, Peer};
@@ -41,7 +41,7 @@ pub(crate) struct Serving {
     writing: Writing,
     calls: Calls,
     /// The queue of one-way calls, on a multi-thread runtime.
-    one_way: Option<OneWayLane>,
+    one_way: Option<OneWayQueue>,
     /// The wakers of the pipes that the received frames concern.
     wakers: Vec<Waker>,
     /// The end of the connection, if it was noticed while reading ahead.
@@ -67,7 +67,7 @@ enum Event {
     Ended(Result<(), ServingError>),
 }
 
-/// A connection ended for another reason than that its peer closed it.
+/// Why a connection ended, if its peer did not close it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServingError {
     #[error("the caller broke the protocol")]
@@ -84,7 +84,7 @@ impl ServingError {
         matches!(self, Self::Read(_) | Self::Write(_))
     }
 
-    /// Returns how a connection ends whose read failed.
+    /// Returns the result of a connection whose read failed with this error.
     fn of_read(error: io::Error) -> Result<(), Self> {
         if Fault::of(&error) == Fault::PeerGone { Ok(()) } else { Err(Self::Read(error)) }
     }
@@ -194,7 +194,7 @@ impl Serving {
             }
             match writing.poll_write(&connection.outbox, cx) {
                 // The peer reads no answers. Its frames are still valid, and the end of the stream
-                // shows when all of them are read.
+                // is detected after all of them are read.
                 Poll::Ready(Err(WriteError::PeerGone(_))) => writing.discard(),
                 Poll::Ready(Err(WriteError::Fatal(error))) => {
                     return Poll::Ready(Event::Ended(Err(ServingError::Write(error))));
@@ -248,7 +248,7 @@ impl Serving {
                     Some(call) => calls.spawn(call, arrived, session, connection),
                     None => self
                         .one_way
-                        .get_or_insert_with(|| OneWayLane::start(session, connection))
+                        .get_or_insert_with(|| OneWayQueue::start(session, connection))
                         .add(arrived, connection.traffic().call_begins()),
                 }
                 continue;

@@ -114,10 +114,13 @@ impl Connection {
         let accept = |Opened { id, writer, window }: Opened| {
             let mut table = self.table();
             if id.0 % 2 == ours || table.streams.contains_key(&id) {
-                return Err(violation(id, "it is opened under a number that is not free"));
+                return Err(violation(
+                    id,
+                    "opened with a number that is in use or reserved for this end",
+                ));
             }
             if window == 0 || window > LARGEST_WINDOW {
-                return Err(violation(id, "its window is none, or too large"));
+                return Err(violation(id, "the window is 0 bytes or larger than 1 GiB"));
             }
             table.newest_of_peer = table.newest_of_peer.max(id.0);
             drop(table);
@@ -168,7 +171,9 @@ impl Connection {
                 let inflow =
                     self.reading(stream, "a skipped element of a stream that is not open")?;
                 let error = PipeError::of_frame(error, self.worker());
-                let error = error.err().ok_or_else(|| violation(stream, "no error"))?;
+                let error = error
+                    .err()
+                    .ok_or_else(|| violation(stream, "skipped element without an error"))?;
                 inflow.skip(error, wakers).map_err(|it| violation(stream, it))
             }
             Frame::End { stream, error } => self.finish(stream, error, wakers),
@@ -178,8 +183,7 @@ impl Connection {
         }
     }
 
-    /// Ends streams that the peer never learns of, because the message that opens them was
-    /// abandoned.
+    /// Ends streams that the peer never opens, because the message that opens them was abandoned.
     pub(super) fn abandon(&self, streams: &[StreamId]) {
         let mut wakers = Vec::new();
         let mut table = self.table();
@@ -228,7 +232,7 @@ impl Connection {
 
     /// Handles a `stop`: the peer reads no more elements of the stream.
     fn stop(&self, id: StreamId, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
-        if let Some(outflow) = self.writing(id, "told to stop, but nothing is written here")? {
+        if let Some(outflow) = self.writing(id, "stop of a stream that this end does not write")? {
             outflow.stop(wakers);
         }
         Ok(())
@@ -236,7 +240,8 @@ impl Connection {
 
     /// Handles a `credit`: the peer has read this number of bytes of the stream.
     fn credit(&self, id: StreamId, bytes: u32, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
-        let Some(outflow) = self.writing(id, "credit, but nothing is written here")? else {
+        let Some(outflow) = self.writing(id, "credit for a stream that this end does not write")?
+        else {
             return Ok(());
         };
         outflow.credit(bytes, wakers).map_err(|it| violation(id, it))
@@ -297,7 +302,7 @@ impl Connection {
         self.table.lock().expect("no thread panics while it holds this lock")
     }
 
-    /// Returns how many bytes are buffered, and the limit.
+    /// Returns the number of buffered bytes, and its limit.
     #[cfg(any(test, fuzzing))]
     pub(super) fn kept(&self) -> (usize, usize) {
         // The last element of each stream may overdraw its window.

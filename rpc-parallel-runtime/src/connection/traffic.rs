@@ -1,7 +1,7 @@
 //! Counters of calls, bytes, pipes and connections.
 //!
-//! They are read while functions compute, so most events are counted at once. Calls that complete
-//! in the driver task are counted together.
+//! The counters are read while functions compute, so most events are counted immediately. Only the
+//! ends of calls that complete in the driver task are counted later, several at once.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -60,10 +60,10 @@ impl Transfers {
             return Err(FrameError::TooLarge { size, max });
         }
         if self.open.iter().any(|it| it.id == id) {
-            return Err(violation(id, "it has begun already"));
+            return Err(violation(id, "the number is already in use"));
         }
         if self.open.len() == MAX_TRANSFERS {
-            return Err(violation(id, "too many at once"));
+            return Err(violation(id, "too many concurrent transfers"));
         }
         let buffer = std::mem::take(&mut self.last).try_into_mut().unwrap_or_default();
         self.open.push(Transfer { id, buffer, filled: 0, total: size });
@@ -80,7 +80,7 @@ impl Transfers {
     ) -> Result<Option<Bytes>, FrameError> {
         let transfer = self.find(id)?;
         if bytes.len() + left > transfer.total - transfer.filled {
-            return Err(violation(id, "it is longer than announced"));
+            return Err(violation(id, "the fragments are longer than announced"));
         }
         transfer.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         Ok(self.filled(id, bytes.len()))

@@ -1,5 +1,5 @@
-//! The boot token: an environment variable that marks a new process as a worker, and holds the
-//! number of masters above it.
+//! The boot token: an environment variable that identifies a new process as a worker, and holds
+//! the number of masters above it.
 //!
 //! ```text
 //! RPC_PARALLEL_WORKER=device:inode:master:depth
@@ -131,12 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_names_one_socket() {
-        let (one, other) = UnixStream::pair().expect("two sockets");
+    fn socket_id_identifies_one_socket() {
+        let (one, other) = UnixStream::pair().expect("make a socket pair");
 
-        let marks = [one.as_fd(), one.as_fd(), other.as_fd()].map(SocketId::of);
+        let ids = [one.as_fd(), one.as_fd(), other.as_fd()].map(SocketId::of);
 
-        let [first, same, second] = marks.map(|it| it.ok().flatten().expect("it is a socket"));
+        let [first, same, second] =
+            ids.map(|it| it.ok().flatten().expect("the descriptor is a socket"));
         assert_eq!(first, same);
         assert_ne!(first, second);
     }
@@ -166,9 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_has_no_mark() {
-        let null = File::open("/dev/null").expect("there is always a /dev/null");
+    fn descriptor_that_is_no_socket_has_no_id() {
+        let null = File::open("/dev/null").expect("open /dev/null");
 
-        assert_eq!(SocketId::of(null).expect("it is open"), None);
+        assert_eq!(SocketId::of(null).expect("the file is open"), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::transport::Address;
 use crate::wire::{WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
-/// How long the exit of a worker may follow the loss of its connection.
+/// How long the exit of a worker is awaited after the loss of its connection.
 const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The number of failure reports that are kept.
@@ -26,7 +26,7 @@ const MAX_FAILURES: usize = 64;
 /// A worker that this process has started.
 pub(crate) struct Started {
     pub(super) process: Arc<Process>,
-    /// The address of the listener that this process has made for the worker, if it has.
+    /// The address of the listener that this process has made for the worker, if any.
     pub(super) address: Mutex<Option<Address>>,
     /// The path of the worker's own listener, if it has one.
     pub(super) listens_at: Option<PathBuf>,
@@ -106,9 +106,9 @@ impl Children {
 
     /// Closes the control sockets of all workers that are not detached, as the end of this process
     /// does.
-    pub(super) fn drop_control(&self) {
+    pub(super) fn close_control(&self) {
         for started in self.table().running.values().filter(|it| !it.is_detached) {
-            started.drop_control();
+            started.close_control();
         }
     }
 
@@ -162,7 +162,7 @@ impl Started {
 
     /// Returns a closure that returns whether the process was reaped. It does not keep `self`
     /// alive.
-    pub(crate) fn death_notice(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+    pub(crate) fn exit_check(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
         Box::new(move || process.is_dead())
     }
@@ -221,7 +221,7 @@ impl Started {
     }
 
     /// Closes the control socket.
-    fn drop_control(&self) {
+    fn close_control(&self) {
         if let Some(control) = self.process.control() {
             let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
         }
@@ -292,8 +292,8 @@ impl Started {
         )
     }
 
-    /// Does the same for the owning connection of the worker. Dropping the future, which the
-    /// connection owns, ends the worker.
+    /// Returns the [`failure_lookup`](Self::failure_lookup) of the owning connection of the worker.
+    /// The connection owns the future, and dropping the future ends the worker.
     pub(crate) fn owner_failure_lookup(self: Arc<Self>) -> FailureLookup {
         let failure_lookup = self.failure_lookup();
         let mut owned = Owned { started: self, disconnected: false };
@@ -318,11 +318,11 @@ impl Started {
         (kind == EndKind::Failed && !requested).then_some((failure, progress))
     }
 
-    /// Waits until the process is reaped, whose end was requested because its connection failed for
-    /// this reason. Returns the failure report and the progress of the calls of this process.
+    /// Waits until the process is reaped. Its end was requested because its connection failed for
+    /// the reason `why`. Returns the failure report and the progress of the calls of this process.
     pub(crate) async fn ended_because(&self, why: &str) -> (WorkerFailure, Progress) {
         let End { mut failure, progress, .. } = self.process.end().await;
-        failure.or_why(why);
+        failure.add_why(why);
         (failure, progress)
     }
 

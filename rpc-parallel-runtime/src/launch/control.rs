@@ -29,7 +29,7 @@ use crate::worker::WorkerStats;
 /// How long a worker may take to end after the end of its master, before it kills itself.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(1);
 
-/// The pause before a heartbeat is sent again that failed because memory is short.
+/// The pause before a heartbeat that failed because memory is short is sent again.
 const PONG_RETRY: Duration = Duration::from_millis(100);
 
 /// The exit code of a process that failed to become a worker, of a worker whose master or owning
@@ -126,9 +126,9 @@ impl Control {
             std::mem::forget(commands);
             return;
         }
-        // The workers of this worker end with it. They begin at once, so that a tree of processes
-        // ends within the time of a few messages.
-        Children::get().drop_control();
+        // The workers of this worker end with it. Their control sockets are closed at once, so that
+        // a tree of processes ends within the time of a few messages.
+        Children::get().close_control();
         drop(commands);
         self.kill_after_grace_period();
     }

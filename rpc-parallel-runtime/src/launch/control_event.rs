@@ -123,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_a_report_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn arbitrary_bytes_are_an_event_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(Some((_, len))) = ControlEvent::decode(&bytes) {
                 prop_assert!(len <= bytes.len());
             }
@@ -131,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_says_too_much_is_cut_short() {
+    fn texts_of_too_large_event_are_shortened() {
         let long = || "x".repeat(2 * MAX_LEN);
-        let message = "the end".to_owned();
+        let message = "out of range".to_owned();
         let panic =
             || PanicReport { message: message.clone(), location: None, backtrace: Some(long()) };
         let panicked = InitError::Panicked(panic());
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_that_is_cut_is_waited_for() {
+    fn truncated_event_is_incomplete() {
         let why = "no such directory".to_owned();
         let event = ControlEvent::Failed(StartFailure::CurrentDir { why });
         let bytes = event.encode();

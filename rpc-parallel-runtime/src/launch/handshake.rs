@@ -62,7 +62,7 @@ impl StartHandshake {
             self.send(rest).await?;
             match self.next_event().await {
                 Ok(ControlEvent::Hello { pid }) => Ok(pid),
-                Ok(event) => Err(unexpected(&event)),
+                Ok(event) => Err(unexpected("Hello", &event)),
                 Err(HandshakeError::Disconnected(None)) => {
                     Err(HandshakeError::DisconnectedBeforeHello)
                 }
@@ -77,7 +77,7 @@ impl StartHandshake {
                     Err(HandshakeError::Disconnected(self.panic.take()))
                 }
                 ControlEvent::Started { listens_at } => Ok(listens_at),
-                event => Err(unexpected(&event)),
+                event => Err(unexpected("Started", &event)),
             }
         };
         let init_deadline = Deadline::new(init_timeout, StartingError::InitTimedOut);
@@ -177,8 +177,8 @@ pub(super) async fn remaining_events(control: OwnedFd) -> HandshakeError {
     }
 }
 
-fn unexpected(event: &ControlEvent) -> HandshakeError {
-    let why = io::Error::other(format!("unexpected {event:?}"));
+fn unexpected(expected: &str, event: &ControlEvent) -> HandshakeError {
+    let why = io::Error::other(format!("expected the event `{expected}`, found {event:?}"));
     io("read its control events")(why).into()
 }
 
@@ -247,57 +247,61 @@ mod tests {
     use crate::transport::{adopt, connected_pair};
 
     #[tokio::test]
-    async fn what_is_said_behind_a_report_stays_for_the_keeper() {
-        let (ours, mut theirs) = connected_pair().expect("two sockets");
+    async fn event_after_received_one_stays_in_socket() {
+        let (ours, mut theirs) = connected_pair().expect("make a socket pair");
         let started = ControlEvent::Started { listens_at: None };
         let backtrace = Some("frame\n".repeat(1000));
-        let panic = PanicReport { message: "at once".to_owned(), location: None, backtrace };
+        let panic = PanicReport { message: "out of range".to_owned(), location: None, backtrace };
         let panicked = ControlEvent::Panicked(panic).encode();
         let both = [started.encode(), panicked.clone()].concat();
-        theirs.write_all(&both).expect("a socket takes some thousand bytes");
+        theirs.write_all(&both).expect("a socket buffer holds some thousand bytes");
         drop(theirs);
 
-        let mut handshake = StartHandshake::new(adopt(ours).expect("there is a runtime"));
-        let report = handshake.next_event().await;
+        let mut handshake =
+            StartHandshake::new(adopt(ours).expect("the test runs in a tokio runtime"));
+        let event = handshake.next_event().await;
 
-        assert!(report.is_ok_and(|it| it == started));
-        let mut left = handshake.control.into_inner().into_std().expect("take a socket from tokio");
-        left.set_nonblocking(false).expect("it is open");
-        let mut behind = Vec::new();
-        left.read_to_end(&mut behind).expect("it is open");
-        assert!(behind == panicked, "{} of {} bytes", behind.len(), panicked.len());
+        assert!(event.is_ok_and(|it| it == started));
+        let mut socket =
+            handshake.control.into_inner().into_std().expect("take a socket from tokio");
+        socket.set_nonblocking(false).expect("the socket is open");
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).expect("the socket is open");
+        assert!(rest == panicked, "{} of {} bytes", rest.len(), panicked.len());
     }
 
     #[tokio::test]
-    async fn a_report_that_comes_in_parts_is_one_and_a_panic_before_the_end_is_told() {
-        let (ours, mut theirs) = connected_pair().expect("two sockets");
-        let message = "at last ".repeat(1000);
+    async fn event_received_in_pieces_is_decoded_and_panic_is_returned_at_end() {
+        let (ours, mut theirs) = connected_pair().expect("make a socket pair");
+        let message = "out of range ".repeat(1000);
         let panic = PanicReport { message, location: None, backtrace: None };
         let hello = ControlEvent::Hello { pid: 7 };
-        let said = [ControlEvent::Panicked(panic.clone()).encode(), hello.encode()].concat();
-        let mut handshake = StartHandshake::new(adopt(ours).expect("there is a runtime"));
+        let bytes = [ControlEvent::Panicked(panic.clone()).encode(), hello.encode()].concat();
+        let mut handshake =
+            StartHandshake::new(adopt(ours).expect("the test runs in a tokio runtime"));
 
-        let saying = async move {
-            for part in said.chunks(3) {
-                theirs.write_all(part).expect("a socket takes three bytes");
+        let writing = async move {
+            for piece in bytes.chunks(3) {
+                theirs.write_all(piece).expect("a socket buffer holds three bytes");
                 tokio::task::yield_now().await;
             }
         };
-        let (report, ()) = tokio::join!(handshake.next_event(), saying);
+        let (event, ()) = tokio::join!(handshake.next_event(), writing);
         let end = handshake.next_event().await;
 
-        assert!(report.is_ok_and(|it| it == hello));
+        assert!(event.is_ok_and(|it| it == hello));
         assert!(matches!(end, Err(HandshakeError::Disconnected(Some(it))) if it == panic));
     }
 
     #[test]
-    fn who_tells_a_process_what_it_does_not_read_ends_with_the_runtime() {
-        let (ours, _theirs) = connected_pair().expect("two sockets");
+    fn sending_ends_when_its_runtime_is_shut_down() {
+        let (ours, _theirs) = connected_pair().expect("make a socket pair");
         let runtime =
             || Builder::new_current_thread().enable_all().build().expect("make a runtime");
         let ending = runtime();
-        let mut handshake = ending
-            .block_on(async { StartHandshake::new(adopt(ours).expect("there is a runtime")) });
+        let mut handshake = ending.block_on(async {
+            StartHandshake::new(adopt(ours).expect("the test runs in a tokio runtime"))
+        });
         drop(ending);
 
         let (ended, end) = channel();

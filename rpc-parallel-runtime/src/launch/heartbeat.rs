@@ -22,7 +22,7 @@ pub(super) struct HeartbeatMonitor {
     next: Instant,
 }
 
-/// What the caller of [`HeartbeatMonitor::poll`] must do.
+/// The action that the caller of [`HeartbeatMonitor::poll`] must take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HeartbeatAction {
     /// Send a ping.
@@ -69,7 +69,7 @@ impl HeartbeatMonitor {
         self.next
     }
 
-    /// Returns what to do now. The caller calls it when [`next`](Self::next) has passed.
+    /// Returns the action that is due now. The caller polls when [`next`](Self::next) has passed.
     pub(super) fn poll(&mut self, now: Instant) -> HeartbeatAction {
         let planned = self.next - self.polled;
         let delay = now.saturating_duration_since(self.next);
@@ -101,24 +101,24 @@ mod tests {
 
     /// Polls whenever a poll is due, for this time, and returns the actions with their times in
     /// seconds.
-    fn watch(
+    fn poll_when_due(
         heartbeat: &mut HeartbeatMonitor,
         start: Instant,
         time: Duration,
     ) -> Vec<(u64, HeartbeatAction)> {
-        let mut seen = Vec::new();
+        let mut actions = Vec::new();
         while heartbeat.next() <= start + time {
             let now = heartbeat.next();
-            seen.push(((now - start).as_secs(), heartbeat.poll(now)));
-            if let Some((_, HeartbeatAction::Dead(_))) = seen.last() {
+            actions.push(((now - start).as_secs(), heartbeat.poll(now)));
+            if let Some((_, HeartbeatAction::Dead(_))) = actions.last() {
                 break;
             }
         }
-        seen
+        actions
     }
 
     #[test]
-    fn process_that_could_not_be_asked_is_asked_again_and_not_lost() {
+    fn failed_ping_is_retried_and_not_counted_as_missed() {
         let start = Instant::now();
         let mut heartbeat = HeartbeatMonitor::active(10 * SECOND, 25 * SECOND, start);
 
@@ -129,32 +129,32 @@ mod tests {
             heartbeat.ping_failed(now, SECOND);
         }
 
-        let seen = watch(&mut heartbeat, start, 200 * SECOND);
-        assert_eq!(seen.first(), Some(&(110, HeartbeatAction::Ping)));
-        assert_eq!(seen.last(), Some(&(135, HeartbeatAction::Dead(25 * SECOND))));
+        let actions = poll_when_due(&mut heartbeat, start, 200 * SECOND);
+        assert_eq!(actions.first(), Some(&(110, HeartbeatAction::Ping)));
+        assert_eq!(actions.last(), Some(&(135, HeartbeatAction::Dead(25 * SECOND))));
     }
 
     #[test]
-    fn who_does_not_answer_is_lost_when_the_limit_has_passed_since_it_was_asked() {
+    fn peer_not_answering_is_dead_after_limit_since_first_ping() {
         let start = Instant::now();
         let mut heartbeat = HeartbeatMonitor::active(10 * SECOND, 25 * SECOND, start);
 
-        let seen = watch(&mut heartbeat, start, 60 * SECOND);
+        let actions = poll_when_due(&mut heartbeat, start, 60 * SECOND);
 
-        let lost = HeartbeatAction::Dead(25 * SECOND);
+        let dead = HeartbeatAction::Dead(25 * SECOND);
         assert_eq!(
-            seen,
+            actions,
             [
                 (10, HeartbeatAction::Ping),
                 (20, HeartbeatAction::Wait),
                 (30, HeartbeatAction::Wait),
-                (35, lost)
+                (35, dead)
             ]
         );
     }
 
     #[test]
-    fn who_answers_is_asked_again_and_again() {
+    fn answering_peer_is_pinged_at_each_interval() {
         let start = Instant::now();
         let mut heartbeat = HeartbeatMonitor::active(10 * SECOND, 25 * SECOND, start);
 
@@ -167,28 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_ask_is_lost_when_the_limit_has_passed_since_it_should_have() {
+    fn peer_not_pinging_is_dead_after_limit_since_due_ping() {
         let start = Instant::now();
         let mut heartbeat = HeartbeatMonitor::passive(10 * SECOND, 25 * SECOND, start);
         heartbeat.record_activity(start + 3 * SECOND);
 
-        let seen = watch(&mut heartbeat, start, 60 * SECOND);
+        let actions = poll_when_due(&mut heartbeat, start, 60 * SECOND);
 
-        let lost = HeartbeatAction::Dead(35 * SECOND);
-        assert_eq!(seen, [(18, HeartbeatAction::Wait), (33, HeartbeatAction::Wait), (38, lost)]);
+        let dead = HeartbeatAction::Dead(35 * SECOND);
+        assert_eq!(actions, [(18, HeartbeatAction::Wait), (33, HeartbeatAction::Wait), (38, dead)]);
     }
 
     #[test]
-    fn the_time_in_which_this_process_did_not_run_does_not_count() {
+    fn time_while_this_process_was_stopped_does_not_count() {
         let start = Instant::now();
-        let mut asked = HeartbeatMonitor::active(10 * SECOND, 25 * SECOND, start);
-        let mut asking = HeartbeatMonitor::passive(10 * SECOND, 25 * SECOND, start);
-        asked.poll(start + 10 * SECOND);
+        let mut active = HeartbeatMonitor::active(10 * SECOND, 25 * SECOND, start);
+        let mut passive = HeartbeatMonitor::passive(10 * SECOND, 25 * SECOND, start);
+        active.poll(start + 10 * SECOND);
 
         let woken = start + 1000 * SECOND;
 
-        assert_eq!(asked.poll(woken), HeartbeatAction::Wait);
-        assert_eq!(asking.poll(woken), HeartbeatAction::Wait);
-        assert!(asked.next() > woken && asking.next() > woken);
+        assert_eq!(active.poll(woken), HeartbeatAction::Wait);
+        assert_eq!(passive.poll(woken), HeartbeatAction::Wait);
+        assert!(active.next() > woken && passive.next() > woken);
     }
 }

@@ -139,7 +139,7 @@ impl ResourceLimit {
         Self { of, soft: limit, hard: limit }
     }
 
-    /// Returns whether both limit the same resource.
+    /// Returns whether both values limit the same resource.
     pub(crate) fn concerns(&self, other: &Self) -> bool {
         self.of == other.of
     }
@@ -193,20 +193,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_says_what_it_limits_and_to_how_much() {
+    fn display_of_limit_names_resource_and_values() {
         let limits = [
             ResourceLimit::memory(2 << 30),
             ResourceLimit::open_files(256).hard(1024),
             ResourceLimit::cpu_seconds(10).hard(ResourceLimit::UNLIMITED),
         ];
 
-        let said = limits.map(|it| it.to_string());
+        let texts = limits.map(|it| it.to_string());
 
         let expected = [
             "memory 2147483648 bytes",
             "open files 256 (hard: 1024)",
             "processor time 10 s (hard: unlimited)",
         ];
-        assert_eq!(said, expected);
+        assert_eq!(texts, expected);
     }
 }

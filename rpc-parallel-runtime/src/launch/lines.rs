@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn cut<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    fn prefixed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let (mut lines, mut to) = (Lines::default(), Vec::new());
         for part in parts {
             lines.add(part, "[it] ", &mut to);
@@ -85,15 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn every_line_has_the_name_in_front_and_the_last_one_an_end() {
+    fn every_line_gets_prefix_and_last_line_gets_newline() {
         let parts = ["one\ntw", "o\n", "\n", "thr", "ee"].map(str::as_bytes);
 
-        assert_eq!(cut(parts), b"[it] one\n[it] two\n[it] \n[it] three\n");
-        assert_eq!(cut([b"" as &[u8]]), b"");
+        assert_eq!(prefixed(parts), b"[it] one\n[it] two\n[it] \n[it] three\n");
+        assert_eq!(prefixed([b"" as &[u8]]), b"");
     }
 
     #[test]
-    fn a_line_that_is_not_whole_waits() {
+    fn incomplete_line_is_held_back() {
         let (mut lines, mut to) = (Lines::default(), Vec::new());
 
         lines.add(b"not ye", "[it] ", &mut to);
@@ -104,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_becomes_several_between_its_characters() {
+    fn too_long_line_is_split_between_characters() {
         let longest = "x".repeat(LONGEST);
         let one = format!("{longest}\n");
         let two = format!("{}\u{1F980}more\n", &longest[2..]);
 
-        let [one, two] = [one, two].map(|it| cut([it.as_bytes()]));
+        let [one, two] = [one, two].map(|it| prefixed([it.as_bytes()]));
 
         assert_eq!(one, format!("[it] {longest}\n").into_bytes());
         let expected = format!("[it] {}\n[it] \u{1F980}more\n", &longest[2..]);
@@ -120,24 +120,24 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn it_does_not_matter_in_which_parts_the_bytes_come(
+        fn lines_do_not_depend_on_how_bytes_are_split(
             bytes in proptest::collection::vec(prop_oneof![4 => Just(b'x'), 1 => Just(b'\n')], 0..200),
             copies in 1..1000_usize,
             part in 1..70_000_usize,
         ) {
             let bytes = bytes.repeat(copies);
 
-            prop_assert!(cut(bytes.chunks(part)) == cut([&bytes[..]]));
+            prop_assert!(prefixed(bytes.chunks(part)) == prefixed([&bytes[..]]));
         }
 
         #[test]
-        fn nothing_is_lost_and_nothing_is_held_for_long(
+        fn no_byte_is_lost_and_no_line_exceeds_limit(
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
             copies in 1..1000_usize,
         ) {
             let bytes = bytes.repeat(copies);
 
-            let lines = cut([&bytes[..]]);
+            let lines = prefixed([&bytes[..]]);
 
             let mut without = Vec::<u8>::new();
             for line in lines.split_inclusive(|it| *it == b'\n') {

@@ -18,7 +18,8 @@ impl OutOfMemory {
         Self { has_log, kills: kills(has_log) }
     }
 
-    /// Returns whether the kernel killed this process for memory. The process died by `SIGKILL`.
+    /// Returns whether the kernel killed a process, which has died by `SIGKILL`, because memory ran
+    /// out.
     pub(super) fn has_killed(&mut self, pid: u32) -> bool {
         let kills = kills(self.has_log);
         if kills.is_none() || kills == self.kills {
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_names_one_process_and_no_other() {
+    fn kill_record_matches_only_its_process_id() {
         let log = "3,123,456,-;Memory cgroup out of memory: Killed process 1234 (exe) \
                    total-vm:107644kB, anon-rss:99876kB";
 
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counters_of_a_group_are_found_in_both_versions() {
+    fn counter_files_of_both_cgroup_versions_are_listed() {
         let groups = "5:devices:/a\n4:memory:/b/c\n0::/d\n";
 
         let counters: Vec<_> = counters_of(groups).collect();
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_nobody_killed_for_memory_was_not() {
+    fn running_process_was_not_killed_for_memory() {
         let mut out_of_memory = OutOfMemory::watch();
 
         assert!(!out_of_memory.has_killed(std::process::id()));

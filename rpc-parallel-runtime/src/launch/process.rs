@@ -292,7 +292,8 @@ impl Process {
         requested: bool,
     ) {
         let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
-        // Their calls are still pending, because their drivers wait for this end to be recorded.
+        // The calls of these connections are still pending, because their drivers wait until this
+        // end is recorded.
         for connection in &*self.connections() {
             connection.add_functions(MAX_IN_PROGRESS, &mut in_progress);
             progress = progress.merge(connection.progress());

@@ -22,7 +22,7 @@ use super::thread::start_thread;
 use crate::transport::Origin;
 
 /// The maximum number of bytes that are read from one worker before others have their turn, so that
-/// a worker that never stops writing does not starve the others. A pipe holds as many.
+/// a worker that never stops writing does not starve the others. A pipe holds that many bytes.
 const MAX_READ: usize = 64 * 1024;
 
 /// How long the end of this process may wait until all output is relayed.
@@ -105,8 +105,8 @@ impl Outputs {
         }
     }
 
-    /// Does the same when this thread ends, for a thread that is the main thread. Whether
-    /// thread-local destructors of the main thread run is up to the platform.
+    /// Relays all output when this thread ends. It is called on the main thread. The platform
+    /// decides whether thread-local destructors of the main thread run.
     pub(crate) fn flush_all_with_this_thread() {
         struct AtEnd;
 

@@ -221,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_a_header_or_an_error(bytes in any::<[u8; HEADER_LEN]>()) {
+        fn arbitrary_bytes_are_a_header_or_an_error(bytes in any::<[u8; HEADER_LEN]>()) {
             if let Ok(header) = Header::decode(&bytes) {
                 prop_assert!(header.start_len <= MAX_LEN);
             }
@@ -234,10 +234,10 @@ mod tests {
 
         #[test]
         fn truncated_starts_fail(cut in any::<prop::sample::Index>()) {
-            let bytes = start().encode(crate::worker::greeting(), b"").expect("the start is short");
+            let bytes = start().encode(crate::worker::greeting(), b"").expect("the start message is short");
             let bytes = &bytes[HEADER_LEN..];
 
-            prop_assert_eq!(Start::decode(bytes).expect("the start is whole"), start());
+            prop_assert_eq!(Start::decode(bytes).expect("the start message is complete"), start());
             prop_assert!(Start::decode(&bytes[..cut.index(bytes.len())]).is_err());
         }
     }

@@ -140,8 +140,8 @@ impl SpawnConfig {
         let descriptors: Vec<_> =
             first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
         let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
-        // It fails if the program could not be started, for which the supervisor has a better
-        // error.
+        // It fails if the program could not be started. In that case the reply of the supervisor
+        // holds a better error.
         let sent = send(&control, early, &descriptors);
         // The copies of this process must not keep the connection and the output open after the end
         // of the worker.
@@ -174,8 +174,8 @@ impl SpawnConfig {
         let error = match supervisor.and_then(|it| it.register_control(&process, control)) {
             Ok(()) => None,
             Err(RegisterError::AlreadyReaped(control)) => match remaining_events(control).await {
-                // The worker refused its owning connection and ended in order. The refusal is in the
-                // socket of that connection, and is a better error than the end of the process.
+                // The worker refused its owning connection and ended in order. The refusal is in
+                // the socket of that connection, and is a better error than the end of the process.
                 HandshakeError::Disconnected(None)
                     if lifetime == Lifetime::WithConnection && process.exited_with_success() =>
                 {
@@ -373,7 +373,7 @@ impl StartGuard {
                 let Some(mut end) = end else {
                     return io("kill its process")(io::ErrorKind::TimedOut.into());
                 };
-                end.failure.or_panic(panic);
+                end.failure.add_panic(panic);
                 StartingError::Died(end.failure)
             }
             HandshakeError::DisconnectedBeforeHello => {

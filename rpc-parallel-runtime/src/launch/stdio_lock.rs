@@ -1,6 +1,6 @@
 //! Acquires the locks of std's stdout and stderr with a timeout.
 //!
-//! User code may hold such a lock for as long as it likes, for example while it awaits a worker
+//! User code may hold such a lock for any time, for example while it awaits a worker
 //! that prints. std has no `try_lock`, so a thread that does nothing else waits for the lock.
 
 use std::io;
@@ -64,8 +64,8 @@ impl StdioLock {
         let mut state = self.0.state();
         if *state == State::NotStarted {
             let shared = self.0.clone();
-            let hold = Box::new(move || shared.hold_whenever_wanted());
-            if start_thread("rpc-parallel lock", hold).is_err() {
+            let serve = Box::new(move || shared.serve_requests());
+            if start_thread("rpc-parallel lock", serve).is_err() {
                 // The thread limit is reached. The next write tries again.
                 return false;
             }
@@ -87,7 +87,7 @@ impl StdioLock {
 }
 
 impl Shared {
-    fn hold_whenever_wanted(&self) {
+    fn serve_requests(&self) {
         loop {
             self.wait_while(|it| it != State::Wanted);
             match self.stream {

@@ -52,26 +52,26 @@ pub(super) struct StartRequest {
 /// A request to the supervisor thread.
 enum Request {
     Start(Box<StartRequest>),
-    /// Enforce the end of the process, which was requested within this time.
+    /// Enforce the end of the process. Its end was requested within this time.
     EnforceEnd(Arc<Process>, Duration),
     /// Enforce the end of the process within the default time, unless its end is enforced already.
     EnforceDefaultEnd(Arc<Process>),
 }
 
-/// How long a worker may take to announce its end after an `End` command without a time of the
-/// user.
+/// How long a worker may take to announce its end after an `End` command, if the program has not
+/// chosen a time.
 const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The time from `SIGTERM` to `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The exit code of a worker whose `on_shutdown` exceeded its time, as in the original.
+/// The exit code of a worker whose `on_shutdown` exceeded its time, as in OCaml's `rpc_parallel`.
 pub(super) const EXIT_FORCED: i32 = 1;
 
 /// The default time of an orderly end.
 pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before a ping is sent again that failed because memory is short.
+/// The pause before a ping that failed because memory is short is sent again.
 const PING_RETRY: Duration = Duration::from_millis(100);
 
 /// The maximum delay of a timer, so that adding it to an instant never overflows.
@@ -157,13 +157,13 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Enforces the end of a process, which was requested within this time. The process may be
-    /// stopped, or too busy to handle the request.
+    /// Enforces the end of a process. Its end was requested within this time, but the process may
+    /// be stopped, or too busy to handle the request.
     pub(super) fn enforce_end(&self, process: Arc<Process>, within: Duration) {
         self.request(Request::EnforceEnd(process, within));
     }
 
-    /// Does the same within the default time, unless the end of the process is enforced already.
+    /// Enforces the end of a process within the default time, unless its end is enforced already.
     pub(super) fn enforce_default_end(&self, process: Arc<Process>) {
         self.request(Request::EnforceDefaultEnd(process));
     }
@@ -224,7 +224,7 @@ struct Supervised {
     end: Option<EndPhase>,
     /// Whether the process closed its control socket without announcing its end.
     closed_control: bool,
-    /// The reason for which this process has killed the process.
+    /// Why this process has killed the process.
     kill_reason: Option<ExitReason>,
 }
 
@@ -515,7 +515,7 @@ impl SupervisorThread {
                     self.out_of_memory.get_or_insert_with(OutOfMemory::watch).has_killed(pid)
                 };
                 let aborted = signal == Some(Signal::ABORT.as_raw());
-                if oom_killed || (aborted && report_failed_allocation(&process.last_lines())) {
+                if oom_killed || (aborted && is_failed_allocation(&process.last_lines())) {
                     return ExitReason::OutOfMemory;
                 }
                 let (signal, core_dumped) = (signal.unwrap_or_default(), status.core_dumped());
@@ -529,7 +529,7 @@ impl SupervisorThread {
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns whether the last lines of stderr end with the message of std for a failed allocation.
-fn report_failed_allocation(lines: &[String]) -> bool {
+fn is_failed_allocation(lines: &[String]) -> bool {
     lines.iter().rev().take(3).any(|it| {
         it.starts_with("memory allocation of ") && it.trim_end().ends_with(" bytes failed")
     })

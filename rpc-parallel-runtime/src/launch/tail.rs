@@ -1,6 +1,6 @@
 //! The last lines that a worker wrote to its stderr.
 
-/// The limits of what is remembered.
+/// The limits of the kept output.
 const KEPT_BYTES: usize = 4 * 1024;
 const KEPT_LINES: usize = 20;
 
@@ -26,7 +26,7 @@ impl Tail {
             if part.ends_with(b"\n") {
                 self.end_line();
             } else if self.line.len() > KEPT_BYTES {
-                // A longer line is left out of the lines that are remembered.
+                // A longer line is left out of the kept lines.
                 self.keep_line();
             }
         }
@@ -43,7 +43,7 @@ impl Tail {
 
     fn keep_line(&mut self) {
         self.kept.append(&mut self.line);
-        // Not at every line, because this moves all that stays.
+        // Not at every line, because it moves all kept bytes.
         if self.kept.len() > 2 * KEPT_BYTES {
             self.kept.drain(..self.kept.len() - KEPT_BYTES);
         }
@@ -59,7 +59,7 @@ impl Tail {
     }
 }
 
-/// Returns whether a line of a backtrace is a frame, or the place of one: `  12: name`, or
+/// Returns whether a line of a backtrace is a frame, or the location of one: `  12: name`, or
 /// `             at file:line:column`.
 fn is_frame(line: &[u8]) -> bool {
     let text = line.trim_ascii_start();
@@ -108,7 +108,7 @@ mod tests {
         let written =
             format!("opening the ledger\n{panic}stack backtrace:\n{frames}note: Some details\n");
 
-        // However the bytes are cut, the lines are the same.
+        // The lines do not depend on how the bytes are split.
         for len in [1, 7, 1000] {
             let parts: Vec<_> =
                 written.as_bytes().chunks(len).map(|it| str::from_utf8(it)).collect();

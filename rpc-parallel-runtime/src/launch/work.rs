@@ -49,7 +49,7 @@ pub(crate) fn work() -> ! {
 /// A process failed to become a worker, and could not report the failure to its master.
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
-    #[error("failed to take the control socket off stdin")]
+    #[error("failed to move the control socket away from stdin")]
     Socket(#[source] io::Error),
     #[error("failed to receive the start message")]
     Receive(#[source] io::Error),
@@ -144,7 +144,7 @@ fn send_event(control: &Control, event: &ControlEvent) -> Result<(), WorkError> 
     control.send_event(event).map_err(WorkError::Send)
 }
 
-/// Ends this process with its master, until the control thread does.
+/// Makes this process end with its master, for the time before the control thread runs.
 fn end_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
     // If it fails, the control thread still notices the end of the master.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
@@ -239,7 +239,7 @@ async fn serve(
         send_event(control, &ControlEvent::Started { listens_at })?;
     }
     if start.lifetime == Lifetime::WithMaster {
-        connections.spawn(task(report_closed(start.id, control)));
+        connections.spawn(task(send_closed(start.id, control)));
     }
 
     // The exit code, the time for the end, and whether the end is announced to the master.
@@ -291,8 +291,8 @@ async fn serve(
     })
 }
 
-/// Waits until this worker takes no new connections, and reports that to the master.
-async fn report_closed(id: WorkerId, control: &'static Control) {
+/// Waits until this worker takes no new connections, and sends that event to the master.
+async fn send_closed(id: WorkerId, control: &'static Control) {
     Servers::get().closed(id).await;
     // It fails only if the master has ended, which the control thread notices.
     let _ = control.send_event(&ControlEvent::Closed);
@@ -372,13 +372,13 @@ async fn next_event(
     connections: &mut JoinSet<()>,
 ) -> Event {
     let mut idle = pin!(Servers::get().idle());
-    let mut told = pin!(Servers::get().shutdown_requested());
+    let mut shutdown_requested = pin!(Servers::get().shutdown_requested());
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
         if let Poll::Ready(command) = commands.poll_recv(cx) {
             return Poll::Ready(command.map_or(Event::MasterGone, Event::Command));
         }
-        if let Poll::Ready(within) = told.as_mut().poll(cx) {
+        if let Poll::Ready(within) = shutdown_requested.as_mut().poll(cx) {
             return Poll::Ready(Event::ShutdownRequested { within });
         }
         match lifetime {

@@ -1,4 +1,4 @@
-//! The address of a worker, for programs that know its protocol and not its type.
+//! The address of a worker, for programs that share its protocol and not its type.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,11 @@ use crate::worker::WorkerClient;
 
 /// The address of a worker server: plain data, for processes of other programs.
 ///
-/// A [`Worker<S>`](super::Worker) handle is for programs that have the type `S`. Its
-/// [`address`](super::Worker::address) is for programs that only know the protocol: a worker trait
-/// of their own, whose functions have the same fixed ids and the same types. The worker must have
-/// been started with [`with_other_builds`](Settings::with_other_builds).
+/// A [`Worker<S>`](super::Worker) handle is for programs that have the type `S`. An address, which
+/// [`Worker::address`](super::Worker::address) returns, is for programs that only share the
+/// protocol: they declare a worker trait of their own, whose functions have the same fixed ids and
+/// the same types. The worker must have been started with
+/// [`with_other_builds`](Settings::with_other_builds).
 ///
 /// One program starts the worker and stores its address, in any serde format:
 ///
@@ -71,13 +72,15 @@ use crate::worker::WorkerClient;
 /// # }
 /// ```
 ///
-/// The id names the protocol and its version. When the connection is opened, both sides' types of
-/// each function are compared as they are written, without their modules; arguments may be passed
-/// by value or by reference. If they differ, the error names both. The fields of types with the
-/// same name cannot be compared: give the functions of a changed type another id.
+/// A fixed id identifies a function and the version of its types. When a connection is opened, the
+/// worker compares its types of each function with those of the connecting program, as they are
+/// written in the source, without module paths. An argument may be passed by value in one program
+/// and by reference in the other. If the types differ, connecting fails and the error names both.
+/// The fields of a type are not compared: if they change, give the functions that use the type
+/// another id.
 ///
-/// An address does not keep its worker alive. It leads to this one worker as long as that accepts
-/// connections, and never to another. Only processes of the same user can connect.
+/// An address does not keep its worker alive. It identifies one worker: when that worker no longer
+/// accepts connections, connecting fails. Only processes of the same user can connect.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkerAddress {
     pub(super) id: WorkerId,
@@ -92,8 +95,8 @@ impl WorkerAddress {
     /// `init` is the argument of the connection state's `init`. It must have the type that the
     /// worker expects, which is `()` if there is no connection state.
     ///
-    /// A function of `C` that the worker does not have is an error when it is called, and not
-    /// before.
+    /// Connecting does not check that the worker has all functions of `C`. Calling a function that
+    /// it does not have fails.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::connection::{
 };
 use crate::wire::{PanicReport, Refusal, WorkerLabel, debug_as_display};
 
-/// A failed connection: to which worker, and why.
+/// A connection to a worker could not be opened. [`kind`](Self::kind) is the reason.
 pub struct ConnectError {
     worker: Box<WorkerLabel>,
     kind: ConnectErrorKind,
@@ -31,9 +31,9 @@ pub enum ConnectErrorKind {
     RestartLimitReached {
         /// The last failure.
         last: WorkerFailure,
-        /// The number of restarts that the limit allows..
+        /// The number of restarts that the limit allows.
         times: u32,
-        /// ..within this time.
+        /// The time within which the limit allows them.
         within: Duration,
     },
     /// The `init` of the connection state failed.
@@ -58,13 +58,13 @@ pub enum ConnectErrorKind {
     /// The worker runs another build of the program, and does not allow
     /// [`other_builds`](crate::Settings::other_builds).
     OtherBuild {
-        /// The two builds.
+        /// A text that names the two builds.
         why: String,
     },
     /// The worker's program and this one declare a function of the same fixed id with different
     /// types.
     OtherTypes {
-        /// The function and both declarations.
+        /// A text that names the function and both declarations.
         why: String,
     },
     /// The peer violated the protocol.
@@ -94,7 +94,7 @@ impl ConnectError {
 
 impl ConnectErrorKind {
     /// Returns whether another attempt may succeed.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         matches!(
             self,
             Self::Unreachable(_)
@@ -136,7 +136,7 @@ impl fmt::Display for ConnectErrorKind {
         match self {
             Self::Unreachable(error) => write!(f, "it is unreachable: {error}"),
             Self::NoSuchWorker => f.write_str("it has ended, or its server was closed"),
-            Self::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            Self::WorkerDied(failure) => write!(f, "its process {}", failure.describe_end()),
             Self::RestartLimitReached { last, times, within } => {
                 write!(f, "it {}", restart_limit_text(last, *times, *within))
             }

@@ -31,8 +31,8 @@ pub(super) async fn connect_to(
     }
 }
 
-/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the part
-/// of it that has not been written yet.
+/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the rest
+/// of it if the beginning has been written already.
 pub(super) fn open(
     socket: UnixStream,
     settings: Settings,
@@ -46,7 +46,7 @@ pub(super) fn open(
         let mut opening = Opening::new(halves, settings);
         match opening.connect(request).await.map_err(ConnectErrorKind::from) {
             Ok(()) => Ok(Client::begin(opening, id, label, failure_lookup)),
-            // If the worker has died, its failure report says more than the error of the socket.
+            // If the worker has ended, its failure report is more useful than the socket's error.
             Err(ConnectErrorKind::Unreachable(error)) => Err(match failure_lookup.await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),
                 None => ConnectErrorKind::Unreachable(error),
@@ -64,17 +64,17 @@ pub(super) fn connect_request(
     settings: Settings,
 ) -> Result<Vec<u8>, ConnectErrorKind> {
     let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
-    Ok(connection::ask_for(id, greeting(), &init, settings)?)
+    Ok(connection::encode_request(id, greeting(), &init, settings)?)
 }
 
 /// Encodes the introduction, the frame that a process of another program sends before its connect
 /// request. It lists the functions that the process will call.
 pub(super) fn introduction(functions: &[FunctionInfo]) -> Result<Vec<u8>, ConnectErrorKind> {
-    Ok(connection::introduce(functions)?)
+    Ok(connection::encode_introduction(functions)?)
 }
 
-/// Converts the error of a socket that was to lead to a worker. A missing listener or peer means
-/// that the worker has ended.
+/// Converts the error of connecting a socket to a worker. A missing listener or peer means that the
+/// worker has ended.
 pub(super) fn socket_error(error: io::Error) -> ConnectErrorKind {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::BrokenPipe => {

@@ -32,7 +32,7 @@ use crate::worker::{WorkerClient, WorkerStats};
 /// # }
 /// ```
 pub trait Control: WorkerClient {
-    /// Ends the worker in order, even if it has other connections, and waits until its process has
+    /// Shuts the worker down, even if it has other connections, and waits until its process has
     /// exited.
     ///
     /// A worker of [`spawn`](crate::Spawn::spawn) also ends when its last client is dropped. Use

@@ -8,7 +8,8 @@ use super::connect_error::ConnectErrorKind;
 use crate::connection::{CallErrorKind, WorkerFailure};
 use crate::wire::{WorkerLabel, debug_as_display};
 
-/// A failed control request (shutdown, kill, stats, logs): which worker, which request, and why.
+/// A control request to a worker (shutdown, kill, stats, logs) failed. [`kind`](Self::kind) is the
+/// reason.
 pub struct ControlError {
     worker: Box<WorkerLabel>,
     request: &'static str,
@@ -28,7 +29,7 @@ pub enum ControlErrorKind {
         /// process.
         within: Duration,
         /// How the process ended. `None` if another process started the worker: only that process
-        /// knows the exit reason.
+        /// can read the exit status.
         failure: Option<WorkerFailure>,
     },
     /// The worker has ended already, or is unreachable.
@@ -43,8 +44,8 @@ pub enum ControlErrorKind {
     /// The worker is a server made by [`serve`](crate::Server::serve), in a process that does not
     /// end with it.
     NoProcessOfItsOwn,
-    /// This process cannot kill the worker: it did not start the worker, and it cannot tell for
-    /// certain which process the worker is.
+    /// This process cannot kill the worker: it did not start the worker, and the process id in the
+    /// handle may have been reused.
     UnknownProcess,
 }
 
@@ -85,9 +86,11 @@ impl fmt::Display for ControlError {
         let Self { worker, request, kind } = self;
         write!(f, "failed to {request} {worker}: ")?;
         match kind {
-            ControlErrorKind::WorkerDied(failure) => write!(f, "its process {}", failure.story()),
+            ControlErrorKind::WorkerDied(failure) => {
+                write!(f, "its process {}", failure.describe_end())
+            }
             ControlErrorKind::ForcedShutdown { within, failure: Some(failure) } => {
-                write!(f, "not done within {within:?}: its process {}", failure.story())
+                write!(f, "not done within {within:?}: its process {}", failure.describe_end())
             }
             ControlErrorKind::ForcedShutdown { within, failure: None } => {
                 write!(f, "not done within {within:?}: its process was ended by a signal")

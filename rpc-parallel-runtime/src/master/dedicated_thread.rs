@@ -1,8 +1,8 @@
 //! Servers with a thread of their own, so that a panic can be attributed to its server.
 //!
-//! A panic hook finds out on which thread a panic is, and nothing else. A server with an
-//! `on_failure` callback therefore has a thread with a tokio runtime, on which everything of the
-//! server runs: its `init`, its connections, its calls, and the tasks that they spawn.
+//! A panic hook can identify only the thread that panics. A server with an `on_failure` callback
+//! therefore has a thread with a tokio runtime, on which all code of the server runs: its `init`,
+//! its connections, its calls, and the tasks that they spawn.
 
 use std::io;
 use std::pin::pin;
@@ -16,13 +16,14 @@ use tokio::time::timeout;
 use super::serving;
 use crate::connection::{
     ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
-    WorkerFailure, belong_to, drop_silently, task,
+    WorkerFailure, drop_silently, set_panic_owner, task,
 };
 use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::Servers;
 
-/// How much later than its connection a server may end, for a failure lookup to wait for it.
+/// The time for which a failure lookup waits for the end of a server after its connection has
+/// ended.
 const FAILURE_LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The thread of one server.
@@ -81,7 +82,7 @@ impl DedicatedThread {
                 callers: Mutex::default(),
                 end: watch::Sender::new(None),
             });
-            belong_to(owner);
+            set_panic_owner(owner);
             // If the caller has dropped its future, this drops the guard, which ends the thread.
             let _ = sender.send(Ok(ThreadGuard(thread.clone())));
             thread.run(runtime);
@@ -174,7 +175,7 @@ impl DedicatedThread {
 
 fn build_runtime(owner: Owner) -> io::Result<Runtime> {
     // The runtime starts threads only for blocking tasks. Other tasks run on the server's thread.
-    let set_owner = move || belong_to(owner.clone());
+    let set_owner = move || set_panic_owner(owner.clone());
     let mut builder = Builder::new_current_thread();
     builder.enable_all().thread_name("rpc-parallel server").on_thread_start(set_owner).build()
 }

@@ -47,7 +47,7 @@ impl Entry {
         Self { settings: Some(settings), ..self }
     }
 
-    /// Sets whether workers keep their logs. Has no effect without the feature `tracing`.
+    /// Sets whether workers keep their logs. This has no effect without the feature `tracing`.
     #[must_use]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
         Self { worker_logs, ..self }
@@ -79,7 +79,9 @@ impl Entry {
 
     /// Becomes a worker if this process was started as one, and a master otherwise.
     fn assume_role(&self) {
-        work_if_started_as_worker(|mut it| it.next().is_some_and(|it| is_name_of_worker(&it)));
+        work_if_started_as_worker(|mut arguments| {
+            arguments.next().is_some_and(|first| is_name_of_worker(&first))
+        });
         let started = self.master().map_err(StartupError::Settings).and_then(MasterBuilder::start);
         started.unwrap_or_else(|it| exit_with_error("start the program", &it));
     }
@@ -100,8 +102,8 @@ impl Entry {
 /// Becomes a worker if this process was started as one. Exits with an error if it was, but its
 /// stdin is no longer the control socket: as a master it would start more processes like itself.
 ///
-/// `are_worker_args` returns whether arguments are those of a worker. If a launcher forks, only the
-/// arguments identify a worker whose stdin was replaced.
+/// `are_worker_args` returns whether the arguments of this process are those of a worker. If a
+/// launcher forks, only the arguments identify a worker whose stdin was replaced.
 pub(super) fn work_if_started_as_worker(are_worker_args: impl FnOnce(Skip<ArgsOs>) -> bool) {
     let stdin_replaced = match StartedAs::here() {
         StartedAs::Worker => work(),
@@ -115,12 +117,12 @@ pub(super) fn work_if_started_as_worker(are_worker_args: impl FnOnce(Skip<ArgsOs
     }
 }
 
-/// How long `main` waits at its end for its workers to exit.
+/// The time for which the end of `main` waits for workers to exit.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Ends all workers in order and waits for them when it is dropped, however `main` ends.
+/// Shuts all workers down and waits for them when it is dropped, however `main` ends.
 ///
-/// Output that workers write until then is passed on, and a process that waits for this one also
+/// Output that workers write until they exit is passed on. A process that waits for this one also
 /// waits for the workers.
 struct EndWorkers;
 

@@ -17,9 +17,9 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 
 /// The role of a process that starts workers.
 ///
-/// A program whose `main` carries `#[rpc_parallel::entry]` does not need it. A program with a
-/// `main` of its own calls [`worker_main`] in the branch for workers, and tells its master which
-/// arguments lead to that branch:
+/// A program whose `main` has the attribute `#[rpc_parallel::entry]` does not need it. A program
+/// with a `main` of its own calls [`worker_main`] in a branch for workers, and passes the arguments
+/// that lead to that branch to [`worker_args`](MasterBuilder::worker_args):
 ///
 /// ```no_run
 /// use rpc_parallel::expert::{Master, worker_main};
@@ -34,13 +34,14 @@ pub(super) const SETTINGS_VARIABLE: &str = "RPC_PARALLEL_SETTINGS";
 /// }
 /// ```
 ///
-/// `#[entry]` also ends the workers in order when `main` returns. Without it, workers notice that
-/// their master has exited and end within 1 s. [`shutdown`](crate::Worker::shutdown) gives a worker
-/// more time.
+/// `#[entry]` also shuts the workers down when `main` returns. Without it, workers detect that
+/// their master has exited, and end within 1 s. To give a worker more time, call
+/// [`shutdown`](crate::Worker::shutdown) before `main` returns.
 #[derive(Clone, Copy, Debug)]
 pub struct Master(());
 
-/// Configures how this process starts workers. [`Master::builder`] makes one.
+/// A builder that configures how this process starts workers, and makes it a master.
+/// [`Master::builder`] makes one.
 #[derive(Clone, PartialEq, Debug, Default)]
 #[must_use = "the process becomes a master by `start`"]
 pub struct MasterBuilder {
@@ -73,9 +74,9 @@ pub enum StartupError {
     /// [`MasterBuilder::start`] or [`worker_main`] was called in a process that was started as a
     /// worker, but whose stdin is no longer the control socket.
     ///
-    /// The process recognises this by its parent. Behind a launcher that forks, the process is
-    /// taken for a program of its own, and only [`max_depth`](Settings::max_depth) bounds what it
-    /// starts.
+    /// The process detects this by the id of its parent process. If a launcher forks, the process
+    /// cannot detect it and continues like a program of its own. Then only
+    /// [`max_depth`](Settings::max_depth) limits the processes that it starts.
     #[error(
         "this process was started as a worker, but its stdin is no longer the control socket: \
          stdin was closed or replaced before `rpc_parallel::expert::worker_main` or \
@@ -135,7 +136,8 @@ impl Master {
 }
 
 impl MasterBuilder {
-    /// Sets the command-line arguments of workers, which must lead to [`worker_main`].
+    /// Sets the command-line arguments of workers. A program that is started with them must call
+    /// [`worker_main`].
     ///
     /// Default: `worker-of-PID`, with the process id of the master, and the worker's
     /// [name](crate::Spawner::name), if it has one. `ps` shows them, and `#[entry]` handles them.
@@ -181,7 +183,8 @@ impl MasterBuilder {
         self
     }
 
-    /// Sets the settings of the workers of this program and of their connections.
+    /// Sets the settings of the workers of this program and of their connections. Default:
+    /// [`Settings::default`].
     ///
     /// The fields in the environment variable `RPC_PARALLEL_SETTINGS` override them, see
     /// [`Settings`].
@@ -192,8 +195,8 @@ impl MasterBuilder {
 
     /// Sets whether the program prints to stdout before it calls [`worker_main`]. Default: `false`.
     ///
-    /// If so, the stdout of a worker is `/dev/null` until [`worker_main`], so that the program's
-    /// lines do not appear once per worker.
+    /// If it does, the stdout of a worker is `/dev/null` until [`worker_main`] is called, so that
+    /// each worker does not print these lines again.
     pub fn prints_before_worker_main(mut self, prints: bool) -> Self {
         self.spawn_defaults.prints_before_worker_main = prints;
         self
@@ -201,11 +204,11 @@ impl MasterBuilder {
 
     /// Makes this process a master.
     ///
-    /// Call it on the main thread: when that thread returns or exits, the last lines that workers
-    /// wrote to stderr are still passed on. After a call on another thread they may be lost.
+    /// Call it on the main thread. Then the last lines that workers write to stderr are passed on
+    /// when the main thread returns or exits. After a call on another thread they may be lost.
     ///
-    /// With `RPC_PARALLEL_LIST=1` in the environment it prints the worker types of the program and
-    /// exits.
+    /// If the environment contains `RPC_PARALLEL_LIST=1`, this prints the worker types of the
+    /// program and exits.
     ///
     /// # Errors
     ///
@@ -271,9 +274,10 @@ pub fn is_worker() -> bool {
 /// Runs the worker that this process was started as, and exits with it.
 ///
 /// Call it outside of any tokio runtime, and before anything reads, closes or replaces stdin: stdin
-/// is the control socket until this call, and `/dev/null` afterwards. If something read stdin
-/// before, the worker waits for the rest of the start message, or exits with an error that says so.
-/// The master waits no longer than [`connect_timeout`](crate::Spawner::connect_timeout).
+/// is the control socket until this call, and `/dev/null` afterwards. If other code has read from
+/// stdin before, the worker waits for the rest of the start message, or exits with an error that
+/// names this cause. The master waits no longer than
+/// [`connect_timeout`](crate::Spawner::connect_timeout).
 ///
 /// # Errors
 ///

@@ -105,7 +105,7 @@ fn tests() -> impl Iterator<Item = &'static Test> {
 /// Panics if the expression for the settings of a test does.
 fn become_master() -> Result<(), StartupError> {
     static RESULT: Mutex<Option<Result<(), StartupError>>> = Mutex::new(None);
-    // A panic while the lock is held leaves the value unchanged.
+    // A panic of `start_master` leaves the value unchanged, so a poisoned lock is usable.
     let mut result = RESULT.lock().unwrap_or_else(PoisonError::into_inner);
     result.get_or_insert_with(start_master).clone()
 }
@@ -128,7 +128,7 @@ fn start_master() -> Result<(), StartupError> {
 
 /// Passes on the output of workers when it is dropped, however a test ends.
 ///
-/// It ends no workers: they can belong to tests that run at the same time.
+/// It does not end the workers, because they can belong to tests that run at the same time.
 struct FlushOutputs;
 
 impl Drop for FlushOutputs {

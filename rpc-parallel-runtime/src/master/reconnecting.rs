@@ -40,7 +40,7 @@ impl Reconnect for RestartAndReconnect {
         Box::pin(async move {
             let Self { spawn_request, connect_request, restarts, started, serving_since } = self;
             let (failure, progress) = match &*lost {
-                // The worker ends because its connection failed, and is still needed.
+                // The worker ends because its connection failed, and the client still needs it.
                 Loss::Failed(why) => started.ended_because(why).await,
                 Loss::Closed | Loss::Died(_) | Loss::Broken(_) | Loss::RestartLimitReached(_) => {
                     started.failure_to_restart().await.ok_or_else(|| (*lost).clone())?
@@ -112,7 +112,7 @@ impl Reconnect for WaitAndReconnect {
                     Err(_) if self.started.is_dead() => {}
                     Err(kind) => {
                         match self.restarts.as_mut().map(|it| it.next(ProcessRecord::default())) {
-                            Some(Ok(delay)) if kind.may_pass() => sleep(delay).await,
+                            Some(Ok(delay)) if kind.is_retryable() => sleep(delay).await,
                             Some(_) | None => {
                                 return Err(Loss::Broken(format!("failed to reconnect: {kind}")));
                             }
@@ -125,5 +125,5 @@ impl Reconnect for WaitAndReconnect {
 }
 
 fn connected(client: Client, started: &Started) -> Connected {
-    Connected { client, is_dead: started.death_notice() }
+    Connected { client, is_dead: started.exit_check() }
 }

@@ -50,9 +50,9 @@ struct Policy {
     min_delay: Duration,
     /// The largest delay before a restart.
     max_delay: Duration,
-    /// The number of restarts that the limit allows..
+    /// The number of restarts that the limit allows.
     times: u32,
-    /// ..within this time.
+    /// The time within which the limit allows them.
     within: Duration,
     attribution: Attribution,
 }
@@ -97,8 +97,9 @@ impl RestartPolicy {
     /// their worker. Each costs one process and its own call. Other calls in flight at that moment
     /// fail as well, with [`WorkerDied`](crate::CallErrorKind::WorkerDied).
     ///
-    /// The limit still ends a crash loop: a process that does not start, because its `init` fails,
-    /// panics or dies, counts, and so does one that fails before it has received a call.
+    /// The limit still ends a crash loop. A process counts that does not start, because its `init`
+    /// fails or panics, or because it ends during `init`. A process that fails before it has
+    /// received a call counts, too.
     ///
     /// Default [back-off](Self::backoff): 10 ms to 1 s; a process that has answered a call, or has
     /// run for more than 1 s, resets it. So the delay grows only while consecutive inputs kill
@@ -142,7 +143,7 @@ impl RestartPolicy {
         }))
     }
 
-    /// Sets the smallest and the largest delay before a restart.
+    /// Sets the smallest and the largest delay before a restart. Default: that of the preset.
     ///
     /// Delays are jittered and grow exponentially: the first is between the start of the range and
     /// twice that, the bounds double with each consecutive failure, and no delay exceeds the end of
@@ -159,7 +160,8 @@ impl RestartPolicy {
         self
     }
 
-    /// Sets the limit: the number of restarts that are allowed within a time.
+    /// Sets the limit: the number of restarts that are allowed within a time. Default: that of the
+    /// preset.
     ///
     /// When one more failure counts, the worker is not restarted. Calls then fail with
     /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), which holds the failure
@@ -182,7 +184,7 @@ impl RestartPolicy {
     }
 }
 
-/// How long a process ran, and how far its calls had come, when it failed.
+/// The uptime of a process when it failed, and the progress of its calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcessRecord {
     pub(super) uptime: Duration,

@@ -1,7 +1,6 @@
 //! A worker that lives with this process and is restarted: its current process and its listener.
 //!
-//! Everything that leads to such a worker finds it here by its id: handles, control requests, and
-//! the task that restarts it.
+//! Handles, control requests and the task that restarts such a worker find it here by its id.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -32,10 +31,10 @@ pub(super) struct RestartedWorker {
     listener: Mutex<Option<(OwnedFd, Address)>>,
 }
 
-/// Where the worker is in its life.
+/// The state of a worker that is restarted.
 #[derive(Clone)]
 pub(super) enum Phase {
-    /// This process serves, or its death has not been noticed here yet.
+    /// This process serves, or it has ended and the restart has not begun yet.
     Running(Arc<Started>),
     /// The last process has failed in this way, and the next one is being started.
     Restarting(WorkerFailure),
@@ -48,7 +47,7 @@ pub(super) enum Phase {
 struct Table {
     workers: HashMap<WorkerId, Arc<RestartedWorker>>,
     /// The workers that reached their limit, the oldest first. They stay in the table so that
-    /// errors can say so.
+    /// errors can name the limit.
     limited: VecDeque<WorkerId>,
 }
 
@@ -61,7 +60,7 @@ fn table() -> MutexGuard<'static, Table> {
 }
 
 impl RestartedWorker {
-    /// Enters a worker whose first process runs into the table.
+    /// Adds a worker to the table. `first` is its first process, which is running.
     pub(super) fn register(id: WorkerId, first: Arc<Started>, policy: RestartPolicy) -> Arc<Self> {
         let phase = watch::Sender::new(Phase::Running(first));
         let worker = Arc::new(Self { phase, policy, listener: Mutex::default() });
@@ -165,7 +164,7 @@ impl RestartedWorker {
     pub(super) fn serve(&self, started: &Arc<Started>) -> bool {
         let listener = self.listener();
         if let Some((listener, _)) = &*listener {
-            // An error means that this process has died, too. The next one takes the listener over.
+            // An error means that this process has ended, too. The next one takes the listener.
             let _ = started.take_over(listener);
         }
         self.set_phase(Phase::Running(started.clone())).is_ok()
@@ -187,7 +186,7 @@ impl RestartedWorker {
             && let Err(error) = started.take_over(&listener)
         {
             match Fault::of(&error) {
-                // The process has died. The next one takes the listener over.
+                // The process has ended. The next one takes the listener over.
                 Fault::PeerGone => {}
                 _ => return Err(error),
             }
@@ -265,7 +264,7 @@ pub(super) async fn connect(
     });
     let socket = match socket {
         Ok(socket) => socket,
-        // The process has died, and the supervisor may not have reaped it yet.
+        // The process has ended, and the supervisor may not have reaped it yet.
         Err(error) if Fault::of(&error) == Fault::PeerGone => {
             return Err(match started.failure_lookup().await {
                 Some(failure) => ConnectErrorKind::WorkerDied(failure),

@@ -1,7 +1,7 @@
-//! Control requests (shutdown, kill, stats, logs): the ways from this process to a worker.
+//! Sends control requests (shutdown, kill, stats, logs) to a worker.
 //!
-//! A process that started the worker has its control connection and its process. Any other process
-//! opens a connection, or uses the one that it has.
+//! The process that started the worker uses its control connection, or signals its process. Any
+//! other process opens a connection to the worker, or uses the connection of its client.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,7 @@ use super::connecting::{connect_to, no_failure_lookup, open, socket_error};
 use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
-use crate::connection::{CallErrorKind, Client, request_control};
+use crate::connection::{CallErrorKind, Client, encode_control_request};
 use crate::launch::Children;
 use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
@@ -53,7 +53,7 @@ impl Route {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let connect_request = request_control(self.id, greeting());
+        let connect_request = encode_control_request(self.id, greeting());
         if let Some(restarted) = RestartedWorker::find(self.id) {
             return Ok(restarted.connect_once(&connect_request, self.settings).await?.0);
         }
@@ -109,13 +109,14 @@ impl Route {
 
     /// Shuts down a worker that another process has started.
     pub(super) async fn shut_down(&self, within: Duration) -> Result<(), ControlErrorKind> {
-        // Opened before the worker is known to live, so that its process id was not reused.
+        // The pidfd is opened before the request. If the worker answers the request, its process id
+        // had not been reused when the pidfd was opened.
         let process = self.process();
         let ended = match timeout(within, self.request_shutdown(within)).await {
             Ok(Ok(client)) => {
                 timeout(within.saturating_add(GRACE_PERIOD), client.closed()).await.is_ok()
             }
-            // The worker lives and does not react.
+            // The worker is alive and does not react.
             Err(_) | Ok(Err(ControlErrorKind::Connect(ConnectErrorKind::TimedOut { .. }))) => false,
             Ok(Err(error)) => return Err(error),
         };
@@ -135,7 +136,7 @@ impl Route {
             restarted.kill().await
         } else if let Some(started) = Children::get().find(self.id) {
             // A client that is reconnecting must not use the next process.
-            let reconnecting = self.client.as_ref().filter(|it| it.is_between());
+            let reconnecting = self.client.as_ref().filter(|it| it.is_reconnecting());
             reconnecting.into_iter().for_each(Client::close);
             started.kill().await
         } else if Children::get().find_dead(self.id).is_some() {
@@ -143,10 +144,10 @@ impl Route {
         } else if serving::is_served(self.id) {
             return Err(ControlErrorKind::NoProcessOfItsOwn);
         } else if Servers::get().is_own(self.id) {
-            // It fails only for the first process of a namespace.
+            // This fails only if this process is the first one of its PID namespace.
             kill_process(getpid(), Signal::KILL).is_ok()
         } else if self.path.is_none() && self.client.is_none() {
-            // A handle that this process made, of a worker that it has reaped.
+            // This process has made the handle, and has reaped the worker.
             true
         } else {
             let process = self.process().ok_or(ControlErrorKind::UnknownProcess)?;

@@ -67,14 +67,14 @@ impl<S: Served> Server<S> {
 
     /// Sets a callback for the failure of the server. Default: none.
     ///
-    /// The server fails if there is a panic in it outside of any call. The callback is called once,
-    /// with the failure report.
+    /// The server fails if its code panics outside of any call. The callback is called once, with
+    /// the failure report.
     ///
     /// With a callback, the server gets a thread of its own with a tokio runtime, on which its
-    /// `init`, its calls and the tasks that they spawn run. The thread attributes a panic to its
+    /// `init`, its calls and the tasks that they spawn run. The thread of a panic identifies the
     /// server. A panic in a task or in `tokio::task::spawn_blocking` ends the server: its
     /// connections and calls fail with the [`WorkerFailure`], as if the server were a process, and
-    /// the rest of this process goes on. A function that blocks the thread delays that end.
+    /// the rest of this process continues. A function that blocks the thread delays that end.
     ///
     /// The callback is not called for a panic in a function, which fails the call. A panic in a
     /// one-way function, whose caller does not wait for an answer, is one line on stderr.
@@ -138,7 +138,7 @@ impl<S: Served> Server<S> {
         };
         let valid = settings.validate();
         let init = encode_init(&init, settings);
-        // The span of this call counts. Without one, that in which the future is awaited counts.
+        // The callback runs in the span of this call, or without one in the span of the first poll.
         let on_failure = self.on_failure.map(in_current_span);
         async move {
             let on_failure = on_failure.map(in_current_span);

@@ -16,8 +16,8 @@ use crate::transport::{Address, connected_pair, split};
 use crate::wire::{Settings, WorkerId};
 use crate::worker::{Servers, connection_task};
 
-/// The servers that this process has started by `serve`, and the worker that it was started as,
-/// from when that is first looked up here.
+/// The servers that this process has started by `serve`. If this process was started as a worker,
+/// [`find`] adds that worker when it is first looked up.
 static LOCAL_SERVERS: LazyLock<Mutex<HashMap<WorkerId, LocalServer>>> =
     LazyLock::new(Mutex::default);
 
@@ -145,9 +145,11 @@ fn find(id: WorkerId) -> Option<ServerHost> {
     }
     // The worker that this process was started as: its functions run in the runtime of the process.
     let host = ServerHost::Runtime(Handle::try_current().ok()?);
-    let own = Servers::get().is_own(id);
-    own.then(|| servers.insert(id, LocalServer::new(host.clone())));
-    own.then_some(host)
+    if !Servers::get().is_own(id) {
+        return None;
+    }
+    servers.insert(id, LocalServer::new(host.clone()));
+    Some(host)
 }
 
 fn local_servers() -> MutexGuard<'static, HashMap<WorkerId, LocalServer>> {

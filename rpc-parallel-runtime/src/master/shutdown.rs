@@ -13,7 +13,7 @@ use super::route::Route;
 use crate::connection::Client;
 use crate::launch::{Children, End, EndKind};
 
-/// The default timeout, which is that of the original.
+/// The default timeout, which is that of Jane Street's rpc_parallel.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shutdown of a worker: a future that resolves after the worker's process has exited.
@@ -35,10 +35,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// - If `on_shutdown` still waits when the timeout has passed, it is dropped, and the process exits
 ///   with code 1.
-/// - The process that started the worker sends `SIGTERM` to a worker that has not begun to end by
-///   then, because a function computes for instance. To a worker that has begun to end and still
-///   runs, because `on_shutdown` blocks its thread for instance, it sends `SIGTERM` 0.5 s later.
-///   `SIGKILL` follows 0.5 s after `SIGTERM`.
+/// - If the worker has not begun to end by then, for example because a function computes, the
+///   process that started the worker sends `SIGTERM` to it at once. If the worker has begun to end
+///   and still runs, for example because `on_shutdown` blocks its thread, that process sends
+///   `SIGTERM` 0.5 s later. `SIGKILL` follows 0.5 s after `SIGTERM`.
 /// - Another process waits 2 s longer than the timeout for the end of the connection, and then up
 ///   to 2 s for the end of the process. It signals the worker in the same way only if the worker is
 ///   [detached](crate::Spawner::start_detached), runs on the same host, and the request was made
@@ -48,10 +48,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// In the process that started the worker:
 ///
-/// - [`WorkerDied`](ControlErrorKind::WorkerDied): the process did not end in order, before or
-///   after the request: by a signal of another process, with an exit code other than 0, before
-///   `on_shutdown` had returned, or after a panic in `on_shutdown` or in a task.
-///   [`on_failure`](crate::Spawner::on_failure) is called for it, once.
+/// - [`WorkerDied`](ControlErrorKind::WorkerDied): the end of the process was not orderly, before
+///   or after the request. The process was killed by a signal of another process, exited with a
+///   code other than 0, exited before `on_shutdown` had returned, or ended after a panic in
+///   `on_shutdown` or in a task. [`on_failure`](crate::Spawner::on_failure) is called for it, once.
 /// - [`ForcedShutdown`](ControlErrorKind::ForcedShutdown): the timeout passed, and the process
 ///   exited with code 1 or was ended by a signal of this process. `on_failure` is not called for
 ///   it.
@@ -87,7 +87,7 @@ impl Shutdown {
         Self { route: Some(route), within: TIMEOUT, future: None }
     }
 
-    /// Sets the timeout for the worker to end in order. Default: 10 s, as in the original.
+    /// Sets the timeout after which the end of the worker is forced. Default: 10 s.
     pub fn timeout(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -129,7 +129,7 @@ async fn shut_down(route: Route, within: Duration) -> Result<(), ControlErrorKin
             Err(None) => {}
         }
     }
-    let reconnecting = route.client.as_ref().filter(|it| it.is_between());
+    let reconnecting = route.client.as_ref().filter(|it| it.is_reconnecting());
     if let Some(started) = Children::get().find(route.id) {
         started.request_shutdown(within);
         // The client is reconnecting to a new process, and must not use it.

@@ -4,7 +4,7 @@ use super::server::Server;
 use super::spawn_error::SpawnError;
 use super::spawner::{Spawner, Spawning};
 use super::worker::Worker;
-use crate::worker::{BeginsWithNothing, Served, WorkerClient, WorkerState};
+use crate::worker::{InitWithoutArgument, Served, WorkerClient, WorkerState};
 
 /// Starts workers: in a process of their own, or in this process.
 ///
@@ -51,14 +51,14 @@ pub trait Spawn: WorkerState {
     /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     fn spawn(init: Self::Init) -> Spawning<Self::Client>
     where
-        Self: Served<Client: WorkerClient<Connection: BeginsWithNothing<Self>>>,
+        Self: Served<Client: WorkerClient<Connection: InitWithoutArgument<Self>>>,
     {
         Self::spawner().spawn(init)
     }
 
     /// Returns a builder that configures and starts a worker in a process of its own.
-    // The return type is `Spawner<Self>`. rustc cannot know that of a type without a `#[worker]` impl,
-    // so it reports the missing impl here, and nothing for the methods that are called on the result.
+    // `Self::Itself` is `Self`. For a type without a `#[worker]` impl rustc cannot resolve it, so
+    // rustc reports the missing impl once, and not again for each method called on the result.
     fn spawner() -> Spawner<Self::Itself>
     where
         Self: Served,
@@ -74,7 +74,7 @@ pub trait Spawn: WorkerState {
     ///
     /// # Errors
     ///
-    /// The server's `init` failed or panicked.
+    /// The server's `init` failed or panicked, or its argument could not be encoded or decoded.
     ///
     /// # Panics
     ///

@@ -13,9 +13,9 @@ use crate::launch::{FailedStart, StartFailure, StartingError};
 use crate::wire::{PanicReport, SettingsError, debug_as_display};
 use crate::worker::InitError;
 
-/// A worker that did not start: which one, and why.
+/// A worker did not start.
 ///
-/// No process and no descriptor of the worker is left.
+/// [`kind`](Self::kind) is the reason. No process and no descriptor of the worker is left.
 pub struct SpawnError {
     worker: String,
     failure: Box<SpawnFailure>,
@@ -35,8 +35,8 @@ pub enum SpawnErrorKind {
     /// This process is neither a master nor a worker. A test can start workers if its executable
     /// has a `#[rpc_parallel::test]`.
     NotInitialized,
-    /// This process runs a test without `#[rpc_parallel::test]`, and failed to become the master
-    /// that the `#[rpc_parallel::test]`s of its executable configure.
+    /// This process runs a test without `#[rpc_parallel::test]`, and failed to become a master with
+    /// the configuration of the `#[rpc_parallel::test]`s in its executable.
     Startup(StartupError),
     /// This process is as many levels below the first master as
     /// [`max_depth`](crate::Settings::max_depth) allows.
@@ -240,7 +240,7 @@ impl fmt::Display for SpawnErrorKind {
             }
             Self::TimedOut { within } => write!(f, "it was not ready within {within:?}"),
             Self::Died(failure) => {
-                write!(f, "its process {}", failure.story_before_start())
+                write!(f, "its process {}", failure.describe_end_before_start())
             }
             Self::Init { why } => write!(f, "its `init` failed: {why}"),
             Self::InitPanicked(panic) => write!(f, "its `init` {panic}"),

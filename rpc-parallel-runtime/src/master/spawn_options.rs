@@ -117,7 +117,7 @@ impl SpawnOptions {
         })?;
         let init =
             init(spawn_defaults.settings).map_err(|why| SpawnErrorKind::InitArgument { why })?;
-        // The span of this call counts. Without one, that in which the future is awaited counts.
+        // The callback runs in the span of this call, or without one in the span of the first poll.
         let on_failure = self.on_failure.map(in_current_span);
         Ok(SpawnRequest {
             config: self.config,

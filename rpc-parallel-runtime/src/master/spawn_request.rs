@@ -193,7 +193,7 @@ impl SpawnRequest {
     }
 }
 
-/// The first connection to a worker, made before its process.
+/// The first connection to a worker. It is made before the worker's process is started.
 struct FirstConnection {
     socket: UnixStream,
     /// The worker's end.
@@ -208,7 +208,7 @@ impl FirstConnection {
         let made = connected_pair().and_then(|(socket, theirs)| {
             socket.set_nonblocking(true)?;
             let written = match (&socket).write(connect_request) {
-                // The rest, here all of it, is written when the connection is opened.
+                // Nothing was written. The request is written when the connection is opened.
                 Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
                 written => written?,
             };

@@ -18,7 +18,7 @@ use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, Lifetime, PanicPolicy, Redirect, ResourceLimit, SharedLauncher};
 use crate::wire::Settings;
 use crate::worker::{
-    BeginsWithNothing, ConnectionState, OneWorkerTraitPerType, Served, WorkerClient,
+    ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerClient,
 };
 
 /// A builder that configures and starts a worker of type `S`. [`Spawn::spawner`] makes one.
@@ -141,11 +141,11 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets the worker's umask: the permissions that the files it creates do not get. Default:
-    /// inherited.
+    /// Sets the worker's umask: the permission bits that files created by the worker do not get.
+    /// Default: inherited.
     ///
-    /// With `0o077`, only their owner has access to the files. The umask also applies to files that
-    /// the worker's output is [redirected](Self::stdout) to.
+    /// With `0o077`, only the owner of these files has access to them. The umask also applies to
+    /// the files that the worker's output is [redirected](Self::stdout) to.
     pub fn umask(mut self, mask: u32) -> Self {
         self.options.config.set_up.umask = Some(mask);
         self
@@ -205,8 +205,8 @@ impl<S: Served> Spawner<S> {
     /// Keeps the worker in the session and the process group of this process.
     ///
     /// Default: a worker has a session of its own. The signals of Ctrl-C, Ctrl-Z and a terminal
-    /// hang-up then reach only this process, and its workers end in order when it ends. In the
-    /// foreground these signals also reach the worker, at the same time. This is for a worker that
+    /// hang-up then reach only this process, and its workers shut down when it ends. In the
+    /// foreground these signals also reach the worker, at the same time. Use it for a worker that
     /// uses the terminal itself, for example to ask for a password or to run an editor, and for
     /// programs that handle these signals in every process.
     pub fn foreground(mut self) -> Self {
@@ -232,8 +232,9 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Redirects the worker's stderr, from when the process has become a worker. Default:
-    /// [`Redirect::inherit`].
+    /// Redirects the worker's stderr. Default: [`Redirect::inherit`].
+    ///
+    /// The redirection takes effect when the new process becomes a worker.
     ///
     /// Errors and failure reports contain the last lines of the worker's stderr only if it is
     /// inherited or [prefixed](Redirect::prefixed).
@@ -285,8 +286,8 @@ impl<S: Served> Spawner<S> {
     /// The callback is called once for each process that fails, with the failure report. A process
     /// fails if it ends and its end was not requested. The end is requested by dropping the last
     /// client, by [`shutdown`](Worker::shutdown), by closing the server and its last connection, or
-    /// by the end of this process. A process whose end was requested fails, too, if it does not end
-    /// in order: if a signal of another process kills it, if it exits before
+    /// by the end of this process. A process whose end was requested fails, too, if its end is not
+    /// orderly: if a signal of another process kills it, if it exits before
     /// [`on_shutdown`](crate::WorkerState::on_shutdown) has returned or with a code other than 0,
     /// or if `on_shutdown` or a task panics.
     ///
@@ -300,9 +301,9 @@ impl<S: Served> Spawner<S> {
     /// - A worker that did not start, which is a [`SpawnError`]. A [restarted](Self::restart)
     ///   worker that does not start is a failure.
     ///
-    /// The callback runs in a task of the tokio runtime in which the worker was started, and in the
-    /// `tracing` span in which that was awaited. Like any task, it must not block. If the runtime
-    /// has ended, the callback is not called.
+    /// The callback runs in a task of the tokio runtime in which the worker was started. Like any
+    /// task, it must not block. If the runtime has ended, the callback is not called. The current
+    /// `tracing` span of the callback is the one in which the worker was started.
     ///
     /// A panic in a task is detected by a panic hook. If the worker sets a hook of its own, it must
     /// call the previous one, see [`handles_panics`](crate::handles_panics#panic-hooks).
@@ -326,18 +327,18 @@ impl<S: Served> Spawner<S> {
 
     /// Sets whether a failed worker is restarted. Default: [`RestartPolicy::never`].
     ///
-    /// [`RestartPolicy::on_failure`] is for services, [`RestartPolicy::for_batch`] for inputs that
-    /// may kill their worker.
+    /// [`RestartPolicy::on_failure`] is for services. [`RestartPolicy::for_batch`] is for batches
+    /// of inputs some of which may kill their worker.
     ///
     /// The new process is started in the same way, with the same argument of `init`, and with the
     /// same argument for the state of each connection. The memory of the failed process is lost,
     /// and so is the content of a file to which [`Redirect::truncate`] redirects its output.
     ///
     /// **Clients** keep working: their connections are replaced. Calls in flight fail with
-    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because this process cannot know how far
-    /// they have come, and so do pipes. Later calls wait for the new process, at most for their
-    /// [timeout](crate::Call::timeout), and go to it. When the limit is reached, calls fail with
-    /// [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), and only then is the
+    /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because their functions may have run in
+    /// part, and so do pipes. Later calls wait for the new process, at most for their
+    /// [timeout](crate::Call::timeout), and are sent to it. When the limit is reached, calls fail
+    /// with [`RestartLimitReached`](crate::CallErrorKind::RestartLimitReached), and only then is the
     /// client [closed](crate::WorkerClient::closed). The delays and the limit also apply to a
     /// connection that is lost while the worker lives. Dropping the last client of
     /// [`spawn`](Self::spawn) also ends a process that is being started.
@@ -359,16 +360,16 @@ impl<S: Served> Spawner<S> {
 
     /// Starts the worker and connects to it. The worker lives as long as its client.
     ///
-    /// The worker ends in order when the client, its clones, and their calls and pipes have been
-    /// dropped. If it does not begin to end within 0.5 s, because a function computes for instance,
-    /// the process is ended by `SIGTERM`, and 0.5 s later by `SIGKILL`.
+    /// The worker shuts down when the client, its clones, and their calls and pipes have been
+    /// dropped. If it does not begin to shut down within 0.5 s, for example because a function
+    /// computes, this process sends `SIGTERM` to it, and `SIGKILL` 0.5 s later.
     ///
     /// # Errors
     ///
     /// The worker did not start, or the connection failed, see [`Spawning`](Spawning#errors).
     pub fn spawn(self, init: S::Init) -> Spawning<S::Client>
     where
-        S: Served<Client: WorkerClient<Connection: BeginsWithNothing<S>>>,
+        S: Served<Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
     {
         self.spawn_with(init, ())
     }

@@ -119,7 +119,7 @@ impl<S> Worker<S> {
         Ok(WorkerAddress { id: *id, label, settings: *settings, path })
     }
 
-    /// Ends the worker in order, and waits until its process has exited.
+    /// Shuts the worker down, and waits until its process has exited.
     ///
     /// Any process that has the handle can do this.
     ///
@@ -137,9 +137,10 @@ impl<S> Worker<S> {
     /// [restarted](crate::Spawner::restart), and [`on_failure`](crate::Spawner::on_failure) is not
     /// called for it. Killing a worker that has ended succeeds.
     ///
-    /// The process that started the worker can do this. Another process can do it only if the
-    /// worker is [detached](crate::Spawner::start_detached), runs on the same host, and this handle
-    /// was received from another process: only then is it certain which process the worker is.
+    /// The process that started the worker can kill it. Another process can kill it only if the
+    /// worker is [detached](crate::Spawner::start_detached) and runs on the same host, and only
+    /// through a handle that was received from another process. In every other case the process id
+    /// in the handle may have been reused.
     ///
     /// # Errors
     ///
@@ -147,8 +148,9 @@ impl<S> Worker<S> {
     ///   worker, as described above.
     /// - [`NoProcessOfItsOwn`](crate::ControlErrorKind::NoProcessOfItsOwn): the worker was made by
     ///   `serve`.
-    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 2 s,
-    ///   because it is in an uninterruptible system call. It exits after that.
+    /// - [`TimedOut`](crate::ControlErrorKind::TimedOut): the process has not exited within 1 s, or
+    ///   2 s if another process started it, because it is in an uninterruptible system call. It
+    ///   exits when that call returns.
     ///
     /// # Cancel safety
     ///
@@ -221,7 +223,8 @@ impl<S> Worker<S> {
     }
 }
 
-/// Makes the call of a worker function on a handle an error that names [`connect`](Worker::connect).
+/// Calling a worker function on a handle is a compile error that names
+/// [`connect`](Worker::connect).
 #[doc(hidden)]
 impl<S: Served> Deref for Worker<S> {
     type Target = <S::Client as WorkerClient>::OnHandle<Self>;
@@ -281,6 +284,8 @@ impl<S: Served> Worker<S> {
     /// - [`Unreachable`](crate::ConnectErrorKind::Unreachable) or
     ///   [`TimedOut`](crate::ConnectErrorKind::TimedOut): this process cannot reach the worker, or
     ///   the worker did not answer.
+    /// - [`OtherBuild`](crate::ConnectErrorKind::OtherBuild): the worker runs another build of the
+    ///   program.
     /// - [`Init`](crate::ConnectErrorKind::Init),
     ///   [`InitPanicked`](crate::ConnectErrorKind::InitPanicked) or
     ///   [`InitArgument`](crate::ConnectErrorKind::InitArgument): the `init` of the connection

@@ -54,8 +54,8 @@ pub(crate) trait Writer: Send + Sync + 'static {
         false
     }
 
-    /// Ends both directions of the transport, even if other halves of it exist. An
-    /// [inherited](Self::is_inherited) transport is left alone.
+    /// Ends both directions of the transport, even if other halves of it exist. Has no effect on an
+    /// [inherited](Self::is_inherited) transport.
     fn end(&self);
 }
 

@@ -2,7 +2,7 @@
 
 use super::id::{FunctionId, WorkerTypeId};
 
-/// The place in the source code where a trait or an implementation is declared.
+/// The location in the source code where a trait or an implementation is declared.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceLocation {
     /// The name of the package, as in `CARGO_PKG_NAME`.
@@ -24,7 +24,7 @@ impl SourceLocation {
     }
 }
 
-/// Describes one function of a worker trait: its id, name, signature and source location.
+/// The description of one function of a worker trait: its id, name, signature and source location.
 ///
 /// ```
 /// #[rpc_parallel::worker]
@@ -65,14 +65,14 @@ impl FunctionInfo {
         Self { id, name, worker_trait, place, arguments, result, one_way, no_cancel }
     }
 
-    /// Marks the function as one-way: it sends no answer.
+    /// Declares the function one-way: it sends no answer.
     #[doc(hidden)]
     #[must_use]
     pub const fn one_way(self) -> Self {
         Self { one_way: true, ..self }
     }
 
-    /// Marks the function as one that continues when its caller cancels the call.
+    /// Declares that the function continues when its caller cancels the call.
     #[doc(hidden)]
     #[must_use]
     pub const fn no_cancel(self) -> Self {
@@ -118,7 +118,7 @@ impl FunctionInfo {
     }
 }
 
-/// Describes a worker trait: its name, source location and functions.
+/// The description of a worker trait: its name, source location and functions.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct WorkerTrait {

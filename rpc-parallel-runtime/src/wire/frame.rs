@@ -1,7 +1,8 @@
 //! Frames: the units in which messages travel on a connection.
 //!
 //! A frame consists of its length (`u32`, without the length itself), its kind (`u8`) and its
-//! fields. Numbers are little-endian:
+//! fields. The table names each kind, and lists its number after the length, then its fields with
+//! their sizes in bytes. Numbers are little-endian:
 //!
 //! ```text
 //! connect         length 1  greeting worker:16 init..     first frame of the connecting side
@@ -23,7 +24,7 @@
 //! acknowledge     length 17                               before `welcome`, if `init` takes time
 //! connect_control length 18 greeting worker:16            `connect`, for built-in functions only
 //!
-//! trailer         [spans.. count:1] [streams.. count:2] [deadline:8]   as `extras` says
+//! trailer         [spans.. count:1] [streams.. count:2] [deadline:8]   selected by `extras`
 //! span            process:8 span:8                        innermost first; of `call` and `one_way`
 //! stream          id:8 writer:1 window:4
 //! ```

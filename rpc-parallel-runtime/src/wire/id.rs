@@ -62,12 +62,13 @@ const fn bytes_to_str(bytes: &[u8]) -> &str {
     }
 }
 
-/// Identifies one function of a worker trait: a hash of its declaration.
+/// The id of one function of a worker trait: a hash of its declaration.
 ///
 /// The hash covers the name of the package, the semver-compatible part of its version, the module
 /// path, the names of the trait and the function, and the argument and result types as written in
 /// the source, without spaces. It does not depend on the order of declarations, function bodies,
-/// line numbers or build profiles. `#[worker(id = "..")]` replaces it by a hash of that text.
+/// line numbers or build profiles. With `#[worker(id = "..")]` the id is a hash of that text
+/// instead.
 ///
 /// `Display` writes 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,11 +112,11 @@ impl FunctionId {
     }
 }
 
-/// Identifies one worker type: a hash of its declaration.
+/// The id of one worker type: a hash of its declaration.
 ///
 /// The hash covers the name of the package, the semver-compatible part of its version, the module
 /// path, and the names of the type and of the worker trait that it implements.
-/// `#[worker(id = "..")]` on the impl replaces it by a hash of that text.
+/// With `#[worker(id = "..")]` on the impl, the id is a hash of that text instead.
 ///
 /// `Display` writes 16 hexadecimal digits. So does serde in human-readable formats, because many
 /// readers of such formats round large numbers. In other formats serde writes 8 bytes.
@@ -151,10 +152,10 @@ impl WorkerTypeId {
     }
 }
 
-/// Identifies one worker server: 128 random bits, which are never reused.
+/// The id of one worker server: 128 random bits, which are never reused.
 ///
 /// `Display` and `FromStr` use 32 hexadecimal digits. So does serde in human-readable formats. In
-/// other formats serde uses 16 bytes and not a 128-bit integer, which it cannot buffer.
+/// other formats serde uses 16 bytes, and not a 128-bit integer, because it cannot buffer one.
 ///
 /// ```
 /// use rpc_parallel::WorkerId;
@@ -214,7 +215,7 @@ fn parse_digits(text: &str, len: usize) -> Option<u128> {
     u128::from_str_radix(text, 16).ok().filter(|_| digits)
 }
 
-/// A text is not a [`WorkerId`].
+/// A text could not be parsed as a [`WorkerId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("invalid worker id: expected 32 hexadecimal digits")]
 pub struct ParseWorkerIdError;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::field::fields;
 
-/// Describes a worker in logs and errors: its name, type, process id and host.
+/// The label of a worker in logs and errors: its name, type, process id and host.
 ///
 /// `Display` writes, for example, ``worker `indexer` (app::Indexer, pid 4711 on ada)``.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ impl WorkerLabel {
         Self { name, worker_type, pid: Some(std::process::id()), host: host_name() }
     }
 
-    /// Returns the name that was set when the worker was started. Default: none.
+    /// Returns the name that was set when the worker was started, if there is one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -43,7 +43,7 @@ impl WorkerLabel {
         self.pid
     }
 
-    /// Returns the host name of the worker's machine.
+    /// Returns the name of the worker's host.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -64,7 +64,7 @@ impl fmt::Display for WorkerLabel {
     }
 }
 
-/// Returns the host name of this machine.
+/// Returns the name of this host.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,26 +1,31 @@
-//! Settings that win over what a program says.
+//! Settings in the environment, which override the settings of the program.
 
 use super::field::{Field, MalformedMessage, Unread};
 use super::setting::SettingsError;
 use super::settings::Settings;
 use super::sink::Sink;
 
-/// Some fields of [`Settings`], which hold whatever the others are.
+/// Values for some fields of [`Settings`], which override the values that a program sets.
 ///
-/// Kept as they were written: whether a field has an allowed value depends on no other.
+/// They are stored as the validated text. The allowed values of a field do not depend on other
+/// fields, so the text is valid for all settings.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Overrides(String);
 
 impl Overrides {
-    /// Takes over what is written, if all of it is right.
+    /// Parses a list of fields with their values, in the text form of [`Settings`].
+    ///
+    /// # Errors
+    ///
+    /// A field is unknown, is given twice, or has a value that is not allowed.
     pub(crate) fn parse(text: &str) -> Result<Self, SettingsError> {
         Settings::default().set_all(text)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns settings with these fields instead of their own.
+    /// Returns settings in which these fields replace those of `settings`.
     pub(crate) fn over(&self, settings: Settings) -> Settings {
-        settings.set_all(&self.0).expect("it was right on other settings")
+        settings.set_all(&self.0).expect("`parse` has validated the text")
     }
 }
 

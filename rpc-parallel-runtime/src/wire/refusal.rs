@@ -163,7 +163,7 @@ mod tests {
 
         let shortened = Refusal::Init { why }.shortened();
 
-        let Refusal::Init { why } = shortened else { panic!("it stays what it is") };
+        let Refusal::Init { why } = shortened else { panic!("shortening changed the variant") };
         assert_eq!(why, "\u{e4}".repeat(MAX_TEXT_LEN / 2) + " ..");
     }
 
@@ -173,7 +173,9 @@ mod tests {
 
         let shortened = Refusal::UnknownFunction { offers }.shortened();
 
-        let Refusal::UnknownFunction { offers } = shortened else { panic!("it stays what it is") };
+        let Refusal::UnknownFunction { offers } = shortened else {
+            panic!("shortening changed the variant")
+        };
         assert_eq!(offers.len(), MAX_TEXT_LEN / 108);
     }
 }

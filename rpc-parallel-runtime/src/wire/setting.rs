@@ -8,7 +8,7 @@ use super::quantity::{read_duration, read_size, write_duration, write_size};
 /// The text form of a timeout that is switched off.
 const NEVER: &str = "never";
 
-/// A setting has a value that is not allowed, or there is no setting of that name.
+/// A setting has a value that is not allowed, has an unknown name, or is given twice.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(transparent)]
 pub struct SettingsError(Wrong);

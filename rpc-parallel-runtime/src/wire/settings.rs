@@ -67,9 +67,9 @@ const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 ///
 /// # Environment
 ///
-/// A master that finds `RPC_PARALLEL_SETTINGS` in its environment at its start takes the fields in
-/// it from there. They override the program's own settings in the master, its workers, and their
-/// workers:
+/// When a master starts, it reads fields from the environment variable `RPC_PARALLEL_SETTINGS`, if
+/// it is set. These fields override the program's own settings in the master, its workers, and
+/// their workers:
 ///
 /// ```text
 /// RPC_PARALLEL_SETTINGS=max_message_size=1500,heartbeat_timeout=never ./program
@@ -94,12 +94,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the size limit of a message, in bytes. Default: 100 MiB, as in the original.
+    /// Returns the size limit of a message, in bytes. Default: 100 MiB.
     ///
-    /// A message is the arguments of a call, its result, an element of a pipe, or the argument of an
-    /// `init`. The limit is checked before a message is sent, and before memory is allocated for one
-    /// that arrives. A message that exceeds the limit fails its call or element; the connection
-    /// lives on.
+    /// A message is the arguments of a call, its result, an element of a pipe, or the argument of
+    /// an `init`. The limit is checked before a message is sent, and before memory is allocated for
+    /// a message that arrives. If a message exceeds the limit, its call or element fails, and the
+    /// connection stays open.
     #[must_use]
     pub fn max_message_size(&self) -> usize {
         self.max_message_size
@@ -113,10 +113,10 @@ impl Settings {
 
     /// Returns the flow-control window of a stream, in bytes. Default: 256 KiB.
     ///
-    /// A writer may send this many bytes that the reader has not consumed yet. The window bounds the
-    /// memory of a pipe whose reader is slow, at both ends, beside one element. A larger window
-    /// raises the throughput of a pipe whose ends are far from each other, because a writer waits
-    /// less for credit. [`Pipe::with_window`](crate::Pipe::with_window) sets the window of one pipe.
+    /// A writer may send this many bytes that the reader has not consumed yet. If a reader is slow,
+    /// each end of its pipe holds at most this many bytes and one element. A larger window raises
+    /// the throughput of a pipe with a high latency, because the writer waits less for credit.
+    /// [`Pipe::with_window`](crate::Pipe::with_window) sets the window of one pipe.
     #[must_use]
     pub fn stream_window(&self) -> usize {
         self.stream_window
@@ -163,10 +163,10 @@ impl Settings {
     /// Returns how long a worker or its master may miss heartbeats before the other considers it
     /// dead; `None` if heartbeats never time out. Default: 30 s.
     ///
-    /// For a worker the time begins with a heartbeat that it does not answer. For a master it begins
-    /// when its next heartbeat is due. Threads of our own send and answer heartbeats, so a function
-    /// that computes or blocks does not miss any. A process that is stopped does. The time in which
-    /// the machine is suspended does not count.
+    /// For a worker the time begins with a heartbeat that it does not answer. For a master it
+    /// begins when its next heartbeat is due. Dedicated threads send and answer heartbeats, so a
+    /// process whose functions compute or block misses none. A process that is stopped misses
+    /// heartbeats. The time in which the machine is suspended does not count.
     #[must_use]
     pub fn heartbeat_timeout(&self) -> Option<Duration> {
         self.heartbeat_timeout
@@ -185,7 +185,8 @@ impl Settings {
         longest.map_or(self.heartbeat_interval, |it| it.min(self.heartbeat_interval))
     }
 
-    /// Returns how long each end of a new connection waits for the other's handshake. Default: 30 s.
+    /// Returns how long each end of a new connection waits for the other's handshake. Default:
+    /// 30 s.
     ///
     /// A process that connects waits this long for the worker to accept its request, and then
     /// without limit for the `init` of the connection state. The worker waits this long for the
@@ -204,16 +205,16 @@ impl Settings {
 
     /// Returns how many levels of workers there may be below the first master. Default: 64.
     ///
-    /// The workers of a program are at depth 1, the workers that they start at depth 2, and so on. A
-    /// process at this depth cannot start workers: `spawn` and `start` fail with
+    /// The workers of a program are at depth 1, the workers that they start at depth 2, and so on.
+    /// A process at the depth of this limit cannot start workers: `spawn` and `start` fail with
     /// [`TooDeep`](crate::SpawnErrorKind::TooDeep). The limit of the process that starts the worker
     /// applies.
     ///
-    /// The depth travels in the environment variable `RPC_PARALLEL_WORKER`, so it also counts where
-    /// a worker starts another program of this framework by [`std::process::Command`], and where a
-    /// process does not know that it was started as a worker. That bounds a program that starts
-    /// itself by mistake. A process that removes the variable from the environment of its children
-    /// makes them start at depth 0.
+    /// The depth travels in the environment variable `RPC_PARALLEL_WORKER`. So it also counts if a
+    /// worker starts another program of this framework by [`std::process::Command`], and if a
+    /// process fails to detect that it was started as a worker. This limits a program that starts
+    /// itself by mistake. If a process removes the variable from the environment of its children,
+    /// they start at depth 0.
     #[must_use]
     pub fn max_depth(&self) -> u32 {
         self.max_depth
@@ -228,12 +229,13 @@ impl Settings {
 
     /// Checks that every field is in its range.
     ///
-    /// Masters, servers and spawners do this themselves; a program needs it only to reject settings
-    /// earlier, for example those of a configuration file.
+    /// Masters, servers and spawners validate their settings themselves. A program needs this
+    /// function only to reject settings earlier, for example those of a configuration file.
     ///
     /// # Errors
     ///
-    /// Names the first field that is out of range, its value, and the allowed range.
+    /// A field is out of range. The error names the first such field, its value, and the allowed
+    /// range.
     pub fn validate(&self) -> Result<(), SettingsError> {
         MAX_MESSAGE_SIZE.check(self.max_message_size)?;
         STREAM_WINDOW.check(self.stream_window)?;

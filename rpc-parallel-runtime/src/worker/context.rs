@@ -177,8 +177,8 @@ impl<C> IsContext for Context<C> {
     }
 }
 
-/// A type called `Context` that an argument has by value: any type that travels, but not
-/// [`Context`].
+/// The bound of an argument type that is called `Context` and is not borrowed. All types that
+/// travel implement it, and [`Context`] does not.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "context `{Self}` must be borrowed as `&{Self}`",

@@ -30,12 +30,12 @@ use crate::wire::{Codec, FunctionInfo, Message, WorkerId, WorkerLabel, WorkerTra
 /// # fn is_generic(client: &ArithmeticClient) { drop(close(client)); }
 /// ```
 pub trait WorkerClient: Clone + Send + Sync + 'static {
-    /// The [state](crate::ConnectionState) of its connections. It is `()` if no function of the
-    /// worker trait takes a [`Context`](crate::Context).
+    /// The [state](crate::ConnectionState) of the client's connection. It is `()` if no function of
+    /// the worker trait takes a [`Context`](crate::Context).
     type Connection;
 
-    /// The functions of the client, as a handle has them: each one is an error that names
-    /// `connect`.
+    /// The target of a handle's `Deref`. It has the client's functions, and calling one of them is
+    /// a compile error that names `connect`.
     #[doc(hidden)]
     type OnHandle<H: 'static>: OnHandle;
 
@@ -61,8 +61,8 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
         self.client().label()
     }
 
-    /// Closes the connection, after sending the calls that were made. It is not replaced, even if
-    /// the worker has a [`RestartPolicy`](crate::RestartPolicy).
+    /// Closes the connection, after sending the calls that were made. The connection is not
+    /// replaced, even if the worker has a [`RestartPolicy`](crate::RestartPolicy).
     ///
     /// On both sides pending calls fail, and pipes end with an error. A worker that was started
     /// with [`spawn`](crate::Spawn::spawn) ends if this is its owning connection.
@@ -89,6 +89,10 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// Existing connections continue. [`Worker`](crate::Worker) handles of the server cannot
     /// connect any more. A worker that was started with [`spawn`](crate::Spawn::spawn) still ends
     /// with its owning connection. The process of any other worker ends with its last connection.
+    ///
+    /// # Errors
+    ///
+    /// The call fails if the worker has ended or the connection is lost.
     fn close_server(&self) -> Call<()> {
         builtin::close_server(self.client())
     }
@@ -108,7 +112,8 @@ impl OnHandle for NoFunctions {
     const INSTANCE: &'static Self = &Self;
 }
 
-/// No type implements it: the bound of functions that a handle has for errors only.
+/// The bound of the functions that a handle has only for the sake of compile errors. No type
+/// implements it.
 #[doc(hidden)]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is a handle, which has no worker functions",

@@ -35,8 +35,8 @@ impl<S, C> Scope<S, C> {
     }
 
     /// Returns the scope of one call.
-    fn of_call(&self, call: &mut Incoming<'_>, sees_context: bool) -> Self {
-        let context = sees_context.then(|| self.connection.1.of_call(call.scope.get()));
+    fn of_call(&self, call: &mut Incoming<'_>, takes_context: bool) -> Self {
+        let context = takes_context.then(|| self.connection.1.of_call(call.scope.get()));
         Self { connection: self.connection.clone(), context }
     }
 }
@@ -110,14 +110,14 @@ pub struct Asynchronous<S, C, A: Arguments, R, T, E: CallFailure> {
     codecs: A,
     answer: Answer<R, T, E>,
     run: fn(Scope<S, C>, A::Owned) -> BoxFuture<R>,
-    sees_context: bool,
+    takes_context: bool,
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Asynchronous<S, C, A, R, T, E> {
     /// Declares that the function takes a `Context`, which is then created for each call.
     #[must_use]
-    pub const fn sees_context(mut self) -> Self {
-        self.sees_context = true;
+    pub const fn takes_context(mut self) -> Self {
+        self.takes_context = true;
         self
     }
 }
@@ -127,7 +127,7 @@ pub const fn asynchronous<C: Declares<F>, F, S>(
     run: RunAsynchronous<C, F, S>,
 ) -> AsynchronousOf<C, F, S> {
     let (info, codecs, answer) = (C::FUNCTION, C::CODECS, C::ANSWER);
-    Asynchronous { info, codecs, answer, run, sees_context: false }
+    Asynchronous { info, codecs, answer, run, takes_context: false }
 }
 
 impl<S, C, A, R, T, E> Handle<S, C> for Asynchronous<S, C, A, R, T, E>
@@ -150,7 +150,7 @@ where
     ) -> Option<Pin<Box<dyn Running>>> {
         let mut call = call;
         let arguments = decode(self.codecs, &mut call, answering)?;
-        let future = (self.run)(scope.of_call(&mut call, self.sees_context), arguments);
+        let future = (self.run)(scope.of_call(&mut call, self.takes_context), arguments);
         let mut running = RunningFuture { future, answer: self.answer };
         match running.poll(cx, answering) {
             Poll::Ready(()) => None,
@@ -190,14 +190,14 @@ pub struct Synchronous<S, C, A: Arguments, R, T, E: CallFailure> {
     codecs: A,
     answer: Answer<R, T, E>,
     run: fn(&Scope<S, C>, A::Owned) -> R,
-    sees_context: bool,
+    takes_context: bool,
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Synchronous<S, C, A, R, T, E> {
     /// Declares that the function takes a `Context`, which is then created for each call.
     #[must_use]
-    pub const fn sees_context(mut self) -> Self {
-        self.sees_context = true;
+    pub const fn takes_context(mut self) -> Self {
+        self.takes_context = true;
         self
     }
 }
@@ -207,7 +207,7 @@ pub const fn synchronous<C: Declares<F>, F, S>(
     run: RunSynchronous<C, F, S>,
 ) -> SynchronousOf<C, F, S> {
     let (info, codecs, answer) = (C::FUNCTION, C::CODECS, C::ANSWER);
-    Synchronous { info, codecs, answer, run, sees_context: false }
+    Synchronous { info, codecs, answer, run, takes_context: false }
 }
 
 impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C, A, R, T, E> {
@@ -224,7 +224,7 @@ impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C
     ) -> Option<Pin<Box<dyn Running>>> {
         let mut call = call;
         let arguments = decode(self.codecs, &mut call, answering)?;
-        let result = if self.sees_context {
+        let result = if self.takes_context {
             (self.run)(&scope.of_call(&mut call, true), arguments)
         } else {
             (self.run)(scope, arguments)

@@ -34,6 +34,6 @@ pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};
 pub(crate) use self::servers::{ConnectionOutcome, Servers, connection_task, serve_connection};
 pub use self::state::{
-    BeginsWithNothing, BoxError, ConnectionState, OneWorkerTraitPerType, Served, WorkerState,
+    BoxError, ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerState,
 };
 pub use self::stats::WorkerStats;

@@ -13,7 +13,7 @@ use crate::wire::{
     FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
 };
 
-/// A worker type, as `#[worker]` on an impl registers it.
+/// The registration of a worker type. `#[worker]` on an impl makes it.
 #[doc(hidden)]
 pub struct Registered(pub &'static WorkerType);
 
@@ -22,7 +22,7 @@ inventory::collect!(Registered);
 #[doc(hidden)]
 pub use inventory as submit;
 
-/// Describes a type that implements a worker trait under `#[worker]`.
+/// The description of a worker type: a type with a `#[worker]` impl of a worker trait.
 pub struct WorkerType {
     id: WorkerTypeId,
     name: &'static str,

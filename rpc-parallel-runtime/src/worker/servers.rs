@@ -21,7 +21,7 @@ use crate::wire::{Refusal, Settings, Signature, WorkerId};
 pub(crate) struct Servers {
     table: Mutex<Table>,
     changed: Notify,
-    /// The time at which the first server was added.
+    /// The time when the first server was added.
     began: OnceLock<Instant>,
 }
 
@@ -165,7 +165,7 @@ pub(crate) async fn serve_connection(mut opening: Opening) -> ConnectionOutcome 
     let _connection = servers.count_connection();
     let request = match opening.receive_request().await {
         Ok(request) => request,
-        // The refusal tells a peer with another protocol version the reason.
+        // The refusal carries the reason to a peer that has another protocol version.
         Err(OpeningError::Frame(error)) => {
             let refusal = Refusal::Violation { why: error.to_string() };
             return not_opened(opening.refuse(&refusal).await);

@@ -15,8 +15,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A type that needs no argument can derive the trait, together with `Default`:
 /// `#[derive(Default, WorkerState)]`.
 ///
-/// Functions have access to the state by `&self`, because calls run concurrently. Put mutable state
-/// behind a lock, or into atomics.
+/// Calls run concurrently, so functions have only shared access to the state, by `&self`. Put
+/// mutable state behind a lock, or into atomics.
 ///
 /// The type must be `Send` and `Sync`. `#[worker]` on the impl of its worker trait checks this.
 ///
@@ -90,9 +90,9 @@ pub trait WorkerState: Sized + 'static {
     ///
     /// The timeout is that of `shutdown`. Default: 10 s; 1 s if the master is gone. When it has
     /// passed, the future is dropped at its await point, and the process exits with code 1. If the
-    /// future blocks its thread, the master sends `SIGTERM` half a second later, and `SIGKILL`
-    /// another half a second later. `shutdown` returns
-    /// [`ForcedShutdown`](crate::ControlErrorKind::ForcedShutdown) in all three cases, and
+    /// future blocks its thread, the master sends `SIGTERM` 0.5 s later, and `SIGKILL` 0.5 s after
+    /// that. `shutdown` returns
+    /// [`ForcedShutdown`](crate::ControlErrorKind::ForcedShutdown) in each of these cases, and
     /// [`on_failure`](crate::Spawner::on_failure) is not called.
     ///
     /// # Panics
@@ -103,9 +103,9 @@ pub trait WorkerState: Sized + 'static {
     ///
     /// # Servers
     ///
-    /// For a server that a worker itself [serves](crate::Server::serve), `on_shutdown` runs before
-    /// the orderly end of that process, unless the server has ended before. For a server of a
-    /// master it never runs: the state is only dropped.
+    /// For a server that a worker has started by [`serve`](crate::Server::serve), `on_shutdown`
+    /// runs before the orderly end of that worker's process, unless the server has ended before.
+    /// For a server that a master has started by `serve`, it never runs: the state is only dropped.
     fn on_shutdown(&self) -> impl Future<Output = ()> + Send
     where
         Self: Sync,
@@ -117,7 +117,7 @@ pub trait WorkerState: Sized + 'static {
 /// The state of a connection to a worker of type `W`. It is created when the connection is opened,
 /// and dropped when the connection ends.
 ///
-/// Functions have access to it by a [`Context`](super::Context) argument.
+/// Functions have access to the state through a [`Context`](super::Context) argument.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -201,15 +201,15 @@ impl<W> ConnectionState<W> for () {
     note = "write `{W}::spawner().spawn_with(init, connection_init)`, \
             or `{W}::spawner().start(init)` and then `connect(connection_init)`"
 )]
-pub trait BeginsWithNothing<W>: ConnectionState<W, Init = ()> {}
+pub trait InitWithoutArgument<W>: ConnectionState<W, Init = ()> {}
 
 #[diagnostic::do_not_recommend]
-impl<W, C: ConnectionState<W, Init = ()>> BeginsWithNothing<W> for C {}
+impl<W, C: ConnectionState<W, Init = ()>> InitWithoutArgument<W> for C {}
 
-/// A type with a `#[worker]` impl of a worker trait. The attribute implements it.
+/// A type with a `#[worker]` impl of a worker trait. The attribute implements this trait.
 ///
-/// A type can have one such impl. rustc shows the name of this trait for a type that has two, and
-/// the name is the rule that they break: serve the second trait by a type of its own.
+/// A type can have one such impl. If a type has two, rustc's error shows the name of this trait,
+/// which is the violated rule. Implement the second worker trait for another type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no `#[worker]` impl of a worker trait",
     label = "not a worker type",

@@ -105,7 +105,7 @@ impl WorkerStats {
         self.pid
     }
 
-    /// Returns the host name of the process's machine.
+    /// Returns the name of the host on which the process runs.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -177,8 +177,8 @@ impl WorkerStats {
     /// Returns the number of connections that other processes have opened to this one, including
     /// its owning connection.
     ///
-    /// The connections over which the functions of [`Control`](crate::Control) are called through a
-    /// [`Worker`](crate::Worker) handle do not count.
+    /// Connections that a [`Worker`](crate::Worker) handle opens only for control requests, such as
+    /// `stats`, do not count.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
@@ -267,11 +267,11 @@ mod tests {
 
     #[test]
     fn bytes_print_in_fitting_unit() {
-        let told = |bytes| Bytes(bytes).to_string();
+        let text = |bytes| Bytes(bytes).to_string();
 
-        assert_eq!([told(0), told(1024)], ["0 bytes", "1.0 KiB"]);
-        assert_eq!([told(1024 * 1024 - 1), told(1024 * 1024)], ["1.0 MiB", "1.0 MiB"]);
-        assert_eq!(told(u64::MAX), "16384.0 PiB");
+        assert_eq!([text(0), text(1024)], ["0 bytes", "1.0 KiB"]);
+        assert_eq!([text(1024 * 1024 - 1), text(1024 * 1024)], ["1.0 MiB", "1.0 MiB"]);
+        assert_eq!(text(u64::MAX), "16384.0 PiB");
     }
 
     #[test]

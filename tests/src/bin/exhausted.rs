@@ -5,15 +5,9 @@
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::Fixture;
-use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads};
+use rpc_parallel_tests::resources::{count, count_after_release};
 use rpc_parallel_tests::script::Script;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::time::{Duration, Instant, sleep};
-
-fn count() -> anyhow::Result<(usize, usize, usize)> {
-    let (descriptors, threads) = descriptors_and_threads()?;
-    Ok((descriptors, threads, children()?.len()))
-}
 
 /// Starts a worker under a limit.
 async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
@@ -23,19 +17,10 @@ async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
     setrlimit(resource, before)?;
     match spawned {
         Ok(worker) => match worker.pid().await {
-            Ok(_) => println!("alive"),
+            Ok(_) => println!("running"),
             Err(error) => println!("{error}"),
         },
         Err(error) => println!("{error}"),
-    }
-    Ok(())
-}
-
-/// Waits until the counts have these values again.
-async fn settle(wanted: (usize, usize, usize)) -> anyhow::Result<()> {
-    let began = Instant::now();
-    while count()? != wanted && began.elapsed() < TEST_TIMEOUT / 2 {
-        sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
@@ -60,8 +45,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
 
     earlier.pid().await?;
     Fixture::spawn(Script::default()).await?.pid().await?;
-    settle(before).await?;
     println!("{before:?}");
-    println!("{:?}", count()?);
+    println!("{:?}", count_after_release(before).await?);
     Ok(())
 }

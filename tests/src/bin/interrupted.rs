@@ -1,7 +1,7 @@
 //! A master that handles SIGINT and then calls its worker: `interrupted own-session`, `foreground`
 //! or `wrapped`.
 //!
-//! It prints `ready`, and after the signal `the worker lives` or the error of the call.
+//! It prints `ready`, and after the signal `the worker runs` or the error of the call.
 
 use rpc_parallel::launch::WrapperLauncher;
 use rpc_parallel::prelude::*;
@@ -29,7 +29,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     interrupts.recv().await;
 
     match fixture.pid().await {
-        Ok(_) => println!("the worker lives"),
+        Ok(_) => println!("the worker runs"),
         Err(error) => println!("{error}"),
     }
     Ok(())

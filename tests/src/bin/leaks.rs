@@ -4,12 +4,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::Fixture;
-use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads, memory};
+use rpc_parallel_tests::process::memory;
+use rpc_parallel_tests::resources::{count_after_release, stable_count};
 use rpc_parallel_tests::script::{Action, Script};
 
 fn failing() -> Script {
@@ -94,33 +95,6 @@ async fn run(mode: &str, number: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-type Counts = (usize, usize, usize);
-
-fn count() -> anyhow::Result<Counts> {
-    let (descriptors, threads) = descriptors_and_threads()?;
-    Ok((descriptors, threads, children()?.len()))
-}
-
-/// Longer than the resources of an ended worker are kept.
-const QUIET: Duration = Duration::from_millis(1500);
-
-/// Waits until the counts have the wanted values, or without wanted values until they are stable.
-async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
-    let began = Instant::now();
-    let mut last = (count()?, began);
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let counts = count()?;
-        if counts != last.0 {
-            last = (counts, Instant::now());
-        }
-        let settled = wanted.map_or(last.1.elapsed() > QUIET, |it| it == counts);
-        if settled || began.elapsed() > TEST_TIMEOUT / 2 {
-            return Ok(counts);
-        }
-    }
-}
-
 /// The allowed growth in bytes: half of what two hundred running workers use.
 const MAX_GROWTH: usize = 256 * 1024;
 
@@ -133,12 +107,12 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     for number in 0..10 {
         run(mode, number).await?;
     }
-    let (before, memory_before) = (settle(None).await?, memory()?);
+    let (before, memory_before) = (stable_count().await?, memory()?);
     for number in 0..count.parse()? {
         run(mode, number).await?;
     }
     println!("{before:?}");
-    println!("{:?}", settle(Some(before)).await?);
+    println!("{:?}", count_after_release(before).await?);
     let grown = memory()?.saturating_sub(memory_before);
     // Dropped starts run at the same time, and the allocator keeps their memory.
     let bounded = grown < MAX_GROWTH || mode == "dropped";

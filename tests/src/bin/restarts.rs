@@ -3,12 +3,11 @@
 //!
 //! `restarts end` ends during a restart, after it has printed the process id of the new process.
 
-use std::time::{Duration, Instant};
-
 use rpc_parallel::Spawner;
 use rpc_parallel_tests::fixture::{Fixture, ScriptedClient};
 use rpc_parallel_tests::gate::Gate;
-use rpc_parallel_tests::process::{TEST_TIMEOUT, children, descriptors_and_threads, memory};
+use rpc_parallel_tests::process::memory;
+use rpc_parallel_tests::resources::{count_after_release, stable_count};
 use rpc_parallel_tests::restarting::{BACKOFF, at_once, fixture, spawn_blocked_at};
 use rpc_parallel_tests::script::{Action, Script};
 
@@ -33,33 +32,6 @@ async fn restart(client: &ScriptedClient, count: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-type Counts = (usize, usize, usize);
-
-fn count() -> anyhow::Result<Counts> {
-    let (descriptors, threads) = descriptors_and_threads()?;
-    Ok((descriptors, threads, children()?.len()))
-}
-
-/// Longer than the resources of an ended worker are kept.
-const QUIET: Duration = Duration::from_millis(1500);
-
-/// Waits until the counts have the wanted values, or without wanted values until they are stable.
-async fn settle(wanted: Option<Counts>) -> anyhow::Result<Counts> {
-    let began = Instant::now();
-    let mut last = (count()?, began);
-    loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let counts = count()?;
-        if counts != last.0 {
-            last = (counts, Instant::now());
-        }
-        let settled = wanted.map_or(last.1.elapsed() > QUIET, |it| it == counts);
-        if settled || began.elapsed() > TEST_TIMEOUT / 2 {
-            return Ok(counts);
-        }
-    }
-}
-
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let args: Vec<_> = args.iter().skip(1).map(String::as_str).collect();
@@ -76,10 +48,10 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     };
     // The first restarts allocate resources that the master keeps.
     restart(&client, 20).await?;
-    let (before, memory_before) = (settle(None).await?, memory()?);
+    let (before, memory_before) = (stable_count().await?, memory()?);
     restart(&client, times.parse()?).await?;
     println!("{before:?}");
-    println!("{:?}", settle(Some(before)).await?);
+    println!("{:?}", count_after_release(before).await?);
     let grown = memory()?.saturating_sub(memory_before);
     anyhow::ensure!(grown < 512 * 1024, "memory has grown by {grown} bytes");
     drop(handle);

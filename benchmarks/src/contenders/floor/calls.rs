@@ -15,7 +15,7 @@ use crate::worker_process::{self, WorkerProcess};
 
 /// The length of the frame of a small call or its answer, in bytes.
 pub(crate) const FRAME: usize = 26;
-/// The most that the worker of batched frames reads and writes at once, in bytes.
+/// The largest single read or write of the worker of batched frames, in bytes.
 pub(crate) const BULK: usize = 64 * 1024;
 
 /// Sends one frame and waits for its echo.

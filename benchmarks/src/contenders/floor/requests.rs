@@ -14,7 +14,7 @@ use crate::role::Role;
 use crate::worker_handle::WorkerHandle;
 use crate::worker_process::{self, WorkerProcess};
 
-/// The most that is read and written at once where the whole need not be in memory, in bytes.
+/// The largest single read or write of data that need not be in memory as a whole, in bytes.
 const BLOCK: usize = 64 * 1024;
 const NUMBER: usize = size_of::<u64>();
 
@@ -25,7 +25,7 @@ enum Request {
     Send,
     /// Receives the numbers below the count, and answers with their sum.
     Sum,
-    /// Receives so many bytes into one buffer, and answers with their number.
+    /// Receives as many bytes as the count into one buffer, and answers with their number.
     Receive,
 }
 

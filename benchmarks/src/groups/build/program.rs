@@ -155,7 +155,7 @@ impl Program {
 ///
 /// # Errors
 ///
-/// When its exit status is not 0.
+/// Returns an error if its exit status is not 0.
 fn run_command(command: &mut Command) -> anyhow::Result<Output> {
     let output = command.output().with_context(|| format!("failed to start {command:?}"))?;
     if !output.status.success() {

@@ -43,7 +43,7 @@ pub(super) fn figures() -> Vec<Figure> {
 /// Runs as a fresh master: sends the memory that each idle worker costs it, in KiB.
 pub(crate) fn send_memory<C: WorkerHandle>(socket: UnixStream) -> anyhow::Result<()> {
     let memory_per_worker = runtime::run(CallFrom::SpawnedTask, async {
-        // The first worker creates what all workers share.
+        // The first worker creates resources that all workers share.
         let first = C::start().await?;
         tokio::time::sleep(SETTLE_TIME).await;
         let before = memory::anonymous_mebibytes(std::process::id())?;

@@ -7,7 +7,7 @@ use crate::figure::{FLOOR, Figure, REMOC, RPC_PARALLEL};
 use crate::number_streamer::{self, NumberStreamer, StreamKind};
 use crate::runtime::{self, CallFrom};
 
-// The fastest contender sends in 0.1 s what takes the slowest minutes.
+// The fastest contender sends in 0.1 s as many numbers as the slowest one sends in minutes.
 const NUMBERS_OF_FLOOR: u64 = 40_000_000;
 const NUMBERS: u64 = 4_000_000;
 const NUMBERS_OF_PEER: u64 = 200_000;

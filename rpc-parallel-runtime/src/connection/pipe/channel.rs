@@ -140,8 +140,8 @@ impl<T> Channel<T> {
         }
     }
 
-    /// Ends the pipe of a callback, unless the callback is running: then
-    /// [`put_back`](Self::put_back) does.
+    /// Ends the pipe of a callback, unless the callback is running. In that case
+    /// [`put_back`](Self::put_back) ends the pipe.
     pub(super) fn abort(&self) {
         let mut state = self.state();
         if let Reader::Callback(callback) = &mut state.reader
@@ -245,7 +245,8 @@ impl<T: Send + 'static> Channel<T> {
         }
     }
 
-    /// Does the same if the channel is empty. Returns whether it does.
+    /// Sends the elements of the writer to another process if the channel is empty. Returns whether
+    /// it was empty.
     pub(super) fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
         let mut state = self.state();
         if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {

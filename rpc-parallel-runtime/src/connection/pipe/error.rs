@@ -11,12 +11,12 @@ use crate::wire::{
     read_message,
 };
 
-/// A broken pipe: at which worker, and why.
+/// The error of a pipe that broke: the worker at its other end, and the reason.
 ///
-/// A pipe ends without an error if its writer finished; every other end is a `PipeError`. The reader
-/// gets the error as the last item, and the writer from [`send`](super::PipeWriter::send). After
-/// [`TooLarge`](PipeErrorKind::TooLarge) and [`Unencodable`](PipeErrorKind::Unencodable), which
-/// concern a single element, the pipe goes on.
+/// A pipe ends without an error if its writer has ended it. Every other end is a `PipeError`. The
+/// reader gets the error as the last item, and the writer from [`send`](super::PipeWriter::send).
+/// After [`TooLarge`](PipeErrorKind::TooLarge) and [`Unencodable`](PipeErrorKind::Unencodable),
+/// which concern a single element, the pipe continues.
 ///
 /// The error can be sent to other processes. So a worker function may return it, and use `?` on the
 /// items of a pipe.
@@ -48,22 +48,23 @@ pub enum PipeErrorKind {
     /// The process of the worker at the other end has ended. Only the process that started the
     /// worker gets this kind; other processes get [`ConnectionLost`](Self::ConnectionLost).
     WorkerDied(WorkerFailure),
-    /// The connection broke. This process does not know whether the process at the other end lives.
+    /// The connection broke. This process does not know whether the process at the other end is
+    /// alive.
     ConnectionLost {
         /// How the connection broke.
         why: String,
     },
     /// This process closed the connection.
     ConnectionClosed,
-    /// An element exceeds [`max_message_size`](crate::Settings::max_message_size). The pipe goes on
-    /// without it.
+    /// An element exceeds [`max_message_size`](crate::Settings::max_message_size). The pipe
+    /// continues without it.
     TooLarge(TooLarge),
-    /// An element could not be encoded. The pipe goes on without it.
+    /// An element could not be encoded. The pipe continues without it.
     Unencodable {
         /// The text of the encoder's error.
         why: String,
     },
-    /// An element could not be decoded. The pipe ends; its connection goes on.
+    /// An element could not be decoded. The pipe ends. Its connection stays open.
     Undecodable {
         /// The text of the decoder's error.
         why: String,
@@ -109,7 +110,7 @@ impl PipeError {
         self.0.worker.as_ref()
     }
 
-    /// Returns whether the error concerns a single element, so that the pipe goes on.
+    /// Returns whether the error concerns a single element, so that the pipe continues.
     pub(super) fn is_of_an_element(&self) -> bool {
         matches!(self.kind(), PipeErrorKind::TooLarge(_) | PipeErrorKind::Unencodable { .. })
     }
@@ -130,7 +131,7 @@ impl PipeError {
         }
     }
 
-    /// Reads the end of a stream. Without bytes the writer finished.
+    /// Reads the end of a stream. Without bytes, the writer has ended the stream regularly.
     pub(in crate::connection) fn of_frame(
         error: &[u8],
         worker: Option<&WorkerLabel>,
@@ -155,7 +156,7 @@ impl From<&Loss> for PipeErrorKind {
         match loss {
             Loss::Closed => Self::ConnectionClosed,
             Loss::Died(failure) => Self::WorkerDied(failure.clone()),
-            Loss::RestartLimitReached(given_up) => Self::WorkerDied(given_up.last.clone()),
+            Loss::RestartLimitReached(limit) => Self::WorkerDied(limit.last.clone()),
             Loss::Broken(why) | Loss::Failed(why) => Self::ConnectionLost { why: why.clone() },
         }
     }
@@ -163,8 +164,8 @@ impl From<&Loss> for PipeErrorKind {
 
 debug_as_display!(PipeError);
 
-/// The source is a [`PanicReport`], a [`TooLarge`], or the source of a [`WorkerFailure`]. The text of
-/// the error contains the text of its source.
+/// The source is a [`PanicReport`], a [`TooLarge`], or the source of a [`WorkerFailure`]. The text
+/// of the error contains the text of its source.
 impl Error for PipeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.kind() {
@@ -193,7 +194,7 @@ impl fmt::Display for PipeErrorKind {
             Self::WriterFailed { why } => write!(f, "the writer failed: {why}"),
             Self::Panicked(panic) => write!(f, "the writer {panic}"),
             Self::Cancelled => f.write_str("the call that writes it was cancelled"),
-            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.story()),
+            Self::WorkerDied(failure) => write!(f, "the worker {}", failure.describe_end()),
             Self::ConnectionLost { why } => write!(f, "the connection was lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process closed the connection"),
             Self::TooLarge(too_large) => {

@@ -14,5 +14,5 @@ pub use self::callback::{AbortHandle, CloseReason, PipeEvent};
 pub use self::error::{PipeError, PipeErrorKind};
 pub use self::into_pipe::IntoPipe;
 pub use self::reader::Pipe;
-pub(super) use self::travel::{Begin, Opening, decoding, encoding, open};
+pub(super) use self::travel::{Opening, StreamStart, decoding, encoding, open};
 pub use self::writer::{PipeWriter, TrySendError};

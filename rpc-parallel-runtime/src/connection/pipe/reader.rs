@@ -246,8 +246,8 @@ impl<T: Send + 'static> Pipe<T> {
     /// [`PipeEvent::Closed`], which it gets exactly once. A callback that panics gets no further
     /// events, not even `Closed`, and its pipe is dropped.
     ///
-    /// This is the direct pipe of the original `rpc_parallel`. In contrast to the original,
-    /// dropping the handle has no effect, and a handle cannot end another pipe.
+    /// This is the direct pipe of OCaml's `rpc_parallel`. In contrast to that library, dropping the
+    /// handle has no effect, and a handle cannot end another pipe.
     ///
     /// # Panics
     ///
@@ -292,14 +292,14 @@ impl<T: Send + 'static> Pipe<T> {
 
     /// Stops keeping the connection open, and returns the client that the pipe has held.
     #[cfg(feature = "tracing")]
-    pub(crate) fn let_go(&mut self) -> Option<Client> {
+    pub(crate) fn release_hold(&mut self) -> Option<Client> {
         let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Remote(incoming) = source else { return None };
-        incoming.let_go().map(|it| Client(Link::Fixed(it)))
+        incoming.release_hold().map(|it| Client(Link::Fixed(it)))
     }
 
     /// Lets the writer of a channel send directly to another process, if the channel is empty.
-    /// Returns whether it does.
+    /// Returns whether the channel was empty.
     pub(super) fn send_idle(&mut self, outgoing: &Outgoing<T>) -> bool {
         let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Channel(Reading(channel)) = source else { return false };

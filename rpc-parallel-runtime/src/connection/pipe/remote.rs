@@ -76,8 +76,8 @@ impl<T> Incoming<T> {
 
     /// Stops keeping the connection open, and returns the hold on it.
     #[cfg(feature = "tracing")]
-    pub(super) fn let_go(&self) -> Option<Arc<Hold>> {
-        self.end.as_ref().and_then(|it| it.0.let_go())
+    pub(super) fn release_hold(&self) -> Option<Arc<Hold>> {
+        self.end.as_ref().and_then(|it| it.0.release_hold())
     }
 
     /// Returns the stream, and its decoded elements, which count as read.

@@ -66,10 +66,10 @@ pub(in crate::connection) enum Start {
     Write(Box<dyn FnOnce(WriteEnd) + Send>),
 }
 
-const NO_CALL: &str = "a pipe can be sent only in an argument or a result of a function";
+const OUTSIDE_OF_CALL: &str = "a pipe can be sent only in an argument or a result of a function";
 
-/// Starts a stream, after its message was sent.
-pub(in crate::connection) type Begin = Box<dyn FnOnce() + Send>;
+/// A closure that starts a stream after its message was sent.
+pub(in crate::connection) type StreamStart = Box<dyn FnOnce() + Send>;
 
 /// The maximum number of streams that one message opens.
 const MAX_STREAMS: usize = u16::MAX as usize;
@@ -139,19 +139,19 @@ pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,
     keep: Option<&Arc<Hold>>,
-) -> (Vec<Opened>, Vec<Begin>) {
+) -> (Vec<Opened>, Vec<StreamStart>) {
     let open = |Opening { window, start }: Opening| {
         let writer = match &start {
             Start::Read(_) => WrittenBy::Receiver,
             Start::Write(_) => WrittenBy::Sender,
         };
         let (opened, end) = connection.open(writer, window, keep.cloned());
-        let begin: Begin = match (start, end) {
+        let start: StreamStart = match (start, end) {
             (Start::Read(start), OwnedEnd::Reading(end)) => Box::new(move || start(end)),
             (Start::Write(start), OwnedEnd::Writing(end)) => Box::new(move || start(end)),
             _ => unreachable!("`Connection::open` returns the requested kind of end"),
         };
-        (opened, begin)
+        (opened, start)
     };
     if opening.is_empty() {
         return (Vec::new(), Vec::new());
@@ -161,7 +161,7 @@ pub(in crate::connection) fn open(
 
 /// Adds a stream to the message that is being encoded, and returns its index.
 fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
-    let Encoding { start, end } = ENCODING.get().ok_or(NO_CALL)?;
+    let Encoding { start, end } = ENCODING.get().ok_or(OUTSIDE_OF_CALL)?;
     let number = end - start;
     if number == MAX_STREAMS {
         return Err("a message can hold at most 65535 pipes");
@@ -190,7 +190,7 @@ pub(in crate::connection) fn decoding<R>(
     let result = decode();
     // Unclaimed ends are dropped after the message was taken away, so that they are not given back.
     let unclaimed = ENDS.with_borrow_mut(Option::take);
-    let why = "no value of its message holds it".to_owned();
+    let why = "the decoded message does not contain the writer".to_owned();
     drop_unfinished(unclaimed, PipeErrorKind::WriterFailed { why });
     result
 }
@@ -227,12 +227,12 @@ fn claim<E>(
     const NOT_OPENED: &str = "the message does not open this pipe";
 
     match DECODING.get() {
-        Streams::NoMessage => return Err(NO_CALL),
+        Streams::NoMessage => return Err(OUTSIDE_OF_CALL),
         Streams::None => return Err(NOT_OPENED),
         Streams::Some => {}
     }
     ENDS.with_borrow_mut(|message| {
-        let Decoding { ends, keep } = message.as_mut().ok_or(NO_CALL)?;
+        let Decoding { ends, keep } = message.as_mut().ok_or(OUTSIDE_OF_CALL)?;
         let (_, slot) = ends.get_mut(number).ok_or(NOT_OPENED)?;
         let end = slot.take().ok_or("the message holds this pipe twice")?;
         end.keep(keep.clone());

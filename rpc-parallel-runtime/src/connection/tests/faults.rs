@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::faulty::{EndFaults, faulty};
 use super::{join, read_all, settings, settle, soon};
-use crate::connection::opening::{Opening, OpeningError, ask_for};
+use crate::connection::opening::{Opening, OpeningError, encode_request};
 use crate::connection::scripted::{Functions, call, client, function, opening, try_client};
 use crate::connection::{
     AnyError, Call, CallError, CallErrorKind, Client, Pipe, PipeErrorKind, Serving,
@@ -110,7 +110,7 @@ async fn serve(opening: Opening, functions: Functions) -> Option<String> {
 }
 
 fn request() -> Vec<u8> {
-    let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    let request = encode_request(WorkerId::random(), Greeting::new(&[]), &[], settings());
     request.expect("the request holds no arguments")
 }
 

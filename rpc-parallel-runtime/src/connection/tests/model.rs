@@ -480,7 +480,7 @@ fn run(capacity: usize, window: usize, steps: Vec<Step>) {
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("failed to build a runtime");
+        .expect("a runtime can be built");
     runtime.block_on(async {
         let notes = Notes::default();
         let settings = settings().with_stream_window(window);

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::peer::{self, Peer, frame, kind};
 use super::{join, settle, soon};
-use crate::connection::opening::{OpeningError, ask_for};
+use crate::connection::opening::{OpeningError, encode_request};
 use crate::connection::scripted::{Functions, Halves, call, function, opening, try_client};
 use crate::connection::{Client, Serving};
 use crate::transport::memory::pair;
@@ -143,7 +143,7 @@ async fn second_acknowledge_frame_ends_connection() {
 }
 
 fn request() -> Vec<u8> {
-    let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    let request = encode_request(WorkerId::random(), Greeting::new(&[]), &[], settings());
     request.expect("the request holds no arguments")
 }
 
@@ -171,7 +171,7 @@ async fn only_slow_decision_is_preceded_by_acknowledge_frame() {
 async fn incomplete_request_times_out_at_worker() {
     for length in [0, 1, 20] {
         let (client_end, worker_end) = pair(1024);
-        let request = ask_for(WorkerId::random(), Greeting::new(&[]), &[7; 100], settings());
+        let request = encode_request(WorkerId::random(), Greeting::new(&[]), &[7; 100], settings());
         let peer = Peer::new(client_end);
         peer.send(&request.expect("the arguments are short")[..length]);
         let began = Instant::now();

@@ -207,7 +207,7 @@ pub(super) fn begin(transfer: u32, total: u32, bytes: &[u8]) -> Vec<u8> {
     frame(kind::BEGIN, &[&transfer.to_le_bytes(), &total.to_le_bytes(), bytes])
 }
 
-pub(super) fn part(transfer: u32, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn fragment(transfer: u32, bytes: &[u8]) -> Vec<u8> {
     frame(kind::FRAGMENT, &[&transfer.to_le_bytes(), bytes])
 }
 

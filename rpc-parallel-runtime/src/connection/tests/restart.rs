@@ -11,7 +11,7 @@ use super::peer::{Peer, frame, kind};
 use super::{join, lock, read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
-use crate::connection::opening::ask_for;
+use crate::connection::opening::encode_request;
 use crate::connection::restart::{Connected, Reconnect, Reconnecting};
 use crate::connection::scripted::{Functions, Halves, call, function, opening};
 use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Serving};
@@ -134,7 +134,7 @@ async fn connect_over(
 ) -> Connected {
     let number = record.workers().len() as u32;
     let mut opening = opening(client_end, settings());
-    let request = ask_for(id, Greeting::new(&[]), &[], settings());
+    let request = encode_request(id, Greeting::new(&[]), &[], settings());
     let request = request.expect("the request holds no arguments");
     opening.connect(&request).await.expect("the worker accepts every client");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
@@ -194,7 +194,7 @@ impl Workers {
     }
 
     /// Lets an attempt to reconnect fail.
-    fn give_up(&self, why: &str) {
+    fn fail(&self, why: &str) {
         let loss = Loss::Broken(why.to_owned());
         self.replacements.send(Err(loss)).expect("the client can still reconnect");
     }
@@ -385,7 +385,7 @@ async fn clones_share_replacement_and_its_label() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn client_closes_only_when_reconnecting_is_given_up() {
+async fn client_closes_only_when_reconnecting_fails() {
     let workers = workers().await;
     let client = workers.client.clone();
     let closed = tokio::spawn(async move { client.closed().await });
@@ -401,7 +401,7 @@ async fn client_closes_only_when_reconnecting_is_given_up() {
     settle().await;
     assert!(!closed.is_finished() && !workers.client.is_closed());
 
-    workers.give_up("no further attempt");
+    workers.fail("no further attempt");
 
     let kind = CallErrorKind::ConnectionLost { why: "no further attempt".to_owned() };
     assert_eq!(join("the end", closed).await, kind);
@@ -514,7 +514,7 @@ async fn dropping_last_client_ends_connection() {
 fn calls_fail_when_reconnecting_runtime_ends() {
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().build().expect("failed to build a runtime")
+        builder.enable_time().build().expect("a runtime can be built")
     };
     let reconnecting = runtime();
     let workers = reconnecting.block_on(async {
@@ -527,6 +527,6 @@ fn calls_fail_when_reconnecting_runtime_ends() {
     drop(reconnecting);
 
     let error = runtime().block_on(workers.which()).expect_err("no task reconnects");
-    assert!(error.to_string().contains("the tokio runtime that supervised"), "{error}");
+    assert!(error.to_string().contains("the tokio runtime that reconnects"), "{error}");
     assert!(workers.client.is_closed());
 }

@@ -463,8 +463,8 @@ async fn pipe_of_unsent_writer_ends_with_error() {
 fn stream_ends_with_error_when_feeding_runtime_ends() {
     const READ: &FunctionInfo = &function("read").no_cancel();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let client_runtime = runtime().expect("failed to build a runtime");
-    let worker_runtime = runtime().expect("failed to build a runtime");
+    let client_runtime = runtime().expect("a runtime can be built");
+    let worker_runtime = runtime().expect("a runtime can be built");
     let (first_sender, first) = oneshot::channel();
     let (resume, resumed) = oneshot::channel::<()>();
     let (error_sender, error) = oneshot::channel();

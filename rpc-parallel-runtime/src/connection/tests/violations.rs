@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::peer::{
     PIPE, Peer, RECEIVER, SENDER, WRITER, accept_as_worker, answer, begin, call, connect_as_caller,
-    credit, end, frame, items, kind, one_way, part, stop,
+    credit, end, fragment, frame, items, kind, one_way, stop,
 };
 use super::{connected, join, lock, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
@@ -118,14 +118,14 @@ macro_rules! worker_ends {
 worker_ends! {
     elements_beyond_credit_end_connection:
         [keep_pipe(100), items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
-        => "stream 1: elements beyond its credit";
+        => "stream 1: elements exceed the credit";
     skipped_elements_beyond_credit_end_connection:
         [
             keep_pipe(1),
             frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
             frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
         ]
-        => "stream 1: elements beyond its credit";
+        => "stream 1: elements exceed the credit";
     elements_of_unknown_stream_end_connection:
         [items(9, 1, &[1])] => "stream 9: elements of a stream that is not open";
     elements_after_end_frame_end_connection:
@@ -134,13 +134,13 @@ worker_ends! {
     elements_in_wrong_direction_end_connection:
         [keep_writer(1000), items(1, 1, &[1])] => "stream 1: elements of a stream that is not open";
     elements_with_count_zero_end_connection:
-        [keep_pipe(1000), items(1, 0, &[1])] => "stream 1: elements that are none";
+        [keep_pipe(1000), items(1, 0, &[1])] => "stream 1: items frame without elements or with fewer bytes than elements";
     more_elements_than_bytes_end_connection:
-        [keep_pipe(1000), items(1, 3, &[1, 2])] => "stream 1: elements that are none";
+        [keep_pipe(1000), items(1, 3, &[1, 2])] => "stream 1: items frame without elements or with fewer bytes than elements";
     empty_items_frame_ends_connection:
-        [keep_pipe(1000), items(1, 0, &[])] => "stream 1: elements that are none";
+        [keep_pipe(1000), items(1, 0, &[])] => "stream 1: items frame without elements or with fewer bytes than elements";
     skipped_frame_without_error_ends_connection:
-        [keep_pipe(1000), frame(kind::SKIPPED, &[&1_u64.to_le_bytes()])] => "stream 1: no error";
+        [keep_pipe(1000), frame(kind::SKIPPED, &[&1_u64.to_le_bytes()])] => "stream 1: skipped element without an error";
     end_of_unknown_stream_ends_connection:
         [end(9)] => "stream 9: the end of a stream that is not open";
     second_end_frame_ends_connection:
@@ -152,47 +152,47 @@ worker_ends! {
     overflowing_credit_ends_connection:
         [keep_writer(1000), credit(1, u32::MAX)] => "stream 1: credit for more than was written";
     credit_for_unknown_stream_ends_connection:
-        [credit(9, 1)] => "stream 9: credit, but nothing is written here";
+        [credit(9, 1)] => "stream 9: credit for a stream that this end does not write";
     credit_from_writer_ends_connection:
-        [keep_pipe(1000), credit(1, 1)] => "stream 1: credit, but nothing is written here";
+        [keep_pipe(1000), credit(1, 1)] => "stream 1: credit for a stream that this end does not write";
     stop_of_never_opened_stream_ends_connection:
-        [stop(9)] => "stream 9: told to stop, but nothing is written here";
+        [stop(9)] => "stream 9: stop of a stream that this end does not write";
     stop_of_stream_never_opened_here_ends_connection:
-        [stop(8)] => "stream 8: told to stop, but nothing is written here";
+        [stop(8)] => "stream 8: stop of a stream that this end does not write";
     stop_from_writer_ends_connection:
-        [keep_pipe(1000), stop(1)] => "stream 1: told to stop, but nothing is written here";
+        [keep_pipe(1000), stop(1)] => "stream 1: stop of a stream that this end does not write";
     opening_stream_with_taken_id_ends_connection:
         [keep_pipe(1000), keep_pipe(1000)]
-        => "stream 1: it is opened under a number that is not free";
+        => "stream 1: opened with a number that is in use or reserved for this end";
     message_opening_one_stream_id_twice_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9), (1, RECEIVER, 9)])]
-        => "stream 1: it is opened under a number that is not free";
+        => "stream 1: opened with a number that is in use or reserved for this end";
     opening_stream_with_id_of_other_side_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(2, SENDER, 1000)])]
-        => "stream 2: it is opened under a number that is not free";
+        => "stream 2: opened with a number that is in use or reserved for this end";
     one_way_call_opening_foreign_stream_id_ends_connection:
         [one_way(NOTE, NIL, &[(2, SENDER, 1000)])]
-        => "stream 2: it is opened under a number that is not free";
+        => "stream 2: opened with a number that is in use or reserved for this end";
     window_of_zero_bytes_ends_connection:
-        [keep_pipe(0)] => "stream 1: its window is none, or too large";
+        [keep_pipe(0)] => "stream 1: the window is 0 bytes or larger than 1 GiB";
     too_large_window_ends_connection:
-        [keep_pipe(u32::MAX)] => "stream 1: its window is none, or too large";
+        [keep_pipe(u32::MAX)] => "stream 1: the window is 0 bytes or larger than 1 GiB";
     unknown_stream_writer_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(1, 2, 9)])] => "unknown writer of a stream 2";
     fragment_of_unknown_transfer_ends_connection:
-        [part(5, &[1])] => "transfer 5: it has not begun";
+        [fragment(5, &[1])] => "transfer 5: it has not begun";
     abandoning_unknown_transfer_ends_connection:
         [frame(kind::ABANDON, &[&5_u32.to_le_bytes()])] => "transfer 5: it has not begun";
     fragment_of_abandoned_transfer_ends_connection:
-        [begin(5, 100, &[1]), frame(kind::ABANDON, &[&5_u32.to_le_bytes()]), part(5, &[1])]
+        [begin(5, 100, &[1]), frame(kind::ABANDON, &[&5_u32.to_le_bytes()]), fragment(5, &[1])]
         => "transfer 5: it has not begun";
     transfer_longer_than_announced_ends_connection:
-        [begin(5, 3, &[kind::CALL]), part(5, &[0; 3])]
-        => "transfer 5: it is longer than announced";
+        [begin(5, 3, &[kind::CALL]), fragment(5, &[0; 3])]
+        => "transfer 5: the fragments are longer than announced";
     first_fragment_longer_than_announced_ends_connection:
-        [begin(5, 3, &[0; 4])] => "transfer 5: it is longer than announced";
+        [begin(5, 3, &[0; 4])] => "transfer 5: the fragments are longer than announced";
     transfer_beginning_twice_ends_connection:
-        [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: it has begun already";
+        [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: the number is already in use";
     transfer_beyond_message_limit_ends_connection:
         [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
     empty_transfer_ends_connection:
@@ -234,11 +234,14 @@ async fn too_many_concurrent_transfers_end_connection() {
     let transfers = |count: u32| Vec::from_iter((0..count).map(|it| begin(it, MAX, &[])));
 
     assert_eq!(send_to_worker(&transfers(16)).await, Ok(()));
-    assert_violation(send_to_worker(&transfers(17)).await, "transfer 16: too many at once");
+    assert_violation(
+        send_to_worker(&transfers(17)).await,
+        "transfer 16: too many concurrent transfers",
+    );
 }
 
 /// Defines tests in which a worker keeps the connection open after these frames.
-macro_rules! worker_lives {
+macro_rules! connection_stays_open {
     ($($name:ident: [$($frame:expr),* $(,)?];)*) => {$(
         #[tokio::test(start_paused = true)]
         async fn $name() {
@@ -247,7 +250,7 @@ macro_rules! worker_lives {
     )*};
 }
 
-worker_lives! {
+connection_stays_open! {
     cancel_of_unknown_call_is_ignored:
         [frame(kind::CANCEL, &[&7_u64.to_le_bytes()])];
     stop_after_end_is_ignored:
@@ -358,7 +361,7 @@ mod sent_by_worker {
             [frame(kind::ACKNOWLEDGE, &[])] => "unexpected acknowledgement of a greeting";
         elements_beyond_credit_end_connection:
             [items(1, 1, &[1]), items(1, 1, &[2]), items(1, 1, &[3])]
-            => "stream 1: elements beyond its credit";
+            => "stream 1: elements exceed the credit";
         elements_of_unknown_stream_end_connection:
             [items(9, 1, &[1])] => "stream 9: elements of a stream that is not open";
         elements_after_end_frame_end_connection:
@@ -370,21 +373,21 @@ mod sent_by_worker {
         credit_for_more_than_was_written_ends_connection:
             [credit(3, 1)] => "stream 3: credit for more than was written";
         credit_from_writer_ends_connection:
-            [credit(1, 1)] => "stream 1: credit, but nothing is written here";
+            [credit(1, 1)] => "stream 1: credit for a stream that this end does not write";
         stop_of_never_opened_stream_ends_connection:
-            [stop(5)] => "stream 5: told to stop, but nothing is written here";
+            [stop(5)] => "stream 5: stop of a stream that this end does not write";
         stop_of_stream_never_opened_by_peer_ends_connection:
-            [stop(2)] => "stream 2: told to stop, but nothing is written here";
+            [stop(2)] => "stream 2: stop of a stream that this end does not write";
         opening_stream_with_taken_id_ends_connection:
             [answer(7, NIL, &[(2, SENDER, 9), (2, SENDER, 9)])]
-            => "stream 2: it is opened under a number that is not free";
+            => "stream 2: opened with a number that is in use or reserved for this end";
         opening_stream_with_id_of_other_side_ends_connection:
             [answer(7, NIL, &[(5, SENDER, 9)])]
-            => "stream 5: it is opened under a number that is not free";
+            => "stream 5: opened with a number that is in use or reserved for this end";
         window_of_zero_bytes_ends_connection:
-            [answer(7, NIL, &[(2, SENDER, 0)])] => "stream 2: its window is none, or too large";
+            [answer(7, NIL, &[(2, SENDER, 0)])] => "stream 2: the window is 0 bytes or larger than 1 GiB";
         fragment_of_unknown_transfer_ends_connection:
-            [part(5, &[1])] => "transfer 5: it has not begun";
+            [fragment(5, &[1])] => "transfer 5: it has not begun";
         unknown_outcome_ends_connection:
             [frame(kind::ANSWER, &[&[0; 8], &[3], &[0]])] => "unknown outcome 3";
         transfer_beyond_message_limit_ends_connection:

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use super::peer::{Peer, frame, kind};
 use crate::connection::outbox::{Outbox, Writing};
-use crate::connection::sending::Lane;
+use crate::connection::sending::SendOrder;
 use crate::connection::traffic::Traffic;
 use crate::transport::Reader;
 use crate::transport::memory::pair;
@@ -48,9 +48,9 @@ async fn write_all(outbox: Outbox, mut writing: Writing, mut peer: Peer) -> Vec<
 async fn fragment_does_not_split_partly_written_frame() {
     let (outbox, mut writing, peer, _reader) = outbox();
     poll_fn(|cx| writing.poll_write(&outbox, cx)).await.expect("the outbox is empty");
-    outbox.add_large(large(), Lane::Any, Vec::new());
+    outbox.add_large(large(), SendOrder::Any, Vec::new());
 
-    outbox.write_now(&long(77), Lane::Any);
+    outbox.write_now(&long(77), SendOrder::Any);
 
     let mut kinds = write_all(outbox, writing, peer).await;
     kinds.dedup();
@@ -62,8 +62,8 @@ async fn driver_frame_does_not_split_partly_written_frame() {
     let (outbox, mut writing, peer, _reader) = outbox();
     writing.buffer().extend_from_slice(&long(78));
 
-    outbox.write_now(&long(77), Lane::Any);
-    outbox.write_now(&long(79), Lane::Any);
+    outbox.write_now(&long(77), SendOrder::Any);
+    outbox.write_now(&long(79), SendOrder::Any);
 
     assert_eq!(write_all(outbox, writing, peer).await, [77, 78, 79]);
 }
@@ -75,7 +75,7 @@ async fn caller_frame_does_not_split_partly_written_driver_frame() {
     let pending = poll_fn(|cx| Poll::Ready(writing.poll_write(&outbox, cx).is_pending())).await;
     assert!(pending, "the frame is longer than the transport's capacity");
 
-    outbox.write_now(&long(77), Lane::Any);
+    outbox.write_now(&long(77), SendOrder::Any);
 
     assert_eq!(write_all(outbox, writing, peer).await, [78, 77]);
 }

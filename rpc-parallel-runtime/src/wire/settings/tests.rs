@@ -16,12 +16,12 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let sizes = (MAX_MESSAGE_SIZE.min..=MAX_MESSAGE_SIZE.max, 1..=STREAM_WINDOW.max);
     let times = (any_time(), proptest::option::of(any_time()), any_time());
     (sizes, times, any::<bool>(), MAX_DEPTH.min..=MAX_DEPTH.max).prop_map(
-        |((size, window), (interval, silence, first), others, depth)| {
+        |((size, window), (interval, timeout, handshake), others, depth)| {
             let settings = Settings::default().with_other_builds(others);
             let settings = settings.with_max_message_size(size).with_stream_window(window);
             let settings =
-                settings.with_heartbeat_interval(interval).with_heartbeat_timeout(silence);
-            settings.with_handshake_timeout(first).with_max_depth(depth)
+                settings.with_heartbeat_interval(interval).with_heartbeat_timeout(timeout);
+            settings.with_handshake_timeout(handshake).with_max_depth(depth)
         },
     )
 }
@@ -78,11 +78,11 @@ fn omitted_fields_keep_defaults() {
 
 #[test]
 fn overrides_replace_single_fields() {
-    let said = Settings::default().with_max_message_size(1500);
-    let said = said.with_handshake_timeout(Duration::from_secs(1));
-    let overrides = Overrides::parse("handshake_timeout=2s").expect("it is right");
+    let own = Settings::default().with_max_message_size(1500);
+    let own = own.with_handshake_timeout(Duration::from_secs(1));
+    let overrides = Overrides::parse("handshake_timeout=2s").expect("the text is valid");
 
-    let settings = overrides.over(said);
+    let settings = overrides.over(own);
 
     assert_eq!(settings.max_message_size(), 1500);
     assert_eq!(settings.handshake_timeout(), Duration::from_secs(2));
@@ -176,10 +176,13 @@ fn disallowed_value_cannot_be_received() {
 
 #[test]
 fn heartbeat_interval_is_at_most_third_of_timeout() {
-    let beat = |text| parse(text).map(|it| it.heartbeat_period());
+    let period = |text| parse(text).map(|it| it.heartbeat_period());
 
-    assert_eq!(beat("heartbeat_timeout=3s"), Ok(Duration::from_secs(1)));
-    assert_eq!(beat("heartbeat_interval=1m"), Ok(Duration::from_secs(10)));
-    assert_eq!(beat("heartbeat_interval=1m,heartbeat_timeout=never"), Ok(Duration::from_secs(60)));
-    assert_eq!(beat("heartbeat_interval=250ms"), Ok(Duration::from_millis(250)));
+    assert_eq!(period("heartbeat_timeout=3s"), Ok(Duration::from_secs(1)));
+    assert_eq!(period("heartbeat_interval=1m"), Ok(Duration::from_secs(10)));
+    assert_eq!(
+        period("heartbeat_interval=1m,heartbeat_timeout=never"),
+        Ok(Duration::from_secs(60))
+    );
+    assert_eq!(period("heartbeat_interval=250ms"), Ok(Duration::from_millis(250)));
 }

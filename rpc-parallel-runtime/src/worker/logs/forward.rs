@@ -45,7 +45,8 @@ thread_local! {
 /// forwarding continues with its next process. Records of this process itself are not forwarded.
 ///
 /// A background task forwards the logs. It keeps no connection open, and ends with the last client
-/// of the connection. Records that are in flight then are lost, see [`Forwarding::flush`].
+/// of the connection. Records that are in flight at that time are lost; to wait for them, call
+/// [`Forwarding::flush`] before.
 ///
 /// # Errors
 ///
@@ -125,7 +126,7 @@ impl fmt::Debug for Forwarding {
 
 async fn run(mut logs: Logs, client: Option<Arc<WeakClient>>, progress: watch::Sender<Progress>) {
     while log_all(&mut logs, &progress).await == Next::MayFollow
-        && let Some(next) = log_of_next(client.as_deref()).await
+        && let Some(next) = logs_of_next_process(client.as_deref()).await
     {
         logs = next;
         progress.send_modify(|it| *it = Progress { process: it.process + 1, seen: 0 });
@@ -135,7 +136,7 @@ async fn run(mut logs: Logs, client: Option<Arc<WeakClient>>, progress: watch::S
 /// Whether the logs of another process may follow those of one process of a worker.
 #[derive(PartialEq)]
 enum Next {
-    /// The process has died or its connection is lost, so the worker may be restarted.
+    /// The process has ended or its connection is lost, so the worker may be restarted.
     MayFollow,
     Nothing,
 }
@@ -179,7 +180,7 @@ fn warn_of_lost(logs: &Logs, lost: u64, why: Option<&PipeErrorKind>) {
 }
 
 /// Waits for the next process of a worker that is restarted, and requests its logs.
-async fn log_of_next(client: Option<&WeakClient>) -> Option<Logs> {
+async fn logs_of_next_process(client: Option<&WeakClient>) -> Option<Logs> {
     loop {
         // No client is held while waiting, because it would keep the connection open.
         let settled = client?.upgrade()?.settled()?;
@@ -203,7 +204,8 @@ fn log(record: LogRecord) {
     let caller = record.caller();
     let parent = || caller.as_ref().and_then(Span::id);
     let LogRecord { level, ref message, ref target, ref file, line, .. } = record;
-    let (worker, spans, fields) = (record.place(), record.shown_spans(), record.shown_fields());
+    let worker = record.worker_and_pid();
+    let (spans, fields) = (record.shown_spans(), record.shown_fields());
 
     // The level of an event must be a constant, so there is one `event!` for each level.
     macro_rules! log_at {

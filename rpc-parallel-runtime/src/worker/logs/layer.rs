@@ -33,9 +33,9 @@ const MAX_SPANS: usize = 32;
 /// Returns a `tracing` layer that keeps the logs of this process, for
 /// [`logs`](crate::Control::logs) of its workers.
 ///
-/// It is for programs whose workers install a subscriber of their own. With
-/// [`worker_logs`](crate::MasterBuilder::worker_logs) workers install a subscriber that consists of this
-/// layer.
+/// It is for programs whose workers install a subscriber of their own. If the program sets
+/// [`worker_logs`](crate::MasterBuilder::worker_logs), its workers install a subscriber that
+/// consists of this layer.
 ///
 /// The environment variable `RUST_LOG` selects the events to keep, for example
 /// `info,app::parse=debug`. Default: `info`. For targets with the level `trace`, the ends of spans
@@ -75,8 +75,8 @@ pub(crate) fn install() {
     let _ = subscriber::set_global_default(Registry::default().with(layer()));
 }
 
-/// Adds a warning to the logs of this process, once, if no layer keeps its logs. Without it a
-/// reader would wait forever and not know why.
+/// Adds a warning to the logs of this process, once, if no layer keeps its logs. Without the
+/// warning, a reader would wait forever for records.
 pub(super) fn warn_unless_kept() {
     static WARNED: Once = Once::new();
     if IS_KEPT.load(Ordering::Relaxed) {

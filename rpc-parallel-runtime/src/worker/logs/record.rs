@@ -18,7 +18,7 @@ pub enum LogItem {
     /// A record of an event, or of the end of a span.
     Record(Box<LogRecord>),
     /// The number of records that are lost at this position. The worker dropped them before this
-    /// reader received them, because it read too slowly or began too late.
+    /// reader received them, because the reader was too slow or began too late.
     Lagged(u64),
 }
 
@@ -152,7 +152,8 @@ impl LogRecord {
     ///
     /// # Panics
     ///
-    /// Does not panic for a record that was received from [`Logs`](super::Logs).
+    /// Panics if the record was not received from [`Logs`](super::Logs), for example if a program
+    /// has deserialized it from bytes of its own.
     #[must_use]
     pub fn worker(&self) -> &WorkerLabel {
         self.worker.as_ref().expect("`Logs` sets the worker of every record")
@@ -162,8 +163,8 @@ impl LogRecord {
     /// or through other workers.
     ///
     /// While this process reads logs, the span is available during the call and for 2 s afterwards.
-    /// Returns `None` after that, if this process reads no logs, if the caller was in no span, and
-    /// if it was another process.
+    /// Returns `None` after that. Also returns `None` if this process reads no logs, if the call
+    /// was made in no span, and if another process made the call.
     #[must_use]
     pub fn caller(&self) -> Option<Span> {
         find(&self.callers)
@@ -176,7 +177,7 @@ impl LogRecord {
     }
 
     /// Returns the short name and the process id of the worker: `name[pid]`.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn worker_and_pid(&self) -> String {
         let Some(WorkerLabel { name, worker_type, pid, .. }) = &self.worker else {
             return String::new();
         };
@@ -245,7 +246,7 @@ impl fmt::Display for LogSpan {
 
 impl fmt::Display for LogRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:>5} {} ", Utc(self.time), self.level.as_str(), self.place())?;
+        write!(f, "{} {:>5} {} ", Utc(self.time), self.level.as_str(), self.worker_and_pid())?;
         if let Some(spans) = self.shown_spans() {
             write!(f, "{spans}: ")?;
         }
@@ -299,9 +300,9 @@ impl fmt::Display for Utc {
     }
 }
 
-/// Returns the year, month and day of a date, given as the number of days since 1970-01-01.
+/// Converts a number of days since 1970-01-01 into a year, month and day.
 fn civil(days: u64) -> (u64, u64, u64) {
-    // Howard Hinnant's `civil_from_days`: years begin in March, eras of 400 years in the year 0.
+    // Howard Hinnant's `civil_from_days`: a year begins in March, and an era has 400 years.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -18,13 +18,13 @@ use crate::wire::WorkerLabel;
 ///
 /// The stream begins with the records that the worker's process has kept: the latest 1024, or 512
 /// KiB of records. It continues until the worker ends. Its last element is an error with the reason
-/// of that end. Any number of readers, in any process, can read the logs of a worker. A reader that
+/// of the end. Any number of readers, in any process, can read the logs of a worker. A reader that
 /// is too slow loses records, and receives [their number](LogItem::Lagged). It delays neither the
 /// worker nor other readers.
 ///
-/// Like a [`Pipe`], the stream keeps its connection open, and so a worker that ends with this
-/// connection. See [`without_keeping_alive`](Self::without_keeping_alive). Like a pipe, it can be
-/// sent to another process.
+/// Like a [`Pipe`], the stream keeps its connection open, and thereby keeps alive a worker that
+/// ends with this connection. [`without_keeping_alive`](Self::without_keeping_alive) changes this.
+/// Like a pipe, the stream can be sent to another process.
 ///
 /// ```
 /// # use rpc_parallel_runtime as rpc_parallel;
@@ -93,12 +93,12 @@ impl Logs {
         &self.worker
     }
 
-    /// Stops keeping the connection open: it ends with its last client, call and pipe, even while
-    /// its logs are read.
+    /// Returns these logs as a stream that does not keep the connection open: the connection ends
+    /// with its last client, call and pipe, even while the logs are read.
     ///
     /// This is for background tasks that read logs.
     pub fn without_keeping_alive(mut self) -> Self {
-        drop(self.pipe.let_go());
+        drop(self.pipe.release_hold());
         self
     }
 
@@ -114,14 +114,14 @@ impl Logs {
     ///
     /// Panics outside of a tokio runtime.
     pub fn forward(mut self) -> Forwarding {
-        let client = self.pipe.let_go().or_else(|| self.state.own.clone());
+        let client = self.pipe.release_hold().or_else(|| self.state.own.clone());
         let weak = client.as_ref().map(Client::downgrade);
         // If this was the last client, the connection ends here.
         drop(client);
         Forwarding::start(self, weak)
     }
 
-    /// Makes the logs own a connection that was opened only for them.
+    /// Sets the connection that was opened only for these logs. The logs own it.
     pub(crate) fn over_its_own(mut self, connection: Client) -> Self {
         self.state.own = Some(connection);
         self

@@ -1,4 +1,4 @@
-//! A master without `#[entry]` that prefixes the lines of its workers: `shown MODE END`.
+//! A master without `#[entry]` that prefixes the lines of its workers: `prefixed_output MODE END`.
 //!
 //! It ends as soon as the workers have written their lines: END is `return` from `main`, or `exit`.
 
@@ -83,12 +83,12 @@ fn printer() -> Spawner<Printer> {
 async fn run(mode: &str) -> anyhow::Result<()> {
     match mode {
         "lines" => {
-            let ann = printer().name("ann").spawn(()).await?;
-            let ben = printer().name("ben").spawn(()).await?;
+            let first = printer().name("first").spawn(()).await?;
+            let second = printer().name("second").spawn(()).await?;
             let unnamed = printer().spawn(()).await?;
             println!("unnamed is {}", unnamed.pid().await?);
             let printing =
-                [ann.print_lines(1000), ben.print_lines(1000), unnamed.print_lines(1000)];
+                [first.print_lines(1000), second.print_lines(1000), unnamed.print_lines(1000)];
             for (number, printed) in printing.map(tokio::spawn).into_iter().enumerate() {
                 println!("line {number} of the master");
                 eprintln!("line {number} of the master");
@@ -96,37 +96,37 @@ async fn run(mode: &str) -> anyhow::Result<()> {
             }
         }
         "unfinished" => {
-            let ann = printer().name("ann").spawn(()).await?;
-            ann.print("no end", 1).await?;
+            let first = printer().name("first").spawn(()).await?;
+            first.print("no end", 1).await?;
         }
         "long" => {
-            let ann = printer().name("ann").spawn(()).await?;
-            ann.print(&"x".repeat(1024), 32 * 1024).await?;
+            let first = printer().name("first").spawn(()).await?;
+            first.print(&"x".repeat(1024), 32 * 1024).await?;
             let status = fs::read_to_string("/proc/self/status")?;
             let most = status.lines().find(|it| it.starts_with("VmHWM:"));
             println!("{}", most.unwrap_or_default());
         }
         "unread" => {
-            let ann = printer().name("ann").spawn(()).await?;
+            let first = printer().name("first").spawn(()).await?;
             // The line blocks the worker because no process reads this process's output.
-            let blocked = ann.print(&"x".repeat(1024), 1024).timeout(Duration::from_millis(300));
+            let blocked = first.print(&"x".repeat(1024), 1024).timeout(Duration::from_millis(300));
             anyhow::ensure!(blocked.await.is_err());
         }
         "last" => {
-            let ann = printer().name("ann").spawn(()).await?;
-            let ben = printer().name("ben").spawn(()).await?;
-            ben.print("not ", 1).await?;
+            let first = printer().name("first").spawn(()).await?;
+            let second = printer().name("second").spawn(()).await?;
+            second.print("not ", 1).await?;
             // A child of the worker could hold the same descriptor.
-            let stderr = format!("/proc/{}/fd/2", ann.pid().await?);
+            let stderr = format!("/proc/{}/fd/2", first.pid().await?);
             let _held = fs::OpenOptions::new().write(true).open(stderr)?;
             // The relay waits for this lock with the first line, and receives the last one afterwards.
             let lock = io::stderr().lock();
-            ann.print_and_wait("first line").await?;
-            anyhow::ensure!(ann.abort("last line").await.is_err());
+            first.print_and_wait("first line").await?;
+            anyhow::ensure!(first.abort("last line").await.is_err());
             drop(lock);
             // The test confirms that it has read both lines.
             io::stdin().read_line(&mut String::new())?;
-            ben.print("cut", 1).await?;
+            second.print("cut", 1).await?;
         }
         "stdout-locked" => locked(io::stdout().lock()).await?,
         "stderr-locked" => locked(io::stderr().lock()).await?,
@@ -138,14 +138,14 @@ async fn run(mode: &str) -> anyhow::Result<()> {
 /// Awaits a worker that prints many lines and the failure of another, while this thread holds the
 /// lock of one of its own outputs.
 async fn locked(lock: impl Write) -> anyhow::Result<()> {
-    let ann = printer().name("ann").spawn(()).await?;
-    ann.print(&format!("{}\n", "x".repeat(1023)), 512).await?;
-    let ben = printer().name("ben").spawn(()).await?;
-    let Err(error) = ben.abort("last line").await else {
+    let first = printer().name("first").spawn(()).await?;
+    first.print(&format!("{}\n", "x".repeat(1023)), 512).await?;
+    let second = printer().name("second").spawn(()).await?;
+    let Err(error) = second.abort("last line").await else {
         anyhow::bail!("an aborted worker answers")
     };
     anyhow::ensure!(matches!(error.kind(), CallErrorKind::WorkerDied(_)), "{error}");
-    ann.shutdown().await?;
+    first.shutdown().await?;
     drop(lock);
     println!("finished");
     Ok(())
@@ -157,7 +157,7 @@ fn main() -> anyhow::Result<()> {
     }
     Master::builder().start()?;
     let args: Vec<_> = std::env::args().skip(1).collect();
-    let [mode, end] = &args[..] else { anyhow::bail!("usage: shown MODE END") };
+    let [mode, end] = &args[..] else { anyhow::bail!("usage: prefixed_output MODE END") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(mode))?;
     match end.as_str() {

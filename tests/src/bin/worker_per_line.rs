@@ -1,5 +1,5 @@
 //! Starts a worker for each line on stdin, so that a test can change the program's file before:
-//! `waiting`. It prints `ready`, and twice the number of each line.
+//! `worker_per_line`. It prints `ready`, and twice the number of each line.
 
 use std::io;
 
