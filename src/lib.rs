@@ -185,7 +185,7 @@ mod guide;
 pub mod prelude {
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
-        FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Spawn, Worker,
-        WorkerClient, WorkerState,
+        FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Settings, Spawn,
+        SpawnError, Worker, WorkerClient, WorkerFailure, WorkerState,
     };
 }

@@ -202,9 +202,19 @@ impl Error for CallError {
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { function, worker, kind, .. } = &*self.0;
+        let Inner { function, worker, kind, sent } = &*self.0;
         let (worker_trait, name) = (function.worker_trait(), function.name());
-        write!(f, "failed to call `{worker_trait}::{name}` on {worker}: {kind}")
+        write!(f, "failed to call `{worker_trait}::{name}` on {worker}: ")?;
+        // Otherwise the call seems to have been in flight when the worker ended.
+        let lost = matches!(
+            kind,
+            CallErrorKind::WorkerDied(_)
+                | CallErrorKind::RestartLimitReached { .. }
+                | CallErrorKind::ConnectionLost { .. }
+                | CallErrorKind::ConnectionClosed
+        );
+        f.write_str(if lost && !sent { "the call was not sent: before it, " } else { "" })?;
+        kind.fmt(f)
     }
 }
 

@@ -215,7 +215,7 @@ impl WorkerFailure {
     /// Describes the end of a process that did not become a worker, for a sentence whose subject is
     /// the process.
     pub(crate) fn describe_end_before_start(&self) -> String {
-        format!("{}, before it became a worker{}", self.describe_event(), self.last_lines())
+        format!("{}, before its start was complete{}", self.describe_event(), self.last_lines())
     }
 
     fn last_lines(&self) -> String {

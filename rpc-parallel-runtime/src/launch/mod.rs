@@ -39,7 +39,7 @@ pub use self::launcher::{Launcher, WorkerCommand, WrapperLauncher};
 pub use self::limit::ResourceLimit;
 pub(crate) use self::listening::listen;
 pub use self::panics::PanicPolicy;
-pub(crate) use self::process::{End, EndKind};
+pub(crate) use self::process::{End, EndKind, KILL_TIMEOUT};
 pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;

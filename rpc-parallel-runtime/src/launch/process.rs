@@ -24,7 +24,7 @@ use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
 /// How long a killed process may take to be reaped.
-const REAP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A process that this process has started. It may have exited.
 pub(crate) struct Process {
@@ -159,11 +159,11 @@ impl Process {
         self.signal(Signal::KILL, &self.killed);
     }
 
-    /// Kills the process and waits until it is reaped. Returns `None` after [`REAP_TIMEOUT`]: a
+    /// Kills the process and waits until it is reaped. Returns `None` after [`KILL_TIMEOUT`]: a
     /// process in an uninterruptible system call exits later, and the supervisor reaps it then.
     pub(super) async fn kill_and_wait(&self) -> Option<End> {
         self.kill();
-        timeout(REAP_TIMEOUT, self.end()).await.ok()
+        timeout(KILL_TIMEOUT, self.end()).await.ok()
     }
 
     /// Sends `SIGTERM` to the process, unless it has exited.

@@ -278,6 +278,9 @@ async fn serve(
         let _ = control.send_event(&ControlEvent::Ending { within });
     }
     let ended = timeout(within, shut_down(server, control)).await;
+    if ended.is_err() {
+        diagnose(format_args!("`on_shutdown` did not return within {within:?} and was dropped"));
+    }
     if announce {
         let _ = control.send_event(&ControlEvent::ShutDown { in_time: ended.is_ok() });
     }

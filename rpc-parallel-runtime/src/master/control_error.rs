@@ -102,7 +102,7 @@ impl fmt::Display for ControlError {
             }
             ControlErrorKind::NoProcessOfItsOwn => f.write_str(
                 "the worker is a server in a process that does not end with it; call \
-                 `close_server`",
+                 `close_server` on a client of it",
             ),
             ControlErrorKind::UnknownProcess => f.write_str(
                 "this process did not start the worker; call `kill` in the process that did, or \

@@ -67,8 +67,9 @@ pub enum StartupError {
     AlreadyWorker,
     /// [`MasterBuilder::start`] was called in a process that was started as a worker.
     #[error(
-        "this process was started as a worker: call `rpc_parallel::expert::worker_main` in the \
-         branch that the arguments of `MasterBuilder::worker_args` lead to"
+        "this process was started as a worker: call `rpc_parallel::expert::worker_main` before \
+         `MasterBuilder::start`, in the branch that the arguments of workers lead to \
+         (`MasterBuilder::worker_args`)"
     )]
     StartedAsWorker,
     /// [`MasterBuilder::start`] or [`worker_main`] was called in a process that was started as a

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
@@ -22,7 +20,7 @@ use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, encode_control_request};
-use crate::launch::Children;
+use crate::launch::{Children, KILL_TIMEOUT};
 use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
@@ -132,6 +130,7 @@ impl Route {
 
     /// Kills the worker's process, and waits until it has exited.
     pub(super) async fn kill(&self) -> Result<(), ControlErrorKind> {
+        let mut within = KILL_TIMEOUT;
         let exited = if let Some(restarted) = RestartedWorker::find(self.id) {
             restarted.kill().await
         } else if let Some(started) = Children::get().find(self.id) {
@@ -144,8 +143,8 @@ impl Route {
         } else if serving::is_served(self.id) {
             return Err(ControlErrorKind::NoProcessOfItsOwn);
         } else if Servers::get().is_own(self.id) {
-            // This fails only if this process is the first one of its PID namespace.
-            kill_process(getpid(), Signal::KILL).is_ok()
+            // To its master, a worker that kills itself has failed.
+            return Err(ControlErrorKind::UnknownProcess);
         } else if self.path.is_none() && self.client.is_none() {
             // This process has made the handle, and has reaped the worker.
             true
@@ -156,9 +155,10 @@ impl Route {
             }
             // An error means that the process has exited.
             let _ = pidfd_send_signal(&process, Signal::KILL);
-            wait_for_exit(process, GRACE_PERIOD).await
+            within = GRACE_PERIOD;
+            wait_for_exit(process, within).await
         };
-        if exited { Ok(()) } else { Err(ControlErrorKind::TimedOut { within: GRACE_PERIOD }) }
+        if exited { Ok(()) } else { Err(ControlErrorKind::TimedOut { within }) }
     }
 
     /// Returns whether the process id in the label is certainly that of the worker.

@@ -195,7 +195,8 @@ impl fmt::Display for SpawnErrorKind {
         match self {
             Self::NotInitialized => f.write_str(
                 "this process is not a master; write `#[rpc_parallel::entry]` above `fn main`, or \
-                 `#[rpc_parallel::test]` instead of `#[test]`",
+                 `#[rpc_parallel::test]` instead of `#[test]`, or call \
+                 `rpc_parallel::expert::Master::builder().start()` in a `main` of its own",
             ),
             Self::Startup(error) => write!(f, "failed to make this process a master: {error}"),
             Self::TooDeep { depth, limit } => write!(

@@ -334,7 +334,9 @@ impl<S: Served> Spawner<S> {
     /// same argument for the state of each connection. The memory of the failed process is lost,
     /// and so is the content of a file to which [`Redirect::truncate`] redirects its output.
     ///
-    /// **Clients** keep working: their connections are replaced. Calls in flight fail with
+    /// **Clients** that this process got from [`spawn`](Self::spawn), or by
+    /// [`connect`](Worker::connect) to a worker of [`start`](Self::start), keep working: their
+    /// connections are replaced. Calls in flight fail with
     /// [`WorkerDied`](crate::CallErrorKind::WorkerDied), because their functions may have run in
     /// part, and so do pipes. Later calls wait for the new process, at most for their
     /// [timeout](crate::Call::timeout), and are sent to it. When the limit is reached, calls fail

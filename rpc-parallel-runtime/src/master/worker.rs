@@ -137,7 +137,8 @@ impl<S> Worker<S> {
     /// [restarted](crate::Spawner::restart), and [`on_failure`](crate::Spawner::on_failure) is not
     /// called for it. Killing a worker that has ended succeeds.
     ///
-    /// The process that started the worker can kill it. Another process can kill it only if the
+    /// The process that started the worker can kill it; the worker itself cannot. Another process can
+    /// kill it only if the
     /// worker is [detached](crate::Spawner::start_detached) and runs on the same host, and only
     /// through a handle that was received from another process. In every other case the process id
     /// in the handle may have been reused.

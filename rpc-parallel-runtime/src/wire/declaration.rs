@@ -106,7 +106,7 @@ impl FunctionInfo {
 
     /// Returns the source location of the worker trait that declares the function.
     #[must_use]
-    pub const fn place(&self) -> &SourceLocation {
+    pub const fn source_location(&self) -> &SourceLocation {
         &self.place
     }
 

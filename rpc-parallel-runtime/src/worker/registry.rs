@@ -68,7 +68,7 @@ impl WorkerType {
 
     /// Returns the source location of its implementation of the worker trait.
     #[must_use]
-    pub const fn place(&self) -> &SourceLocation {
+    pub const fn source_location(&self) -> &SourceLocation {
         &self.place
     }
 
@@ -179,7 +179,7 @@ impl Registry {
             claim(id, "worker type", &worker_type.path(), &worker_type.place)?;
             // Types that implement the same trait share its functions, which is not a duplicate.
             for function in worker_type.functions() {
-                let (place, id) = (function.place(), function.id().get());
+                let (place, id) = (function.source_location(), function.id().get());
                 let name = (place.module, function.worker_trait(), function.name());
                 let path = format!("{}::{}::{}", name.0, name.1, name.2);
                 claim(id, "function", &path, place)?;

@@ -12,7 +12,8 @@ use super::reader::Pipe;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be passed as a `Pipe<{T}>`",
     label = "must be a `Stream<Item = {T}>` that is `Send` and `'static`, or a `Pipe<{T}>`",
-    note = "`Pipe::from_items` makes a pipe from an iterator"
+    note = "`Pipe::from_items` makes a pipe from an iterator; a pipe of another function is passed \
+            as it is"
 )]
 pub trait IntoPipe<T> {
     /// Converts the argument into a pipe.
