@@ -49,7 +49,7 @@ impl Report {
         }
     }
 
-    /// Reports a file that each worker failed to count.
+    /// Reports a file that is left out because its calls have failed.
     pub fn failed(&mut self, file: impl Display) {
         self.failed += 1;
         self.note(format_args!("failed to count {file}"));
