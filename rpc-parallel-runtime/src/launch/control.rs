@@ -37,7 +37,7 @@ const PONG_RETRY: Duration = Duration::from_millis(100);
 pub(super) const EXIT_FAILED: i32 = 254;
 
 /// The worker's end of its control socket.
-pub(super) struct Control {
+pub(super) struct ControlConnection {
     socket: OwnedFd,
     /// The process of the worker. Children that user code forks send no events.
     origin: Origin,
@@ -62,9 +62,9 @@ pub(super) enum RuntimeCommand {
     },
 }
 
-static CONTROL: OnceLock<Control> = OnceLock::new();
+static CONTROL: OnceLock<ControlConnection> = OnceLock::new();
 
-impl Control {
+impl ControlConnection {
     /// Stores the socket for the lifetime of this process.
     pub(super) fn init(socket: OwnedFd) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));

@@ -20,7 +20,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
 use super::boot_token::SocketId;
-use super::control::{Control, EXIT_FAILED, GRACE_PERIOD, RuntimeCommand, end_by_panic};
+use super::control::{ControlConnection, EXIT_FAILED, GRACE_PERIOD, RuntimeCommand, end_by_panic};
 use super::control_event::ControlEvent;
 use super::flavor::block_on;
 use super::listening::listen;
@@ -73,7 +73,7 @@ enum WorkError {
 }
 
 fn run() -> Result<i32, WorkError> {
-    let control = Control::init(SocketId::take_socket().map_err(WorkError::Socket)?);
+    let control = ControlConnection::init(SocketId::take_socket().map_err(WorkError::Socket)?);
     let Some(StartMessage { start, init, descriptors }) = receive_start(control)? else {
         return Ok(EXIT_FAILED);
     };
@@ -114,7 +114,7 @@ struct StartMessage {
 
 /// Receives the start message. Returns `None` if the master is of another build, after reporting
 /// that.
-fn receive_start(control: &Control) -> Result<Option<StartMessage>, WorkError> {
+fn receive_start(control: &ControlConnection) -> Result<Option<StartMessage>, WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
@@ -140,12 +140,12 @@ fn receive_start(control: &Control) -> Result<Option<StartMessage>, WorkError> {
     Ok(Some(StartMessage { start, init, descriptors }))
 }
 
-fn send_event(control: &Control, event: &ControlEvent) -> Result<(), WorkError> {
+fn send_event(control: &ControlConnection, event: &ControlEvent) -> Result<(), WorkError> {
     control.send_event(event).map_err(WorkError::Send)
 }
 
 /// Makes this process end with its master, for the time before the control thread runs.
-fn end_with_master(control: &'static Control, start: &Start) -> Result<(), WorkError> {
+fn end_with_master(control: &'static ControlConnection, start: &Start) -> Result<(), WorkError> {
     // If it fails, the control thread still notices the end of the master.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map(|it| Pid::as_raw(Some(it)));
@@ -188,7 +188,7 @@ async fn serve(
     start: Start,
     init: Vec<u8>,
     first: Option<OwnedFd>,
-    control: &'static Control,
+    control: &'static ControlConnection,
 ) -> Result<i32, WorkError> {
     let server = match start_server(&start, init).await {
         Ok(server) => server,
@@ -295,7 +295,7 @@ async fn serve(
 }
 
 /// Waits until this worker takes no new connections, and sends that event to the master.
-async fn send_closed(id: WorkerId, control: &'static Control) {
+async fn send_closed(id: WorkerId, control: &'static ControlConnection) {
     Servers::get().closed(id).await;
     // It fails only if the master has ended, which the control thread notices.
     let _ = control.send_event(&ControlEvent::Closed);
@@ -322,7 +322,7 @@ struct Panicked;
 /// # Errors
 ///
 /// At least one `on_shutdown` panicked.
-async fn shut_down(server: Arc<dyn Serves>, control: &Control) -> Result<(), Panicked> {
+async fn shut_down(server: Arc<dyn Serves>, control: &ControlConnection) -> Result<(), Panicked> {
     let mut servers = Servers::get().all();
     servers.retain(|it| !Arc::ptr_eq(it, &server));
     servers.push(server);
