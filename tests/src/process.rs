@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// How long a test waits for an event before it fails.
@@ -38,6 +39,16 @@ pub async fn ends(pid: u32) -> bool {
 /// Panics if the process is gone.
 pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
+}
+
+/// Kills a process, unless it has exited already.
+///
+/// # Panics
+///
+/// Panics if the signal cannot be sent to a process that exists.
+pub fn kill_if_running(pid: u32) {
+    let sent = kill_process(number(pid), Signal::KILL);
+    assert!(matches!(sent, Ok(()) | Err(Errno::SRCH)), "{sent:?}");
 }
 
 /// Sends a signal to a process.

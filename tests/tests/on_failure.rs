@@ -13,7 +13,7 @@ use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failure_scenario::{all_failures, fixture, spawn_fixture};
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::fixture::Fixture;
-use rpc_parallel_tests::process::{TEST_TIMEOUT, ends, is_gone, kill, resume, stop};
+use rpc_parallel_tests::process::{TEST_TIMEOUT, ends, kill, kill_if_running, resume, stop};
 use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
@@ -74,9 +74,7 @@ async fn concurrent_causes_of_one_failure_are_reported_once() {
         let exiting = tokio::spawn(worker.run(Action::Exit(3).in_task()));
         let other = tokio::spawn(worker.run(Action::panic().in_thread()));
         task::yield_now().await;
-        if !is_gone(*pid) {
-            kill(*pid);
-        }
+        kill_if_running(*pid);
         for call in [panicking, exiting, other] {
             drop(soon(call).await.expect("no panic"));
         }
