@@ -1,5 +1,7 @@
 //! Killing a worker by its handle or by a client.
 
+use std::time::Duration;
+
 use rpc_parallel::error::{CallErrorKind, ControlErrorKind, Execution, ExitReason};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::Failures;
@@ -7,6 +9,7 @@ use rpc_parallel_tests::fixture::{Fixture, call_error};
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
+use rpc_parallel_tests::waiting::soon;
 use rustix::process::Signal;
 use tokio::join;
 
@@ -58,6 +61,19 @@ async fn killed_worker_is_neither_restarted_nor_reported() {
     assert!(connected.pid().await.is_err());
     assert!(started.connect(()).await.is_err());
     assert_eq!(failures.exit_reasons(), []);
+}
+
+#[rpc_parallel::test]
+async fn killing_client_of_failed_worker_prevents_its_restart() {
+    let hour = Duration::from_secs(3600);
+    let restart = RestartPolicy::on_failure().backoff(hour..=hour);
+    let client = Fixture::spawner().restart(restart).spawn_ok(()).await;
+    call_error(client.run(Action::Exit(7)).await);
+
+    client.kill().await.expect("the worker has ended");
+
+    soon(client.closed()).await;
+    assert!(client.pid().await.is_err());
 }
 
 #[rpc_parallel::test]

@@ -130,13 +130,13 @@ impl Route {
 
     /// Kills the worker's process, and waits until it has exited.
     pub(super) async fn kill(&self) -> Result<(), ControlErrorKind> {
+        // A client that waits for a restart must not get another process.
+        let reconnecting = self.client.as_ref().filter(|it| it.is_reconnecting());
+        reconnecting.into_iter().for_each(Client::close);
         let mut within = KILL_TIMEOUT;
         let exited = if let Some(restarted) = RestartedWorker::find(self.id) {
             restarted.kill().await
         } else if let Some(started) = Children::get().find(self.id) {
-            // A client that is reconnecting must not use the next process.
-            let reconnecting = self.client.as_ref().filter(|it| it.is_reconnecting());
-            reconnecting.into_iter().for_each(Client::close);
             started.kill().await
         } else if Children::get().find_dead(self.id).is_some() {
             true

@@ -143,11 +143,11 @@ fn find(id: WorkerId) -> Option<ServerHost> {
     if let Some(server) = servers.get(&id) {
         return Some(server.host.clone());
     }
-    // The worker that this process was started as: its functions run in the runtime of the process.
-    let host = ServerHost::Runtime(Handle::try_current().ok()?);
     if !Servers::get().is_own(id) {
         return None;
     }
+    // The functions of the worker that this process was started as run in the runtime of `main`.
+    let host = ServerHost::Runtime(Handle::try_current().ok()?);
     servers.insert(id, LocalServer::new(host.clone()));
     Some(host)
 }
