@@ -81,9 +81,14 @@ const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 /// [`MasterBuilder::settings`]: crate::MasterBuilder::settings
 /// [`Spawner::settings`]: crate::Spawner::settings
 /// [`Worker::settings`]: crate::Worker::settings
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Fields", into = "Fields")]
+pub struct Settings(Fields);
+
+/// The fields of [`Settings`], which need not be in their ranges.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Unchecked")]
-pub struct Settings {
+#[serde(default, rename = "Settings")]
+struct Fields {
     max_message_size: usize,
     stream_window: usize,
     other_builds: bool,
@@ -91,6 +96,30 @@ pub struct Settings {
     heartbeat_timeout: Option<Duration>,
     handshake_timeout: Duration,
     max_depth: u32,
+}
+
+fields!(struct Fields {
+    max_message_size,
+    stream_window,
+    other_builds,
+    heartbeat_interval,
+    heartbeat_timeout,
+    handshake_timeout,
+    max_depth,
+});
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            max_message_size: 100 * 1024 * 1024,
+            stream_window: 256 * 1024,
+            other_builds: false,
+            heartbeat_interval: Duration::from_secs(10),
+            heartbeat_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Duration::from_secs(30),
+            max_depth: 64,
+        }
+    }
 }
 
 impl Settings {
@@ -102,13 +131,13 @@ impl Settings {
     /// connection stays open.
     #[must_use]
     pub fn max_message_size(&self) -> usize {
-        self.max_message_size
+        self.0.max_message_size
     }
 
     /// Sets the size limit of a message, in bytes: from 1 KiB to 4095 MiB. Default: 100 MiB.
     #[must_use]
     pub fn with_max_message_size(self, bytes: usize) -> Self {
-        Self { max_message_size: bytes, ..self }
+        Self(Fields { max_message_size: bytes, ..self.0 })
     }
 
     /// Returns the flow-control window of a stream, in bytes. Default: 256 KiB.
@@ -119,19 +148,19 @@ impl Settings {
     /// [`Pipe::with_window`](crate::Pipe::with_window) sets the window of one pipe.
     #[must_use]
     pub fn stream_window(&self) -> usize {
-        self.stream_window
+        self.0.stream_window
     }
 
     /// Sets the flow-control window of a stream, in bytes: from 1 byte to 1 GiB. Default: 256 KiB.
     #[must_use]
     pub fn with_stream_window(self, bytes: usize) -> Self {
-        Self { stream_window: bytes, ..self }
+        Self(Fields { stream_window: bytes, ..self.0 })
     }
 
     /// Returns whether processes of another build may connect. Default: `false`.
     #[must_use]
     pub fn other_builds(&self) -> bool {
-        self.other_builds
+        self.0.other_builds
     }
 
     /// Sets whether processes of another build may connect. Default: `false`.
@@ -142,7 +171,7 @@ impl Settings {
     /// compared as written: see [`WorkerAddress`](crate::WorkerAddress).
     #[must_use]
     pub fn with_other_builds(self, other_builds: bool) -> Self {
-        Self { other_builds, ..self }
+        Self(Fields { other_builds, ..self.0 })
     }
 
     /// Returns the time between two heartbeats. Default: 10 s.
@@ -151,13 +180,13 @@ impl Settings {
     /// [`heartbeat_timeout`](Self::heartbeat_timeout), also where this interval is longer.
     #[must_use]
     pub fn heartbeat_interval(&self) -> Duration {
-        self.heartbeat_interval
+        self.0.heartbeat_interval
     }
 
     /// Sets the time between two heartbeats: from 10 ms to 365 days. Default: 10 s.
     #[must_use]
     pub fn with_heartbeat_interval(self, interval: Duration) -> Self {
-        Self { heartbeat_interval: interval, ..self }
+        Self(Fields { heartbeat_interval: interval, ..self.0 })
     }
 
     /// Returns how long a worker or its master may miss heartbeats before the other considers it
@@ -169,20 +198,20 @@ impl Settings {
     /// heartbeats. The time in which the machine is suspended does not count.
     #[must_use]
     pub fn heartbeat_timeout(&self) -> Option<Duration> {
-        self.heartbeat_timeout
+        self.0.heartbeat_timeout
     }
 
     /// Sets how long a worker or its master may miss heartbeats before the other considers it dead:
     /// from 10 ms to 365 days, or `None` for no limit. Default: 30 s.
     #[must_use]
     pub fn with_heartbeat_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        Self { heartbeat_timeout: timeout.into(), ..self }
+        Self(Fields { heartbeat_timeout: timeout.into(), ..self.0 })
     }
 
     /// Returns the effective time between two heartbeats, which a short timeout shortens.
     pub(crate) fn heartbeat_period(&self) -> Duration {
-        let longest = self.heartbeat_timeout.map(|it| it / HEARTBEATS_PER_TIMEOUT);
-        longest.map_or(self.heartbeat_interval, |it| it.min(self.heartbeat_interval))
+        let longest = self.0.heartbeat_timeout.map(|it| it / HEARTBEATS_PER_TIMEOUT);
+        longest.map_or(self.0.heartbeat_interval, |it| it.min(self.0.heartbeat_interval))
     }
 
     /// Returns how long each end of a new connection waits for the other's handshake. Default:
@@ -193,14 +222,14 @@ impl Settings {
     /// request.
     #[must_use]
     pub fn handshake_timeout(&self) -> Duration {
-        self.handshake_timeout
+        self.0.handshake_timeout
     }
 
     /// Sets how long each end of a new connection waits for the other's handshake: from 10 ms to
     /// 365 days. Default: 30 s.
     #[must_use]
     pub fn with_handshake_timeout(self, timeout: Duration) -> Self {
-        Self { handshake_timeout: timeout, ..self }
+        Self(Fields { handshake_timeout: timeout, ..self.0 })
     }
 
     /// Returns how many levels of workers there may be below the first master. Default: 64.
@@ -217,14 +246,14 @@ impl Settings {
     /// they start at depth 0.
     #[must_use]
     pub fn max_depth(&self) -> u32 {
-        self.max_depth
+        self.0.max_depth
     }
 
     /// Sets how many levels of workers there may be below the first master: from 1 to 4096.
     /// Default: 64.
     #[must_use]
     pub fn with_max_depth(self, levels: u32) -> Self {
-        Self { max_depth: levels, ..self }
+        Self(Fields { max_depth: levels, ..self.0 })
     }
 
     /// Checks that every field is in its range.
@@ -237,12 +266,12 @@ impl Settings {
     /// A field is out of range. The error names the first such field, its value, and the allowed
     /// range.
     pub fn validate(&self) -> Result<(), SettingsError> {
-        MAX_MESSAGE_SIZE.check(self.max_message_size)?;
-        STREAM_WINDOW.check(self.stream_window)?;
-        HEARTBEAT_INTERVAL.check(self.heartbeat_interval)?;
-        HEARTBEAT_TIMEOUT.check_or_never(self.heartbeat_timeout)?;
-        HANDSHAKE_TIMEOUT.check(self.handshake_timeout)?;
-        MAX_DEPTH.check(self.max_depth)?;
+        MAX_MESSAGE_SIZE.check(self.0.max_message_size)?;
+        STREAM_WINDOW.check(self.0.stream_window)?;
+        HEARTBEAT_INTERVAL.check(self.0.heartbeat_interval)?;
+        HEARTBEAT_TIMEOUT.check_or_never(self.0.heartbeat_timeout)?;
+        HANDSHAKE_TIMEOUT.check(self.0.handshake_timeout)?;
+        MAX_DEPTH.check(self.0.max_depth)?;
         Ok(())
     }
 
@@ -265,107 +294,29 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            max_message_size: 100 * 1024 * 1024,
-            stream_window: 256 * 1024,
-            other_builds: false,
-            heartbeat_interval: Duration::from_secs(10),
-            heartbeat_timeout: Some(Duration::from_secs(30)),
-            handshake_timeout: Duration::from_secs(30),
-            max_depth: 64,
-        }
+impl TryFrom<Fields> for Settings {
+    type Error = SettingsError;
+
+    fn try_from(fields: Fields) -> Result<Self, SettingsError> {
+        let settings = Self(fields);
+        settings.validate()?;
+        Ok(settings)
     }
 }
 
-/// Settings as read from outside, before they are validated.
-#[derive(Deserialize)]
-#[serde(default, rename = "Settings")]
-struct Unchecked {
-    max_message_size: usize,
-    stream_window: usize,
-    other_builds: bool,
-    heartbeat_interval: Duration,
-    heartbeat_timeout: Option<Duration>,
-    handshake_timeout: Duration,
-    max_depth: u32,
-}
-
-impl Default for Unchecked {
-    fn default() -> Self {
-        Settings::default().into()
+impl From<Settings> for Fields {
+    fn from(Settings(fields): Settings) -> Self {
+        fields
     }
 }
-
-impl From<Settings> for Unchecked {
-    fn from(settings: Settings) -> Self {
-        let Settings {
-            max_message_size,
-            stream_window,
-            other_builds,
-            heartbeat_interval,
-            heartbeat_timeout,
-            handshake_timeout,
-            max_depth,
-        } = settings;
-        Self {
-            max_message_size,
-            stream_window,
-            other_builds,
-            heartbeat_interval,
-            heartbeat_timeout,
-            handshake_timeout,
-            max_depth,
-        }
-    }
-}
-
-fields!(struct Unchecked {
-    max_message_size,
-    stream_window,
-    other_builds,
-    heartbeat_interval,
-    heartbeat_timeout,
-    handshake_timeout,
-    max_depth,
-});
 
 impl field::Field for Settings {
     fn write(&self, sink: &mut Sink<'_>) {
-        Unchecked::from(*self).write(sink);
+        self.0.write(sink);
     }
 
     fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
-        let settings = Unchecked::read(unread)?;
-        settings.try_into().map_err(|_| unread.out_of_range("settings"))
-    }
-}
-
-impl TryFrom<Unchecked> for Settings {
-    type Error = SettingsError;
-
-    fn try_from(unchecked: Unchecked) -> Result<Self, SettingsError> {
-        let Unchecked {
-            max_message_size,
-            stream_window,
-            other_builds,
-            heartbeat_interval,
-            heartbeat_timeout,
-            handshake_timeout,
-            max_depth,
-        } = unchecked;
-        let settings = Self {
-            max_message_size,
-            stream_window,
-            other_builds,
-            heartbeat_interval,
-            heartbeat_timeout,
-            handshake_timeout,
-            max_depth,
-        };
-        settings.validate()?;
-        Ok(settings)
+        Self::try_from(Fields::read(unread)?).map_err(|_| unread.out_of_range("settings"))
     }
 }
 
@@ -380,39 +331,45 @@ const FIELDS: [Field; 7] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
         set: |it, text| Ok(it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?)),
-        get: |it| it.max_message_size.to_string(),
+        get: |it| it.0.max_message_size.to_string(),
     },
     Field {
         name: STREAM_WINDOW.field,
         set: |it, text| Ok(it.with_stream_window(STREAM_WINDOW.read(text)?)),
-        get: |it| it.stream_window.to_string(),
+        get: |it| it.0.stream_window.to_string(),
     },
     Field {
         name: HEARTBEAT_INTERVAL.field,
         set: |it, text| Ok(it.with_heartbeat_interval(HEARTBEAT_INTERVAL.read(text)?)),
-        get: |it| write_duration(it.heartbeat_interval),
+        get: |it| write_duration(it.0.heartbeat_interval),
     },
     Field {
         name: HEARTBEAT_TIMEOUT.field,
         set: |it, text| Ok(it.with_heartbeat_timeout(HEARTBEAT_TIMEOUT.read_or_never(text)?)),
-        get: |it| Time::write_or_never(it.heartbeat_timeout),
+        get: |it| Time::write_or_never(it.0.heartbeat_timeout),
     },
     Field {
         name: HANDSHAKE_TIMEOUT.field,
         set: |it, text| Ok(it.with_handshake_timeout(HANDSHAKE_TIMEOUT.read(text)?)),
-        get: |it| write_duration(it.handshake_timeout),
+        get: |it| write_duration(it.0.handshake_timeout),
     },
     Field {
         name: MAX_DEPTH.field,
         set: |it, text| Ok(it.with_max_depth(MAX_DEPTH.read(text)?)),
-        get: |it| it.max_depth.to_string(),
+        get: |it| it.0.max_depth.to_string(),
     },
     Field {
         name: OTHER_BUILDS,
         set: |it, text| Ok(it.with_other_builds(read_bool(OTHER_BUILDS, text)?)),
-        get: |it| it.other_builds.to_string(),
+        get: |it| it.0.other_builds.to_string(),
     },
 ];
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settings({self})")
+    }
+}
 
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -156,13 +156,13 @@ fn disallowed_value_cannot_be_received() {
     let (short, right) = (Duration::from_millis(9), Settings::default());
 
     for (field, wrong) in [
-        ("max_message_size", Settings { max_message_size: 1023, ..right }),
-        ("stream_window", Settings { stream_window: 0, ..right }),
-        ("stream_window", Settings { stream_window: usize::MAX, ..right }),
-        ("heartbeat_interval", Settings { heartbeat_interval: short, ..right }),
-        ("heartbeat_timeout", Settings { heartbeat_timeout: Some(short), ..right }),
-        ("handshake_timeout", Settings { handshake_timeout: Duration::ZERO, ..right }),
-        ("max_depth", Settings { max_depth: 0, ..right }),
+        ("max_message_size", Settings(Fields { max_message_size: 1023, ..right.0 })),
+        ("stream_window", Settings(Fields { stream_window: 0, ..right.0 })),
+        ("stream_window", Settings(Fields { stream_window: usize::MAX, ..right.0 })),
+        ("heartbeat_interval", Settings(Fields { heartbeat_interval: short, ..right.0 })),
+        ("heartbeat_timeout", Settings(Fields { heartbeat_timeout: Some(short), ..right.0 })),
+        ("handshake_timeout", Settings(Fields { handshake_timeout: Duration::ZERO, ..right.0 })),
+        ("max_depth", Settings(Fields { max_depth: 0, ..right.0 })),
     ] {
         let mut bytes = Vec::new();
         encode(&wrong, &mut Sink::new(&mut bytes, 1024)).expect("they are numbers");
