@@ -213,7 +213,7 @@ impl fmt::Display for CallError {
                 | CallErrorKind::ConnectionLost { .. }
                 | CallErrorKind::ConnectionClosed
         );
-        f.write_str(if lost && !sent { "the call was not sent: before it, " } else { "" })?;
+        f.write_str(if lost && !sent { "the call was not sent, because " } else { "" })?;
         kind.fmt(f)
     }
 }

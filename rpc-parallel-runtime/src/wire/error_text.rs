@@ -8,27 +8,21 @@ use std::fmt;
 
 /// Writes an error, and those of its sources whose text is not part of what is written already.
 pub(crate) fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut written = error.to_string();
-    f.write_str(&written)?;
-    for cause in new_causes(error) {
-        if !written.contains(&cause) {
-            write!(f, ": {cause}")?;
-            written.push_str(&cause);
-        }
-    }
-    Ok(())
+    write!(f, "{error}")?;
+    new_causes(error).iter().try_for_each(|it| write!(f, ": {it}"))
 }
 
-/// Returns the texts of an error's sources, the nearest first, without those that the text of the
-/// error contains.
+/// Returns the texts of an error's sources, the nearest first, without those that are part of the
+/// text of the error or of a nearer source.
 pub(crate) fn new_causes(error: &dyn Error) -> Vec<String> {
-    let text = error.to_string();
+    let mut texts = error.to_string();
     let mut causes = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            causes.push(cause_text);
+        let text = cause.to_string();
+        if !texts.contains(&text) {
+            texts.push_str(&text);
+            causes.push(text);
         }
         next = cause.source();
     }
