@@ -13,6 +13,7 @@
 //! | `worker` | states, functions and their dispatch |
 //! | `launch` | worker processes, on the side of the master and of the worker |
 //! | `master` | the roles of a process, spawning, and handles |
+//! | `pool` | many workers at once: pools, maps, functions in processes of their own |
 //!
 //! [rpc-parallel]: https://docs.rs/rpc-parallel
 
@@ -24,6 +25,8 @@ mod connection;
 mod worker;
 mod launch;
 mod master;
+#[cfg(feature = "pool")]
+mod pool;
 
 #[doc(hidden)]
 #[path = "private.rs"]

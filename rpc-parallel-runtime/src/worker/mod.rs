@@ -9,6 +9,8 @@ mod dispatch;
 mod function;
 #[cfg(feature = "tracing")]
 pub(crate) mod logs;
+#[cfg(feature = "pool")]
+pub(crate) mod items;
 mod registry;
 mod function_index;
 mod server;
