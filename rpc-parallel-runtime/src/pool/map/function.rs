@@ -1,0 +1,41 @@
+//! The functions that a map can run.
+
+use crate::connection::CallFailure;
+use crate::worker::{Arguments, DeclaredFunction, Declares, WorkerClient};
+use crate::pool::process::{ProcessClient, ProcessFunction};
+
+/// A function that a [`Pool`](crate::pool::Pool) with clients of type `C` can run on many items.
+///
+/// It is implemented for the function constants of the client, such as `RendererClient::RENDER`, and
+/// for the `FUNCTION` constants of [`#[process]`](crate::process) functions, which every pool runs.
+pub trait MapFunction<C>: Copy + Send + 'static {
+    /// The client that declares the function.
+    #[doc(hidden)]
+    type Client: Declares<Self::Name>;
+
+    /// The type that identifies the function.
+    #[doc(hidden)]
+    type Name: 'static;
+}
+
+impl<C: Declares<F>, F: 'static> MapFunction<C> for DeclaredFunction<C, F> {
+    type Client = C;
+    type Name = F;
+}
+
+impl<C: WorkerClient, F: 'static> MapFunction<C> for ProcessFunction<F>
+where
+    ProcessClient: Declares<F>,
+{
+    type Client = ProcessClient;
+    type Name = F;
+}
+
+/// The item type of a function: its argument, or the tuple of its arguments.
+pub(crate) type Input<C, F> = <<C as Declares<F>>::Codecs as Arguments>::Input;
+
+/// The type of a function's result.
+pub(crate) type Output<C, F> = <C as Declares<F>>::Output;
+
+/// The error that a function returns.
+pub(crate) type FunctionErrorOf<C, F> = <<C as Declares<F>>::Error as CallFailure>::Function;

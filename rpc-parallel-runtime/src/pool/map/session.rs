@@ -1,0 +1,213 @@
+//! The part of a map that runs in one worker, as the master sees it: orders out, reports in.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use super::ready::SlotWaker;
+use crate::connection::{
+    AnyError, Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError,
+};
+use crate::pool::engine::WorkerKey;
+use crate::pool::member::Member;
+use crate::worker::items::{MapRequest, Report, map_items};
+
+/// The flow-control window of each pipe, in bytes. It exceeds what the engine lets a worker have.
+const WINDOW: usize = 4 << 20;
+
+/// A session with one worker.
+pub(super) struct Session {
+    pub(super) member: Arc<Member>,
+    pub(super) key: WorkerKey,
+    pub(super) slot: SlotWaker,
+    state: State,
+    /// Orders for which the pipe had no room.
+    unsent: VecDeque<Bytes>,
+}
+
+enum State {
+    /// The items connection is being opened.
+    Opening(Pin<Box<dyn Future<Output = Result<Call<()>, SessionError>> + Send>>, Ends),
+    Open(Running, Ends),
+    /// The worker ends, or is killed.
+    Broken,
+}
+
+/// The call that lasts as long as the session.
+enum Running {
+    Pending(Call<()>),
+    Answered(Result<(), CallError>),
+}
+
+/// The master's ends of the pipes.
+struct Ends {
+    orders: Arc<PipeWriter<Bytes>>,
+    reports: Pipe<Bytes>,
+    /// An order that waits for room.
+    sending: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What happens in a session.
+pub(super) enum SessionEvent {
+    /// The worker takes orders.
+    Opened,
+    Report(Report),
+    /// The session is over. The worker has died, or must be killed.
+    Broken(SessionError),
+    /// No worker of the pool can run the map.
+    Refused { why: String },
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("failed to open a connection for the items of a map: {0}")]
+    Connection(AnyError),
+    #[error("failed to run a map: {0}")]
+    Call(#[from] CallError),
+    #[error("the worker sent a report that is malformed: {0}")]
+    Malformed(String),
+    #[error("the worker stopped sending reports")]
+    Ended,
+}
+
+impl Session {
+    pub(super) fn open(
+        member: Arc<Member>,
+        key: WorkerKey,
+        slot: SlotWaker,
+        request: MapRequest,
+    ) -> Self {
+        let (orders, read_orders) = Pipe::pair();
+        let (write_reports, reports) = Pipe::pair();
+        let (read_orders, write_reports) =
+            (read_orders.with_window(WINDOW), write_reports.with_window(WINDOW));
+        let opened = member.clone();
+        let opening = Box::pin(async move {
+            let client = opened.items_client().await;
+            let client = client.map_err(|it| SessionError::Connection(AnyError::from(it)))?;
+            // A deadline of the function in which the map was made drops the map itself.
+            let call = map_items(&client, &request, read_orders, write_reports);
+            Ok(call.without_inherited_deadline())
+        });
+        let ends = Ends { orders: Arc::new(orders), reports, sending: None };
+        let state = State::Opening(opening, ends);
+        Self { member, key, slot, state, unsent: VecDeque::new() }
+    }
+
+    /// Sends an order.
+    pub(super) fn send(&mut self, order: Bytes) {
+        self.unsent.push_back(order);
+        self.slot.waker().wake();
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken)
+    }
+
+    /// Returns the next event. After `Broken` and `Refused` there are none.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<SessionEvent> {
+        match &mut self.state {
+            State::Broken => Poll::Pending,
+            State::Opening(opening, _) => match ready!(opening.as_mut().poll(cx)) {
+                Ok(call) => {
+                    let State::Opening(_, ends) = std::mem::replace(&mut self.state, State::Broken)
+                    else {
+                        unreachable!("the state is `Opening`")
+                    };
+                    self.state = State::Open(Running::Pending(call), ends);
+                    Poll::Ready(SessionEvent::Opened)
+                }
+                Err(error) => self.broken(error),
+            },
+            State::Open(call, ends) => {
+                // The first poll sends the call.
+                if let Running::Pending(pending) = call
+                    && let Poll::Ready(answer) = Pin::new(pending).poll(cx)
+                {
+                    *call = Running::Answered(answer);
+                }
+                ends.poll_send(&mut self.unsent, cx);
+                // What the worker has sent before the session ended is read to its end.
+                match Pin::new(&mut ends.reports).poll_next(cx) {
+                    Poll::Ready(Some(Ok(message))) => match Report::decode(message) {
+                        Ok(report) => Poll::Ready(SessionEvent::Report(report)),
+                        Err(error) => self.broken(SessionError::Malformed(error.to_string())),
+                    },
+                    Poll::Pending if matches!(call, Running::Pending(_)) => Poll::Pending,
+                    Poll::Pending | Poll::Ready(Some(Err(_)) | None) => {
+                        let Running::Answered(answer) = call else { return Poll::Pending };
+                        let answer = std::mem::replace(answer, Ok(()));
+                        self.ended(answer)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the event for the end of the session, after all reports were read.
+    fn ended(&mut self, answer: Result<(), CallError>) -> Poll<SessionEvent> {
+        match answer {
+            Ok(()) => self.broken(SessionError::Ended),
+            Err(error) if says_that_map_cannot_run(error.kind()) => {
+                self.state = State::Broken;
+                Poll::Ready(SessionEvent::Refused { why: error.to_string() })
+            }
+            Err(error) => self.broken(error.into()),
+        }
+    }
+
+    fn broken(&mut self, error: SessionError) -> Poll<SessionEvent> {
+        self.state = State::Broken;
+        Poll::Ready(SessionEvent::Broken(error))
+    }
+
+    /// Ends the session, and waits until no code of the user runs for it any more.
+    pub(super) async fn close(self) {
+        let State::Open(Running::Pending(call), ends) = self.state else { return };
+        drop(ends);
+        let _ = call.await;
+    }
+}
+
+impl Ends {
+    /// Sends as many orders as there is room for.
+    fn poll_send(&mut self, unsent: &mut VecDeque<Bytes>, cx: &mut Context<'_>) {
+        loop {
+            if let Some(sending) = &mut self.sending {
+                if sending.as_mut().poll(cx).is_pending() {
+                    return;
+                }
+                self.sending = None;
+            }
+            let Some(order) = unsent.pop_front() else { return };
+            match self.orders.try_send(order) {
+                Ok(()) => {}
+                Err(TrySendError::Full(order)) => {
+                    let orders = self.orders.clone();
+                    self.sending = Some(Box::pin(async move {
+                        // An error also ends the pipe of reports.
+                        let _ = orders.send(order).await;
+                    }));
+                }
+                // The pipe of reports ends as well.
+                Err(TrySendError::Failed(_)) => return,
+            }
+        }
+    }
+}
+
+/// Returns whether an error is not the fault of one process: every worker of the pool would answer
+/// the same.
+fn says_that_map_cannot_run(kind: &CallErrorKind) -> bool {
+    matches!(
+        kind,
+        CallErrorKind::UnknownFunction { .. }
+            | CallErrorKind::Panicked(_)
+            | CallErrorKind::Undecodable { .. }
+    )
+}

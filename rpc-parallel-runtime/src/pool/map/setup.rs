@@ -1,0 +1,133 @@
+//! A map that has not begun: its function, source and options.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::{DeathReason, MapEnd};
+use super::output::Output;
+use super::progress::Reporter;
+use super::pull::Pull;
+use super::task::MapTask;
+use crate::connection::task;
+use crate::pool::core::PoolCore;
+use crate::pool::engine::{Engine, EngineOptions};
+use crate::pool::program;
+use crate::wire::FunctionId;
+use crate::worker::items::MapRequest;
+
+/// The workers that a map runs on.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Pool(PoolCore),
+    /// The pool of the program, which is started when it is first needed.
+    Program,
+}
+
+/// Everything that a map needs.
+pub(super) struct Setup {
+    pub(super) target: Target,
+    pub(super) function: FunctionId,
+    /// The function that combines results in the workers, for a reduction.
+    pub(super) combine: Option<FunctionId>,
+    pub(super) source: Box<dyn Pull>,
+    pub(super) is_ordered: bool,
+    pub(super) options: MapOptions,
+    pub(super) reporter: Reporter,
+    /// The name of the function, if a progress bar is drawn.
+    #[cfg(feature = "progress")]
+    pub(super) bar: Option<&'static str>,
+}
+
+/// The options of a map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MapOptions {
+    pub(super) concurrency: u32,
+    pub(super) attempts: u8,
+    pub(super) timeout: Option<Duration>,
+    pub(super) window: Option<usize>,
+    pub(super) speculate: bool,
+}
+
+impl Default for MapOptions {
+    fn default() -> Self {
+        Self { concurrency: 1, attempts: 3, timeout: None, window: None, speculate: false }
+    }
+}
+
+/// The time between two reports of a worker whose item has no timeout.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+
+impl Setup {
+    pub(super) fn new(
+        target: Target,
+        function: FunctionId,
+        source: Box<dyn Pull>,
+        is_ordered: bool,
+    ) -> Self {
+        Self {
+            target,
+            function,
+            combine: None,
+            source,
+            is_ordered,
+            options: MapOptions::default(),
+            reporter: Reporter::default(),
+            #[cfg(feature = "progress")]
+            bar: None,
+        }
+    }
+
+    /// Starts the task of the map in the current tokio runtime.
+    pub(super) fn start(self, output: Arc<Output>) {
+        #[cfg(feature = "progress")]
+        if let Some(function) = self.bar {
+            // Owner: the reporter. The task ends when the map has finished.
+            tokio::spawn(task(super::bar::draw(self.reporter.monitor(), function)));
+        }
+        // Owner: `output`. The task ends with the results, or when the consumer drops them.
+        tokio::spawn(task(self.run(EndGuard(output))));
+    }
+
+    async fn run(self, guard: EndGuard) {
+        let Self { target, function, combine, source, is_ordered, options, reporter, .. } = self;
+        let output = guard.0.clone();
+        let core = match target {
+            Target::Pool(core) => core,
+            Target::Program => match program::core().await {
+                Ok(core) => core,
+                Err(error) => return output.end(Err(MapEnd::Pool(error))),
+            },
+        };
+        let mut engine_options = EngineOptions {
+            ordered: is_ordered,
+            reduce: combine.is_some(),
+            max_attempts: options.attempts,
+            concurrency: options.concurrency,
+            speculate: options.speculate,
+            ..EngineOptions::default()
+        };
+        if let Some(window) = options.window {
+            engine_options.window_items = window as u64;
+        }
+        let request = MapRequest {
+            function,
+            combine,
+            concurrency: options.concurrency,
+            timeout: options.timeout,
+            report_every: options.timeout.map_or(REPORT_PERIOD, |it| it.min(REPORT_PERIOD)),
+        };
+        let engine: Engine<DeathReason> = Engine::new(engine_options, Instant::now());
+        let (members, max_item) = (core.subscribe(), core.settings().max_message_size());
+        MapTask::new(engine, source, request, members, output, reporter, max_item).run().await;
+    }
+}
+
+/// Ends the results when the task is dropped, so that the consumer does not wait forever.
+struct EndGuard(Arc<Output>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        let why = "the tokio runtime of the map has ended".to_owned();
+        self.0.end(Err(MapEnd::Session { why }));
+    }
+}

@@ -1,0 +1,284 @@
+//! The task of a map. It drives one engine: it pulls items from the source, sends batches to the
+//! workers, receives their reports, and passes the results to the consumer.
+//!
+//! It runs beside the consumer, so that a consumer that computes does not stop the workers.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::time::{Sleep, sleep_until};
+
+use super::error::{DeathReason, MapEnd};
+use super::output::Output;
+use super::progress::Reporter;
+use super::pull::{Limits, Pull, Pulled, Then};
+use super::session::SessionEvent;
+use super::sessions::Sessions;
+use crate::pool::core::{MemberUpdate, MemberUpdates};
+use crate::pool::engine::{self, Action, Engine, WorkerKey};
+use crate::wire::{Refusal, Sink, write_message};
+use crate::worker::items::{MapRequest, Order, Record, Report};
+
+/// The number of rounds without a pause, after which other tasks of the thread run.
+const ROUNDS: usize = 16;
+
+pub(super) struct MapTask {
+    pub(super) engine: Engine<DeathReason>,
+    /// `None` after its end.
+    pub(super) source: Option<Box<dyn Pull>>,
+    pub(super) request: MapRequest,
+    pub(super) members: MemberUpdates,
+    pub(super) output: Arc<Output>,
+    pub(super) reporter: Reporter,
+    /// The largest size of one encoded item, in bytes.
+    max_item: usize,
+    sessions: Sessions,
+    /// How the source ended.
+    end: Result<(), MapEnd>,
+    /// Pieces that are about to be passed to the consumer.
+    pieces: Vec<engine::Output<DeathReason>>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// Why the task stops.
+enum Stop {
+    /// All results were passed on.
+    Done,
+    /// The consumer wants no more.
+    Cancelled,
+    Failed(MapEnd),
+}
+
+impl MapTask {
+    pub(super) fn new(
+        engine: Engine<DeathReason>,
+        source: Box<dyn Pull>,
+        request: MapRequest,
+        members: MemberUpdates,
+        output: Arc<Output>,
+        reporter: Reporter,
+        max_item: usize,
+    ) -> Self {
+        Self {
+            max_item,
+            engine,
+            source: Some(source),
+            request,
+            members,
+            output,
+            reporter,
+            sessions: Sessions::default(),
+            end: Ok(()),
+            pieces: Vec::new(),
+            timer: Box::pin(sleep_until(tokio::time::Instant::now())),
+        }
+    }
+
+    /// Runs the map to its end.
+    pub(super) async fn run(mut self) {
+        let stop = poll_fn(|cx| self.poll(cx)).await;
+        self.reporter.finish(self.engine.progress(), self.engine.verdict(Instant::now()));
+        match stop {
+            Stop::Done => self.output.end(self.end.clone()),
+            Stop::Failed(end) => self.output.end(Err(end)),
+            Stop::Cancelled => {}
+        }
+        // Dropped here, because the items may hold what the consumer waits for.
+        drop(self.source);
+        self.sessions.close_all().await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        for _ in 0..ROUNDS {
+            let now = Instant::now();
+            self.sessions.begin_round(cx);
+            let mut is_idle = true;
+            while let Poll::Ready(update) = self.members.poll_next(cx) {
+                is_idle = false;
+                if let Err(end) = self.update(update, now) {
+                    return Poll::Ready(Stop::Failed(end));
+                }
+            }
+            match self.poll_sessions(now) {
+                Ok(progressed) => is_idle &= !progressed,
+                Err(end) => return Poll::Ready(Stop::Failed(end)),
+            }
+            self.pull(cx, now);
+            while let Some(action) = self.engine.poll_action() {
+                is_idle = false;
+                self.act(action);
+            }
+            while let Some(piece) = self.engine.poll_output() {
+                self.pieces.push(piece);
+            }
+            is_idle &= self.pieces.is_empty();
+            let Some(consumed) = self.output.exchange(&mut self.pieces, cx) else {
+                return Poll::Ready(Stop::Cancelled);
+            };
+            if consumed.items > 0 {
+                is_idle = false;
+                self.engine.consumed(consumed.items, consumed.bytes);
+            }
+            if self.engine.is_done() {
+                return Poll::Ready(Stop::Done);
+            }
+            self.reporter.update(now, || self.engine.progress());
+            if self.poll_timer(cx, now) {
+                is_idle = false;
+            }
+            if is_idle {
+                return Poll::Pending;
+            }
+        }
+        // Lets the drivers of the connections run.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn update(&mut self, update: MemberUpdate, now: Instant) -> Result<(), MapEnd> {
+        match update {
+            MemberUpdate::Joined(member) => self.sessions.open(member, self.request.clone()),
+            MemberUpdate::Retiring(member) => {
+                if let Some(key) = self.sessions.key_of(&member) {
+                    self.engine.worker_retiring(key, now);
+                }
+            }
+            MemberUpdate::Lost(member, failure) => {
+                if let Some(key) = self.sessions.key_of(&member) {
+                    self.read_last_reports(key, now);
+                    self.engine.worker_lost(key, failure, now);
+                    self.sessions.remove(key);
+                }
+            }
+            MemberUpdate::Exhausted(error) => return Err(MapEnd::Pool(error)),
+        }
+        Ok(())
+    }
+
+    /// Reads the reports that a worker has sent before it died.
+    fn read_last_reports(&mut self, key: WorkerKey, now: Instant) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let waker = session.slot.waker();
+        let mut cx = Context::from_waker(&waker);
+        while let Some(session) = self.sessions.get(key)
+            && let Poll::Ready(SessionEvent::Report(report)) = session.poll_event(&mut cx)
+        {
+            self.report(key, report, now);
+        }
+    }
+
+    /// Polls the sessions that were woken. Returns whether there was one.
+    fn poll_sessions(&mut self, now: Instant) -> Result<bool, MapEnd> {
+        let mut progressed = false;
+        while let Some((key, slot)) = self.sessions.next_ready() {
+            progressed = true;
+            slot.begin_poll();
+            let waker = slot.waker();
+            let mut cx = Context::from_waker(&waker);
+            while let Some(session) = self.sessions.get(key)
+                && let Poll::Ready(event) = session.poll_event(&mut cx)
+            {
+                match event {
+                    SessionEvent::Opened => self.engine.worker_joined(key, now),
+                    SessionEvent::Report(report) => self.report(key, report, now),
+                    SessionEvent::Broken(error) => session.member.kill(error.to_string()),
+                    SessionEvent::Refused { why } => return Err(MapEnd::Session { why }),
+                }
+            }
+        }
+        Ok(progressed)
+    }
+
+    fn report(&mut self, key: WorkerKey, report: Report, now: Instant) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let answered = report.records.iter().map(answered_items).sum();
+        session.member.add_items(answered);
+        if let Err(error) = self.engine.report(key, report, now) {
+            session.member.kill(error.to_string());
+        }
+    }
+
+    /// Pulls items for the workers that want some.
+    fn pull(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while let Some(source) = &mut self.source {
+            let (least, is_exact) = source.remaining();
+            self.engine.source_len(least, is_exact);
+            let Some(wanted) = self.engine.poll_pull(now) else { return };
+            let limits =
+                Limits { items: wanted.max_items, bytes: wanted.max_bytes, item: self.max_item };
+            let mut message = Vec::new();
+            let Pulled { count, then } = source.pull(limits, &mut message, cx);
+            if count > 0 {
+                self.engine.pulled(wanted.worker, message.into(), count, now);
+            }
+            match then {
+                Then::More => {}
+                Then::Pending => {
+                    self.engine.source_pending(now);
+                    return;
+                }
+                Then::Unencodable { why } => {
+                    self.engine.refused_before_start(refusal(&Refusal::Undecodable { why }), now);
+                }
+                Then::End(end) => {
+                    self.end = end;
+                    self.source = None;
+                    self.engine.source_ended(now);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send(key, order) => {
+                if let Some(session) = self.sessions.get(key) {
+                    session.send(order.encode());
+                }
+            }
+            Action::Kill(key, index) => {
+                if let Some(session) = self.sessions.get(key) {
+                    let after = self.request.timeout.unwrap_or_default();
+                    let why = format!("item {index} of a map did not return within {after:?}");
+                    session.member.kill(why);
+                }
+            }
+            Action::Released(key) => {
+                self.sessions.close(key);
+            }
+        }
+    }
+
+    /// Advances the engine if its deadline has passed. Returns whether that was so.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(deadline) = self.engine.deadline() else { return false };
+        if deadline <= now {
+            self.engine.on_deadline(now);
+            return true;
+        }
+        let deadline = tokio::time::Instant::from_std(deadline);
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Returns the number of items that a record answers.
+fn answered_items(record: &Record) -> u64 {
+    match record {
+        Record::Results { from, to, .. } => u64::from(to - from),
+        Record::Failed { .. } | Record::Refused { .. } => 1,
+        _ => 0,
+    }
+}
+
+/// Encodes the reason why an item was not sent.
+fn refusal(refusal: &Refusal) -> bytes::Bytes {
+    let mut bytes = Vec::new();
+    write_message(refusal, &mut Sink::new(&mut bytes, usize::MAX));
+    bytes.into()
+}
