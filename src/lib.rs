@@ -117,6 +117,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "pool")]
+pub use rpc_parallel_macros::process;
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
     AnyError, BoxError, Call, CallError, ConnectError, ConnectionState, Context, Control,
@@ -169,6 +171,18 @@ pub mod expert {
     };
 }
 
+/// Functions that run in processes of their own: the types that [`#[process]`](macro@process) uses,
+/// and their errors.
+#[cfg(feature = "pool")]
+pub mod process {
+    pub use rpc_parallel_runtime::{
+        ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse, RunError, TryProcessRun,
+    };
+}
+
+#[cfg(feature = "pool")]
+pub use rpc_parallel_runtime::Wait;
+
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
 
@@ -183,6 +197,8 @@ mod guide;
 /// The attributes are not in the prelude, because they read better with the name of the crate:
 /// `#[rpc_parallel::worker]`.
 pub mod prelude {
+    #[cfg(feature = "pool")]
+    pub use crate::Wait;
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
         FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Settings, Spawn,

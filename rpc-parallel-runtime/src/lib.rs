@@ -45,6 +45,8 @@ pub use self::master::{
     MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner,
     Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
+#[cfg(feature = "pool")]
+pub use self::pool::{ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, Wait};
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
     SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
@@ -54,6 +56,8 @@ pub use self::worker::{
     MapInput, MapOutput, MapOutputCall, OneWorkerTraitPerType, Registry, Served, WorkerClient,
     WorkerState, WorkerStats, WorkerType, registry,
 };
+#[cfg(feature = "pool")]
+pub use self::worker::{ProcessClient, Processes};
 
 /// Log records of workers, which [`Control::logs`] returns.
 #[cfg(feature = "tracing")]

@@ -5,6 +5,7 @@ pub mod golden;
 #[cfg_attr(feature = "shuffled", path = "shuffled/out_of_order.rs")]
 pub mod shuffled;
 pub mod elsewhere;
+pub mod process_functions;
 pub mod process;
 pub mod resources;
 pub mod waiting;

@@ -161,6 +161,15 @@ impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
 
 impl<R, T, E: CallFailure> Copy for Answer<R, T, E> {}
 
+impl<R, T, E: CallFailure> Answer<R, T, E> {
+    /// Returns the same conversion, with the one error type that holds both kinds of errors.
+    #[cfg(feature = "pool")]
+    pub(crate) fn with_function_error(self) -> Answer<R, T, FunctionError<E::Function>> {
+        let Self { split, value, error } = self;
+        Answer { split, value, error }
+    }
+}
+
 /// Converts the result of a function that does not return a `Result`.
 #[doc(hidden)]
 #[must_use]

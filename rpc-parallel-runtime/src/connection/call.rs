@@ -106,15 +106,23 @@ struct Limit {
     sleep: Pin<Box<Sleep>>,
 }
 
-impl<T, E: CallFailure> Call<T, E> {
-    /// Encodes the message of a call.
+/// A call whose arguments are encoded, before it has a connection.
+pub(crate) struct EncodedCall<T, E: CallFailure> {
+    function: &'static FunctionInfo,
+    value: Codec<T>,
+    error: Option<Codec<E::Function>>,
+    inherited: Option<Instant>,
+    state: State,
+}
+
+impl<T, E: CallFailure> EncodedCall<T, E> {
+    /// Encodes the message of a call, of at most `max` bytes.
     pub(crate) fn new<R>(
-        client: &Client,
         function: &'static FunctionInfo,
         answer: Answer<R, T, E>,
+        max: usize,
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
-        let max = client.settings().max_message_size();
         let mut frame = Vec::with_capacity(64);
         let writer = if function.one_way {
             MessageWriter::one_way(&mut frame, function.id(), max)
@@ -132,12 +140,54 @@ impl<T, E: CallFailure> Call<T, E> {
         let Answer { value, error, .. } = answer;
         // No caller waits for the result of a one-way function.
         let inherited = if function.one_way { None } else { deadline::inherited() };
+        Self { function, value, error, inherited, state }
+    }
+
+    /// Makes the call of a client, whose limit the arguments do not exceed.
+    fn route(self, client: &Client) -> Call<T, E> {
+        let Self { function, value, error, inherited, state } = self;
         let route = match &client.0 {
             Link::Fixed(hold) => Route::Connected(hold.clone()),
             Link::Restartable(link) => Route::Restartable(link.clone()),
         };
         let (timeout, limit, sent, caller_span) = (None, None, false, CallerSpan::none());
-        Self { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
+        Call { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
+    }
+}
+
+#[cfg(feature = "pool")]
+impl<T, E: CallFailure> EncodedCall<T, E> {
+    pub(crate) fn function(&self) -> &'static FunctionInfo {
+        self.function
+    }
+
+    /// Returns the deadline of the function in which the call was encoded.
+    pub(crate) fn inherited_deadline(&self) -> Option<Instant> {
+        self.inherited
+    }
+
+    /// Makes the call of a client. It fails if the arguments exceed the limit of the client.
+    pub(crate) fn on(mut self, client: &Client) -> Call<T, E> {
+        if let State::New(unsent, opening) = &self.state
+            && let Err(too_large) =
+                unsent.check(client.settings().max_message_size(), opening.len())
+        {
+            self.state = State::Failed(Unsendable::from(too_large).0);
+        }
+        self.route(client)
+    }
+}
+
+impl<T, E: CallFailure> Call<T, E> {
+    /// Encodes the message of a call.
+    pub(crate) fn new<R>(
+        client: &Client,
+        function: &'static FunctionInfo,
+        answer: Answer<R, T, E>,
+        write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
+    ) -> Self {
+        let max = client.settings().max_message_size();
+        EncodedCall::new(function, answer, max, write_arguments).route(client)
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if no answer arrives within `after` of the

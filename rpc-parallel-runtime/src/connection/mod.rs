@@ -48,6 +48,8 @@ pub use self::answer::{
 };
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
+#[cfg(feature = "pool")]
+pub(crate) use self::call::EncodedCall;
 pub use self::call::{Call, TryCall};
 pub(crate) use self::caller::FailureLookup;
 pub use self::client::Client;

@@ -118,7 +118,7 @@ impl WorkerAddress {
     /// Dropping the future closes the connection.
     pub async fn connect<C: WorkerClient>(&self, init: impl Message) -> Result<C, ConnectError> {
         let init = encode_init(&init, self.settings);
-        let frames = introduction(C::WORKER_TRAIT.functions).and_then(|mut frames| {
+        let frames = introduction(C::functions()).and_then(|mut frames| {
             frames.extend(connect_request(self.id, init, self.settings)?);
             Ok(frames)
         });

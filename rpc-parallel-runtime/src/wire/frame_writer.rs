@@ -313,6 +313,28 @@ pub(crate) enum Unsent {
 }
 
 impl Unsent {
+    /// Checks that the message of a call, and the streams that it opens, stay within a limit.
+    ///
+    /// # Errors
+    ///
+    /// They are too large.
+    #[cfg(feature = "pool")]
+    pub(crate) fn check(&self, max: usize, streams: usize) -> Result<(), TooLarge> {
+        let frame = match self {
+            Self::Small(frame) => frame.len(),
+            Self::Large(large) => {
+                let spliced = large.spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
+                large.written.len() + spliced
+            }
+        };
+        let message = frame.saturating_sub(EXTRAS_OF_CALL + 1);
+        let size = match streams {
+            0 => message,
+            streams => message + TRAILER_LEN + streams * OPENED_LEN,
+        };
+        if size > max { Err(TooLarge { size, max }) } else { Ok(()) }
+    }
+
     /// Sets the id, the streams and the remaining time of a call.
     pub(crate) fn set_call(
         &mut self,

@@ -43,6 +43,13 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     #[doc(hidden)]
     const WORKER_TRAIT: WorkerTrait;
 
+    /// Returns the functions of the worker trait. Process functions are known only when the program
+    /// runs.
+    #[doc(hidden)]
+    fn functions() -> &'static [FunctionInfo] {
+        Self::WORKER_TRAIT.functions
+    }
+
     #[doc(hidden)]
     fn from_client(client: Client) -> Self;
 
@@ -143,6 +150,10 @@ pub trait Declares<F>: WorkerClient {
     const CODECS: Self::Codecs;
     const ANSWER: Answer<Self::Returns, Self::Output, Self::Error>;
 }
+
+/// The error that the function `F` of the client `C` returns.
+#[cfg(feature = "pool")]
+pub(crate) type FunctionErrorOf<C, F> = <<C as Declares<F>>::Error as CallFailure>::Function;
 
 /// Creates the codec of a pipe. If its elements cannot travel, the compile error names their type
 /// and not that of the pipe.

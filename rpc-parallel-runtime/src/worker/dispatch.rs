@@ -64,6 +64,11 @@ pub type Table<S, C> = &'static [&'static dyn Handle<S, <C as WorkerClient>::Con
 #[doc(hidden)]
 pub trait Dispatch<S: 'static>: WorkerClient {
     const TABLE: Table<S, Self>;
+
+    /// Returns the table. That of process functions is known only when the program runs.
+    fn table() -> Table<S, Self> {
+        Self::TABLE
+    }
 }
 
 /// The decoded arguments of the function `F` of the client `C`.

@@ -12,6 +12,8 @@ pub(crate) mod logs;
 #[cfg(feature = "pool")]
 pub(crate) mod items;
 mod registry;
+#[cfg(feature = "pool")]
+mod processes;
 mod function_index;
 mod server;
 mod servers;
@@ -24,6 +26,8 @@ pub(crate) use self::builtin::ask_for_logs;
 pub(crate) use self::builtin::{shut_down, stats};
 pub(crate) use self::context::ServerInfo;
 pub use self::context::{Context, IsContext, TravelsAsContext, context, context_codec};
+#[cfg(feature = "pool")]
+pub(crate) use self::declares::FunctionErrorOf;
 pub use self::declares::{
     Declares, IsConnected, NoFunctions, OnHandle, WorkerClient, call, pipe_codec, writer_codec,
 };
@@ -31,6 +35,10 @@ pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, sy
 pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,
 };
+#[cfg(feature = "pool")]
+pub use self::processes::{ProcessClient, Processes};
+#[cfg(feature = "pool")]
+pub use self::registry::process_functions::RegisteredProcess;
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};

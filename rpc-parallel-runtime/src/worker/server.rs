@@ -68,7 +68,7 @@ type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClien
 
 /// Returns the index of the dispatch table of a worker type.
 fn index<S: Served>() -> FunctionIndex {
-    let table = <S::Client as Dispatch<S>>::TABLE;
+    let table = <S::Client as Dispatch<S>>::table();
     FunctionIndex::new(table.iter().map(|it| it.info()).collect())
 }
 
@@ -151,7 +151,7 @@ impl<S: Served> Session for ServerSession<S> {
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
         if let Some(at) = self.functions.find(call.function) {
-            let handle = <S::Client as Dispatch<S>>::TABLE[at];
+            let handle = <S::Client as Dispatch<S>>::table()[at];
             return handle.call(&self.scope, call, cx, answering);
         }
         if builtin::answer((self.id, &self.label), call, answering).is_some() {
