@@ -169,6 +169,15 @@ pub mod expert {
     };
 }
 
+/// Many workers at once.
+#[cfg(feature = "pool")]
+pub mod pool {
+    pub use rpc_parallel_runtime::pools::{
+        Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning, SpawnPool,
+        worker_index,
+    };
+}
+
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
 
@@ -183,6 +192,8 @@ mod guide;
 /// The attributes are not in the prelude, because they read better with the name of the crate:
 /// `#[rpc_parallel::worker]`.
 pub mod prelude {
+    #[cfg(feature = "pool")]
+    pub use crate::pool::SpawnPool as _;
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
         FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Settings, Spawn,

@@ -61,6 +61,15 @@ pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
 }
 
+/// Pools of workers.
+#[cfg(feature = "pool")]
+pub mod pools {
+    pub use crate::launch::worker_index;
+    pub use crate::pool::{
+        Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning, SpawnPool,
+    };
+}
+
 /// The functions that the fuzz targets call.
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -1,1 +1,23 @@
 //! Many workers at once: pools, maps, and functions that run in processes of their own.
+
+mod error;
+mod race;
+mod recycling;
+mod size;
+mod vitals;
+mod member;
+mod set_up;
+mod updates;
+mod core;
+mod slot;
+mod set_up_calls;
+mod ending;
+mod template;
+mod pool;
+mod builder;
+mod spawn_pool;
+
+pub use self::builder::{PoolBuilder, PoolSpawning};
+pub use self::error::{PoolError, PoolErrorKind};
+pub use self::pool::{Pool, PoolClient};
+pub use self::spawn_pool::SpawnPool;
