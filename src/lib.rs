@@ -183,6 +183,16 @@ pub mod process {
 #[cfg(feature = "pool")]
 pub use rpc_parallel_runtime::Wait;
 
+/// Many workers at once: pools of workers, and maps over many items.
+#[cfg(feature = "pool")]
+pub mod pool {
+    pub use rpc_parallel_runtime::pools::{
+        Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+        Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
+        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt, worker_index,
+    };
+}
+
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
 
@@ -199,6 +209,8 @@ mod guide;
 pub mod prelude {
     #[cfg(feature = "pool")]
     pub use crate::Wait;
+    #[cfg(feature = "pool")]
+    pub use crate::pool::SpawnPool as _;
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
         FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Settings, Spawn,

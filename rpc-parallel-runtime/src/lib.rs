@@ -65,6 +65,18 @@ pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
 }
 
+/// Pools of workers, and maps over many items.
+#[cfg(feature = "pool")]
+pub mod pools {
+    pub use crate::launch::worker_index;
+    pub use crate::pool::{
+        Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+        Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
+        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare,
+    };
+    pub use crate::worker::items::attempt;
+}
+
 /// The functions that the fuzz targets call.
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -123,19 +123,18 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
         max: usize,
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
-        let mut frame = Vec::with_capacity(64);
-        let writer = if function.one_way {
-            MessageWriter::one_way(&mut frame, function.id(), max)
-        } else {
-            MessageWriter::call(&mut frame, function.id(), max)
-        };
-        let (written, opening) =
-            pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
-        let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
-        let state = match written.map(MessageWriter::finish) {
-            Ok(Some(large)) => State::New(Unsent::Large(Box::new(large)), opening),
-            Ok(None) => State::New(Unsent::Small(frame), opening),
-            Err(Unsendable(kind)) => State::Failed(kind),
+        Self::of_message(function, answer, encode_call(function, max, write_arguments))
+    }
+
+    /// Makes a call of its encoded message, or of the reason why it could not be encoded.
+    pub(super) fn of_message<R>(
+        function: &'static FunctionInfo,
+        answer: Answer<R, T, E>,
+        message: Result<(Unsent, Vec<Opening>), CallErrorKind>,
+    ) -> Self {
+        let state = match message {
+            Ok((frame, opening)) => State::New(frame, opening),
+            Err(kind) => State::Failed(kind),
         };
         let Answer { value, error, .. } = answer;
         // No caller waits for the result of a one-way function.
@@ -144,7 +143,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
     }
 
     /// Makes the call of a client, whose limit the arguments do not exceed.
-    fn route(self, client: &Client) -> Call<T, E> {
+    pub(super) fn route(self, client: &Client) -> Call<T, E> {
         let Self { function, value, error, inherited, state } = self;
         let route = match &client.0 {
             Link::Fixed(hold) => Route::Connected(hold.clone()),
@@ -533,6 +532,28 @@ impl<T, E: CallFailure> fmt::Debug for Call<T, E> {
             .field("function", &self.function.signature())
             .field("worker", &self.label().to_string())
             .finish_non_exhaustive()
+    }
+}
+
+/// Encodes the message of a call, and returns it with the streams that it opens.
+pub(super) fn encode_call(
+    function: &'static FunctionInfo,
+    max: usize,
+    write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
+) -> Result<(Unsent, Vec<Opening>), CallErrorKind> {
+    let mut frame = Vec::with_capacity(64);
+    let writer = if function.one_way {
+        MessageWriter::one_way(&mut frame, function.id(), max)
+    } else {
+        MessageWriter::call(&mut frame, function.id(), max)
+    };
+    let (written, opening) =
+        pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
+    let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
+    match written.map(MessageWriter::finish) {
+        Ok(Some(large)) => Ok((Unsent::Large(Box::new(large)), opening)),
+        Ok(None) => Ok((Unsent::Small(frame), opening)),
+        Err(Unsendable(kind)) => Err(kind),
     }
 }
 

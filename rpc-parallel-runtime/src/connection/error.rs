@@ -113,7 +113,7 @@ pub enum Execution {
 }
 
 impl CallError {
-    pub(super) fn new(
+    pub(crate) fn new(
         function: &'static FunctionInfo,
         worker: Arc<WorkerLabel>,
         kind: CallErrorKind,

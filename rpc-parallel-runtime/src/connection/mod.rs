@@ -7,6 +7,8 @@ mod answer;
 mod answering;
 mod any_error;
 mod call;
+#[cfg(feature = "pool")]
+mod shared_call;
 mod calls;
 mod caller;
 mod client;
@@ -57,6 +59,8 @@ pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
+#[cfg(feature = "pool")]
+pub(crate) use self::shared_call::SharedCall;
 pub(crate) use self::error::restart_limit_text;
 pub use self::error::{CallError, CallErrorKind, Execution, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,11 @@ pub(crate) struct Started {
 
 /// The workers that this process has started and that are running.
 #[derive(Default)]
-pub(crate) struct Children(Mutex<Table>);
+pub(crate) struct Children {
+    table: Mutex<Table>,
+    /// Whether this process is ending, so that workers which end now are not replaced.
+    ending: AtomicBool,
+}
 
 #[derive(Default)]
 struct Table {
@@ -92,6 +97,7 @@ impl Children {
     /// Requests the end of all workers that are not detached, and waits until they have exited, at
     /// most for `within`.
     pub(crate) fn end_all(&self, within: Duration) {
+        self.ending.store(true, Ordering::Release);
         let all: Vec<_> = self.table().running.values().cloned().collect();
         let all: Vec<_> = all.into_iter().filter(|it| !it.is_detached).collect();
         for started in &all {
@@ -107,13 +113,20 @@ impl Children {
     /// Closes the control sockets of all workers that are not detached, as the end of this process
     /// does.
     pub(super) fn close_control(&self) {
+        self.ending.store(true, Ordering::Release);
         for started in self.table().running.values().filter(|it| !it.is_detached) {
             started.close_control();
         }
     }
 
+    /// Returns whether this process is ending.
+    #[cfg(feature = "pool")]
+    pub(crate) fn are_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().expect("no thread panics while it holds this lock")
+        self.table.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -175,6 +188,13 @@ impl Started {
         self.process.kill_and_wait().await.is_some()
     }
 
+    /// Kills the worker's process, without waiting for its end.
+    #[cfg(feature = "pool")]
+    pub(crate) fn kill_now(&self) {
+        self.process.mark_end_requested();
+        self.process.kill();
+    }
+
     /// Requests an orderly end. The supervisor ends the process by signals if it takes longer than
     /// `within`.
     pub(crate) fn request_shutdown(&self, within: Duration) {
@@ -213,6 +233,12 @@ impl Started {
     /// Waits until the worker's process is reaped, and returns its end.
     pub(crate) async fn end(&self) -> End {
         self.process.end().await
+    }
+
+    /// Returns the time since the process was started.
+    #[cfg(feature = "pool")]
+    pub(crate) fn uptime(&self) -> Duration {
+        self.process.uptime()
     }
 
     /// Returns the last lines that the worker wrote to stderr.

@@ -27,6 +27,7 @@ mod starting;
 mod listening;
 mod control;
 mod thread;
+mod worker_index;
 mod work;
 
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};
@@ -47,6 +48,8 @@ pub(crate) use self::start::{Lifetime, SpawnDefaults, StartFailure};
 pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingError, is_name_of_worker};
 pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
+#[cfg(feature = "pool")]
+pub use self::worker_index::worker_index;
 
 /// Decodes bytes as a start message, and as a control event.
 #[cfg(fuzzing)]

@@ -317,7 +317,7 @@ impl Process {
         }
     }
 
-    fn uptime(&self) -> Duration {
+    pub(super) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
 

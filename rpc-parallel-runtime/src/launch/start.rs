@@ -30,6 +30,8 @@ pub(super) const MAX_LEN: usize = 1024 * 1024;
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<String>,
+    /// The index of the worker in its pool.
+    pub(crate) worker_index: Option<u64>,
     pub(crate) worker_type: WorkerTypeId,
     pub(crate) lifetime: Lifetime,
     pub(crate) panics: PanicPolicy,
@@ -97,6 +99,7 @@ pub(crate) enum StartFailure {
 fields!(struct Start {
     id,
     name,
+    worker_index,
     worker_type,
     lifetime,
     panics,
@@ -255,6 +258,7 @@ mod tests {
                 .parse()
                 .expect("the text is 32 hexadecimal digits"),
             name: Some("ledger".to_owned()),
+            worker_index: Some(7),
             worker_type: WorkerTypeId::chosen("ledger"),
             lifetime: Lifetime::WithMaster,
             panics: PanicPolicy::EndWorker,

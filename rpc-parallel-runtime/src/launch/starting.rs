@@ -53,6 +53,8 @@ const SENT_EARLY: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpawnConfig {
     pub(crate) name: Option<String>,
+    /// The index of the worker in its pool.
+    pub(crate) worker_index: Option<u64>,
     pub(crate) environment: Environment,
     pub(crate) set_up: SetUp,
     pub(crate) stdout: Redirect,
@@ -308,6 +310,7 @@ impl SpawnConfig {
             lifetime,
             panics: self.panics,
             name: self.name.clone(),
+            worker_index: self.worker_index,
             settings: spawn_defaults.settings,
             flavor: spawn_defaults.worker_flavor,
             spawn_defaults: spawn_defaults.clone(),

@@ -28,6 +28,7 @@ use super::panics::PanicPolicy;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lifetime, Start, StartError, StartFailure};
 use super::supervisor::{ENDING_TIMEOUT, EXIT_FORCED};
+use super::worker_index;
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Settings, WorkerId, WorkerLabel};
@@ -82,6 +83,7 @@ fn run() -> Result<i32, WorkError> {
     if start.spawn_defaults.worker_logs {
         crate::worker::logs::install();
     }
+    worker_index::set(start.worker_index);
     on_unhandled(end_by_panic);
     name_process(start.spawn_defaults.arg0.as_deref().unwrap_or_default());
     let mut descriptors = descriptors.into_iter();

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
@@ -60,7 +61,7 @@ pub(super) fn open(
 /// argument of the connection state's `init`.
 pub(super) fn connect_request(
     id: WorkerId,
-    init: Result<Vec<u8>, String>,
+    init: Result<Bytes, String>,
     settings: Settings,
 ) -> Result<Vec<u8>, ConnectErrorKind> {
     let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
@@ -90,7 +91,7 @@ pub(super) fn no_failure_lookup() -> FailureLookup {
 }
 
 /// Encodes the argument of an `init`. The error is the text of the encoder's error.
-pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec<u8>, String> {
+pub(crate) fn encode_init(init: &impl Message, settings: Settings) -> Result<Bytes, String> {
     encode_with(&|sink| encode(init, sink), settings)
 }
 
@@ -98,12 +99,12 @@ pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec
 fn encode_with(
     encode: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>,
     settings: Settings,
-) -> Result<Vec<u8>, String> {
+) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     let mut sink = Sink::new(&mut bytes, settings.max_message_size());
     let encoded = encode(&mut sink).map_err(AnyError::from);
     let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
-    encoded.map(|_| bytes).map_err(|it| it.to_string())
+    encoded.map(|_| bytes.into()).map_err(|it| it.to_string())
 }
 
 #[cfg(test)]

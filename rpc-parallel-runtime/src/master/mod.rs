@@ -4,6 +4,8 @@ mod spawn;
 mod spawner;
 mod spawn_options;
 mod spawn_request;
+#[cfg(feature = "pool")]
+mod prepared_spawn;
 mod spawn_error;
 mod restart_policy;
 mod restarting;
@@ -28,12 +30,27 @@ mod listing;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
+#[cfg(feature = "pool")]
+pub(crate) use self::connecting::encode_init;
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
 pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
 pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
 pub use self::harness::{Test, initialized};
+#[cfg(feature = "pool")]
+pub(crate) use self::prepared_spawn::PreparedSpawn;
 pub use self::restart_policy::RestartPolicy;
+#[cfg(feature = "pool")]
+pub(crate) use self::restart_policy::{LimitReached, ProcessRecord, Restarts};
+#[cfg(feature = "pool")]
+pub(crate) use self::restarted_worker::connect;
+#[cfg(feature = "pool")]
+pub(crate) use self::shutdown::{kill_started, shut_down_started};
+#[cfg(feature = "pool")]
+pub(crate) use self::spawn_error::SpawnFailure;
+#[cfg(feature = "pool")]
+pub(crate) use self::spawn_request::OnFailure;
+
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;
 pub use self::spawn::Spawn;

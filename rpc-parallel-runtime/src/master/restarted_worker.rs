@@ -253,7 +253,7 @@ impl RestartedWorker {
 }
 
 /// Opens a connection to a process that this process has started.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     started: &Arc<Started>,
     connect_request: &[u8],
     settings: Settings,

@@ -1,10 +1,35 @@
 //! Many workers at once: pools, maps, and functions that run in processes of their own.
 
-mod engine;
+mod error;
+mod race;
+mod recycling;
+mod size;
+mod vitals;
+mod member;
+mod set_up;
+mod updates;
+mod core;
+mod slot;
+mod set_up_calls;
+mod ending;
+mod template;
+mod pool;
+mod builder;
+mod spawn_pool;
 mod process;
 mod wait;
+mod engine;
+mod map;
 
+pub use self::builder::{PoolBuilder, PoolSpawning};
+pub use self::error::{PoolError, PoolErrorKind};
+pub use self::map::{
+    Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce, Monitor,
+    Ordered, Progress, SkipErrors, Unordered, Verdict, WorkerShare,
+};
+pub use self::pool::{Pool, PoolClient};
 pub use self::process::{
     OfProcess, ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, reuse, run,
 };
+pub use self::spawn_pool::SpawnPool;
 pub use self::wait::Wait;

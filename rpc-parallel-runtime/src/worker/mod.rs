@@ -31,6 +31,8 @@ pub(crate) use self::declares::FunctionErrorOf;
 pub use self::declares::{
     Declares, IsConnected, NoFunctions, OnHandle, WorkerClient, call, pipe_codec, writer_codec,
 };
+#[cfg(feature = "pool")]
+pub(crate) use self::declares::{call_encoded, encode_call};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,

@@ -1,0 +1,653 @@
+//! The workers of a pool, without the type of their states: which of them serve, which are taken,
+//! and what readers are told about them.
+//!
+//! Nothing here starts a process: the task of a slot does, and reports it here. Wakers and
+//! destructors run after the lock of the state was released.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::error::{PoolError, PoolErrorKind};
+use super::member::Member;
+use super::recycling::Recycling;
+use super::set_up::{CallSetUp, SetUp, SetUps};
+use super::updates::{MemberUpdate, MemberUpdates, member_updates};
+use crate::connection::{SharedCall, WorkerFailure};
+use crate::launch::Started;
+use crate::master::RestartPolicy;
+use crate::wire::WorkerLabel;
+
+/// The number of workers that a pool starts at the same time.
+const MAX_STARTING: usize = 64;
+
+/// The workers of a pool.
+pub(in crate::pool) struct PoolCore {
+    state: Mutex<State>,
+    /// Notified after each change of a slot.
+    changes: watch::Sender<()>,
+    generations: AtomicU64,
+    /// Bounds the number of processes that are being started.
+    pub(super) starting: Arc<Semaphore>,
+    /// Bounds the number of workers that are being replaced although they serve.
+    pub(super) replacing: Arc<Semaphore>,
+    pub(super) recycling: Recycling,
+    pub(super) replace_policy: RestartPolicy,
+    /// The runtime in which the tasks of the slots and the drivers of the connections run.
+    runtime: Handle,
+}
+
+#[derive(Default)]
+struct State {
+    slots: Vec<Slot>,
+    /// Set when the pool was shut down.
+    ended: Option<PoolError>,
+    /// Waiting [`PoolCore::take`] calls, the oldest first. Bounded by their number: receivers that
+    /// were dropped are removed when the queue doubles.
+    waiting: VecDeque<oneshot::Sender<Result<Taken, PoolError>>>,
+    /// The length at which the queue is searched for dropped receivers.
+    crowded: usize,
+    subscribers: Vec<UnboundedSender<MemberUpdate>>,
+    /// The processes that were replaced or removed, and still finish their work.
+    retiring: Vec<Arc<Started>>,
+    set_ups: SetUps,
+    /// The index at which the next search for a free worker begins.
+    next: usize,
+    /// Whether workers are being added or removed.
+    resizing: bool,
+}
+
+/// The place of a worker and of its replacements.
+struct Slot {
+    serial: u64,
+    label: Arc<WorkerLabel>,
+    phase: Phase,
+    /// Dropped with the slot, which ends its task.
+    _alive: oneshot::Sender<()>,
+}
+
+/// A slot, for its task. A slot that was removed and added again is another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SlotId {
+    pub(super) index: usize,
+    serial: u64,
+}
+
+/// The state of a slot.
+enum Phase {
+    /// A replacement is being started.
+    Starting,
+    Serving(Arc<Member>),
+    /// No replacement will be started.
+    Ended(PoolError),
+}
+
+/// The result of an attempt to join the pool.
+pub(super) enum Joined {
+    Yes,
+    /// The worker must answer these set-up calls first.
+    Missing(Vec<Arc<SetUp>>),
+    /// The slot was removed.
+    Removed,
+}
+
+/// A worker that no other guard holds. Dropping it frees the worker.
+pub(super) struct Taken {
+    core: Arc<PoolCore>,
+    member: Arc<Member>,
+    /// Whether dropping the guard frees the worker.
+    armed: bool,
+}
+
+/// A worker that a pool calls, or the reason why it cannot.
+pub(super) struct Target {
+    pub(super) label: Arc<WorkerLabel>,
+    pub(super) member: Result<Arc<Member>, PoolError>,
+}
+
+/// Keeps the workers of a pool alive. Dropping the last clone ends those that no client uses.
+pub(in crate::pool) struct Lease(Arc<PoolCore>);
+
+impl Lease {
+    pub(super) fn new(core: Arc<PoolCore>) -> Arc<Self> {
+        Arc::new(Self(core))
+    }
+
+    pub(in crate::pool) fn core(&self) -> &Arc<PoolCore> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl PoolCore {
+    /// Makes a pool without workers, whose tasks run in this runtime.
+    pub(super) fn new(
+        recycling: Recycling,
+        replace_policy: RestartPolicy,
+        workers: usize,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            changes: watch::Sender::new(()),
+            generations: AtomicU64::new(0),
+            starting: Arc::new(Semaphore::new(MAX_STARTING)),
+            replacing: Arc::new(Semaphore::new(1 + workers / 8)),
+            recycling,
+            replace_policy,
+            runtime,
+        })
+    }
+
+    /// Returns the runtime in which the connections to the workers run.
+    pub(in crate::pool) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Returns the number of workers, including those that are being replaced.
+    pub(in crate::pool) fn len(&self) -> usize {
+        self.state().slots.len()
+    }
+
+    /// Returns the changes of the workers. The first changes are the workers that serve now.
+    pub(in crate::pool) fn subscribe(&self) -> MemberUpdates {
+        let (subscriber, updates) = member_updates();
+        let mut state = self.state();
+        // No reader is woken: the receiver has not been polled.
+        for member in state.serving() {
+            let _ = subscriber.send(MemberUpdate::Joined(member.clone()));
+        }
+        if let Some(error) = state.error() {
+            let _ = subscriber.send(MemberUpdate::Exhausted(error));
+            return updates;
+        }
+        state.subscribers.retain(|it| !it.is_closed());
+        state.subscribers.push(subscriber);
+        updates
+    }
+
+    /// Waits for a worker that no other guard holds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up its place in the queue.
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Taken, PoolError> {
+        let waiting = {
+            let mut state = self.state();
+            if let Some(error) = state.error() {
+                return Err(error);
+            }
+            while state.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+                state.waiting.pop_front();
+            }
+            // Otherwise the new caller would overtake those that wait.
+            if state.waiting.is_empty()
+                && let Some(member) = state.take_free()
+            {
+                return Ok(Taken { core: self.clone(), member, armed: true });
+            }
+            if state.waiting.len() > state.crowded {
+                state.waiting.retain(|it| !it.is_closed());
+                state.crowded = 16 + 2 * state.waiting.len();
+            }
+            let (sender, receiver) = oneshot::channel();
+            state.waiting.push_back(sender);
+            receiver
+        };
+        // The sender is dropped only with a pool that has ended.
+        waiting.await.unwrap_or_else(|_| Err(PoolErrorKind::ShutDown.into()))
+    }
+
+    /// Waits until a worker serves.
+    ///
+    /// # Errors
+    ///
+    /// There is no such worker, or its limit of replacements is reached, or the pool has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: it only waits.
+    pub(super) async fn worker(&self, index: usize) -> Result<Arc<Member>, PoolError> {
+        self.wait_for(|state| {
+            let Some(slot) = state.slots.get(index) else {
+                let (worker_index, workers) = (index, state.slots.len());
+                return Some(Err(PoolErrorKind::NoSuchWorker { worker_index, workers }.into()));
+            };
+            slot.member().transpose()
+        })
+        .await
+    }
+
+    /// Waits until any worker serves, and returns the one with the fewest calls in progress.
+    pub(super) async fn least_loaded(&self) -> Result<Arc<Member>, PoolError> {
+        self.wait_for(|state| {
+            let usable = state.serving().filter(|it| it.is_usable());
+            usable.min_by_key(|it| it.load()).cloned().map(Ok)
+        })
+        .await
+    }
+
+    /// Returns all workers that serve.
+    pub(in crate::pool) fn members(&self) -> Vec<Arc<Member>> {
+        self.state().serving().cloned().collect()
+    }
+
+    /// Waits until each worker serves or has ended for good.
+    pub(super) async fn targets(&self) -> Result<Vec<Target>, PoolError> {
+        self.wait_for(|state| {
+            let target = |slot: &Slot| {
+                let member = slot.member().transpose()?;
+                Some(Target { label: slot.label.clone(), member })
+            };
+            state.slots.iter().map(target).collect::<Option<_>>().map(Ok)
+        })
+        .await
+    }
+
+    /// Waits until `find` finds something, or until the pool has ended.
+    async fn wait_for<T>(
+        &self,
+        find: impl Fn(&State) -> Option<Result<T, PoolError>>,
+    ) -> Result<T, PoolError> {
+        // Subscribed before the state is read, so that no change is missed.
+        let mut changes = self.changes.subscribe();
+        loop {
+            {
+                let state = self.state();
+                if let Some(error) = state.error() {
+                    return Err(error);
+                }
+                if let Some(found) = find(&state) {
+                    return found;
+                }
+            }
+            // It fails only after `self` was dropped.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Adds a set-up call, and returns it with the workers that have not answered it: those that
+    /// serve now. All others answer it before they join.
+    pub(super) fn add_set_up(
+        &self,
+        message: SharedCall,
+        call: CallSetUp,
+    ) -> Result<(Arc<SetUp>, Vec<(SlotId, Option<Arc<Member>>)>), PoolError> {
+        let mut state = self.state();
+        if let Some(error) = state.error() {
+            return Err(error);
+        }
+        let set_up = state.set_ups.add(message, call);
+        let slots = state.slots.iter().enumerate();
+        let slots = slots
+            .map(|(index, slot)| (SlotId { index, serial: slot.serial }, slot.serving().cloned()));
+        Ok((set_up, slots.collect()))
+    }
+
+    pub(super) fn remove_set_up(&self, set_up: &SetUp) {
+        self.state().set_ups.remove(set_up.id);
+    }
+
+    /// Waits until a slot has another member than this one. Returns at once if the slot was removed.
+    pub(super) async fn replaced(
+        &self,
+        slot_id: SlotId,
+        member: Option<&Arc<Member>>,
+    ) -> Result<(), PoolError> {
+        self.wait_for(|state| match state.slots.get(slot_id.index) {
+            Some(slot) if slot.serial == slot_id.serial => match &slot.phase {
+                Phase::Serving(next) if member.is_none_or(|it| !Arc::ptr_eq(it, next)) => {
+                    Some(Ok(()))
+                }
+                Phase::Serving(_) | Phase::Starting => None,
+                Phase::Ended(error) => Some(Err(error.clone())),
+            },
+            Some(_) | None => Some(Ok(())),
+        })
+        .await
+    }
+
+    /// Returns a number for the next member.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Begins to add or remove workers, and waits until no other task does.
+    pub(super) async fn begin_resize(&self) -> Result<Resizing<'_>, PoolError> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(error) = &state.ended {
+                    return Err(error.clone());
+                }
+                if !std::mem::replace(&mut state.resizing, true) {
+                    return Ok(Resizing(self));
+                }
+            }
+            // It fails only after `self` was dropped.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Adds slots for new workers behind the others, unless a worker must answer set-up calls first.
+    /// Those are returned with the position of the worker.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        members: &[(Arc<Member>, Arc<WorkerLabel>)],
+    ) -> Result<Vec<(SlotId, oneshot::Receiver<()>)>, AddError> {
+        let (added, subscribers) = {
+            let mut state = self.state();
+            if let Some(error) = &state.ended {
+                return Err(AddError::Ended(error.clone()));
+            }
+            for (position, (member, _)) in members.iter().enumerate() {
+                let missing = state.set_ups.missing(member);
+                if !missing.is_empty() {
+                    return Err(AddError::Missing(position, missing));
+                }
+            }
+            let add = |(member, label): &(Arc<Member>, Arc<WorkerLabel>)| {
+                let (_alive, removed) = oneshot::channel();
+                let (serial, index) = (self.next_generation(), state.slots.len());
+                let (label, phase) = (label.clone(), Phase::Serving(member.clone()));
+                state.slots.push(Slot { serial, label, phase, _alive });
+                (SlotId { index, serial }, removed)
+            };
+            let added = members.iter().map(add).collect();
+            (added, state.subscribers.clone())
+        };
+        for (member, _) in members {
+            publish(&subscribers, &MemberUpdate::Joined(member.clone()));
+            self.offer(member.clone());
+        }
+        self.changes.send_replace(());
+        Ok(added)
+    }
+
+    /// Removes the last slots, so that `workers` are left. Their workers finish their work.
+    pub(super) fn truncate(&self, workers: usize) {
+        let (removed, subscribers) = {
+            let mut state = self.state();
+            let from = workers.min(state.slots.len());
+            let removed = state.slots.split_off(from);
+            let retiring = removed.iter().filter_map(Slot::serving).map(|it| it.started().clone());
+            state.retiring.extend(retiring);
+            (removed, state.subscribers.clone())
+        };
+        for member in removed.iter().filter_map(Slot::serving) {
+            publish(&subscribers, &MemberUpdate::Retiring(member.clone()));
+        }
+        drop(removed);
+        self.changes.send_replace(());
+    }
+
+    /// Makes a new worker the one of its slot. Its predecessor, if it still serves, finishes its
+    /// work.
+    pub(super) fn join(self: &Arc<Self>, slot_id: SlotId, member: &Arc<Member>) -> Joined {
+        let (previous, subscribers) = {
+            let mut state = self.state();
+            let missing = state.set_ups.missing(member);
+            if !missing.is_empty() {
+                return Joined::Missing(missing);
+            }
+            let Some(slot) = state.slot(slot_id) else { return Joined::Removed };
+            let previous = std::mem::replace(&mut slot.phase, Phase::Serving(member.clone()));
+            if let Phase::Serving(previous) = &previous {
+                state.retiring.push(previous.started().clone());
+            }
+            (previous, state.subscribers.clone())
+        };
+        publish(&subscribers, &MemberUpdate::Joined(member.clone()));
+        if let Phase::Serving(previous) = previous {
+            publish(&subscribers, &MemberUpdate::Retiring(previous));
+        }
+        self.offer(member.clone());
+        self.changes.send_replace(());
+        Joined::Yes
+    }
+
+    /// Records that a worker has ended, and that a replacement is being started.
+    pub(super) fn lose(&self, slot_id: SlotId, member: Arc<Member>, failure: WorkerFailure) {
+        let (previous, subscribers) = {
+            let mut state = self.state();
+            let previous = state.slot(slot_id).and_then(|slot| match &slot.phase {
+                Phase::Serving(serving) if Arc::ptr_eq(serving, &member) => {
+                    Some(std::mem::replace(&mut slot.phase, Phase::Starting))
+                }
+                _ => None,
+            });
+            (previous, state.subscribers.clone())
+        };
+        drop(previous);
+        publish(&subscribers, &MemberUpdate::Lost(member, failure));
+        self.changes.send_replace(());
+    }
+
+    /// Records that a slot gets no worker any more.
+    pub(super) fn exhaust(&self, slot_id: SlotId, error: PoolError) {
+        let (previous, over) = {
+            let mut state = self.state();
+            let Some(slot) = state.slot(slot_id) else { return };
+            let previous = std::mem::replace(&mut slot.phase, Phase::Ended(error.clone()));
+            // The error of the last slot is that of the pool.
+            let over = state.error().is_some().then(|| state.take_readers());
+            (previous, over)
+        };
+        drop(previous);
+        if let Some(readers) = over {
+            readers.fail(&error);
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Returns whether no worker is left and none will be started.
+    pub(in crate::pool) fn is_over(&self) -> bool {
+        self.state().error().is_some()
+    }
+
+    /// Removes a process that has finished its work, and reports its end to those that still use the worker.
+    pub(super) fn remove_retiring(&self, started: &Arc<Started>, lost: Option<MemberUpdate>) {
+        let subscribers = {
+            let mut state = self.state();
+            state.retiring.retain(|it| !Arc::ptr_eq(it, started));
+            state.subscribers.clone()
+        };
+        if let Some(lost) = lost {
+            publish(&subscribers, &lost);
+        }
+    }
+
+    /// Ends the pool: no worker is started, and the workers end with their last clients. Returns the
+    /// workers, and the processes that finish their work.
+    pub(super) fn end(&self) -> (Vec<Arc<Member>>, Vec<Arc<Started>>) {
+        let error = PoolError::from(PoolErrorKind::ShutDown);
+        let (slots, readers, retiring) = {
+            let mut state = self.state();
+            state.ended.get_or_insert_with(|| error.clone());
+            let readers = state.take_readers();
+            (std::mem::take(&mut state.slots), readers, state.retiring.clone())
+        };
+        let members = slots.iter().filter_map(Slot::serving).cloned().collect();
+        readers.fail(&error);
+        drop(slots);
+        self.changes.send_replace(());
+        (members, retiring)
+    }
+
+    /// Gives a worker that is marked as taken to the oldest waiting caller, or frees it.
+    fn offer(self: &Arc<Self>, member: Arc<Member>) {
+        let mut taken = Taken { core: self.clone(), member: member.clone(), armed: true };
+        loop {
+            let waiting = {
+                let mut state = self.state();
+                if !state.serves(&member) || !member.is_usable() {
+                    // The task of the slot replaces it.
+                    taken.armed = false;
+                    return;
+                }
+                let waiting = state.waiting.pop_front();
+                member.taken.store(waiting.is_some(), Ordering::Relaxed);
+                waiting
+            };
+            let Some(waiting) = waiting else {
+                taken.armed = false;
+                return;
+            };
+            match waiting.send(Ok(taken)) {
+                Ok(()) => return,
+                // The caller has given up.
+                Err(refused) => match refused {
+                    Ok(refused) => taken = refused,
+                    Err(_) => unreachable!("the refused value is the sent one"),
+                },
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+impl Slot {
+    /// Returns the worker of the slot, also if it can be used no more.
+    fn serving(&self) -> Option<&Arc<Member>> {
+        match &self.phase {
+            Phase::Serving(member) => Some(member),
+            Phase::Starting | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Returns the worker of the slot. `None` while a replacement is being started.
+    fn member(&self) -> Result<Option<Arc<Member>>, PoolError> {
+        match &self.phase {
+            Phase::Serving(member) if member.is_usable() => Ok(Some(member.clone())),
+            // The task of the slot replaces an unusable worker.
+            Phase::Serving(_) | Phase::Starting => Ok(None),
+            Phase::Ended(error) => Err(error.clone()),
+        }
+    }
+}
+
+impl State {
+    fn slot(&mut self, slot_id: SlotId) -> Option<&mut Slot> {
+        self.slots.get_mut(slot_id.index).filter(|it| it.serial == slot_id.serial)
+    }
+
+    fn serving(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.slots.iter().filter_map(Slot::serving)
+    }
+
+    fn serves(&self, member: &Arc<Member>) -> bool {
+        let slot = self.slots.get(member.index());
+        slot.is_some_and(|it| matches!(&it.phase, Phase::Serving(it) if Arc::ptr_eq(it, member)))
+    }
+
+    /// Returns why no worker is left and none will be started.
+    fn error(&self) -> Option<PoolError> {
+        if let Some(error) = &self.ended {
+            return Some(error.clone());
+        }
+        let mut last = None;
+        for slot in &self.slots {
+            let Phase::Ended(error) = &slot.phase else { return None };
+            last = Some(error);
+        }
+        last.cloned()
+    }
+
+    /// Takes the free worker with the fewest calls in progress.
+    fn take_free(&mut self) -> Option<Arc<Member>> {
+        let workers = self.slots.len();
+        let mut best: Option<(u64, usize, &Arc<Member>)> = None;
+        for index in (0..workers).map(|it| (self.next + it) % workers) {
+            let Phase::Serving(member) = &self.slots[index].phase else { continue };
+            if member.taken.load(Ordering::Relaxed) || !member.is_usable() {
+                continue;
+            }
+            let load = member.load();
+            if best.is_none_or(|(least, ..)| load < least) {
+                best = Some((load, index, member));
+            }
+            if load == 0 {
+                break;
+            }
+        }
+        let (_, index, member) = best?;
+        member.taken.store(true, Ordering::Relaxed);
+        let member = member.clone();
+        self.next = (index + 1) % workers;
+        Some(member)
+    }
+
+    fn take_readers(&mut self) -> Readers {
+        Readers {
+            waiting: std::mem::take(&mut self.waiting),
+            subscribers: std::mem::take(&mut self.subscribers),
+        }
+    }
+}
+
+/// Those that wait for workers of a pool that has ended.
+struct Readers {
+    waiting: VecDeque<oneshot::Sender<Result<Taken, PoolError>>>,
+    subscribers: Vec<UnboundedSender<MemberUpdate>>,
+}
+
+impl Readers {
+    fn fail(self, error: &PoolError) {
+        for waiting in self.waiting {
+            let _ = waiting.send(Err(error.clone()));
+        }
+        publish(&self.subscribers, &MemberUpdate::Exhausted(error.clone()));
+    }
+}
+
+/// Sends a change to all subscribers. Those that have gone are ignored.
+fn publish(subscribers: &[UnboundedSender<MemberUpdate>], update: &MemberUpdate) {
+    for subscriber in subscribers {
+        let _ = subscriber.send(update.clone());
+    }
+}
+
+/// Why new workers were not added.
+pub(super) enum AddError {
+    Ended(PoolError),
+    /// The worker at this position must answer these set-up calls first.
+    Missing(usize, Vec<Arc<SetUp>>),
+}
+
+/// The right to add and remove workers.
+pub(super) struct Resizing<'a>(&'a PoolCore);
+
+impl Drop for Resizing<'_> {
+    fn drop(&mut self) {
+        self.0.state().resizing = false;
+        self.0.changes.send_replace(());
+    }
+}
+
+impl Taken {
+    pub(super) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.armed {
+            self.member.check_work();
+            self.core.offer(self.member.clone());
+        }
+    }
+}
