@@ -25,9 +25,11 @@ mod children;
 mod handshake;
 mod starting;
 mod listening;
-mod control;
 mod thread;
 mod worker_index;
+#[cfg(feature = "pool")]
+mod items_thread;
+mod control;
 mod work;
 
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};

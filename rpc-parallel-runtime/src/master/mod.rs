@@ -27,6 +27,8 @@ mod expert;
 mod entry;
 mod harness;
 mod listing;
+#[cfg(all(test, feature = "pool"))]
+mod items_tests;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
@@ -50,7 +52,8 @@ pub(crate) use self::shutdown::{kill_started, shut_down_started};
 pub(crate) use self::spawn_error::SpawnFailure;
 #[cfg(feature = "pool")]
 pub(crate) use self::spawn_request::OnFailure;
-
+#[cfg(feature = "pool")]
+pub(crate) use self::restarted_worker::open_items;
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;
 pub use self::spawn::Spawn;

@@ -11,6 +11,8 @@ mod function;
 pub(crate) mod logs;
 #[cfg(feature = "pool")]
 pub(crate) mod items;
+#[cfg(feature = "pool")]
+mod bound_function;
 mod registry;
 #[cfg(feature = "pool")]
 mod processes;
@@ -23,6 +25,8 @@ mod stats;
 pub use self::arguments::Arguments;
 #[cfg(feature = "tracing")]
 pub(crate) use self::builtin::ask_for_logs;
+#[cfg(feature = "pool")]
+pub(crate) use self::builtin::map_items;
 pub(crate) use self::builtin::{shut_down, stats};
 pub(crate) use self::context::ServerInfo;
 pub use self::context::{Context, IsContext, TravelsAsContext, context, context_codec};
@@ -41,6 +45,8 @@ pub use self::function::{
 pub use self::processes::{ProcessClient, Processes};
 #[cfg(feature = "pool")]
 pub use self::registry::process_functions::RegisteredProcess;
+#[cfg(feature = "pool")]
+pub use self::items::attempt;
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};
