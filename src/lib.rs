@@ -189,7 +189,8 @@ pub mod pool {
     pub use rpc_parallel_runtime::pools::{
         Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
         Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
-        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt, worker_index,
+        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt, configure,
+        shutdown, worker_index,
     };
 }
 

@@ -74,7 +74,7 @@ pub mod pools {
     pub use crate::pool::{
         Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
         Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
-        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare,
+        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, configure, shutdown,
     };
     pub use crate::worker::items::attempt;
 }

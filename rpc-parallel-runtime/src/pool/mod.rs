@@ -16,6 +16,7 @@ mod template;
 mod pool;
 mod builder;
 mod spawn_pool;
+mod program;
 mod process;
 mod wait;
 mod engine;
@@ -31,5 +32,6 @@ pub use self::pool::{Pool, PoolClient};
 pub use self::process::{
     OfProcess, ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, reuse, run,
 };
+pub use self::program::{configure, shutdown};
 pub use self::spawn_pool::SpawnPool;
 pub use self::wait::Wait;

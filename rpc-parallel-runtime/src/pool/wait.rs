@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
-/// Waits for a future in code that is not async. It is implemented for every future.
+/// Waits for a future in code that is not async. It is implemented for every future, and for
+/// every type that can be awaited.
 ///
 /// Outside of a tokio runtime, the future runs on a runtime of the program that is started when it
 /// is first needed. It has one thread, "rpc-parallel rt", on which the connections and tasks of all
@@ -26,7 +27,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 ///     Ok(())
 /// }
 /// ```
-pub trait Wait: Future + Sized {
+pub trait Wait: IntoFuture + Sized {
     /// Blocks this thread until the future is ready, and returns its output.
     ///
     /// On a thread of a multi-threaded tokio runtime, the future runs on that runtime, whose other
@@ -43,12 +44,12 @@ pub trait Wait: Future + Sized {
     /// descriptors.
     fn wait(self) -> Self::Output {
         let mut output = None;
-        block_on(pin!(async { output = Some(self.await) }));
+        block_on(pin!(async { output = Some(self.into_future().await) }));
         output.expect("`block_on` returns after the future has completed")
     }
 }
 
-impl<F: Future> Wait for F {}
+impl<F: IntoFuture> Wait for F {}
 
 /// Runs a future to completion. It takes a trait object, so that it is compiled once.
 fn block_on(future: Pin<&mut dyn Future<Output = ()>>) {

@@ -1,8 +1,11 @@
 //! The worker type of process functions, which `#[worker]` cannot write: its functions are those that
 //! `#[process]` registers.
 
+use std::sync::Arc;
+
+use super::context::{Context, ServerInfo};
 use super::declares::{NoFunctions, WorkerClient};
-use super::dispatch::{Dispatch, Table};
+use super::dispatch::{Dispatch, Scope, Table};
 use super::registry::WorkerType;
 use super::registry::process_functions::{handles, infos};
 use super::state::{BoxError, OneWorkerTraitPerType, WorkerState};
@@ -35,6 +38,13 @@ const PLACE: SourceLocation = SourceLocation {
 const TRAIT_NAME: &str = "ProcessFunctions";
 
 const WORKER_TYPE: &WorkerType = &WorkerType::new::<Processes>("Processes", TRAIT_NAME, PLACE);
+
+impl Processes {
+    /// Makes the scope of a process function on any server.
+    pub(super) fn scope(server: ServerInfo) -> Scope<Self, ()> {
+        Scope::new(Arc::new(Self(())), Context::new((), server))
+    }
+}
 
 impl WorkerState for Processes {
     type Init = ();

@@ -19,6 +19,8 @@ use super::function_index::FunctionIndex;
 #[cfg(feature = "pool")]
 use super::items::{Computing, ItemFunction, ItemRun, MapRequest, Work, run_items};
 #[cfg(feature = "pool")]
+use super::processes::Processes;
+#[cfg(feature = "pool")]
 use super::registry::find_process;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
@@ -166,7 +168,9 @@ impl<S: Served> Server<S> {
     ) -> Result<Box<dyn ItemFunction>, Refusal> {
         let Some(at) = self.functions.find(function) else {
             let unknown = || Refusal::UnknownFunction { offers: self.functions.names() };
-            return find_process(function, &self.info(settings)).ok_or_else(unknown);
+            let handle = find_process(function).ok_or_else(unknown)?;
+            let scope = Processes::scope(self.info(settings));
+            return Ok(Box::new(BoundFunction { handle, scope }));
         };
         let scope = match scope {
             Some(scope) => scope,
@@ -178,7 +182,7 @@ impl<S: Served> Server<S> {
                 scope.insert(self.connection_scope(init, settings).await?)
             }
         };
-        let handle = <S::Client as Dispatch<S>>::TABLE[at];
+        let handle = <S::Client as Dispatch<S>>::table()[at];
         Ok(Box::new(BoundFunction { handle, scope: scope.clone() }))
     }
 }

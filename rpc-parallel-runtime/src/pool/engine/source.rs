@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::output::Output;
 use super::batching::Appetite;
 use super::lane::WorkerKey;
 use super::machine::{Engine, SourceState};
@@ -95,6 +96,18 @@ impl<D> Engine<D> {
     /// There are no more items: the source is exhausted or has failed, or the consumer has enough.
     pub(in crate::pool) fn source_ended(&mut self, now: Instant) {
         self.set_source(SourceState::Ended, now);
+    }
+
+    /// The next item of the source cannot be sent to any worker, for this encoded `Refusal`.
+    pub(in crate::pool) fn refused_before_start(&mut self, refusal: Bytes, now: Instant) {
+        self.waiting.advance(now);
+        let index = self.counters.pulled;
+        self.counters.pulled += 1;
+        self.counters.failed += 1;
+        self.window.pulled(1, 0);
+        self.window.answered(0, refusal.len() as u64);
+        self.outputs.push(Output::Refused { index, bytes: refusal });
+        self.settle(now);
     }
 
     fn set_source(&mut self, state: SourceState, now: Instant) {

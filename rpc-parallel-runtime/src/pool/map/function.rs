@@ -1,8 +1,7 @@
 //! The functions that a map can run.
 
-use crate::connection::CallFailure;
-use crate::worker::{Arguments, DeclaredFunction, Declares, WorkerClient};
-use crate::pool::process::{ProcessClient, ProcessFunction};
+use crate::pool::process::ProcessFunction;
+use crate::worker::{Arguments, DeclaredFunction, Declares, ProcessClient, WorkerClient};
 
 /// A function that a [`Pool`](crate::pool::Pool) with clients of type `C` can run on many items.
 ///
@@ -37,5 +36,4 @@ pub(crate) type Input<C, F> = <<C as Declares<F>>::Codecs as Arguments>::Input;
 /// The type of a function's result.
 pub(crate) type Output<C, F> = <C as Declares<F>>::Output;
 
-/// The error that a function returns.
-pub(crate) type FunctionErrorOf<C, F> = <<C as Declares<F>>::Error as CallFailure>::Function;
+pub(crate) use crate::worker::FunctionErrorOf;

@@ -23,10 +23,8 @@ mod on_pool;
 
 pub use self::error::{MapError, MapErrorKind};
 pub use self::function::MapFunction;
-pub(crate) use self::function::Input;
 pub use self::progress::{Monitor, Progress};
 pub use self::reduce::MapReduce;
-pub(crate) use self::setup::Target;
 pub use self::source::IntoItems;
 pub use self::stream::{Map, MapOrder, Ordered, SkipErrors, Unordered};
 pub use self::verdict::{Bottleneck, Verdict, WorkerShare};

@@ -19,6 +19,10 @@ type OutputOf<S, F> = Value<ClientOf<S, F>, NameOf<S, F>>;
 type ErrorOf<S, F> = MapError<FunctionErrorOf<ClientOf<S, F>, NameOf<S, F>>>;
 
 impl<S: Served> Pool<S> {
+    fn target(&self) -> Target {
+        Target::Pool(self.lease().clone())
+    }
+
     /// Runs a function on all items, by all workers. Returns a stream of the results, in the order
     /// of the items.
     ///

@@ -7,7 +7,7 @@ use super::error::MapEnd;
 use super::function::Input;
 use super::source::Items;
 use crate::connection::{AnyError, catch};
-use crate::wire::{EncodeError, Sink, TooLarge};
+use crate::wire::ItemError;
 use crate::worker::{Arguments, Declares};
 
 /// A source of encoded items.
@@ -62,14 +62,8 @@ impl<C, F, I> TypedPull<C, F, I> {
 /// The reason why one item was not appended.
 struct Unencodable(String);
 
-impl From<EncodeError> for Unencodable {
-    fn from(error: EncodeError) -> Self {
-        Self(AnyError::from(error).to_string())
-    }
-}
-
-impl From<TooLarge> for Unencodable {
-    fn from(error: TooLarge) -> Self {
+impl From<ItemError> for Unencodable {
+    fn from(error: ItemError) -> Self {
         Self(AnyError::from(error).to_string())
     }
 }
@@ -118,8 +112,5 @@ fn encode<C: Declares<F>, F>(
     message: &mut Vec<u8>,
     max: usize,
 ) -> Result<(), Unencodable> {
-    let mut sink = Sink::new(message, max);
-    C::CODECS.encode_item(C::Codecs::borrow(item), &mut sink)?;
-    sink.finish()?;
-    Ok(())
+    Ok(C::CODECS.encode_item(C::Codecs::borrow(item), message, max)?)
 }

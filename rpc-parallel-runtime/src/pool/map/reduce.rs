@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use super::source::IntoItems;
 use super::values::{error_of, error_without_function};
 use crate::connection::{AnyError, CallError};
 use crate::pool::engine::Output as Piece;
-use crate::wire::{Body, Decoder, FunctionInfo};
+use crate::wire::{Body, FunctionInfo, ItemReader};
 use crate::worker::{Arguments, Declares};
 
 /// A reduction: a future of the combined results of a function on many items.
@@ -108,7 +108,7 @@ impl<C: Declares<F>, F: 'static> MapReduce<C, F> {
         }
         combination.reduce(&mut values).await?;
         let Some(value) = values.pop_front() else { return Ok(None) };
-        let decoded = (C::ANSWER.value.decode_item)(&mut Decoder::new(Body::shared(&value)));
+        let decoded = (C::ANSWER.value.decode_item)(&mut ItemReader::new(Body::shared(&value)));
         decoded.map(Some).map_err(|error| {
             let why = AnyError::from(error).to_string();
             MapError::of_combination(self.combine.name(), MapErrorKind::Message { why })

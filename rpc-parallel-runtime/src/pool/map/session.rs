@@ -10,11 +10,12 @@ use futures_core::Stream;
 
 use super::ready::SlotWaker;
 use crate::connection::{
-    AnyError, Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError,
+    Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError,
 };
 use crate::pool::engine::WorkerKey;
 use crate::pool::member::Member;
-use crate::worker::items::{MapRequest, Report, map_items};
+use crate::worker::items::{MapRequest, Report};
+use crate::worker::map_items;
 
 /// The flow-control window of each pipe, in bytes. It exceeds what the engine lets a worker have.
 const WINDOW: usize = 4 << 20;
@@ -66,7 +67,7 @@ pub(super) enum SessionEvent {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error("failed to open a connection for the items of a map: {0}")]
-    Connection(AnyError),
+    Connection(String),
     #[error("failed to run a map: {0}")]
     Call(#[from] CallError),
     #[error("the worker sent a report that is malformed: {0}")]
@@ -89,9 +90,9 @@ impl Session {
         let opened = member.clone();
         let opening = Box::pin(async move {
             let client = opened.items_client().await;
-            let client = client.map_err(|it| SessionError::Connection(AnyError::from(it)))?;
+            let client = client.map_err(|it| SessionError::Connection(it.to_string()))?;
             // A deadline of the function in which the map was made drops the map itself.
-            let call = map_items(&client, &request, read_orders, write_reports);
+            let call = map_items(&client, &request, &read_orders, &write_reports);
             Ok(call.without_inherited_deadline())
         });
         let ends = Ends { orders: Arc::new(orders), reports, sending: None };

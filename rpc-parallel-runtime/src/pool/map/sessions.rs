@@ -93,6 +93,6 @@ async fn close(session: Session) {
     let member = session.member.clone();
     if timeout(CANCEL_GRACE, session.close()).await.is_err() {
         let why = format!("a map ended, and its item did not end within {CANCEL_GRACE:?}");
-        member.kill(why);
+        member.kill(&why);
     }
 }

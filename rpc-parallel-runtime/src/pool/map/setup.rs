@@ -9,7 +9,7 @@ use super::progress::Reporter;
 use super::pull::Pull;
 use super::task::MapTask;
 use crate::connection::task;
-use crate::pool::core::PoolCore;
+use crate::pool::core::Lease;
 use crate::pool::engine::{Engine, EngineOptions};
 use crate::pool::program;
 use crate::wire::FunctionId;
@@ -18,7 +18,7 @@ use crate::worker::items::MapRequest;
 /// The workers that a map runs on.
 #[derive(Clone)]
 pub(crate) enum Target {
-    Pool(PoolCore),
+    Pool(Arc<Lease>),
     /// The pool of the program, which is started when it is first needed.
     Program,
 }
@@ -91,16 +91,15 @@ impl Setup {
     async fn run(self, guard: EndGuard) {
         let Self { target, function, combine, source, is_ordered, options, reporter, .. } = self;
         let output = guard.0.clone();
-        let core = match target {
-            Target::Pool(core) => core,
-            Target::Program => match program::core().await {
-                Ok(core) => core,
+        let lease = match target {
+            Target::Pool(lease) => lease,
+            Target::Program => match program::pool().await {
+                Ok(pool) => pool.lease().clone(),
                 Err(error) => return output.end(Err(MapEnd::Pool(error))),
             },
         };
         let mut engine_options = EngineOptions {
             ordered: is_ordered,
-            reduce: combine.is_some(),
             max_attempts: options.attempts,
             concurrency: options.concurrency,
             speculate: options.speculate,
@@ -116,9 +115,9 @@ impl Setup {
             timeout: options.timeout,
             report_every: options.timeout.map_or(REPORT_PERIOD, |it| it.min(REPORT_PERIOD)),
         };
-        let engine: Engine<DeathReason> = Engine::new(engine_options, Instant::now());
-        let (members, max_item) = (core.subscribe(), core.settings().max_message_size());
-        MapTask::new(engine, source, request, members, output, reporter, max_item).run().await;
+        let engine: Engine<DeathReason> = Engine::new(&engine_options, Instant::now());
+        let members = lease.core().subscribe();
+        MapTask::new(engine, source, request, members, output, reporter).run().await;
     }
 }
 

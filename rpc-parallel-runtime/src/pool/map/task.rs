@@ -17,23 +17,27 @@ use super::progress::Reporter;
 use super::pull::{Limits, Pull, Pulled, Then};
 use super::session::SessionEvent;
 use super::sessions::Sessions;
-use crate::pool::core::{MemberUpdate, MemberUpdates};
 use crate::pool::engine::{self, Action, Engine, WorkerKey};
+use crate::pool::updates::{MemberUpdate, MemberUpdates};
 use crate::wire::{Refusal, Sink, write_message};
-use crate::worker::items::{MapRequest, Order, Record, Report};
+use crate::worker::items::{MapRequest, Record, Report};
+
+/// The size of a batch with one item, beside the item, is below this number of bytes.
+const BATCH_OVERHEAD: usize = 64;
 
 /// The number of rounds without a pause, after which other tasks of the thread run.
 const ROUNDS: usize = 16;
 
 pub(super) struct MapTask {
-    pub(super) engine: Engine<DeathReason>,
+    engine: Engine<DeathReason>,
     /// `None` after its end.
-    pub(super) source: Option<Box<dyn Pull>>,
-    pub(super) request: MapRequest,
-    pub(super) members: MemberUpdates,
-    pub(super) output: Arc<Output>,
-    pub(super) reporter: Reporter,
-    /// The largest size of one encoded item, in bytes.
+    source: Option<Box<dyn Pull>>,
+    source_is_pending: bool,
+    request: MapRequest,
+    members: MemberUpdates,
+    output: Arc<Output>,
+    reporter: Reporter,
+    /// The largest size of one encoded item, in bytes. It is known when the first worker has joined.
     max_item: usize,
     sessions: Sessions,
     /// How the source ended.
@@ -60,12 +64,12 @@ impl MapTask {
         members: MemberUpdates,
         output: Arc<Output>,
         reporter: Reporter,
-        max_item: usize,
     ) -> Self {
         Self {
-            max_item,
+            max_item: usize::MAX,
             engine,
             source: Some(source),
+            source_is_pending: false,
             request,
             members,
             output,
@@ -80,7 +84,8 @@ impl MapTask {
     /// Runs the map to its end.
     pub(super) async fn run(mut self) {
         let stop = poll_fn(|cx| self.poll(cx)).await;
-        self.reporter.finish(self.engine.progress(), self.engine.verdict(Instant::now()));
+        let now = Instant::now();
+        self.reporter.finish(self.engine.progress(now), self.engine.verdict(now));
         match stop {
             Stop::Done => self.output.end(self.end.clone()),
             Stop::Failed(end) => self.output.end(Err(end)),
@@ -96,7 +101,7 @@ impl MapTask {
             let now = Instant::now();
             self.sessions.begin_round(cx);
             let mut is_idle = true;
-            while let Poll::Ready(update) = self.members.poll_next(cx) {
+            while let Poll::Ready(Some(update)) = self.members.poll_next(cx) {
                 is_idle = false;
                 if let Err(end) = self.update(update, now) {
                     return Poll::Ready(Stop::Failed(end));
@@ -120,12 +125,12 @@ impl MapTask {
             };
             if consumed.items > 0 {
                 is_idle = false;
-                self.engine.consumed(consumed.items, consumed.bytes);
+                self.engine.consumed(consumed.items, consumed.bytes, now);
             }
             if self.engine.is_done() {
                 return Poll::Ready(Stop::Done);
             }
-            self.reporter.update(now, || self.engine.progress());
+            self.reporter.update(now, || self.engine.progress(now));
             if self.poll_timer(cx, now) {
                 is_idle = false;
             }
@@ -140,7 +145,11 @@ impl MapTask {
 
     fn update(&mut self, update: MemberUpdate, now: Instant) -> Result<(), MapEnd> {
         match update {
-            MemberUpdate::Joined(member) => self.sessions.open(member, self.request.clone()),
+            MemberUpdate::Joined(member) => {
+                let max_message = member.client().settings().max_message_size();
+                self.max_item = self.max_item.min(max_message.saturating_sub(BATCH_OVERHEAD));
+                self.sessions.open(member, self.request.clone());
+            }
             MemberUpdate::Retiring(member) => {
                 if let Some(key) = self.sessions.key_of(&member) {
                     self.engine.worker_retiring(key, now);
@@ -149,7 +158,7 @@ impl MapTask {
             MemberUpdate::Lost(member, failure) => {
                 if let Some(key) = self.sessions.key_of(&member) {
                     self.read_last_reports(key, now);
-                    self.engine.worker_lost(key, failure, now);
+                    self.engine.worker_lost(key, Some(failure), now);
                     self.sessions.remove(key);
                 }
             }
@@ -184,7 +193,7 @@ impl MapTask {
                 match event {
                     SessionEvent::Opened => self.engine.worker_joined(key, now),
                     SessionEvent::Report(report) => self.report(key, report, now),
-                    SessionEvent::Broken(error) => session.member.kill(error.to_string()),
+                    SessionEvent::Broken(error) => session.member.kill(&error.to_string()),
                     SessionEvent::Refused { why } => return Err(MapEnd::Session { why }),
                 }
             }
@@ -197,16 +206,20 @@ impl MapTask {
         let answered = report.records.iter().map(answered_items).sum();
         session.member.add_items(answered);
         if let Err(error) = self.engine.report(key, report, now) {
-            session.member.kill(error.to_string());
+            session.member.kill(&error.to_string());
         }
     }
 
     /// Pulls items for the workers that want some.
     fn pull(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.source_is_pending {
+            self.source_is_pending = false;
+            self.engine.source_resumed(now);
+        }
         while let Some(source) = &mut self.source {
             let (least, is_exact) = source.remaining();
             self.engine.source_len(least, is_exact);
-            let Some(wanted) = self.engine.poll_pull(now) else { return };
+            let Some(wanted) = self.engine.poll_pull() else { return };
             let limits =
                 Limits { items: wanted.max_items, bytes: wanted.max_bytes, item: self.max_item };
             let mut message = Vec::new();
@@ -217,6 +230,7 @@ impl MapTask {
             match then {
                 Then::More => {}
                 Then::Pending => {
+                    self.source_is_pending = true;
                     self.engine.source_pending(now);
                     return;
                 }
@@ -234,19 +248,19 @@ impl MapTask {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Send(key, order) => {
+            Action::Send { worker: key, order } => {
                 if let Some(session) = self.sessions.get(key) {
                     session.send(order.encode());
                 }
             }
-            Action::Kill(key, index) => {
+            Action::Kill { worker: key, index } => {
                 if let Some(session) = self.sessions.get(key) {
                     let after = self.request.timeout.unwrap_or_default();
                     let why = format!("item {index} of a map did not return within {after:?}");
-                    session.member.kill(why);
+                    session.member.kill(&why);
                 }
             }
-            Action::Released(key) => {
+            Action::Released { worker: key } => {
                 self.sessions.close(key);
             }
         }

@@ -12,7 +12,7 @@ use super::pieces::Pieces;
 use super::setup::Setup;
 use crate::connection::AnyError;
 use crate::pool::engine::Output as Piece;
-use crate::wire::{Body, Decoder, Refusal, read_message};
+use crate::wire::{Body, ItemReader, Refusal, read_message};
 use crate::worker::Declares;
 
 /// The results of a map of the function `F`.
@@ -64,20 +64,15 @@ fn decode<C: Declares<F>, F>(
     bytes: &Bytes,
     mut each: impl FnMut(Item<C, F>),
 ) {
-    let mut decoder = Decoder::new(Body::shared(bytes));
+    let mut reader = ItemReader::new(Body::shared(bytes));
     for index in first..first + u64::from(count) {
-        match (C::ANSWER.value.decode_item)(&mut decoder) {
-            Ok(value) => each(Ok((index, value))),
+        each(match (C::ANSWER.value.decode_item)(&mut reader) {
+            Ok(value) => Ok((index, value)),
             Err(error) => {
-                // The results that follow cannot be decoded either.
                 let why = AnyError::from(error).to_string();
-                for index in index..first + u64::from(count) {
-                    let kind = MapErrorKind::Message { why: why.clone() };
-                    each(Err(MapError::of_item(C::FUNCTION.name(), index, kind)));
-                }
-                return;
+                Err(MapError::of_item(C::FUNCTION.name(), index, MapErrorKind::Message { why }))
             }
-        }
+        });
     }
 }
 
@@ -123,7 +118,7 @@ fn function_error<C: Declares<F>, F>(bytes: &Bytes) -> MapErrorKind<FunctionErro
         let why = "the worker sent an error of a function that returns none".to_owned();
         return MapErrorKind::Message { why };
     };
-    match (codec.decode_item)(&mut Decoder::new(Body::shared(bytes))) {
+    match (codec.decode_item)(&mut ItemReader::new(Body::shared(bytes))) {
         Ok(error) => MapErrorKind::Function(error),
         Err(error) => MapErrorKind::Message { why: AnyError::from(error).to_string() },
     }
