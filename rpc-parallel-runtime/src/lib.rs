@@ -49,6 +49,8 @@ pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
     SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
+#[cfg(feature = "pool")]
+pub use self::worker::attempt;
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,
     MapInput, MapOutput, MapOutputCall, OneWorkerTraitPerType, Registry, Served, WorkerClient,
@@ -70,6 +72,8 @@ pub mod fuzzing {
         crate::wire::decode_everything(bytes);
         crate::connection::decode_everything(bytes);
         crate::launch::decode_everything(bytes);
+        #[cfg(feature = "pool")]
+        crate::worker::items::decode_everything(bytes);
     }
 
     /// Runs a peer that sends frames made from these bytes, against a worker or a client.

@@ -3,8 +3,12 @@
 use std::convert::Infallible;
 use std::fmt;
 
+#[cfg(feature = "pool")]
+use super::any_error::AnyError;
 use super::error::CallError;
 use crate::wire::{Codec, Message, codec};
+#[cfg(feature = "pool")]
+use crate::wire::{ItemError, Outcome, Refusal};
 
 /// Why a call of a function that returns `Result<T, E>` gave no `T`.
 ///
@@ -149,8 +153,8 @@ pub const fn error_codec<E: TravelsAsError>() -> Codec<E> {
 #[doc(hidden)]
 pub struct Answer<R, T, E: CallFailure> {
     pub(super) split: fn(R) -> Result<T, E::Function>,
-    pub(super) value: Codec<T>,
-    pub(super) error: Option<Codec<E::Function>>,
+    pub(crate) value: Codec<T>,
+    pub(crate) error: Option<Codec<E::Function>>,
 }
 
 impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
@@ -160,6 +164,42 @@ impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
 }
 
 impl<R, T, E: CallFailure> Copy for Answer<R, T, E> {}
+
+#[cfg(feature = "pool")]
+impl<R, T, E: CallFailure> Answer<R, T, E> {
+    /// Appends the result of a function as an item of a map, up to `max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The result cannot be sent. Nothing was appended.
+    #[inline]
+    pub(crate) fn encode_item(
+        self,
+        result: R,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<Outcome, Refusal> {
+        let encoded = match ((self.split)(result), self.error) {
+            (Ok(value), _) => (self.value.encode_item)(&value, out, max).map(|()| Outcome::Value),
+            (Err(error), Some(codec)) => {
+                (codec.encode_item)(&error, out, max).map(|()| Outcome::Error)
+            }
+            (Err(_), None) => unreachable!("only a `Result` has an error"),
+        };
+        encoded.map_err(unsendable)
+    }
+}
+
+#[cfg(feature = "pool")]
+#[cold]
+fn unsendable(error: ItemError) -> Refusal {
+    match error {
+        ItemError::Unencodable(error) => {
+            Refusal::Unencodable { why: AnyError::from(error).to_string() }
+        }
+        ItemError::TooLarge(it) => Refusal::TooLarge { size: it.size, max: it.max },
+    }
+}
 
 /// Converts the result of a function that does not return a `Result`.
 #[doc(hidden)]

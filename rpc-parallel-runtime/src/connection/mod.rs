@@ -71,6 +71,8 @@ pub(crate) use self::panics::{
     set_panic_owner,
 };
 pub use self::panics::{blocking, handles_panics};
+#[cfg(feature = "pool")]
+pub(crate) use self::panics::{catch, drop_unfinished};
 pub(crate) use self::pending::Progress;
 pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,

@@ -232,6 +232,13 @@ impl Started {
         control_command::send_connection(self.control()?, socket.as_fd())
     }
 
+    /// Sends the worker its end of a new connection for the items of maps, which a separate thread of
+    /// the worker serves.
+    #[cfg(feature = "pool")]
+    pub(crate) fn hand_over_items(&self, socket: impl AsFd) -> io::Result<()> {
+        control_command::send_items_connection(self.control()?, socket.as_fd())
+    }
+
     /// Returns the path of the worker's listener, which is made first if the worker has none.
     pub(crate) fn listen(&self) -> io::Result<PathBuf> {
         if let Some(path) = &self.listens_at {

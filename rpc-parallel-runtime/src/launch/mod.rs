@@ -25,8 +25,10 @@ mod children;
 mod handshake;
 mod starting;
 mod listening;
-mod control;
 mod thread;
+#[cfg(feature = "pool")]
+mod items_thread;
+mod control;
 mod work;
 
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};

@@ -25,6 +25,8 @@ mod expert;
 mod entry;
 mod harness;
 mod listing;
+#[cfg(all(test, feature = "pool"))]
+mod items_tests;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
@@ -34,6 +36,8 @@ pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
 pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
 pub use self::harness::{Test, initialized};
 pub use self::restart_policy::RestartPolicy;
+#[cfg(feature = "pool")]
+pub(crate) use self::restarted_worker::open_items;
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;
 pub use self::spawn::Spawn;

@@ -8,6 +8,8 @@ mod id;
 mod declaration;
 mod argument;
 mod codec;
+#[cfg(feature = "pool")]
+mod item;
 mod byte_buffer;
 mod guard;
 mod sink;
@@ -45,6 +47,8 @@ pub(crate) use self::frame_writer::{
 };
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
+#[cfg(feature = "pool")]
+pub use self::item::{ItemError, ItemReader};
 pub use self::label::WorkerLabel;
 pub(crate) use self::label::host_name;
 pub(crate) use self::overrides::Overrides;

@@ -11,6 +11,8 @@ mod function;
 pub(crate) mod logs;
 #[cfg(feature = "pool")]
 pub(crate) mod items;
+#[cfg(feature = "pool")]
+mod bound_function;
 mod registry;
 mod function_index;
 mod server;
@@ -21,6 +23,8 @@ mod stats;
 pub use self::arguments::Arguments;
 #[cfg(feature = "tracing")]
 pub(crate) use self::builtin::ask_for_logs;
+#[cfg(feature = "pool")]
+pub(crate) use self::builtin::map_items;
 pub(crate) use self::builtin::{shut_down, stats};
 pub(crate) use self::context::ServerInfo;
 pub use self::context::{Context, IsContext, TravelsAsContext, context, context_codec};
@@ -31,6 +35,8 @@ pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, sy
 pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,
 };
+#[cfg(feature = "pool")]
+pub use self::items::attempt;
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};

@@ -5,9 +5,15 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::build_id::build_id;
+#[cfg(feature = "pool")]
+use super::context::ServerInfo;
 use super::declares::WorkerClient;
+#[cfg(feature = "pool")]
+use super::items::ItemFunction;
 use super::server::{StartServer, start_server};
 use super::state::Served;
+#[cfg(feature = "pool")]
+use crate::wire::FunctionId;
 use crate::wire::debug_as_display;
 use crate::wire::{
     FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
@@ -138,6 +144,12 @@ fn worker_types() -> impl Iterator<Item = &'static WorkerType> {
 /// Finds a worker type by its id.
 pub(crate) fn find(id: WorkerTypeId) -> Option<&'static WorkerType> {
     worker_types().find(|it| it.id == id)
+}
+
+/// Finds a `#[process]` function by its id, for a map on any server.
+#[cfg(feature = "pool")]
+pub(super) fn find_process(_: FunctionId, _: &ServerInfo) -> Option<Box<dyn ItemFunction>> {
+    None
 }
 
 /// Two functions or two worker types of this executable have the same id.

@@ -192,6 +192,18 @@ impl<T: Send + 'static> PipeWriter<T> {
         }
     }
 
+    /// Waits until the reader has room for an element, or is gone.
+    ///
+    /// A writer whose pipe was not sent to another process always has room.
+    #[cfg(feature = "pool")]
+    pub(crate) async fn room(&self) {
+        poll_fn(|cx| match &self.target {
+            Target::Remote(outgoing) => outgoing.end.0.poll_room(cx),
+            Target::Channel(_) | Target::Ended => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// Waits until the reader is gone: it was dropped or aborted, or its process or connection has
     /// ended.
     ///
