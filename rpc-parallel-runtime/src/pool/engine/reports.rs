@@ -137,7 +137,9 @@ impl<D> Engine<D> {
         }
         lane.barren = false;
         let batch = lane.find(id).ok_or(unknown)?;
-        if !batch.open.remove(&range) {
+        // Another worker may have answered the item that had not begun here.
+        let is_open = batch.open.remove(&range);
+        if !is_open && !batch.superseded.remove(&range) {
             return Err(Misbehaved::NotOpen { batch: id, from: range.start, to: range.end });
         }
         let twin = batch.twin.take();
@@ -145,12 +147,17 @@ impl<D> Engine<D> {
         let alone = batch.alone;
         // A batch that has not begun does not finish either.
         let is_gone = batch.open.is_empty() && batch.answered == 0 && batch.superseded.is_empty();
-        lane.open -= u64::from(span.len());
+        if is_open {
+            lane.open -= u64::from(span.len());
+        }
         if is_gone {
             lane.remove(id, now);
             if lane.duty == Duty::Alone {
                 lane.duty = Duty::Working;
             }
+        }
+        if !is_open {
+            return Ok(());
         }
         self.counters.given_back += u64::from(span.len());
         if let Some(twin) = twin {
