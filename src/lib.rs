@@ -187,7 +187,7 @@ pub use rpc_parallel_runtime::Wait;
 #[cfg(feature = "pool")]
 pub mod pool {
     pub use rpc_parallel_runtime::pools::{
-        Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
         Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
         Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt, configure,
         shutdown, worker_index,

@@ -72,7 +72,7 @@ pub mod logs {
 pub mod pools {
     pub use crate::launch::worker_index;
     pub use crate::pool::{
-        Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
         Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
         Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, configure, shutdown,
     };

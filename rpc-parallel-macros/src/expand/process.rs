@@ -1,6 +1,6 @@
 //! The type beside a process function, whose functions run it in other processes.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::Visibility;
 
@@ -140,6 +140,12 @@ struct Bodies {
     run: TokenStream,
     reuse: TokenStream,
     call: TokenStream,
+    map: TokenStream,
+    map_unordered: TokenStream,
+    find_map: TokenStream,
+    for_each: TokenStream,
+    reduce: TokenStream,
+    reduce_commutative: TokenStream,
 }
 
 impl Bodies {
@@ -155,12 +161,28 @@ impl Bodies {
             call: quote_spanned!(span=> {
                 #p::call::<#p::ProcessClient, #key>(&self.process, #values)
             }),
+            map: quote_spanned!(span=> { #p::map(items) }),
+            map_unordered: quote_spanned!(span=> { #p::map(items) }),
+            find_map: quote_spanned!(span=> { #p::find_map::<#key, __T, __M>(items) }),
+            for_each: quote_spanned!(span=> { #p::for_each::<#key, __M>(items) }),
+            reduce: quote_spanned!(span=> { #p::map_reduce(combine, items, true) }),
+            reduce_commutative: quote_spanned!(span=> { #p::map_reduce(combine, items, false) }),
         }
     }
 
     fn stand_in(span: Span) -> Bodies {
-        let body = quote_spanned!(span=> { ::core::unreachable!() });
-        Bodies { run: body.clone(), reuse: body.clone(), call: body }
+        let body = || quote_spanned!(span=> { ::core::unreachable!() });
+        Bodies {
+            run: body(),
+            reuse: body(),
+            call: body(),
+            map: body(),
+            map_unordered: body(),
+            find_map: body(),
+            for_each: body(),
+            reduce: body(),
+            reduce_commutative: body(),
+        }
     }
 }
 
@@ -181,7 +203,8 @@ fn functions(
     let parameters = quote!(#(#parameters,)*);
     let run_type = client::future_type(facade, function, ["ProcessRun", "TryProcessRun"]);
     let call_type = client::call_type(facade, function);
-    let Bodies { run, reuse, call } = bodies;
+    let Bodies { run, reuse, call, .. } = bodies;
+    let maps = maps(facade, &vis, &key, bodies, &link);
     let docs = Docs::of(&link);
     let Docs { constant, run: run_doc, reuse: reuse_doc, call: call_doc, process } = &docs;
     quote_spanned! {span=>
@@ -211,8 +234,77 @@ fn functions(
                 &self.process
             }
 
-            // Here follow the functions over many items: `map`, `find_map`, `map_reduce`, ..
+            #maps
         }
+    }
+}
+
+/// Writes the functions that run the function on many items.
+fn maps(
+    facade: &Facade,
+    vis: &TokenStream,
+    key: &Ident,
+    bodies: &Bodies,
+    link: &str,
+) -> TokenStream {
+    let span = key.span();
+    let p = facade.private(span);
+    let items = quote_spanned!(span=> items: impl #p::IntoItems<#p::ProcessInput<#key>, __M>);
+    let error = quote_spanned!(span=> #p::ProcessMapError<#key>);
+    let future = |output| quote_spanned!(span=> impl ::core::future::Future<Output = #output>);
+    let found = future(quote_spanned!(span=>
+        ::core::result::Result<::core::option::Option<__T>, #error>
+    ));
+    let count = future(quote_spanned!(span=> ::core::result::Result<u64, #error>));
+    let reduction = quote_spanned!(span=> #p::MapReduce<#p::ProcessClient, #key>);
+    let combine = quote_spanned!(span=>
+        #p::Combine<#p::ProcessClient, #p::ProcessOutput<#key>>
+    );
+    let Bodies { map, map_unordered, find_map, for_each, reduce, reduce_commutative, .. } = bodies;
+    let docs = |name: &str, text: &str| {
+        format!("{text} See `{name}` of `rpc_parallel::pool::Pool`.")
+    };
+    let map_doc = docs(
+        "map",
+        &format!("Runs {link} on all items, on all cores. Returns a stream of results in order."),
+    );
+    let unordered_doc = docs(
+        "map_unordered",
+        &format!("Runs {link} on all items. Returns indexes and results as they are ready."),
+    );
+    let find_doc = docs("find_map", &format!("Returns the first `Some` that {link} returns."));
+    let each_doc = docs("for_each", &format!("Runs {link} on all items for its side effects."));
+    let reduce_doc = docs(
+        "map_reduce",
+        &format!("Runs {link} on all items, and combines the results in the workers, in order."),
+    );
+    let commutative_doc = docs(
+        "map_reduce_commutative",
+        &format!("Runs {link} on all items, and combines the results in any order."),
+    );
+    quote_spanned! {span=>
+        #[doc = #map_doc]
+        #vis fn map<__M>(#items) -> #p::Map<#p::ProcessClient, #key> #map
+
+        #[doc = #unordered_doc]
+        #vis fn map_unordered<__M>(#items) -> #p::Map<#p::ProcessClient, #key, #p::Unordered>
+        #map_unordered
+
+        #[doc = #find_doc]
+        #vis fn find_map<__T, __M>(#items) -> #found
+        where
+            #p::ProcessClient: #p::Declares<#key, Output = ::core::option::Option<__T>>,
+        #find_map
+
+        #[doc = #each_doc]
+        #vis fn for_each<__M>(#items) -> #count #for_each
+
+        #[doc = #reduce_doc]
+        #vis fn map_reduce<__G: #combine, __M>(combine: __G, #items) -> #reduction #reduce
+
+        #[doc = #commutative_doc]
+        #vis fn map_reduce_commutative<__G: #combine, __M>(combine: __G, #items) -> #reduction
+        #reduce_commutative
     }
 }
 

@@ -8,10 +8,9 @@ use tokio::time::Instant;
 
 use super::recycling::{Recycling, Work};
 use super::vitals::{Over, Vitals};
-use crate::connection::{Client, encode_control_request};
+use crate::connection::Client;
 use crate::launch::Started;
-use crate::master::{ConnectErrorKind, ProcessRecord, connect};
-use crate::worker::greeting;
+use crate::master::{ConnectErrorKind, ProcessRecord, open_items};
 
 /// A worker of a pool. Its process lives as long as its members, their clients and their calls.
 ///
@@ -89,10 +88,7 @@ impl Member {
     ///
     /// Dropping the future closes a connection that is being opened.
     pub(in crate::pool) async fn items_client(&self) -> Result<Client, ConnectErrorKind> {
-        let open = || async {
-            let connect_request = encode_control_request(self.client.worker_id(), greeting());
-            connect(self.started(), &connect_request, self.client.settings()).await
-        };
+        let open = || open_items(self.started(), self.client.settings());
         self.items_client.get_or_try_init(open).await.cloned()
     }
 

@@ -25,8 +25,9 @@ mod map;
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
 pub use self::map::{
-    Bottleneck, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce, Monitor,
-    Ordered, Progress, SkipErrors, Unordered, Verdict, WorkerShare,
+    Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+    Monitor, Ordered, ProcessInput, ProcessMapError, ProcessOutput, Progress, SkipErrors, Unordered,
+    Verdict, WorkerShare, find_map, for_each, map, map_reduce,
 };
 pub use self::pool::{Pool, PoolClient};
 pub use self::process::{

@@ -6,7 +6,7 @@ use super::stream::{Map, Unordered};
 use crate::worker::Declares;
 
 /// Returns the first value that the function finds, and cancels the rest of the map.
-pub(crate) async fn find<C, F, T>(
+pub(super) async fn find<C, F, T>(
     mut map: Map<C, F, Unordered>,
 ) -> Result<Option<T>, MapError<FunctionErrorOf<C, F>>>
 where
@@ -27,7 +27,7 @@ where
 }
 
 /// Waits for the results of all items, and returns their number.
-pub(crate) async fn count<C, F>(
+pub(super) async fn count<C, F>(
     map: Map<C, F, Unordered>,
 ) -> Result<u64, MapError<FunctionErrorOf<C, F>>>
 where

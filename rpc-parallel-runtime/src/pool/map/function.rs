@@ -1,5 +1,6 @@
 //! The functions that a map can run.
 
+use crate::connection::CallError;
 use crate::pool::process::ProcessFunction;
 use crate::worker::{Arguments, DeclaredFunction, Declares, ProcessClient, WorkerClient};
 
@@ -28,6 +29,42 @@ where
 {
     type Client = ProcessClient;
     type Name = F;
+}
+
+/// A function that combines two results of type `T` into one, for a reduction.
+///
+/// It is implemented for the functions with two arguments of type `T` that return a `T`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not combine two values of type `{T}`",
+    label = "not a function of two `{T}` that returns a `{T}`",
+    note = "the second function of a reduction takes two results of the first one by value, and \
+            returns such a result, not in a `Result`"
+)]
+pub trait Combine<C, T>:
+    MapFunction<
+        C,
+        Client: Declares<
+            Self::Name,
+            Output = T,
+            Error = CallError,
+            Codecs: Arguments<Input = (T, T)>,
+        >,
+    >
+{
+}
+
+#[diagnostic::do_not_recommend]
+impl<C, T, G> Combine<C, T> for G where
+    G: MapFunction<
+            C,
+            Client: Declares<
+                Self::Name,
+                Output = T,
+                Error = CallError,
+                Codecs: Arguments<Input = (T, T)>,
+            >,
+        >
+{
 }
 
 /// The item type of a function: its argument, or the tuple of its arguments.

@@ -20,9 +20,13 @@ mod stream;
 mod find;
 mod reduce;
 mod on_pool;
+mod of_process;
 
 pub use self::error::{MapError, MapErrorKind};
-pub use self::function::MapFunction;
+pub use self::function::{Combine, MapFunction};
+pub use self::of_process::{
+    ProcessInput, ProcessMapError, ProcessOutput, find_map, for_each, map, map_reduce,
+};
 pub use self::progress::{Monitor, Progress};
 pub use self::reduce::MapReduce;
 pub use self::source::IntoItems;

@@ -2,14 +2,13 @@
 
 use super::error::MapError;
 use super::find::{count, find};
-use super::function::{FunctionErrorOf, Input, MapFunction, Output as Value};
+use super::function::{Combine, FunctionErrorOf, Input, MapFunction, Output as Value};
 use super::reduce::MapReduce;
 use super::setup::Target;
 use super::source::IntoItems;
 use super::stream::{Map, Unordered};
-use crate::connection::CallError;
 use crate::pool::Pool;
-use crate::worker::{Arguments, Declares, OneWorkerTraitPerType, Served};
+use crate::worker::{Declares, OneWorkerTraitPerType, Served};
 
 type Client<S> = <S as OneWorkerTraitPerType>::Client;
 type ClientOf<S, F> = <F as MapFunction<Client<S>>>::Client;
@@ -144,12 +143,9 @@ impl<S: Served> Pool<S> {
     ) -> MapReduce<ClientOf<S, F>, NameOf<S, F>>
     where
         F: MapFunction<Client<S>>,
-        G: MapFunction<Client<S>>,
-        G::Client: Declares<G::Name, Output = OutputOf<S, F>, Error = CallError>,
-        <G::Client as Declares<G::Name>>::Codecs:
-            Arguments<Input = (OutputOf<S, F>, OutputOf<S, F>)>,
+        G: Combine<Client<S>, OutputOf<S, F>>,
     {
-        MapReduce::new::<G::Client, G::Name, M>(self.target(), items, true)
+        MapReduce::new::<Client<S>, G, M>(self.target(), items, true)
     }
 
     /// Like [`map_reduce`](Self::map_reduce), but combines results in the order in which they
@@ -163,11 +159,8 @@ impl<S: Served> Pool<S> {
     ) -> MapReduce<ClientOf<S, F>, NameOf<S, F>>
     where
         F: MapFunction<Client<S>>,
-        G: MapFunction<Client<S>>,
-        G::Client: Declares<G::Name, Output = OutputOf<S, F>, Error = CallError>,
-        <G::Client as Declares<G::Name>>::Codecs:
-            Arguments<Input = (OutputOf<S, F>, OutputOf<S, F>)>,
+        G: Combine<Client<S>, OutputOf<S, F>>,
     {
-        MapReduce::new::<G::Client, G::Name, M>(self.target(), items, false)
+        MapReduce::new::<Client<S>, G, M>(self.target(), items, false)
     }
 }

@@ -10,17 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::error::{MapError, MapErrorKind};
-use super::function::{FunctionErrorOf, Input, Output as Value};
+use super::function::{Combine, FunctionErrorOf, Input, Output as Value};
 use super::pieces::Pieces;
 use super::progress::Monitor;
 use super::pull::{Limits, Pull, Pulled, Then, TypedPull};
 use super::setup::{MapOptions, Setup, Target};
 use super::source::IntoItems;
 use super::values::{error_of, error_without_function};
-use crate::connection::{AnyError, CallError};
+use crate::connection::AnyError;
 use crate::pool::engine::Output as Piece;
 use crate::wire::{Body, FunctionInfo, ItemReader};
-use crate::worker::{Arguments, Declares};
+use crate::worker::Declares;
 
 /// A reduction: a future of the combined results of a function on many items.
 ///
@@ -50,19 +50,19 @@ pub struct MapReduce<C, F> {
 const MOST_VALUES: usize = 256;
 
 impl<C: Declares<F>, F: 'static> MapReduce<C, F> {
-    pub(crate) fn new<D, G, M>(
+    pub(super) fn new<P, G, M>(
         target: Target,
         items: impl IntoItems<Input<C, F>, M>,
         is_ordered: bool,
     ) -> Self
     where
-        D: Declares<G, Output = Value<C, F>, Error = CallError>,
-        D::Codecs: Arguments<Input = (Value<C, F>, Value<C, F>)>,
+        G: Combine<P, Value<C, F>>,
     {
+        let combine = <G::Client as Declares<G::Name>>::FUNCTION;
         let source = Box::new(TypedPull::<C, F, _>::new(items.into_items()));
         let mut setup = Box::new(Setup::new(target, C::FUNCTION.id(), source, is_ordered));
-        setup.combine = Some(D::FUNCTION.id());
-        Self { setup, combine: D::FUNCTION, of: PhantomData }
+        setup.combine = Some(combine.id());
+        Self { setup, combine, of: PhantomData }
     }
 
     /// Sets how often an item runs whose worker dies, see [`Map::attempts`](super::Map::attempts).

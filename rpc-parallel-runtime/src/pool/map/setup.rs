@@ -17,7 +17,7 @@ use crate::worker::items::MapRequest;
 
 /// The workers that a map runs on.
 #[derive(Clone)]
-pub(crate) enum Target {
+pub(super) enum Target {
     Pool(Arc<Lease>),
     /// The pool of the program, which is started when it is first needed.
     Program,

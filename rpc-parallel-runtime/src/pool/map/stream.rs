@@ -116,7 +116,7 @@ type Element<C, F, Order> = Result<
 >;
 
 impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
-    pub(crate) fn new<M>(target: Target, items: impl IntoItems<Input<C, F>, M>) -> Self {
+    pub(super) fn new<M>(target: Target, items: impl IntoItems<Input<C, F>, M>) -> Self {
         let source = Box::new(TypedPull::<C, F, _>::new(items.into_items()));
         let setup = Setup::new(target, C::FUNCTION.id(), source, Order::IS_ORDERED);
         Self { values: Values::new(setup), decoded: VecDeque::new(), order: PhantomData }
