@@ -24,6 +24,7 @@ mod panics;
 mod pause;
 mod pending;
 mod pipe;
+mod process_access;
 mod scope;
 mod task;
 mod sending;
@@ -49,14 +50,13 @@ pub use self::answer::{
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
 pub use self::call::{Call, TryCall};
-pub(crate) use self::caller::FailureLookup;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
 pub(crate) use self::error::restart_limit_text;
-pub use self::error::{CallError, CallErrorKind, Execution, MessageKind};
+pub use self::error::{CallError, CallErrorKind, Execution, KillOutcome, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};
 pub(crate) use self::failure::{
     FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached, last_lines,
@@ -76,6 +76,7 @@ pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
     TrySendError,
 };
+pub(crate) use self::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 pub(crate) use self::restart::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;

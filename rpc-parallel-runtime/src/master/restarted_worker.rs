@@ -274,7 +274,7 @@ pub(super) async fn connect(
         Err(error) => return Err(socket_error(error)),
     };
     let worker = (started.id(), started.label().clone());
-    let client = open(socket, settings, worker, connect_request, started.failure_lookup()).await?;
+    let client = open(socket, settings, worker, connect_request, started.process_access()).await?;
     started.note_caller(client.in_flight());
     Ok(client)
 }
