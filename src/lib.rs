@@ -132,8 +132,8 @@ pub use rpc_parallel_runtime::{
 pub mod error {
     pub use rpc_parallel_runtime::{
         CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, Execution, ExitReason,
-        MessageKind, PanicReport, ParseWorkerIdError, PipeErrorKind, SettingsError, SpawnErrorKind,
-        StartupError, TooLarge, TrySendError,
+        KillOutcome, MessageKind, PanicReport, ParseWorkerIdError, PipeErrorKind, SettingsError,
+        SpawnErrorKind, StartupError, TooLarge, TrySendError,
     };
 }
 

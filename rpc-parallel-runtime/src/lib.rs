@@ -34,8 +34,8 @@ pub mod __private;
 
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
-    ExitReason, FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent,
-    PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
+    ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Pipe, PipeError, PipeErrorKind,
+    PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,

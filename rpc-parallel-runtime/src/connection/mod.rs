@@ -26,6 +26,7 @@ mod panics;
 mod pause;
 mod pending;
 mod pipe;
+mod process_access;
 mod scope;
 mod task;
 mod sending;
@@ -53,7 +54,6 @@ pub use self::any_error::AnyError;
 #[cfg(feature = "pool")]
 pub(crate) use self::call::EncodedCall;
 pub use self::call::{Call, TryCall};
-pub(crate) use self::caller::FailureLookup;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
@@ -62,7 +62,7 @@ pub(crate) use self::diagnostics::diagnose;
 #[cfg(feature = "pool")]
 pub(crate) use self::shared_call::SharedCall;
 pub(crate) use self::error::restart_limit_text;
-pub use self::error::{CallError, CallErrorKind, Execution, MessageKind};
+pub use self::error::{CallError, CallErrorKind, Execution, KillOutcome, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};
 pub(crate) use self::failure::{
     FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached, last_lines,
@@ -84,6 +84,7 @@ pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
     TrySendError,
 };
+pub(crate) use self::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 pub(crate) use self::restart::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::control_command;
 use super::process::{End, EndKind, Process};
 use super::supervisor::{ENDING_TIMEOUT, Supervisor};
-use crate::connection::{FailureLookup, InFlight, Progress, WorkerFailure};
+use crate::connection::{FailureLookup, InFlight, Killer, ProcessAccess, Progress, WorkerFailure};
 use crate::transport::Address;
 use crate::wire::{WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
@@ -164,8 +164,10 @@ impl Started {
         self.process.id()
     }
 
+    /// Returns whether the worker's process was reaped, or is being killed because of an overdue
+    /// call. No new call should be sent to it.
     pub(crate) fn is_dead(&self) -> bool {
-        self.process.is_dead()
+        self.process.is_dead() || self.process.is_overdue()
     }
 
     /// Returns whether the worker takes no new connections.
@@ -173,11 +175,11 @@ impl Started {
         self.process.is_closed()
     }
 
-    /// Returns a closure that returns whether the process was reaped. It does not keep `self`
-    /// alive.
+    /// Returns a closure that returns what [`is_dead`](Self::is_dead) returns. It does not keep
+    /// `self` alive.
     pub(crate) fn exit_check(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
-        Box::new(move || process.is_dead())
+        Box::new(move || process.is_dead() || process.is_overdue())
     }
 
     /// Kills the worker's process and waits until it is reaped.
@@ -325,17 +327,36 @@ impl Started {
         )
     }
 
-    /// Returns the [`failure_lookup`](Self::failure_lookup) of the owning connection of the worker.
-    /// The connection owns the future, and dropping the future ends the worker.
-    pub(crate) fn owner_failure_lookup(self: Arc<Self>) -> FailureLookup {
-        let failure_lookup = self.failure_lookup();
+    /// Returns a closure that makes the supervisor kill the process because of an overdue call.
+    pub(crate) fn killer(&self) -> Killer {
+        let process = self.process.clone();
+        Box::new(move |overdue| {
+            // It fails only in a child that was forked without exec, which must not end workers of
+            // its parent.
+            if let Ok(supervisor) = Supervisor::get() {
+                process.mark_overdue();
+                supervisor.kill_overdue(process.clone(), overdue);
+            }
+        })
+    }
+
+    /// Returns the access of a connection to the worker's process.
+    pub(crate) fn process_access(&self) -> ProcessAccess {
+        ProcessAccess { failure_lookup: self.failure_lookup(), killer: Some(self.killer()) }
+    }
+
+    /// Returns the [`process_access`](Self::process_access) of the owning connection of the worker.
+    /// The connection owns the failure lookup, and dropping that ends the worker.
+    pub(crate) fn owner_process_access(self: Arc<Self>) -> ProcessAccess {
+        let ProcessAccess { failure_lookup, killer } = self.process_access();
         let mut owned = Owned { started: self, disconnected: false };
-        Box::pin(async move {
+        let failure_lookup = Box::pin(async move {
             owned.disconnected = true;
             let failure = failure_lookup.await;
             drop(owned);
             failure
-        })
+        });
+        ProcessAccess { failure_lookup, killer }
     }
 
     /// Waits until the process is reaped. Returns the failure report, if the end was a failure.

@@ -28,7 +28,7 @@ use super::memory::OutOfMemory;
 use super::process::{EndKind, Process, StartGuard};
 use super::relay::Outputs;
 use super::thread::start_thread;
-use crate::connection::ExitReason;
+use crate::connection::{ExitReason, OverdueCall};
 use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 
@@ -56,11 +56,17 @@ enum Request {
     EnforceEnd(Arc<Process>, Duration),
     /// Enforce the end of the process within the default time, unless its end is enforced already.
     EnforceDefaultEnd(Arc<Process>),
+    /// Kill the process, because of a call that exceeded its deadline.
+    KillOverdue(Arc<Process>, OverdueCall),
 }
 
 /// How long a worker may take to announce its end after an `End` command, if the program has not
 /// chosen a time.
 const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a process that was killed may take to exit. After that it is blocked in the kernel, and
+/// counts as ended. It is long, because the kernel first frees the memory of the process.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time from `SIGTERM` to `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -168,6 +174,13 @@ impl Supervisor {
         self.request(Request::EnforceDefaultEnd(process));
     }
 
+    /// Kills a process, because of a call that exceeded its deadline.
+    pub(super) fn kill_overdue(&self, process: Arc<Process>, overdue: OverdueCall) {
+        self.request(Request::KillOverdue(process, overdue));
+    }
+
+    // The queue needs no bound: each process has at most one request for each of its calls, and the
+    // supervisor takes all requests whenever it wakes.
     fn request(&self, request: Request) {
         self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor thread has ended"));
         // It fails only if the counter overflows, and then the thread wakes anyway.
@@ -206,12 +219,15 @@ struct SupervisorThread {
 enum Timer {
     Heartbeat,
     End,
+    /// The process has been killed and must have exited.
+    Exit,
 }
 
 struct Supervised {
     child: Child,
     process: Arc<Process>,
-    on_exit: Box<dyn FnOnce() + Send>,
+    /// Set until the end of the process is recorded.
+    on_exit: Option<Box<dyn FnOnce() + Send>>,
     settings: Settings,
     /// Received bytes of an incomplete event.
     unparsed: Vec<u8>,
@@ -226,6 +242,8 @@ struct Supervised {
     closed_control: bool,
     /// Why this process has killed the process.
     kill_reason: Option<ExitReason>,
+    /// The first call that exceeded its deadline and requested the end of the process.
+    overdue: Option<OverdueCall>,
 }
 
 /// The phase of an enforced end.
@@ -276,6 +294,13 @@ impl SupervisorThread {
                         self.schedule_end(serial, END_NOTICE_TIMEOUT, end);
                     }
                 }
+                Request::KillOverdue(process, overdue) => {
+                    if let Some(supervised) = self.supervised.get_mut(&process.serial) {
+                        supervised.overdue.get_or_insert(overdue);
+                    }
+                    let after = overdue.after;
+                    self.kill(process.serial, ExitReason::DeadlineExceeded { after });
+                }
             }
         }
     }
@@ -317,6 +342,7 @@ impl SupervisorThread {
             match timer {
                 Timer::Heartbeat => self.check_heartbeat(serial, now),
                 Timer::End => self.escalate(serial, now),
+                Timer::Exit => self.abandon(serial),
             }
         }
     }
@@ -336,7 +362,7 @@ impl SupervisorThread {
                 let supervised = Supervised {
                     child,
                     process: process.clone(),
-                    on_exit,
+                    on_exit: Some(on_exit),
                     settings,
                     unparsed: Vec::new(),
                     heartbeat: settings.heartbeat_timeout().map(|limit| {
@@ -348,6 +374,7 @@ impl SupervisorThread {
                     end: None,
                     closed_control: false,
                     kill_reason: None,
+                    overdue: None,
                 };
                 self.supervised.insert(process.serial, supervised);
                 if settings.heartbeat_timeout().is_some() {
@@ -430,9 +457,7 @@ impl SupervisorThread {
             }
             HeartbeatAction::Wait => {}
             HeartbeatAction::Dead(silence) => {
-                supervised.heartbeat = None;
-                supervised.kill_reason = Some(ExitReason::Unresponsive { silence });
-                return supervised.process.kill();
+                return self.kill(serial, ExitReason::Unresponsive { silence });
             }
         }
         let next = heartbeat.next();
@@ -455,8 +480,29 @@ impl SupervisorThread {
                 supervised.process.terminate();
                 self.set_timer(kill_at, serial, Timer::End);
             }
-            Some(EndPhase::Terminated { kill_at }) if now >= kill_at => supervised.process.kill(),
+            Some(EndPhase::Terminated { kill_at }) if now >= kill_at => {
+                supervised.process.kill();
+            }
             Some(EndPhase::Terminated { .. }) | None => {}
+        }
+    }
+
+    /// Kills a process for this reason, unless it has exited or this process has killed it before.
+    fn kill(&mut self, serial: u64, reason: ExitReason) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        supervised.heartbeat = None;
+        if supervised.process.kill() {
+            supervised.kill_reason.get_or_insert(reason);
+            self.set_timer(Instant::now() + EXIT_TIMEOUT, serial, Timer::Exit);
+        }
+    }
+
+    /// Records the end of a process that was killed and does not exit. It is reaped when it exits.
+    fn abandon(&mut self, serial: u64) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        if let Some(reason) = supervised.kill_reason {
+            supervised.receive_last_events();
+            supervised.record_end(reason, &self.epoll);
         }
     }
 
@@ -472,27 +518,12 @@ impl SupervisorThread {
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
         let _ = epoll::delete(&self.epoll, &supervised.process);
-        // The last events are read here. If the control socket is not registered yet, the code that
-        // tries to register it reads them.
-        supervised.process.refuse_control();
-        while let Received::Events = supervised.receive_events() {}
-        if let Some(control) = supervised.process.control() {
-            // If this was a launcher's process, the worker may still run. This ends it.
-            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
-        }
+        supervised.receive_last_events();
         let exit_reason = match status {
             Some(status) => self.exit_reason(&supervised.process, status, supervised.kill_reason),
             None => supervised.kill_reason.unwrap_or(ExitReason::Unknown),
         };
-        let kind = supervised.end_kind(exit_reason);
-        let requested = supervised.is_end_requested();
-        let Supervised { process, on_exit, panic, .. } = supervised;
-        process.record_end(exit_reason, panic, kind, requested);
-        if let Some(control) = process.control() {
-            // After the end is recorded, `register_control` removes the socket itself.
-            let _ = epoll::delete(&self.epoll, control);
-        }
-        on_exit();
+        supervised.record_end(exit_reason, &self.epoll);
     }
 
     /// Returns the exit reason of a process.
@@ -559,6 +590,32 @@ impl Supervised {
     /// Returns whether this process has requested the end, or the worker has announced it.
     fn is_end_requested(&self) -> bool {
         self.process.is_end_requested() || self.ending.is_some()
+    }
+
+    /// Receives the events that the process has sent until its end, and closes its control socket.
+    fn receive_last_events(&mut self) {
+        // If the control socket is not registered yet, the code that tries to register it reads
+        // them.
+        self.process.refuse_control();
+        while let Received::Events = self.receive_events() {}
+        if let Some(control) = self.process.control() {
+            // If this was a launcher's process, the worker may still run. This ends it.
+            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
+        }
+    }
+
+    /// Records the end of the process, once.
+    fn record_end(&mut self, exit_reason: ExitReason, epoll: &OwnedFd) {
+        let Some(on_exit) = self.on_exit.take() else { return };
+        let overdue =
+            self.overdue.filter(|_| matches!(exit_reason, ExitReason::DeadlineExceeded { .. }));
+        let (kind, requested) = (self.end_kind(exit_reason), self.is_end_requested());
+        self.process.record_end(exit_reason, overdue, self.panic.take(), kind, requested);
+        if let Some(control) = self.process.control() {
+            // After the end is recorded, `register_control` removes the socket itself.
+            let _ = epoll::delete(epoll, control);
+        }
+        on_exit();
     }
 
     /// Returns whether the end of the process, which has exited, was orderly.

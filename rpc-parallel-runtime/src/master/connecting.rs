@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use crate::connection::{self, AnyError, Client, FailureLookup, Opening};
+use crate::connection::{self, AnyError, Client, Opening, ProcessAccess};
 use crate::transport::{self, split};
 use crate::wire::{
     EncodeError, FunctionInfo, Message, Settings, Sink, WorkerId, WorkerLabel, encode,
@@ -39,19 +39,21 @@ pub(super) fn open(
     settings: Settings,
     (id, label): (WorkerId, WorkerLabel),
     request: &[u8],
-    failure_lookup: FailureLookup,
+    process_access: ProcessAccess,
 ) -> OpenFuture<'_> {
     // Boxed here, so that it is compiled once and not in each program.
     Box::pin(async move {
         let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
         let mut opening = Opening::new(halves, settings);
         match opening.connect(request).await.map_err(ConnectErrorKind::from) {
-            Ok(()) => Ok(Client::begin(opening, id, label, failure_lookup)),
+            Ok(()) => Ok(Client::begin(opening, id, label, process_access)),
             // If the worker has ended, its failure report is more useful than the socket's error.
-            Err(ConnectErrorKind::Unreachable(error)) => Err(match failure_lookup.await {
-                Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                None => ConnectErrorKind::Unreachable(error),
-            }),
+            Err(ConnectErrorKind::Unreachable(error)) => {
+                Err(match process_access.failure_lookup.await {
+                    Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                    None => ConnectErrorKind::Unreachable(error),
+                })
+            }
             Err(kind) => Err(kind),
         }
     })
@@ -83,11 +85,6 @@ pub(super) fn socket_error(error: io::Error) -> ConnectErrorKind {
         }
         _ => ConnectErrorKind::Unreachable(error),
     }
-}
-
-/// Returns the failure lookup of a process that has no access to the worker's exit status.
-pub(super) fn no_failure_lookup() -> FailureLookup {
-    Box::pin(async { None })
 }
 
 /// Encodes the argument of an `init`. The error is the text of the encoder's error.

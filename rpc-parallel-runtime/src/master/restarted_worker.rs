@@ -308,7 +308,7 @@ async fn open_over(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let worker = (started.id(), started.label().clone());
-    let client = open(socket, settings, worker, connect_request, started.failure_lookup()).await?;
+    let client = open(socket, settings, worker, connect_request, started.process_access()).await?;
     started.note_caller(client.in_flight());
     Ok(client)
 }

@@ -84,8 +84,8 @@ impl SpawnRequest {
             let connected = async {
                 let worker = (self.id, started.label().clone());
                 let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
-                let failure_lookup = started.clone().owner_failure_lookup();
-                open(socket, settings, worker, rest, failure_lookup).await
+                let process_access = started.clone().owner_process_access();
+                open(socket, settings, worker, rest, process_access).await
             };
             let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)
@@ -188,6 +188,7 @@ impl SpawnRequest {
             why: Some(kind.to_string()),
             panic: None,
             in_progress: Vec::new(),
+            overdue: None,
             uptime: Duration::ZERO,
             stderr,
         })

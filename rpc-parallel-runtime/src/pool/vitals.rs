@@ -90,6 +90,7 @@ impl Vitals {
             why: Some(format!("{why}; its last system call has not returned yet")),
             panic: None,
             in_progress: Vec::new(),
+            overdue: None,
             uptime: self.started.uptime(),
             stderr: self.started.last_lines(),
         });
