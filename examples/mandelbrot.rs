@@ -49,9 +49,11 @@ async fn main() -> anyhow::Result<()> {
     let width: u32 = args.next().map_or(Ok(900), |it| it.parse())?;
     let height = width / 5 * 4;
 
-    let tiles = (0..height)
-        .step_by(TILE_ROWS as usize)
-        .map(move |first_row| Tile { width, height, first_row });
+    let tiles = (0..height).step_by(TILE_ROWS as usize).map(move |first_row| Tile {
+        width,
+        height,
+        first_row,
+    });
     let mut map = render::map(tiles).progress_bar();
     let monitor = map.monitor();
 

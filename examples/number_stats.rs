@@ -27,7 +27,8 @@ fn block(seed: u64) -> Stats {
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
-        let number = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64;
+        let number =
+            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1_u64 << 53) as f64;
         stats.count += 1;
         let distance = number - stats.mean;
         stats.mean += distance / stats.count as f64;

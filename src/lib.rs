@@ -187,10 +187,10 @@ pub use rpc_parallel_runtime::Wait;
 #[cfg(feature = "pool")]
 pub mod pool {
     pub use rpc_parallel_runtime::pools::{
-        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
-        Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
-        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt, configure,
-        shutdown, worker_index,
+        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder,
+        MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind,
+        PoolSpawning, Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt,
+        configure, shutdown, worker_index,
     };
 }
 

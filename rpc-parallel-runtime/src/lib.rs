@@ -72,9 +72,10 @@ pub mod logs {
 pub mod pools {
     pub use crate::launch::worker_index;
     pub use crate::pool::{
-        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
-        Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
-        Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, configure, shutdown,
+        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder,
+        MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind,
+        PoolSpawning, Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, configure,
+        shutdown,
     };
     pub use crate::worker::items::attempt;
 }

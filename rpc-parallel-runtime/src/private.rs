@@ -13,8 +13,8 @@ pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings
 #[cfg(feature = "pool")]
 pub use crate::pool::{
     Combine, IntoItems, Map, MapReduce, OfProcess, Ordered, ProcessFunction, ProcessInput,
-    ProcessMapError, ProcessOutput, ProcessRun, Reuse, TryProcessRun, Unordered, find_map, for_each,
-    map, map_reduce, reuse, run,
+    ProcessMapError, ProcessOutput, ProcessRun, Reuse, TryProcessRun, Unordered, find_map,
+    for_each, map, map_reduce, reuse, run,
 };
 pub use crate::wire::{
     Argument, Codec, FunctionInfo, Message, SourceLocation, Travels, WorkerTrait, assert_distinct,

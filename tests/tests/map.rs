@@ -84,7 +84,7 @@ struct By(u64);
 impl WorkerState for By {
     type Init = u64;
 
-    async fn init(by: u64) -> Result<Self, rpc_parallel::BoxError> {
+    async fn init(by: u64) -> Result<Self, BoxError> {
         Ok(Self(by))
     }
 }
@@ -131,7 +131,8 @@ async fn next_returns_each_result_and_then_none() {
 
 #[rpc_parallel::test]
 async fn empty_source_has_no_results() {
-    let all: Vec<u64> = soon(square::map(std::iter::empty()).collect()).await.expect("none fails");
+    let all: Vec<u64> =
+        soon(square::map(std::iter::empty::<u64>()).collect()).await.expect("none fails");
 
     assert!(all.is_empty());
 }
@@ -302,7 +303,7 @@ async fn find_map_returns_a_match_or_none() {
     let found = soon(only_large::find_map(0..5_000)).await.expect("no item fails");
     assert_eq!(found, None);
 
-    let found = soon(only_large::find_map(std::iter::empty())).await.expect("no item fails");
+    let found = soon(only_large::find_map(std::iter::empty::<u64>())).await.expect("no item fails");
     assert_eq!(found, None);
 }
 
@@ -331,7 +332,8 @@ async fn commutative_reduction_combines_all_items() {
 
 #[rpc_parallel::test]
 async fn reduction_of_nothing_is_none_and_of_one_item_its_value() {
-    let none = soon(square::map_reduce(add::FUNCTION, std::iter::empty()).into_future()).await;
+    let none =
+        soon(square::map_reduce(add::FUNCTION, std::iter::empty::<u64>()).into_future()).await;
     let one = soon(square::map_reduce(add::FUNCTION, [7]).into_future()).await;
 
     assert_eq!(none.expect("nothing fails"), None);

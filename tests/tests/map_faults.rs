@@ -177,7 +177,10 @@ async fn item_beyond_timeout_is_error_and_its_worker_is_replaced() {
     let [error] = &failed[..] else { panic!("{failed:?}") };
     assert_eq!(error.index(), Some(5));
     assert!(matches!(error.kind(), MapErrorKind::TimedOut { .. }), "{error}");
-    assert_eq!(soon(pool.map(hangs_at_five::FUNCTION, 10..20).sum::<u64>()).await.expect("ok"), 145);
+    assert_eq!(
+        soon(pool.map(hangs_at_five::FUNCTION, 10..20).sum::<u64>()).await.expect("ok"),
+        145
+    );
 }
 
 #[rpc_parallel::test]

@@ -261,9 +261,8 @@ fn maps(
         #p::Combine<#p::ProcessClient, #p::ProcessOutput<#key>>
     );
     let Bodies { map, map_unordered, find_map, for_each, reduce, reduce_commutative, .. } = bodies;
-    let docs = |name: &str, text: &str| {
-        format!("{text} See `{name}` of `rpc_parallel::pool::Pool`.")
-    };
+    let docs =
+        |name: &str, text: &str| format!("{text} See `{name}` of `rpc_parallel::pool::Pool`.");
     let map_doc = docs(
         "map",
         &format!("Runs {link} on all items, on all cores. Returns a stream of results in order."),

@@ -59,8 +59,6 @@ pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
-#[cfg(feature = "pool")]
-pub(crate) use self::shared_call::SharedCall;
 pub(crate) use self::error::restart_limit_text;
 pub use self::error::{CallError, CallErrorKind, Execution, KillOutcome, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};
@@ -90,6 +88,8 @@ pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
 #[cfg(test)]
 use self::serving::ServingError;
+#[cfg(feature = "pool")]
+pub(crate) use self::shared_call::SharedCall;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::task::{Task, task};

@@ -47,16 +47,16 @@ pub(crate) use self::restart_policy::{LimitReached, ProcessRecord, Restarts};
 #[cfg(feature = "pool")]
 pub(crate) use self::restarted_worker::connect;
 #[cfg(feature = "pool")]
-pub(crate) use self::shutdown::{kill_started, shut_down_started};
-#[cfg(feature = "pool")]
-pub(crate) use self::spawn_error::SpawnFailure;
-#[cfg(feature = "pool")]
-pub(crate) use self::spawn_request::OnFailure;
-#[cfg(feature = "pool")]
 pub(crate) use self::restarted_worker::open_items;
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;
+#[cfg(feature = "pool")]
+pub(crate) use self::shutdown::{kill_started, shut_down_started};
 pub use self::spawn::Spawn;
+#[cfg(feature = "pool")]
+pub(crate) use self::spawn_error::SpawnFailure;
 pub use self::spawn_error::{SpawnError, SpawnErrorKind};
+#[cfg(feature = "pool")]
+pub(crate) use self::spawn_request::OnFailure;
 pub use self::spawner::{Spawner, Spawning};
 pub use self::worker::Worker;

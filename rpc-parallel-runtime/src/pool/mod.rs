@@ -26,8 +26,8 @@ pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
 pub use self::map::{
     Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
-    Monitor, Ordered, ProcessInput, ProcessMapError, ProcessOutput, Progress, SkipErrors, Unordered,
-    Verdict, WorkerShare, find_map, for_each, map, map_reduce,
+    Monitor, Ordered, ProcessInput, ProcessMapError, ProcessOutput, Progress, SkipErrors,
+    Unordered, Verdict, WorkerShare, find_map, for_each, map, map_reduce,
 };
 pub use self::pool::{Pool, PoolClient};
 pub use self::process::{

@@ -42,11 +42,11 @@ pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,
 };
 #[cfg(feature = "pool")]
+pub use self::items::attempt;
+#[cfg(feature = "pool")]
 pub use self::processes::{ProcessClient, Processes};
 #[cfg(feature = "pool")]
 pub use self::registry::process_functions::RegisteredProcess;
-#[cfg(feature = "pool")]
-pub use self::items::attempt;
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};

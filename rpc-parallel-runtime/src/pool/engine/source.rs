@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::output::Output;
 use super::batching::Appetite;
 use super::lane::WorkerKey;
 use super::machine::{Engine, SourceState};
+use super::output::Output;
 use super::span::{Block, Span};
 
 /// A worker that wants new items.

@@ -60,9 +60,7 @@ impl Output {
         let next = match state.pieces.pop_front() {
             Some(piece) => Poll::Ready(Next::Piece(piece)),
             None => match &mut state.ended {
-                Some(ended) => {
-                    Poll::Ready(Next::End(std::mem::replace(ended, Ok(()))))
-                }
+                Some(ended) => Poll::Ready(Next::End(std::mem::replace(ended, Ok(())))),
                 None => {
                     match &mut state.consumer {
                         Some(consumer) => consumer.clone_from(cx.waker()),

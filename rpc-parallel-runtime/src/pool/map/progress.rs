@@ -83,7 +83,9 @@ impl fmt::Display for Progress {
         }
         write!(f, ", {:.0}/s", self.rate())?;
         match self.time_left() {
-            Some(left) if !self.is_finished => write!(f, ", {:.0} s left", left.as_secs_f64().ceil()),
+            Some(left) if !self.is_finished => {
+                write!(f, ", {:.0} s left", left.as_secs_f64().ceil())
+            }
             _ => Ok(()),
         }
     }

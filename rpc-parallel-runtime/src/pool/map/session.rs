@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
+use tokio::time::{Sleep, sleep};
 
 use super::ready::SlotWaker;
 use crate::connection::{
-    Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError,
+    Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError, WorkerFailure,
 };
 use crate::pool::engine::WorkerKey;
 use crate::pool::member::Member;
@@ -28,7 +30,19 @@ pub(super) struct Session {
     state: State,
     /// Orders for which the pipe had no room.
     unsent: VecDeque<Bytes>,
+    lost: Option<Lost>,
 }
+
+/// The death of the worker.
+struct Lost {
+    failure: WorkerFailure,
+    /// The end of the time for reading what the worker has sent. The connection ends later if a
+    /// process that the worker has forked keeps it open.
+    limit: Pin<Box<Sleep>>,
+}
+
+/// How long reports are read after the death of a worker.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 enum State {
     /// The items connection is being opened.
@@ -60,7 +74,9 @@ pub(super) enum SessionEvent {
     /// The session is over. The worker has died, or must be killed.
     Broken(SessionError),
     /// No worker of the pool can run the map.
-    Refused { why: String },
+    Refused {
+        why: String,
+    },
 }
 
 /// Why a session ended.
@@ -97,7 +113,7 @@ impl Session {
         });
         let ends = Ends { orders: Arc::new(orders), reports, sending: None };
         let state = State::Opening(opening, ends);
-        Self { member, key, slot, state, unsent: VecDeque::new() }
+        Self { member, key, slot, state, unsent: VecDeque::new(), lost: None }
     }
 
     /// Sends an order.
@@ -106,12 +122,34 @@ impl Session {
         self.slot.waker().wake();
     }
 
-    pub(super) fn is_broken(&self) -> bool {
-        matches!(self.state, State::Broken)
+    /// Records the death of the worker. Its last reports are still read.
+    pub(super) fn worker_lost(&mut self, failure: WorkerFailure) {
+        self.lost = Some(Lost { failure, limit: Box::pin(sleep(LAST_REPORTS)) });
+        self.slot.waker().wake();
+    }
+
+    /// Returns the failure report if the worker has died and all its reports were read.
+    pub(super) fn failure(&self) -> Option<WorkerFailure> {
+        match (&self.state, &self.lost) {
+            (State::Broken, Some(lost)) => Some(lost.failure.clone()),
+            _ => None,
+        }
     }
 
     /// Returns the next event. After `Broken` and `Refused` there are none.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<SessionEvent> {
+        let event = self.poll_state(cx);
+        if event.is_pending()
+            && !matches!(self.state, State::Broken)
+            && let Some(lost) = &mut self.lost
+            && lost.limit.as_mut().poll(cx).is_ready()
+        {
+            return self.broken(SessionError::Ended);
+        }
+        event
+    }
+
+    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<SessionEvent> {
         match &mut self.state {
             State::Broken => Poll::Pending,
             State::Opening(opening, _) => match ready!(opening.as_mut().poll(cx)) {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::iter::Sum;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -110,10 +110,8 @@ impl MapOrder for Unordered {
     }
 }
 
-type Element<C, F, Order> = Result<
-    <Order as MapOrder>::Element<Value<C, F>>,
-    MapError<FunctionErrorOf<C, F>>,
->;
+type Element<C, F, Order> =
+    Result<<Order as MapOrder>::Element<Value<C, F>>, MapError<FunctionErrorOf<C, F>>>;
 
 impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
     pub(super) fn new<M>(target: Target, items: impl IntoItems<Input<C, F>, M>) -> Self {
@@ -237,18 +235,20 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
         mut fold: impl FnMut(T, Order::Element<Value<C, F>>) -> T,
     ) -> Result<T, MapError<FunctionErrorOf<C, F>>> {
         let (mut folded, mut failed) = (Some(init), None);
-        poll_fn(|cx| loop {
-            let each = |item: Item<C, F>| match item {
-                _ if failed.is_some() => {}
-                Ok((index, value)) => {
-                    let element = Order::element(index, value);
-                    folded = folded.take().map(|it| fold(it, element));
+        poll_fn(|cx| {
+            loop {
+                let each = |item: Item<C, F>| match item {
+                    _ if failed.is_some() => {}
+                    Ok((index, value)) => {
+                        let element = Order::element(index, value);
+                        folded = folded.take().map(|it| fold(it, element));
+                    }
+                    Err(error) => failed = Some(error),
+                };
+                let more = ready!(self.values.poll_piece(each, cx));
+                if failed.is_some() || !more {
+                    return Poll::Ready(());
                 }
-                Err(error) => failed = Some(error),
-            };
-            let more = ready!(self.values.poll_piece(each, cx));
-            if failed.is_some() || !more {
-                return Poll::Ready(());
             }
         })
         .await;
@@ -291,10 +291,7 @@ impl<C: Declares<F>, F, Order: MapOrder> Unpin for Map<C, F, Order> {}
 impl<C: Declares<F>, F: 'static, Order: MapOrder> Stream for Map<C, F, Order> {
     type Item = Element<C, F, Order>;
 
-    fn poll_next(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Element<C, F, Order>>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Element<C, F, Order>>> {
         self.get_mut().poll_element(cx)
     }
 }

@@ -156,10 +156,11 @@ impl MapTask {
                 }
             }
             MemberUpdate::Lost(member, failure) => {
-                if let Some(key) = self.sessions.key_of(&member) {
-                    self.read_last_reports(key, now);
-                    self.engine.worker_lost(key, Some(failure), now);
-                    self.sessions.remove(key);
+                if let Some(key) = self.sessions.key_of(&member)
+                    && let Some(session) = self.sessions.get(key)
+                {
+                    session.worker_lost(failure);
+                    self.end_if_over(key, now);
                 }
             }
             MemberUpdate::Exhausted(error) => return Err(MapEnd::Pool(error)),
@@ -167,15 +168,11 @@ impl MapTask {
         Ok(())
     }
 
-    /// Reads the reports that a worker has sent before it died.
-    fn read_last_reports(&mut self, key: WorkerKey, now: Instant) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let waker = session.slot.waker();
-        let mut cx = Context::from_waker(&waker);
-        while let Some(session) = self.sessions.get(key)
-            && let Poll::Ready(SessionEvent::Report(report)) = session.poll_event(&mut cx)
-        {
-            self.report(key, report, now);
+    /// Removes a session whose worker has died, after all its reports were read.
+    fn end_if_over(&mut self, key: WorkerKey, now: Instant) {
+        if let Some(failure) = self.sessions.get(key).and_then(|it| it.failure()) {
+            self.engine.worker_lost(key, Some(failure), now);
+            self.sessions.remove(key);
         }
     }
 
@@ -193,7 +190,10 @@ impl MapTask {
                 match event {
                     SessionEvent::Opened => self.engine.worker_joined(key, now),
                     SessionEvent::Report(report) => self.report(key, report, now),
-                    SessionEvent::Broken(error) => session.member.kill(&error.to_string()),
+                    SessionEvent::Broken(error) => {
+                        session.member.kill(&error.to_string());
+                        self.end_if_over(key, now);
+                    }
                     SessionEvent::Refused { why } => return Err(MapEnd::Session { why }),
                 }
             }

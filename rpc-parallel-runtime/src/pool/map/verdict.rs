@@ -118,7 +118,13 @@ impl fmt::Display for Verdict {
         let Progress { done, failed, deaths, elapsed, .. } = self.progress;
         let count = self.workers.iter().filter(|it| it.items > 0).count();
         let workers = if count == 1 { "worker" } else { "workers" };
-        write!(f, "{} items in {:.3} s ({:.0}/s)", done + failed, elapsed.as_secs_f64(), self.progress.rate())?;
+        write!(
+            f,
+            "{} items in {:.3} s ({:.0}/s)",
+            done + failed,
+            elapsed.as_secs_f64(),
+            self.progress.rate()
+        )?;
         write!(f, " by {count} {workers}")?;
         if failed > 0 || deaths > 0 {
             write!(f, ", {failed} failed, {deaths} workers died")?;
@@ -200,7 +206,8 @@ mod tests {
     fn long_item_is_named() {
         let longest = Some(LongestBatch { first_index: 7, items: 1, time: 8 * SECOND });
         let idle_tail = 8 * SECOND;
-        let verdict = verdict(VerdictData { longest, idle_tail, ..data([10 * SECOND, 2 * SECOND]) });
+        let verdict =
+            verdict(VerdictData { longest, idle_tail, ..data([10 * SECOND, 2 * SECOND]) });
 
         assert_eq!(verdict.bottleneck, Bottleneck::OneItem { index: 7, share: 0.8 });
     }
