@@ -169,6 +169,8 @@ pub mod expert {
     };
 }
 
+#[cfg(feature = "pool")]
+pub use rpc_parallel_runtime::attempt;
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
 

@@ -14,13 +14,19 @@ use tokio::time::timeout;
 
 use super::{Spawn, Worker, open_items};
 use crate::connection::{
-    AnyError, CallError, CallErrorKind, Client, ExitReason, Pipe, PipeWriter,
+    AnyError, CallError, CallErrorKind, Client, ExitReason, Opening, Pipe, PipeWriter,
+    encode_control_request,
 };
-use crate::launch::Children;
-use crate::wire::{FunctionId, Message, PanicReport, Refusal, codec, read_message};
+use crate::launch::{Children, RuntimeFlavor};
+use crate::transport::{connected_pair, split};
+use crate::wire::{
+    Body, FunctionId, ItemReader, Message, PanicReport, Refusal, Settings, Sink, WorkerId,
+    WorkerLabel, codec, read_message,
+};
 use crate::worker::items::{Batch, MapRequest, Order, Record, Report};
 use crate::worker::{
-    BoxError, ConnectionState, Context, WorkerClient, WorkerState, attempt, map_items,
+    BoxError, ConnectionState, Context, OneWorkerTraitPerType, Servers, WorkerClient, WorkerState,
+    attempt, greeting, map_items, serve_connection,
 };
 
 /// The time after which a test that waits fails.
@@ -70,6 +76,7 @@ trait Items {
     async fn wait_until(&self, file: Option<PathBuf>) -> bool;
     /// Returns how many of these items are running after two turns of the runtime.
     async fn running(&self, number: u64) -> usize;
+    async fn double_later(&self, number: u64) -> u64;
     /// Waits until it is dropped, which it notes in a file.
     async fn wait_until_dropped(&self, note: PathBuf);
     fn attempt(&self, number: u64) -> u32;
@@ -91,6 +98,9 @@ struct State {
 }
 
 struct Threads;
+
+/// The name of the file of a worker whose connections fail.
+const FAILS: &str = "fails";
 
 impl State {
     fn note(&self, what: &str) -> String {
@@ -122,7 +132,8 @@ impl ConnectionState<State> for Threads {
 
     async fn init(state: &State, (): ()) -> Result<Self, BoxError> {
         state.note("connection");
-        Ok(Self)
+        let fails = state.file.as_ref().is_some_and(|it| it.ends_with(FAILS));
+        if fails { Err("no connection".into()) } else { Ok(Self) }
     }
 }
 
@@ -207,13 +218,18 @@ impl Items for State {
 
     async fn running(&self, _: u64) -> usize {
         self.running.fetch_add(1, Ordering::Relaxed);
-        for _ in 0..100 {
+        for _ in 0..10 {
             tokio::task::yield_now().await;
         }
         let running = self.running.load(Ordering::Relaxed);
         tokio::task::yield_now().await;
         self.running.fetch_sub(1, Ordering::Relaxed);
         running
+    }
+
+    async fn double_later(&self, number: u64) -> u64 {
+        tokio::task::yield_now().await;
+        number * 2
     }
 
     async fn wait_until_dropped(&self, note: PathBuf) {
@@ -337,17 +353,22 @@ impl Fixture {
     }
 
     fn map_with(&self, request: &MapRequest) -> Session {
-        let (orders, orders_out) = Pipe::pair();
-        let (reports_in, reports) = Pipe::pair();
-        let call = map_items(
-            &self.client,
-            request,
-            &orders_out.with_window(1 << 20),
-            &reports_in.with_window(1 << 20),
-        );
-        let call = tokio::spawn(call);
-        Session { orders, reports, call, records: Vec::new(), next_batch: 0 }
+        map_over(&self.client, request)
     }
+}
+
+fn map_over(client: &Client, request: &MapRequest) -> Session {
+    map_with_window(client, request, 1 << 20)
+}
+
+/// Begins a map whose reports have a window of this size.
+fn map_with_window(client: &Client, request: &MapRequest, window: usize) -> Session {
+    let (orders, orders_out) = Pipe::pair();
+    let (reports_in, reports) = Pipe::pair();
+    let (orders_out, reports_in) =
+        (orders_out.with_window(1 << 20), reports_in.with_window(window));
+    let call = tokio::spawn(map_items(client, request, &orders_out, &reports_in));
+    Session { orders, reports, call, records: Vec::new(), next_batch: 0 }
 }
 
 fn encode<T: Message>(items: &[T]) -> Bytes {
@@ -359,7 +380,7 @@ fn encode<T: Message>(items: &[T]) -> Bytes {
 }
 
 fn decode<T: Message>(bytes: &Bytes, count: u32) -> Vec<T> {
-    let mut reader = crate::wire::ItemReader::new(crate::wire::Body::shared(bytes));
+    let mut reader = ItemReader::new(Body::shared(bytes));
     let decode = |_| (codec::<T>().decode_item)(&mut reader).expect("results can be decoded");
     let decoded = (0..count).map(decode).collect();
     assert_eq!(reader.position(), bytes.len(), "there are more results than items");
@@ -605,8 +626,7 @@ async fn unbegun_items_are_taken_back_while_item_blocks() {
     fs::write(gate, "").expect("open the gate");
 
     assert_eq!(session.read_finished(first).await, 2);
-    let given_back: Vec<_> =
-        session.records.iter().map(|it| it.0).filter(is_given_back).collect();
+    let given_back: Vec<_> = session.records.iter().map(|it| it.0).filter(is_given_back).collect();
     let record = |batch, from, to| Record::GivenBack { batch, from, to };
     assert_eq!(given_back, [record(second, 0, 5), record(first, 4, 5), record(first, 2, 4)]);
     assert_eq!(session.results::<bool>(first), [(0, false), (1, true)]);
@@ -887,16 +907,7 @@ async fn failures_interrupt_accumulator() {
 #[rpc_parallel::test(crate = crate)]
 async fn more_results_than_window_wait_and_arrive() {
     let fixture = start().await;
-    let (orders, orders_out) = Pipe::pair();
-    let (reports_in, reports) = Pipe::pair();
-    let call = map_items(
-        &fixture.client,
-        &request("bytes"),
-        &orders_out,
-        &reports_in.with_window(10_000),
-    );
-    let call = tokio::spawn(call);
-    let mut session = Session { orders, reports, call, records: Vec::new(), next_batch: 0 };
+    let mut session = map_with_window(&fixture.client, &request("bytes"), 10_000);
 
     let lens: Vec<usize> = (0..300).map(|it| it * 100).collect();
     let id = session.send(&lens).await;
@@ -931,4 +942,91 @@ async fn session_does_not_delay_end_of_worker() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(note.exists(), "the item is dropped before the worker ends");
     session.end().await.expect_err("the worker has ended");
+}
+
+#[rpc_parallel::test(crate = crate)]
+async fn items_connection_does_not_keep_worker_without_owner() {
+    let directory = Directory::new();
+    let note = directory.file("note");
+    let owner = soon("the spawn", State::spawner().spawn(None)).await.expect("it starts");
+    let started = Children::get().find(owner.worker_id()).expect("this process has started it");
+    let opening = open_items(&started, owner.client().settings());
+    let client = soon("the connection", opening).await.expect("the worker accepts it");
+    let mut session = map_over(&client, &request("wait_until_dropped"));
+    session.send(&[note.clone()]).await;
+    file_appears(&note.with_extension("begun")).await;
+
+    drop(owner);
+
+    session.end().await.expect_err("the worker has ended");
+    soon("the end", started.end()).await;
+    assert!(note.exists(), "the item is dropped before the worker ends");
+}
+
+#[rpc_parallel::test(crate = crate)]
+async fn state_of_connection_that_fails_refuses_session() {
+    let fixture = start().await;
+    let directory = Directory::new();
+    let failing = State::spawner().start(Some(directory.file(FAILS)));
+    let failing = soon("the start", failing).await.expect("it starts");
+    let started = Children::get().find(failing.id()).expect("this process has started it");
+    let opening = open_items(&started, failing.settings());
+    let client = soon("the connection", opening).await.expect("the worker accepts it");
+
+    let session = map_over(&client, &request("double"));
+
+    let error = session.call.await.expect("it does not panic").expect_err("`init` fails");
+    assert!(error.to_string().contains("no connection"), "{error}");
+    fixture.map("double").end().await.expect("other workers are not affected");
+}
+
+/// Serves a worker on a multi-thread runtime of this process, and its items on this one.
+#[tokio::test]
+async fn items_run_on_several_threads() {
+    let two = RuntimeFlavor::MultiThread { threads: Some(2) };
+    let runtime = two.build().expect("make a runtime");
+    let (id, settings) = (WorkerId::random(), Settings::default());
+    let label = WorkerLabel::here(None, "State".to_owned());
+    let mut init = Vec::new();
+    crate::wire::encode(&None::<PathBuf>, &mut Sink::new(&mut init, 100)).expect("it is small");
+    let starting = (State::WORKER_TYPE.start)(id, label.clone(), init);
+    let server = runtime.spawn(starting).await.expect("it does not panic").expect("it starts");
+    Servers::get().insert(id, server);
+    let (ours, theirs) = connected_pair().expect("make sockets");
+    let opening = Opening::new(split(theirs).expect("register it"), settings);
+    let serving = tokio::spawn(async move { serve_connection(opening).await });
+    let mut opening = Opening::new(split(ours).expect("register it"), settings);
+    let request_bytes = encode_control_request(id, greeting());
+    soon("the handshake", opening.connect(&request_bytes)).await.expect("it accepts");
+    let client = Client::begin(opening, id, label, Box::pin(async { None }));
+
+    let numbers: Vec<u64> = (0..5000).collect();
+    let combine = Some(id_of("add"));
+    let requests = [
+        request("double"),
+        MapRequest { combine, ..request("double") },
+        MapRequest { concurrency: 4, ..request("running") },
+        MapRequest { concurrency: 4, combine, ..request("double_later") },
+    ];
+    for request in requests {
+        let mut session = map_over(&client, &request);
+        let ids = [session.send(&numbers).await, session.send(&numbers).await];
+        for id in ids {
+            assert_eq!(session.read_finished(id).await, 5000);
+        }
+        let covered = session.records.iter().filter_map(|it| match it.0 {
+            Record::Results { batch, from, to, .. } => Some((from..to).map(move |it| (batch, it))),
+            _ => None,
+        });
+        let mut covered: Vec<_> = covered.flatten().collect();
+        covered.sort_unstable();
+        let all = ids.iter().flat_map(|id| (0..5000).map(move |it| (*id, it)));
+        assert_eq!(covered, all.collect::<Vec<_>>());
+        session.end().await.expect("the session ends");
+    }
+
+    drop(client);
+    soon("the end of the connection", serving).await.expect("it does not panic");
+    Servers::get().remove(id);
+    runtime.shutdown_background();
 }
