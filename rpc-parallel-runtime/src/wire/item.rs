@@ -212,7 +212,7 @@ mod tests {
         }
 
         let mut reader = ItemReader::new(Body::of(&out));
-        let mut decode = |it: &mut _| (codec.decode_item)(it).expect("the item is complete");
+        let decode = |it: &mut _| (codec.decode_item)(it).expect("the item is complete");
         assert_eq!(&decode(&mut reader), first);
         assert!((codec.skip_item)(&mut reader));
         assert_eq!(&decode(&mut reader), last);

@@ -12,7 +12,19 @@ thread_local! {
 /// item with more care, or to skip it, after the item has killed a worker.
 ///
 /// The value belongs to the code that runs in the item itself. Tasks and threads that the item
-/// starts read 0.
+/// starts read 0. A function with a context reads the same from
+/// [`Context::attempt`](crate::Context::attempt).
+///
+/// ```
+/// /// Counts the words of a file, of a damaged one only in its first half.
+/// fn count_words(text: &str) -> usize {
+///     let half = text.len() / 2;
+///     let text = if rpc_parallel::attempt() > 0 { text.get(..half).unwrap_or("") } else { text };
+///     text.split_whitespace().count()
+/// }
+///
+/// assert_eq!(count_words("one two"), 2);
+/// ```
 #[must_use]
 pub fn attempt() -> u32 {
     ATTEMPT.get()

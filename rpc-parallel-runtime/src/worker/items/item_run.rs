@@ -4,6 +4,7 @@
 //! The lock is held for a few nanoseconds per item, and never while user code runs or a report is
 //! written.
 
+use std::collections::HashSet;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -28,8 +29,10 @@ const PANICKED: i32 = 101;
 pub(crate) struct ItemRun {
     state: Mutex<State>,
     reports: PipeWriter<Bytes>,
-    /// Notified for the tasks that run items: there may be an item to claim, or the map has ended.
+    /// Notified for the tasks that run items: there may be an item to claim.
     work: Notify,
+    /// Notified when the map has ended.
+    ended: Notify,
     /// Notified for the items thread: the pipe has no room for a report.
     full: Notify,
     /// The limit for one result, in bytes.
@@ -44,7 +47,9 @@ pub(super) struct State {
     pub(super) queue: Queue,
     pub(super) outgoing: Outgoing,
     /// Items that run in lanes. An item of a [`SyncRun`](super::SyncRun) is not in this list.
-    running: Vec<Running>,
+    running: HashSet<Running>,
+    /// Whether one of them is careful, and so runs alone.
+    is_careful: bool,
     /// The number of lanes that wait for an item.
     idle_lanes: usize,
     /// Whether a thread is writing reports. Only that thread writes, so that they stay in order.
@@ -58,7 +63,7 @@ pub(super) struct State {
 }
 
 /// An item that has begun and is not done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Running {
     /// Identifies the batch in this process.
     pub(super) serial: u64,
@@ -117,7 +122,8 @@ impl ItemRun {
         let state = State {
             queue: Queue::default(),
             outgoing: Outgoing::new(settings),
-            running: Vec::new(),
+            running: HashSet::new(),
+            is_careful: false,
             idle_lanes: 0,
             is_sending: false,
             last_report: Instant::now(),
@@ -128,6 +134,7 @@ impl ItemRun {
             state: Mutex::new(state),
             reports,
             work: Notify::new(),
+            ended: Notify::new(),
             full: Notify::new(),
             max_result: max_result(settings),
             reduces,
@@ -153,10 +160,14 @@ impl ItemRun {
         }
     }
 
-    /// Waits until a condition holds for the state.
-    async fn until<T>(&self, mut condition: impl FnMut(&mut State) -> Option<T>) -> T {
+    /// Waits until a condition holds for the state, which `notify` notifies of its changes.
+    async fn until<T>(
+        &self,
+        notify: &Notify,
+        mut condition: impl FnMut(&mut State) -> Option<T>,
+    ) -> T {
         loop {
-            let mut changed = pin!(self.work.notified());
+            let mut changed = pin!(notify.notified());
             // `enable` ensures that a change after the check wakes this future.
             changed.as_mut().enable();
             let met = condition(&mut self.lock());
@@ -169,7 +180,7 @@ impl ItemRun {
 
     /// Waits until the map has ended.
     pub(super) async fn closed(&self) {
-        self.until(|it| it.is_closed.then_some(())).await;
+        self.until(&self.ended, |it| it.is_closed.then_some(())).await;
     }
 
     /// Runs a future until the map ends. Returns `None` if the map has ended.
@@ -190,12 +201,17 @@ impl ItemRun {
         state.queue.clear();
         drop(state);
         self.scope.cancel();
+        self.ended.notify_waiters();
         self.work.notify_waiters();
     }
 
     /// Adds a batch that has arrived.
     pub(super) fn add(&self, batch: Batch) {
-        self.lock().queue.add(batch);
+        let mut state = self.lock();
+        if !state.is_closed {
+            state.queue.add(batch);
+        }
+        drop(state);
         self.work.notify_waiters();
     }
 
@@ -213,17 +229,17 @@ impl ItemRun {
 
     /// Waits for the batch at the front of the queue, and returns its serial number.
     pub(super) async fn front(&self) -> u64 {
-        self.until(|it| it.queue.front().map(|it| it.serial)).await
+        self.until(&self.work, |it| it.queue.front().map(|it| it.serial)).await
     }
 
     /// Waits until an item may begin, with regard to the reports that wait for the pipe.
     pub(super) async fn may_begin(&self, careful: bool) {
-        self.until(|it| it.may_begin(careful).then_some(())).await;
+        self.until(&self.work, |it| it.may_begin(careful).then_some(())).await;
     }
 
     /// Waits until another lane is needed: an item can begin, and no lane waits.
     pub(super) async fn lane_needed(&self) {
-        self.until(|it| {
+        self.until(&self.work, |it| {
             let claimable = it.queue.iter_mut().any(|it| it.next < it.end);
             (claimable && it.idle_lanes == 0).then_some(())
         })
@@ -281,12 +297,11 @@ impl ItemRun {
         while let Some(over) = state.queue.over() {
             state.finish(over, fold);
         }
-        let is_careful = state.running.iter().any(|it| it.careful);
-        let State { queue, running, outgoing, .. } = &mut *state;
+        let State { queue, running, is_careful, outgoing, .. } = &mut *state;
         let Some(batch) = queue.iter_mut().find(|it| it.next < it.end) else {
             return Ok(Claim::Nothing);
         };
-        let waits = is_careful || (batch.careful && !running.is_empty());
+        let waits = *is_careful || (batch.careful && !running.is_empty());
         if waits || outgoing.is_blocked() || (batch.careful && outgoing.is_waiting()) {
             return Ok(Claim::Nothing);
         }
@@ -308,7 +323,8 @@ impl ItemRun {
         let attempt = batch.attempt(item);
         let claimed =
             Running { serial: batch.serial, batch: batch.id, item, careful: batch.careful };
-        running.push(claimed);
+        running.insert(claimed);
+        *is_careful = batch.careful;
         drop(state);
         // There may be another item, for which a lane must be started.
         self.work.notify_waiters();
@@ -354,7 +370,8 @@ impl ItemRun {
     ) {
         let done = claimed.running;
         let mut state = self.lock();
-        state.running.retain(|it| *it != done);
+        state.running.remove(&done);
+        state.is_careful = false;
         report(&mut state.outgoing, fold, done);
         let mut is_over = false;
         if let Some(batch) = state.queue.find(done.serial) {
@@ -425,7 +442,7 @@ impl ItemRun {
 
     /// Closes and writes a report that waits for further results longer than the gather time, and
     /// asks the code that runs items to look at the clock. Returns the items that run.
-    pub(super) fn tick(&self) -> Vec<Running> {
+    pub(super) fn tick(&self) -> HashSet<Running> {
         let mut state = self.lock();
         state.attention = true;
         if state.last_report.elapsed() >= GATHER_TIME {
@@ -501,7 +518,7 @@ impl State {
         self.close_report();
     }
 
-    fn running(&mut self) -> Vec<Running> {
+    fn running(&mut self) -> HashSet<Running> {
         if !self.running.is_empty() {
             return self.running.clone();
         }

@@ -121,8 +121,9 @@ impl Outgoing {
         if self.records.is_empty() {
             return;
         }
-        let room = self.full + self.full / 4;
-        let mut message = std::mem::replace(&mut self.results, Vec::with_capacity(room));
+        // The next report is probably as large.
+        let next = Vec::with_capacity(self.results.len().min(2 * self.full));
+        let mut message = std::mem::replace(&mut self.results, next);
         Report::finish(&self.records, &mut message);
         self.records.clear();
         self.waiting_len += message.len();

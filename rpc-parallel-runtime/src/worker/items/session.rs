@@ -1,5 +1,6 @@
 //! The conversation of one map, as the items thread leads it: orders in, reports out.
 
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
 use super::item_run::{ItemRun, Running};
-use super::message::{Order, Record};
+use super::message::{MalformedItems, Order, Record};
 use super::request::MapRequest;
 use crate::connection::{AnyError, Pipe, PipeError, diagnose};
 use crate::wire::Refusal;
@@ -51,19 +52,25 @@ pub(crate) async fn serve_map(
     let ended = session.converse().await;
     let Session { closing: Closing(run), computing, .. } = &mut session;
     run.close();
-    match ended {
-        End::Computed(computed) => computed_result(computed),
+    // If the task was dropped, the worker has ended.
+    let result = |it: Result<_, JoinError>| it.unwrap_or(Err(Refusal::Cancelled));
+    let result = match ended {
+        End::Computed(computed) => result(computed),
         End::Orders => {
             let computed = computing.await;
+            // What was done before the end is still reported, if the pipe has room.
             run.report([]);
-            computed_result(computed)
+            result(computed)
         }
-        End::Malformed(refusal) => {
+        End::Malformed(malformed) => {
             let _ = computing.await;
-            diagnose(format_args!("the orders of a map are malformed: {refusal}"));
-            Err(refusal)
+            Err(Refusal::Violation { why: AnyError::from(malformed).to_string() })
         }
+    };
+    if let Err(Refusal::Violation { why }) = &result {
+        diagnose(format_args!("a map ends, because its master has sent a malformed order: {why}"));
     }
+    result
 }
 
 struct Session {
@@ -86,7 +93,7 @@ impl Drop for Closing {
 enum End {
     /// The master has ended the orders.
     Orders,
-    Malformed(Refusal),
+    Malformed(MalformedItems),
     /// The task that runs items has ended by itself.
     Computed(Result<Result<(), Refusal>, JoinError>),
 }
@@ -99,11 +106,6 @@ enum Event {
     Computed(Result<Result<(), Refusal>, JoinError>),
 }
 
-fn computed_result(computed: Result<Result<(), Refusal>, JoinError>) -> Result<(), Refusal> {
-    // If the task was dropped, the worker has ended.
-    computed.unwrap_or(Err(Refusal::Cancelled))
-}
-
 impl Session {
     async fn converse(&mut self) -> End {
         let Self { orders, closing: Closing(run), computing, watch } = self;
@@ -113,10 +115,7 @@ impl Session {
                 Event::Order(Some(Ok(order))) => match Order::decode(order) {
                     Ok(Order::Batch(batch)) => run.add(batch),
                     Ok(Order::TakeBack { most }) => run.take_back(most),
-                    Err(malformed) => {
-                        let why = AnyError::from(malformed).to_string();
-                        return End::Malformed(Refusal::Violation { why });
-                    }
+                    Err(malformed) => return End::Malformed(malformed),
                 },
                 Event::Order(Some(Err(_)) | None) => return End::Orders,
                 Event::Room => run.send_waiting(),
@@ -165,12 +164,13 @@ async fn next_event(
 struct Watch {
     timeout: Option<Duration>,
     report_every: Duration,
-    observed: Vec<Observed>,
+    /// The items that were running at the last look.
+    observed: HashMap<Running, Observed>,
 }
 
-/// An item that was running at the last look.
+/// An item that runs.
 struct Observed {
-    item: Running,
+    /// The first look that has found it running.
     since: Instant,
     is_overdue: bool,
 }
@@ -178,7 +178,7 @@ struct Observed {
 impl Watch {
     fn new(request: &MapRequest) -> Self {
         let &MapRequest { timeout, report_every, .. } = request;
-        Self { timeout, report_every, observed: Vec::new() }
+        Self { timeout, report_every, observed: HashMap::new() }
     }
 
     /// Notes the items that run, and returns the events to report. `silent_for` is the time since
@@ -186,15 +186,18 @@ impl Watch {
     ///
     /// An item counts from the first look on that has found it running, so it is overdue up to one
     /// tick late and never early.
-    fn look(&mut self, running: &[Running], silent_for: Duration, now: Instant) -> Vec<Record> {
-        self.observed.retain(|it| running.contains(&it.item));
+    fn look(
+        &mut self,
+        running: &HashSet<Running>,
+        silent_for: Duration,
+        now: Instant,
+    ) -> Vec<Record> {
+        self.observed.retain(|it, _| running.contains(it));
         for item in running {
-            if !self.observed.iter().any(|it| it.item == *item) {
-                self.observed.push(Observed { item: *item, since: now, is_overdue: false });
-            }
+            self.observed.entry(*item).or_insert(Observed { since: now, is_overdue: false });
         }
         let mut events = Vec::new();
-        for Observed { item, since, is_overdue } in &mut self.observed {
+        for (item, Observed { since, is_overdue }) in &mut self.observed {
             let overdue = self.timeout.is_some_and(|it| now.duration_since(*since) >= it);
             if overdue && !std::mem::replace(is_overdue, true) {
                 events.push(Record::Overdue { batch: item.batch, item: item.item });

@@ -193,7 +193,7 @@ impl<'a> SyncRun<'a> {
         let state = &mut *guard;
         state.outgoing.add_outcome(self.batch, item, outcome, &self.result);
         // After the end of the map the queue is empty.
-        if let Some(batch) = state.queue.front() {
+        if let Some(batch) = state.queue.front().filter(|it| it.serial == self.serial) {
             batch.running -= 1;
             batch.done += 1;
             let pauses = looks || state.attention || self.careful || self.scope.attempt > 0;
@@ -215,7 +215,8 @@ impl<'a> SyncRun<'a> {
         let state = &mut *guard;
         state.attention = state.is_closed;
         self.yields = self.pace.look(now) || self.scope.attempt > 0;
-        let is_over = state.queue.front().is_none_or(|it| it.is_over());
+        let batch = state.queue.front().filter(|it| it.serial == self.serial);
+        let is_over = batch.is_none_or(|it| it.is_over());
         if is_over {
             state.finish(self.serial, &mut None);
         } else if self.careful {
