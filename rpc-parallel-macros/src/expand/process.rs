@@ -203,6 +203,7 @@ fn functions(
     let parameters = quote!(#(#parameters,)*);
     let run_type = client::future_type(facade, function, ["ProcessRun", "TryProcessRun"]);
     let call_type = client::call_type(facade, function);
+    let deprecated = function.attrs.iter().filter(|it| it.path().is_ident("deprecated"));
     let Bodies { run, reuse, call, .. } = bodies;
     let maps = maps(facade, &vis, &key, bodies, &link);
     let docs = Docs::of(&link);
@@ -221,6 +222,7 @@ fn functions(
             #vis const FUNCTION: #p::ProcessFunction<#key> = #p::ProcessFunction::NEW;
 
             #[doc = #run_doc]
+            #(#deprecated)*
             #vis fn run(#parameters) -> #run_type #run
 
             #[doc = #reuse_doc]
