@@ -16,6 +16,8 @@ mod template;
 mod pool;
 mod builder;
 mod spawn_pool;
+mod blocking;
+mod program;
 
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};

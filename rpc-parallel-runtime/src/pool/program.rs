@@ -1,0 +1,228 @@
+//! The one pool of a program: it is started when it is first needed.
+//!
+//! A thread of its own runs the pool, in a tokio runtime of its own. So the pool does not depend on
+//! the runtime in which it was first used, which may end before the program.
+
+use std::env;
+use std::sync::{Mutex, MutexGuard};
+
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+
+use super::builder::PoolBuilder;
+use super::error::{PoolError, PoolErrorKind};
+use super::pool::Pool;
+use super::race::{Either, race};
+use super::size::MAX_WORKERS;
+use crate::launch::start_thread;
+use crate::worker::{InitWithoutArgument, Served, WorkerClient};
+
+/// The environment variable that sets the number of workers.
+const WORKERS_VARIABLE: &str = "RPC_PARALLEL_WORKERS";
+
+/// A pool that is started when it is first needed, and again if no worker of it is left.
+pub(in crate::pool) struct ProgramPool<S>(Mutex<State<S>>);
+
+struct State<S> {
+    builder: PoolBuilder<S>,
+    current: Option<Current<S>>,
+}
+
+/// A pool that is being started or runs, and its thread. Dropping this ends both.
+struct Current<S> {
+    /// The pool, as soon as it has started.
+    started: StartedPool<S>,
+    /// Requests the shutdown. The result is sent to the sender in the request.
+    shutdown: oneshot::Sender<oneshot::Sender<Result<(), PoolError>>>,
+}
+
+type StartedPool<S> = watch::Receiver<Option<Result<Pool<S>, PoolError>>>;
+
+impl<S> ProgramPool<S>
+where
+    S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
+{
+    pub(in crate::pool) fn new() -> Self {
+        Self(Mutex::new(State { builder: PoolBuilder::new(), current: None }))
+    }
+
+    /// Configures the pool. Several calls add to each other.
+    ///
+    /// # Errors
+    ///
+    /// The pool is running.
+    pub(in crate::pool) fn configure(
+        &self,
+        configure: impl FnOnce(PoolBuilder<S>) -> PoolBuilder<S>,
+    ) -> Result<(), PoolError> {
+        let builder = self.state().builder.clone();
+        let configured = configure(builder);
+        let mut state = self.state();
+        if state.current.as_ref().is_some_and(Current::is_usable) {
+            return Err(PoolErrorKind::Running.into());
+        }
+        let previous = std::mem::replace(&mut state.builder, configured);
+        drop(state);
+        drop(previous);
+        Ok(())
+    }
+
+    /// Returns the pool, which is started first if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// The pool did not start. The next call tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the start.
+    pub(in crate::pool) async fn get(&self) -> Result<Pool<S>, PoolError> {
+        let mut started = self.begin();
+        let pool = started.wait_for(Option::is_some).await;
+        match pool.as_deref() {
+            Ok(Some(pool)) => pool.clone(),
+            Ok(None) | Err(_) => Err(thread_error("it ended before the pool had started")),
+        }
+    }
+
+    /// Shuts the pool down, if it runs. The next [`get`](Self::get) starts another one.
+    ///
+    /// # Errors
+    ///
+    /// The ends of some workers were not orderly.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future after its first poll does not stop the shutdown.
+    pub(in crate::pool) async fn shutdown(&self) -> Result<(), PoolError> {
+        let current = self.state().current.take();
+        let Some(Current { shutdown, .. }) = current else { return Ok(()) };
+        let (reply, result) = oneshot::channel();
+        // It fails if the pool has failed to start, or no worker is left.
+        let _ = shutdown.send(reply);
+        result.await.unwrap_or(Ok(()))
+    }
+
+    /// Starts the pool if it does not run.
+    fn begin(&self) -> StartedPool<S> {
+        let (begun, started, previous) = {
+            let mut state = self.state();
+            if let Some(current) = state.current.as_ref().filter(|it| it.is_usable()) {
+                return current.started.clone();
+            }
+            let (current, begun) = Current::begin(state.builder.clone());
+            (begun, current.started.clone(), state.current.replace(current))
+        };
+        drop(previous);
+        begun.start();
+        started
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.0.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// A pool whose thread has not been started yet.
+struct Begun<S> {
+    builder: PoolBuilder<S>,
+    publish: watch::Sender<Option<Result<Pool<S>, PoolError>>>,
+    requested: oneshot::Receiver<oneshot::Sender<Result<(), PoolError>>>,
+}
+
+impl<S> Begun<S>
+where
+    S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
+{
+    /// Starts the thread of the pool. An error is published like that of the pool.
+    fn start(self) {
+        let Self { builder, publish, requested } = self;
+        let fail = publish.clone();
+        let run = async move {
+            let pool = match with_environment(builder) {
+                Ok(builder) => builder.spawn(()).await,
+                Err(error) => Err(error),
+            };
+            publish.send_replace(Some(pool.clone()));
+            let Ok(pool) = pool else { return };
+            match race(requested, pool.core().over()).await {
+                // The runtime runs until the workers have ended.
+                Either::First(Ok(reply)) => {
+                    let _ = reply.send(pool.shutdown().await);
+                }
+                Either::First(Err(_)) | Either::Second(_) => {}
+            }
+        };
+        let started = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            // Owner: the `Current` of the pool. The thread ends when that is dropped.
+            start_thread("rpc-parallel pool", Box::new(move || runtime.block_on(run)))
+        });
+        if let Err(error) = started {
+            fail.send_replace(Some(Err(thread_error(error))));
+        }
+    }
+}
+
+impl<S> Current<S> {
+    fn begin(builder: PoolBuilder<S>) -> (Self, Begun<S>) {
+        let (publish, started) = watch::channel(None);
+        let (shutdown, requested) = oneshot::channel();
+        (Self { started, shutdown }, Begun { builder, publish, requested })
+    }
+
+    /// Returns whether the pool is being started or has workers.
+    fn is_usable(&self) -> bool {
+        match &*self.started.borrow() {
+            Some(Ok(pool)) => !pool.core().is_over(),
+            Some(Err(_)) => false,
+            None => self.started.has_changed().is_ok(),
+        }
+    }
+}
+
+fn thread_error(error: impl ToString) -> PoolError {
+    PoolErrorKind::Thread { why: error.to_string() }.into()
+}
+
+/// Applies the number of workers in the environment, if there is one.
+fn with_environment<S: Served>(builder: PoolBuilder<S>) -> Result<PoolBuilder<S>, PoolError> {
+    match env::var_os(WORKERS_VARIABLE) {
+        Some(value) if !value.is_empty() => {
+            let value = value.to_string_lossy();
+            Ok(builder.workers(parse_workers(&value)?))
+        }
+        Some(_) | None => Ok(builder),
+    }
+}
+
+fn parse_workers(value: &str) -> Result<usize, PoolError> {
+    let workers = value.parse().ok().filter(|it| (1..=MAX_WORKERS).contains(it));
+    workers.ok_or_else(|| {
+        let why = format!("expected a number from 1 to {MAX_WORKERS}");
+        PoolErrorKind::Environment { value: value.to_owned(), why }.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_workers_is_read_from_text() {
+        assert!(parse_workers("1").is_ok_and(|it| it == 1));
+        assert!(parse_workers("65536").is_ok_and(|it| it == 65_536));
+    }
+
+    #[test]
+    fn other_text_is_error_that_names_variable_and_range() {
+        for value in ["0", "-1", "many", " 4", "65537", "18446744073709551616", "4.0"] {
+            let error = parse_workers(value).expect_err("it is not a number of workers");
+
+            let text = format!(
+                "failed to read a number of workers from `RPC_PARALLEL_WORKERS={value}`: expected \
+                 a number from 1 to 65536"
+            );
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}
