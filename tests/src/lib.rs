@@ -15,6 +15,7 @@ pub mod script;
 pub mod fixture;
 pub mod node;
 pub mod spawn_ok;
+pub mod pools;
 pub mod failure_scenario;
 pub mod restarting;
 pub mod shutdown_log;

@@ -45,8 +45,6 @@ pub use self::restart_policy::RestartPolicy;
 #[cfg(feature = "pool")]
 pub(crate) use self::restart_policy::{LimitReached, ProcessRecord, Restarts};
 #[cfg(feature = "pool")]
-pub(crate) use self::restarted_worker::connect;
-#[cfg(feature = "pool")]
 pub(crate) use self::restarted_worker::open_items;
 pub use self::server::Server;
 pub use self::shutdown::Shutdown;

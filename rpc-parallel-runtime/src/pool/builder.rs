@@ -116,6 +116,12 @@ impl<S: Served> PoolBuilder<S> {
         self
     }
 
+    /// Sets the number of workers if no other number was set.
+    pub(super) fn workers_by_default(mut self, workers: usize) -> Self {
+        self.groups.set_default(workers);
+        self
+    }
+
     /// Adds workers that a launcher starts. Several calls add several groups of workers.
     ///
     /// The workers without a launcher have the first indices, and the groups follow in the order of

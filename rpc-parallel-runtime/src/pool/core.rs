@@ -5,6 +5,7 @@
 //! destructors run after the lock of the state was released.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -433,11 +434,14 @@ impl PoolCore {
         self.changes.send_replace(());
     }
 
-    /// Records that a slot gets no worker any more.
+    /// Records that a slot gets no worker any more, unless that has been recorded.
     pub(super) fn exhaust(&self, slot_id: SlotId, error: PoolError) {
         let (previous, over) = {
             let mut state = self.state();
             let Some(slot) = state.slot(slot_id) else { return };
+            if let Phase::Ended(_) = slot.phase {
+                return;
+            }
             let previous = std::mem::replace(&mut slot.phase, Phase::Ended(error.clone()));
             // The error of the last slot is that of the pool.
             let over = state.error().is_some().then(|| state.take_readers());
@@ -453,6 +457,15 @@ impl PoolCore {
     /// Returns whether no worker is left and none will be started.
     pub(in crate::pool) fn is_over(&self) -> bool {
         self.state().error().is_some()
+    }
+
+    /// Waits until no worker is left and none will be started, and returns the reason.
+    pub(in crate::pool) async fn over(&self) -> PoolError {
+        let never = |_: &State| None::<Result<Infallible, PoolError>>;
+        match self.wait_for(never).await {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
     }
 
     /// Removes a process that has finished its work, and reports its end to those that still use the worker.

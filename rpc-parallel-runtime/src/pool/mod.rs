@@ -16,6 +16,8 @@ mod template;
 mod pool;
 mod builder;
 mod spawn_pool;
+mod background;
+mod blocking;
 mod program;
 mod process;
 mod wait;

@@ -16,7 +16,7 @@ use super::set_up_calls::{call_error, set_up};
 use super::size::check;
 use super::slot::add_workers;
 use super::template::Template;
-use crate::connection::{CallError, Client, SharedCall};
+use crate::connection::{Call, CallError, CallFailure, Client, SharedCall};
 use crate::worker::{
     Arguments, DeclaredFunction, Declares, Function, OneWorkerTraitPerType, Served, WorkerClient,
     call_encoded, encode_call,
@@ -244,45 +244,26 @@ impl<S: Served> Pool<S> {
     /// # Cancel safety
     ///
     /// Dropping the future cancels the calls.
-    pub async fn broadcast<F>(
+    pub fn broadcast<F>(
         &self,
         _function: DeclaredFunction<S::Client, F>,
         input: &<DeclaredFunction<S::Client, F> as Function>::Input,
-    ) -> Result<Vec<Result<OutputOf<S, F>, ErrorOf<S, F>>>, PoolError>
+    ) -> impl Future<Output = Result<Results<S, F>, PoolError>> + use<S, F>
     where
         S::Client: Declares<F>,
     {
-        let message = encode::<S, F>(input);
-        let call = |Target { label, member }: &Target| match member {
-            Ok(member) => Ok(call_encoded::<S::Client, F>(member.client(), &message)),
-            Err(error) => {
-                let (function, kind) = (message.function(), call_error(error));
-                Err(CallError::new(function, label.clone(), kind, false))
-            }
-        };
-        let targets = self.core().targets().await?;
-        let mut calls: Vec<_> = targets.iter().map(call).collect();
-        let mut results: Vec<_> = calls.iter().map(|_| None).collect();
-        // All calls are sent before the first result is awaited.
-        poll_fn(|cx| {
-            for (call, result) in calls.iter_mut().zip(&mut results) {
-                let Ok(call) = call else { continue };
-                if let Poll::Ready(ready) = Pin::new(call).poll(cx) {
-                    *result = Some(ready);
+        let (lease, message) = (self.lease.clone(), encode::<S, F>(input));
+        async move {
+            let targets = lease.core().targets().await?;
+            let call = |Target { label, member }| match member {
+                Ok(member) => Ok(call_encoded::<S::Client, F>(member.client(), &message)),
+                Err(error) => {
+                    let (function, kind) = (message.function(), call_error(&error));
+                    Err(CallError::new(function, label, kind, false))
                 }
-            }
-            Poll::Ready(())
-        })
-        .await;
-        for (call, result) in calls.into_iter().zip(&mut results) {
-            if result.is_none() {
-                *result = Some(match call {
-                    Ok(call) => call.await,
-                    Err(error) => Err(error.into()),
-                });
-            }
+            };
+            Ok(call_all(targets.into_iter().map(call).collect()).await)
         }
-        Ok(results.into_iter().flatten().collect())
     }
 
     /// Calls a function on all workers, and on every worker that is started later, before it gets
@@ -302,18 +283,22 @@ impl<S: Served> Pool<S> {
     ///
     /// Dropping the future may cancel the calls of some workers. New workers are called
     /// nevertheless.
-    pub async fn set_up<F>(
+    pub fn set_up<F>(
         &self,
         _function: DeclaredFunction<S::Client, F>,
         input: &<DeclaredFunction<S::Client, F> as Function>::Input,
-    ) -> Result<(), PoolError>
+    ) -> impl Future<Output = Result<(), PoolError>> + Send + use<S, F>
     where
         S::Client: Declares<F, Error: fmt::Display>,
         F: 'static,
     {
-        set_up(self.core(), encode::<S, F>(input), call_set_up::<S::Client, F>).await
+        let (lease, message) = (self.lease.clone(), encode::<S, F>(input));
+        async move { set_up(lease.core(), message, call_set_up::<S::Client, F>).await }
     }
 }
+
+/// The results of a broadcast, by the index of the worker.
+type Results<S, F> = Vec<Result<OutputOf<S, F>, ErrorOf<S, F>>>;
 
 type OutputOf<S, F> =
     <DeclaredFunction<<S as OneWorkerTraitPerType>::Client, F> as Function>::Output;
@@ -328,6 +313,33 @@ where
 {
     let arguments = <S::Client as Declares<F>>::Codecs::borrow(input);
     encode_call::<S::Client, F>(arguments, u32::MAX as usize)
+}
+
+/// Sends all calls before it awaits the first result.
+async fn call_all<T, E: CallFailure>(
+    mut calls: Vec<Result<Call<T, E>, CallError>>,
+) -> Vec<Result<T, E>> {
+    let mut results: Vec<_> = calls.iter().map(|_| None).collect();
+    poll_fn(|cx| {
+        for (call, result) in calls.iter_mut().zip(&mut results) {
+            if let Ok(call) = call
+                && let Poll::Ready(ready) = Pin::new(call).poll(cx)
+            {
+                *result = Some(ready);
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+    for (call, result) in calls.into_iter().zip(&mut results) {
+        if result.is_none() {
+            *result = Some(match call {
+                Ok(call) => call.await,
+                Err(error) => Err(error.into()),
+            });
+        }
+    }
+    results.into_iter().flatten().collect()
 }
 
 /// Makes a set-up call.

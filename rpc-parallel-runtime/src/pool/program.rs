@@ -1,134 +1,282 @@
-//! The pool of the program, which runs process functions: `score::map(..)` uses it.
+//! The one pool of a program: it is started when it is first needed.
 //!
-//! There is one pool for each tokio runtime, because its tasks and connections live on the runtime.
-//! A program has one runtime, as a rule.
+//! It lives on the background runtime, so it does not depend on the runtime in which it was first
+//! used, which may end before the program.
 
-use std::collections::HashMap;
 use std::env;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use tokio::runtime::{Handle, Id};
-use tokio::sync::OnceCell;
+use tokio::sync::{oneshot, watch};
 
+use super::background;
 use super::builder::PoolBuilder;
 use super::error::{PoolError, PoolErrorKind};
 use super::pool::Pool;
-use super::spawn_pool::SpawnPool;
+use super::race::{Either, race};
+use super::size::MAX_WORKERS;
 use crate::connection::task;
 use crate::launch::Role;
-use crate::worker::Processes;
+use crate::worker::{InitWithoutArgument, Processes, Served, WorkerClient};
 
-/// The environment variable with the number of workers of the pool.
+/// The environment variable that sets the number of workers.
 const WORKERS_VARIABLE: &str = "RPC_PARALLEL_WORKERS";
 
-#[derive(Default)]
-struct Program {
-    pools: HashMap<Id, Arc<OnceCell<Pool<Processes>>>>,
-    configure: Option<Configure>,
+/// Returns the pool on which the maps of process functions run.
+fn program_pool() -> &'static ProgramPool<Processes> {
+    static POOL: LazyLock<ProgramPool<Processes>> = LazyLock::new(ProgramPool::new);
+    &POOL
 }
 
-type Configure = Arc<dyn Fn(PoolBuilder<Processes>) -> PoolBuilder<Processes> + Send + Sync>;
-
-fn program() -> MutexGuard<'static, Program> {
-    static PROGRAM: LazyLock<Mutex<Program>> = LazyLock::new(Mutex::default);
-    PROGRAM.lock().expect("no thread panics while it holds this lock")
-}
-
-/// Configures the pool of the program, on which the maps of process functions run. Default: one
-/// worker for each core that this process may use, or the number in the environment variable
-/// `RPC_PARALLEL_WORKERS`; in a worker, one worker.
+/// Configures the pool of the program, on which the maps of process functions run. Several calls add
+/// to each other.
 ///
-/// The pool is started when a map first needs it, and ends with the tokio runtime or by
-/// [`shutdown`]. This function has an effect on pools that are started later.
+/// Default: one worker for each core that this process may use. The environment variable
+/// `RPC_PARALLEL_WORKERS` sets another number, which takes precedence over that of this function. In
+/// a worker, the default is one worker, and the variable has no effect, so that maps inside of maps
+/// do not multiply the number of processes.
 ///
-/// ```
-/// rpc_parallel::pool::configure(|pool| pool.workers(4).threads_per_worker(1));
-/// ```
-pub fn configure(
-    configure: impl Fn(PoolBuilder<Processes>) -> PoolBuilder<Processes> + Send + Sync + 'static,
-) {
-    let previous = program().configure.replace(Arc::new(configure));
-    drop(previous);
-}
-
-/// Shuts down the pool of the program: its workers run `on_shutdown` and end. A later map starts
-/// another pool.
+/// The pool is started when a map first needs it. It ends with the program, or by [`shutdown`].
 ///
 /// # Errors
 ///
-/// Workers did not end in order, see [`Pool::shutdown`].
+/// The pool is running.
 ///
-/// # Panics
+/// ```
+/// # fn example() -> Result<(), rpc_parallel::pool::PoolError> {
+/// rpc_parallel::pool::configure(|pool| pool.workers(4).threads_per_worker(1))?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn configure(
+    configure: impl FnOnce(PoolBuilder<Processes>) -> PoolBuilder<Processes>,
+) -> Result<(), PoolError> {
+    program_pool().configure(configure)
+}
+
+/// Shuts down the pool of the program, if it runs: its workers end. The next map starts another one.
 ///
-/// Panics outside of a tokio runtime.
+/// # Errors
+///
+/// The ends of some workers were not orderly.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future after its first poll does not stop the shutdown.
 pub async fn shutdown() -> Result<(), PoolError> {
-    let pool = program().pools.remove(&Handle::current().id());
-    match pool.as_ref().and_then(|it| it.get()) {
-        Some(pool) => pool.shutdown().await,
-        None => Ok(()),
+    program_pool().shutdown().await
+}
+
+/// Returns the pool of the program, which is started first if it does not run.
+pub(in crate::pool) async fn pool() -> Result<Pool<Processes>, PoolError> {
+    program_pool().get().await
+}
+
+/// A pool that is started when it is first needed, and again if no worker of it is left.
+pub(in crate::pool) struct ProgramPool<S>(Mutex<State<S>>);
+
+struct State<S> {
+    builder: PoolBuilder<S>,
+    current: Option<Current<S>>,
+}
+
+/// A pool that is being started or runs, and its task. Dropping this ends both.
+struct Current<S> {
+    /// The pool, as soon as it has started.
+    started: StartedPool<S>,
+    /// Requests the shutdown. The result is sent to the sender in the request.
+    shutdown: oneshot::Sender<oneshot::Sender<Result<(), PoolError>>>,
+}
+
+type StartedPool<S> = watch::Receiver<Option<Result<Pool<S>, PoolError>>>;
+
+impl<S> ProgramPool<S>
+where
+    S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
+{
+    pub(in crate::pool) fn new() -> Self {
+        Self(Mutex::new(State { builder: PoolBuilder::new(), current: None }))
+    }
+
+    /// Configures the pool. Several calls add to each other.
+    ///
+    /// # Errors
+    ///
+    /// The pool is running.
+    pub(in crate::pool) fn configure(
+        &self,
+        configure: impl FnOnce(PoolBuilder<S>) -> PoolBuilder<S>,
+    ) -> Result<(), PoolError> {
+        let builder = self.state().builder.clone();
+        let configured = configure(builder);
+        let mut state = self.state();
+        if state.current.as_ref().is_some_and(Current::is_usable) {
+            return Err(PoolErrorKind::Running.into());
+        }
+        let previous = std::mem::replace(&mut state.builder, configured);
+        drop(state);
+        drop(previous);
+        Ok(())
+    }
+
+    /// Returns the pool, which is started first if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// The pool did not start. The next call tries again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not stop the start.
+    pub(in crate::pool) async fn get(&self) -> Result<Pool<S>, PoolError> {
+        let mut started = self.begin();
+        let pool = started.wait_for(Option::is_some).await;
+        match pool.as_deref() {
+            Ok(Some(pool)) => pool.clone(),
+            Ok(None) | Err(_) => Err(thread_error("it ended before the pool had started")),
+        }
+    }
+
+    /// Shuts the pool down, if it runs. The next [`get`](Self::get) starts another one.
+    ///
+    /// # Errors
+    ///
+    /// The ends of some workers were not orderly.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future after its first poll does not stop the shutdown.
+    pub(in crate::pool) async fn shutdown(&self) -> Result<(), PoolError> {
+        let current = self.state().current.take();
+        let Some(Current { shutdown, .. }) = current else { return Ok(()) };
+        let (reply, result) = oneshot::channel();
+        // It fails if the pool has failed to start, or no worker is left.
+        let _ = shutdown.send(reply);
+        result.await.unwrap_or(Ok(()))
+    }
+
+    /// Starts the pool if it does not run.
+    fn begin(&self) -> StartedPool<S> {
+        let (begun, started, previous) = {
+            let mut state = self.state();
+            if let Some(current) = state.current.as_ref().filter(|it| it.is_usable()) {
+                return current.started.clone();
+            }
+            let (current, begun) = Current::begin(state.builder.clone());
+            (begun, current.started.clone(), state.current.replace(current))
+        };
+        drop(previous);
+        begun.start();
+        started
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        self.0.lock().expect("no thread panics while it holds this lock")
     }
 }
 
-/// Returns the pool of the current runtime. Starts it if there is none.
-///
-/// # Cancel safety
-///
-/// Dropping the future ends workers that are being started, unless another caller waits for them.
-pub(super) async fn pool() -> Result<Pool<Processes>, PoolError> {
-    let runtime = Handle::current().id();
-    let (cell, configure) = {
-        let mut program = program();
-        let configure = program.configure.clone();
-        (program.pools.entry(runtime).or_default().clone(), configure)
-    };
-    let start = async || {
-        let mut builder = Processes::pool();
-        if let Some(workers) = default_workers()? {
-            builder = builder.workers(workers);
-        }
-        if let Some(configure) = &configure {
-            builder = configure(builder);
-        }
-        let pool = builder.spawn(()).await?;
-        // Owner: the runtime, which drops the task when it ends.
-        tokio::spawn(task(forget_with_runtime(runtime)));
-        Ok(pool)
-    };
-    cell.get_or_try_init(start).await.cloned()
+/// A pool whose task has not been started yet.
+struct Begun<S> {
+    builder: PoolBuilder<S>,
+    publish: watch::Sender<Option<Result<Pool<S>, PoolError>>>,
+    requested: oneshot::Receiver<oneshot::Sender<Result<(), PoolError>>>,
 }
 
-/// Returns the number of workers, if it is not that of the cores.
-fn default_workers() -> Result<Option<usize>, PoolError> {
-    // The workers of the pool are as many as the cores. If each had a pool of that size for the maps
-    // inside of its functions, there would be the square of that number.
+impl<S> Begun<S>
+where
+    S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
+{
+    /// Starts the task of the pool. An error is published like that of the pool.
+    fn start(self) {
+        let Self { builder, publish, requested } = self;
+        let fail = publish.clone();
+        let run = async move {
+            let pool = match with_environment(builder) {
+                Ok(builder) => builder.spawn(()).await,
+                Err(error) => Err(error),
+            };
+            publish.send_replace(Some(pool.clone()));
+            let Ok(pool) = pool else { return };
+            match race(requested, pool.core().over()).await {
+                Either::First(Ok(reply)) => {
+                    let _ = reply.send(pool.shutdown().await);
+                }
+                Either::First(Err(_)) | Either::Second(_) => {}
+            }
+        };
+        match background::runtime() {
+            // Owner: the `Current` of the pool. The task ends when that is dropped.
+            Ok(runtime) => drop(runtime.spawn(task(run))),
+            Err(error) => drop(fail.send_replace(Some(Err(thread_error(error))))),
+        }
+    }
+}
+
+impl<S> Current<S> {
+    fn begin(builder: PoolBuilder<S>) -> (Self, Begun<S>) {
+        let (publish, started) = watch::channel(None);
+        let (shutdown, requested) = oneshot::channel();
+        (Self { started, shutdown }, Begun { builder, publish, requested })
+    }
+
+    /// Returns whether the pool is being started or has workers.
+    fn is_usable(&self) -> bool {
+        match &*self.started.borrow() {
+            Some(Ok(pool)) => !pool.core().is_over(),
+            Some(Err(_)) => false,
+            None => self.started.has_changed().is_ok(),
+        }
+    }
+}
+
+fn thread_error(error: impl ToString) -> PoolError {
+    PoolErrorKind::Thread { why: error.to_string() }.into()
+}
+
+/// Applies the number of workers in the environment, if there is one.
+///
+/// The pool of a worker has one worker unless its program sets another number. Otherwise the maps
+/// inside of the functions of a pool of N workers would run on N² processes.
+fn with_environment<S: Served>(builder: PoolBuilder<S>) -> Result<PoolBuilder<S>, PoolError> {
     if Role::current() == Some(Role::Worker) {
-        return Ok(Some(1));
+        return Ok(builder.workers_by_default(1));
     }
-    let Some(value) = env::var_os(WORKERS_VARIABLE) else { return Ok(None) };
-    let value = value.to_string_lossy().into_owned();
-    match value.parse() {
-        Ok(workers) => Ok(Some(workers)),
-        Err(_) => {
-            let why = "expected a number of workers".to_owned();
-            Err(PoolErrorKind::Environment { value, why }.into())
+    match env::var_os(WORKERS_VARIABLE) {
+        Some(value) if !value.is_empty() => {
+            let value = value.to_string_lossy();
+            Ok(builder.workers(parse_workers(&value)?))
         }
+        Some(_) | None => Ok(builder),
     }
 }
 
-/// Removes the pool of a runtime when the runtime ends.
-async fn forget_with_runtime(runtime: Id) {
-    struct Forget(Id);
-    impl Drop for Forget {
-        fn drop(&mut self) {
-            let pool = program().pools.remove(&self.0);
-            // Dropped without the lock, because this ends its tasks.
-            drop(pool);
+fn parse_workers(value: &str) -> Result<usize, PoolError> {
+    let workers = value.parse().ok().filter(|it| (1..=MAX_WORKERS).contains(it));
+    workers.ok_or_else(|| {
+        let why = format!("expected a number from 1 to {MAX_WORKERS}");
+        PoolErrorKind::Environment { value: value.to_owned(), why }.into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_workers_is_read_from_text() {
+        assert!(parse_workers("1").is_ok_and(|it| it == 1));
+        assert!(parse_workers("65536").is_ok_and(|it| it == 65_536));
+    }
+
+    #[test]
+    fn other_text_is_error_that_names_variable_and_range() {
+        for value in ["0", "-1", "many", " 4", "65537", "18446744073709551616", "4.0"] {
+            let error = parse_workers(value).expect_err("it is not a number of workers");
+
+            let text = format!(
+                "failed to read a number of workers from `RPC_PARALLEL_WORKERS={value}`: expected \
+                 a number from 1 to 65536"
+            );
+            assert_eq!(error.to_string(), text);
         }
     }
-    let _forget = Forget(runtime);
-    std::future::pending::<()>().await;
 }

@@ -28,6 +28,13 @@ impl Groups {
         check(launched.fold(self.local(), usize::saturating_add))
     }
 
+    /// Sets the number of workers if neither a number nor a launcher was set.
+    pub(super) fn set_default(&mut self, workers: usize) {
+        if self.launched.is_empty() {
+            self.local.get_or_insert(workers);
+        }
+    }
+
     /// Returns the launcher of a worker. Workers beyond the groups belong to the last group.
     pub(super) fn launcher(&self, index: usize) -> Option<&SharedLauncher> {
         let mut end = self.local();

@@ -1,9 +1,10 @@
 //! Waiting for a future in code that is not async.
 
 use std::pin::{Pin, pin};
-use std::sync::OnceLock;
 
-use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::background;
 
 /// Waits for a future in code that is not async. It is implemented for every future, and for
 /// every type that can be awaited.
@@ -59,19 +60,9 @@ fn block_on(future: Pin<&mut dyn Future<Output = ()>>) {
         }
         // On a thread for blocking code this is allowed. In async code tokio panics.
         Ok(handle) => handle.block_on(future),
-        Err(_) => runtime().block_on(future),
+        Err(_) => match background::runtime() {
+            Ok(runtime) => runtime.block_on(future),
+            Err(error) => panic!("failed to start a tokio runtime: {error}"),
+        },
     }
-}
-
-/// Returns the runtime of the program. It is never dropped, because workers live on it.
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let built = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("rpc-parallel rt")
-            .enable_all()
-            .build();
-        built.unwrap_or_else(|error| panic!("failed to start a tokio runtime: {error}"))
-    })
 }

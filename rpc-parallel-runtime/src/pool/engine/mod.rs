@@ -45,6 +45,6 @@ pub(in crate::pool) use self::machine::{Action, Engine};
 pub(in crate::pool) use self::options::EngineOptions;
 pub(in crate::pool) use self::output::Output;
 pub(in crate::pool) use self::progress::Progress;
-pub(in crate::pool) use self::reports::Misbehaved;
-pub(in crate::pool) use self::source::Pull;
-pub(in crate::pool) use self::verdict::{LongestBatch, VerdictData, WorkerTime};
+pub(in crate::pool) use self::verdict::VerdictData;
+#[cfg(test)]
+pub(in crate::pool) use self::verdict::{LongestBatch, WorkerTime};

@@ -11,7 +11,7 @@ use super::task::MapTask;
 use crate::connection::task;
 use crate::pool::core::Lease;
 use crate::pool::engine::{Engine, EngineOptions};
-use crate::pool::program;
+use crate::pool::{background, program};
 use crate::wire::FunctionId;
 use crate::worker::items::MapRequest;
 
@@ -77,15 +77,22 @@ impl Setup {
         }
     }
 
-    /// Starts the task of the map in the current tokio runtime.
+    /// Starts the task of the map on the background runtime.
     pub(super) fn start(self, output: Arc<Output>) {
+        let runtime = match background::runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let why = format!("failed to start a tokio runtime: {error}");
+                return output.end(Err(MapEnd::Session { why }));
+            }
+        };
         #[cfg(feature = "progress")]
         if let Some(function) = self.bar {
             // Owner: the reporter. The task ends when the map has finished.
-            tokio::spawn(task(super::bar::draw(self.reporter.monitor(), function)));
+            runtime.spawn(task(super::bar::draw(self.reporter.monitor(), function)));
         }
         // Owner: `output`. The task ends with the results, or when the consumer drops them.
-        tokio::spawn(task(self.run(EndGuard(output))));
+        runtime.spawn(task(self.run(EndGuard(output))));
     }
 
     async fn run(self, guard: EndGuard) {
@@ -126,7 +133,7 @@ struct EndGuard(Arc<Output>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        let why = "the tokio runtime of the map has ended".to_owned();
+        let why = "its task was dropped".to_owned();
         self.0.end(Err(MapEnd::Session { why }));
     }
 }

@@ -17,6 +17,7 @@ use super::progress::Reporter;
 use super::pull::{Limits, Pull, Pulled, Then};
 use super::session::SessionEvent;
 use super::sessions::Sessions;
+use crate::pool::PoolErrorKind;
 use crate::pool::engine::{self, Action, Engine, WorkerKey};
 use crate::pool::updates::{MemberUpdate, MemberUpdates};
 use crate::wire::{Refusal, Sink, write_message};
@@ -101,8 +102,12 @@ impl MapTask {
             let now = Instant::now();
             self.sessions.begin_round(cx);
             let mut is_idle = true;
-            while let Poll::Ready(Some(update)) = self.members.poll_next(cx) {
+            while let Poll::Ready(update) = self.members.poll_next(cx) {
                 is_idle = false;
+                let Some(update) = update else {
+                    let end = MapEnd::Pool(PoolErrorKind::RuntimeEnded.into());
+                    return Poll::Ready(Stop::Failed(end));
+                };
                 if let Err(end) = self.update(update, now) {
                     return Poll::Ready(Stop::Failed(end));
                 }

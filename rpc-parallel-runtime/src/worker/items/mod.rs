@@ -19,7 +19,7 @@ pub(crate) use self::function::ItemFunction;
 pub use self::function::{BegunItem, RunningItem};
 pub(crate) use self::item_run::ItemRun;
 pub use self::item_scope::ItemScope;
-pub(crate) use self::message::{Batch, MalformedItems, Order, Record, Report};
+pub(crate) use self::message::{Batch, Order, Record, Report};
 pub(crate) use self::request::MapRequest;
 pub(crate) use self::session::{Computing, serve_map};
 pub use self::sync_run::SyncRun;
