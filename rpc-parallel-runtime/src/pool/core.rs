@@ -31,7 +31,7 @@ pub(in crate::pool) struct PoolCore {
     state: Mutex<State>,
     /// Notified after each change of a slot.
     changes: watch::Sender<()>,
-    generations: AtomicU64,
+    serials: AtomicU64,
     /// Bounds the number of processes that are being started.
     pub(super) starting: Arc<Semaphore>,
     /// Bounds the number of workers that are being replaced although they serve.
@@ -140,7 +140,7 @@ impl PoolCore {
         Arc::new(Self {
             state: Mutex::default(),
             changes: watch::Sender::new(()),
-            generations: AtomicU64::new(0),
+            serials: AtomicU64::new(0),
             starting: Arc::new(Semaphore::new(MAX_STARTING)),
             replacing: Arc::new(Semaphore::new(1 + workers / 8)),
             recycling,
@@ -237,11 +237,6 @@ impl PoolCore {
         .await
     }
 
-    /// Returns all workers that serve.
-    pub(in crate::pool) fn members(&self) -> Vec<Arc<Member>> {
-        self.state().serving().cloned().collect()
-    }
-
     /// Waits until each worker serves or has ended for good.
     pub(super) async fn targets(&self) -> Result<Vec<Target>, PoolError> {
         self.wait_for(|state| {
@@ -318,8 +313,8 @@ impl PoolCore {
     }
 
     /// Returns a number for the next member.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generations.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Begins to add or remove workers, and waits until no other task does.
@@ -359,7 +354,7 @@ impl PoolCore {
             }
             let add = |(member, label): &(Arc<Member>, Arc<WorkerLabel>)| {
                 let (_alive, removed) = oneshot::channel();
-                let (serial, index) = (self.next_generation(), state.slots.len());
+                let (serial, index) = (self.next_serial(), state.slots.len());
                 let (label, phase) = (label.clone(), Phase::Serving(member.clone()));
                 state.slots.push(Slot { serial, label, phase, _alive });
                 (SlotId { index, serial }, removed)

@@ -14,10 +14,9 @@ use crate::master::{ConnectErrorKind, ProcessRecord, open_items};
 
 /// A worker of a pool. Its process lives as long as its members, their clients and their calls.
 ///
-/// A replacement is another member with the same index and another generation.
+/// A replacement is another member with the same index.
 pub(in crate::pool) struct Member {
     index: usize,
-    generation: u64,
     client: Client,
     vitals: Arc<Vitals>,
     since: Instant,
@@ -39,13 +38,11 @@ pub(in crate::pool) struct Member {
 impl Member {
     pub(super) fn new(
         index: usize,
-        generation: u64,
         (client, started): (Client, Arc<Started>),
         recycling: Recycling,
     ) -> Self {
         Self {
             index,
-            generation,
             client,
             vitals: Arc::new(Vitals::new(started)),
             since: Instant::now(),
@@ -62,11 +59,6 @@ impl Member {
     /// Returns the index of the worker in its pool.
     pub(in crate::pool) fn index(&self) -> usize {
         self.index
-    }
-
-    /// Returns a number that no other member of the pool has.
-    pub(in crate::pool) fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Returns the client of the connection that the worker lives with.
@@ -102,11 +94,6 @@ impl Member {
     pub(in crate::pool) fn add_items(&self, items: u64) {
         self.items.fetch_add(items, Ordering::Relaxed);
         self.check_work();
-    }
-
-    /// Returns how many more items the worker may do before it is replaced, if that is limited.
-    pub(in crate::pool) fn items_left(&self) -> Option<u64> {
-        self.recycling.items_left(Work { calls: 0, items: self.items.load(Ordering::Relaxed) })
     }
 
     /// Returns whether the worker can be used.

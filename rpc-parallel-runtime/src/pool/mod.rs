@@ -17,7 +17,6 @@ mod pool;
 mod builder;
 mod spawn_pool;
 mod background;
-mod blocking;
 mod program;
 mod process;
 mod wait;

@@ -59,11 +59,6 @@ impl Recycling {
         worked && resident_size(process).is_some_and(|it| it > memory)
     }
 
-    /// Returns how many more items a worker may do.
-    pub(super) fn items_left(self, work: Work) -> Option<u64> {
-        self.items.map(|it| it.saturating_sub(work.items))
-    }
-
     /// Returns the age at which a worker is replaced.
     pub(super) fn age(self) -> Option<Duration> {
         self.age

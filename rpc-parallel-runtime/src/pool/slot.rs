@@ -143,7 +143,7 @@ async fn start(
     // It fails only after the semaphore was closed, which does not happen.
     let _permit = core.starting.acquire().await;
     let process = worker.spawn().await.map_err(StartError::NotStarted)?;
-    Ok(Arc::new(Member::new(index, core.next_generation(), process, core.recycling)))
+    Ok(Arc::new(Member::new(index, process, core.recycling)))
 }
 
 /// Makes set-up calls to a new worker. The worker is killed if one of them fails.

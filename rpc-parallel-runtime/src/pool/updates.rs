@@ -34,15 +34,6 @@ pub(super) fn member_updates() -> (UnboundedSender<MemberUpdate>, MemberUpdates)
 }
 
 impl MemberUpdates {
-    /// Waits for the next change. `None` after [`MemberUpdate::Exhausted`].
-    ///
-    /// # Cancel safety
-    ///
-    /// This method is cancel safe: no change is lost.
-    pub(in crate::pool) async fn next(&mut self) -> Option<MemberUpdate> {
-        self.0.recv().await
-    }
-
     pub(in crate::pool) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,

@@ -34,10 +34,4 @@ impl Progress {
     pub(in crate::pool) fn in_flight(&self) -> u64 {
         self.pulled - self.done - self.failed
     }
-
-    /// Items per second since the map began.
-    pub(in crate::pool) fn rate(&self) -> f64 {
-        let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 { (self.done + self.failed) as f64 / seconds } else { 0.0 }
-    }
 }

@@ -62,6 +62,9 @@ async fn run_synchronous(work: &Work) -> Option<MalformedItems> {
                 run.may_begin(front.careful).await;
                 continue;
             }
+            if front.careful {
+                run.flushed().await;
+            }
             let attempt = items.scope().attempt;
             let ran = catch(|| within_attempt(attempt, || work.function.run_slice(&mut items)));
             if let Err(panic) = ran {
@@ -111,6 +114,9 @@ async fn run_lane(work: &Work) -> Result<(), MalformedItems> {
     let mut pace = Pace::new(Instant::now());
     let (mut fold, mut out) = (None, Vec::new());
     while let Some(item) = run.claim(|it| work.function.skip_item(it), &mut fold).await? {
+        if item.is_careful() {
+            run.flushed().await;
+        }
         let outcome = run_item(&*work.function, run, (&item.bytes, item.attempt), &mut out).await;
         match (combine, outcome) {
             (Some(combine), Ok(Outcome::Value)) if !item.is_careful() => {

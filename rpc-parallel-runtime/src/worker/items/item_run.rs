@@ -237,6 +237,11 @@ impl ItemRun {
         self.until(&self.work, |it| it.may_begin(careful).then_some(())).await;
     }
 
+    /// Waits until the reports that were sent have left this process.
+    pub(super) async fn flushed(&self) {
+        self.reports.flushed().await;
+    }
+
     /// Waits until another lane is needed: an item can begin, and no lane waits.
     pub(super) async fn lane_needed(&self) {
         self.until(&self.work, |it| {
