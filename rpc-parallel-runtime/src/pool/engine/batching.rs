@@ -29,6 +29,9 @@ pub(super) struct Batching {
     max_batches: usize,
     max_worker_bytes: usize,
     dispatch_cost: Duration,
+    /// The last batch that any worker has finished: its number of items, and their duration in
+    /// nanoseconds as in [`Lane::per_item`].
+    last: Option<(u32, f64)>,
 }
 
 impl Batching {
@@ -44,6 +47,7 @@ impl Batching {
             max_batches: options.max_batches.max(2),
             max_worker_bytes: options.max_worker_bytes,
             dispatch_cost: options.dispatch_cost,
+            last: None,
         }
     }
 
@@ -84,19 +88,36 @@ impl Batching {
         (outstanding < self.target(workers).as_nanos() as f64 * 2.0).then_some(Appetite::More)
     }
 
+    /// Notes that a worker has finished a batch.
+    pub(super) fn finished(&mut self, items: u32, per_item: f64) {
+        self.last = Some((items, per_item));
+    }
+
+    /// The duration of an item in nanoseconds, as known from this worker or else from another one.
+    fn per_item(&self, lane: &Lane) -> Option<f64> {
+        lane.per_item.or(self.last.map(|(_, per_item)| per_item))
+    }
+
     /// The number of items that a worker would get if there were no end and no bound.
     pub(super) fn size(&self, lane: &Lane, workers: u64) -> u32 {
-        let Some(per_item) = lane.per_item else { return self.concurrency };
+        let Some(per_item) = self.per_item(lane) else { return self.concurrency };
         let by_time = self.target(workers).as_nanos() as f64 / per_item.max(0.1);
-        let by_growth = lane.last_size.saturating_mul(self.growth).max(self.concurrency);
-        (by_time as u32).clamp(1, by_growth)
+        let last = self.last.map_or(0, |(items, _)| items).max(lane.last_size);
+        (by_time as u32).clamp(1, last.saturating_mul(self.growth).max(self.concurrency))
+    }
+
+    /// The number of items below which batches cost the master more than they help.
+    fn worth(&self, lane: &Lane, workers: u64) -> u64 {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        let cost = self.dispatch_cost.saturating_mul(workers) / 2;
+        self.per_item(lane).map_or(1, |it| (cost.as_nanos() as f64 / it.max(0.1)) as u64)
     }
 
     /// The largest batch of new items.
-    pub(super) fn most_items(&self, remaining: Option<u64>, workers: u64) -> u32 {
-        let workers = workers.max(1);
-        let by_remaining = remaining.map_or(u64::MAX, |it| it / self.share / workers);
-        let most = by_remaining.min(self.window_items / self.share / workers);
+    pub(super) fn most_items(&self, lane: &Lane, remaining: Option<u64>, workers: u64) -> u32 {
+        let share = |items: u64| items / self.share / workers.max(1);
+        let by_remaining = remaining.map_or(u64::MAX, share).max(self.worth(lane, workers));
+        let most = by_remaining.min(share(self.window_items));
         u32::try_from(most).unwrap_or(u32::MAX).max(1)
     }
 
@@ -109,8 +130,9 @@ impl Batching {
     /// The number of items that a worker gets of those that were with another worker before.
     pub(super) fn part(&self, lane: &Lane, waiting: u64, idle: u64, workers: u64) -> u32 {
         // A part is worth its dispatch, but leaves something to each idle worker.
-        let worth = SOON.as_nanos() as f64 / lane.per_item.unwrap_or(f64::MAX).max(0.1);
-        let share = (waiting / self.share / workers.max(1)).max(worth as u64);
+        let soon = self.per_item(lane).map_or(1.0, |it| SOON.as_nanos() as f64 / it.max(0.1));
+        let worth = self.worth(lane, workers).max(soon as u64);
+        let share = (waiting / self.share / workers.max(1)).max(worth);
         let most = share.min(waiting.div_ceil(idle.max(1)));
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         self.size(lane, workers).min(most).max(1)

@@ -90,7 +90,9 @@ pub(super) struct Lane {
     pub(super) since: Instant,
     /// When the engine looks at the duration of the first batch again, counted from `since`.
     pub(super) patience: Duration,
-    /// The first batch takes much longer than it should.
+    /// How long the first batch may take, by what was known when it began.
+    pub(super) allowed: Duration,
+    /// The first batch takes longer than that, and than the target.
     pub(super) overrun: bool,
     /// The number of items that the worker was asked to give back, before it has answered.
     pub(super) taking_back: Option<u32>,
@@ -115,6 +117,7 @@ impl Lane {
             last_size: 0,
             since: now,
             patience: SOON,
+            allowed: Duration::ZERO,
             overrun: false,
             taking_back: None,
             barren: false,
@@ -141,8 +144,9 @@ impl Lane {
         self.overrun = false;
         let Some(first) = self.batches.front_mut() else { return };
         first.touched = now;
-        self.patience =
-            SOON + nanos(self.per_item.unwrap_or(0.0) * f64::from(first.open.len())) * 2;
+        let expected = nanos(self.per_item.unwrap_or(0.0) * f64::from(first.open.len()));
+        self.allowed = expected.saturating_mul(2);
+        self.patience = SOON.saturating_add(self.allowed);
     }
 
     pub(super) fn find(&mut self, id: u64) -> Option<&mut Assigned> {
@@ -170,12 +174,13 @@ impl Lane {
     pub(super) fn look_again(&mut self, concurrency: u32, target: Duration, now: Instant) {
         let Some(first) = self.batches.front() else { return };
         let elapsed = now.saturating_duration_since(self.since);
-        let expected = self.per_item.unwrap_or(0.0) * f64::from(first.answered + first.open.len());
-        self.overrun |= elapsed >= nanos(expected) * 2 + target;
+        let limit = self.allowed.saturating_add(target);
+        self.overrun |= elapsed >= limit;
         let least =
             elapsed.as_nanos() as f64 / (f64::from(first.answered) + f64::from(concurrency));
         self.per_item = Some(self.per_item.unwrap_or(0.0).max(least));
-        self.patience = elapsed * 2;
+        let later = elapsed.saturating_mul(2).max(SOON);
+        self.patience = if elapsed < limit { later.min(limit) } else { later };
     }
 }
 

@@ -52,7 +52,7 @@ impl Standing {
         Self {
             wanting: batching.appetite(lane, workers).map(|it| (it, lane.batches.len())),
             work: gives.then(|| (unbegun as f64 * per_item) as u64),
-            check: gives.then_some(lane.since + lane.patience),
+            check: lane.since.checked_add(lane.patience).filter(|_| gives),
             straggler: Self::straggler(lane),
             reserved: lane.duty == Duty::Reserved,
             taking_back: lane.taking_back.is_some(),

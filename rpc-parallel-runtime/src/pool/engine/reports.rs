@@ -198,7 +198,9 @@ impl<D> Engine<D> {
         let time = Duration::from_nanos(nanos);
         lane.busy = lane.busy.saturating_add(time);
         if items > 0 {
-            lane.per_item = Some(nanos as f64 / f64::from(items.max(concurrency)));
+            let per_item = nanos as f64 / f64::from(items.max(concurrency));
+            lane.per_item = Some(per_item);
+            self.batching.finished(items, per_item);
             self.median.add(nanos / u64::from(items.div_ceil(concurrency)), u64::from(items));
             self.waiting.finished(LongestBatch { first_index, items, time });
         }

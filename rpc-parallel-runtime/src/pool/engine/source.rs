@@ -41,7 +41,7 @@ impl<D> Engine<D> {
         let lane = self.lanes.get(worker)?;
         let size = self.batching.size(lane, workers);
         let remaining = self.source.is_exact.then_some(self.source.remaining);
-        let wanted = size.min(self.batching.most_items(remaining, workers));
+        let wanted = size.min(self.batching.most_items(lane, remaining, workers));
         // While the consumer is slow, a few large batches cost less than many small ones.
         if appetite != Appetite::Idle && room_items < u64::from(wanted) {
             return None;

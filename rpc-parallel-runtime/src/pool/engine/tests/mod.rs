@@ -5,4 +5,5 @@ mod fixture;
 mod rules;
 mod fake_worker;
 mod model;
+mod load;
 mod simulation;
