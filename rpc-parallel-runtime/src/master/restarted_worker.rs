@@ -264,7 +264,9 @@ pub(crate) async fn connect(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let socket = hand_over(started, Started::hand_over).await?;
-    open_over(socket, started, connect_request, settings).await
+    let client = open_over(socket, started, connect_request, settings).await?;
+    started.note_caller(client.in_flight());
+    Ok(client)
 }
 
 /// Opens a connection for the items of maps to a process that this process has started. A separate
@@ -276,6 +278,7 @@ pub(crate) async fn open_items(
 ) -> Result<Client, ConnectErrorKind> {
     let connect_request = encode_control_request(started.id(), greeting());
     let socket = hand_over(started, Started::hand_over_items).await?;
+    // Failure reports do not name the call of such a connection, which is no function of the user.
     open_over(socket, started, &connect_request, settings).await
 }
 
@@ -308,7 +311,5 @@ async fn open_over(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let worker = (started.id(), started.label().clone());
-    let client = open(socket, settings, worker, connect_request, started.process_access()).await?;
-    started.note_caller(client.in_flight());
-    Ok(client)
+    open(socket, settings, worker, connect_request, started.process_access()).await
 }

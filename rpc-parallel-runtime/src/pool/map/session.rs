@@ -14,6 +14,7 @@ use super::ready::SlotWaker;
 use crate::connection::{
     Call, CallError, CallErrorKind, Pipe, PipeWriter, TrySendError, WorkerFailure,
 };
+use crate::master::ConnectErrorKind;
 use crate::pool::engine::WorkerKey;
 use crate::pool::member::Member;
 use crate::worker::items::{MapRequest, Report};
@@ -82,14 +83,33 @@ pub(super) enum SessionEvent {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
-    #[error("failed to open a connection for the items of a map: {0}")]
-    Connection(String),
-    #[error("failed to run a map: {0}")]
-    Call(#[from] CallError),
-    #[error("the worker sent a report that is malformed: {0}")]
+    #[error("the worker has died")]
+    WorkerDied,
+    #[error("failed to open its connection for the items of maps: {0}")]
+    NotOpened(String),
+    #[error("its connection for the items of maps failed: {0}")]
+    Lost(String),
+    #[error("it sent a malformed report: {0}")]
     Malformed(String),
-    #[error("the worker stopped sending reports")]
+    #[error("it stopped sending the results of a map")]
     Ended,
+}
+
+impl SessionError {
+    fn of_connecting(kind: ConnectErrorKind) -> Self {
+        match kind {
+            ConnectErrorKind::WorkerDied(_) => Self::WorkerDied,
+            kind => Self::NotOpened(kind.to_string()),
+        }
+    }
+
+    fn of_call(error: &CallError) -> Self {
+        match error.kind() {
+            CallErrorKind::WorkerDied(_) => Self::WorkerDied,
+            CallErrorKind::ConnectionLost { why } => Self::Lost(why.clone()),
+            _ => Self::Lost(error.to_string()),
+        }
+    }
 }
 
 impl Session {
@@ -106,7 +126,7 @@ impl Session {
         let opened = member.clone();
         let opening = Box::pin(async move {
             let client = opened.items_client().await;
-            let client = client.map_err(|it| SessionError::Connection(it.to_string()))?;
+            let client = client.map_err(SessionError::of_connecting)?;
             // A deadline of the function in which the map was made drops the map itself.
             let call = map_items(&client, &request, &read_orders, &write_reports);
             Ok(call.without_inherited_deadline())
@@ -196,7 +216,7 @@ impl Session {
                 self.state = State::Broken;
                 Poll::Ready(SessionEvent::Refused { why: error.to_string() })
             }
-            Err(error) => self.broken(error.into()),
+            Err(error) => self.broken(SessionError::of_call(&error)),
         }
     }
 

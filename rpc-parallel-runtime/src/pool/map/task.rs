@@ -15,7 +15,7 @@ use super::error::{DeathReason, MapEnd};
 use super::output::Output;
 use super::progress::Reporter;
 use super::pull::{Limits, Pull, Pulled, Then};
-use super::session::SessionEvent;
+use super::session::{SessionError, SessionEvent};
 use super::sessions::Sessions;
 use crate::pool::PoolErrorKind;
 use crate::pool::engine::{self, Action, Engine, WorkerKey};
@@ -196,7 +196,10 @@ impl MapTask {
                     SessionEvent::Opened => self.engine.worker_joined(key, now),
                     SessionEvent::Report(report) => self.report(key, report, now),
                     SessionEvent::Broken(error) => {
-                        session.member.kill(&error.to_string());
+                        // A worker that has died is reported by the pool.
+                        if !matches!(error, SessionError::WorkerDied) {
+                            session.member.kill(&error.to_string());
+                        }
                         self.end_if_over(key, now);
                     }
                     SessionEvent::Refused { why } => return Err(MapEnd::Session { why }),
