@@ -61,7 +61,14 @@ pub enum Bottleneck {
     },
     /// The items are so short that sending them takes longer than running them.
     ShortItems,
+    /// Workers died, and their replacements had to start.
+    Replacements,
+    /// The workers waited for a processor: other processes, or this one, used the cores.
+    Processor,
 }
+
+/// Below this average duration, items are short.
+const SHORT_ITEM: Duration = Duration::from_micros(20);
 
 /// Above this the workers count as busy.
 const BUSY: f64 = 0.9;
@@ -79,12 +86,21 @@ impl Verdict {
             busy: it.busy,
             present: it.present,
         });
-        let (workers, bottleneck) = (workers.collect(), bottleneck(&data, busy, present));
+        let rest = match progress.done + progress.failed {
+            _ if progress.deaths > 0 => Bottleneck::Replacements,
+            items if in_items.as_secs_f64() < SHORT_ITEM.as_secs_f64() * items as f64 => {
+                Bottleneck::ShortItems
+            }
+            _ => Bottleneck::Processor,
+        };
+        let (workers, bottleneck) = (workers.collect(), bottleneck(&data, busy, present, rest));
         Self { progress, workers, busy, bottleneck }
     }
 }
 
-fn bottleneck(data: &VerdictData, busy: f64, present: Duration) -> Bottleneck {
+/// Returns what took the largest part of the time. `rest` is the cause of what was neither spent in
+/// items nor idle.
+fn bottleneck(data: &VerdictData, busy: f64, present: Duration, rest: Bottleneck) -> Bottleneck {
     if let Some(longest) = data.longest.filter(|it| it.items == 1) {
         let share = share(longest.time, data.wall);
         // With a single worker, or a single item, nothing waits for it.
@@ -101,12 +117,11 @@ fn bottleneck(data: &VerdictData, busy: f64, present: Duration) -> Bottleneck {
         (data.no_worker, Bottleneck::Starting),
         (data.idle_tail, Bottleneck::LastItems),
     ];
-    let [first, rest @ ..] = waits;
-    let longest = rest.into_iter().fold(first, |a, b| if b.0 > a.0 { b } else { a });
-    // What remains of the time is neither spent in items nor spent idle: it is the cost of sending.
+    let [first, others @ ..] = waits;
+    let longest = others.into_iter().fold(first, |a, b| if b.0 > a.0 { b } else { a });
     let idle = data.idle_source + data.idle_consumer + data.idle_tail;
-    let sending = (1.0 - busy - share(idle, present)).max(0.0);
-    if sending > share(longest.0, present) { Bottleneck::ShortItems } else { longest.1 }
+    let unexplained = (1.0 - busy - share(idle, present)).max(0.0);
+    if unexplained > share(longest.0, present) { rest } else { longest.1 }
 }
 
 fn share(part: Duration, whole: Duration) -> f64 {
@@ -149,6 +164,8 @@ impl fmt::Display for Bottleneck {
                 write!(f, "item {index} took {:.0} % of the time", 100.0 * share)
             }
             Self::ShortItems => f.write_str("the items are shorter than sending them takes"),
+            Self::Replacements => f.write_str("waiting for workers to be replaced"),
+            Self::Processor => f.write_str("waiting for a processor"),
         }
     }
 }
@@ -213,7 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn time_that_is_neither_busy_nor_idle_is_cost_of_sending() {
-        assert_eq!(verdict(data([SECOND, SECOND])).bottleneck, Bottleneck::ShortItems);
+    fn unexplained_time_has_cause_by_deaths_and_length_of_items() {
+        let data = || data([SECOND, SECOND]);
+        let progress = Progress { done: 100, elapsed: 10 * SECOND, ..Progress::default() };
+
+        let long = Verdict::new(data(), progress);
+        let short = Verdict::new(data(), Progress { done: 1_000_000, ..progress });
+        let deadly = Verdict::new(data(), Progress { deaths: 3, ..progress });
+
+        assert_eq!(long.bottleneck, Bottleneck::Processor);
+        assert_eq!(short.bottleneck, Bottleneck::ShortItems);
+        assert_eq!(deadly.bottleneck, Bottleneck::Replacements);
     }
 }
