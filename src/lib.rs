@@ -172,7 +172,7 @@ pub mod expert {
 /// Many workers at once.
 #[cfg(feature = "pool")]
 pub mod pool {
-    pub use rpc_parallel_runtime::pools::{
+    pub use rpc_parallel_runtime::{
         Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning, SpawnPool,
         worker_index,
     };

@@ -37,6 +37,8 @@ pub use self::connection::{
     ExitReason, FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent,
     PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
+#[cfg(feature = "pool")]
+pub use self::launch::worker_index;
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
 };
@@ -44,6 +46,10 @@ pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
     MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner,
     Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
+};
+#[cfg(feature = "pool")]
+pub use self::pool::{
+    Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning, SpawnPool,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
@@ -59,15 +65,6 @@ pub use self::worker::{
 #[cfg(feature = "tracing")]
 pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
-}
-
-/// Pools of workers.
-#[cfg(feature = "pool")]
-pub mod pools {
-    pub use crate::launch::worker_index;
-    pub use crate::pool::{
-        Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning, SpawnPool,
-    };
 }
 
 /// The functions that the fuzz targets call.

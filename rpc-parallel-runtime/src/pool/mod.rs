@@ -13,7 +13,7 @@ mod slot;
 mod set_up_calls;
 mod ending;
 mod template;
-mod pool;
+mod handle;
 mod builder;
 mod spawn_pool;
 mod blocking;
@@ -21,5 +21,5 @@ mod program;
 
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
-pub use self::pool::{Pool, PoolClient};
+pub use self::handle::{Pool, PoolClient};
 pub use self::spawn_pool::SpawnPool;
