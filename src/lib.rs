@@ -186,7 +186,7 @@ pub use rpc_parallel_runtime::Wait;
 /// Many workers at once: pools of workers, and maps over many items.
 #[cfg(feature = "pool")]
 pub mod pool {
-    pub use rpc_parallel_runtime::pools::{
+    pub use rpc_parallel_runtime::{
         Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder,
         MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind,
         PoolSpawning, Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt,

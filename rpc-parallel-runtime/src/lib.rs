@@ -37,6 +37,8 @@ pub use self::connection::{
     ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Pipe, PipeError, PipeErrorKind,
     PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
+#[cfg(feature = "pool")]
+pub use self::launch::worker_index;
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
 };
@@ -46,7 +48,12 @@ pub use self::master::{
     Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 #[cfg(feature = "pool")]
-pub use self::pool::{ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, Wait};
+pub use self::pool::{
+    Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
+    Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
+    ProcessFunction, ProcessRun, Progress, Reuse, RunError, SkipErrors, SpawnPool, TryProcessRun,
+    Unordered, Verdict, Wait, WorkerShare, configure, shutdown,
+};
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
     SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
@@ -65,19 +72,6 @@ pub use self::worker::{ProcessClient, Processes};
 #[cfg(feature = "tracing")]
 pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
-}
-
-/// Pools of workers, and maps over many items.
-#[cfg(feature = "pool")]
-pub mod pools {
-    pub use crate::launch::worker_index;
-    pub use crate::pool::{
-        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder,
-        MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind,
-        PoolSpawning, Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, configure,
-        shutdown,
-    };
-    pub use crate::worker::items::attempt;
 }
 
 /// The functions that the fuzz targets call.

@@ -40,8 +40,11 @@ use crate::worker::{
 /// Runs this process as a worker, and exits with its exit code.
 pub(crate) fn work() -> ! {
     let code = run().unwrap_or_else(|error| {
-        let error = AnyError::from(error);
-        diagnose(format_args!("failed to become a worker: {error}"));
+        // A start that the master gives up is not reported: the master has dropped its future.
+        if !matches!(error, WorkError::NoMaster) {
+            let error = AnyError::from(error);
+            diagnose(format_args!("failed to become a worker: {error}"));
+        }
         EXIT_FAILED
     });
     process::exit(code)

@@ -34,6 +34,7 @@ pub(super) fn set(index: Option<u64>) {
 ///     }
 /// }
 /// ```
+#[cfg(feature = "pool")]
 #[must_use]
 pub fn worker_index() -> Option<usize> {
     WORKER_INDEX.get().copied()

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::core::{Lease, PoolCore};
 use super::error::{PoolError, PoolErrorKind};
-use super::pool::Pool;
+use super::handle::Pool;
 use super::recycling::Recycling;
 use super::size::Groups;
 use super::slot::add_workers;

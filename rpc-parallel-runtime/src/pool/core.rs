@@ -78,6 +78,9 @@ pub(super) struct SlotId {
     serial: u64,
 }
 
+/// A slot and the worker that serves in it, if one does.
+pub(super) type ServedSlot = (SlotId, Option<Arc<Member>>);
+
 /// The state of a slot.
 enum Phase {
     /// A replacement is being started.
@@ -277,7 +280,7 @@ impl PoolCore {
         &self,
         message: SharedCall,
         call: CallSetUp,
-    ) -> Result<(Arc<SetUp>, Vec<(SlotId, Option<Arc<Member>>)>), PoolError> {
+    ) -> Result<(Arc<SetUp>, Vec<ServedSlot>), PoolError> {
         let mut state = self.state();
         if let Some(error) = state.error() {
             return Err(error);

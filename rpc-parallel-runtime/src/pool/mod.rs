@@ -13,7 +13,7 @@ mod slot;
 mod set_up_calls;
 mod ending;
 mod template;
-mod pool;
+mod handle;
 mod builder;
 mod spawn_pool;
 mod background;
@@ -25,12 +25,12 @@ mod map;
 
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
+pub use self::handle::{Pool, PoolClient};
 pub use self::map::{
     Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
     Monitor, Ordered, ProcessInput, ProcessMapError, ProcessOutput, Progress, SkipErrors,
     Unordered, Verdict, WorkerShare, find_map, for_each, map, map_reduce,
 };
-pub use self::pool::{Pool, PoolClient};
 pub use self::process::{
     OfProcess, ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, reuse, run,
 };

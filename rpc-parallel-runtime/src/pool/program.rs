@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::background;
 use super::builder::PoolBuilder;
 use super::error::{PoolError, PoolErrorKind};
-use super::pool::Pool;
+use super::handle::Pool;
 use super::race::{Either, race};
 use super::size::MAX_WORKERS;
 use crate::connection::task;

@@ -1,4 +1,4 @@
-//! Pools of workers, with the type of their states.
+//! The handle of a pool, with the type of the states of its workers.
 
 use std::fmt;
 use std::future::poll_fn;
