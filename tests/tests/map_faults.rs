@@ -1,12 +1,16 @@
 //! Maps whose workers die, hang or fail: each item has exactly one result.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rpc_parallel::error::ExitReason;
-use rpc_parallel::pool::{MapErrorKind, Pool};
+use rpc_parallel::pool::{MapErrorKind, Pool, PoolErrorKind};
 use rpc_parallel::prelude::*;
-use rpc_parallel_tests::process::{ends, kill_if_running};
+use rpc_parallel_tests::process::{ends, kill_if_running, signal};
 use rpc_parallel_tests::waiting::soon;
+use rustix::process::Signal;
 
 /// The state of the workers, which is empty.
 #[derive(Default, WorkerState)]
@@ -68,6 +72,57 @@ async fn waits_forever(_: u64) -> u32 {
 fn computes_forever(_: u64) -> u32 {
     loop {
         std::hint::spin_loop();
+    }
+}
+
+/// Stops the process, all threads of it.
+#[rpc_parallel::process]
+fn stops_at_five(x: u64) -> u64 {
+    if x == 5 {
+        signal(std::process::id(), Signal::STOP);
+    }
+    x
+}
+
+#[rpc_parallel::process]
+fn aborts_at_half_a_million(x: u64) -> u64 {
+    if x == 500_000 {
+        std::process::abort();
+    }
+    x
+}
+
+#[rpc_parallel::process]
+fn echo(bytes: Vec<u8>) -> Vec<u8> {
+    bytes
+}
+
+/// Waits for half a minute in the first worker that runs it, and not in others.
+#[rpc_parallel::process]
+async fn slow_in_one_worker(x: u64) -> u64 {
+    if x == 40 && rpc_parallel::pool::worker_index() == Some(0) {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    x
+}
+
+/// A worker whose `init` needs a file.
+struct NeedsFile;
+
+impl WorkerState for NeedsFile {
+    type Init = PathBuf;
+
+    async fn init(path: PathBuf) -> Result<Self, BoxError> {
+        std::fs::metadata(path)?;
+        Ok(Self)
+    }
+}
+
+#[rpc_parallel::worker]
+impl Identify for NeedsFile {
+    fn pid(&self) -> u32 {
+        std::process::id()
     }
 }
 
@@ -247,4 +302,98 @@ async fn map_on_pool_that_was_shut_down_fails() {
     let error = soon(map.collect::<Vec<_>>()).await.expect_err("the pool has ended");
 
     assert!(matches!(error.kind(), MapErrorKind::Pool(_)), "{error}");
+}
+
+#[rpc_parallel::test]
+async fn item_that_stops_its_process_is_error_within_timeout() {
+    let pool = pool_of(2).await;
+    let timeout = Duration::from_millis(300);
+    let began = Instant::now();
+    let mut failed = Vec::new();
+    let map = pool.map(stops_at_five::FUNCTION, 0..30).timeout(timeout);
+
+    let all: Vec<u64> = soon(map.skip_errors(|error| failed.push(error)).collect()).await;
+
+    let [error] = &failed[..] else { panic!("{failed:?}") };
+    assert_eq!(error.index(), Some(5));
+    assert!(matches!(error.kind(), MapErrorKind::TimedOut { .. }), "{error}");
+    assert!(all.into_iter().eq((0..30).filter(|it| *it != 5)));
+    // Usually the answer comes within 100 ms of the timeout.
+    assert!(began.elapsed() < timeout + Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[rpc_parallel::test]
+async fn one_poisoned_item_in_a_million_costs_three_workers() {
+    let pool = pool_of(2).await;
+    let mut map = pool.map(aborts_at_half_a_million::FUNCTION, 0..1_000_000);
+    let monitor = map.monitor();
+    let (mut next, mut failed) = (0, Vec::new());
+
+    while let Some(result) = soon(map.next()).await {
+        match result {
+            Ok(value) => assert_eq!(value, next),
+            Err(error) => failed.push(error.index()),
+        }
+        next += 1;
+    }
+
+    assert_eq!((next, failed), (1_000_000, vec![Some(500_000)]));
+    assert_eq!(monitor.progress().deaths, 3);
+}
+
+#[rpc_parallel::test]
+async fn large_results_of_endless_source_are_bounded_by_bytes() {
+    const ITEM: usize = 256 * 1024;
+    /// The default window, and what workers hold beyond it.
+    const LIMIT: usize = 2 * (64 << 20);
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let counter = pulled.clone();
+    let items = std::iter::repeat_with(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        vec![7; ITEM]
+    });
+    let pool = pool_of(2).await;
+    let mut map = pool.map(echo::FUNCTION, items);
+
+    for yielded in 0..600 {
+        let bytes = soon(map.next()).await.expect("it is endless").expect("it succeeds");
+        assert_eq!(bytes.len(), ITEM);
+        let ahead = (pulled.load(Ordering::Relaxed) - yielded) * ITEM;
+        assert!(ahead <= LIMIT, "{ahead} bytes are pulled and not yielded");
+    }
+}
+
+#[rpc_parallel::test]
+async fn map_fails_when_no_worker_can_be_replaced() {
+    let directory = tempfile::tempdir().expect("create a directory");
+    let path = directory.path().join("present");
+    std::fs::write(&path, "").expect("write a file");
+    let pool = NeedsFile::pool().workers(2).replace_limit(2, Duration::from_secs(60));
+    let pool = soon(pool.spawn(path.clone())).await.expect("the pool starts");
+    std::fs::remove_file(path).expect("remove the file");
+    let mut map = pool.map(computes_forever::FUNCTION, 0..100);
+    let waiting = tokio::time::timeout(Duration::from_millis(100), map.next()).await;
+    assert!(waiting.is_err(), "no item returns");
+
+    for index in 0..2 {
+        let client = soon(pool.worker(index)).await.expect("it runs");
+        kill_if_running(client.label().pid().expect("it runs here"));
+    }
+    let error = soon(map.next()).await.expect("there is an error").expect_err("no worker is left");
+
+    let MapErrorKind::Pool(error) = error.kind() else { panic!("{error}") };
+    assert!(matches!(error.kind(), PoolErrorKind::ReplaceLimitReached { .. }), "{error}");
+    assert!(soon(map.next()).await.is_none());
+}
+
+#[rpc_parallel::test]
+async fn slow_item_at_the_end_is_given_to_another_worker_too() {
+    let pool = pool_of(2).await;
+    let map = pool.map(slow_in_one_worker::FUNCTION, 0..48).speculate(true);
+
+    let began = Instant::now();
+    let all: Vec<u64> = soon(map.collect()).await.expect("all succeed");
+
+    assert!(all.into_iter().eq(0..48));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }

@@ -35,6 +35,7 @@ mod dispatch;
 mod source;
 mod membership;
 mod reports;
+mod silence;
 mod take_back;
 mod speculation;
 #[cfg(test)]

@@ -210,7 +210,7 @@ impl<D> Engine<D> {
         Ok(())
     }
 
-    fn overdue(&mut self, worker: WorkerKey, id: u64, item: u32) {
+    pub(super) fn overdue(&mut self, worker: WorkerKey, id: u64, item: u32) {
         let Some(lane) = self.lanes.get_mut(worker) else { return };
         let Some(batch) = lane.find(id) else { return };
         // The item may have been answered in the meantime.

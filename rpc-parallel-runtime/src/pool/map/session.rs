@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -32,6 +32,8 @@ pub(super) struct Session {
     /// Orders for which the pipe had no room.
     unsent: VecDeque<Bytes>,
     lost: Option<Lost>,
+    /// Since when the worker has items and has sent nothing.
+    silent_since: Option<Instant>,
 }
 
 /// The death of the worker.
@@ -133,13 +135,23 @@ impl Session {
         });
         let ends = Ends { orders: Arc::new(orders), reports, sending: None };
         let state = State::Opening(opening, ends);
-        Self { member, key, slot, state, unsent: VecDeque::new(), lost: None }
+        Self { member, key, slot, state, unsent: VecDeque::new(), lost: None, silent_since: None }
     }
 
     /// Sends an order.
     pub(super) fn send(&mut self, order: Bytes) {
         self.unsent.push_back(order);
         self.slot.waker().wake();
+    }
+
+    /// Records that the worker has sent a report, or has no items.
+    pub(super) fn heard(&mut self) {
+        self.silent_since = None;
+    }
+
+    /// Returns for how long the worker has sent nothing, counted from the first call since then.
+    pub(super) fn silence(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.silent_since.get_or_insert(now))
     }
 
     /// Records the death of the worker. Its last reports are still read.

@@ -40,6 +40,10 @@ impl Sessions {
         self.sessions.get_mut(&key)
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.values_mut()
+    }
+
     /// Returns the key of the session with this worker.
     pub(super) fn key_of(&self, member: &Arc<Member>) -> Option<WorkerKey> {
         // Workers join and leave rarely.

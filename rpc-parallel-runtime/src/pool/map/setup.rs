@@ -57,6 +57,12 @@ impl Default for MapOptions {
 /// The time between two reports of a worker whose item has no timeout.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
+/// Returns the time between two reports of a worker whose items have this timeout. It is shorter, so
+/// that a worker that is stopped is noticed in time.
+fn report_period(timeout: Duration) -> Duration {
+    (timeout / 4).clamp(Duration::from_millis(10), REPORT_PERIOD)
+}
+
 impl Setup {
     pub(super) fn new(
         target: Target,
@@ -120,7 +126,7 @@ impl Setup {
             combine,
             concurrency: options.concurrency,
             timeout: options.timeout,
-            report_every: options.timeout.map_or(REPORT_PERIOD, |it| it.min(REPORT_PERIOD)),
+            report_every: options.timeout.map_or(REPORT_PERIOD, report_period),
         };
         let engine: Engine<DeathReason> = Engine::new(&engine_options, Instant::now());
         let members = lease.core().subscribe();

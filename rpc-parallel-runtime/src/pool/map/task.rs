@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::{Sleep, sleep_until};
 
@@ -26,6 +26,13 @@ use crate::worker::items::{MapRequest, Record, Report};
 /// The size of a batch with one item, beside the item, is below this number of bytes.
 const BATCH_OVERHEAD: usize = 64;
 
+/// The time between two checks for workers that send nothing.
+const SILENCE_CHECK_PERIOD: Duration = Duration::from_millis(20);
+
+/// How long a worker may send nothing, in addition to the timeout of an item. A worker reports more
+/// often while it runs an item.
+const SILENCE_TOLERANCE: Duration = Duration::from_millis(50);
+
 /// The number of rounds without a pause, after which other tasks of the thread run.
 const ROUNDS: usize = 16;
 
@@ -34,6 +41,8 @@ pub(super) struct MapTask {
     /// `None` after its end.
     source: Option<Box<dyn Pull>>,
     source_is_pending: bool,
+    /// When the workers are checked for silence, if items have a timeout.
+    silence_check: Instant,
     request: MapRequest,
     members: MemberUpdates,
     output: Arc<Output>,
@@ -71,6 +80,7 @@ impl MapTask {
             engine,
             source: Some(source),
             source_is_pending: false,
+            silence_check: Instant::now(),
             request,
             members,
             output,
@@ -135,6 +145,7 @@ impl MapTask {
             if self.engine.is_done() {
                 return Poll::Ready(Stop::Done);
             }
+            self.check_silence(now);
             self.reporter.update(now, || self.engine.progress(now));
             if self.poll_timer(cx, now) {
                 is_idle = false;
@@ -211,6 +222,7 @@ impl MapTask {
 
     fn report(&mut self, key: WorkerKey, report: Report, now: Instant) {
         let Some(session) = self.sessions.get(key) else { return };
+        session.heard();
         let answered = report.records.iter().map(answered_items).sum();
         session.member.add_items(answered);
         if let Err(error) = self.engine.report(key, report, now) {
@@ -274,9 +286,28 @@ impl MapTask {
         }
     }
 
+    /// Kills workers that have sent nothing for longer than an item may take.
+    fn check_silence(&mut self, now: Instant) {
+        let Some(limit) = self.request.timeout else { return };
+        if now < self.silence_check {
+            return;
+        }
+        self.silence_check = now + SILENCE_CHECK_PERIOD;
+        for session in self.sessions.iter_mut() {
+            if !self.engine.has_items(session.key) {
+                session.heard();
+            } else if session.silence(now) > limit.saturating_add(SILENCE_TOLERANCE) {
+                self.engine.worker_silent(session.key, now);
+            }
+        }
+    }
+
     /// Advances the engine if its deadline has passed. Returns whether that was so.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(deadline) = self.engine.deadline() else { return false };
+        let silence_check = self.request.timeout.map(|_| self.silence_check);
+        let Some(deadline) = self.engine.deadline().into_iter().chain(silence_check).min() else {
+            return false;
+        };
         if deadline <= now {
             self.engine.on_deadline(now);
             return true;
