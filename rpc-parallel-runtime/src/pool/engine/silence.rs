@@ -11,19 +11,23 @@ impl<D> Engine<D> {
         self.lanes.get(worker).is_some_and(|it| it.open > 0 && it.duty != Duty::Doomed)
     }
 
-    /// A worker has items, and has sent nothing for longer than an item may take. So its first item
-    /// is overdue.
-    pub(in crate::pool) fn worker_silent(&mut self, worker: WorkerKey, now: Instant) {
+    /// Answers the item of a worker that has sent nothing for longer than an item may take, if that
+    /// item is known: the first one without a result, if the worker has sent all results before it.
+    /// The worker is then killed by an action.
+    ///
+    /// Returns `false` if the item is not known. The caller then kills the worker, whose items run
+    /// again like those of any worker that has died.
+    pub(in crate::pool) fn worker_silent(&mut self, worker: WorkerKey, now: Instant) -> bool {
         self.waiting.advance(now);
-        if !self.has_items(worker) {
-            return;
-        }
         let batches = self.lanes.get(worker).into_iter().flat_map(|it| &it.batches);
-        let first = batches.filter_map(|it| Some((it.id, it.open.first()?))).next();
-        if let Some((batch, item)) = first {
-            self.overdue(worker, batch, item);
-            self.lanes.reindex(worker, &self.batching);
-            self.settle(now);
+        let first = batches.filter_map(|it| Some((it.id, it.deaths, it.open.first()?))).next();
+        let Some((batch, deaths, item)) = first else { return true };
+        if !self.faults.is_careful(deaths) {
+            return false;
         }
+        self.overdue(worker, batch, item);
+        self.lanes.reindex(worker, &self.batching);
+        self.settle(now);
+        true
     }
 }

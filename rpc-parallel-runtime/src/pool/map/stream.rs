@@ -147,6 +147,11 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
     /// item is [`MapErrorKind::TimedOut`](super::MapErrorKind::TimedOut); it does not run again. The
     /// other items of the worker run again, and do not count the death as an
     /// [attempt](Self::attempts).
+    ///
+    /// A worker notices that an item exceeds the timeout also while the item computes or is stuck in
+    /// the kernel. If the whole process is stopped, this process notices that it sends nothing. It
+    /// does not know the item then, so the items run once more, and the error comes when the timeout
+    /// has passed a second time.
     pub fn timeout(mut self, after: Duration) -> Self {
         self.values.setup().options.timeout = Some(after);
         self

@@ -297,7 +297,12 @@ impl MapTask {
             if !self.engine.has_items(session.key) {
                 session.heard();
             } else if session.silence(now) > limit.saturating_add(SILENCE_TOLERANCE) {
-                self.engine.worker_silent(session.key, now);
+                session.heard();
+                if !self.engine.worker_silent(session.key, now) {
+                    session
+                        .member
+                        .kill(&format!("it sent nothing for {limit:?} while it ran items"));
+                }
             }
         }
     }

@@ -56,6 +56,8 @@ async fn run_synchronous(work: &Work) -> Option<MalformedItems> {
     loop {
         let serial = run.front().await;
         let Some(front) = Front::of(run, serial) else { continue };
+        // If an item kills the process, the master finds it in the first batch without all results.
+        run.flushed().await;
         let mut items = SyncRun::new(run, &mut pace, &front);
         while let Some(has_item) = items.begin_slice() {
             if !has_item {
