@@ -77,7 +77,7 @@ fn tests_named_in_coverage_document_exist() {
 }
 
 /// The sections of the document in their order, and the number of their rows.
-const SECTIONS: [(&str, u32); 12] = [
+const SECTIONS: [(&str, u32); 13] = [
     ("ID", 7),
     ("ST", 12),
     ("FN", 18),
@@ -90,6 +90,7 @@ const SECTIONS: [(&str, u32); 12] = [
     ("WK", 8),
     ("RS", 8),
     ("MG", 5),
+    ("MR", 5),
 ];
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::process::Command;
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use rpc_parallel::pool::PoolErrorKind;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::{Fixture, ScriptedClient};
 use rpc_parallel_tests::pools::{PoolOk as _, fixtures, pids, pool_error, started, worker};
-use rpc_parallel_tests::process::{ends, is_gone, still_running_after};
+use rpc_parallel_tests::process::{ends, ends_within, is_gone, still_running_after};
+use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::waiting::soon;
 
@@ -489,6 +491,20 @@ async fn waiting_calls_fail_when_pool_is_killed() {
     let error = pool_error(waiting).await;
     assert!(matches!(error.kind(), PoolErrorKind::ShutDown), "{error}");
     drop(guard);
+}
+
+#[test]
+fn pool_at_end_of_main_ends_with_program_in_silence() {
+    let mut program = Program::start(&mut Command::new(env!("CARGO_BIN_EXE_pool_at_exit")));
+    let pids = program.numbers();
+
+    program.write_line("end");
+
+    let output = program.end();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stderr, "");
+    assert_eq!(pids.len(), 8);
+    assert!(pids.into_iter().all(|it| ends_within(it, LIMIT)));
 }
 
 #[test]

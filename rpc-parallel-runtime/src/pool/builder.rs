@@ -13,7 +13,7 @@ use super::error::{PoolError, PoolErrorKind};
 use super::handle::Pool;
 use super::recycling::Recycling;
 use super::size::Groups;
-use super::slot::add_workers;
+use super::slot_task::add_workers;
 use super::template::{Init, Template};
 use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, SharedLauncher};

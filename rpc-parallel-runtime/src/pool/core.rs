@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 
 use super::error::{PoolError, PoolErrorKind};
 use super::member::Member;
 use super::recycling::Recycling;
 use super::set_up::{CallSetUp, SetUp, SetUps};
+use super::slots::{Phase, ServedSlot, Slot, SlotId, Slots};
 use super::updates::{MemberUpdate, MemberUpdates, member_updates};
 use crate::connection::{SharedCall, WorkerFailure};
 use crate::launch::Started;
@@ -33,7 +34,9 @@ pub(in crate::pool) struct PoolCore {
     changes: watch::Sender<()>,
     serials: AtomicU64,
     /// Bounds the number of processes that are being started.
-    pub(super) starting: Arc<Semaphore>,
+    pub(super) starting: Semaphore,
+    /// Has one permit, which the task that adds or removes workers holds.
+    resizing: Semaphore,
     /// Bounds the number of workers that are being replaced although they serve.
     pub(super) replacing: Arc<Semaphore>,
     pub(super) recycling: Recycling,
@@ -44,7 +47,7 @@ pub(in crate::pool) struct PoolCore {
 
 #[derive(Default)]
 struct State {
-    slots: Vec<Slot>,
+    slots: Slots,
     /// Set when the pool was shut down.
     ended: Option<PoolError>,
     /// Waiting [`PoolCore::take`] calls, the oldest first. Bounded by their number: receivers that
@@ -56,38 +59,6 @@ struct State {
     /// The processes that were replaced or removed, and still finish their work.
     retiring: Vec<Arc<Started>>,
     set_ups: SetUps,
-    /// The index at which the next search for a free worker begins.
-    next: usize,
-    /// Whether workers are being added or removed.
-    resizing: bool,
-}
-
-/// The place of a worker and of its replacements.
-struct Slot {
-    serial: u64,
-    label: Arc<WorkerLabel>,
-    phase: Phase,
-    /// Dropped with the slot, which ends its task.
-    _alive: oneshot::Sender<()>,
-}
-
-/// A slot, for its task. A slot that was removed and added again is another one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct SlotId {
-    pub(super) index: usize,
-    serial: u64,
-}
-
-/// A slot and the worker that serves in it, if one does.
-pub(super) type ServedSlot = (SlotId, Option<Arc<Member>>);
-
-/// The state of a slot.
-enum Phase {
-    /// A replacement is being started.
-    Starting,
-    Serving(Arc<Member>),
-    /// No replacement will be started.
-    Ended(PoolError),
 }
 
 /// The result of an attempt to join the pool.
@@ -144,7 +115,8 @@ impl PoolCore {
             state: Mutex::default(),
             changes: watch::Sender::new(()),
             serials: AtomicU64::new(0),
-            starting: Arc::new(Semaphore::new(MAX_STARTING)),
+            starting: Semaphore::new(MAX_STARTING),
+            resizing: Semaphore::new(1),
             replacing: Arc::new(Semaphore::new(1 + workers / 8)),
             recycling,
             replace_policy,
@@ -159,7 +131,7 @@ impl PoolCore {
 
     /// Returns the number of workers, including those that are being replaced.
     pub(in crate::pool) fn len(&self) -> usize {
-        self.state().slots.len()
+        self.state().slots.list.len()
     }
 
     /// Returns the changes of the workers. The first changes are the workers that serve now.
@@ -167,7 +139,7 @@ impl PoolCore {
         let (subscriber, updates) = member_updates();
         let mut state = self.state();
         // No reader is woken: the receiver has not been polled.
-        for member in state.serving() {
+        for member in state.slots.serving() {
             let _ = subscriber.send(MemberUpdate::Joined(member.clone()));
         }
         if let Some(error) = state.error() {
@@ -195,7 +167,7 @@ impl PoolCore {
             }
             // Otherwise the new caller would overtake those that wait.
             if state.waiting.is_empty()
-                && let Some(member) = state.take_free()
+                && let Some(member) = state.slots.take_free()
             {
                 return Ok(Taken { core: self.clone(), member, armed: true });
             }
@@ -222,8 +194,8 @@ impl PoolCore {
     /// This method is cancel safe: it only waits.
     pub(super) async fn worker(&self, index: usize) -> Result<Arc<Member>, PoolError> {
         self.wait_for(|state| {
-            let Some(slot) = state.slots.get(index) else {
-                let (worker_index, workers) = (index, state.slots.len());
+            let Some(slot) = state.slots.list.get(index) else {
+                let (worker_index, workers) = (index, state.slots.list.len());
                 return Some(Err(PoolErrorKind::NoSuchWorker { worker_index, workers }.into()));
             };
             slot.member().transpose()
@@ -234,7 +206,7 @@ impl PoolCore {
     /// Waits until any worker serves, and returns the one with the fewest calls in progress.
     pub(super) async fn least_loaded(&self) -> Result<Arc<Member>, PoolError> {
         self.wait_for(|state| {
-            let usable = state.serving().filter(|it| it.is_usable());
+            let usable = state.slots.serving().filter(|it| it.is_usable());
             usable.min_by_key(|it| it.load()).cloned().map(Ok)
         })
         .await
@@ -247,7 +219,7 @@ impl PoolCore {
                 let member = slot.member().transpose()?;
                 Some(Target { label: slot.label.clone(), member })
             };
-            state.slots.iter().map(target).collect::<Option<_>>().map(Ok)
+            state.slots.list.iter().map(target).collect::<Option<_>>().map(Ok)
         })
         .await
     }
@@ -286,9 +258,7 @@ impl PoolCore {
             return Err(error);
         }
         let set_up = state.set_ups.add(message, call);
-        let slots = state.slots.iter().enumerate();
-        let slots = slots
-            .map(|(index, slot)| (SlotId { index, serial: slot.serial }, slot.serving().cloned()));
+        let slots = state.slots.list.iter().map(|it| (it.id, it.serving().cloned()));
         Ok((set_up, slots.collect()))
     }
 
@@ -302,15 +272,13 @@ impl PoolCore {
         slot_id: SlotId,
         member: Option<&Arc<Member>>,
     ) -> Result<(), PoolError> {
-        self.wait_for(|state| match state.slots.get(slot_id.index) {
-            Some(slot) if slot.serial == slot_id.serial => match &slot.phase {
-                Phase::Serving(next) if member.is_none_or(|it| !Arc::ptr_eq(it, next)) => {
-                    Some(Ok(()))
-                }
-                Phase::Serving(_) | Phase::Starting => None,
-                Phase::Ended(error) => Some(Err(error.clone())),
-            },
-            Some(_) | None => Some(Ok(())),
+        self.wait_for(|state| match state.slots.find(slot_id).map(|it| &it.phase) {
+            Some(Phase::Serving(next)) => {
+                member.is_none_or(|it| !Arc::ptr_eq(it, next)).then_some(Ok(()))
+            }
+            Some(Phase::Starting) => None,
+            Some(Phase::Ended(error)) => Some(Err(error.clone())),
+            None => Some(Ok(())),
         })
         .await
     }
@@ -320,22 +288,12 @@ impl PoolCore {
         self.serials.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Begins to add or remove workers, and waits until no other task does.
-    pub(super) async fn begin_resize(&self) -> Result<Resizing<'_>, PoolError> {
-        let mut changes = self.changes.subscribe();
-        loop {
-            {
-                let mut state = self.state();
-                if let Some(error) = &state.ended {
-                    return Err(error.clone());
-                }
-                if !std::mem::replace(&mut state.resizing, true) {
-                    return Ok(Resizing(self));
-                }
-            }
-            // It fails only after `self` was dropped.
-            let _ = changes.changed().await;
-        }
+    /// Waits until no other task adds or removes workers. Tasks take turns in the order in which they
+    /// came.
+    pub(super) async fn begin_resize(&self) -> Result<SemaphorePermit<'_>, PoolError> {
+        let closed = |_| PoolError::from(PoolErrorKind::ShutDown);
+        let turn = self.resizing.acquire().await.map_err(closed)?;
+        self.state().ended.clone().map_or(Ok(turn), Err)
     }
 
     /// Adds slots for new workers behind the others, unless a worker must answer set-up calls first.
@@ -357,10 +315,10 @@ impl PoolCore {
             }
             let add = |(member, label): &(Arc<Member>, Arc<WorkerLabel>)| {
                 let (_alive, removed) = oneshot::channel();
-                let (serial, index) = (self.next_serial(), state.slots.len());
-                let (label, phase) = (label.clone(), Phase::Serving(member.clone()));
-                state.slots.push(Slot { serial, label, phase, _alive });
-                (SlotId { index, serial }, removed)
+                let (index, serial) = (state.slots.list.len(), self.next_serial());
+                let (id, phase) = (SlotId { index, serial }, Phase::Serving(member.clone()));
+                state.slots.list.push(Slot { id, label: label.clone(), phase, _alive });
+                (id, removed)
             };
             let added = members.iter().map(add).collect();
             (added, state.subscribers.clone())
@@ -377,8 +335,8 @@ impl PoolCore {
     pub(super) fn truncate(&self, workers: usize) {
         let (removed, subscribers) = {
             let mut state = self.state();
-            let from = workers.min(state.slots.len());
-            let removed = state.slots.split_off(from);
+            let from = workers.min(state.slots.list.len());
+            let removed = state.slots.list.split_off(from);
             let retiring = removed.iter().filter_map(Slot::serving).map(|it| it.started().clone());
             state.retiring.extend(retiring);
             (removed, state.subscribers.clone())
@@ -399,7 +357,7 @@ impl PoolCore {
             if !missing.is_empty() {
                 return Joined::Missing(missing);
             }
-            let Some(slot) = state.slot(slot_id) else { return Joined::Removed };
+            let Some(slot) = state.slots.find_mut(slot_id) else { return Joined::Removed };
             let previous = std::mem::replace(&mut slot.phase, Phase::Serving(member.clone()));
             if let Phase::Serving(previous) = &previous {
                 state.retiring.push(previous.started().clone());
@@ -419,7 +377,7 @@ impl PoolCore {
     pub(super) fn lose(&self, slot_id: SlotId, member: Arc<Member>, failure: WorkerFailure) {
         let (previous, subscribers) = {
             let mut state = self.state();
-            let previous = state.slot(slot_id).and_then(|slot| match &slot.phase {
+            let previous = state.slots.find_mut(slot_id).and_then(|slot| match &slot.phase {
                 Phase::Serving(serving) if Arc::ptr_eq(serving, &member) => {
                     Some(std::mem::replace(&mut slot.phase, Phase::Starting))
                 }
@@ -436,7 +394,7 @@ impl PoolCore {
     pub(super) fn exhaust(&self, slot_id: SlotId, error: PoolError) {
         let (previous, over) = {
             let mut state = self.state();
-            let Some(slot) = state.slot(slot_id) else { return };
+            let Some(slot) = state.slots.find_mut(slot_id) else { return };
             if let Phase::Ended(_) = slot.phase {
                 return;
             }
@@ -486,7 +444,7 @@ impl PoolCore {
             let mut state = self.state();
             state.ended.get_or_insert_with(|| error.clone());
             let readers = state.take_readers();
-            (std::mem::take(&mut state.slots), readers, state.retiring.clone())
+            (std::mem::take(&mut state.slots.list), readers, state.retiring.clone())
         };
         let members = slots.iter().filter_map(Slot::serving).cloned().collect();
         readers.fail(&error);
@@ -501,7 +459,7 @@ impl PoolCore {
         loop {
             let waiting = {
                 let mut state = self.state();
-                if !state.serves(&member) || !member.is_usable() {
+                if !state.slots.serves(&member) || !member.is_usable() {
                     // The task of the slot replaces it.
                     taken.armed = false;
                     return;
@@ -530,75 +488,10 @@ impl PoolCore {
     }
 }
 
-impl Slot {
-    /// Returns the worker of the slot, also if it can be used no more.
-    fn serving(&self) -> Option<&Arc<Member>> {
-        match &self.phase {
-            Phase::Serving(member) => Some(member),
-            Phase::Starting | Phase::Ended(_) => None,
-        }
-    }
-
-    /// Returns the worker of the slot. `None` while a replacement is being started.
-    fn member(&self) -> Result<Option<Arc<Member>>, PoolError> {
-        match &self.phase {
-            Phase::Serving(member) if member.is_usable() => Ok(Some(member.clone())),
-            // The task of the slot replaces an unusable worker.
-            Phase::Serving(_) | Phase::Starting => Ok(None),
-            Phase::Ended(error) => Err(error.clone()),
-        }
-    }
-}
-
 impl State {
-    fn slot(&mut self, slot_id: SlotId) -> Option<&mut Slot> {
-        self.slots.get_mut(slot_id.index).filter(|it| it.serial == slot_id.serial)
-    }
-
-    fn serving(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.slots.iter().filter_map(Slot::serving)
-    }
-
-    fn serves(&self, member: &Arc<Member>) -> bool {
-        let slot = self.slots.get(member.index());
-        slot.is_some_and(|it| matches!(&it.phase, Phase::Serving(it) if Arc::ptr_eq(it, member)))
-    }
-
     /// Returns why no worker is left and none will be started.
     fn error(&self) -> Option<PoolError> {
-        if let Some(error) = &self.ended {
-            return Some(error.clone());
-        }
-        let mut last = None;
-        for slot in &self.slots {
-            let Phase::Ended(error) = &slot.phase else { return None };
-            last = Some(error);
-        }
-        last.cloned()
-    }
-
-    /// Takes the free worker with the fewest calls in progress.
-    fn take_free(&mut self) -> Option<Arc<Member>> {
-        let workers = self.slots.len();
-        let mut best: Option<(u64, usize, &Arc<Member>)> = None;
-        for index in (0..workers).map(|it| (self.next + it) % workers) {
-            let Phase::Serving(member) = &self.slots[index].phase else { continue };
-            if member.taken.load(Ordering::Relaxed) || !member.is_usable() {
-                continue;
-            }
-            let load = member.load();
-            if best.is_none_or(|(least, ..)| load < least) {
-                best = Some((load, index, member));
-            }
-            if load == 0 {
-                break;
-            }
-        }
-        let (_, index, member) = best?;
-        member.taken.store(true, Ordering::Relaxed);
-        let member = member.clone();
-        self.next = (index + 1) % workers;
-        Some(member)
+        self.ended.clone().or_else(|| self.slots.error())
     }
 
     fn take_readers(&mut self) -> Readers {
@@ -636,16 +529,6 @@ pub(super) enum AddError {
     Ended(PoolError),
     /// The worker at this position must answer these set-up calls first.
     Missing(usize, Vec<Arc<SetUp>>),
-}
-
-/// The right to add and remove workers.
-pub(super) struct Resizing<'a>(&'a PoolCore);
-
-impl Drop for Resizing<'_> {
-    fn drop(&mut self) {
-        self.0.state().resizing = false;
-        self.0.changes.send_replace(());
-    }
 }
 
 impl Taken {

@@ -132,7 +132,7 @@ impl fmt::Display for PoolError {
             }
             PoolErrorKind::ReplaceLimitReached { last, times, within } => {
                 let limit = restart_limit_text(last, *times, *within);
-                write!(f, "no worker of the pool is left: {} {limit}", last.worker())
+                write!(f, "{} of a pool {limit}", last.worker())
             }
             PoolErrorKind::ShutDown => f.write_str("the pool was shut down"),
             PoolErrorKind::RuntimeEnded => {

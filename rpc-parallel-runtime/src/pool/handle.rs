@@ -14,7 +14,7 @@ use super::error::PoolError;
 use super::set_up::SetUpFuture;
 use super::set_up_calls::{call_error, set_up};
 use super::size::check;
-use super::slot::add_workers;
+use super::slot_task::add_workers;
 use super::template::Template;
 use crate::connection::{Call, CallError, CallFailure, Client, SharedCall};
 use crate::worker::{

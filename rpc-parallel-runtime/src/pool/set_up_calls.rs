@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::core::{PoolCore, SlotId};
+use super::core::PoolCore;
 use super::error::{PoolError, PoolErrorKind};
 use super::member::Member;
 use super::set_up::{CallSetUp, SetUp};
+use super::slots::SlotId;
 use crate::connection::{CallErrorKind, SharedCall};
 
 /// Makes a set-up call to all workers of a pool, and to those that join later.

@@ -11,12 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::core::{AddError, Joined, PoolCore, SlotId};
+use super::core::{AddError, Joined, PoolCore};
 use super::error::{PoolError, PoolErrorKind};
 use super::member::Member;
 use super::race::{Either, race};
 use super::recycling::CHECK_INTERVAL;
 use super::set_up::SetUp;
+use super::slots::SlotId;
 use super::updates::MemberUpdate;
 use super::vitals::Over;
 use crate::connection::{WorkerFailure, task};
@@ -97,7 +98,7 @@ pub(super) async fn add_workers(
     };
     for ((slot_id, removed), (_, worker, member)) in slots.into_iter().zip(started) {
         let Some(restarts) = core.replace_policy.track() else { continue };
-        let slot = Slot { core: core.clone(), slot_id, worker, restarts, recycles: true };
+        let slot = SlotTask { core: core.clone(), slot_id, worker, restarts, recycles: true };
         let guard = SlotGuard { core: core.clone(), slot_id };
         // Owner: the slot in the pool. The task ends when the slot is dropped.
         core.runtime().spawn(task(async move {
@@ -175,7 +176,7 @@ impl Drop for SlotGuard {
 }
 
 /// The task of a slot.
-struct Slot {
+struct SlotTask {
     core: Arc<PoolCore>,
     slot_id: SlotId,
     worker: PreparedSpawn,
@@ -187,7 +188,7 @@ struct Slot {
 /// The failure of the last process, and its record for the limit.
 type Failed = (WorkerFailure, ProcessRecord);
 
-impl Slot {
+impl SlotTask {
     async fn run(mut self, first: Arc<Member>, mut removed: oneshot::Receiver<()>) {
         let mut member = first;
         loop {
