@@ -57,7 +57,7 @@ async fn run_synchronous(work: &Work) -> Option<MalformedItems> {
         let serial = run.front().await;
         let Some(front) = Front::of(run, serial) else { continue };
         // If an item kills the process, the master finds it in the first batch without all results.
-        run.flushed().await;
+        run.all_sent().await;
         let mut items = SyncRun::new(run, &mut pace, &front);
         while let Some(has_item) = items.begin_slice() {
             if !has_item {
@@ -65,7 +65,7 @@ async fn run_synchronous(work: &Work) -> Option<MalformedItems> {
                 continue;
             }
             if front.careful {
-                run.flushed().await;
+                run.all_sent().await;
             }
             let attempt = items.scope().attempt;
             let ran = catch(|| within_attempt(attempt, || work.function.run_slice(&mut items)));
@@ -117,7 +117,7 @@ async fn run_lane(work: &Work) -> Result<(), MalformedItems> {
     let (mut fold, mut out) = (None, Vec::new());
     while let Some(item) = run.claim(|it| work.function.skip_item(it), &mut fold).await? {
         if item.is_careful() {
-            run.flushed().await;
+            run.all_sent().await;
         }
         let outcome = run_item(&*work.function, run, (&item.bytes, item.attempt), &mut out).await;
         match (combine, outcome) {

@@ -237,8 +237,11 @@ impl ItemRun {
         self.until(&self.work, |it| it.may_begin(careful).then_some(())).await;
     }
 
-    /// Waits until the reports that were sent have left this process.
-    pub(super) async fn flushed(&self) {
+    /// Waits until all reports have left this process, so that the master gets them even if the next
+    /// item kills it.
+    pub(super) async fn all_sent(&self) {
+        self.until(&self.work, |it| (it.is_closed || !it.outgoing.is_waiting()).then_some(()))
+            .await;
         self.reports.flushed().await;
     }
 

@@ -226,7 +226,8 @@ impl<'a> SyncRun<'a> {
         }
         drop(guard);
         self.run.send();
-        if !is_over && !self.yields {
+        // A careful item begins in a slice of its own, after the results before it were sent.
+        if !is_over && !self.yields && !self.careful {
             self.claim();
         }
     }
