@@ -176,7 +176,8 @@ pub mod expert {
 #[cfg(feature = "pool")]
 pub mod process {
     pub use rpc_parallel_runtime::{
-        ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse, RunError, TryProcessRun,
+        Job, JobId, JoinError, Never, ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse,
+        RunError, StartJob, StartJobError, TryProcessRun, TryStartJob,
     };
 }
 

@@ -34,8 +34,8 @@ pub mod __private;
 
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
-    ExitReason, FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent,
-    PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
+    ExitReason, FunctionError, IntoPipe, MessageKind, Never, Pipe, PipeError, PipeErrorKind,
+    PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
 };
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
@@ -46,7 +46,10 @@ pub use self::master::{
     Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
 #[cfg(feature = "pool")]
-pub use self::pool::{ProcessFunction, ProcessRun, Reuse, RunError, TryProcessRun, Wait};
+pub use self::pool::{
+    Job, JobId, JoinError, ProcessFunction, ProcessRun, Reuse, RunError, StartJob, StartJobError,
+    TryProcessRun, TryStartJob, Wait,
+};
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
     SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,

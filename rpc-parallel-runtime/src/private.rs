@@ -11,7 +11,10 @@ pub use crate::connection::{
 pub use crate::launch::RuntimeFlavor;
 pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
 #[cfg(feature = "pool")]
-pub use crate::pool::{OfProcess, ProcessFunction, ProcessRun, Reuse, TryProcessRun, reuse, run};
+pub use crate::pool::{
+    ACCEPT_JOBS, OfProcess, ProcessFunction, ProcessRun, Reuse, StartJob, TryProcessRun,
+    TryStartJob, reuse, run, start,
+};
 pub use crate::wire::{
     Argument, Codec, FunctionInfo, Message, SourceLocation, Travels, WorkerTrait, assert_distinct,
     codec,
@@ -40,7 +43,9 @@ macro_rules! __register {
 #[macro_export]
 macro_rules! __register_process {
     ($handle:expr) => {
-        $crate::__private::submit::submit! { $crate::__private::RegisteredProcess($handle) }
+        $crate::__private::submit::submit! {
+            $crate::__private::RegisteredProcess($handle, $crate::__private::ACCEPT_JOBS)
+        }
     };
 }
 

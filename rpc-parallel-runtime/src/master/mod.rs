@@ -28,10 +28,14 @@ mod listing;
 
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
+#[cfg(feature = "pool")]
+pub(crate) use self::connecting::connect_over;
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
 pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
 pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
+#[cfg(feature = "pool")]
+pub(crate) use self::harness::spawn_defaults;
 pub use self::harness::{Test, initialized};
 pub use self::restart_policy::RestartPolicy;
 pub use self::server::Server;

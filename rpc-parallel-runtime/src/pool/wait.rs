@@ -1,5 +1,6 @@
 //! Waiting for a future in code that is not async.
 
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 
@@ -58,19 +59,32 @@ fn block_on(future: Pin<&mut dyn Future<Output = ()>>) {
         }
         // On a thread for blocking code this is allowed. In async code tokio panics.
         Ok(handle) => handle.block_on(future),
-        Err(_) => runtime().block_on(future),
+        Err(_) => match runtime() {
+            Ok(runtime) => runtime.block_on(future),
+            Err(error) => panic!("failed to start a tokio runtime: {error}"),
+        },
     }
 }
 
-/// Returns the runtime of the program. It is never dropped, because workers live on it.
-fn runtime() -> &'static Runtime {
+/// Returns the runtime of the program, which is started when it is first needed. It is never
+/// dropped, because workers live on it.
+///
+/// # Errors
+///
+/// The system has no more threads or descriptors.
+pub(super) fn runtime() -> io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        let built = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("rpc-parallel rt")
-            .enable_all()
-            .build();
-        built.unwrap_or_else(|error| panic!("failed to start a tokio runtime: {error}"))
-    })
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let built = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("rpc-parallel rt")
+        .enable_all()
+        .build()?;
+    if let Err(second) = RUNTIME.set(built) {
+        // Another thread was faster. A runtime must not be dropped in async code.
+        second.shutdown_background();
+    }
+    Ok(RUNTIME.get().expect("this function or another thread has set it"))
 }

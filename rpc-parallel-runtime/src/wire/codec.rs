@@ -109,6 +109,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Takes the whole message, of which nothing has been decoded.
+    #[cfg(feature = "pool")]
+    fn take_all(&mut self) -> Bytes {
+        let all = self.body.keep();
+        *self = Self::new(Body::of(&[]));
+        all
+    }
+
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let bytes = byte_buffer::deserialize(&mut self.deserializer);
         match bytes {
@@ -195,6 +203,27 @@ pub const fn codec<A: ?Sized + Travels>() -> Codec<A> {
 /// travel as a byte buffer among users' values.
 pub(crate) const fn own_codec<T: Field>() -> Codec<T> {
     Codec { encode: encode_own, decode: decode_own }
+}
+
+/// Creates the codec of a value that is encoded already: an answer that is passed on as it is.
+#[cfg(feature = "pool")]
+pub(crate) const fn encoded_codec() -> Codec<Bytes> {
+    Codec {
+        encode: |bytes, sink| {
+            sink.write_shared(bytes.clone());
+            Ok(())
+        },
+        decode: |decoder| Ok(decoder.take_all()),
+    }
+}
+
+/// Decodes a value that takes up all of `bytes`.
+#[cfg(feature = "pool")]
+pub(crate) fn decode_all<T>(codec: Codec<T>, bytes: &Bytes) -> Result<T, DecodeError> {
+    let mut decoder = Decoder::new(Body::shared(bytes));
+    let value = (codec.decode)(&mut decoder)?;
+    decoder.finish(type_name::<T>())?;
+    Ok(value)
 }
 
 fn encode_own<T: Field>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
