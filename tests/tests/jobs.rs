@@ -310,3 +310,35 @@ fn jobs_end_with_top_process_however_it_ends() {
         assert!(pids.iter().all(|it| ends_within(*it, Duration::from_secs(5))), "{killed}");
     }
 }
+
+/// A worker whose `init` starts a job.
+struct Starter(Job<String>);
+
+impl WorkerState for Starter {
+    type Init = String;
+
+    async fn init(text: String) -> Result<Self, BoxError> {
+        Ok(Self(echo::start(&text).await?))
+    }
+}
+
+#[rpc_parallel::worker]
+trait Starts {
+    fn job(&self) -> Job<String>;
+}
+
+#[rpc_parallel::worker]
+impl Starts for Starter {
+    fn job(&self) -> Job<String> {
+        self.0
+    }
+}
+
+#[rpc_parallel::test]
+async fn init_of_any_worker_can_start_job() {
+    let starter = soon(Starter::spawn("d".to_owned())).await.expect("start a worker");
+
+    let job = soon(starter.job()).await.expect("call `job`");
+
+    assert_eq!(soon(job.join()).await, Ok("d".to_owned()));
+}
