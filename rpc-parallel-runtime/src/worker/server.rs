@@ -21,7 +21,7 @@ use super::items::{Computing, ItemFunction, ItemRun, MapRequest, Work, run_items
 #[cfg(feature = "pool")]
 use super::processes::Processes;
 #[cfg(feature = "pool")]
-use super::registry::find_process;
+use super::registry::process_functions::find_process;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{
