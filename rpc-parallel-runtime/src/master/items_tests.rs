@@ -41,7 +41,7 @@ impl TryFrom<u64> for Even {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
-        if number % 2 == 0 { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
+        if number.is_multiple_of(2) { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
     }
 }
 
@@ -182,7 +182,7 @@ impl Items for State {
     fn check(&self, number: u64) -> Result<u64, AnyError> {
         match number {
             13 => panic!("number 13"),
-            _ if number % 10 == 0 => Err(AnyError::new(number)),
+            _ if number.is_multiple_of(10) => Err(AnyError::new(number)),
             _ => Ok(number),
         }
     }
