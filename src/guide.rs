@@ -32,6 +32,7 @@ pages! {
     all_cores: "docs/guide/src/all-cores.md",
     crash_or_hang: "docs/guide/src/crash-or-hang.md",
     progress_and_verdicts: "docs/guide/src/progress-and-verdicts.md",
+    jobs: "docs/guide/src/jobs.md",
 }
 
 #[cfg(feature = "tracing")]
