@@ -55,7 +55,7 @@ use crate::worker::{Arguments, Declares, FunctionErrorOf, ProcessClient};
 /// }
 ///
 /// #[rpc_parallel::entry]
-/// fn main() -> anyhow::Result<()> {
+/// fn main() -> Result<(), AnyError> {
 ///     let sum = rpc_parallel::run(sum_of_squares::FUNCTION, vec![1, 2, 3])
 ///         .stray_jobs(StrayJobs::Kill { after: Duration::from_secs(10) })
 ///         .wait()?;
@@ -77,7 +77,8 @@ pub fn run<F>(
 where
     ProcessClient: Declares<F>,
 {
-    let ProcessFunction { .. } = function;
+    // Its type names the function.
+    let _ = function;
     let start = start::<F>(<ProcessClient as Declares<F>>::Codecs::borrow(&input));
     FirstProcess { start, options: Options::default(), stop: Box::pin(pending()) }
 }
@@ -95,7 +96,8 @@ where
 /// # Cancel safety
 ///
 /// Dropping the future stops the program as [`stop_when`](Self::stop_when) does, without waiting for
-/// the end of the jobs.
+/// the end of the jobs. If this process ends before them, the pid file and the run directory remain
+/// until the next run.
 #[must_use = "the program runs only if this is awaited"]
 pub struct FirstProcess<T, E = Never> {
     start: StartJob<T, E>,
