@@ -333,6 +333,7 @@ fn request(function: &str) -> MapRequest {
         combine: None,
         concurrency: 1,
         timeout: None,
+        gather_time: Duration::from_millis(5),
         report_every: Duration::from_secs(60),
     }
 }

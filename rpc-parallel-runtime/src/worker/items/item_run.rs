@@ -21,9 +21,6 @@ use crate::connection::{CallScope, PipeWriter, TrySendError};
 use crate::transport::Origin;
 use crate::wire::{Body, ItemReader, Outcome, Refusal, Settings};
 
-/// How long a result waits for others at most, while items run.
-const GATHER_TIME: Duration = Duration::from_millis(5);
-
 /// The exit code of a child that an item has forked, and that panics.
 const PANICKED: i32 = 101;
 
@@ -58,6 +55,8 @@ pub(super) struct State {
     is_sending: bool,
     /// When the last report was closed.
     pub(super) last_report: Instant,
+    /// How long results wait for others.
+    gather_time: Duration,
     /// Whether the map has ended.
     pub(super) is_closed: bool,
     /// Whether the code that runs items should look at the clock.
@@ -116,6 +115,7 @@ impl ItemRun {
             idle_lanes: 0,
             is_sending: false,
             last_report: Instant::now(),
+            gather_time: request.gather_time,
             is_closed: false,
             attention: false,
         };
@@ -379,7 +379,7 @@ impl ItemRun {
         if is_over {
             state.finish(done.serial, fold);
         }
-        let gathered = state.last_report.elapsed() >= GATHER_TIME;
+        let gathered = state.last_report.elapsed() >= state.gather_time;
         if is_over || done.careful || gathered || state.outgoing.is_full() {
             state.close_report();
         }
@@ -445,7 +445,7 @@ impl ItemRun {
     pub(super) fn tick(&self) -> HashSet<Running> {
         let mut state = self.lock();
         state.attention = true;
-        if state.last_report.elapsed() >= GATHER_TIME {
+        if state.last_report.elapsed() >= state.gather_time {
             state.close_report();
         }
         let running = state.running();
@@ -496,7 +496,7 @@ impl State {
 
     /// Closes the current report if it is full or has waited for the gather time.
     pub(super) fn close_report_if_due(&mut self, now: Instant) {
-        if self.outgoing.is_full() || now.duration_since(self.last_report) >= GATHER_TIME {
+        if self.outgoing.is_full() || now.duration_since(self.last_report) >= self.gather_time {
             self.close_report();
         }
     }

@@ -94,7 +94,7 @@ impl<'a> Simulation<'a> {
             end: 0,
             deadline: None,
             is_exact,
-            gathering: options.report_every(workers).as_nanos() as u64,
+            gathering: options.gather_time(workers).as_nanos() as u64,
         };
         it.engine.source_len(load.items, is_exact);
         let mut cost = Duration::ZERO;
