@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Spawn, Worker, open_items};
 use crate::connection::{
     AnyError, CallError, CallErrorKind, Client, ExitReason, Opening, Pipe, PipeWriter,
-    encode_control_request,
+    ProcessAccess, encode_control_request,
 };
 use crate::launch::{Children, RuntimeFlavor};
 use crate::transport::{connected_pair, split};
@@ -1000,7 +1000,7 @@ async fn items_run_on_several_threads() {
     let mut opening = Opening::new(split(ours).expect("register it"), settings);
     let request_bytes = encode_control_request(id, greeting());
     soon("the handshake", opening.connect(&request_bytes)).await.expect("it accepts");
-    let client = Client::begin(opening, id, label, Box::pin(async { None }));
+    let client = Client::begin(opening, id, label, ProcessAccess::none());
 
     let numbers: Vec<u64> = (0..5000).collect();
     let combine = Some(id_of("add"));
