@@ -817,7 +817,7 @@ async fn ending_session_drops_asynchronous_items() {
         let note = directory.file(name);
         let request = MapRequest { concurrency, ..request("wait_until_dropped") };
         let mut session = fixture.map_with(&request);
-        session.send(&[note.clone()]).await;
+        session.send(std::slice::from_ref(&note)).await;
         file_appears(&note.with_extension("begun")).await;
         assert!(!note.exists());
 
@@ -832,7 +832,7 @@ async fn dropping_call_cancels_item_that_blocks() {
     let (fixture, directory) = (start().await, Directory::new());
     let note = directory.file("note");
     let mut session = fixture.map("is_cancelled_after");
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     session.call.abort();
@@ -934,7 +934,7 @@ async fn session_does_not_delay_end_of_worker() {
     let (fixture, directory) = (start().await, Directory::new());
     let note = directory.file("note");
     let mut session = fixture.map("wait_until_dropped");
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     let began = Instant::now();
@@ -954,7 +954,7 @@ async fn items_connection_does_not_keep_worker_without_owner() {
     let opening = open_items(&started, owner.client().settings());
     let client = soon("the connection", opening).await.expect("the worker accepts it");
     let mut session = map_over(&client, &request("wait_until_dropped"));
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     drop(owner);
