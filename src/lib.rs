@@ -61,6 +61,8 @@
 //! | calls: cancellation, deadlines | [`Call`], [`WorkerClient`] |
 //! | streams | [`Pipe`], [`PipeWriter`], module [`pipe`] |
 //! | errors and failure reports | [`CallError`], [`FunctionError`], [`AnyError`], [`WorkerFailure`], module [`error`] |
+//! | functions in processes of their own, jobs | [`process`](macro@process), module [`process`](mod@process) |
+//! | code that is not async | [`Wait`] |
 //! | shutdown, stats, logs | [`Control`], [`WorkerStats`], module `logs` |
 //! | settings | [`Settings`] |
 //! | tests that start workers | [`test`](macro@test) |
@@ -101,6 +103,7 @@
 //!
 //! | feature | default | effect |
 //! |---|---|---|
+//! | `pool` | on | Enables [`#[process]`](macro@process), the module [`process`](mod@process) and [`Wait`]. |
 //! | `tracing` | off | Enables the module `logs`, `Control::logs` and `#[entry(worker_logs = true)]`, by which the master receives the `tracing` events of workers. Calls carry the caller's span. |
 //!
 //! The feature alone installs no subscriber. Workers install one if the program sets
@@ -176,7 +179,8 @@ pub mod expert {
 #[cfg(feature = "pool")]
 pub mod process {
     pub use rpc_parallel_runtime::{
-        ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse, RunError, TryProcessRun,
+        Job, JobId, JoinError, Never, ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse,
+        RunError, StartJob, StartJobError, TryProcessRun, TryStartJob,
     };
 }
 

@@ -186,6 +186,7 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | function | meaning |
 /// |---|---|
 /// | `lines::run(path)` | Runs the function in a new process, which ends after this one call. |
+/// | `lines::start(path)` | Starts a job: a call that runs independently, and that any process may join. Functions without pipes have it. |
 /// | `lines::reuse()` | Starts a process for many calls. It is a value of the type `lines`. |
 /// | `process.call(path)` | Calls the function in such a process. |
 /// | `process.process()` | Returns the client of such a process, for example to shut it down. |

@@ -34,8 +34,9 @@ pub mod __private;
 
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
-    ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Pipe, PipeError, PipeErrorKind,
-    PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
+    ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Never, Pipe, PipeError,
+    PipeErrorKind, PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking,
+    handles_panics,
 };
 #[cfg(feature = "pool")]
 pub use self::launch::worker_index;
@@ -49,10 +50,11 @@ pub use self::master::{
 };
 #[cfg(feature = "pool")]
 pub use self::pool::{
-    Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
-    Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind, PoolSpawning,
-    ProcessFunction, ProcessRun, Progress, Reuse, RunError, SkipErrors, SpawnPool, TryProcessRun,
-    Unordered, Verdict, Wait, WorkerShare, configure, shutdown,
+    Bottleneck, Combine, IntoItems, Job, JobId, JoinError, Map, MapError, MapErrorKind,
+    MapFunction, MapOrder, MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError,
+    PoolErrorKind, PoolSpawning, ProcessFunction, ProcessRun, Progress, Reuse, RunError,
+    SkipErrors, SpawnPool, StartJob, StartJobError, TryProcessRun, TryStartJob, Unordered, Verdict,
+    Wait, WorkerShare, configure, shutdown,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,

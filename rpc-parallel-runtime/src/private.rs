@@ -12,9 +12,9 @@ pub use crate::launch::RuntimeFlavor;
 pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
 #[cfg(feature = "pool")]
 pub use crate::pool::{
-    Combine, IntoItems, Map, MapReduce, OfProcess, Ordered, ProcessFunction, ProcessInput,
-    ProcessMapError, ProcessOutput, ProcessRun, Reuse, TryProcessRun, Unordered, find_map,
-    for_each, map, map_reduce, reuse, run,
+    ACCEPT_JOBS, Combine, IntoItems, Map, MapReduce, OfProcess, Ordered, ProcessFunction,
+    ProcessInput, ProcessMapError, ProcessOutput, ProcessRun, Reuse, StartJob, TryProcessRun,
+    TryStartJob, Unordered, find_map, for_each, map, map_reduce, reuse, run, start,
 };
 pub use crate::wire::{
     Argument, Codec, FunctionInfo, Message, SourceLocation, Travels, WorkerTrait, assert_distinct,
@@ -44,7 +44,9 @@ macro_rules! __register {
 #[macro_export]
 macro_rules! __register_process {
     ($handle:expr) => {
-        $crate::__private::submit::submit! { $crate::__private::RegisteredProcess($handle) }
+        $crate::__private::submit::submit! {
+            $crate::__private::RegisteredProcess($handle, $crate::__private::ACCEPT_JOBS)
+        }
     };
 }
 

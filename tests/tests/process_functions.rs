@@ -142,7 +142,7 @@ async fn pid_of_nested() -> Result<(u32, u32), AnyError> {
 }
 
 #[rpc_parallel::process]
-#[expect(clippy::too_many_arguments)]
+#[expect(clippy::too_many_arguments, reason = "a function may have 16 arguments")]
 fn sum(
     a: u8,
     b: u8,

@@ -156,6 +156,9 @@ fn main() {
     drop(with_attributes::run());
     drop(made_by_a_macro::run(1, &2));
     functions_are_values(nested::FUNCTION);
+    drop(private::start(Private(1), &[]));
+    let start: rpc_parallel::process::TryStartJob<Outcome<u8>> = outcome::start(1);
+    drop(start);
     drop(errors_have_the_type_of_the_function());
     let _ = (handles_have_the_name_of_the_function, types_can_be_named);
 

@@ -6,6 +6,7 @@ use syn::Visibility;
 
 use crate::model::{Function, Parameter};
 use crate::names::{self, Facade};
+use crate::pipes;
 
 use super::{client, declares, dispatch, stand_in};
 
@@ -138,6 +139,7 @@ pub(super) fn info(facade: &Facade, function: &Function) -> TokenStream {
 /// The bodies of the functions.
 struct Bodies {
     run: TokenStream,
+    start: TokenStream,
     reuse: TokenStream,
     call: TokenStream,
     map: TokenStream,
@@ -157,6 +159,7 @@ impl Bodies {
         let values = quote_spanned!(span=> (#(#values,)*));
         Bodies {
             run: quote_spanned!(span=> { #p::run::<#key>(#values) }),
+            start: quote_spanned!(span=> { #p::start::<#key>(#values) }),
             reuse: quote_spanned!(span=> { #p::reuse::<#key, Self>() }),
             call: quote_spanned!(span=> {
                 #p::call::<#p::ProcessClient, #key>(&self.process, #values)
@@ -174,6 +177,7 @@ impl Bodies {
         let body = || quote_spanned!(span=> { ::core::unreachable!() });
         Bodies {
             run: body(),
+            start: body(),
             reuse: body(),
             call: body(),
             map: body(),
@@ -204,10 +208,20 @@ fn functions(
     let run_type = client::future_type(facade, function, ["ProcessRun", "TryProcessRun"]);
     let call_type = client::call_type(facade, function);
     let deprecated = function.attrs.iter().filter(|it| it.path().is_ident("deprecated"));
-    let Bodies { run, reuse, call, .. } = bodies;
+    let deprecated = quote!(#(#deprecated)*);
+    let Bodies { run, start, reuse, call, .. } = bodies;
     let maps = maps(facade, &vis, &key, bodies, &link);
     let docs = Docs::of(&link);
-    let Docs { constant, run: run_doc, reuse: reuse_doc, call: call_doc, process } = &docs;
+    let Docs { constant, run: run_doc, start: start_doc, .. } = &docs;
+    let Docs { reuse: reuse_doc, call: call_doc, process, .. } = &docs;
+    let start = has_no_pipes(function).then(|| {
+        let start_type = client::future_type(facade, function, ["StartJob", "TryStartJob"]);
+        quote_spanned! {span=>
+            #[doc = #start_doc]
+            #deprecated
+            #vis fn start(#parameters) -> #start_type #start
+        }
+    });
     quote_spanned! {span=>
         #(#lints)*
         #[allow(
@@ -222,8 +236,10 @@ fn functions(
             #vis const FUNCTION: #p::ProcessFunction<#key> = #p::ProcessFunction::NEW;
 
             #[doc = #run_doc]
-            #(#deprecated)*
+            #deprecated
             #vis fn run(#parameters) -> #run_type #run
+
+            #start
 
             #[doc = #reuse_doc]
             #vis fn reuse() -> #p::Reuse<Self> #reuse
@@ -309,10 +325,18 @@ fn maps(
     }
 }
 
+/// Returns whether a job can call the function: the pipes of a call belong to its caller, and a job
+/// has none.
+fn has_no_pipes(function: &Function) -> bool {
+    let types = function.arguments().map(|it| it.ty).chain(function.result.ty());
+    types.into_iter().all(|ty| pipes::within(ty).is_empty())
+}
+
 /// The summaries of the functions.
 struct Docs {
     constant: String,
     run: String,
+    start: String,
     reuse: String,
     call: String,
     process: &'static str,
@@ -323,6 +347,7 @@ impl Docs {
         Docs {
             constant: format!("The function {link} as a value."),
             run: format!("Runs {link} in a new process, which ends after this one call."),
+            start: format!("Starts a job: a call of {link} that any process may join."),
             reuse: format!("Starts a process that runs {link} for many calls."),
             call: format!("Calls {link} in this process."),
             process: "Returns the client of this process.",

@@ -966,6 +966,13 @@ fn process_function_has_type_with_its_name() {
                     ) -> P::ProcessRun<u64> {
                         P::run::<__score>((page, &weight))
                     }
+                    ///Starts a job: a call of [`score`](fn@score) that any process may join.
+                    pub fn start(
+                        page: &str,
+                        weight: u64,
+                    ) -> P::StartJob<u64> {
+                        P::start::<__score>((page, &weight))
+                    }
                     ///Starts a process that runs [`score`](fn@score) for many calls.
                     pub fn reuse() -> P::Reuse<Self> {
                         P::reuse::<__score, Self>()

@@ -1,7 +1,8 @@
 //! The conversion of a function's result into an answer, and of the answer into the caller's result.
 
-use std::convert::Infallible;
 use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 #[cfg(feature = "pool")]
 use super::any_error::AnyError;
@@ -89,10 +90,36 @@ pub trait CallFailure: From<CallError> {
 }
 
 impl CallFailure for CallError {
-    type Function = Infallible;
+    type Function = Never;
 
-    fn from_function(error: Infallible) -> Self {
+    fn from_function(error: Never) -> Self {
         match error {}
+    }
+}
+
+/// The error type of a function that does not return a `Result`. It has no values.
+///
+/// In contrast to [`Infallible`](std::convert::Infallible) it implements serde's traits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Never {}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for Never {}
+
+impl Serialize for Never {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Never {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("expected a function that returns no error, found an error"))
     }
 }
 

@@ -47,7 +47,8 @@ mod scripted;
 mod fuzzing;
 
 pub use self::answer::{
-    Answer, CallFailure, FunctionError, IsResult, TravelsAsError, error_codec, fallible, plain,
+    Answer, CallFailure, FunctionError, IsResult, Never, TravelsAsError, error_codec, fallible,
+    plain,
 };
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;

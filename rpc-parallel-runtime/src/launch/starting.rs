@@ -21,6 +21,8 @@ use super::handshake::{
     Deadline, HandshakeError, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events,
     unless_exited,
 };
+#[cfg(feature = "pool")]
+use super::job_socket::JobSocket;
 use super::launcher::{SharedLauncher, WorkerCommand};
 use super::panics::PanicPolicy;
 use super::process::StartGuard;
@@ -139,8 +141,11 @@ impl SpawnConfig {
             None => self.stdout.pipe().unwrap_or(rustix::stdio::stdout()),
         });
         let first_connection = connection.as_ref().map(AsFd::as_fd);
-        let descriptors: Vec<_> =
-            first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
+        let descriptors = first_connection.into_iter().chain(stdout).chain(self.stderr.pipe());
+        // It was made when the start was requested.
+        #[cfg(feature = "pool")]
+        let descriptors = descriptors.chain(JobSocket::get().map(JobSocket::as_fd));
+        let descriptors: Vec<_> = descriptors.collect();
         let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
         // It fails if the program could not be started. In that case the reply of the supervisor
         // holds a better error.
@@ -318,6 +323,8 @@ impl SpawnConfig {
             set_up: self.set_up.clone(),
             stdout,
             stderr,
+            #[cfg(feature = "pool")]
+            job_keeper: JobSocket::get().map(|it| it.keeper().clone()),
         }
     }
 

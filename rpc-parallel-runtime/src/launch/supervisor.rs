@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 use super::control_command;
 use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
+#[cfg(feature = "pool")]
+use super::job_socket::{self, JobSocket};
 use super::memory::OutOfMemory;
 use super::process::{EndKind, Process, StartGuard};
 use super::relay::Outputs;
@@ -31,6 +33,8 @@ use super::thread::start_thread;
 use crate::connection::{ExitReason, OverdueCall};
 use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
+#[cfg(feature = "pool")]
+use crate::worker::AcceptJobs;
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
                       cannot start workers itself";
@@ -127,8 +131,17 @@ impl Supervisor {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        #[cfg(feature = "pool")]
+        let job_requests = JobSocket::make()?;
+        #[cfg(feature = "pool")]
+        if let Some((socket, _)) = &job_requests {
+            let data = epoll::EventData::new_u64(JOB_REQUEST);
+            epoll::add(&epoll, socket, data, epoll::EventFlags::IN)?;
+        }
         let (sender, requests) = mpsc::channel();
         let thread = SupervisorThread {
+            #[cfg(feature = "pool")]
+            job_requests,
             epoll: epoll.clone(),
             requests,
             supervised: HashMap::new(),
@@ -188,6 +201,16 @@ impl Supervisor {
     }
 }
 
+/// Starts the supervisor, if it does not run.
+///
+/// # Errors
+///
+/// Its thread cannot be started, or user code forked this process from one that has a supervisor.
+#[cfg(feature = "pool")]
+pub(crate) fn start_supervisor() -> io::Result<()> {
+    Supervisor::get().map(drop)
+}
+
 /// The control socket of a process was not registered.
 pub(super) enum RegisterError {
     /// The process was reaped. Its last events are still in the control socket, which is returned.
@@ -198,6 +221,10 @@ pub(super) enum RegisterError {
 /// Marks an epoll event as a new request.
 const WAKE: u64 = u64::MAX;
 
+/// Marks an epoll event as a request for a connection to the keeper of jobs.
+#[cfg(feature = "pool")]
+const JOB_REQUEST: u64 = u64::MAX - 1;
+
 /// Marks an epoll event as one of a control socket. Without it, the event is the exit of the
 /// process.
 const CONTROL_EVENT: u64 = 1 << 63;
@@ -206,6 +233,9 @@ const CONTROL_EVENT: u64 = 1 << 63;
 struct SupervisorThread {
     epoll: Arc<OwnedFd>,
     requests: Receiver<Request>,
+    /// The socket by which other processes request connections to the keeper of jobs.
+    #[cfg(feature = "pool")]
+    job_requests: Option<(OwnedFd, AcceptJobs)>,
     supervised: HashMap<u64, Supervised>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
@@ -267,6 +297,8 @@ impl SupervisorThread {
             for event in &events {
                 match event.data.u64() {
                     WAKE => self.take_requests(),
+                    #[cfg(feature = "pool")]
+                    JOB_REQUEST => self.accept_jobs(),
                     event if event & CONTROL_EVENT != 0 => {
                         self.receive_events(event & !CONTROL_EVENT);
                     }
@@ -275,6 +307,14 @@ impl SupervisorThread {
             }
             // Timers run after received events, which may have made them obsolete.
             self.run_timers();
+        }
+    }
+
+    /// Passes a connection to the keeper of jobs.
+    #[cfg(feature = "pool")]
+    fn accept_jobs(&self) {
+        if let Some((socket, accept)) = &self.job_requests {
+            job_socket::receive(socket, *accept);
         }
     }
 

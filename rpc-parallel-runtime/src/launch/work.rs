@@ -23,6 +23,8 @@ use super::boot_token::SocketId;
 use super::control::{ControlConnection, EXIT_FAILED, GRACE_PERIOD, RuntimeCommand, end_by_panic};
 use super::control_event::ControlEvent;
 use super::flavor::block_on;
+#[cfg(feature = "pool")]
+use super::job_socket::JobSocket;
 use super::listening::listen;
 use super::panics::PanicPolicy;
 use super::role::Role;
@@ -89,6 +91,8 @@ fn run() -> Result<i32, WorkError> {
     worker_index::set(start.worker_index);
     on_unhandled(end_by_panic);
     name_process(start.spawn_defaults.arg0.as_deref().unwrap_or_default());
+    #[cfg(feature = "pool")]
+    let descriptors = JobSocket::inherit(start.job_keeper.clone(), descriptors);
     let mut descriptors = descriptors.into_iter();
     let first = match start.lifetime {
         Lifetime::WithConnection => descriptors.next(),

@@ -59,6 +59,17 @@ pub(super) fn open(
     })
 }
 
+/// Opens a connection over a socket whose other end a server without connection state serves.
+#[cfg(feature = "pool")]
+pub(crate) async fn connect_over(
+    socket: UnixStream,
+    settings: Settings,
+    worker: (WorkerId, WorkerLabel),
+) -> Result<Client, ConnectErrorKind> {
+    let request = connect_request(worker.0, encode_init(&(), settings), settings)?;
+    open(socket, settings, worker, &request, ProcessAccess::none()).await
+}
+
 /// Encodes the connect request, the first frame of a connection to a worker. `init` is the encoded
 /// argument of the connection state's `init`.
 pub(super) fn connect_request(

@@ -41,7 +41,7 @@ impl TryFrom<u64> for Even {
     type Error = String;
 
     fn try_from(number: u64) -> Result<Self, String> {
-        if number % 2 == 0 { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
+        if number.is_multiple_of(2) { Ok(Self(number)) } else { Err(format!("{number} is odd")) }
     }
 }
 
@@ -182,7 +182,7 @@ impl Items for State {
     fn check(&self, number: u64) -> Result<u64, AnyError> {
         match number {
             13 => panic!("number 13"),
-            _ if number % 10 == 0 => Err(AnyError::new(number)),
+            _ if number.is_multiple_of(10) => Err(AnyError::new(number)),
             _ => Ok(number),
         }
     }
@@ -801,7 +801,7 @@ async fn finished_asynchronous_item_is_reported_before_slow_one_ends() {
     let mut session = fixture.map_with(&MapRequest { concurrency: 2, ..request("wait_until") });
 
     let id = session.send(&[Some(gate.clone()), None, None]).await;
-    let last = |it: &Record| matches!(it, Record::Results { from: 1, to: 3, .. });
+    let last = |it: &Record| matches!(it, Record::Results { to: 3, .. });
     session.read_until(last).await;
     fs::write(gate, "").expect("open the gate");
 
@@ -958,8 +958,9 @@ async fn items_connection_does_not_keep_worker_without_owner() {
 
     drop(owner);
 
-    session.end().await.expect_err("the worker has ended");
     soon("the end", started.end()).await;
+    let call = soon("the answer", session.call).await.expect("it does not panic");
+    call.expect_err("the worker has ended");
     assert!(note.exists(), "the item is dropped before the worker ends");
 }
 
@@ -1005,6 +1006,7 @@ async fn items_run_on_several_threads() {
     let requests = [
         request("double"),
         MapRequest { combine, ..request("double") },
+        MapRequest { combine, ..request("double_later") },
         MapRequest { concurrency: 4, ..request("running") },
         MapRequest { concurrency: 4, combine, ..request("double_later") },
     ];

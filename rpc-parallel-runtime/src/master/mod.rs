@@ -33,11 +33,15 @@ mod items_tests;
 pub use self::address::WorkerAddress;
 pub use self::connect_error::{ConnectError, ConnectErrorKind};
 #[cfg(feature = "pool")]
+pub(crate) use self::connecting::connect_over;
+#[cfg(feature = "pool")]
 pub(crate) use self::connecting::encode_init;
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
 pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
 pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
+#[cfg(feature = "pool")]
+pub(crate) use self::harness::spawn_defaults;
 pub use self::harness::{Test, initialized};
 #[cfg(feature = "pool")]
 pub(crate) use self::prepared_spawn::PreparedSpawn;

@@ -20,6 +20,7 @@ mod spawn_pool;
 mod background;
 mod program;
 mod process;
+mod jobs;
 mod wait;
 mod engine;
 mod map;
@@ -27,6 +28,9 @@ mod map;
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
 pub use self::handle::{Pool, PoolClient};
+pub use self::jobs::{
+    ACCEPT_JOBS, Job, JobId, JoinError, StartJob, StartJobError, TryStartJob, start,
+};
 pub use self::map::{
     Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,
     Monitor, Ordered, ProcessInput, ProcessMapError, ProcessOutput, Progress, SkipErrors,

@@ -111,6 +111,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Takes the whole message, of which nothing has been decoded.
+    #[cfg(feature = "pool")]
+    fn take_all(&mut self) -> Bytes {
+        let all = self.body.keep();
+        *self = Self::new(Body::of(&[]));
+        all
+    }
+
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let bytes = byte_buffer::deserialize(&mut self.deserializer);
         match bytes {
@@ -232,6 +240,35 @@ pub(crate) const fn own_codec<T: Field + 'static>() -> Codec<T> {
         #[cfg(feature = "pool")]
         skip_item: skip_item::<T>,
     }
+}
+
+/// Creates the codec of a value that is encoded already: an answer that is passed on as it is.
+#[cfg(feature = "pool")]
+pub(crate) const fn encoded_codec() -> Codec<Bytes> {
+    Codec {
+        encode: |bytes, sink| {
+            sink.write_shared(bytes.clone());
+            Ok(())
+        },
+        decode: |decoder| Ok(decoder.take_all()),
+        encode_item: |bytes, out, max| {
+            encode_value(out, max, |sink| {
+                sink.write_shared(bytes.clone());
+                Ok(())
+            })
+        },
+        decode_item: |reader| decode_item(reader, |decoder| Ok(decoder.take_all())),
+        skip_item: skip_item::<Bytes>,
+    }
+}
+
+/// Decodes a value that takes up all of `bytes`.
+#[cfg(feature = "pool")]
+pub(crate) fn decode_all<T>(codec: Codec<T>, bytes: &Bytes) -> Result<T, DecodeError> {
+    let mut decoder = Decoder::new(Body::shared(bytes));
+    let value = (codec.decode)(&mut decoder)?;
+    decoder.finish(type_name::<T>())?;
+    Ok(value)
 }
 
 fn encode_own<T: Field>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {

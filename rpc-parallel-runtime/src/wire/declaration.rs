@@ -49,7 +49,7 @@ pub struct FunctionInfo {
     pub(crate) one_way: bool,
     pub(crate) no_cancel: bool,
     /// Whether this is a function with `#[process]`, which belongs to no trait.
-    of_process: bool,
+    pub(crate) of_process: bool,
 }
 
 impl FunctionInfo {

@@ -32,6 +32,8 @@ pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
+#[cfg(feature = "pool")]
+pub(crate) use self::codec::{decode_all, encoded_codec};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_distinct};
 pub(crate) use self::error_text::{debug_as_display, new_causes, write_chain};

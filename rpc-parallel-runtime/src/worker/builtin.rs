@@ -108,7 +108,7 @@ pub(super) fn begin_map(
 ) -> Option<Pin<Box<dyn Running>>> {
     match call.arguments(|body| map_codecs().decode(body)) {
         Ok((request, orders, reports)) => {
-            let run = Arc::new(ItemRun::new(settings, reports, request.combine.is_some()));
+            let run = Arc::new(ItemRun::new(settings, reports, &request));
             let serving = async move { serve_map(request, orders, run, &runtime, compute).await };
             Some(Box::pin(RunningMap(Box::pin(serving))))
         }

@@ -46,7 +46,9 @@ pub use self::items::attempt;
 #[cfg(feature = "pool")]
 pub use self::processes::{ProcessClient, Processes};
 #[cfg(feature = "pool")]
-pub use self::registry::process_functions::RegisteredProcess;
+pub use self::registry::process_functions::{AcceptJobs, RegisteredProcess};
+#[cfg(feature = "pool")]
+pub(crate) use self::registry::process_functions::{accept_jobs, find_process};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};

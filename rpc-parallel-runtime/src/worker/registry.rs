@@ -23,16 +23,14 @@ inventory::collect!(Registered);
 #[doc(hidden)]
 pub use inventory as submit;
 
-#[cfg(feature = "pool")]
-pub(crate) use process_functions::find_process;
-
 /// The process functions of this executable. `#[process]` on a function registers it.
 #[cfg(feature = "pool")]
 pub(super) mod process_functions {
+    use std::os::fd::OwnedFd;
     use std::sync::LazyLock;
 
     use super::{FunctionInfo, WorkerType};
-    use crate::wire::FunctionId;
+    use crate::wire::{FunctionId, WorkerId};
     use crate::worker::dispatch::Handle;
     use crate::worker::processes::Processes;
     use crate::worker::state::OneWorkerTraitPerType;
@@ -41,8 +39,16 @@ pub(super) mod process_functions {
     pub(crate) type ProcessHandle = &'static dyn Handle<Processes, ()>;
 
     /// The registration of a process function. `#[process]` makes it.
+    ///
+    /// With it, the layer above passes down the function that accepts connections to the keeper of
+    /// jobs. So only programs with process functions have one.
     #[doc(hidden)]
-    pub struct RegisteredProcess(pub ProcessHandle);
+    pub struct RegisteredProcess(pub ProcessHandle, pub AcceptJobs);
+
+    /// Serves a connection to the keeper of jobs, which has this id. The function does not wait.
+    #[doc(hidden)]
+    #[derive(Clone, Copy)]
+    pub struct AcceptJobs(pub(crate) fn(WorkerId, OwnedFd));
 
     inventory::collect!(RegisteredProcess);
 
@@ -51,7 +57,7 @@ pub(super) mod process_functions {
         static HANDLES: LazyLock<Vec<ProcessHandle>> = LazyLock::new(|| {
             let mut sorted: Vec<ProcessHandle> = Vec::new();
             // Insertion sort, as for worker types.
-            for RegisteredProcess(handle) in inventory::iter::<RegisteredProcess>() {
+            for RegisteredProcess(handle, _) in inventory::iter::<RegisteredProcess>() {
                 let name = |it: &ProcessHandle| (it.info().path(), it.info().signature());
                 let at = sorted.partition_point(|it| name(it) <= name(handle));
                 sorted.insert(at, *handle);
@@ -71,6 +77,12 @@ pub(super) mod process_functions {
     /// Finds a process function by its id.
     pub(crate) fn find_process(id: FunctionId) -> Option<ProcessHandle> {
         handles().iter().copied().find(|it| it.info().id() == id)
+    }
+
+    /// Returns the function that serves connections to the keeper of jobs, if this executable has
+    /// process functions.
+    pub(crate) fn accept_jobs() -> Option<AcceptJobs> {
+        inventory::iter::<RegisteredProcess>().next().map(|it| it.1)
     }
 
     /// Returns the worker type of process functions, if this executable has one.

@@ -21,7 +21,7 @@ use super::items::{Computing, ItemFunction, ItemRun, MapRequest, Work, run_items
 #[cfg(feature = "pool")]
 use super::processes::Processes;
 #[cfg(feature = "pool")]
-use super::registry::find_process;
+use super::registry::process_functions::find_process;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{
@@ -226,11 +226,15 @@ impl<S: Served> Serves for Server<S> {
             let MapRequest { function, combine, concurrency, .. } = request;
             // The functions of one map share the state of one connection.
             let mut scope = None;
-            let function = self.item_function(function, settings, &mut scope).await?;
-            let combine = match combine {
-                Some(combine) => Some(self.item_function(combine, settings, &mut scope).await?),
-                None => None,
-            };
+            let functions = run.unless_closed(async {
+                let function = self.item_function(function, settings, &mut scope).await?;
+                let combine = match combine {
+                    Some(combine) => Some(self.item_function(combine, settings, &mut scope).await?),
+                    None => None,
+                };
+                Ok::<_, Refusal>((function, combine))
+            });
+            let Some((function, combine)) = functions.await.transpose()? else { return Ok(()) };
             drop(scope);
             run_items(Work { function, combine, concurrency, run }).await
         })
@@ -312,11 +316,8 @@ impl ControlSession {
         let (MapServer { runtime, server }, settings) = (self.maps.clone(), self.settings);
         builtin::begin_map(call, answering, settings, runtime, move |request, run| {
             Box::pin(async move {
-                let running = async {
-                    let server = server.upgrade().ok_or(Refusal::NoSuchWorker)?;
-                    server.run_items(request, settings, run.clone()).await
-                };
-                run.unless_closed(running).await.unwrap_or(Ok(()))
+                let server = server.upgrade().ok_or(Refusal::NoSuchWorker)?;
+                server.run_items(request, settings, run).await
             })
         })
     }

@@ -1,11 +1,10 @@
 //! Why an item of a map has no result, or why a map ended early.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::{AnyError, WorkerFailure};
+use crate::connection::{AnyError, Never, WorkerFailure};
 use crate::pool::PoolError;
 use crate::wire::PanicReport;
 
@@ -14,9 +13,9 @@ use crate::wire::PanicReport;
 /// [`index`](Self::index) says which item it is, [`kind`](Self::kind) what happened. The text also
 /// names the function.
 ///
-/// `E` is the error that the function returns. It is [`Infallible`] if the function does not return
+/// `E` is the error that the function returns. It is [`Never`] if the function does not return
 /// a `Result`.
-pub struct MapError<E = Infallible> {
+pub struct MapError<E = Never> {
     function: &'static str,
     index: Option<u64>,
     kind: MapErrorKind<E>,
@@ -25,7 +24,7 @@ pub struct MapError<E = Infallible> {
 /// What happened to an item, or to the whole map.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum MapErrorKind<E = Infallible> {
+pub enum MapErrorKind<E = Never> {
     /// The function returned this error.
     Function(E),
 

@@ -60,7 +60,7 @@ pub struct Reuse<H> {
 }
 
 enum State {
-    New(Spawner<Processes>),
+    New(Box<Spawner<Processes>>),
     Starting(Spawning<ProcessClient>),
     Done,
 }
@@ -76,7 +76,8 @@ where
 
 impl<H> Reuse<H> {
     fn new(name: &str) -> Self {
-        Self { state: State::New(Processes::spawner().name(name)), of: PhantomData }
+        let spawner = Processes::spawner().name(name);
+        Self { state: State::New(Box::new(spawner)), of: PhantomData }
     }
 
     /// Changes the options of the process: environment, limits, redirects, launcher, settings.
@@ -88,7 +89,7 @@ impl<H> Reuse<H> {
         configure: impl FnOnce(Spawner<Processes>) -> Spawner<Processes>,
     ) -> Self {
         self.state = match mem::replace(&mut self.state, State::Done) {
-            State::New(spawner) => State::New(configure(spawner)),
+            State::New(spawner) => State::New(Box::new(configure(*spawner))),
             state => state,
         };
         self

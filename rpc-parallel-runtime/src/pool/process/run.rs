@@ -1,6 +1,5 @@
 //! One call of a process function, in a process of its own.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::ready;
 use std::mem;
@@ -11,14 +10,10 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::run_error::RunError;
-use crate::connection::{Call, EncodedCall, FunctionError, IsResult};
+use crate::connection::{Call, EncodedCall, FunctionError, IsResult, Never};
 use crate::master::{Control, RestartPolicy, Spawn, Spawner, Spawning};
-use crate::wire::FunctionInfo;
+use crate::wire::{FunctionInfo, Settings};
 use crate::worker::{Arguments, Declares, FunctionErrorOf, ProcessClient, Processes, WorkerClient};
-
-/// The largest message that any settings allow. The settings of the process are known only when it
-/// has started, and the call checks its own limit then.
-const MAX_ENCODED: usize = 4095 * 1024 * 1024;
 
 /// How long a run whose time has passed waits for the exit of the killed process. A process that is
 /// in an uninterruptible system call exits later.
@@ -69,7 +64,7 @@ const KILL_TIMEOUT: Duration = Duration::from_millis(50);
 /// point. If the process does not end within 0.5 s, this process sends `SIGTERM` to it, and `SIGKILL`
 /// 0.5 s later.
 #[must_use = "a run starts no process unless it is awaited"]
-pub struct ProcessRun<T, E = Infallible> {
+pub struct ProcessRun<T, E = Never> {
     function: &'static FunctionInfo,
     inherited: Option<Instant>,
     timeout: Option<Duration>,
@@ -84,7 +79,7 @@ pub type TryProcessRun<R> = ProcessRun<<R as IsResult>::Ok, <R as IsResult>::Err
 type FallibleCall<T, E> = EncodedCall<T, FunctionError<E>>;
 
 enum State<T, E> {
-    New(Spawner<Processes>, FallibleCall<T, E>),
+    New(Box<Spawner<Processes>>, FallibleCall<T, E>),
     Starting(Spawning<ProcessClient>, FallibleCall<T, E>),
     Calling(ProcessClient, Call<T, FunctionError<E>>),
     /// The time has passed, and the process is being killed.
@@ -118,7 +113,9 @@ where
 {
     let function = const { &<ProcessClient as Declares<F>>::FUNCTION };
     let answer = <ProcessClient as Declares<F>>::ANSWER.with_function_error();
-    ProcessRun::new(EncodedCall::new(function, answer, MAX_ENCODED, |sink| {
+    // The settings of the process are known when it has started. The call checks its limit then.
+    let max = Settings::MAX_MESSAGE_SIZE;
+    ProcessRun::new(EncodedCall::new(function, answer, max, |sink| {
         <ProcessClient as Declares<F>>::CODECS.encode(arguments, sink)
     }))
 }
@@ -127,7 +124,7 @@ impl<T, E> ProcessRun<T, E> {
     fn new(call: FallibleCall<T, E>) -> Self {
         let (function, inherited) = (call.function(), call.inherited_deadline());
         let spawner = Processes::spawner().name(function.name());
-        let state = State::New(spawner, call);
+        let state = State::New(Box::new(spawner), call);
         Self { function, inherited, timeout: None, limit: None, state }
     }
 
@@ -154,7 +151,7 @@ impl<T, E> ProcessRun<T, E> {
         configure: impl FnOnce(Spawner<Processes>) -> Spawner<Processes>,
     ) -> Self {
         self.state = match mem::replace(&mut self.state, State::Done) {
-            State::New(spawner, call) => State::New(configure(spawner), call),
+            State::New(spawner, call) => State::New(Box::new(configure(*spawner)), call),
             state => state,
         };
         self

@@ -1,11 +1,12 @@
 //! Why a function gave no result in a process of its own.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::{CallError, CallErrorKind, ExitReason, FunctionError, WorkerFailure};
+use crate::connection::{
+    CallError, CallErrorKind, ExitReason, FunctionError, Never, WorkerFailure,
+};
 use crate::master::{SpawnError, SpawnErrorKind};
 use crate::wire::{FunctionInfo, PanicReport};
 
@@ -35,7 +36,7 @@ use crate::wire::{FunctionInfo, PanicReport};
 /// }
 /// ```
 #[non_exhaustive]
-pub enum RunError<E = Infallible> {
+pub enum RunError<E = Never> {
     /// The function ran and returned this error.
     Function(E),
     /// The process did not start.

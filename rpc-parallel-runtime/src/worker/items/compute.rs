@@ -9,12 +9,13 @@ use std::time::Instant;
 use tokio::task::{JoinSet, yield_now};
 
 use super::attempt::within_attempt;
+use super::fold::Fold;
 use super::function::{BegunItem, ItemFunction, RunningItem};
-use super::item_run::{Claimed, Fold, ItemRun};
+use super::item_run::{Claimed, ItemRun};
 use super::item_scope::ItemScope;
 use super::message::MalformedItems;
 use super::pace::Pace;
-use super::sync_run::{Front, SyncRun};
+use super::sync_run::{Combine, Front, SyncRun};
 use crate::connection::{AnyError, PipeErrorKind, catch, drop_unfinished, task};
 use crate::wire::{Body, ItemReader, Outcome, Refusal};
 
@@ -36,7 +37,8 @@ pub(crate) struct Work {
 pub(crate) async fn run_items(work: Work) -> Result<(), Refusal> {
     let run = work.run.clone();
     let one_at_a_time = work.concurrency <= 1 || work.function.is_synchronous();
-    let ended = if work.function.is_synchronous() && work.combine.is_none() {
+    let combines_at_once = work.combine.as_ref().is_none_or(|it| it.is_synchronous());
+    let ended = if work.function.is_synchronous() && combines_at_once {
         run.unless_closed(run_synchronous(&work)).await
     } else if one_at_a_time {
         run.unless_closed(run_lane(&work)).await.map(Result::err)
@@ -49,23 +51,32 @@ pub(crate) async fn run_items(work: Work) -> Result<(), Refusal> {
     }
 }
 
-/// Runs a synchronous function without accumulators until a batch is malformed.
+/// Runs synchronous functions until a batch is malformed.
 async fn run_synchronous(work: &Work) -> Option<MalformedItems> {
     let run = &work.run;
+    let combine = work.combine.as_deref().map(|combine| {
+        |scope: &ItemScope, input: ItemReader<'_>, out: &mut Vec<u8>, max: usize| match combine
+            .begin_item(scope, input, out, max)
+        {
+            BegunItem::Done(outcome) => outcome,
+            BegunItem::Running(_) => unreachable!("a synchronous function never waits"),
+        }
+    });
+    let combine = combine.as_ref().map(|it| it as Combine<'_>);
     let mut pace = Pace::new(Instant::now());
     loop {
         let serial = run.front().await;
         let Some(front) = Front::of(run, serial) else { continue };
         // If an item kills the process, the master finds it in the first batch without all results.
-        run.flushed().await;
-        let mut items = SyncRun::new(run, &mut pace, &front);
+        run.all_sent().await;
+        let mut items = SyncRun::new(run, &mut pace, &front, combine);
         while let Some(has_item) = items.begin_slice() {
             if !has_item {
                 run.may_begin(front.careful).await;
                 continue;
             }
             if front.careful {
-                run.flushed().await;
+                run.all_sent().await;
             }
             let attempt = items.scope().attempt;
             let ran = catch(|| within_attempt(attempt, || work.function.run_slice(&mut items)));
@@ -117,7 +128,7 @@ async fn run_lane(work: &Work) -> Result<(), MalformedItems> {
     let (mut fold, mut out) = (None, Vec::new());
     while let Some(item) = run.claim(|it| work.function.skip_item(it), &mut fold).await? {
         if item.is_careful() {
-            run.flushed().await;
+            run.all_sent().await;
         }
         let outcome = run_item(&*work.function, run, (&item.bytes, item.attempt), &mut out).await;
         match (combine, outcome) {
@@ -147,12 +158,11 @@ async fn add_to_fold(
         *fold = Some(item.begin_fold(std::mem::take(out)));
         return run.complete_folded(item, fold);
     };
-    let mut input = Vec::with_capacity(accumulator.value.len() + out.len());
-    input.extend_from_slice(&accumulator.value);
-    input.extend_from_slice(out);
+    let mut input = Vec::new();
+    accumulator.write_input(out, &mut input);
     match run_item(combine, run, (&input.into(), item.attempt), out).await {
         Ok(Outcome::Value) => {
-            accumulator.extend(std::mem::take(out));
+            accumulator.extend(out);
             run.complete_folded(item, fold);
         }
         outcome => run.complete_item(item, outcome, out, fold),

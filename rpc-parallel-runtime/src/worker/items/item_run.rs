@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::fold::Fold;
 use super::message::{Batch, MalformedItems, Record};
 use super::outgoing::{Outgoing, max_result, write_refusal};
 use super::queue::Queue;
+use super::request::MapRequest;
 use crate::connection::{CallScope, PipeWriter, TrySendError};
 use crate::transport::Origin;
 use crate::wire::{Body, ItemReader, Outcome, Refusal, Settings};
@@ -37,8 +39,8 @@ pub(crate) struct ItemRun {
     full: Notify,
     /// The limit for one result, in bytes.
     pub(super) max_result: usize,
-    /// Whether each record of results holds one accumulator.
-    reduces: bool,
+    /// Whether several items may run at once, each in a lane.
+    has_lanes: bool,
     scope: Arc<CallScope>,
     origin: Origin,
 }
@@ -89,24 +91,7 @@ impl Claimed {
     /// Begins an accumulator with the result of this item.
     pub(super) fn begin_fold(&self, value: Vec<u8>) -> Fold {
         let Running { serial, batch, item, .. } = self.running;
-        Fold { serial, batch, from: item, to: item + 1, value }
-    }
-}
-
-/// The accumulator of consecutive items of one batch.
-pub(super) struct Fold {
-    serial: u64,
-    batch: u64,
-    from: u32,
-    to: u32,
-    pub(super) value: Vec<u8>,
-}
-
-impl Fold {
-    /// Replaces the accumulator by that with one more item.
-    pub(super) fn extend(&mut self, value: Vec<u8>) {
-        self.value = value;
-        self.to += 1;
+        Fold::new((serial, batch, item), value)
     }
 }
 
@@ -118,10 +103,14 @@ enum Claim {
 }
 
 impl ItemRun {
-    pub(crate) fn new(settings: Settings, reports: PipeWriter<Bytes>, reduces: bool) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        reports: PipeWriter<Bytes>,
+        request: &MapRequest,
+    ) -> Self {
         let state = State {
             queue: Queue::default(),
-            outgoing: Outgoing::new(settings),
+            outgoing: Outgoing::new(settings, request.combine.is_some()),
             running: HashSet::new(),
             is_careful: false,
             idle_lanes: 0,
@@ -137,7 +126,7 @@ impl ItemRun {
             ended: Notify::new(),
             full: Notify::new(),
             max_result: max_result(settings),
-            reduces,
+            has_lanes: request.concurrency > 1,
             scope: CallScope::of_items(),
             origin: Origin::here(),
         }
@@ -237,8 +226,11 @@ impl ItemRun {
         self.until(&self.work, |it| it.may_begin(careful).then_some(())).await;
     }
 
-    /// Waits until the reports that were sent have left this process.
-    pub(super) async fn flushed(&self) {
+    /// Waits until all reports have left this process, so that the master gets them even if the next
+    /// item kills it.
+    pub(super) async fn all_sent(&self) {
+        self.until(&self.work, |it| (it.is_closed || !it.outgoing.is_waiting()).then_some(()))
+            .await;
         self.reports.flushed().await;
     }
 
@@ -262,12 +254,16 @@ impl ItemRun {
         skip: impl Fn(&mut ItemReader<'_>) -> bool,
         fold: &mut Option<Fold>,
     ) -> Result<Option<Claimed>, MalformedItems> {
+        // Usually there is an item.
+        if let Claim::Item(claimed) = self.try_claim(&skip, fold)? {
+            return Ok(Some(claimed));
+        }
         loop {
             let mut changed = pin!(self.work.notified());
             changed.as_mut().enable();
-            let claim = self.try_claim(&skip, fold);
+            let claim = self.try_claim(&skip, fold)?;
             self.send();
-            match claim? {
+            match claim {
                 Claim::Item(claimed) => return Ok(Some(claimed)),
                 Claim::Closed => return Ok(None),
                 Claim::Nothing => self.wait_idle(changed).await,
@@ -331,8 +327,10 @@ impl ItemRun {
         running.insert(claimed);
         *is_careful = batch.careful;
         drop(state);
-        // There may be another item, for which a lane must be started.
-        self.work.notify_waiters();
+        if self.has_lanes {
+            // There may be another item, for which a lane must be started.
+            self.work.notify_waiters();
+        }
         Ok(Claim::Item(Claimed { running: claimed, attempt, bytes }))
     }
 
@@ -353,17 +351,11 @@ impl ItemRun {
             write_refusal(&refusal, bytes, self.max_result);
             Outcome::Refused
         });
-        let reduces = self.reduces;
         self.complete(claimed, fold, |outgoing, fold, Running { batch, item, .. }| {
             if let Some(fold) = fold.take() {
                 outgoing.add_fold(&fold);
             }
-            match outcome {
-                Outcome::Value if reduces => {
-                    outgoing.add_accumulator(batch, (item, item + 1), bytes);
-                }
-                outcome => outgoing.add_outcome(batch, item, outcome, bytes),
-            }
+            outgoing.add_outcome(batch, item, outcome, bytes);
         });
     }
 
@@ -392,9 +384,12 @@ impl ItemRun {
             state.close_report();
         }
         // A careful item begins alone.
-        let alone = state.running.is_empty();
+        let alone = self.has_lanes && state.running.is_empty();
+        let sends = state.outgoing.is_waiting();
         drop(state);
-        self.send();
+        if sends {
+            self.send();
+        }
         if alone {
             self.work.notify_waiters();
         }
@@ -485,12 +480,6 @@ impl ItemRun {
     }
 }
 
-impl Outgoing {
-    fn add_fold(&mut self, fold: &Fold) {
-        self.add_accumulator(fold.batch, (fold.from, fold.to), &fold.value);
-    }
-}
-
 impl State {
     /// Returns whether an item may begin, with regard to the reports that wait for the pipe.
     pub(super) fn may_begin(&self, careful: bool) -> bool {
@@ -520,7 +509,7 @@ impl State {
 
     /// Finishes a batch that is over, with the accumulator of its last items.
     pub(super) fn finish(&mut self, serial: u64, fold: &mut Option<Fold>) {
-        if let Some(fold) = fold.take_if(|it| it.serial == serial) {
+        if let Some(fold) = fold.take_if(|it| it.serial() == serial) {
             self.outgoing.add_fold(&fold);
         }
         if let Some(record) = self.queue.finish(serial) {

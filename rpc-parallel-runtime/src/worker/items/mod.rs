@@ -4,6 +4,7 @@ mod message;
 mod request;
 mod attempt;
 mod queue;
+mod fold;
 mod outgoing;
 mod item_run;
 mod pace;

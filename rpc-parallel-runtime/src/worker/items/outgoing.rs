@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::fold::Fold;
 use super::message::{RECORD_LEN, Record, Report};
 use crate::wire::{Outcome, Refusal, Settings, Sink, write_message};
 
@@ -20,6 +21,8 @@ const MAX_WAITING: usize = 1024 * 1024;
 pub(super) struct Outgoing {
     results: Vec<u8>,
     records: Vec<Record>,
+    /// Whether each record of results holds one accumulator.
+    reduces: bool,
     /// The size from which on a report leaves.
     full: usize,
     /// The maximum size of a report.
@@ -36,11 +39,12 @@ pub(super) fn max_result(settings: Settings) -> usize {
 }
 
 impl Outgoing {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, reduces: bool) -> Self {
         let max = settings.max_message_size() - OVERHEAD;
         Self {
             results: Vec::new(),
             records: Vec::new(),
+            reduces,
             full: FULL.min(max / 2),
             max,
             waiting: VecDeque::new(),
@@ -50,13 +54,13 @@ impl Outgoing {
 
     /// Adds the results of the items `from..to` of a batch.
     #[inline]
-    pub(super) fn add_results(&mut self, batch: u64, (from, to): (u32, u32), results: &[u8]) {
+    fn add_results(&mut self, batch: u64, (from, to): (u32, u32), results: &[u8]) {
         let len = results.len() as u64;
         self.make_room(results.len());
         self.results.extend_from_slice(results);
         match self.records.last_mut() {
             Some(Record::Results { batch: last, to: end, len: sum, .. })
-                if (*last, *end) == (batch, from) =>
+                if (*last, *end) == (batch, from) && !self.reduces =>
             {
                 *end = to;
                 *sum += len;
@@ -65,11 +69,9 @@ impl Outgoing {
         }
     }
 
-    /// Adds accumulators, which must not be merged with those of the items before them.
-    pub(super) fn add_accumulator(&mut self, batch: u64, (from, to): (u32, u32), value: &[u8]) {
-        self.make_room(value.len());
-        self.results.extend_from_slice(value);
-        self.records.push(Record::Results { batch, from, to, len: value.len() as u64 });
+    /// Adds an accumulator.
+    pub(super) fn add_fold(&mut self, fold: &Fold) {
+        self.add_results(fold.batch, (fold.from, fold.to), &fold.value);
     }
 
     /// Adds what the function returned for an item, or the refusal of the item.
@@ -179,7 +181,7 @@ mod tests {
     use crate::wire::read_message;
 
     fn outgoing(max: usize) -> Outgoing {
-        Outgoing::new(Settings::default().with_max_message_size(max))
+        Outgoing::new(Settings::default().with_max_message_size(max), false)
     }
 
     fn reports(outgoing: &mut Outgoing) -> Vec<Report> {
@@ -215,12 +217,18 @@ mod tests {
 
     #[test]
     fn accumulators_of_adjacent_runs_stay_separate() {
-        let mut outgoing = outgoing(1 << 20);
+        let mut outgoing = Outgoing::new(Settings::default(), true);
+        let mut fold = Fold::new((0, 7, 3), b"a".to_vec());
+        fold.extend(&mut b"b".to_vec());
 
-        outgoing.add_accumulator(7, (0, 4), b"a");
-        outgoing.add_accumulator(7, (4, 5), b"b");
+        outgoing.add_fold(&fold);
+        outgoing.add_outcome(7, 5, Outcome::Value, b"c");
 
-        assert_eq!(reports(&mut outgoing)[0].records.len(), 2);
+        let records = vec![
+            Record::Results { batch: 7, from: 3, to: 5, len: 1 },
+            Record::Results { batch: 7, from: 5, to: 6, len: 1 },
+        ];
+        assert_eq!(reports(&mut outgoing), [Report { results: b"bc"[..].into(), records }]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::fold::Fold;
 use super::item_run::{ItemRun, State};
 use super::item_scope::ItemScope;
 use super::outgoing::write_refusal;
@@ -36,10 +37,21 @@ pub struct SyncRun<'a> {
     scope: ItemScope,
     /// The encoded result of one item.
     result: Vec<u8>,
+    /// Combines the results of consecutive items.
+    combine: Option<Combine<'a>>,
+    fold: Option<Fold>,
+    /// The accumulator and the result that are being combined.
+    input: Vec<u8>,
     is_malformed: bool,
     /// Whether other tasks of the runtime should run.
     pub(super) yields: bool,
 }
+
+/// Combines an accumulator and a result. Appends the new accumulator to the buffer, up to the number
+/// of bytes.
+pub(super) type Combine<'a> = &'a (
+        dyn Fn(&ItemScope, ItemReader<'_>, &mut Vec<u8>, usize) -> Result<Outcome, Refusal> + Sync
+    );
 
 /// A batch at the front of the queue.
 pub(super) struct Front {
@@ -66,7 +78,12 @@ impl Front {
 }
 
 impl<'a> SyncRun<'a> {
-    pub(super) fn new(run: &'a ItemRun, pace: &'a mut Pace, front: &'a Front) -> Self {
+    pub(super) fn new(
+        run: &'a ItemRun,
+        pace: &'a mut Pace,
+        front: &'a Front,
+        combine: Option<Combine<'a>>,
+    ) -> Self {
         Self {
             run,
             pace,
@@ -80,6 +97,10 @@ impl<'a> SyncRun<'a> {
             claimed: None,
             scope: ItemScope { scope: run.scope(), attempt: 0 },
             result: Vec::new(),
+            // Each result of a careful batch is written before the next item begins.
+            combine: combine.filter(|_| !front.careful),
+            fold: None,
+            input: Vec::new(),
             is_malformed: false,
             yields: false,
         }
@@ -104,13 +125,16 @@ impl<'a> SyncRun<'a> {
         let batch = state.queue.front().filter(|it| it.serial == self.serial)?;
         // The rest of the batch may have been given back after its last item was done.
         if batch.is_over() {
-            state.finish(self.serial, &mut None);
+            state.finish(self.serial, &mut self.fold);
             drop(state);
             self.run.send();
             return None;
         }
         drop(state);
-        self.claim();
+        // After a panic, the next item is claimed already.
+        if self.claimed.is_none() {
+            self.claim();
+        }
         Some(self.claimed.is_some())
     }
 
@@ -155,7 +179,29 @@ impl<'a> SyncRun<'a> {
         self.result.clear();
         let outcome = answer.encode_item(result, &mut self.result, self.run.max_result);
         match outcome {
-            Ok(outcome) => self.complete(outcome),
+            Ok(Outcome::Value) if self.combine.is_some() => self.add_to_fold(),
+            Ok(outcome) => self.complete(Some(outcome)),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    /// Combines the result of the claimed item with the accumulator of those before it.
+    fn add_to_fold(&mut self) {
+        let (Some(combine), Some(item)) = (self.combine, self.claimed) else { return };
+        let Some(fold) = &mut self.fold else {
+            let result = std::mem::take(&mut self.result);
+            self.fold = Some(Fold::new((self.serial, self.batch, item), result));
+            return self.complete(None);
+        };
+        fold.write_input(&self.result, &mut self.input);
+        self.result.clear();
+        let input = ItemReader::new(Body::of(&self.input));
+        match combine(&self.scope, input, &mut self.result, self.run.max_result) {
+            Ok(Outcome::Value) => {
+                fold.extend(&mut self.result);
+                self.complete(None);
+            }
+            Ok(outcome) => self.complete(Some(outcome)),
             Err(refusal) => self.refuse(&refusal),
         }
     }
@@ -182,16 +228,22 @@ impl<'a> SyncRun<'a> {
     #[cold]
     fn refuse(&mut self, refusal: &Refusal) {
         write_refusal(refusal, &mut self.result, self.run.max_result);
-        self.complete(Outcome::Refused);
+        self.complete(Some(Outcome::Refused));
     }
 
-    /// Ends the claimed item, and claims the next one. Both take place under one lock.
-    fn complete(&mut self, outcome: Outcome) {
+    /// Ends the claimed item, and claims the next one. Both take place under one lock. `outcome` is
+    /// `None` if the result is part of the accumulator.
+    fn complete(&mut self, outcome: Option<Outcome>) {
         let Some(item) = self.claimed.take() else { return };
         let looks = self.pace.count();
         let mut guard = self.run.lock();
         let state = &mut *guard;
-        state.outgoing.add_outcome(self.batch, item, outcome, &self.result);
+        if let Some(outcome) = outcome {
+            if let Some(fold) = self.fold.take() {
+                state.outgoing.add_fold(&fold);
+            }
+            state.outgoing.add_outcome(self.batch, item, outcome, &self.result);
+        }
         // After the end of the map the queue is empty.
         if let Some(batch) = state.queue.front().filter(|it| it.serial == self.serial) {
             batch.running -= 1;
@@ -218,7 +270,7 @@ impl<'a> SyncRun<'a> {
         let batch = state.queue.front().filter(|it| it.serial == self.serial);
         let is_over = batch.is_none_or(|it| it.is_over());
         if is_over {
-            state.finish(self.serial, &mut None);
+            state.finish(self.serial, &mut self.fold);
         } else if self.careful {
             state.close_report();
         } else {
@@ -226,7 +278,8 @@ impl<'a> SyncRun<'a> {
         }
         drop(guard);
         self.run.send();
-        if !is_over && !self.yields {
+        // A careful item begins in a slice of its own, after the results before it were sent.
+        if !is_over && !self.yields && !self.careful {
             self.claim();
         }
     }
