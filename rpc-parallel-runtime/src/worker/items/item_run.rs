@@ -540,11 +540,19 @@ mod tests {
 
     use super::*;
     use crate::connection::Pipe;
+    use crate::wire::FunctionId;
 
     #[test]
     fn items_thread_does_not_wait_for_room_while_another_thread_writes() {
         let (reports, _reader) = Pipe::pair();
-        let run = ItemRun::new(Settings::default(), reports, false);
+        let request = MapRequest {
+            function: FunctionId(1),
+            combine: None,
+            concurrency: 1,
+            timeout: None,
+            report_every: GATHER_TIME,
+        };
+        let run = ItemRun::new(Settings::default(), reports, &request);
         run.lock().outgoing.add(Record::TakenBack);
         run.lock().close_report();
         run.lock().is_sending = true;
