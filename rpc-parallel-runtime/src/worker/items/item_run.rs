@@ -426,9 +426,9 @@ impl ItemRun {
         state.is_sending = false;
     }
 
-    /// Waits until the pipe has room for the reports that wait for it.
+    /// Waits until the pipe has room for the reports that wait for it, and no thread writes them.
     pub(super) async fn room(&self) {
-        while !self.lock().outgoing.is_waiting() {
+        while !self.lock().is_stopped() {
             self.full.notified().await;
         }
         self.reports.room().await;
@@ -486,6 +486,12 @@ impl State {
         self.is_closed || !(self.outgoing.is_blocked() || (careful && self.outgoing.is_waiting()))
     }
 
+    /// Returns whether reports wait for the pipe, and no thread is writing them. The thread that
+    /// stops to write them notifies of that.
+    fn is_stopped(&self) -> bool {
+        self.outgoing.is_waiting() && !self.is_sending
+    }
+
     /// Closes the current report.
     pub(super) fn close_report(&mut self) {
         if self.outgoing.has_report() {
@@ -525,5 +531,41 @@ impl State {
             careful: it.careful,
         });
         running.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::connection::Pipe;
+    use crate::wire::FunctionId;
+
+    #[test]
+    fn items_thread_does_not_wait_for_room_while_another_thread_writes() {
+        let (reports, _reader) = Pipe::pair();
+        let request = MapRequest {
+            function: FunctionId(1),
+            combine: None,
+            concurrency: 1,
+            timeout: None,
+            report_every: GATHER_TIME,
+        };
+        let run = ItemRun::new(Settings::default(), reports, &request);
+        run.lock().outgoing.add(Record::TakenBack);
+        run.lock().close_report();
+        run.lock().is_sending = true;
+        let mut room = pin!(run.room());
+        let mut cx = Context::from_waker(Waker::noop());
+
+        let while_writing = room.as_mut().poll(&mut cx);
+        // The pipe had no room for the report.
+        run.lock().is_sending = false;
+        run.full.notify_one();
+        let afterwards = room.as_mut().poll(&mut cx);
+
+        assert!(while_writing.is_pending());
+        assert!(afterwards.is_ready());
     }
 }
