@@ -399,3 +399,18 @@ async fn slow_item_at_the_end_is_given_to_another_worker_too() {
     assert!(all.into_iter().eq(0..48));
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
+
+#[rpc_parallel::test]
+async fn map_loses_no_item_while_its_workers_are_recycled() {
+    let pool = soon(Plain::pool().workers(2).recycle_after_items(500).spawn(())).await;
+    let pool = pool.expect("the pool starts");
+    let before = pids(&pool).await;
+
+    let squares: Vec<u64> =
+        soon(pool.map(brief_square::FUNCTION, 0..20_000).collect()).await.expect("all succeed");
+
+    assert!(squares.into_iter().eq((0..20_000).map(|x| x * x)));
+    for pid in before {
+        assert!(ends(pid).await, "worker {pid} was not recycled");
+    }
+}
