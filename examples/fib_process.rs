@@ -1,7 +1,13 @@
-//! Jobs that start jobs: each runs in a process of its own, and any process can join it.
+//! A program as a first process, and jobs that start jobs: each runs in a process of its own.
 //!
 //! This is the recursive example of Netmcore. It shows the mechanism; a process for each addition is
 //! not a fast way to compute Fibonacci numbers.
+//!
+//! ```text
+//! cargo run --example fib_process -- 8
+//! ```
+
+use std::env;
 
 use rpc_parallel::prelude::*;
 
@@ -17,9 +23,9 @@ async fn fib(n: u32) -> Result<u64, AnyError> {
 }
 
 #[rpc_parallel::entry]
-async fn main() -> anyhow::Result<()> {
-    let job = fib::start(8).await?;
-    println!("{job} computes fib(8)");
-    println!("fib(8) = {}", job.join().await?);
+fn main() -> anyhow::Result<()> {
+    let n = env::args().nth(1).map_or(Ok(8), |it| it.parse())?;
+    println!("process {} supervises", std::process::id());
+    println!("fib({n}) = {}", rpc_parallel::run(fib::FUNCTION, n).wait()?);
     Ok(())
 }

@@ -180,13 +180,14 @@ pub mod expert {
 #[cfg(feature = "pool")]
 pub mod process {
     pub use rpc_parallel_runtime::{
-        Job, JobId, JoinError, Never, ProcessClient, ProcessFunction, ProcessRun, Processes, Reuse,
-        RunError, StartJob, StartJobError, TryProcessRun, TryStartJob,
+        FirstProcess, FirstProcessError, Job, JobId, JoinError, Never, ProcessClient,
+        ProcessFunction, ProcessRun, Processes, Reuse, RunError, StartJob, StartJobError,
+        StrayJobs, TryProcessRun, TryStartJob, run_directory,
     };
 }
 
 #[cfg(feature = "pool")]
-pub use rpc_parallel_runtime::Wait;
+pub use rpc_parallel_runtime::{Wait, run};
 
 /// Many workers at once: pools of workers, and maps over many items.
 #[cfg(feature = "pool")]

@@ -50,11 +50,12 @@ pub use self::master::{
 };
 #[cfg(feature = "pool")]
 pub use self::pool::{
-    Bottleneck, Combine, IntoItems, Job, JobId, JoinError, Map, MapError, MapErrorKind,
-    MapFunction, MapOrder, MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError,
-    PoolErrorKind, PoolSpawning, ProcessFunction, ProcessRun, Progress, Reuse, RunError,
-    SkipErrors, SpawnPool, StartJob, StartJobError, TryProcessRun, TryStartJob, Unordered, Verdict,
-    Wait, WorkerShare, configure, shutdown,
+    Bottleneck, Combine, FirstProcess, FirstProcessError, IntoItems, Job, JobId, JoinError, Map,
+    MapError, MapErrorKind, MapFunction, MapOrder, MapReduce, Monitor, Ordered, Pool, PoolBuilder,
+    PoolClient, PoolError, PoolErrorKind, PoolSpawning, ProcessFunction, ProcessRun, Progress,
+    Reuse, RunError, SkipErrors, SpawnPool, StartJob, StartJobError, StrayJobs, TryProcessRun,
+    TryStartJob, Unordered, Verdict, Wait, WorkerShare, configure, run_directory,
+    run_program as run, shutdown,
 };
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,

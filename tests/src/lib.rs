@@ -21,6 +21,7 @@ pub mod restarting;
 pub mod shutdown_log;
 pub mod cgroup;
 pub mod gate;
+pub mod first_plan;
 pub mod program;
 pub mod process_tree;
 pub mod build;

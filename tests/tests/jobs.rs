@@ -227,6 +227,24 @@ async fn every_end_of_job_is_told_apart() {
 }
 
 #[rpc_parallel::test]
+async fn job_that_exceeds_its_timeout_is_killed() {
+    let gate = Gate::new();
+    let after = Duration::from_millis(300);
+    let starting = wait_at::start(&gate.address()).timeout(after);
+    let job = soon(starting).await.expect("start a job");
+    let blocked = soon(gate.reached()).await;
+
+    let error = soon(job.join()).await.expect_err("the gate stays closed");
+
+    assert_eq!(error, JoinError::TimedOut { after });
+    let text = "failed to join the job: no result within 300ms, and its process was killed";
+    assert_eq!(error.to_string(), text);
+    assert!(ends(blocked.pid()).await);
+    let in_time = soon(echo::start("t").timeout(Duration::from_secs(60))).await;
+    assert_eq!(soon(in_time.expect("start a job").join()).await, Ok("t".to_owned()));
+}
+
+#[rpc_parallel::test]
 async fn detached_job_continues_and_keeps_no_result() {
     let gate = Gate::new();
     let job = start_at(&gate).await;

@@ -21,15 +21,17 @@ mod background;
 mod program;
 mod process;
 mod jobs;
+mod first;
 mod wait;
 mod engine;
 mod map;
 
 pub use self::builder::{PoolBuilder, PoolSpawning};
 pub use self::error::{PoolError, PoolErrorKind};
+pub use self::first::{FirstProcess, FirstProcessError, StrayJobs, run as run_program};
 pub use self::handle::{Pool, PoolClient};
 pub use self::jobs::{
-    ACCEPT_JOBS, Job, JobId, JoinError, StartJob, StartJobError, TryStartJob, start,
+    ACCEPT_JOBS, Job, JobId, JoinError, StartJob, StartJobError, TryStartJob, run_directory, start,
 };
 pub use self::map::{
     Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder, MapReduce,

@@ -1,5 +1,7 @@
 //! How a job ended, as the keeper stores it and sends it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::connection::{CallError, CallErrorKind, FunctionError, WorkerFailure};
@@ -7,7 +9,7 @@ use crate::wire::{PanicReport, fields};
 
 /// How a job ended. Values are encoded.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum JobEnd {
+pub(in crate::pool) enum JobEnd {
     /// The function returned this value.
     Value(Bytes),
     /// The function returned this error.
@@ -18,6 +20,8 @@ pub(super) enum JobEnd {
     Died(WorkerFailure),
     /// The call failed for another reason.
     Failed { why: String },
+    /// The timeout of the job passed.
+    TimedOut { after: Duration },
 }
 
 fields!(enum JobEnd {
@@ -26,6 +30,7 @@ fields!(enum JobEnd {
     2 => Panicked(panic),
     3 => Died(failure),
     4 => Failed { why },
+    5 => TimedOut { after },
 });
 
 /// The memory that is counted for a job in addition to its result, in bytes.
@@ -58,6 +63,7 @@ impl JobEnd {
                 }
                 Self::Died(failure) => failure.stderr().iter().map(String::len).sum(),
                 Self::Failed { why } => why.len(),
+                Self::TimedOut { .. } => 0,
             }
     }
 }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::end::JobEnd;
 use super::job_id::JobId;
 use super::join_error::JoinError;
 use super::protocol::{Detach, Join, KeeperClient, TryJoin};
@@ -81,6 +82,12 @@ impl<T, E> Job<T, E> {
         answer(call::<KeeperClient, Detach>(&keeper, (&self.id.number,)).await)
     }
 
+    /// Waits for the end of the job, and takes its encoded result.
+    pub(in crate::pool) async fn end(&self) -> Result<JobEnd, JoinError<E>> {
+        let keeper = self.keeper().await?;
+        answer(call::<KeeperClient, Join>(&keeper, (&self.id.number,)).await)
+    }
+
     async fn keeper(&self) -> Result<KeeperClient, JoinError<E>> {
         let keeper = keeper().await.map_err(|why| JoinError::Unreachable { why })?;
         match keeper.worker_id() == self.id.keeper {
@@ -107,9 +114,7 @@ impl<T: Message, E: Message> Job<T, E> {
     /// Dropping the future leaves the result to the next join, unless it is already on its way to
     /// this process. So does the end of the process that joins.
     pub async fn join(&self) -> Result<T, JoinError<E>> {
-        let keeper = self.keeper().await?;
-        let end = answer(call::<KeeperClient, Join>(&keeper, (&self.id.number,)).await)?;
-        JoinError::result(end, codec(), codec())
+        Self::result(self.end().await?)
     }
 
     /// Returns the result of the job if it has ended, or `None` if it runs. If there is a result,
@@ -125,7 +130,12 @@ impl<T: Message, E: Message> Job<T, E> {
     pub async fn try_join(&self) -> Result<Option<T>, JoinError<E>> {
         let keeper = self.keeper().await?;
         let end = answer(call::<KeeperClient, TryJoin>(&keeper, (&self.id.number,)).await)?;
-        end.map(|end| JoinError::result(end, codec(), codec())).transpose()
+        end.map(Self::result).transpose()
+    }
+
+    /// Decodes the result, which runs user code.
+    pub(in crate::pool) fn result(end: JobEnd) -> Result<T, JoinError<E>> {
+        JoinError::result(end, codec(), codec())
     }
 }
 

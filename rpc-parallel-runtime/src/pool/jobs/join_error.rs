@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use super::end::JobEnd;
 use super::table::Gone;
@@ -21,7 +22,13 @@ pub enum JoinError<E = Never> {
     /// The process ended before the function returned. [`exit_reason`](Self::exit_reason) is its
     /// exit code, or the signal that killed it.
     Died(WorkerFailure),
-    /// The result could not be sent or decoded.
+    /// The [`timeout`](crate::StartJob::timeout) of the job passed, and its process was killed.
+    TimedOut {
+        /// The timeout.
+        after: Duration,
+    },
+    /// The result could not be sent or decoded, or the job was
+    /// [ended with its program](crate::StrayJobs).
     Failed {
         /// The text of the error.
         why: String,
@@ -72,6 +79,7 @@ impl<E> JoinError<E> {
             JobEnd::Panicked(panic) => Self::Panicked(panic),
             JobEnd::Died(failure) => Self::Died(failure),
             JobEnd::Failed { why } => Self::Failed { why },
+            JobEnd::TimedOut { after } => Self::TimedOut { after },
         })
     }
 }
@@ -108,10 +116,18 @@ impl<E: fmt::Debug> fmt::Debug for JoinError<E> {
 impl<E> JoinError<E> {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("failed to join the job: ")?;
+        self.write_reason(f)
+    }
+
+    /// Writes why there is no result.
+    pub(in crate::pool) fn write_reason(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Function(_) => f.write_str("its function returned an error"),
             Self::Panicked(panic) => write!(f, "its function {panic}"),
             Self::Died(failure) => write!(f, "its process {}", failure.describe_end()),
+            Self::TimedOut { after } => {
+                write!(f, "no result within {after:?}, and its process was killed")
+            }
             Self::Failed { why } => f.write_str(why),
             Self::AlreadyJoined => f.write_str("another join has its result, or waits for it"),
             Self::Detached => f.write_str("it was detached"),

@@ -1,19 +1,25 @@
 //! The keeper: the worker server in the top process that starts jobs and keeps their results.
 
+use std::future::pending;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
+use tokio::time::sleep;
 
 use super::end::JobEnd;
 use super::protocol::{Detach, Join, KeeperClient, PLACE, Start, TRAIT_NAME, TryJoin};
+use super::run_directory::run_directory_variable;
+use super::running::{EndOrder, RunningJob, RunningJobs};
 use super::start_error::StartJobError;
 use super::table::{Claim, Gone, JobTable};
-use crate::connection::{Call, Opening, diagnose, fallible, task};
-use crate::launch::Role;
+use crate::connection::{Call, FunctionError, Opening, diagnose, fallible, task};
+use crate::launch::{Children, Role, Started};
 use crate::master::Spawn;
 use crate::pool::background::runtime;
+use crate::pool::race::{Either, race};
 use crate::transport::split;
 use crate::wire::{FunctionId, Settings, Sink, WorkerId, WorkerLabel, encode, encoded_codec};
 use crate::worker::{
@@ -45,8 +51,10 @@ impl OneWorkerTraitPerType for Keeper {
 
 impl Dispatch<Keeper> for KeeperClient {
     const TABLE: Table<Keeper, Self> = &[
-        &asynchronous::<Self, Start, Keeper>(|scope, (function, arguments)| {
-            boxed(async move { scope.state().start(FunctionId(function), arguments).await })
+        &asynchronous::<Self, Start, Keeper>(|scope, (function, arguments, timeout)| {
+            boxed(
+                async move { scope.state().start(FunctionId(function), arguments, timeout).await },
+            )
         }),
         &asynchronous::<Self, Join, Keeper>(|scope, (number,)| {
             boxed(async move { scope.state().join(number).await })
@@ -66,13 +74,25 @@ impl Keeper {
     /// # Cancel safety
     ///
     /// Dropping the future before it is ready ends the process.
-    async fn start(&self, function: FunctionId, arguments: Bytes) -> Result<u64, StartJobError> {
+    async fn start(
+        &self,
+        function: FunctionId,
+        arguments: Bytes,
+        timeout: Option<Duration>,
+    ) -> Result<u64, StartJobError> {
         let not_started = |why| StartJobError::NotStarted { why };
         let Some(handle) = find_process(function) else {
             return Err(not_started(format!("the program has no process function {function}")));
         };
         let function = handle.info();
-        let spawned = Processes::spawner().name(function.name()).spawn(()).await;
+        let Some(running) = RunningJobs::get().begin() else {
+            return Err(not_started("the program is ending".to_owned()));
+        };
+        let mut spawner = Processes::spawner().name(function.name());
+        if let Some((name, value)) = run_directory_variable() {
+            spawner = spawner.env(name, value);
+        }
+        let spawned = spawner.spawn(()).await;
         let client = spawned.map_err(|error| not_started(error.to_string()))?;
         let answer = fallible::<Result<Bytes, Bytes>>(encoded_codec(), encoded_codec());
         let call = Call::new(client.client(), function, answer, |sink| {
@@ -84,10 +104,15 @@ impl Keeper {
         let number = lock(&table).insert();
         // Owner: the runtime of the keeper. The task ends with the process of the job.
         tokio::spawn(task(async move {
-            let end = JobEnd::of(call.await);
+            let started = Children::get().find(client.worker_id());
+            let end = end_of(call, &running, started.as_deref(), timeout).await;
             lock(&table).end(number, end);
             // The process lives until its result is stored.
             drop(client);
+            if let Some(started) = started {
+                started.end().await;
+            }
+            drop(running);
         }));
         Ok(number)
     }
@@ -105,6 +130,42 @@ impl Keeper {
             // only after this future was dropped.
             Claim::Running(end) => end.await.map_err(|_| Gone::Joined),
         }
+    }
+}
+
+/// Waits for the result of a job, or ends the job. A process that is not killed ends when its client
+/// is dropped.
+async fn end_of(
+    call: Call<Bytes, FunctionError<Bytes>>,
+    running: &RunningJob,
+    process: Option<&Started>,
+    timeout: Option<Duration>,
+) -> JobEnd {
+    let kill = || process.into_iter().for_each(Started::kill_now);
+    match race(call, race(running.order(), expiry(timeout))).await {
+        Either::First(result) => JobEnd::of(result),
+        Either::Second(Either::First(EndOrder::Cancel)) => {
+            JobEnd::Failed { why: "it was cancelled, because the program ended".to_owned() }
+        }
+        Either::Second(Either::First(EndOrder::Kill)) => {
+            kill();
+            JobEnd::Failed { why: "it was killed, because the program ended".to_owned() }
+        }
+        Either::Second(Either::Second(after)) => {
+            kill();
+            JobEnd::TimedOut { after }
+        }
+    }
+}
+
+/// Waits until the timeout has passed, if there is one.
+async fn expiry(timeout: Option<Duration>) -> Duration {
+    match timeout {
+        Some(after) => {
+            sleep(after).await;
+            after
+        }
+        None => pending().await,
     }
 }
 

@@ -3,6 +3,8 @@
 //! `#[worker]` would write most of this file. The runtime does not use its own macros, so that they
 //! are not compiled before it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::end::JobEnd;
@@ -80,8 +82,9 @@ macro_rules! declare {
 
 declare! {
     /// Starts a process that calls the function with these encoded arguments, and returns the number
-    /// of the job.
-    Start = "start"(u64 = own_codec(), Bytes = codec()) -> Result<u64, StartJobError>
+    /// of the job. The process is killed after the timeout, if there is one.
+    Start = "start"(u64 = own_codec(), Bytes = codec(), Option<Duration> = own_codec())
+        -> Result<u64, StartJobError>
 }
 
 declare! {

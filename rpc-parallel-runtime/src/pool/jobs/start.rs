@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -36,8 +38,15 @@ use crate::worker::{Arguments, Declares, FunctionErrorOf, ProcessClient, WorkerC
 /// of the top process is already on its way. In that case the job runs without a `Job`.
 #[must_use = "a job starts only when this is awaited"]
 pub struct StartJob<T, E = Never> {
-    starting: Starting,
+    state: State,
+    timeout: Option<Duration>,
     of: PhantomData<fn() -> (T, E)>,
+}
+
+enum State {
+    New(&'static FunctionInfo, Result<Bytes, StartJobError>),
+    Starting(Starting),
+    Done,
 }
 
 type Starting = Pin<Box<dyn Future<Output = Result<(JobId, FunctionId), StartJobError>> + Send>>;
@@ -63,18 +72,47 @@ where
         Err(error) => Err(StartJobError::Arguments { why: error.to_string() }),
     };
     let function = const { &<ProcessClient as Declares<F>>::FUNCTION };
-    StartJob { starting: Box::pin(request(function, encoded)), of: PhantomData }
+    StartJob { state: State::New(function, encoded), timeout: None, of: PhantomData }
+}
+
+impl<T, E> StartJob<T, E> {
+    /// Kills the process of the job if there is no result within `after` of its start. Default: no
+    /// timeout.
+    ///
+    /// A join then fails with [`JoinError::TimedOut`](crate::JoinError::TimedOut). Calling this
+    /// function after the first poll has no effect.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rpc_parallel::prelude::*;
+    ///
+    /// #[rpc_parallel::process]
+    /// fn index(path: &str) -> usize {
+    ///     path.len() // stands for hours of work
+    /// }
+    ///
+    /// # async fn example() -> Result<(), AnyError> {
+    /// let job = index::start("/srv").timeout(Duration::from_secs(3600)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.timeout = Some(after);
+        self
+    }
 }
 
 async fn request(
     function: &'static FunctionInfo,
     arguments: Result<Bytes, StartJobError>,
+    timeout: Option<Duration>,
 ) -> Result<(JobId, FunctionId), StartJobError> {
     let arguments = arguments?;
     let unreachable = |why| StartJobError::Unreachable { why };
     let keeper = keeper().await.map_err(unreachable)?;
     let id = function.id();
-    let started = call::<KeeperClient, Start>(&keeper, (&id.get(), &arguments)).await;
+    let started = call::<KeeperClient, Start>(&keeper, (&id.get(), &arguments, &timeout)).await;
     match started {
         Ok(number) => Ok((JobId { keeper: keeper.worker_id(), number }, id)),
         Err(FunctionError::Function(error)) => Err(error),
@@ -86,7 +124,17 @@ impl<T, E> Future for StartJob<T, E> {
     type Output = Result<Job<T, E>, StartJobError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.starting.as_mut().poll(cx).map_ok(|(id, function)| Job::new(id, function))
+        if let State::New(..) = self.state
+            && let State::New(function, arguments) = mem::replace(&mut self.state, State::Done)
+        {
+            self.state = State::Starting(Box::pin(request(function, arguments, self.timeout)));
+        }
+        let State::Starting(starting) = &mut self.state else {
+            panic!("the start of a job was polled after it resolved")
+        };
+        let started = ready!(starting.as_mut().poll(cx));
+        self.state = State::Done;
+        Poll::Ready(started.map(|(id, function)| Job::new(id, function)))
     }
 }
 
