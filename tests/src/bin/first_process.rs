@@ -57,7 +57,7 @@ async fn first(plan: First) -> Result<(u32, u32), AnyError> {
         First::Abort => std::process::abort(),
         First::Wait => wait_until_dropped().await,
         First::LeaveJob { gate, job } => {
-            self::job::start(job).await?;
+            job::start(job).await?;
             gate.block();
         }
         First::Save(gate) => {

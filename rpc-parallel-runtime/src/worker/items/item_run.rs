@@ -550,7 +550,8 @@ mod tests {
             combine: None,
             concurrency: 1,
             timeout: None,
-            report_every: GATHER_TIME,
+            gather_time: Duration::from_millis(5),
+            report_every: Duration::from_secs(1),
         };
         let run = ItemRun::new(Settings::default(), reports, &request);
         run.lock().outgoing.add(Record::TakenBack);
