@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
@@ -57,7 +57,7 @@ fn count(file: OsString) -> Result<Counted, AnyError> {
 #[derive(Parser)]
 struct Cli {
     /// Files and directories
-    #[arg(value_name = "PATH", default_values_os_t = [repository()])]
+    #[arg(value_name = "PATH", default_value = ".")]
     paths: Vec<PathBuf>,
     /// How many of the most frequent words to show
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -95,12 +95,11 @@ async fn main() -> anyhow::Result<()> {
                     }
                 }
             }
-            Err(error) => match error.index() {
-                Some(index) => {
-                    left_out.push(format!("{}: {error}", files[index as usize].display()));
-                }
-                None => return Err(error.into()), // the whole map has failed
-            },
+            Err(error) => {
+                // Without an index, the error is that of the whole map.
+                let Some(index) = error.index() else { return Err(error.into()) };
+                left_out.push(format!("{}: {error}", files[index as usize].display()));
+            }
         }
     }
 
@@ -144,10 +143,4 @@ fn most_frequent(totals: &HashMap<String, u64>, count: usize) -> Vec<(&str, u64)
     }
     words.sort_unstable_by(order);
     words
-}
-
-/// Returns the repository of this example, or the current directory if the repository is gone.
-fn repository() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if repository.is_dir() { repository.into() } else { ".".into() }
 }
