@@ -2,8 +2,6 @@
 //!
 //! This is `add_numbers` of Jane Street's rpc_parallel, which counts in workers how large a sum is.
 
-use rpc_parallel::prelude::*;
-
 /// Adds the numbers from 0 to `max` the slow way.
 #[rpc_parallel::process]
 fn sum_below(max: u64) -> u64 {

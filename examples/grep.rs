@@ -9,15 +9,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rpc_parallel::prelude::*;
-
 /// Returns the first line of a file that contains the word.
 #[rpc_parallel::process]
 fn first_line(word: String, path: PathBuf) -> Option<String> {
     // A file that is no text has no lines.
     let text = fs::read_to_string(&path).ok()?;
     let (number, line) = text.lines().enumerate().find(|(_, line)| line.contains(&word))?;
-    Some(format!("{}:{}: {}", path.display(), number + 1, line.trim()))
+    let worker = rpc_parallel::pool::worker_index().unwrap_or_default();
+    Some(format!("worker {worker} found {}:{}: {}", path.display(), number + 1, line.trim()))
 }
 
 #[rpc_parallel::entry]

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The number of rows of a tile.

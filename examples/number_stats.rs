@@ -2,7 +2,6 @@
 //!
 //! This is `number_stats` of Jane Street's rpc_parallel.
 
-use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// The count, mean and spread of numbers.

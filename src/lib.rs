@@ -103,7 +103,8 @@
 //!
 //! | feature | default | effect |
 //! |---|---|---|
-//! | `pool` | on | Enables [`#[process]`](macro@process), the module [`process`](mod@process) and [`Wait`]. |
+//! | `pool` | on | Enables [`#[process]`](macro@process), the modules [`process`](mod@process) and [`pool`], and [`Wait`]. |
+//! | `progress` | off | Enables `Map::progress_bar`. |
 //! | `tracing` | off | Enables the module `logs`, `Control::logs` and `#[entry(worker_logs = true)]`, by which the master receives the `tracing` events of workers. Calls carry the caller's span. |
 //!
 //! The feature alone installs no subscriber. Workers install one if the program sets

@@ -27,7 +27,7 @@ async fn slow_square(x: u64) -> u64 {
 
 #[rpc_parallel::process]
 fn half(x: u64) -> Result<u64, String> {
-    if x % 2 == 0 { Ok(x / 2) } else { Err(format!("{x} is odd")) }
+    if x.is_multiple_of(2) { Ok(x / 2) } else { Err(format!("{x} is odd")) }
 }
 
 #[rpc_parallel::process]

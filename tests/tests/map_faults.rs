@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rpc_parallel::error::ExitReason;
-use rpc_parallel::pool::{MapErrorKind, Pool, PoolErrorKind};
+use rpc_parallel::pool::{MapError, MapErrorKind, Pool, PoolErrorKind};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::{ends, kill_if_running, signal};
 use rpc_parallel_tests::waiting::soon;
@@ -47,8 +47,10 @@ fn poisoned(x: u64) -> u64 {
 
 #[rpc_parallel::process]
 fn hangs_at_five(x: u64) -> u64 {
-    while x == 5 {
-        std::hint::spin_loop();
+    if x == 5 {
+        loop {
+            std::hint::spin_loop();
+        }
     }
     x
 }
@@ -208,7 +210,7 @@ async fn poisoned_items_cost_three_workers_each_and_are_named() {
     }
 
     assert_eq!(index, 100_000);
-    let indexes: Vec<_> = failed.iter().map(|it| it.index()).collect();
+    let indexes: Vec<_> = failed.iter().map(MapError::index).collect();
     assert_eq!(indexes, [Some(777), Some(60_001)]);
     for error in &failed {
         let MapErrorKind::WorkerDied { attempts: 3, last } = error.kind() else {
@@ -256,7 +258,7 @@ async fn item_with_one_attempt_does_not_run_again() {
 
     let all: Vec<u64> = soon(map.skip_errors(|error| failed.push(error)).collect()).await;
 
-    let indexes: Vec<_> = failed.iter().map(|it| it.index()).collect();
+    let indexes: Vec<_> = failed.iter().map(MapError::index).collect();
     assert_eq!(indexes, [Some(7)]);
     assert_eq!(all.len(), 19);
 }
@@ -396,4 +398,19 @@ async fn slow_item_at_the_end_is_given_to_another_worker_too() {
 
     assert!(all.into_iter().eq(0..48));
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[rpc_parallel::test]
+async fn map_loses_no_item_while_its_workers_are_recycled() {
+    let pool = soon(Plain::pool().workers(2).recycle_after_items(500).spawn(())).await;
+    let pool = pool.expect("the pool starts");
+    let before = pids(&pool).await;
+
+    let squares: Vec<u64> =
+        soon(pool.map(brief_square::FUNCTION, 0..20_000).collect()).await.expect("all succeed");
+
+    assert!(squares.into_iter().eq((0..20_000).map(|x| x * x)));
+    for pid in before {
+        assert!(ends(pid).await, "worker {pid} was not recycled");
+    }
 }

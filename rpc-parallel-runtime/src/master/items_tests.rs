@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Spawn, Worker, open_items};
 use crate::connection::{
     AnyError, CallError, CallErrorKind, Client, ExitReason, Opening, Pipe, PipeWriter,
-    encode_control_request,
+    ProcessAccess, encode_control_request,
 };
 use crate::launch::{Children, RuntimeFlavor};
 use crate::transport::{connected_pair, split};
@@ -333,6 +333,7 @@ fn request(function: &str) -> MapRequest {
         combine: None,
         concurrency: 1,
         timeout: None,
+        gather_time: Duration::from_millis(5),
         report_every: Duration::from_secs(60),
     }
 }
@@ -816,7 +817,7 @@ async fn ending_session_drops_asynchronous_items() {
         let note = directory.file(name);
         let request = MapRequest { concurrency, ..request("wait_until_dropped") };
         let mut session = fixture.map_with(&request);
-        session.send(&[note.clone()]).await;
+        session.send(std::slice::from_ref(&note)).await;
         file_appears(&note.with_extension("begun")).await;
         assert!(!note.exists());
 
@@ -831,7 +832,7 @@ async fn dropping_call_cancels_item_that_blocks() {
     let (fixture, directory) = (start().await, Directory::new());
     let note = directory.file("note");
     let mut session = fixture.map("is_cancelled_after");
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     session.call.abort();
@@ -933,7 +934,7 @@ async fn session_does_not_delay_end_of_worker() {
     let (fixture, directory) = (start().await, Directory::new());
     let note = directory.file("note");
     let mut session = fixture.map("wait_until_dropped");
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     let began = Instant::now();
@@ -953,7 +954,7 @@ async fn items_connection_does_not_keep_worker_without_owner() {
     let opening = open_items(&started, owner.client().settings());
     let client = soon("the connection", opening).await.expect("the worker accepts it");
     let mut session = map_over(&client, &request("wait_until_dropped"));
-    session.send(&[note.clone()]).await;
+    session.send(std::slice::from_ref(&note)).await;
     file_appears(&note.with_extension("begun")).await;
 
     drop(owner);
@@ -999,7 +1000,7 @@ async fn items_run_on_several_threads() {
     let mut opening = Opening::new(split(ours).expect("register it"), settings);
     let request_bytes = encode_control_request(id, greeting());
     soon("the handshake", opening.connect(&request_bytes)).await.expect("it accepts");
-    let client = Client::begin(opening, id, label, Box::pin(async { None }));
+    let client = Client::begin(opening, id, label, ProcessAccess::none());
 
     let numbers: Vec<u64> = (0..5000).collect();
     let combine = Some(id_of("add"));

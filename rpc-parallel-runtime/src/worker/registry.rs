@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use super::build_id::build_id;
-#[cfg(feature = "pool")]
 use super::declares::WorkerClient;
 use super::server::{StartServer, start_server};
 use super::state::Served;

@@ -84,7 +84,7 @@ impl Batching {
         if concurrency > 1 && lane.open < concurrency * 2 {
             return Some(Appetite::Hungry);
         }
-        let outstanding = lane.open as f64 * lane.per_item?;
+        let outstanding = lane.open as f64 * lane.estimate()?;
         (outstanding < self.target(workers).as_nanos() as f64 * 2.0).then_some(Appetite::More)
     }
 
@@ -103,7 +103,12 @@ impl Batching {
         let Some(per_item) = self.per_item(lane) else { return self.concurrency };
         let by_time = self.target(workers).as_nanos() as f64 / per_item.max(0.1);
         let last = self.last.map_or(0, |(items, _)| items).max(lane.last_size);
-        (by_time as u32).clamp(1, last.saturating_mul(self.growth).max(self.concurrency))
+        let mut by_growth = last.saturating_mul(self.growth).max(self.concurrency);
+        // With that many workers, the master would hand out small batches for a long time.
+        if self.target(workers) > self.target {
+            by_growth = by_growth.max(u32::try_from(self.worth(lane, workers)).unwrap_or(u32::MAX));
+        }
+        (by_time as u32).clamp(1, by_growth)
     }
 
     /// The number of items below which batches cost the master more than they help.

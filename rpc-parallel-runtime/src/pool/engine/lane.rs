@@ -84,6 +84,8 @@ pub(super) struct Lane {
     /// The duration of an item in nanoseconds, divided by the number of items that run at once; by
     /// the last batch. None before the first batch is finished.
     pub(super) per_item: Option<f64>,
+    /// The same, as it must be at least because the first batch is not finished.
+    pub(super) at_least: f64,
     /// The number of items of the previous batch, as the rule for batches wanted it.
     pub(super) last_size: u32,
     /// When the first batch began.
@@ -114,6 +116,7 @@ impl Lane {
             open: 0,
             bytes: 0,
             per_item: None,
+            at_least: 0.0,
             last_size: 0,
             since: now,
             patience: SOON,
@@ -142,6 +145,7 @@ impl Lane {
     fn begin(&mut self, now: Instant) {
         self.since = now;
         self.overrun = false;
+        self.at_least = 0.0;
         let Some(first) = self.batches.front_mut() else { return };
         first.touched = now;
         let expected = nanos(self.per_item.unwrap_or(0.0) * f64::from(first.open.len()));
@@ -170,6 +174,11 @@ impl Lane {
         self.open.saturating_sub(u64::from(concurrency))
     }
 
+    /// The duration of an item that has not begun, in nanoseconds.
+    pub(super) fn estimate(&self) -> Option<f64> {
+        Some(self.per_item?.max(self.at_least))
+    }
+
     /// The first batch still runs: raises the estimate to what it must be at least.
     pub(super) fn look_again(&mut self, concurrency: u32, target: Duration, now: Instant) {
         let Some(first) = self.batches.front() else { return };
@@ -178,7 +187,7 @@ impl Lane {
         self.overrun |= elapsed >= limit;
         let least =
             elapsed.as_nanos() as f64 / (f64::from(first.answered) + f64::from(concurrency));
-        self.per_item = Some(self.per_item.unwrap_or(0.0).max(least));
+        self.at_least = least;
         let later = elapsed.saturating_mul(2).max(SOON);
         self.patience = if elapsed < limit { later.min(limit) } else { later };
     }

@@ -48,10 +48,10 @@ impl Standing {
             && !lane.barren
             && !matches!(lane.duty, Duty::Retiring { .. } | Duty::Doomed);
         // The first batch of a worker may take any time.
-        let per_item = lane.per_item.unwrap_or(1e9);
+        let per_item = lane.estimate().unwrap_or(1e9);
         Self {
             wanting: batching.appetite(lane, workers).map(|it| (it, lane.batches.len())),
-            work: gives.then(|| (unbegun as f64 * per_item) as u64),
+            work: gives.then_some((unbegun as f64 * per_item) as u64),
             check: lane.since.checked_add(lane.patience).filter(|_| gives),
             straggler: Self::straggler(lane),
             reserved: lane.duty == Duty::Reserved,

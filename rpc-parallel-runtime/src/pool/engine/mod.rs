@@ -46,6 +46,8 @@ pub(in crate::pool) use self::machine::{Action, Engine};
 pub(in crate::pool) use self::options::EngineOptions;
 pub(in crate::pool) use self::output::Output;
 pub(in crate::pool) use self::progress::Progress;
+#[cfg(test)]
+pub(in crate::pool) use self::reports::Misbehaved;
 pub(in crate::pool) use self::verdict::VerdictData;
 #[cfg(test)]
 pub(in crate::pool) use self::verdict::{LongestBatch, WorkerTime};

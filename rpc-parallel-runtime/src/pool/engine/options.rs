@@ -38,6 +38,15 @@ pub(in crate::pool) struct EngineOptions {
     pub(in crate::pool) speculate: bool,
 }
 
+impl EngineOptions {
+    /// How long the results of a worker should wait for others. With many workers, each message costs
+    /// more than early results are worth.
+    pub(in crate::pool) fn gather_time(&self, workers: usize) -> Duration {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        (self.target / 2).max(self.dispatch_cost.saturating_mul(workers))
+    }
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::batching::Appetite;
-use super::lane::WorkerKey;
+use super::lane::{Duty, WorkerKey};
 use super::machine::{Engine, SourceState};
 use super::output::Output;
 use super::span::{Block, Span};
@@ -71,7 +71,7 @@ impl<D> Engine<D> {
             let size = self.pulling.take().filter(|(it, _)| *it == worker).map(|(_, size)| size);
             let is_full = bytes >= self.batching.most_bytes(self.lanes.available());
             match self.lanes.get_mut(worker) {
-                Some(lane) if self.batching.appetite(lane, 1).is_some() => {
+                Some(lane) if lane.duty == Duty::Working => {
                     // A short pull does not make the next batch small, unless bytes have limited it.
                     lane.last_size = size.filter(|_| !is_full).unwrap_or(count);
                     self.send(worker, span, false, now);

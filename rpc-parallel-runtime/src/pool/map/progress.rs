@@ -212,15 +212,10 @@ impl fmt::Debug for Monitor {
 }
 
 /// The end of a [`Monitor`] that the task of a map has.
+#[derive(Default)]
 pub(super) struct Reporter {
     state: watch::Sender<State>,
     updated: Option<Instant>,
-}
-
-impl Default for Reporter {
-    fn default() -> Self {
-        Self { state: watch::Sender::default(), updated: None }
-    }
 }
 
 impl Reporter {

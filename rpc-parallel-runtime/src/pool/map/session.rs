@@ -50,15 +50,18 @@ const LAST_REPORTS: Duration = Duration::from_millis(500);
 enum State {
     /// The items connection is being opened.
     Opening(Pin<Box<dyn Future<Output = Result<Call<()>, SessionError>> + Send>>, Ends),
-    Open(Running, Ends),
+    Open(Box<Open>),
     /// The worker ends, or is killed.
     Broken,
 }
 
-/// The call that lasts as long as the session.
-enum Running {
-    Pending(Call<()>),
-    Answered(Result<(), CallError>),
+/// A session that has begun.
+struct Open {
+    /// The call that lasts as long as the session.
+    call: Call<()>,
+    /// The answer of the call, if it has one.
+    answer: Option<Result<(), CallError>>,
+    ends: Ends,
 }
 
 /// The master's ends of the pipes.
@@ -190,17 +193,18 @@ impl Session {
                     else {
                         unreachable!("the state is `Opening`")
                     };
-                    self.state = State::Open(Running::Pending(call), ends);
+                    self.state = State::Open(Box::new(Open { call, answer: None, ends }));
                     Poll::Ready(SessionEvent::Opened)
                 }
                 Err(error) => self.broken(error),
             },
-            State::Open(call, ends) => {
+            State::Open(open) => {
+                let Open { call, answer, ends } = &mut **open;
                 // The first poll sends the call.
-                if let Running::Pending(pending) = call
-                    && let Poll::Ready(answer) = Pin::new(pending).poll(cx)
+                if answer.is_none()
+                    && let Poll::Ready(answered) = Pin::new(call).poll(cx)
                 {
-                    *call = Running::Answered(answer);
+                    *answer = Some(answered);
                 }
                 ends.poll_send(&mut self.unsent, cx);
                 // What the worker has sent before the session ended is read to its end.
@@ -209,12 +213,10 @@ impl Session {
                         Ok(report) => Poll::Ready(SessionEvent::Report(report)),
                         Err(error) => self.broken(SessionError::Malformed(error.to_string())),
                     },
-                    Poll::Pending if matches!(call, Running::Pending(_)) => Poll::Pending,
-                    Poll::Pending | Poll::Ready(Some(Err(_)) | None) => {
-                        let Running::Answered(answer) = call else { return Poll::Pending };
-                        let answer = std::mem::replace(answer, Ok(()));
-                        self.ended(answer)
-                    }
+                    Poll::Pending | Poll::Ready(Some(Err(_)) | None) => match answer.take() {
+                        Some(answer) => self.ended(answer),
+                        None => Poll::Pending,
+                    },
                 }
             }
         }
@@ -239,7 +241,8 @@ impl Session {
 
     /// Ends the session, and waits until no code of the user runs for it any more.
     pub(super) async fn close(self) {
-        let State::Open(Running::Pending(call), ends) = self.state else { return };
+        let State::Open(open) = self.state else { return };
+        let Open { call, answer: None, ends } = *open else { return };
         drop(ends);
         let _ = call.await;
     }

@@ -126,6 +126,7 @@ impl Setup {
             combine,
             concurrency: options.concurrency,
             timeout: options.timeout,
+            gather_time: engine_options.gather_time(lease.core().len()),
             report_every: options.timeout.map_or(REPORT_PERIOD, report_period),
         };
         let engine: Engine<DeathReason> = Engine::new(&engine_options, Instant::now());

@@ -21,9 +21,6 @@ use crate::connection::{CallScope, PipeWriter, TrySendError};
 use crate::transport::Origin;
 use crate::wire::{Body, ItemReader, Outcome, Refusal, Settings};
 
-/// How long a result waits for others at most, while items run.
-const GATHER_TIME: Duration = Duration::from_millis(5);
-
 /// The exit code of a child that an item has forked, and that panics.
 const PANICKED: i32 = 101;
 
@@ -58,6 +55,8 @@ pub(super) struct State {
     is_sending: bool,
     /// When the last report was closed.
     pub(super) last_report: Instant,
+    /// How long results wait for others.
+    gather_time: Duration,
     /// Whether the map has ended.
     pub(super) is_closed: bool,
     /// Whether the code that runs items should look at the clock.
@@ -116,6 +115,7 @@ impl ItemRun {
             idle_lanes: 0,
             is_sending: false,
             last_report: Instant::now(),
+            gather_time: request.gather_time,
             is_closed: false,
             attention: false,
         };
@@ -379,7 +379,7 @@ impl ItemRun {
         if is_over {
             state.finish(done.serial, fold);
         }
-        let gathered = state.last_report.elapsed() >= GATHER_TIME;
+        let gathered = state.last_report.elapsed() >= state.gather_time;
         if is_over || done.careful || gathered || state.outgoing.is_full() {
             state.close_report();
         }
@@ -426,9 +426,9 @@ impl ItemRun {
         state.is_sending = false;
     }
 
-    /// Waits until the pipe has room for the reports that wait for it.
+    /// Waits until the pipe has room for the reports that wait for it, and no thread writes them.
     pub(super) async fn room(&self) {
-        while !self.lock().outgoing.is_waiting() {
+        while !self.lock().is_stopped() {
             self.full.notified().await;
         }
         self.reports.room().await;
@@ -445,7 +445,7 @@ impl ItemRun {
     pub(super) fn tick(&self) -> HashSet<Running> {
         let mut state = self.lock();
         state.attention = true;
-        if state.last_report.elapsed() >= GATHER_TIME {
+        if state.last_report.elapsed() >= state.gather_time {
             state.close_report();
         }
         let running = state.running();
@@ -486,6 +486,12 @@ impl State {
         self.is_closed || !(self.outgoing.is_blocked() || (careful && self.outgoing.is_waiting()))
     }
 
+    /// Returns whether reports wait for the pipe, and no thread is writing them. The thread that
+    /// stops to write them notifies of that.
+    fn is_stopped(&self) -> bool {
+        self.outgoing.is_waiting() && !self.is_sending
+    }
+
     /// Closes the current report.
     pub(super) fn close_report(&mut self) {
         if self.outgoing.has_report() {
@@ -496,7 +502,7 @@ impl State {
 
     /// Closes the current report if it is full or has waited for the gather time.
     pub(super) fn close_report_if_due(&mut self, now: Instant) {
-        if self.outgoing.is_full() || now.duration_since(self.last_report) >= GATHER_TIME {
+        if self.outgoing.is_full() || now.duration_since(self.last_report) >= self.gather_time {
             self.close_report();
         }
     }
@@ -525,5 +531,42 @@ impl State {
             careful: it.careful,
         });
         running.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::connection::Pipe;
+    use crate::wire::FunctionId;
+
+    #[test]
+    fn items_thread_does_not_wait_for_room_while_another_thread_writes() {
+        let (reports, _reader) = Pipe::pair();
+        let request = MapRequest {
+            function: FunctionId(1),
+            combine: None,
+            concurrency: 1,
+            timeout: None,
+            gather_time: Duration::from_millis(5),
+            report_every: Duration::from_secs(1),
+        };
+        let run = ItemRun::new(Settings::default(), reports, &request);
+        run.lock().outgoing.add(Record::TakenBack);
+        run.lock().close_report();
+        run.lock().is_sending = true;
+        let mut room = pin!(run.room());
+        let mut cx = Context::from_waker(Waker::noop());
+
+        let while_writing = room.as_mut().poll(&mut cx);
+        // The pipe had no room for the report.
+        run.lock().is_sending = false;
+        run.full.notify_one();
+        let afterwards = room.as_mut().poll(&mut cx);
+
+        assert!(while_writing.is_pending());
+        assert!(afterwards.is_ready());
     }
 }

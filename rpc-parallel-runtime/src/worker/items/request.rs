@@ -16,8 +16,17 @@ pub(crate) struct MapRequest {
     pub(crate) concurrency: u32,
     /// The time after which an item that runs is reported as overdue.
     pub(crate) timeout: Option<Duration>,
+    /// How long results wait for others, so that they leave together.
+    pub(crate) gather_time: Duration,
     /// The maximum time between two reports while an item runs.
     pub(crate) report_every: Duration,
 }
 
-fields!(struct MapRequest { function, combine, concurrency, timeout, report_every });
+fields!(struct MapRequest {
+    function,
+    combine,
+    concurrency,
+    timeout,
+    gather_time,
+    report_every,
+});

@@ -278,7 +278,7 @@ impl Model {
                 self.die(worker);
                 true
             }
-            (25, Some(worker)) if choice % 16 == 0 && self.workers.len() > 1 => {
+            (25, Some(worker)) if choice.is_multiple_of(16) && self.workers.len() > 1 => {
                 self.engine.worker_retiring(WorkerKey(worker), self.now);
                 true
             }

@@ -101,5 +101,4 @@ fn progress_counts_items() {
     assert_eq!((progress.pulled, progress.done, progress.in_flight()), (2, 1, 1));
     assert_eq!((progress.deaths, progress.retried), (1, 1));
     assert_eq!(progress.elapsed, fixture.now - fixture.began);
-    assert!((progress.rate() - 2.0).abs() < 0.01);
 }
