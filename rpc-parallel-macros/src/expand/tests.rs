@@ -992,6 +992,103 @@ fn process_function_has_type_with_its_name() {
                     pub fn process(&self) -> &P::ProcessClient {
                         &self.process
                     }
+                    ///Runs [`score`](fn@score) on all items, on all cores. Returns a stream of results in order. See `map` of `rpc_parallel::pool::Pool`.
+                    pub fn map<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> P::Map<
+                        P::ProcessClient,
+                        __score,
+                    > {
+                        P::map(items)
+                    }
+                    ///Runs [`score`](fn@score) on all items. Returns indexes and results as they are ready. See `map_unordered` of `rpc_parallel::pool::Pool`.
+                    pub fn map_unordered<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> P::Map<
+                        P::ProcessClient,
+                        __score,
+                        P::Unordered,
+                    > {
+                        P::map(items)
+                    }
+                    ///Returns the first `Some` that [`score`](fn@score) returns. See `find_map` of `rpc_parallel::pool::Pool`.
+                    pub fn find_map<__T, __M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> impl ::core::future::Future<
+                        Output = ::core::result::Result<
+                            ::core::option::Option<__T>,
+                            P::ProcessMapError<__score>,
+                        >,
+                    >
+                    where
+                        P::ProcessClient: P::Declares<
+                            __score,
+                            Output = ::core::option::Option<__T>,
+                        >,
+                    {
+                        P::find_map::<__score, __T, __M>(items)
+                    }
+                    ///Runs [`score`](fn@score) on all items for its side effects. See `for_each` of `rpc_parallel::pool::Pool`.
+                    pub fn for_each<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> impl ::core::future::Future<
+                        Output = ::core::result::Result<
+                            u64,
+                            P::ProcessMapError<__score>,
+                        >,
+                    > {
+                        P::for_each::<__score, __M>(items)
+                    }
+                    ///Runs [`score`](fn@score) on all items, and combines the results in the workers, in order. See `map_reduce` of `rpc_parallel::pool::Pool`.
+                    pub fn map_reduce<
+                        __G: P::Combine<
+                                P::ProcessClient,
+                                P::ProcessOutput<__score>,
+                            >,
+                        __M,
+                    >(
+                        combine: __G,
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> P::MapReduce<
+                        P::ProcessClient,
+                        __score,
+                    > {
+                        P::map_reduce(combine, items, true)
+                    }
+                    ///Runs [`score`](fn@score) on all items, and combines the results in any order. See `map_reduce_commutative` of `rpc_parallel::pool::Pool`.
+                    pub fn map_reduce_commutative<
+                        __G: P::Combine<
+                                P::ProcessClient,
+                                P::ProcessOutput<__score>,
+                            >,
+                        __M,
+                    >(
+                        combine: __G,
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__score>,
+                            __M,
+                        >,
+                    ) -> P::MapReduce<
+                        P::ProcessClient,
+                        __score,
+                    > {
+                        P::map_reduce(combine, items, false)
+                    }
                 }
                 #[automatically_derived]
                 impl P::OfProcess for score {
@@ -1132,6 +1229,103 @@ fn async_process_function_takes_patterns_and_pipes() {
                     ///Returns the client of this process.
                     fn process(&self) -> &P::ProcessClient {
                         &self.process
+                    }
+                    ///Runs `loop` on all items, on all cores. Returns a stream of results in order. See `map` of `rpc_parallel::pool::Pool`.
+                    fn map<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> P::Map<
+                        P::ProcessClient,
+                        __loop,
+                    > {
+                        P::map(items)
+                    }
+                    ///Runs `loop` on all items. Returns indexes and results as they are ready. See `map_unordered` of `rpc_parallel::pool::Pool`.
+                    fn map_unordered<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> P::Map<
+                        P::ProcessClient,
+                        __loop,
+                        P::Unordered,
+                    > {
+                        P::map(items)
+                    }
+                    ///Returns the first `Some` that `loop` returns. See `find_map` of `rpc_parallel::pool::Pool`.
+                    fn find_map<__T, __M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> impl ::core::future::Future<
+                        Output = ::core::result::Result<
+                            ::core::option::Option<__T>,
+                            P::ProcessMapError<__loop>,
+                        >,
+                    >
+                    where
+                        P::ProcessClient: P::Declares<
+                            __loop,
+                            Output = ::core::option::Option<__T>,
+                        >,
+                    {
+                        P::find_map::<__loop, __T, __M>(items)
+                    }
+                    ///Runs `loop` on all items for its side effects. See `for_each` of `rpc_parallel::pool::Pool`.
+                    fn for_each<__M>(
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> impl ::core::future::Future<
+                        Output = ::core::result::Result<
+                            u64,
+                            P::ProcessMapError<__loop>,
+                        >,
+                    > {
+                        P::for_each::<__loop, __M>(items)
+                    }
+                    ///Runs `loop` on all items, and combines the results in the workers, in order. See `map_reduce` of `rpc_parallel::pool::Pool`.
+                    fn map_reduce<
+                        __G: P::Combine<
+                                P::ProcessClient,
+                                P::ProcessOutput<__loop>,
+                            >,
+                        __M,
+                    >(
+                        combine: __G,
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> P::MapReduce<
+                        P::ProcessClient,
+                        __loop,
+                    > {
+                        P::map_reduce(combine, items, true)
+                    }
+                    ///Runs `loop` on all items, and combines the results in any order. See `map_reduce_commutative` of `rpc_parallel::pool::Pool`.
+                    fn map_reduce_commutative<
+                        __G: P::Combine<
+                                P::ProcessClient,
+                                P::ProcessOutput<__loop>,
+                            >,
+                        __M,
+                    >(
+                        combine: __G,
+                        items: impl P::IntoItems<
+                            P::ProcessInput<__loop>,
+                            __M,
+                        >,
+                    ) -> P::MapReduce<
+                        P::ProcessClient,
+                        __loop,
+                    > {
+                        P::map_reduce(combine, items, false)
                     }
                 }
                 #[automatically_derived]
