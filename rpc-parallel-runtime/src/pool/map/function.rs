@@ -7,7 +7,7 @@ use crate::worker::{Arguments, DeclaredFunction, Declares, ProcessClient, Worker
 /// A function that a [`Pool`](crate::pool::Pool) with clients of type `C` can run on many items.
 ///
 /// It is implemented for the function constants of the client, such as `RendererClient::RENDER`, and
-/// for the `FUNCTION` constants of [`#[process]`](crate::process) functions, which every pool runs.
+/// for the `FUNCTION` constants of `#[process]` functions, which every pool runs.
 pub trait MapFunction<C>: Copy + Send + 'static {
     /// The client that declares the function.
     #[doc(hidden)]
