@@ -83,16 +83,15 @@ pub(crate) async fn time_killed(
     Ok(elapsed)
 }
 
-/// Kills child processes of this process.
+/// Kills child processes of this process, each time the one with the smallest pid: it has usually
+/// lived longest, so that the workers are killed in turn.
 async fn kill(kills: u32, interval: Duration) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(interval);
     tick.tick().await;
-    for kill in 0..kills as usize {
+    for _ in 0..kills {
         tick.tick().await;
-        let mut children = child_processes::all()?;
-        children.sort_unstable();
-        let victim = children.get(kill % children.len().max(1)).context("expected a worker")?;
-        child_processes::kill(*victim)?;
+        let oldest = child_processes::all()?.into_iter().min().context("expected a worker")?;
+        child_processes::kill(oldest)?;
     }
     Ok(())
 }
