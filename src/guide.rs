@@ -27,6 +27,13 @@ pages! {
     limits: "docs/guide/src/limits.md",
 }
 
+#[cfg(feature = "pool")]
+pages! {
+    all_cores: "docs/guide/src/all-cores.md",
+    crash_or_hang: "docs/guide/src/crash-or-hang.md",
+    progress_and_verdicts: "docs/guide/src/progress-and-verdicts.md",
+}
+
 #[cfg(feature = "tracing")]
 pages! {
     logs_and_stats: "docs/guide/src/logs-and-stats.md",

@@ -61,6 +61,8 @@
 //! | calls: cancellation, deadlines | [`Call`], [`WorkerClient`] |
 //! | streams | [`Pipe`], [`PipeWriter`], module [`pipe`] |
 //! | errors and failure reports | [`CallError`], [`FunctionError`], [`AnyError`], [`WorkerFailure`], module [`error`] |
+//! | functions in processes of their own, jobs | [`process`](macro@process), module [`process`](mod@process) |
+//! | code that is not async | [`Wait`] |
 //! | shutdown, stats, logs | [`Control`], [`WorkerStats`], module `logs` |
 //! | settings | [`Settings`] |
 //! | tests that start workers | [`test`](macro@test) |
@@ -101,6 +103,8 @@
 //!
 //! | feature | default | effect |
 //! |---|---|---|
+//! | `pool` | on | Enables [`#[process]`](macro@process), the modules [`process`](mod@process) and [`pool`], and [`Wait`]. |
+//! | `progress` | off | Enables `Map::progress_bar`. |
 //! | `tracing` | off | Enables the module `logs`, `Control::logs` and `#[entry(worker_logs = true)]`, by which the master receives the `tracing` events of workers. Calls carry the caller's span. |
 //!
 //! The feature alone installs no subscriber. Workers install one if the program sets
@@ -117,6 +121,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "pool")]
+pub use rpc_parallel_macros::process;
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
     AnyError, BoxError, Call, CallError, ConnectError, ConnectionState, Context, Control,
@@ -130,8 +136,8 @@ pub use rpc_parallel_runtime::{
 pub mod error {
     pub use rpc_parallel_runtime::{
         CallErrorKind, ConnectErrorKind, ControlErrorKind, DuplicateId, Execution, ExitReason,
-        MessageKind, PanicReport, ParseWorkerIdError, PipeErrorKind, SettingsError, SpawnErrorKind,
-        StartupError, TooLarge, TrySendError,
+        KillOutcome, MessageKind, PanicReport, ParseWorkerIdError, PipeErrorKind, SettingsError,
+        SpawnErrorKind, StartupError, TooLarge, TrySendError,
     };
 }
 
@@ -169,6 +175,31 @@ pub mod expert {
     };
 }
 
+/// Functions that run in processes of their own: the types that [`#[process]`](macro@process) uses,
+/// and their errors.
+#[cfg(feature = "pool")]
+pub mod process {
+    pub use rpc_parallel_runtime::{
+        FirstProcess, FirstProcessError, Job, JobId, JoinError, Never, ProcessClient,
+        ProcessFunction, ProcessRun, Processes, Reuse, RunError, StartJob, StartJobError,
+        StrayJobs, TryProcessRun, TryStartJob, run_directory,
+    };
+}
+
+#[cfg(feature = "pool")]
+pub use rpc_parallel_runtime::{Wait, run};
+
+/// Many workers at once: pools of workers, and maps over many items.
+#[cfg(feature = "pool")]
+pub mod pool {
+    pub use rpc_parallel_runtime::{
+        Bottleneck, Combine, IntoItems, Map, MapError, MapErrorKind, MapFunction, MapOrder,
+        MapReduce, Monitor, Ordered, Pool, PoolBuilder, PoolClient, PoolError, PoolErrorKind,
+        PoolSpawning, Progress, SkipErrors, SpawnPool, Unordered, Verdict, WorkerShare, attempt,
+        configure, shutdown, worker_index,
+    };
+}
+
 #[cfg(feature = "tracing")]
 pub use rpc_parallel_runtime::logs;
 
@@ -183,6 +214,10 @@ mod guide;
 /// The attributes are not in the prelude, because they read better with the name of the crate:
 /// `#[rpc_parallel::worker]`.
 pub mod prelude {
+    #[cfg(feature = "pool")]
+    pub use crate::Wait;
+    #[cfg(feature = "pool")]
+    pub use crate::pool::SpawnPool as _;
     pub use crate::{
         AnyError, BoxError, CallError, ConnectionState, Context, Control as _, Function,
         FunctionError, Pipe, PipeError, PipeWriter, Redirect, RestartPolicy, Settings, Spawn,

@@ -30,7 +30,8 @@ impl WorkerFleet {
     pub(crate) async fn start(workers: Vec<WorkerPlan>, name: String) -> Self {
         // The first event and the first worker create resources that the process keeps.
         report(ProcessEvent::MasterStarted { name: name.clone() });
-        if let Ok(first) = TestState::spawn(TestWorkerConfig::default()).await {
+        let first = TestState::bounded_spawner().spawn(TestWorkerConfig::default());
+        if let Ok(first) = first.await {
             let _ = first.shutdown().await;
         }
         let baseline = Resources::current();

@@ -107,10 +107,8 @@ impl WorkerLifecycle {
             self_fault: *self_fault,
         };
         let failures = self.failures.clone();
-        let spawner = TestState::spawner()
+        let spawner = TestState::bounded_spawner()
             .name(name)
-            .connect_timeout(START_BOUND / 2)
-            .spawn_timeout(START_BOUND / 2)
             .on_failure(move |failure| lock(&failures).push(failure));
         let pid =
             |pid: Option<u32>| pid.ok_or_else(|| "expected a pid of a local worker".to_owned());

@@ -7,9 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rpc_parallel::Spawner;
 use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::START_BOUND;
 use crate::event::{ProcessEvent, report};
 use crate::fault;
 use crate::fleet::WorkerFleet;
@@ -80,6 +82,12 @@ impl WorkerState for TestState {
 }
 
 impl TestState {
+    /// Returns a spawner whose starts fail in time if the new process is stopped. Heartbeats detect
+    /// a stop only once the worker is ready, and a start has no time limit by default.
+    pub(crate) fn bounded_spawner() -> Spawner<Self> {
+        Self::spawner().spawn_timeout(START_BOUND / 2)
+    }
+
     /// Reports a milestone the first time, and injects the planned fault into this process.
     fn reach(&self, milestone: Milestone) {
         let bit = 1 << milestone as u8;

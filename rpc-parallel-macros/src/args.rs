@@ -61,7 +61,8 @@ impl ImplArgs {
     }
 }
 
-/// `#[worker(..)]` on a function of a trait.
+/// `#[worker(..)]` on a function of a trait, or the arguments of `#[process(..)]` that concern the
+/// function.
 #[derive(Default)]
 pub(crate) struct FunctionArgs {
     pub(crate) id: Option<LitStr>,
@@ -80,12 +81,30 @@ impl FunctionArgs {
         let mut raw = RawArgs::of_attributes(attrs, "worker", errors);
         let args = FunctionArgs {
             id: raw.id(errors),
-            result: raw.flag("result", errors).is_some(),
-            one_way: raw.flag("one_way", errors).is_some(),
-            no_cancel: raw.flag("no_cancel", errors),
+            result: raw.flag("worker", "result", errors).is_some(),
+            one_way: raw.flag("worker", "one_way", errors).is_some(),
+            no_cancel: raw.flag("worker", "no_cancel", errors),
         };
         raw.finish("`#[worker]` on a function", Self::POSSIBLE, errors);
         args
+    }
+}
+
+/// `#[process(..)]` on a function.
+pub(crate) struct ProcessArgs {
+    pub(crate) facade: Facade,
+    pub(crate) function: FunctionArgs,
+}
+
+impl ProcessArgs {
+    const POSSIBLE: &'static [&'static str] = &["id = \"..\"", "result", "crate = path"];
+
+    pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> ProcessArgs {
+        let mut raw = RawArgs::parse(args, errors);
+        let facade = raw.facade(errors);
+        let (id, result) = (raw.id(errors), raw.flag("process", "result", errors).is_some());
+        raw.finish("`#[process]`", Self::POSSIBLE, errors);
+        ProcessArgs { facade, function: FunctionArgs { id, result, ..FunctionArgs::default() } }
     }
 }
 
@@ -311,12 +330,12 @@ impl RawArgs {
         path
     }
 
-    /// Takes a `name` that has no value.
-    fn flag(&mut self, name: &str, errors: &mut Errors) -> Option<Ident> {
+    /// Takes a `name` of the attribute `on` that has no value.
+    fn flag(&mut self, on: &str, name: &str, errors: &mut Errors) -> Option<Ident> {
         let arg = self.take(name, errors)?;
         if !matches!(arg.value, RawValue::None) {
             let sentence = format!("`{name}` must not have a value");
-            errors.add(&arg, sentence, format!("write `#[worker({name})]`"));
+            errors.add(&arg, sentence, format!("write `#[{on}({name})]`"));
         }
         Some(arg.name)
     }

@@ -8,10 +8,12 @@ mod function;
 mod argument;
 mod result;
 mod implementation;
+mod process;
 mod start;
 
 pub(crate) use implementation::{implementation, trait_without_attribute};
-pub(crate) use item::{entry_item, test_item, worker_item};
+pub(crate) use item::{entry_item, process_item, test_item, worker_item};
+pub(crate) use process::process;
 pub(crate) use start::{main, test};
 
 use proc_macro2::TokenTree;
@@ -38,10 +40,12 @@ pub(crate) fn worker(worker: &Worker, errors: &mut Errors) {
 fn function(function: &Function, errors: &mut Errors) {
     function::name_is_free(function, errors);
     function::qualifiers(function, errors);
+    function::not_variadic(function, errors);
     function::receiver(function, errors);
     function::no_generics(function, errors);
     for it in function.arguments() {
-        argument::syntax(function, it, errors);
+        argument::name(function, it, errors);
+        argument::attributes(function, it, errors);
         argument::argument_type(function, it, errors);
     }
     function::number_of_arguments(function, errors);
@@ -73,7 +77,7 @@ fn is_lifetime(param: &GenericParam) -> bool {
 /// Returns the first token in `ty` that makes it borrow. Returns `None` for a function with
 /// lifetime parameters, because these are a mistake of their own.
 fn borrow_in(ty: &Type, function: &Function) -> Option<TokenTree> {
-    if has_lifetimes(&function.item.sig.generics) { None } else { search::borrow(ty) }
+    if has_lifetimes(&function.sig.generics) { None } else { search::borrow(ty) }
 }
 
 #[cfg(test)]

@@ -48,6 +48,13 @@ pub(crate) struct FunctionHead {
     body: TokenStream,
 }
 
+impl FunctionHead {
+    /// Returns whether the function has a body, and does not end in `;`.
+    pub(crate) fn has_body(&self) -> bool {
+        matches!(self.body.clone().into_iter().next(), Some(TokenTree::Group(_)))
+    }
+}
+
 impl Parse for FunctionHead {
     fn parse(input: ParseStream) -> syn::Result<Self> {
         Ok(FunctionHead {

@@ -5,6 +5,7 @@
 //! facade's `__private` module and the user's own items, and calls the runtime for everything else.
 
 mod worker;
+mod process;
 mod entry;
 mod test;
 mod state;
@@ -159,6 +160,68 @@ pub fn worker(args: TokenStream, item: TokenStream) -> TokenStream {
     let file = item.clone().into_iter().next().and_then(|token| token.span().local_file());
     let source = || std::fs::read_to_string(file?).ok();
     worker::expand(args.into(), &item.into(), source).into()
+}
+
+/// Makes a function one that also runs in processes of its own.
+///
+/// ```
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::process]
+/// fn lines(path: &str) -> Result<usize, AnyError> {
+///     Ok(std::fs::read_to_string(path)?.lines().count())
+/// }
+///
+/// #[rpc_parallel::entry]
+/// async fn main() -> Result<(), AnyError> {
+///     assert!(lines("Cargo.toml")? > 0); // in this process
+///     assert!(lines::run("Cargo.toml").await? > 0); // in a new process, for this call
+///     Ok(())
+/// }
+/// ```
+///
+/// The function stays as it is written. The attribute adds a type with the same name, which has
+/// these functions:
+///
+/// | function | meaning |
+/// |---|---|
+/// | `lines::run(path)` | Runs the function in a new process, which ends after this one call. |
+/// | `lines::start(path)` | Starts a job: a call that runs independently, and that any process may join. Functions without pipes have it. |
+/// | `lines::reuse()` | Starts a process for many calls. It is a value of the type `lines`. |
+/// | `process.call(path)` | Calls the function in such a process. |
+/// | `process.process()` | Returns the client of such a process, for example to shut it down. |
+/// | `lines::FUNCTION` | The function as a value. |
+///
+/// One `use` imports both the function and the type. Names of variables are free: `let lines = 3;`
+/// hides neither.
+///
+/// # Functions
+///
+/// - The function is a free `fn` or `async fn`. It has no generic parameters and no `Context`.
+/// - Arguments and results are those of [worker functions](macro@worker): owned types, `&str`,
+///   `&[T]` and `&T` that implement serde's traits, `Pipe`, `PipeWriter`, and results that hold
+///   pipes. Patterns and `mut` are allowed in arguments.
+/// - The future of an `async fn` is `Send`.
+/// - A `fn` runs on the thread that serves its process. So a process runs one call of it at a time.
+/// - The process is started from the executable of the program, so the program needs
+///   [`#[entry]`](macro@entry), or [`#[rpc_parallel::test]`](macro@test) in tests. It shares no
+///   memory with the caller: a `static` has the value that it has when a program starts.
+///
+/// # Pipes
+///
+/// A process ends only after its pipes have ended or were dropped. So nothing is lost that the
+/// function has written to a pipe before it returned.
+///
+/// # Arguments
+///
+/// | argument | meaning | default |
+/// |---|---|---|
+/// | `id = ".."` | The function's id is computed from this text. | computed from package, version up to compatibility, module, name and types |
+/// | `result` | The return type is an alias of `Result` with another name. | fallible if the type is called `Result` |
+/// | `crate = path` | Path of the crate `rpc-parallel`. | `::rpc_parallel` |
+#[proc_macro_attribute]
+pub fn process(args: TokenStream, item: TokenStream) -> TokenStream {
+    process::expand(args.into(), &item.into()).into()
 }
 
 /// Makes `main` the entry point of the master and of its workers.

@@ -1,16 +1,16 @@
-//! The model of a worker trait: plain structs that borrow its syntax.
+//! The model of a worker trait, and of a process function: plain structs that borrow their syntax.
 //!
 //! The model holds what is written, correct or not. [`crate::check`] finds the mistakes.
 
 use proc_macro2::Ident;
 use syn::{
-    Attribute, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments, ReturnType,
-    Token, TraitItem, TraitItemFn, Type, TypePath, TypeReference,
+    Attribute, Block, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments,
+    ReturnType, Signature, Token, TraitItem, Type, TypePath, TypeReference,
 };
 
 use crate::args::FunctionArgs;
 use crate::errors::Errors;
-use crate::head::names_last;
+use crate::head::{FunctionHead, names_last};
 use crate::names;
 use crate::pipes::{self, Kind};
 use crate::search;
@@ -22,9 +22,13 @@ pub(crate) struct Worker<'a> {
     pub(crate) functions: Vec<Function<'a>>,
 }
 
-/// A worker function.
+/// A worker function or a process function.
 pub(crate) struct Function<'a> {
-    pub(crate) item: &'a TraitItemFn,
+    pub(crate) kind: FunctionKind,
+    pub(crate) attrs: &'a [Attribute],
+    pub(crate) sig: &'a Signature,
+    /// The body of a worker function, which is a mistake.
+    pub(crate) default: Option<&'a Block>,
     /// The position of the function in the trait.
     pub(crate) index: usize,
     pub(crate) name: &'a Ident,
@@ -32,6 +36,25 @@ pub(crate) struct Function<'a> {
     /// The parameters after `&self`, in their order.
     pub(crate) parameters: Vec<Parameter<'a>>,
     pub(crate) result: Returned<'a>,
+}
+
+/// The kind of a function, which decides what errors call it.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum FunctionKind {
+    /// A function of a trait with `#[worker]`.
+    Worker,
+    /// A function with `#[process]`.
+    Process,
+}
+
+impl FunctionKind {
+    /// Returns the name of the attribute that declares the function.
+    pub(crate) fn attribute(self) -> &'static str {
+        match self {
+            FunctionKind::Worker => "worker",
+            FunctionKind::Process => "process",
+        }
+    }
 }
 
 pub(crate) enum Parameter<'a> {
@@ -51,7 +74,7 @@ pub(crate) struct Argument<'a> {
     pub(crate) syntax: &'a PatType,
     /// The name as written, or a generated name in place of a pattern.
     pub(crate) name: Ident,
-    /// Whether `name` is written.
+    /// Whether the argument is written as a name alone.
     pub(crate) named: bool,
     /// The variable of the owned value in dispatch code.
     pub(crate) owned: Ident,
@@ -83,7 +106,11 @@ impl<'a> Worker<'a> {
         let mut functions: Vec<Function> = Vec::new();
         for it in &item.items {
             let TraitItem::Fn(function) = it else { continue };
-            let function = Function::lower(functions.len(), function, errors);
+            let args = FunctionArgs::parse(&function.attrs, errors);
+            let (kind, index) = (FunctionKind::Worker, functions.len());
+            let default = function.default.as_ref();
+            let function =
+                Function::lower(kind, index, &function.attrs, &function.sig, default, args);
             if !functions.iter().any(|it| it.is_repeated_by(&function)) {
                 functions.push(function);
             }
@@ -98,26 +125,36 @@ impl<'a> Worker<'a> {
 }
 
 impl<'a> Function<'a> {
-    fn lower(index: usize, item: &'a TraitItemFn, errors: &mut Errors) -> Function<'a> {
-        let args = FunctionArgs::parse(&item.attrs, errors);
-        let result = Returned::lower(&item.sig.output, args.result);
-        let typed = item.sig.inputs.iter().filter_map(|it| match it {
+    /// Lowers a function with `#[process]` to its model.
+    pub(crate) fn of_process(args: FunctionArgs, item: &'a FunctionHead) -> Function<'a> {
+        Function::lower(FunctionKind::Process, 0, &item.attrs, &item.sig, None, args)
+    }
+
+    fn lower(
+        kind: FunctionKind,
+        index: usize,
+        attrs: &'a [Attribute],
+        sig: &'a Signature,
+        default: Option<&'a Block>,
+        args: FunctionArgs,
+    ) -> Function<'a> {
+        let result = Returned::lower(&sig.output, args.result);
+        let typed = sig.inputs.iter().filter_map(|it| match it {
             FnArg::Typed(typed) => Some(typed),
             FnArg::Receiver(_) => None,
         });
         let parameters = typed.enumerate().map(|(index, it)| Parameter::lower(index, it));
-        Function {
-            item,
-            index,
-            name: &item.sig.ident,
-            args,
-            parameters: parameters.collect(),
-            result,
-        }
+        let (name, parameters) = (&sig.ident, parameters.collect());
+        Function { kind, attrs, sig, default, index, name, args, parameters, result }
+    }
+
+    /// Returns what errors call the function: "worker function `deposit`".
+    pub(crate) fn title(&self) -> String {
+        format!("{} function `{}`", self.kind.attribute(), self.name)
     }
 
     pub(crate) fn is_async(&self) -> bool {
-        self.item.sig.asyncness.is_some()
+        self.sig.asyncness.is_some()
     }
 
     pub(crate) fn takes_context(&self) -> bool {
@@ -140,7 +177,7 @@ impl<'a> Function<'a> {
 
     /// Returns the `#[cfg]` attributes of the function.
     pub(crate) fn cfgs(&self) -> impl Iterator<Item = &'a Attribute> + Clone {
-        self.item.attrs.iter().filter(|it| it.path().is_ident("cfg"))
+        self.attrs.iter().filter(|it| it.path().is_ident("cfg"))
     }
 
     pub(crate) fn is_conditional(&self) -> bool {
@@ -154,7 +191,7 @@ impl<'a> Function<'a> {
     }
 
     pub(crate) fn is_deprecated(&self) -> bool {
-        self.item.attrs.iter().any(|it| it.path().is_ident("deprecated"))
+        self.attrs.iter().any(|it| it.path().is_ident("deprecated"))
     }
 }
 
@@ -197,11 +234,12 @@ impl<'a> Argument<'a> {
         ty: &'a Type,
         borrow: Option<Borrow<'a>>,
     ) -> Argument<'a> {
-        let name = plain_name(&syntax.pat);
         Argument {
             syntax,
-            named: name.is_some(),
-            name: name.cloned().unwrap_or_else(|| names::argument(index, names::at(&syntax.pat))),
+            named: is_plain_name(&syntax.pat),
+            name: written_name(&syntax.pat)
+                .cloned()
+                .unwrap_or_else(|| names::argument(index, names::at(&syntax.pat))),
             owned: names::argument(index, names::at(ty)),
             ty,
             elements: if borrow.is_none() { stream_elements(ty) } else { None },
@@ -289,11 +327,15 @@ fn may_be_an_alias(ty: &Type) -> bool {
     }
 }
 
-fn plain_name(pat: &Pat) -> Option<&Ident> {
+fn is_plain_name(pat: &Pat) -> bool {
+    matches!(pat, Pat::Ident(it)
+        if it.by_ref.is_none() && it.mutability.is_none() && it.subpat.is_none())
+}
+
+/// Returns the name in `name`, `mut name` and `name @ pattern`.
+fn written_name(pat: &Pat) -> Option<&Ident> {
     match pat {
-        Pat::Ident(it) if it.by_ref.is_none() && it.mutability.is_none() && it.subpat.is_none() => {
-            Some(&it.ident)
-        }
+        Pat::Ident(it) => Some(&it.ident),
         _ => None,
     }
 }

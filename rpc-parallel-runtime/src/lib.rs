@@ -34,9 +34,12 @@ pub mod __private;
 
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
-    ExitReason, FunctionError, IntoPipe, MessageKind, Pipe, PipeError, PipeErrorKind, PipeEvent,
-    PipeWriter, TryCall, TrySendError, WorkerFailure, blocking, handles_panics,
+    ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Never, Pipe, PipeError,
+    PipeErrorKind, PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking,
+    handles_panics,
 };
+#[cfg(feature = "pool")]
+pub use self::launch::worker_index;
 pub use self::launch::{
     Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
 };
@@ -45,15 +48,28 @@ pub use self::master::{
     MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner,
     Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
 };
+#[cfg(feature = "pool")]
+pub use self::pool::{
+    Bottleneck, Combine, FirstProcess, FirstProcessError, IntoItems, Job, JobId, JoinError, Map,
+    MapError, MapErrorKind, MapFunction, MapOrder, MapReduce, Monitor, Ordered, Pool, PoolBuilder,
+    PoolClient, PoolError, PoolErrorKind, PoolSpawning, ProcessFunction, ProcessRun, Progress,
+    Reuse, RunError, SkipErrors, SpawnPool, StartJob, StartJobError, StrayJobs, TryProcessRun,
+    TryStartJob, Unordered, Verdict, Wait, WorkerShare, configure, run_directory,
+    run_program as run, shutdown,
+};
 pub use self::wire::{
     FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
     SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
+#[cfg(feature = "pool")]
+pub use self::worker::attempt;
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,
     MapInput, MapOutput, MapOutputCall, OneWorkerTraitPerType, Registry, Served, WorkerClient,
     WorkerState, WorkerStats, WorkerType, registry,
 };
+#[cfg(feature = "pool")]
+pub use self::worker::{ProcessClient, Processes};
 
 /// Log records of workers, which [`Control::logs`] returns.
 #[cfg(feature = "tracing")]
@@ -70,6 +86,8 @@ pub mod fuzzing {
         crate::wire::decode_everything(bytes);
         crate::connection::decode_everything(bytes);
         crate::launch::decode_everything(bytes);
+        #[cfg(feature = "pool")]
+        crate::worker::items::decode_everything(bytes);
     }
 
     /// Runs a peer that sends frames made from these bytes, against a worker or a client.

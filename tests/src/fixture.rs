@@ -46,6 +46,8 @@ pub trait Scripted {
     fn parent_pid(&self) -> u32;
     /// Returns the text of a file in `/proc/self`.
     fn proc_file(&self, name: &str) -> Result<String, AnyError>;
+    /// Returns the index of the worker in its pool.
+    fn worker_index(&self) -> Option<usize>;
     /// Returns the number.
     fn echo(&self, number: u64) -> u64;
     /// Returns twice the number.
@@ -210,6 +212,10 @@ impl Scripted for Fixture {
 
     fn proc_file(&self, name: &str) -> Result<String, AnyError> {
         Ok(fs::read_to_string(Path::new("/proc/self").join(name))?)
+    }
+
+    fn worker_index(&self) -> Option<usize> {
+        rpc_parallel::pool::worker_index()
     }
 
     fn echo(&self, number: u64) -> u64 {

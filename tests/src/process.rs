@@ -89,6 +89,14 @@ fn thread_states(pid: u32) -> Vec<Option<char>> {
     threads.flatten().map(|it| state_in(&it.path())).collect()
 }
 
+/// Returns whether a process has a thread with this name, which the kernel truncates to 15 bytes.
+#[must_use]
+pub fn has_thread(pid: u32, name: &str) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    let names = threads.flatten().flat_map(|it| fs::read_to_string(it.path().join("comm")));
+    names.into_iter().any(|it| it.trim_end() == name)
+}
+
 /// Returns the kernel's letter for the state of a process, or `None` if there is no process.
 #[must_use]
 pub fn state(pid: u32) -> Option<char> {

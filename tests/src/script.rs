@@ -50,6 +50,8 @@ pub enum Action {
     OverflowStack,
     /// Allocates and writes memory until an allocation fails or the process is killed.
     ExhaustMemory,
+    /// Allocates and writes this many bytes of memory, and never frees them.
+    Leak(usize),
     /// Waits forever without blocking the thread.
     Wait,
     /// Waits until this event has been noted.
@@ -183,6 +185,7 @@ impl Action {
                     blocks.push(std::hint::black_box(vec![1_u8; 16 << 20]));
                 }
             }
+            Self::Leak(bytes) => std::mem::forget(std::hint::black_box(vec![1_u8; bytes])),
             Self::Block => block(),
             Self::BlockInRead => {
                 // This function itself holds the writer.

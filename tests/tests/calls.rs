@@ -393,7 +393,7 @@ fn kind(error: CallError) -> CallErrorKind {
 }
 
 fn timed_out(millis: u64) -> CallErrorKind {
-    CallErrorKind::TimedOut { after: Duration::from_millis(millis), unsent: None }
+    CallErrorKind::TimedOut { after: Duration::from_millis(millis), unsent: None, kill: None }
 }
 
 #[rpc_parallel::test]

@@ -217,7 +217,7 @@ async fn passed_deadline_cancels_function() {
     let error =
         worker.wait("function").timeout(limit).await.expect_err("the function waits forever");
 
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None, kill: None });
     assert_eq!(soon(worker.wait_for("function ended")).await, Ok(()));
 }
 
@@ -231,7 +231,7 @@ async fn passed_deadline_cancels_nested_functions() {
     let waited = soon(waited).await;
 
     let Err(FunctionError::Call(error)) = waited else { panic!("{waited:?}") };
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None, kill: None });
     for worker in [first, second, third] {
         let ended = soon(connect(&worker).await.wait_for("waiting ended")).await;
         assert_eq!(ended, Ok(()));
@@ -273,7 +273,10 @@ async fn call_with_zero_timeout_never_begins() {
     let begun = worker.begin().timeout(Duration::ZERO).await;
 
     let error = begun.expect_err("the timeout is zero");
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
+    assert_eq!(
+        *error.kind(),
+        CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None, kill: None }
+    );
     assert_eq!(worker.begun().await, Ok(0));
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rpc_parallel::error::ControlErrorKind;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::ScriptedClient;
-use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill, stop, until, with_variable};
+use rpc_parallel_tests::process::{
+    ends, ends_within, has_thread, is_gone, kill, stop, until, with_variable,
+};
 use rpc_parallel_tests::process_tree::{LIMIT, describe};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::script::Action;
@@ -67,13 +69,6 @@ fn detached_worker_ends_with_master_killed_before_handle() {
     kill(master.pid());
 
     assert!(ends_within(worker, LIMIT), "{}", describe(worker));
-}
-
-/// Returns whether a process has a thread with this name, which the kernel truncates to 15 bytes.
-fn has_thread(pid: u32, name: &str) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    let names = threads.flatten().flat_map(|it| fs::read_to_string(it.path().join("comm")));
-    names.into_iter().any(|it| it.trim_end() == name)
 }
 
 /// Starts a detached worker, kills its master, prepares the worker, and checks that a shutdown

@@ -368,7 +368,7 @@ async fn timed_out_partial_one_way_call_leaves_connection_usable() {
     soon(blocking).await.expect("the task does not panic").expect("the call succeeds");
 
     let error = sent.expect_err("the socket is full");
-    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None });
+    assert_eq!(*error.kind(), CallErrorKind::TimedOut { after: limit, unsent: None, kill: None });
     worker.note("event").await.expect("the call is sent");
     assert_eq!(soon(worker.wait_for("event")).await, Ok(()));
 }

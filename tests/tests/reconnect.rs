@@ -97,7 +97,7 @@ async fn call_waiting_for_new_process_times_out() {
 
     let error = soon(client.pid().timeout(timeout)).await.expect_err("no process serves");
 
-    let CallErrorKind::TimedOut { after, unsent: Some(why) } = error.kind() else {
+    let CallErrorKind::TimedOut { after, unsent: Some(why), .. } = error.kind() else {
         panic!("{error}")
     };
     assert_eq!(*after, timeout);

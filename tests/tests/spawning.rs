@@ -417,7 +417,8 @@ async fn workers_inherit_no_descriptors_of_each_other() {
         }
     }
 
-    // Each socket and each pipe belongs to one worker, unless this process inherited it.
+    // Each socket and each pipe belongs to one worker, unless this process inherited it. All processes
+    // of a program with process functions share one socket, by which they start jobs.
     let parent = format!("/proc/{}/fd", std::os::unix::process::parent_id());
     let inherited = fs::read_dir(parent).expect("the parent process runs");
     let inherited: Vec<_> =
@@ -428,7 +429,9 @@ async fn workers_inherit_no_descriptors_of_each_other() {
             && owners.iter().any(|it| *it != owners[0])
             && !inherited.contains(link)
     });
-    assert_eq!(shared.collect::<Vec<_>>(), []);
+    let (of_all, of_some): (Vec<_>, Vec<_>) = shared.partition(|it| it.1.len() == workers.len());
+    assert_eq!(of_some, []);
+    assert!(of_all.len() <= 1, "{of_all:?}");
 }
 
 #[rpc_parallel::test]

@@ -1,53 +1,56 @@
 //! The totals of the main example are exact, also when its workers are killed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
 use rpc_parallel_tests::build::example;
-use rpc_parallel_tests::process::{TEST_TIMEOUT, ends_within, kill};
+use rpc_parallel_tests::process::{
+    TEST_TIMEOUT, ends_within, has_thread, kill, until, with_variable,
+};
 use rpc_parallel_tests::program::Program;
 
 const FILES: usize = 60;
 const LINES: usize = 5_000;
 
 /// The text of each line of each file.
-const LINE: &str = "alpha beta alpha, gamma: alpha beta\n";
+const LINE: &str = "alpha beta alpha, gamma: Alpha beta\n";
+
+/// The environment variable that the example and its workers have.
+const VARIABLE: &str = "RPC_PARALLEL_TEST_WORD_COUNT";
 
 fn write_corpus(directory: &Path) {
     let text = LINE.repeat(LINES);
-    for number in 0..FILES {
+    for number in 1..FILES {
         fs::write(directory.join(format!("{number}.txt")), &text).expect("write a file");
     }
+    fs::write(directory.join(OsStr::from_bytes(b"\xff.txt")), &text).expect("write a file");
     fs::write(directory.join("no-text"), [0xff; 10]).expect("write a file");
 }
 
-/// Starts the example on a corpus. The lines of its stderr are among those of its stdout.
+/// Starts the example on a corpus.
 fn start(corpus: &Path) -> Program {
-    let program = example(Path::new(env!("CARGO_TARGET_TMPDIR")), "word_count");
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", r#"exec "$@" 2>&1"#, "sh"]).arg(program);
-    Program::start(shell.args(["--verbose", "--workers", "3"]).arg(corpus))
+    let mut program = Command::new(example(Path::new(env!("CARGO_TARGET_TMPDIR")), "word_count"));
+    Program::start(program.args(["--workers", "3"]).arg(corpus).env(VARIABLE, corpus))
 }
 
-/// Returns the process id in a line that reports the start of a worker.
-fn started(line: &str) -> Option<u32> {
-    let (_, rest) = line.strip_prefix("word_count: started ")?.split_once("pid ")?;
-    rest.split(' ').next()?.parse().ok()
-}
-
-/// Checks the totals, and returns all lines.
-fn assert_exact(mut lines: Vec<String>) -> Vec<String> {
-    lines.iter_mut().for_each(|it| *it = it.replace(',', ""));
+/// Checks the totals and the report of the file that is left out. Returns the lines of stderr.
+fn assert_exact(program: Program) -> Vec<String> {
+    let output = program.end();
+    assert!(output.status.success(), "{output:?}");
     let count = FILES * LINES;
     for (times, word) in [(3, "alpha"), (2, "beta"), (1, "gamma")] {
         let expected = format!("{}  {word}", times * count);
-        assert!(lines.iter().any(|it| it.trim() == expected), "{expected}: {lines:#?}");
+        assert!(output.stdout.iter().any(|it| it.trim() == expected), "{expected}: {output:#?}");
     }
     let bytes = count * LINE.len();
-    let summary = format!("{} words {bytes} bytes {FILES} files (1 left out) ", 6 * count);
-    assert!(lines.iter().any(|it| it.starts_with(&summary)), "{summary}: {lines:#?}");
-    assert!(lines.iter().any(|it| it.contains("no-text: it is not text")), "{lines:#?}");
+    let summary = format!("{} words, {bytes} bytes, {FILES} files, 1 left out, ", 6 * count);
+    assert!(output.stdout.iter().any(|it| it.starts_with(&summary)), "{summary}: {output:#?}");
+    let lines: Vec<_> = output.stderr.lines().map(str::to_owned).collect();
+    let names_file = |it: &String| it.contains("left out: ") && it.contains("/no-text: ");
+    assert_eq!(lines.iter().filter(|it| names_file(it)).count(), 1, "{lines:#?}");
     lines
 }
 
@@ -56,35 +59,32 @@ fn totals_are_exact() {
     let corpus = tempfile::tempdir().expect("create a directory");
     write_corpus(corpus.path());
 
-    let output = start(corpus.path()).end();
+    let lines = assert_exact(start(corpus.path()));
 
-    assert!(output.status.success(), "{output:?}");
-    assert_exact(output.stdout);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
 }
 
 #[test]
 fn totals_are_exact_although_workers_are_killed() {
     let corpus = tempfile::tempdir().expect("create a directory");
     write_corpus(corpus.path());
+    let value = corpus.path().to_str().expect("the path is text");
     let program = start(corpus.path());
 
-    // A worker has its first files when the line about its start is printed.
-    let (mut killed, mut lines) = (Vec::new(), Vec::new());
+    let mut killed = Vec::new();
     while killed.len() < 2 {
-        lines.push(program.line());
-        if let Some(pid) = lines.last().and_then(|it| started(it)) {
-            kill(pid);
-            assert!(ends_within(pid, TEST_TIMEOUT));
-            killed.push(pid);
-        }
+        // A worker starts this thread when it receives a map. The kernel truncates the name.
+        let counts = |pid: &u32| !killed.contains(pid) && has_thread(*pid, "rpc-parallel it");
+        let worker = until(|| with_variable(VARIABLE, value).into_iter().find(counts));
+        let worker = worker.expect("a worker counts");
+        kill(worker);
+        assert!(ends_within(worker, TEST_TIMEOUT));
+        killed.push(worker);
     }
-    let output = program.end();
+    let lines = assert_exact(program);
 
-    assert!(output.status.success(), "{output:?}");
-    lines.extend(assert_exact(output.stdout));
     for pid in killed {
-        let reports_kill =
-            |it: &&String| it.contains(&format!("pid {pid} ")) && it.contains("SIGKILL");
+        let reports_kill = |it: &&String| it.contains(&pid.to_string()) && it.contains("SIGKILL");
         assert_eq!(lines.iter().filter(reports_kill).count(), 1, "{pid}: {lines:#?}");
     }
 }

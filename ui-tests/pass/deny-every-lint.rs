@@ -47,6 +47,19 @@ pub mod public {
     }
 
     /// Documented.
+    #[rpc_parallel::process]
+    pub fn process(text: &str, numbers: Pipe<u64>) -> Result<Pipe<u64>, String> {
+        if text.is_empty() { Err(String::new()) } else { Ok(numbers) }
+    }
+
+    /// Documented.
+    #[deprecated]
+    #[rpc_parallel::process]
+    pub async fn old(amount: u64, _: PipeWriter<String>) -> u64 {
+        amount
+    }
+
+    /// Documented.
     #[derive(Debug, Default, WorkerState)]
     pub struct Ledger;
 
@@ -84,6 +97,11 @@ trait Private {
     async fn never(&self, x: u8);
     #[worker(one_way)]
     fn all(&self, xs: rpc_parallel::Pipe<u8>);
+}
+
+#[rpc_parallel::process]
+fn never_run(x: u8) -> u8 {
+    x
 }
 
 #[rpc_parallel::entry(flavor = "multi_thread", threads = 2)]

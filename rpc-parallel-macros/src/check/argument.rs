@@ -3,26 +3,30 @@
 use quote::quote;
 
 use crate::errors::Errors;
-use crate::model::{Argument, Borrow, Function};
+use crate::model::{Argument, Borrow, Function, FunctionKind};
 use crate::pipes;
 use crate::search;
 
 use super::{borrow_in, has_lifetimes};
 
-/// An argument is a plain name without `#[cfg]`.
-pub(super) fn syntax(function: &Function, argument: &Argument, errors: &mut Errors) {
+/// An argument is a plain name.
+pub(super) fn name(function: &Function, argument: &Argument, errors: &mut Errors) {
     if !argument.named {
         errors.add(
             &argument.syntax.pat,
-            format!("arguments of worker function `{}` must be plain names", function.name),
+            format!("arguments of {} must be plain names", function.title()),
             "write a name here, and the pattern in the impl",
         );
     }
+}
+
+/// An argument has no `#[cfg]`.
+pub(super) fn attributes(function: &Function, argument: &Argument, errors: &mut Errors) {
     for attr in &argument.syntax.attrs {
         if attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr") {
             errors.add(
                 attr.path(),
-                format!("arguments of worker function `{}` must not be conditional", function.name),
+                format!("arguments of {} must not be conditional", function.title()),
                 "declare the function twice, each with a `#[cfg]` of its own",
             );
         }
@@ -41,7 +45,9 @@ pub(super) fn argument_type(function: &Function, argument: &Argument, errors: &m
             format!("argument `{name}` must not be `impl Trait`"),
             "a message has one type; write that type, or an enum of the possible types",
         );
-    } else if argument.is_trait_object() {
+    } else if argument.is_trait_object()
+        && (function.kind == FunctionKind::Worker || argument.borrow.is_some())
+    {
         errors.add(
             ty,
             format!("argument `{name}` must not be a trait object"),
@@ -54,14 +60,18 @@ pub(super) fn argument_type(function: &Function, argument: &Argument, errors: &m
             "only the whole argument can be borrowed; write owned types such as `String` inside",
         );
     }
-    if let Some(word) = search::word(ty, "Self") {
+    if let Some(word) = search::word(ty, "Self")
+        && function.kind == FunctionKind::Worker
+    {
         errors.add(
             word,
             format!("argument `{name}` must not name `Self`"),
             "callers do not know the implementing type; write the name of a type",
         );
     }
-    if let Some(owned) = argument.owned_instead_of_unsized() {
+    if let Some(owned) = argument.owned_instead_of_unsized()
+        && function.kind == FunctionKind::Worker
+    {
         errors.add(
             ty,
             format!("argument `{name}` must have a sized type"),
@@ -97,7 +107,7 @@ fn borrow(function: &Function, argument: &Argument, borrow: &Borrow, errors: &mu
     }
     if let Some(lifetime) = lifetime
         && lifetime.ident != "_"
-        && !has_lifetimes(&function.item.sig.generics)
+        && !has_lifetimes(&function.sig.generics)
     {
         errors.add(
             lifetime,

@@ -25,34 +25,38 @@ pub(super) fn name_is_free(function: &Function, errors: &mut Errors) {
     }
 }
 
-/// The function has no `const`, `unsafe`, `safe` or `extern`, and is not variadic.
+/// The function has no `const`, `unsafe`, `safe` or `extern`.
 pub(super) fn qualifiers(function: &Function, errors: &mut Errors) {
-    let (sig, name) = (&function.item.sig, function.name);
+    let (sig, title) = (function.sig, function.title());
     if let Some(word) = sig.constness {
         errors.add(
             word,
-            format!("worker function `{name}` must not be `const`"),
+            format!("{title} must not be `const`"),
             "the function runs in another process; remove `const`",
         );
     }
     if let Safety::Safe(_) | Safety::Unsafe(_) = sig.safety {
         errors.add(
             &sig.safety,
-            format!("worker function `{name}` must be safe"),
+            format!("{title} must be safe"),
             "callers in other processes cannot uphold a safety contract; remove `unsafe`",
         );
     }
     if let Some(abi) = &sig.abi {
         errors.add(
             abi,
-            format!("worker function `{name}` must have the Rust ABI"),
+            format!("{title} must have the Rust ABI"),
             "callers send a message instead of calling a symbol; remove `extern`",
         );
     }
-    if let Some(variadic) = &sig.variadic {
+}
+
+/// The function is not variadic.
+pub(super) fn not_variadic(function: &Function, errors: &mut Errors) {
+    if let Some(variadic) = &function.sig.variadic {
         errors.add(
             variadic.dots,
-            format!("worker function `{name}` must have a fixed number of arguments"),
+            format!("{} must have a fixed number of arguments", function.title()),
             "take a `Vec` or a slice instead of `...`",
         );
     }
@@ -60,8 +64,8 @@ pub(super) fn qualifiers(function: &Function, errors: &mut Errors) {
 
 /// The receiver is `&self`.
 pub(super) fn receiver(function: &Function, errors: &mut Errors) {
-    let sentence = format!("worker function `{}` must take `&self`", function.name);
-    let Some(receiver) = function.item.sig.receiver() else {
+    let sentence = format!("{} must take `&self`", function.title());
+    let Some(receiver) = function.sig.receiver() else {
         let help = "write `&self` as the first parameter; a function that needs no worker state \
                     can be an ordinary function";
         return errors.add(function.name, sentence, help);
@@ -86,7 +90,7 @@ fn is_shared_self(ty: &Type) -> bool {
 
 /// The function has no generic parameters and no where clause.
 pub(super) fn no_generics(function: &Function, errors: &mut Errors) {
-    let (generics, name) = (&function.item.sig.generics, function.name);
+    let (generics, title) = (&function.sig.generics, function.title());
     let lifetimes = generics.params.iter().filter(|it| is_lifetime(it));
     let lifetimes = quote!(#(#lifetimes),*);
     let types = generics.params.iter().filter(|it| !is_lifetime(it));
@@ -94,19 +98,19 @@ pub(super) fn no_generics(function: &Function, errors: &mut Errors) {
     if !types.is_empty() {
         errors.add(
             types,
-            format!("worker function `{name}` must not be generic"),
+            format!("{title} must not be generic"),
             "a message has one type; write that type, or an enum of the possible types",
         );
     } else if !lifetimes.is_empty() {
         errors.add(
             lifetimes,
-            format!("worker function `{name}` must not have lifetime parameters"),
+            format!("{title} must not have lifetime parameters"),
             "write `&` without a lifetime; the worker gets a copy of the caller's value",
         );
     } else if let Some(clause) = &generics.where_clause {
         errors.add(
             clause,
-            format!("worker function `{name}` must not have a where clause"),
+            format!("{title} must not have a where clause"),
             "the function is not generic, so the clause bounds nothing; remove it",
         );
     }
@@ -117,10 +121,7 @@ pub(super) fn number_of_arguments(function: &Function, errors: &mut Errors) {
     if let Some(argument) = function.arguments().nth(MAX_ARGUMENTS) {
         errors.add(
             &argument.syntax.pat,
-            format!(
-                "worker function `{}` must have at most {MAX_ARGUMENTS} arguments",
-                function.name
-            ),
+            format!("{} must have at most {MAX_ARGUMENTS} arguments", function.title()),
             "put the arguments into a struct",
         );
     }
@@ -128,11 +129,11 @@ pub(super) fn number_of_arguments(function: &Function, errors: &mut Errors) {
 
 /// There is at most one context, of our type, borrowed as `&`.
 pub(super) fn contexts(function: &Function, errors: &mut Errors) {
-    let name = function.name;
+    let title = function.title();
     if let Some(second) = function.contexts().nth(1) {
         errors.add(
             second.ty,
-            format!("worker function `{name}` must have one context"),
+            format!("{title} must have one context"),
             "a call belongs to one connection; remove one context",
         );
     }
@@ -140,13 +141,13 @@ pub(super) fn contexts(function: &Function, errors: &mut Errors) {
         if !context.is_ours() {
             errors.add(
                 context.ty,
-                format!("context of worker function `{name}` must be an `rpc_parallel::Context`"),
+                format!("context of {title} must be an `rpc_parallel::Context`"),
                 "import `rpc_parallel::Context`, which has a type parameter and no lifetime",
             );
         } else if let Some(mutable) = context.mutable {
             errors.add(
                 mutable,
-                format!("context of worker function `{name}` must be borrowed as `&`"),
+                format!("context of {title} must be borrowed as `&`"),
                 "calls of one connection share its state; put changing state behind a lock",
             );
         }
@@ -168,10 +169,10 @@ pub(super) fn flags(function: &Function, errors: &mut Errors) {
 
 /// The function has no default body.
 pub(super) fn no_body(function: &Function, errors: &mut Errors) {
-    if let Some(body) = &function.item.default {
+    if let Some(body) = &function.default {
         errors.add(
             body,
-            format!("worker function `{}` must not have a body in the trait", function.name),
+            format!("{} must not have a body in the trait", function.title()),
             "end the declaration with `;` and write the body in the impl",
         );
     }

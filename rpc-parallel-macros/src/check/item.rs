@@ -14,6 +14,18 @@ pub(crate) fn worker_item(item: &Item, errors: &mut Errors) {
     }
 }
 
+/// `#[process]` is applied to a function.
+pub(crate) fn process_item(item: &Item, errors: &mut Errors) {
+    if let Item::Trait(word) | Item::Impl(word) | Item::Other(word) = item {
+        errors.add(
+            word,
+            "`#[process]` must be applied to a function",
+            "write it above a `fn` or an `async fn`; for functions that share a state, declare a \
+             trait with `#[worker]`",
+        );
+    }
+}
+
 /// `#[entry]` is applied to a function.
 pub(crate) fn entry_item(item: &Item, errors: &mut Errors) {
     if let Item::Trait(word) | Item::Impl(word) | Item::Other(word) = item {

@@ -4,7 +4,8 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::*;
-use crate::args::{EntryArgs, ImplArgs, TraitArgs};
+use crate::args::{EntryArgs, ImplArgs, ProcessArgs, TraitArgs};
+use crate::head::FunctionHead;
 
 /// Returns the errors of a trait.
 fn errors_of_trait(args: TokenStream, item: TokenStream) -> Vec<String> {
@@ -39,6 +40,14 @@ fn errors_of_test(item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
     test(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
+    errors.sentences()
+}
+
+fn errors_of_process(args: TokenStream, item: TokenStream) -> Vec<String> {
+    let mut errors = Errors::default();
+    let args = ProcessArgs::parse(args, &mut errors);
+    let head: FunctionHead = syn::parse2(item).expect("the tokens are a function");
+    process(&head, &Function::of_process(args.function, &head), &mut errors);
     errors.sentences()
 }
 
@@ -843,5 +852,81 @@ fn test_with_parameters_or_second_attribute_is_error() {
             async fn fails() {}
         )),
         "must not be combined with `#[tokio::test]`",
+    );
+}
+
+#[test]
+fn correct_process_functions_have_no_errors() {
+    let functions = [
+        quote!(
+            fn score() {}
+        ),
+        quote!(
+            pub(crate) async fn score(page: &str, mut words: Vec<u64>, (a, b): (u8, u8)) -> u64 {}
+        ),
+        quote!(
+            fn score(tiles: Pipe<u8>, out: PipeWriter<u8>) -> Result<(u8, Pipe<u8>), AnyError> {}
+        ),
+        // rustc reports these.
+        quote!(
+            fn score(page: str, words: [u8], me: Self) -> Self {}
+        ),
+    ];
+
+    for function in functions {
+        assert_eq!(errors_of_process(quote!(id = "score"), function), [""; 0]);
+    }
+}
+
+#[test]
+fn process_function_that_is_no_free_function_is_error() {
+    let cases = [
+        (
+            quote!(
+                fn score(&self) {}
+            ),
+            "must be a free function",
+        ),
+        (
+            quote!(
+                fn score(page: &str);
+            ),
+            "must have a body",
+        ),
+        (
+            quote!(
+                fn main() {}
+            ),
+            "must not be applied to `main`",
+        ),
+        (
+            quote!(
+                fn score(cx: &Context<u8>) {}
+            ),
+            "must not take a `Context`",
+        ),
+        (
+            quote!(
+                #[process]
+                fn score() {}
+            ),
+            "must be used once per item",
+        ),
+    ];
+
+    for (function, words) in cases {
+        assert_one_error(&errors_of_process(quote!(), function), words);
+    }
+}
+
+#[test]
+fn unknown_argument_of_process_attribute_is_error() {
+    let function = quote!(
+        fn score() {}
+    );
+
+    assert_one_error(
+        &errors_of_process(quote!(no_cancel), function),
+        "`no_cancel` must be a known argument of `#[process]`",
     );
 }

@@ -1,6 +1,6 @@
 //! The client: a struct with one function for each function of the trait. Its functions make calls.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{Attribute, Type};
 
@@ -115,10 +115,7 @@ pub(super) fn function(
     let vis = visibility(worker, span);
     let attrs = carried_attributes(worker, function);
     let name = function.name;
-    let parameters = function.arguments().map(|it| {
-        let (name, ty) = (&it.name, parameter_type(facade, it));
-        quote!(#name: #ty)
-    });
+    let parameters = function.arguments().map(|it| parameter(facade, it));
     let call = call_type(facade, function);
     quote_spanned! {span=>
         #(#attrs)*
@@ -185,21 +182,38 @@ pub(super) fn connection(facade: &Facade, worker: &Worker) -> TokenStream {
 
 /// Returns the type of the call that the client's function returns.
 pub(super) fn call_type(facade: &Facade, function: &Function) -> TokenStream {
+    future_type(facade, function, ["Call", "TryCall"])
+}
+
+/// Returns the type of a future of the function's result. `plain` and `fallible` are its names in
+/// the runtime, for a result type and for a `Result`.
+pub(super) fn future_type(
+    facade: &Facade,
+    function: &Function,
+    [plain, fallible]: [&str; 2],
+) -> TokenStream {
+    let named = |name, span| (facade.private(span), Ident::new(name, span));
     match &function.result {
         Returned::Nothing => {
             let span = names::at(function.name);
-            let p = facade.private(span);
-            quote_spanned!(span=> #p::Call<()>)
+            let (p, future) = named(plain, span);
+            quote_spanned!(span=> #p::#future<()>)
         }
         Returned::Plain(ty) => {
-            let p = facade.private(names::at(ty));
-            quote_spanned!(names::at(ty)=> #p::Call<#ty>)
+            let (p, future) = named(plain, names::at(ty));
+            quote_spanned!(names::at(ty)=> #p::#future<#ty>)
         }
         Returned::Fallible(ty) => {
-            let p = facade.private(names::at(ty));
-            quote_spanned!(names::at(ty)=> #p::TryCall<#ty>)
+            let (p, future) = named(fallible, names::at(ty));
+            quote_spanned!(names::at(ty)=> #p::#future<#ty>)
         }
     }
+}
+
+/// Writes the parameter of a client function.
+pub(super) fn parameter(facade: &Facade, argument: &Argument) -> TokenStream {
+    let (name, ty) = (&argument.name, parameter_type(facade, argument));
+    quote!(#name: #ty)
 }
 
 /// Returns the type of a client function's parameter: the worker's type, or any stream for a pipe.
@@ -214,7 +228,7 @@ pub(super) fn parameter_type(facade: &Facade, argument: &Argument) -> TokenStrea
 }
 
 /// Writes an argument as the runtime takes it: borrowed.
-fn borrowed_argument(facade: &Facade, argument: &Argument) -> TokenStream {
+pub(super) fn borrowed_argument(facade: &Facade, argument: &Argument) -> TokenStream {
     let name = &argument.name;
     let span = names::at(name);
     if argument.elements.is_some() {
@@ -231,13 +245,13 @@ fn visibility(worker: &Worker, span: Span) -> TokenStream {
     names::moved(&worker.item.vis, span)
 }
 
-fn docs(attrs: &[Attribute]) -> Vec<&Attribute> {
+pub(super) fn docs(attrs: &[Attribute]) -> Vec<&Attribute> {
     attrs.iter().filter(|it| it.path().is_ident("doc")).collect()
 }
 
 /// Returns the attributes of a trait's function that the client's function has, too.
 fn carried_attributes(worker: &Worker, function: &Function) -> Vec<TokenStream> {
-    let attrs = &function.item.attrs;
+    let attrs = function.attrs;
     let carried = ["doc", "cfg", "cfg_attr", "deprecated"];
     let carried = attrs.iter().filter(|it| carried.iter().any(|name| it.path().is_ident(name)));
     let mut carried: Vec<_> = carried.map(ToTokens::to_token_stream).collect();
@@ -252,7 +266,7 @@ fn carried_attributes(worker: &Worker, function: &Function) -> Vec<TokenStream> 
 
 /// Returns the lints that the user allows or expects, as lints to allow: an expected lint fires in
 /// the trait, but perhaps not in the client.
-fn expected_lints(attrs: &[Attribute]) -> Vec<TokenStream> {
+pub(super) fn expected_lints(attrs: &[Attribute]) -> Vec<TokenStream> {
     let lints =
         attrs.iter().filter(|it| it.path().is_ident("allow") || it.path().is_ident("expect"));
     let lints = lints.filter_map(|it| it.meta.require_list().ok());

@@ -1,7 +1,7 @@
 //! The impl of `Declares` for each function: its types, their codecs, and its id.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote_spanned;
+use quote::{ToTokens, quote_spanned};
 use syn::Type;
 
 use crate::model::{Argument, Function, Returned, Worker, type_arguments, ungrouped};
@@ -21,15 +21,25 @@ use crate::text::text;
 // }
 pub(super) fn declares(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
-    let p = facade.private(span);
     let cfgs = function.cfgs();
     let client = names::client_type(worker.name);
+    let declaration = declaration(facade, &client, &info(facade, worker, function), function);
+    quote_spanned!(span=> #(#cfgs)* #declaration)
+}
+
+/// Writes the impl of `Declares` for a client and the key of the function.
+pub(super) fn declaration(
+    facade: &Facade,
+    client: &impl ToTokens,
+    info: &TokenStream,
+    function: &Function,
+) -> TokenStream {
+    let span = names::at(function.name);
+    let p = facade.private(span);
     let key = names::key(function.name, span);
     let codecs = codecs(facade, function);
     let result = result(facade, function);
-    let info = info(facade, worker, function);
     quote_spanned! {span=>
-        #(#cfgs)*
         #[automatically_derived]
         impl #p::Declares<#key> for #client {
             const FUNCTION: #p::FunctionInfo = #info;
@@ -100,7 +110,7 @@ pub(super) fn result(facade: &Facade, function: &Function) -> TokenStream {
     }
 }
 
-fn plain(p: &TokenStream, ty: &impl quote::ToTokens, codec: &TokenStream) -> TokenStream {
+fn plain(p: &TokenStream, ty: &impl ToTokens, codec: &TokenStream) -> TokenStream {
     quote_spanned! {names::at(ty)=>
         type Returns = #ty;
         type Output = #ty;
@@ -154,6 +164,13 @@ fn part_codec(
     quote_spanned!(first=> #p::#constructor::<#begin #end>())
 }
 
+/// Returns the types of the arguments, and that of the result, as ids are computed from them.
+pub(super) fn signature(function: &Function) -> (String, String) {
+    let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
+    let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
+    (arguments.join(","), result)
+}
+
 /// Writes the information of which the runtime computes the function's id, and its flags.
 pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
@@ -161,9 +178,7 @@ pub(super) fn info(facade: &Facade, worker: &Worker, function: &Function) -> Tok
     let name = names::plain(function.name);
     let worker_trait = names::plain(worker.name);
     let source_location = facade.source_location(span);
-    let arguments: Vec<_> = function.arguments().map(|it| text(&it.syntax.ty)).collect();
-    let arguments = arguments.join(",");
-    let result = function.result.ty().map_or_else(|| "()".to_owned(), text);
+    let (arguments, result) = signature(function);
     let args = &function.args;
     let id = args.id.as_ref().map(|it| quote_spanned!(span=> .with_id(#it)));
     let one_way = args.one_way.then(|| quote_spanned!(span=> .one_way()));

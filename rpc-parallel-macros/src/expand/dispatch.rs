@@ -1,9 +1,9 @@
 //! The dispatch table of a worker: one entry for each function, in the order of the trait.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::quote_spanned;
 
-use crate::model::{Context, Function, Parameter, Worker};
+use crate::model::{Argument, Context, Function, Parameter, Worker};
 use crate::names::{self, Facade};
 
 /// Writes the impl of `Dispatch`, for every type that implements the trait and is a worker type.
@@ -33,23 +33,33 @@ pub(super) fn dispatch(facade: &Facade, worker: &Worker) -> TokenStream {
 
 fn entry(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let span = names::at(function.name);
-    let p = facade.private(span);
     let cfgs = function.cfgs();
+    let types = (&quote_spanned!(span=> Self), &quote_spanned!(span=> __S));
+    let handle = handle(facade, types, function, &call(facade, worker, function));
+    let takes_context = function.takes_context().then(|| quote_spanned!(span=> .takes_context()));
+    quote_spanned!(span=> #(#cfgs)* #handle #takes_context)
+}
+
+/// Writes the value that decodes the arguments of a function, and makes this call of it.
+pub(super) fn handle(
+    facade: &Facade,
+    (client, state): (&TokenStream, &TokenStream),
+    function: &Function,
+    call: &TokenStream,
+) -> TokenStream {
+    let span = names::at(function.name);
+    let p = facade.private(span);
     let key = names::key(function.name, span);
     let owned = function.arguments().map(|it| &it.owned);
-    let call = call(facade, worker, function);
-    let takes_context = function.takes_context().then(|| quote_spanned!(span=> .takes_context()));
     if function.is_async() {
         quote_spanned! {span=>
-            #(#cfgs)*
-            &#p::asynchronous::<Self, #key, __S>(
+            &#p::asynchronous::<#client, #key, #state>(
                 |__scope, (#(#owned,)*)| #p::boxed(async move { #call.await })
-            )#takes_context
+            )
         }
     } else {
         quote_spanned! {span=>
-            #(#cfgs)*
-            &#p::synchronous::<Self, #key, __S>(|__scope, (#(#owned,)*)| #call)#takes_context
+            &#p::synchronous::<#client, #key, #state>(|__scope, (#(#owned,)*)| #call)
         }
     }
 }
@@ -64,15 +74,18 @@ fn call(facade: &Facade, worker: &Worker, function: &Function) -> TokenStream {
     let name = function.name;
     let arguments = function.parameters.iter().map(|it| match it {
         Parameter::Context(context) => self::context(facade, context),
-        Parameter::Argument(argument) => {
-            let owned = &argument.owned;
-            match argument.borrow {
-                Some(_) => quote_spanned!(span=> &#owned),
-                None => quote_spanned!(span=> #owned),
-            }
-        }
+        Parameter::Argument(argument) => self::argument(argument, span),
     });
     quote_spanned!(span=> <__S as #worker_trait>::#name(__scope.state(), #(#arguments,)*))
+}
+
+/// Writes an argument as the user's function takes it.
+pub(super) fn argument(argument: &Argument, span: Span) -> TokenStream {
+    let owned = &argument.owned;
+    match argument.borrow {
+        Some(_) => quote_spanned!(span=> &#owned),
+        None => quote_spanned!(span=> #owned),
+    }
 }
 
 /// Writes a context. The one place that requires that the type is our `Context`, at its span.

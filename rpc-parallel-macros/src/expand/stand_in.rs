@@ -22,7 +22,8 @@ pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
     let name = names::plain(worker.name);
     let connection = client::connection(&args.facade, worker);
     let mut seen = HashSet::new();
-    let functions = worker.functions.iter().filter(|it| compiles(worker, it));
+    let is_generic = !worker.item.generics.params.is_empty();
+    let functions = worker.functions.iter().filter(|it| !is_generic && compiles(it));
     let functions: Vec<_> = functions.filter(|it| seen.insert(names::constant(it.name))).collect();
     let body = quote_spanned!(span=> { ::core::unreachable!() });
     let keys = functions.iter().map(|it| client::key_alias(it, &quote!(())));
@@ -57,10 +58,10 @@ pub(crate) fn stand_in(args: &TraitArgs, worker: &Worker) -> TokenStream {
 }
 
 /// Returns whether the client's function compiles.
-fn compiles(worker: &Worker, function: &Function) -> bool {
+pub(super) fn compiles(function: &Function) -> bool {
     let mut types = function.arguments().map(|it| it.ty).chain(function.result.ty());
-    worker.item.generics.params.is_empty()
-        && function.item.sig.generics.params.is_empty()
+    function.sig.generics.params.is_empty()
+        && function.sig.variadic.is_none()
         && function.result.ty().is_none_or(|it| search::word(it, "impl").is_none())
         && function.arguments().all(|it| it.owned_instead_of_unsized().is_none())
         && function.arguments().all(|it| it.borrow.is_some() || !it.is_trait_object())

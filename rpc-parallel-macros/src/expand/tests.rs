@@ -5,9 +5,10 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::*;
-use crate::args::{EntryArgs, ImplArgs, StateArgs};
+use crate::args::{EntryArgs, ImplArgs, ProcessArgs, StateArgs};
 use crate::errors::Errors;
-use crate::head::ImplHead;
+use crate::head::{FunctionHead, ImplHead};
+use crate::model::Function;
 use crate::names::Facade;
 
 #[expect(clippy::needless_pass_by_value, reason = "`expect!` makes a value")]
@@ -42,6 +43,17 @@ fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
     entry(&args, &syn::parse2(item).expect("the tokens are a function"))
+}
+
+/// Returns what is beside a process function.
+fn of_process(args: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let args = ProcessArgs::parse(args, &mut errors);
+    let head: FunctionHead = syn::parse2(item).expect("the tokens are a function");
+    let function = Function::of_process(args.function, &head);
+    let place = args.facade.source_location(proc_macro2::Span::call_site()).to_string();
+    let written = process(&args.facade, &head.vis, &function).to_string().replace(&place, "PLACE");
+    written.parse().expect("the text was tokens before")
 }
 
 #[test]
@@ -881,5 +893,268 @@ fn generic_state_bounds_whole_type() {
                 }
             }
         "#]],
+    );
+}
+
+#[test]
+fn process_function_has_type_with_its_name() {
+    check(
+        of_process(
+            quote!(),
+            quote!(
+                pub fn score(page: &str, weight: u64) -> u64 {}
+            ),
+        ),
+        expect![[r#"
+            ///Runs the function [`score`](fn@score) in other processes.
+            ///
+            ///A value of this type is a process that runs [`score`](fn@score) for many calls.
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #[allow(
+                dead_code,
+                non_camel_case_types,
+                reason = "the type has the name of its function, and a program may use either"
+            )]
+            pub struct score {
+                process: P::ProcessClient,
+            }
+            const _: () = {
+                #[doc(hidden)]
+                pub struct __Key<__F>(::core::marker::PhantomData<__F>);
+                #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
+                type __score = __Key<fn(&str, u64) -> u64>;
+                #[automatically_derived]
+                impl P::Declares<__score>
+                for P::ProcessClient {
+                    const FUNCTION: P::FunctionInfo = P::FunctionInfo::of_process(
+                        "score",
+                        PLACE,
+                        "&str,u64",
+                        "u64",
+                    );
+                    type Codecs = (
+                        P::Codec<str>,
+                        P::Codec<u64>,
+                    );
+                    const CODECS: Self::Codecs = (
+                        P::codec::<str>(),
+                        P::codec::<u64>(),
+                    );
+                    type Returns = u64;
+                    type Output = u64;
+                    type Error = P::CallError;
+                    const ANSWER: P::Answer<
+                        Self::Returns,
+                        Self::Output,
+                        Self::Error,
+                    > = P::plain(P::codec::<u64>());
+                }
+                #[allow(
+                    dead_code,
+                    private_interfaces,
+                    clippy::impl_trait_in_params,
+                    clippy::too_many_arguments,
+                    reason = "a program may use some functions only; rustc checks the types in the function"
+                )]
+                impl score {
+                    ///The function [`score`](fn@score) as a value.
+                    pub const FUNCTION: P::ProcessFunction<__score> = P::ProcessFunction::NEW;
+                    ///Runs [`score`](fn@score) in a new process, which ends after this one call.
+                    pub fn run(
+                        page: &str,
+                        weight: u64,
+                    ) -> P::ProcessRun<u64> {
+                        P::run::<__score>((page, &weight))
+                    }
+                    ///Starts a job: a call of [`score`](fn@score) that any process may join.
+                    pub fn start(
+                        page: &str,
+                        weight: u64,
+                    ) -> P::StartJob<u64> {
+                        P::start::<__score>((page, &weight))
+                    }
+                    ///Starts a process that runs [`score`](fn@score) for many calls.
+                    pub fn reuse() -> P::Reuse<Self> {
+                        P::reuse::<__score, Self>()
+                    }
+                    ///Calls [`score`](fn@score) in this process.
+                    pub fn call(
+                        &self,
+                        page: &str,
+                        weight: u64,
+                    ) -> P::Call<u64> {
+                        P::call::<
+                            P::ProcessClient,
+                            __score,
+                        >(&self.process, (page, &weight))
+                    }
+                    ///Returns the client of this process.
+                    pub fn process(&self) -> &P::ProcessClient {
+                        &self.process
+                    }
+                }
+                #[automatically_derived]
+                impl P::OfProcess for score {
+                    fn of(process: P::ProcessClient) -> Self {
+                        Self { process }
+                    }
+                }
+                const __HANDLE: &dyn P::Handle<
+                    P::Processes,
+                    (),
+                > = &P::synchronous::<
+                    P::ProcessClient,
+                    __score,
+                    P::Processes,
+                >(|__scope, (__a0, __a1)| score(&__a0, __a1));
+                P::register_process! {
+                    __HANDLE
+                }
+            };
+        "#]],
+    );
+}
+
+#[test]
+fn async_process_function_takes_patterns_and_pipes() {
+    check(
+        of_process(
+            quote!(id = "pair"),
+            quote!(
+                #[cfg(unix)]
+                #[deprecated]
+                async fn r#loop(mut a: u8, (b, c): (u8, u8), d: Pipe<u8>) -> Result<u8, E> {}
+            ),
+        ),
+        expect![[r##"
+            #[cfg(unix)]
+            ///Runs the function `loop` in other processes.
+            ///
+            ///A value of this type is a process that runs `loop` for many calls.
+            #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+            #[allow(
+                dead_code,
+                non_camel_case_types,
+                reason = "the type has the name of its function, and a program may use either"
+            )]
+            struct r#loop {
+                process: P::ProcessClient,
+            }
+            #[cfg(unix)]
+            const _: () = {
+                #[doc(hidden)]
+                struct __Key<__F>(::core::marker::PhantomData<__F>);
+                #[cfg(unix)]
+                #[allow(dead_code, non_camel_case_types, reason = "the name is that of a function")]
+                type __loop = __Key<fn(u8, (u8, u8), Pipe<u8>) -> Result<u8, E>>;
+                #[automatically_derived]
+                impl P::Declares<__loop>
+                for P::ProcessClient {
+                    const FUNCTION: P::FunctionInfo = P::FunctionInfo::of_process(
+                            "loop",
+                            PLACE,
+                            "u8,(u8,u8),Pipe<u8>",
+                            "Result<u8,E>",
+                        )
+                        .with_id("pair");
+                    type Codecs = (
+                        P::Codec<u8>,
+                        P::Codec<(u8, u8)>,
+                        P::Codec<P::Pipe<u8>>,
+                    );
+                    const CODECS: Self::Codecs = (
+                        P::codec::<u8>(),
+                        P::codec::<(u8, u8)>(),
+                        P::pipe_codec::<u8>(),
+                    );
+                    type Returns = Result<u8, E>;
+                    type Output = <Result<u8, E> as P::IsResult>::Ok;
+                    type Error = P::FunctionError<
+                        <Result<u8, E> as P::IsResult>::Err,
+                    >;
+                    const ANSWER: P::Answer<
+                        Self::Returns,
+                        Self::Output,
+                        Self::Error,
+                    > = P::fallible(
+                        P::codec::<
+                            <<Self as P::Declares<
+                                __loop,
+                            >>::Returns as P::IsResult>::Ok,
+                        >(),
+                        P::error_codec::<
+                            <<Self as P::Declares<
+                                __loop,
+                            >>::Returns as P::IsResult>::Err,
+                        >(),
+                    );
+                }
+                #[allow(
+                    dead_code,
+                    private_interfaces,
+                    clippy::impl_trait_in_params,
+                    clippy::too_many_arguments,
+                    reason = "a program may use some functions only; rustc checks the types in the function"
+                )]
+                impl r#loop {
+                    ///The function `loop` as a value.
+                    const FUNCTION: P::ProcessFunction<__loop> = P::ProcessFunction::NEW;
+                    ///Runs `loop` in a new process, which ends after this one call.
+                    #[deprecated]
+                    fn run(
+                        a: u8,
+                        __a1: (u8, u8),
+                        d: impl P::IntoPipe<u8>,
+                    ) -> P::TryProcessRun<Result<u8, E>> {
+                        P::run::<
+                            __loop,
+                        >((&a, &__a1, &P::IntoPipe::into_pipe(d)))
+                    }
+                    ///Starts a process that runs `loop` for many calls.
+                    fn reuse() -> P::Reuse<Self> {
+                        P::reuse::<__loop, Self>()
+                    }
+                    ///Calls `loop` in this process.
+                    fn call(
+                        &self,
+                        a: u8,
+                        __a1: (u8, u8),
+                        d: impl P::IntoPipe<u8>,
+                    ) -> P::TryCall<Result<u8, E>> {
+                        P::call::<
+                            P::ProcessClient,
+                            __loop,
+                        >(
+                            &self.process,
+                            (&a, &__a1, &P::IntoPipe::into_pipe(d)),
+                        )
+                    }
+                    ///Returns the client of this process.
+                    fn process(&self) -> &P::ProcessClient {
+                        &self.process
+                    }
+                }
+                #[automatically_derived]
+                impl P::OfProcess for r#loop {
+                    fn of(process: P::ProcessClient) -> Self {
+                        Self { process }
+                    }
+                }
+                #[allow(deprecated, reason = "callers get the warning")]
+                const __HANDLE: &dyn P::Handle<
+                    P::Processes,
+                    (),
+                > = &P::asynchronous::<
+                    P::ProcessClient,
+                    __loop,
+                    P::Processes,
+                >(|__scope, (__a0, __a1, __a2)| P::boxed(async move {
+                    r#loop(__a0, __a1, __a2).await
+                }));
+                P::register_process! {
+                    __HANDLE
+                }
+            };
+        "##]],
     );
 }

@@ -1,10 +1,15 @@
 //! The conversion of a function's result into an answer, and of the answer into the caller's result.
 
-use std::convert::Infallible;
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+#[cfg(feature = "pool")]
+use super::any_error::AnyError;
 use super::error::CallError;
 use crate::wire::{Codec, Message, codec};
+#[cfg(feature = "pool")]
+use crate::wire::{ItemError, Outcome, Refusal};
 
 /// Why a call of a function that returns `Result<T, E>` gave no `T`.
 ///
@@ -85,10 +90,36 @@ pub trait CallFailure: From<CallError> {
 }
 
 impl CallFailure for CallError {
-    type Function = Infallible;
+    type Function = Never;
 
-    fn from_function(error: Infallible) -> Self {
+    fn from_function(error: Never) -> Self {
         match error {}
+    }
+}
+
+/// The error type of a function that does not return a `Result`. It has no values.
+///
+/// In contrast to [`Infallible`](std::convert::Infallible) it implements serde's traits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Never {}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for Never {}
+
+impl Serialize for Never {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Never {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("expected a function that returns no error, found an error"))
     }
 }
 
@@ -149,8 +180,8 @@ pub const fn error_codec<E: TravelsAsError>() -> Codec<E> {
 #[doc(hidden)]
 pub struct Answer<R, T, E: CallFailure> {
     pub(super) split: fn(R) -> Result<T, E::Function>,
-    pub(super) value: Codec<T>,
-    pub(super) error: Option<Codec<E::Function>>,
+    pub(crate) value: Codec<T>,
+    pub(crate) error: Option<Codec<E::Function>>,
 }
 
 impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
@@ -160,6 +191,51 @@ impl<R, T, E: CallFailure> Clone for Answer<R, T, E> {
 }
 
 impl<R, T, E: CallFailure> Copy for Answer<R, T, E> {}
+
+impl<R, T, E: CallFailure> Answer<R, T, E> {
+    /// Returns the same conversion, with the one error type that holds both kinds of errors.
+    #[cfg(feature = "pool")]
+    pub(crate) fn with_function_error(self) -> Answer<R, T, FunctionError<E::Function>> {
+        let Self { split, value, error } = self;
+        Answer { split, value, error }
+    }
+}
+
+#[cfg(feature = "pool")]
+impl<R, T, E: CallFailure> Answer<R, T, E> {
+    /// Appends the result of a function as an item of a map, up to `max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The result cannot be sent. Nothing was appended.
+    #[inline]
+    pub(crate) fn encode_item(
+        self,
+        result: R,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<Outcome, Refusal> {
+        let encoded = match ((self.split)(result), self.error) {
+            (Ok(value), _) => (self.value.encode_item)(&value, out, max).map(|()| Outcome::Value),
+            (Err(error), Some(codec)) => {
+                (codec.encode_item)(&error, out, max).map(|()| Outcome::Error)
+            }
+            (Err(_), None) => unreachable!("only a `Result` has an error"),
+        };
+        encoded.map_err(unsendable)
+    }
+}
+
+#[cfg(feature = "pool")]
+#[cold]
+fn unsendable(error: ItemError) -> Refusal {
+    match error {
+        ItemError::Unencodable(error) => {
+            Refusal::Unencodable { why: AnyError::from(error).to_string() }
+        }
+        ItemError::TooLarge(it) => Refusal::TooLarge { size: it.size, max: it.max },
+    }
+}
 
 /// Converts the result of a function that does not return a `Result`.
 #[doc(hidden)]

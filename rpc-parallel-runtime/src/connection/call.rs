@@ -15,11 +15,12 @@ use super::any_error::AnyError;
 use super::caller::Caller;
 use super::client::{Client, Hold, Link};
 use super::deadline;
-use super::error::{CallError, CallErrorKind, MessageKind};
+use super::error::{CallError, CallErrorKind, KillOutcome, MessageKind};
 use super::failure::Loss;
 use super::outbox::Ticket;
 use super::pending::{Answered, CallStatus};
 use super::pipe::{self, Opening};
+use super::process_access::OverdueCall;
 use super::restart::RestartableLink;
 use super::sending::SendOrder;
 use super::spans::CallerSpan;
@@ -57,8 +58,9 @@ use crate::wire::{
 ///
 /// Dropping a call cancels it. The worker drops the future of the function at its next await point,
 /// or never begins the function. Calls that the function itself makes are cancelled with it. A
-/// function that computes without awaiting runs until it awaits or returns. A function with
-/// `#[worker(no_cancel)]` or `#[worker(one_way)]` runs to completion.
+/// function that computes without awaiting runs until it awaits or returns, unless a deadline ends
+/// its process, see [`kill`](Self::kill). A function with `#[worker(no_cancel)]` or
+/// `#[worker(one_way)]` runs to completion.
 #[must_use = "a call does nothing unless it is awaited"]
 pub struct Call<T, E: CallFailure = CallError> {
     route: Route,
@@ -67,6 +69,8 @@ pub struct Call<T, E: CallFailure = CallError> {
     error: Option<Codec<E::Function>>,
     timeout: Option<Duration>,
     inherited: Option<Instant>,
+    /// Whether the worker is killed when the deadline passes.
+    kill: bool,
     /// Made by the first poll, because it needs a tokio runtime.
     limit: Option<Box<Limit>>,
     state: State,
@@ -100,10 +104,96 @@ enum State {
     Done,
 }
 
+/// How long before its deadline a call may be dropped because of that deadline: a function is
+/// cancelled at its deadline by its caller, with the calls that inherit the deadline.
+const DROPPED_EARLY: Duration = Duration::from_millis(10);
+
 /// The time limit of a call.
 struct Limit {
     after: Duration,
     sleep: Pin<Box<Sleep>>,
+}
+
+/// A call whose arguments are encoded, before it has a connection.
+pub(crate) struct EncodedCall<T, E: CallFailure> {
+    function: &'static FunctionInfo,
+    value: Codec<T>,
+    error: Option<Codec<E::Function>>,
+    inherited: Option<Instant>,
+    state: State,
+}
+
+impl<T, E: CallFailure> EncodedCall<T, E> {
+    /// Encodes the message of a call, of at most `max` bytes.
+    pub(crate) fn new<R>(
+        function: &'static FunctionInfo,
+        answer: Answer<R, T, E>,
+        max: usize,
+        write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
+    ) -> Self {
+        Self::of_message(function, answer, encode_call(function, max, write_arguments))
+    }
+
+    /// Makes a call of its encoded message, or of the reason why it could not be encoded.
+    pub(super) fn of_message<R>(
+        function: &'static FunctionInfo,
+        answer: Answer<R, T, E>,
+        message: Result<(Unsent, Vec<Opening>), CallErrorKind>,
+    ) -> Self {
+        let state = match message {
+            Ok((frame, opening)) => State::New(frame, opening),
+            Err(kind) => State::Failed(kind),
+        };
+        let Answer { value, error, .. } = answer;
+        // No caller waits for the result of a one-way function.
+        let inherited = if function.one_way { None } else { deadline::inherited() };
+        Self { function, value, error, inherited, state }
+    }
+
+    /// Makes the call of a client, whose limit the arguments do not exceed.
+    pub(super) fn route(self, client: &Client) -> Call<T, E> {
+        let Self { function, value, error, inherited, state } = self;
+        let route = match &client.0 {
+            Link::Fixed(hold) => Route::Connected(hold.clone()),
+            Link::Restartable(link) => Route::Restartable(link.clone()),
+        };
+        Call {
+            route,
+            function,
+            value,
+            error,
+            timeout: None,
+            inherited,
+            kill: false,
+            limit: None,
+            state,
+            sent: false,
+            caller_span: CallerSpan::none(),
+        }
+    }
+}
+
+#[cfg(feature = "pool")]
+impl<T, E: CallFailure> EncodedCall<T, E> {
+    pub(crate) fn function(&self) -> &'static FunctionInfo {
+        self.function
+    }
+
+    /// Returns the deadline of the function in which the call was encoded.
+    pub(crate) fn inherited_deadline(&self) -> Option<Instant> {
+        self.inherited
+    }
+
+    /// Makes the call of a client. It fails if the arguments exceed the limit of the client.
+    pub(crate) fn on(mut self, client: &Client) -> Call<T, E> {
+        if let State::New(unsent, opening) = &self.state
+            && let Err(too_large) =
+                unsent.check(client.settings().max_message_size(), opening.len())
+        {
+            self.state = State::Failed(Unsendable::from(too_large).0);
+        }
+        self.route(client)
+    }
 }
 
 impl<T, E: CallFailure> Call<T, E> {
@@ -115,29 +205,7 @@ impl<T, E: CallFailure> Call<T, E> {
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
         let max = client.settings().max_message_size();
-        let mut frame = Vec::with_capacity(64);
-        let writer = if function.one_way {
-            MessageWriter::one_way(&mut frame, function.id(), max)
-        } else {
-            MessageWriter::call(&mut frame, function.id(), max)
-        };
-        let (written, opening) =
-            pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
-        let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
-        let state = match written.map(MessageWriter::finish) {
-            Ok(Some(large)) => State::New(Unsent::Large(Box::new(large)), opening),
-            Ok(None) => State::New(Unsent::Small(frame), opening),
-            Err(Unsendable(kind)) => State::Failed(kind),
-        };
-        let Answer { value, error, .. } = answer;
-        // No caller waits for the result of a one-way function.
-        let inherited = if function.one_way { None } else { deadline::inherited() };
-        let route = match &client.0 {
-            Link::Fixed(hold) => Route::Connected(hold.clone()),
-            Link::Restartable(link) => Route::Restartable(link.clone()),
-        };
-        let (timeout, limit, sent, caller_span) = (None, None, false, CallerSpan::none());
-        Self { route, function, value, error, timeout, inherited, limit, state, sent, caller_span }
+        EncodedCall::new(function, answer, max, write_arguments).route(client)
     }
 
     /// Fails the call with [`CallErrorKind::TimedOut`] if no answer arrives within `after` of the
@@ -176,6 +244,51 @@ impl<T, E: CallFailure> Call<T, E> {
     /// task awaits the call. Outside of a function this has no effect.
     pub fn without_inherited_deadline(mut self) -> Self {
         self.inherited = None;
+        self
+    }
+
+    /// Kills the worker's process if the deadline of the call passes while the call waits for its
+    /// answer. Default: the function is only cancelled.
+    ///
+    /// This ends functions that cannot be cancelled: those that compute without awaiting, that
+    /// block, or whose process is stopped. The deadline is that of [`timeout`](Self::timeout), or
+    /// an inherited one if that is earlier. Without a deadline this has no effect.
+    ///
+    /// The call fails with [`CallErrorKind::TimedOut`] at once and does not wait for the process to
+    /// exit. The process gets `SIGKILL`, so neither destructors nor `on_shutdown` run. It has
+    /// failed: its other calls and its pipes end with a [`WorkerFailure`] whose exit reason is
+    /// [`ExitReason::DeadlineExceeded`], the callback for failures receives this report, and a
+    /// worker with a restart policy is restarted. Calls made after this one has failed wait for the
+    /// new process. A process that is blocked in the kernel exits later; after 5 s it counts as
+    /// ended.
+    ///
+    /// Nothing is killed in these cases:
+    ///
+    /// - The answer arrives before the deadline.
+    /// - The call was not sent: its worker is being restarted, or its send buffer is full.
+    /// - The worker refuses the call because its deadline has passed before the function began.
+    /// - The call is dropped before its deadline. A call that is dropped in the last 10 ms before
+    ///   its deadline does kill: a function that exceeds its deadline is cancelled at about the
+    ///   time at which the calls that it makes exceed the deadline that they inherit.
+    /// - The function is one-way: it has no deadline.
+    /// - Another process has started the worker, or the worker is a server that was made by
+    ///   [`serve`](crate::Spawn::serve) or [`server`](crate::Spawn::server). Then the error holds
+    ///   [`KillOutcome::NotStartedHere`], and the function is only cancelled.
+    ///
+    /// [`WorkerFailure`]: crate::WorkerFailure
+    /// [`ExitReason::DeadlineExceeded`]: crate::ExitReason::DeadlineExceeded
+    ///
+    /// ```
+    /// # async fn example(call: rpc_parallel::Call<u64>) -> Result<u64, rpc_parallel::CallError> {
+    /// use std::time::Duration;
+    ///
+    /// // let call = client.parse(&untrusted);
+    /// let parsed = call.timeout(Duration::from_secs(5)).kill().await?;
+    /// # Ok(parsed)
+    /// # }
+    /// ```
+    pub fn kill(mut self) -> Self {
+        self.kill = true;
         self
     }
 
@@ -319,8 +432,16 @@ impl<T, E: CallFailure> Call<T, E> {
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
         let Some(limit) = &mut self.limit else { return Poll::Pending };
         ready!(limit.sleep.as_mut().poll(cx));
-        let after = limit.after;
-        Poll::Ready(CallErrorKind::TimedOut { after, unsent: self.why_unsent() })
+        let (after, unsent) = (limit.after, self.why_unsent());
+        Poll::Ready(CallErrorKind::TimedOut { after, unsent, kill: self.expire(after) })
+    }
+
+    /// Cancels the call, whose deadline has passed, and kills the worker if that is requested and
+    /// the worker has not answered.
+    fn expire(&mut self, after: Duration) -> Option<KillOutcome> {
+        let unanswered = self.cancel();
+        let overdue = OverdueCall { function: self.function, after };
+        (unanswered && self.kill).then(|| self.caller().kill_worker(overdue))
     }
 
     fn why_unsent(&self) -> Option<String> {
@@ -378,7 +499,7 @@ impl<T, E: CallFailure> Call<T, E> {
         match (refusal, &self.limit) {
             // The deadline passed in the worker first.
             (Refusal::Expired, Some(limit)) => {
-                CallErrorKind::TimedOut { after: limit.after, unsent: None }
+                CallErrorKind::TimedOut { after: limit.after, unsent: None, kill: None }
             }
             (refusal, _) => refusal.into(),
         }
@@ -446,14 +567,14 @@ impl<T, E: CallFailure> Future for Call<T, E> {
 impl<T, E: CallFailure> Unpin for Call<T, E> {}
 
 impl<T, E: CallFailure> Call<T, E> {
-    /// Cancels the call in the worker, if it is pending.
-    fn cancel(&mut self) {
+    /// Cancels the call in the worker, if it is pending. Returns whether it was.
+    fn cancel(&mut self) -> bool {
         let State::Waiting(call, ticket) = mem::replace(&mut self.state, State::Done) else {
-            return;
+            return false;
         };
         let caller = self.caller();
         if !caller.pending().cancel(call) {
-            return;
+            return false;
         }
         let outbox = &caller.connection.outbox;
         if let Ticket::Large(transfer) = ticket
@@ -463,17 +584,26 @@ impl<T, E: CallFailure> Call<T, E> {
             // The worker has not received the complete message, and never will.
             caller.connection.abandon(&streams);
             caller.pending().forget(call);
-            return;
+            return true;
         }
         let mut frame = Vec::new();
         FrameWriter::cancel(&mut frame, call).finish();
         outbox.write_at_end(&frame, SendOrder::Any);
+        true
     }
 }
 
 impl<T, E: CallFailure> Drop for Call<T, E> {
     fn drop(&mut self) {
-        self.cancel();
+        match &self.limit {
+            Some(limit) if limit.sleep.deadline() <= Instant::now() + DROPPED_EARLY => {
+                let after = limit.after;
+                self.expire(after);
+            }
+            _ => {
+                self.cancel();
+            }
+        }
     }
 }
 
@@ -483,6 +613,28 @@ impl<T, E: CallFailure> fmt::Debug for Call<T, E> {
             .field("function", &self.function.signature())
             .field("worker", &self.label().to_string())
             .finish_non_exhaustive()
+    }
+}
+
+/// Encodes the message of a call, and returns it with the streams that it opens.
+pub(super) fn encode_call(
+    function: &'static FunctionInfo,
+    max: usize,
+    write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
+) -> Result<(Unsent, Vec<Opening>), CallErrorKind> {
+    let mut frame = Vec::with_capacity(64);
+    let writer = if function.one_way {
+        MessageWriter::one_way(&mut frame, function.id(), max)
+    } else {
+        MessageWriter::call(&mut frame, function.id(), max)
+    };
+    let (written, opening) =
+        pipe::encoding(|| writer.message(|sink| Ok::<_, Unsendable>(write_arguments(sink)?)));
+    let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
+    match written.map(MessageWriter::finish) {
+        Ok(Some(large)) => Ok((Unsent::Large(Box::new(large)), opening)),
+        Ok(None) => Ok((Unsent::Small(frame), opening)),
+        Err(Unsendable(kind)) => Err(kind),
     }
 }
 

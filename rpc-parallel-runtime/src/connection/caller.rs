@@ -2,29 +2,24 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::Notify;
 
-use super::failure::{Loss, WorkerFailure};
+use super::error::KillOutcome;
+use super::failure::Loss;
 use super::inbox::Inbox;
 use super::opening::Opening;
 use super::outbox::{WriteError, Writing};
 use super::pending::{Answered, Pending};
+use super::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 use super::shared::{Connection, Peer};
 use super::task::task;
 use crate::transport::{Fault, Reader};
 use crate::wire::{Frame, FrameError, WorkerId, WorkerLabel};
-
-/// A future that returns the failure report of a worker whose connection has broken. Returns `None`
-/// if the worker is alive, or if its end is unknown.
-///
-/// The driver owns the future and drops it with the connection: so it may own values that must not
-/// outlive the connection.
-pub(crate) type FailureLookup = Pin<Box<dyn Future<Output = Option<WorkerFailure>> + Send>>;
 
 /// The state that the clients and calls of one connection share with its driver.
 pub(super) struct Caller {
@@ -32,6 +27,8 @@ pub(super) struct Caller {
     pub(super) label: Arc<WorkerLabel>,
     pub(super) connection: Arc<Connection>,
     pending: Mutex<Pending>,
+    /// `None` if this process cannot end the worker's process.
+    killer: Option<Killer>,
     closing: AtomicBool,
     /// Set as soon as the peer is gone, also while the reason is still being looked up.
     lost: AtomicBool,
@@ -44,8 +41,9 @@ impl Caller {
         opening: Opening,
         id: WorkerId,
         label: WorkerLabel,
-        failure_lookup: FailureLookup,
+        process_access: ProcessAccess,
     ) -> Arc<Self> {
+        let ProcessAccess { failure_lookup, killer } = process_access;
         let Opening { reader, inbox, outbox, writing, settings } = opening;
         let label = Arc::new(label);
         let peer = Peer::Worker(label.clone());
@@ -54,6 +52,7 @@ impl Caller {
             label,
             connection: Arc::new(Connection::new(peer, settings, outbox)),
             pending: Mutex::default(),
+            killer,
             closing: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             over: Notify::new(),
@@ -83,6 +82,13 @@ impl Caller {
     /// Returns whether the driver has noticed the loss of the connection.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
+    }
+
+    /// Requests the end of the worker's process, because a call has exceeded its deadline.
+    pub(super) fn kill_worker(&self, overdue: OverdueCall) -> KillOutcome {
+        let Some(kill) = &self.killer else { return KillOutcome::NotStartedHere };
+        kill(overdue);
+        KillOutcome::Killed
     }
 
     /// Waits until the connection has ended, and returns the reason.

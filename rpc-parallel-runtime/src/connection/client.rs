@@ -5,10 +5,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use super::caller::{Caller, FailureLookup};
+use super::caller::Caller;
 use super::error::CallErrorKind;
 use super::opening::Opening;
 use super::pending::Progress;
+use super::process_access::ProcessAccess;
 use super::restart::{Connected, Reconnect, RestartableLink};
 #[cfg(any(test, fuzzing))]
 use super::shared::Connection;
@@ -42,16 +43,13 @@ impl Drop for Hold {
 
 impl Client {
     /// Starts the driver of a connection that the peer has accepted.
-    ///
-    /// The driver awaits `failure_lookup` after the connection has broken, to get the failure
-    /// report of the worker.
     pub(crate) fn begin(
         opening: Opening,
         id: WorkerId,
         label: WorkerLabel,
-        failure_lookup: FailureLookup,
+        process_access: ProcessAccess,
     ) -> Self {
-        Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, failure_lookup)))))
+        Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, process_access)))))
     }
 
     /// Returns a client whose connection is replaced whenever it is lost.

@@ -56,6 +56,9 @@ pub enum CallErrorKind {
         /// Why the call was not sent, if it was not: for example, its worker was being restarted.
         /// Then its function has not begun.
         unsent: Option<String>,
+        /// What [`kill`](crate::Call::kill) has done. `None` if it was not requested, or if the
+        /// call did not wait for an answer.
+        kill: Option<KillOutcome>,
     },
     /// The worker has no such function: it runs another program.
     UnknownFunction {
@@ -96,6 +99,17 @@ pub enum MessageKind {
     Result,
 }
 
+/// What [`Call::kill`](crate::Call::kill) has done when the deadline of its call passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum KillOutcome {
+    /// This process kills the worker's process, unless that has just exited by itself.
+    Killed,
+    /// This process cannot end the worker: another process has started it, or it is a server in a
+    /// process with other tasks. The function was cancelled and may still run.
+    NotStartedHere,
+}
+
 /// What is known about the execution of a failed call. It decides whether repeating the call is
 /// safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +127,7 @@ pub enum Execution {
 }
 
 impl CallError {
-    pub(super) fn new(
+    pub(crate) fn new(
         function: &'static FunctionInfo,
         worker: Arc<WorkerLabel>,
         kind: CallErrorKind,
@@ -136,7 +150,9 @@ impl CallError {
             return Execution::NotBegun;
         }
         match kind {
-            CallErrorKind::WorkerDied(_) | CallErrorKind::RestartLimitReached { .. } => {
+            CallErrorKind::WorkerDied(_)
+            | CallErrorKind::RestartLimitReached { .. }
+            | CallErrorKind::TimedOut { kill: Some(KillOutcome::Killed), .. } => {
                 Execution::WorkerGone
             }
             CallErrorKind::UnknownFunction { .. }
@@ -228,9 +244,19 @@ impl fmt::Display for CallErrorKind {
             }
             Self::ConnectionLost { why } => write!(f, "the connection was lost: {why}"),
             Self::ConnectionClosed => f.write_str("this process closed the connection"),
-            Self::TimedOut { after, unsent: None } => write!(f, "no answer within {after:?}"),
-            Self::TimedOut { after, unsent: Some(why) } => {
+            Self::TimedOut { after, unsent: Some(why), .. } => {
                 write!(f, "the call was not sent within {after:?}: {why}")
+            }
+            Self::TimedOut { after, unsent: None, kill } => {
+                write!(f, "no answer within {after:?}")?;
+                f.write_str(match kill {
+                    None => "",
+                    Some(KillOutcome::Killed) => ", and the worker was killed",
+                    Some(KillOutcome::NotStartedHere) => {
+                        "; the worker was not killed, because it is not a process that this \
+                         process has started"
+                    }
+                })
             }
             Self::UnknownFunction { offers } => {
                 f.write_str("the worker has no such function; it has ")?;

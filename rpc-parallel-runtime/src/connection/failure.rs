@@ -25,6 +25,8 @@ pub(crate) struct FailureReport {
     pub(crate) why: Option<String>,
     pub(crate) panic: Option<PanicReport>,
     pub(crate) in_progress: Vec<String>,
+    /// The function whose call exceeded its deadline.
+    pub(crate) overdue: Option<String>,
     pub(crate) uptime: Duration,
     pub(crate) stderr: Vec<String>,
 }
@@ -65,13 +67,29 @@ pub enum ExitReason {
     /// A panic ended the server, and its process keeps running, see
     /// [`Server::on_failure`](crate::Server::on_failure).
     ServerEnded,
+    /// A call of this process exceeded its deadline, and [`Call::kill`](crate::Call::kill) made the
+    /// supervisor kill the process.
+    DeadlineExceeded {
+        /// The time that the call had.
+        after: Duration,
+    },
     /// The process has exited, but its exit status is unknown: this program ignores `SIGCHLD`, or
     /// another part of it has reaped the process.
     Unknown,
 }
 
 fields!(newtype WorkerFailure);
-fields!(struct FailureReport { worker, id, exit_reason, why, panic, in_progress, uptime, stderr });
+fields!(struct FailureReport {
+    worker,
+    id,
+    exit_reason,
+    why,
+    panic,
+    in_progress,
+    overdue,
+    uptime,
+    stderr,
+});
 fields!(enum ExitReason {
     0 => Exited(code),
     1 => Signaled { signal, core_dumped },
@@ -81,6 +99,7 @@ fields!(enum ExitReason {
     5 => NotStarted,
     6 => ServerEnded,
     7 => Unknown,
+    8 => DeadlineExceeded { after },
 });
 
 impl WorkerFailure {
@@ -129,11 +148,18 @@ impl WorkerFailure {
     /// Returns the names of the functions that were in progress: those whose results the reporting
     /// process was waiting for.
     ///
-    /// At most 8, without duplicates, in no particular order. Calls of other processes are not
-    /// among them.
+    /// At most 8, without duplicates, in no particular order. Calls of other processes and the call
+    /// of the [`overdue_function`](Self::overdue_function) are not among them.
     #[must_use]
     pub fn in_progress(&self) -> &[String] {
         &self.0.in_progress
+    }
+
+    /// Returns the name of the function whose call exceeded its deadline, if the exit reason is
+    /// [`ExitReason::DeadlineExceeded`].
+    #[must_use]
+    pub fn overdue_function(&self) -> Option<&str> {
+        self.0.overdue.as_deref()
     }
 
     /// Returns how long the worker's process ran.
@@ -197,7 +223,7 @@ impl WorkerFailure {
     }
 
     fn describe_event(&self) -> String {
-        let FailureReport { exit_reason, why, panic, uptime, .. } = &*self.0;
+        let FailureReport { exit_reason, why, panic, overdue, uptime, .. } = &*self.0;
         let mut event = match panic {
             Some(panic) => format!("{panic}, and {exit_reason}"),
             None => exit_reason.to_string(),
@@ -208,6 +234,9 @@ impl WorkerFailure {
         }
         if *exit_reason != ExitReason::NotStarted {
             event.push_str(&format!(" after {}", Rounded(*uptime)));
+        }
+        if let Some(function) = overdue {
+            event.push_str(&format!(": `{function}` gave no answer"));
         }
         event
     }
@@ -264,6 +293,9 @@ impl fmt::Display for ExitReason {
             Self::ClosedControl => f.write_str("closed its control connection and was killed"),
             Self::NotStarted => f.write_str("failed to restart"),
             Self::ServerEnded => f.write_str("was ended by the process that serves it"),
+            Self::DeadlineExceeded { after } => {
+                write!(f, "exceeded the {after:?} deadline of a call and was killed")
+            }
             Self::Unknown => f.write_str("exited with an unknown status"),
         }
     }
@@ -333,6 +365,7 @@ mod tests {
             why: None,
             panic: None,
             in_progress: vec!["Ledger::wait".to_owned()],
+            overdue: None,
             uptime: Duration::from_secs(7),
             stderr: vec!["the last line".to_owned()],
         })

@@ -7,6 +7,8 @@ mod answer;
 mod answering;
 mod any_error;
 mod call;
+#[cfg(feature = "pool")]
+mod shared_call;
 mod calls;
 mod caller;
 mod client;
@@ -24,6 +26,7 @@ mod panics;
 mod pause;
 mod pending;
 mod pipe;
+mod process_access;
 mod scope;
 mod task;
 mod sending;
@@ -44,19 +47,21 @@ mod scripted;
 mod fuzzing;
 
 pub use self::answer::{
-    Answer, CallFailure, FunctionError, IsResult, TravelsAsError, error_codec, fallible, plain,
+    Answer, CallFailure, FunctionError, IsResult, Never, TravelsAsError, error_codec, fallible,
+    plain,
 };
 pub(crate) use self::answering::{Answering, Incoming, Running, Session};
 pub use self::any_error::AnyError;
+#[cfg(feature = "pool")]
+pub(crate) use self::call::EncodedCall;
 pub use self::call::{Call, TryCall};
-pub(crate) use self::caller::FailureLookup;
 pub use self::client::Client;
 pub(crate) use self::client::InFlight;
 #[cfg(feature = "tracing")]
 pub(crate) use self::client::WeakClient;
 pub(crate) use self::diagnostics::diagnose;
 pub(crate) use self::error::restart_limit_text;
-pub use self::error::{CallError, CallErrorKind, Execution, MessageKind};
+pub use self::error::{CallError, CallErrorKind, Execution, KillOutcome, MessageKind};
 pub use self::failure::{ExitReason, WorkerFailure};
 pub(crate) use self::failure::{
     FailureReport, Loss, MAX_IN_PROGRESS, RestartLimitReached, last_lines,
@@ -71,16 +76,21 @@ pub(crate) use self::panics::{
     set_panic_owner,
 };
 pub use self::panics::{blocking, handles_panics};
+#[cfg(feature = "pool")]
+pub(crate) use self::panics::{catch, drop_unfinished};
 pub(crate) use self::pending::Progress;
 pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
     TrySendError,
 };
+pub(crate) use self::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 pub(crate) use self::restart::{Connected, Reconnect, Reconnecting};
 pub(crate) use self::scope::CallScope;
 pub(crate) use self::serving::Serving;
 #[cfg(test)]
 use self::serving::ServingError;
+#[cfg(feature = "pool")]
+pub(crate) use self::shared_call::SharedCall;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::task::{Task, task};

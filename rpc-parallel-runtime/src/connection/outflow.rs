@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::client::Hold;
 use super::failure::Loss;
+use super::outbox::Ticket;
 use super::panics;
 use super::pipe::{PipeError, PipeErrorKind};
 use super::sending::SendOrder;
@@ -30,6 +31,8 @@ struct State {
     /// Whether the last frame of the stream was sent.
     ended: bool,
     waiting: Vec<Waker>,
+    /// The last frame that was sent at once.
+    last: Ticket,
     /// Keeps the connection open while the stream is open.
     keep: Option<Arc<Hold>>,
 }
@@ -48,6 +51,7 @@ impl Outflow {
             closed: None,
             ended: false,
             waiting: Vec::new(),
+            last: Ticket::Written,
             keep: None,
         };
         Self { id, window, connection, state: Mutex::new(state) }
@@ -102,11 +106,19 @@ impl Outflow {
         let Some(Elements { frame, large, cost }) = elements.take() else { return Ok(true) };
         state.credit -= i64::try_from(cost).unwrap_or(i64::MAX);
         let (outbox, order) = (&self.connection.outbox, SendOrder::Stream(self.id));
-        match large {
+        state.last = match large {
             Some(large) => outbox.add_large(large, order, Vec::new()),
             None => outbox.write_now(&frame, order),
         };
         Ok(true)
+    }
+
+    /// Waits until all elements are written to the socket, so that the reader gets them even if this
+    /// process dies.
+    #[cfg(feature = "pool")]
+    pub(super) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let last = self.state().last;
+        self.connection.outbox.poll_written(last, cx)
     }
 
     /// Sends elements as soon as the reader has room for them.

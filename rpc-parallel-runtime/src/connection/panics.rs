@@ -212,7 +212,7 @@ fn record(panic: Option<PanicReport>) {
 }
 
 /// Drops a value, and ends the pipes in it with this error.
-pub(super) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
+pub(crate) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
     let _outer = Outer(CUT_SHORT.replace(Some(why)));
     // The code that drops the call catches a panic of its destructors.
     let _handler = Handler::new();

@@ -18,6 +18,7 @@ use crate::wire::{CallId, FunctionInfo, Outcome};
 pub(super) struct Pending {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    progress: Progress,
     lost: Option<Arc<Loss>>,
 }
 
@@ -37,19 +38,19 @@ enum State {
     Cancelled,
 }
 
-/// Whether calls of this process to a worker have begun, and whether any was answered.
+/// The numbers of calls of this process to a worker. One-way calls do not count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Progress {
-    /// At least one call has begun.
-    pub(crate) called: bool,
-    /// At least one call was answered.
-    pub(crate) answered: bool,
+    /// The calls that have begun.
+    pub(crate) called: u64,
+    /// Those of them that the worker has answered, also if they were cancelled before.
+    pub(crate) answered: u64,
 }
 
 impl Progress {
     /// Merges the progress of another connection to the same worker.
     pub(crate) fn merge(self, other: Self) -> Self {
-        Self { called: self.called || other.called, answered: self.answered || other.answered }
+        Self { called: self.called + other.called, answered: self.answered + other.answered }
     }
 }
 
@@ -106,6 +107,7 @@ impl Pending {
         let slot = &mut self.slots[index as usize];
         slot.uses = slot.uses.wrapping_add(1);
         slot.state = state;
+        self.progress.called += 1;
         Ok(CallId(u64::from(slot.uses) << 32 | u64::from(index)))
     }
 
@@ -154,6 +156,7 @@ impl Pending {
     /// Frees the slot of a cancelled call whose message the worker never received completely.
     pub(super) fn forget(&mut self, call: CallId) {
         if let Some((index, Slot { state: State::Cancelled, .. })) = self.slot(call) {
+            self.progress.answered += 1;
             self.release(index);
         }
     }
@@ -163,12 +166,15 @@ impl Pending {
         let (index, slot) = self.slot(call)?;
         match &mut slot.state {
             State::Waiting { .. } => {
-                match std::mem::replace(&mut slot.state, State::Answered(answered)) {
+                let waiting = std::mem::replace(&mut slot.state, State::Answered(answered));
+                self.progress.answered += 1;
+                match waiting {
                     State::Waiting { waker, .. } => Some(waker),
                     _ => None,
                 }
             }
             State::Cancelled => {
+                self.progress.answered += 1;
                 self.release(index);
                 None
             }
@@ -194,11 +200,9 @@ impl Pending {
         })
     }
 
-    /// Returns the progress of the calls. One-way calls do not count.
+    /// Returns the progress of the calls.
     pub(super) fn progress(&self) -> Progress {
-        let has_ended =
-            |it: &Slot| it.uses > 1 || matches!(it.state, State::Free | State::Answered(_));
-        Progress { called: !self.slots.is_empty(), answered: self.slots.iter().any(has_ended) }
+        self.progress
     }
 
     /// Returns the reason of the loss, if the connection is lost.

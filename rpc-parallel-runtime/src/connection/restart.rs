@@ -39,8 +39,8 @@ pub(crate) type Reconnecting<'a> =
 /// An open connection.
 pub(crate) struct Connected {
     pub(crate) client: Client,
-    /// Returns whether the worker's process has exited. Then no new call is sent, even if the
-    /// connection has not broken yet.
+    /// Returns whether the worker's process has exited or is being killed. Then no new call is
+    /// sent, even if the connection has not broken yet.
     pub(crate) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 

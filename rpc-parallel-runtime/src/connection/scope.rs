@@ -37,7 +37,13 @@ impl CallScope {
         }
     }
 
-    pub(super) fn cancel(&self) {
+    /// Creates the scope of the items of a map, which has no deadline.
+    #[cfg(feature = "pool")]
+    pub(crate) fn of_items() -> Arc<Self> {
+        Arc::new(Self::new(None))
+    }
+
+    pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
         self.notify.notify_waiters();
     }

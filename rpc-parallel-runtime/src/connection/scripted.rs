@@ -12,6 +12,7 @@ use super::answering::{Answering, Incoming, Running, Session};
 use super::call::Call;
 use super::client::Client;
 use super::opening::{Opening, OpeningError, encode_request};
+use super::process_access::ProcessAccess;
 use super::scope::CallScope;
 use super::traffic::Traffic;
 use crate::transport::memory::{MemoryReader, MemoryWriter};
@@ -161,13 +162,22 @@ pub(super) async fn try_client(
     here: (impl Reader, impl Writer),
     settings: Settings,
 ) -> Result<Client, OpeningError> {
+    client_of_process(here, settings, ProcessAccess::none()).await
+}
+
+/// Connects a client that has access to the process of its peer, unless it is refused.
+pub(super) async fn client_of_process(
+    here: (impl Reader, impl Writer),
+    settings: Settings,
+    process_access: ProcessAccess,
+) -> Result<Client, OpeningError> {
     let mut opening = opening(here, settings);
     let id = WorkerId::random();
     let request = encode_request(id, Greeting::new(&[]), &[], settings)?;
     opening.connect(&request).await?;
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
     let label = WorkerLabel { name: None, worker_type, pid: None, host };
-    Ok(Client::begin(opening, id, label, Box::pin(async { None })))
+    Ok(Client::begin(opening, id, label, process_access))
 }
 
 /// Calls a function.

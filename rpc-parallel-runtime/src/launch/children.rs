@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use super::control_command;
 use super::process::{End, EndKind, Process};
 use super::supervisor::{ENDING_TIMEOUT, Supervisor};
-use crate::connection::{FailureLookup, InFlight, Progress, WorkerFailure};
+use crate::connection::{FailureLookup, InFlight, Killer, ProcessAccess, Progress, WorkerFailure};
 use crate::transport::Address;
 use crate::wire::{WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
@@ -36,7 +37,11 @@ pub(crate) struct Started {
 
 /// The workers that this process has started and that are running.
 #[derive(Default)]
-pub(crate) struct Children(Mutex<Table>);
+pub(crate) struct Children {
+    table: Mutex<Table>,
+    /// Whether this process is ending, so that workers which end now are not replaced.
+    ending: AtomicBool,
+}
 
 #[derive(Default)]
 struct Table {
@@ -92,6 +97,7 @@ impl Children {
     /// Requests the end of all workers that are not detached, and waits until they have exited, at
     /// most for `within`.
     pub(crate) fn end_all(&self, within: Duration) {
+        self.ending.store(true, Ordering::Release);
         let all: Vec<_> = self.table().running.values().cloned().collect();
         let all: Vec<_> = all.into_iter().filter(|it| !it.is_detached).collect();
         for started in &all {
@@ -107,13 +113,20 @@ impl Children {
     /// Closes the control sockets of all workers that are not detached, as the end of this process
     /// does.
     pub(super) fn close_control(&self) {
+        self.ending.store(true, Ordering::Release);
         for started in self.table().running.values().filter(|it| !it.is_detached) {
             started.close_control();
         }
     }
 
+    /// Returns whether this process is ending.
+    #[cfg(feature = "pool")]
+    pub(crate) fn are_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().expect("no thread panics while it holds this lock")
+        self.table.lock().expect("no thread panics while it holds this lock")
     }
 }
 
@@ -151,8 +164,10 @@ impl Started {
         self.process.id()
     }
 
+    /// Returns whether the worker's process was reaped, or is being killed because of an overdue
+    /// call. No new call should be sent to it.
     pub(crate) fn is_dead(&self) -> bool {
-        self.process.is_dead()
+        self.process.is_dead() || self.process.is_overdue()
     }
 
     /// Returns whether the worker takes no new connections.
@@ -160,11 +175,11 @@ impl Started {
         self.process.is_closed()
     }
 
-    /// Returns a closure that returns whether the process was reaped. It does not keep `self`
-    /// alive.
+    /// Returns a closure that returns what [`is_dead`](Self::is_dead) returns. It does not keep
+    /// `self` alive.
     pub(crate) fn exit_check(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let process = self.process.clone();
-        Box::new(move || process.is_dead())
+        Box::new(move || process.is_dead() || process.is_overdue())
     }
 
     /// Kills the worker's process and waits until it is reaped.
@@ -173,6 +188,13 @@ impl Started {
     pub(crate) async fn kill(&self) -> bool {
         self.process.mark_end_requested();
         self.process.kill_and_wait().await.is_some()
+    }
+
+    /// Kills the worker's process, without waiting for its end.
+    #[cfg(feature = "pool")]
+    pub(crate) fn kill_now(&self) {
+        self.process.mark_end_requested();
+        self.process.kill();
     }
 
     /// Requests an orderly end. The supervisor ends the process by signals if it takes longer than
@@ -215,6 +237,12 @@ impl Started {
         self.process.end().await
     }
 
+    /// Returns the time since the process was started.
+    #[cfg(feature = "pool")]
+    pub(crate) fn uptime(&self) -> Duration {
+        self.process.uptime()
+    }
+
     /// Returns the last lines that the worker wrote to stderr.
     pub(crate) fn last_lines(&self) -> Vec<String> {
         self.process.last_lines()
@@ -230,6 +258,13 @@ impl Started {
     /// Sends the worker its end of a new connection.
     pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
         control_command::send_connection(self.control()?, socket.as_fd())
+    }
+
+    /// Sends the worker its end of a new connection for the items of maps, which a separate thread of
+    /// the worker serves.
+    #[cfg(feature = "pool")]
+    pub(crate) fn hand_over_items(&self, socket: impl AsFd) -> io::Result<()> {
+        control_command::send_items_connection(self.control()?, socket.as_fd())
     }
 
     /// Returns the path of the worker's listener, which is made first if the worker has none.
@@ -292,17 +327,36 @@ impl Started {
         )
     }
 
-    /// Returns the [`failure_lookup`](Self::failure_lookup) of the owning connection of the worker.
-    /// The connection owns the future, and dropping the future ends the worker.
-    pub(crate) fn owner_failure_lookup(self: Arc<Self>) -> FailureLookup {
-        let failure_lookup = self.failure_lookup();
+    /// Returns a closure that makes the supervisor kill the process because of an overdue call.
+    pub(crate) fn killer(&self) -> Killer {
+        let process = self.process.clone();
+        Box::new(move |overdue| {
+            // It fails only in a child that was forked without exec, which must not end workers of
+            // its parent.
+            if let Ok(supervisor) = Supervisor::get() {
+                process.mark_overdue();
+                supervisor.kill_overdue(process.clone(), overdue);
+            }
+        })
+    }
+
+    /// Returns the access of a connection to the worker's process.
+    pub(crate) fn process_access(&self) -> ProcessAccess {
+        ProcessAccess { failure_lookup: self.failure_lookup(), killer: Some(self.killer()) }
+    }
+
+    /// Returns the [`process_access`](Self::process_access) of the owning connection of the worker.
+    /// The connection owns the failure lookup, and dropping that ends the worker.
+    pub(crate) fn owner_process_access(self: Arc<Self>) -> ProcessAccess {
+        let ProcessAccess { failure_lookup, killer } = self.process_access();
         let mut owned = Owned { started: self, disconnected: false };
-        Box::pin(async move {
+        let failure_lookup = Box::pin(async move {
             owned.disconnected = true;
             let failure = failure_lookup.await;
             drop(owned);
             failure
-        })
+        });
+        ProcessAccess { failure_lookup, killer }
     }
 
     /// Waits until the process is reaped. Returns the failure report, if the end was a failure.

@@ -21,6 +21,8 @@ use super::children::Children;
 use super::control_command::ControlCommand;
 use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
+#[cfg(feature = "pool")]
+use super::items_thread::ItemsThread;
 use super::thread::start_thread;
 use crate::transport::{Fault, Origin, send};
 use crate::wire::{PanicReport, Settings};
@@ -54,7 +56,7 @@ pub(super) enum RuntimeCommand {
     End {
         within: Duration,
     },
-    /// This process failed to receive a descriptor.
+    /// This process failed to receive a descriptor, or to serve its connection.
     MissingDescriptor(io::Error),
     /// The master has missed heartbeats for this time.
     MasterTimedOut {
@@ -118,9 +120,7 @@ impl ControlConnection {
     }
 
     fn run(&self, settings: Settings, commands: UnboundedSender<RuntimeCommand>) {
-        let begin =
-            |limit| HeartbeatMonitor::passive(settings.heartbeat_period(), limit, Instant::now());
-        self.receive_commands(&commands, settings.heartbeat_timeout().map(begin));
+        self.receive_commands(&commands, settings);
         if self.is_detached() {
             // The queue stays open, because its end would end the worker.
             std::mem::forget(commands);
@@ -138,11 +138,13 @@ impl ControlConnection {
     }
 
     /// Handles the commands of the master until it has ended, or misses heartbeats for too long.
-    fn receive_commands(
-        &self,
-        commands: &UnboundedSender<RuntimeCommand>,
-        mut heartbeat: Option<HeartbeatMonitor>,
-    ) {
+    fn receive_commands(&self, commands: &UnboundedSender<RuntimeCommand>, settings: Settings) {
+        let begin =
+            |limit| HeartbeatMonitor::passive(settings.heartbeat_period(), limit, Instant::now());
+        let mut heartbeat = settings.heartbeat_timeout().map(begin);
+        // Started with the first connection for items.
+        #[cfg(feature = "pool")]
+        let mut items_thread = None;
         // Whether a heartbeat could not be sent.
         let mut pong_due = false;
         loop {
@@ -194,6 +196,14 @@ impl ControlConnection {
                     continue;
                 }
                 ControlCommand::Connection(socket) => RuntimeCommand::Connection(socket),
+                // The items thread gets the socket from here, because the runtime may be busy.
+                #[cfg(feature = "pool")]
+                ControlCommand::ItemsConnection(socket) => {
+                    match serve_items(&mut items_thread, socket, settings) {
+                        Ok(()) => continue,
+                        Err(error) => RuntimeCommand::MissingDescriptor(error),
+                    }
+                }
                 ControlCommand::Listener(listener) => RuntimeCommand::Listener(listener),
                 ControlCommand::End { within } => RuntimeCommand::End { within },
                 // The runtime writes the diagnostic, because stderr may be full and block this
@@ -229,6 +239,21 @@ impl ControlConnection {
             process::abort();
         }
     }
+}
+
+/// Lets the items thread serve a connection. Starts the thread, if it has not been started.
+#[cfg(feature = "pool")]
+fn serve_items(
+    thread: &mut Option<ItemsThread>,
+    socket: OwnedFd,
+    settings: Settings,
+) -> io::Result<()> {
+    let thread = match thread {
+        Some(thread) => thread,
+        None => thread.insert(ItemsThread::start(settings)?),
+    };
+    thread.serve(socket);
+    Ok(())
 }
 
 /// Ends this process because of an unhandled panic, which is reported to the master.

@@ -14,6 +14,9 @@ use crate::transport::{receive, send, send_once};
 pub(super) enum ControlCommand {
     /// Serve this connection.
     Connection(OwnedFd),
+    /// Serve this connection for the items of maps.
+    #[cfg(feature = "pool")]
+    ItemsConnection(OwnedFd),
     /// Serve the connections of this listener.
     Listener(OwnedFd),
     /// Answer with a heartbeat.
@@ -34,10 +37,18 @@ const PING: u8 = 3;
 const END: u8 = 4;
 const STATS: u8 = 5;
 const DETACH: u8 = 6;
+#[cfg(feature = "pool")]
+const ITEMS_CONNECTION: u8 = 7;
 
 /// Sends the worker its end of a new connection.
 pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
     send(control, &[CONNECTION], &[socket])
+}
+
+/// Sends the worker its end of a new connection for the items of maps.
+#[cfg(feature = "pool")]
+pub(super) fn send_items_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
+    send(control, &[ITEMS_CONNECTION], &[socket])
 }
 
 /// Sends the worker a listener, whose connections it then serves.
@@ -92,6 +103,8 @@ impl ControlCommand {
         };
         Ok(Some(match kind[0] {
             CONNECTION => Self::Connection(descriptor()?),
+            #[cfg(feature = "pool")]
+            ITEMS_CONNECTION => Self::ItemsConnection(descriptor()?),
             LISTENER => Self::Listener(descriptor()?),
             PING => Self::Ping,
             STATS => Self::Stats,

@@ -9,6 +9,8 @@ mod environment;
 mod limit;
 mod redirect;
 mod launcher;
+#[cfg(feature = "pool")]
+mod job_socket;
 mod start;
 mod set_up;
 mod control_event;
@@ -25,8 +27,11 @@ mod children;
 mod handshake;
 mod starting;
 mod listening;
-mod control;
 mod thread;
+mod worker_index;
+#[cfg(feature = "pool")]
+mod items_thread;
+mod control;
 mod work;
 
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};
@@ -34,6 +39,8 @@ pub(crate) use self::children::{Children, Started};
 pub(crate) use self::environment::BadVariable;
 pub use self::flavor::RuntimeFlavor;
 pub(crate) use self::flavor::block_on;
+#[cfg(feature = "pool")]
+pub(crate) use self::job_socket::{JobKeeper, JobSocket};
 pub(crate) use self::launcher::SharedLauncher;
 pub use self::launcher::{Launcher, WorkerCommand, WrapperLauncher};
 pub use self::limit::ResourceLimit;
@@ -45,8 +52,12 @@ pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;
 pub(crate) use self::start::{Lifetime, SpawnDefaults, StartFailure};
 pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingError, is_name_of_worker};
+#[cfg(feature = "pool")]
+pub(crate) use self::supervisor::start_supervisor;
 pub(crate) use self::thread::start_thread;
 pub(crate) use self::work::work;
+#[cfg(feature = "pool")]
+pub use self::worker_index::worker_index;
 
 /// Decodes bytes as a start message, and as a control event.
 #[cfg(fuzzing)]

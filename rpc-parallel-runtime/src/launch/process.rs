@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::control_command;
 use super::relay::Outputs;
 use crate::connection::{
-    ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, Progress, WorkerFailure,
+    ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, OverdueCall, Progress, WorkerFailure,
 };
 use crate::transport::Origin;
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
@@ -46,6 +46,8 @@ pub(crate) struct Process {
     terminated: AtomicBool,
     /// Whether this process has sent `SIGKILL` to the process.
     killed: AtomicBool,
+    /// Whether a call to the process has exceeded its deadline, so that the process is killed.
+    overdue: AtomicBool,
     /// Whether the process takes no new connections.
     closed: AtomicBool,
     /// The connections of this process to the process.
@@ -103,6 +105,7 @@ impl Process {
             end_requested: AtomicBool::new(false),
             terminated: AtomicBool::new(false),
             killed: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             connections: Mutex::default(),
             stats_requests: Mutex::default(),
@@ -154,9 +157,9 @@ impl Process {
         self.control.get_or_init(|| None);
     }
 
-    /// Kills the process, unless it has exited.
-    pub(super) fn kill(&self) {
-        self.signal(Signal::KILL, &self.killed);
+    /// Kills the process, unless it has exited. Returns whether this was the first `SIGKILL`.
+    pub(super) fn kill(&self) -> bool {
+        self.signal(Signal::KILL, &self.killed)
     }
 
     /// Kills the process and waits until it is reaped. Returns `None` after [`KILL_TIMEOUT`]: a
@@ -171,18 +174,22 @@ impl Process {
         self.signal(Signal::TERM, &self.terminated);
     }
 
-    fn signal(&self, signal: Signal, sent: &AtomicBool) {
+    /// Sends a signal to the process, unless it has exited. Returns whether the signal was sent,
+    /// and was not sent before.
+    fn signal(&self, signal: Signal, sent: &AtomicBool) -> bool {
         // A forked child drops the start guards of its parent, which must not end the processes.
         if self.origin.is_other_process() {
-            return;
+            return false;
         }
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let exited = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
         // Sending a signal to a zombie succeeds, although the signal is not why the process ended.
-        if exited != Ok(1) {
-            sent.store(true, Ordering::Release);
-            let _ = pidfd_send_signal(&self.pidfd, signal);
+        if exited == Ok(1) {
+            return false;
         }
+        let sent_before = sent.swap(true, Ordering::AcqRel);
+        let _ = pidfd_send_signal(&self.pidfd, signal);
+        !sent_before
     }
 
     /// Returns whether this process has sent `SIGTERM` to the process.
@@ -202,6 +209,15 @@ impl Process {
 
     pub(super) fn is_end_requested(&self) -> bool {
         self.end_requested.load(Ordering::Acquire)
+    }
+
+    /// Records that a call to the process has exceeded its deadline, so that the process is killed.
+    pub(super) fn mark_overdue(&self) {
+        self.overdue.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Acquire)
     }
 
     /// Records that the process takes no new connections.
@@ -287,6 +303,7 @@ impl Process {
     pub(super) fn record_end(
         &self,
         exit_reason: ExitReason,
+        overdue: Option<OverdueCall>,
         panic: Option<PanicReport>,
         kind: EndKind,
         requested: bool,
@@ -305,6 +322,7 @@ impl Process {
             why: None,
             panic,
             in_progress,
+            overdue: overdue.map(|it| it.function_name()),
             uptime: self.uptime(),
             stderr: self.last_lines(),
         };
@@ -317,7 +335,7 @@ impl Process {
         }
     }
 
-    fn uptime(&self) -> Duration {
+    pub(super) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
 

@@ -10,6 +10,8 @@
 use std::ffi::OsString;
 
 use super::flavor::RuntimeFlavor;
+#[cfg(feature = "pool")]
+use super::job_socket::JobKeeper;
 use super::panics::PanicPolicy;
 use super::redirect::Output;
 use super::set_up::SetUp;
@@ -30,6 +32,8 @@ pub(super) const MAX_LEN: usize = 1024 * 1024;
 pub(crate) struct Start {
     pub(crate) id: WorkerId,
     pub(crate) name: Option<String>,
+    /// The index of the worker in its pool.
+    pub(crate) worker_index: Option<u64>,
     pub(crate) worker_type: WorkerTypeId,
     pub(crate) lifetime: Lifetime,
     pub(crate) panics: PanicPolicy,
@@ -41,6 +45,10 @@ pub(crate) struct Start {
     pub(crate) set_up: SetUp,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
+    /// The keeper of the program's jobs. If there is one, the last descriptor of the message is the
+    /// socket by which the worker reaches it.
+    #[cfg(feature = "pool")]
+    pub(crate) job_keeper: Option<JobKeeper>,
 }
 
 /// The lifetime of a worker.
@@ -94,6 +102,23 @@ pub(crate) enum StartFailure {
     Init(InitError),
 }
 
+#[cfg(not(feature = "pool"))]
+fields!(struct Start {
+    id,
+    name,
+    worker_index,
+    worker_type,
+    lifetime,
+    panics,
+    settings,
+    flavor,
+    spawn_defaults,
+    master,
+    set_up,
+    stdout,
+    stderr,
+});
+#[cfg(feature = "pool")]
 fields!(struct Start {
     id,
     name,
@@ -107,6 +132,8 @@ fields!(struct Start {
     set_up,
     stdout,
     stderr,
+    worker_index,
+    job_keeper,
 });
 fields!(enum Lifetime { 0 => WithConnection, 1 => WithMaster, 2 => Detached });
 fields!(struct SpawnDefaults {
@@ -255,6 +282,7 @@ mod tests {
                 .parse()
                 .expect("the text is 32 hexadecimal digits"),
             name: Some("ledger".to_owned()),
+            worker_index: Some(7),
             worker_type: WorkerTypeId::chosen("ledger"),
             lifetime: Lifetime::WithMaster,
             panics: PanicPolicy::EndWorker,
@@ -268,6 +296,8 @@ mod tests {
             set_up,
             stdout: Output::File { path: "out".into(), append: true },
             stderr: Output::Inherit,
+            #[cfg(feature = "pool")]
+            job_keeper: None,
         }
     }
 }

@@ -21,6 +21,8 @@ use super::handshake::{
     Deadline, HandshakeError, REMAINING_EVENTS_TIMEOUT, StartHandshake, remaining_events,
     unless_exited,
 };
+#[cfg(feature = "pool")]
+use super::job_socket::JobSocket;
 use super::launcher::{SharedLauncher, WorkerCommand};
 use super::panics::PanicPolicy;
 use super::process::StartGuard;
@@ -53,6 +55,8 @@ const SENT_EARLY: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SpawnConfig {
     pub(crate) name: Option<String>,
+    /// The index of the worker in its pool.
+    pub(crate) worker_index: Option<u64>,
     pub(crate) environment: Environment,
     pub(crate) set_up: SetUp,
     pub(crate) stdout: Redirect,
@@ -137,8 +141,11 @@ impl SpawnConfig {
             None => self.stdout.pipe().unwrap_or(rustix::stdio::stdout()),
         });
         let first_connection = connection.as_ref().map(AsFd::as_fd);
-        let descriptors: Vec<_> =
-            first_connection.into_iter().chain(stdout).chain(self.stderr.pipe()).collect();
+        let descriptors = first_connection.into_iter().chain(stdout).chain(self.stderr.pipe());
+        // It was made when the start was requested.
+        #[cfg(feature = "pool")]
+        let descriptors = descriptors.chain(JobSocket::get().map(JobSocket::as_fd));
+        let descriptors: Vec<_> = descriptors.collect();
         let (early, rest) = bytes.split_at(bytes.len().min(SENT_EARLY));
         // It fails if the program could not be started. In that case the reply of the supervisor
         // holds a better error.
@@ -308,6 +315,7 @@ impl SpawnConfig {
             lifetime,
             panics: self.panics,
             name: self.name.clone(),
+            worker_index: self.worker_index,
             settings: spawn_defaults.settings,
             flavor: spawn_defaults.worker_flavor,
             spawn_defaults: spawn_defaults.clone(),
@@ -315,6 +323,8 @@ impl SpawnConfig {
             set_up: self.set_up.clone(),
             stdout,
             stderr,
+            #[cfg(feature = "pool")]
+            job_keeper: JobSocket::get().map(|it| it.keeper().clone()),
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Stream {
 }
 
 /// The lock of one of std's streams.
+///
+/// The first use starts the locking thread, which runs until the process ends.
 pub(super) struct StdioLock(Arc<Shared>);
 
 /// The state that the writing thread and the locking thread share.

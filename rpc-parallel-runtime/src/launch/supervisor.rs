@@ -24,13 +24,17 @@ use tokio::sync::oneshot;
 use super::control_command;
 use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
+#[cfg(feature = "pool")]
+use super::job_socket::{self, JobSocket};
 use super::memory::OutOfMemory;
 use super::process::{EndKind, Process, StartGuard};
 use super::relay::Outputs;
 use super::thread::start_thread;
-use crate::connection::ExitReason;
+use crate::connection::{ExitReason, OverdueCall};
 use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
+#[cfg(feature = "pool")]
+use crate::worker::AcceptJobs;
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
                       cannot start workers itself";
@@ -56,11 +60,17 @@ enum Request {
     EnforceEnd(Arc<Process>, Duration),
     /// Enforce the end of the process within the default time, unless its end is enforced already.
     EnforceDefaultEnd(Arc<Process>),
+    /// Kill the process, because of a call that exceeded its deadline.
+    KillOverdue(Arc<Process>, OverdueCall),
 }
 
 /// How long a worker may take to announce its end after an `End` command, if the program has not
 /// chosen a time.
 const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a process that was killed may take to exit. After that it is blocked in the kernel, and
+/// counts as ended. It is long, because the kernel first frees the memory of the process.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The time from `SIGTERM` to `SIGKILL`.
 const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -121,8 +131,17 @@ impl Supervisor {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let data = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        #[cfg(feature = "pool")]
+        let job_requests = JobSocket::make()?;
+        #[cfg(feature = "pool")]
+        if let Some((socket, _)) = &job_requests {
+            let data = epoll::EventData::new_u64(JOB_REQUEST);
+            epoll::add(&epoll, socket, data, epoll::EventFlags::IN)?;
+        }
         let (sender, requests) = mpsc::channel();
         let thread = SupervisorThread {
+            #[cfg(feature = "pool")]
+            job_requests,
             epoll: epoll.clone(),
             requests,
             supervised: HashMap::new(),
@@ -168,11 +187,28 @@ impl Supervisor {
         self.request(Request::EnforceDefaultEnd(process));
     }
 
+    /// Kills a process, because of a call that exceeded its deadline.
+    pub(super) fn kill_overdue(&self, process: Arc<Process>, overdue: OverdueCall) {
+        self.request(Request::KillOverdue(process, overdue));
+    }
+
+    // The queue needs no bound: each process has at most one request for each of its calls, and the
+    // supervisor takes all requests whenever it wakes.
     fn request(&self, request: Request) {
         self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor thread has ended"));
         // It fails only if the counter overflows, and then the thread wakes anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
+}
+
+/// Starts the supervisor, if it does not run.
+///
+/// # Errors
+///
+/// Its thread cannot be started, or user code forked this process from one that has a supervisor.
+#[cfg(feature = "pool")]
+pub(crate) fn start_supervisor() -> io::Result<()> {
+    Supervisor::get().map(drop)
 }
 
 /// The control socket of a process was not registered.
@@ -185,6 +221,10 @@ pub(super) enum RegisterError {
 /// Marks an epoll event as a new request.
 const WAKE: u64 = u64::MAX;
 
+/// Marks an epoll event as a request for a connection to the keeper of jobs.
+#[cfg(feature = "pool")]
+const JOB_REQUEST: u64 = u64::MAX - 1;
+
 /// Marks an epoll event as one of a control socket. Without it, the event is the exit of the
 /// process.
 const CONTROL_EVENT: u64 = 1 << 63;
@@ -193,6 +233,9 @@ const CONTROL_EVENT: u64 = 1 << 63;
 struct SupervisorThread {
     epoll: Arc<OwnedFd>,
     requests: Receiver<Request>,
+    /// The socket by which other processes request connections to the keeper of jobs.
+    #[cfg(feature = "pool")]
+    job_requests: Option<(OwnedFd, AcceptJobs)>,
     supervised: HashMap<u64, Supervised>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
@@ -206,12 +249,15 @@ struct SupervisorThread {
 enum Timer {
     Heartbeat,
     End,
+    /// The process has been killed and must have exited.
+    Exit,
 }
 
 struct Supervised {
     child: Child,
     process: Arc<Process>,
-    on_exit: Box<dyn FnOnce() + Send>,
+    /// Set until the end of the process is recorded.
+    on_exit: Option<Box<dyn FnOnce() + Send>>,
     settings: Settings,
     /// Received bytes of an incomplete event.
     unparsed: Vec<u8>,
@@ -226,6 +272,8 @@ struct Supervised {
     closed_control: bool,
     /// Why this process has killed the process.
     kill_reason: Option<ExitReason>,
+    /// The first call that exceeded its deadline and requested the end of the process.
+    overdue: Option<OverdueCall>,
 }
 
 /// The phase of an enforced end.
@@ -249,6 +297,8 @@ impl SupervisorThread {
             for event in &events {
                 match event.data.u64() {
                     WAKE => self.take_requests(),
+                    #[cfg(feature = "pool")]
+                    JOB_REQUEST => self.accept_jobs(),
                     event if event & CONTROL_EVENT != 0 => {
                         self.receive_events(event & !CONTROL_EVENT);
                     }
@@ -257,6 +307,14 @@ impl SupervisorThread {
             }
             // Timers run after received events, which may have made them obsolete.
             self.run_timers();
+        }
+    }
+
+    /// Passes a connection to the keeper of jobs.
+    #[cfg(feature = "pool")]
+    fn accept_jobs(&self) {
+        if let Some((socket, accept)) = &self.job_requests {
+            job_socket::receive(socket, *accept);
         }
     }
 
@@ -275,6 +333,13 @@ impl SupervisorThread {
                         let end = ENDING_TIMEOUT + TERMINATE_TIMEOUT;
                         self.schedule_end(serial, END_NOTICE_TIMEOUT, end);
                     }
+                }
+                Request::KillOverdue(process, overdue) => {
+                    if let Some(supervised) = self.supervised.get_mut(&process.serial) {
+                        supervised.overdue.get_or_insert(overdue);
+                    }
+                    let after = overdue.after;
+                    self.kill(process.serial, ExitReason::DeadlineExceeded { after });
                 }
             }
         }
@@ -317,6 +382,7 @@ impl SupervisorThread {
             match timer {
                 Timer::Heartbeat => self.check_heartbeat(serial, now),
                 Timer::End => self.escalate(serial, now),
+                Timer::Exit => self.abandon(serial),
             }
         }
     }
@@ -336,7 +402,7 @@ impl SupervisorThread {
                 let supervised = Supervised {
                     child,
                     process: process.clone(),
-                    on_exit,
+                    on_exit: Some(on_exit),
                     settings,
                     unparsed: Vec::new(),
                     heartbeat: settings.heartbeat_timeout().map(|limit| {
@@ -348,6 +414,7 @@ impl SupervisorThread {
                     end: None,
                     closed_control: false,
                     kill_reason: None,
+                    overdue: None,
                 };
                 self.supervised.insert(process.serial, supervised);
                 if settings.heartbeat_timeout().is_some() {
@@ -430,9 +497,7 @@ impl SupervisorThread {
             }
             HeartbeatAction::Wait => {}
             HeartbeatAction::Dead(silence) => {
-                supervised.heartbeat = None;
-                supervised.kill_reason = Some(ExitReason::Unresponsive { silence });
-                return supervised.process.kill();
+                return self.kill(serial, ExitReason::Unresponsive { silence });
             }
         }
         let next = heartbeat.next();
@@ -455,8 +520,29 @@ impl SupervisorThread {
                 supervised.process.terminate();
                 self.set_timer(kill_at, serial, Timer::End);
             }
-            Some(EndPhase::Terminated { kill_at }) if now >= kill_at => supervised.process.kill(),
+            Some(EndPhase::Terminated { kill_at }) if now >= kill_at => {
+                supervised.process.kill();
+            }
             Some(EndPhase::Terminated { .. }) | None => {}
+        }
+    }
+
+    /// Kills a process for this reason, unless it has exited or this process has killed it before.
+    fn kill(&mut self, serial: u64, reason: ExitReason) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        supervised.heartbeat = None;
+        if supervised.process.kill() {
+            supervised.kill_reason.get_or_insert(reason);
+            self.set_timer(Instant::now() + EXIT_TIMEOUT, serial, Timer::Exit);
+        }
+    }
+
+    /// Records the end of a process that was killed and does not exit. It is reaped when it exits.
+    fn abandon(&mut self, serial: u64) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        if let Some(reason) = supervised.kill_reason {
+            supervised.receive_last_events();
+            supervised.record_end(reason, &self.epoll);
         }
     }
 
@@ -472,27 +558,12 @@ impl SupervisorThread {
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
         let _ = epoll::delete(&self.epoll, &supervised.process);
-        // The last events are read here. If the control socket is not registered yet, the code that
-        // tries to register it reads them.
-        supervised.process.refuse_control();
-        while let Received::Events = supervised.receive_events() {}
-        if let Some(control) = supervised.process.control() {
-            // If this was a launcher's process, the worker may still run. This ends it.
-            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
-        }
+        supervised.receive_last_events();
         let exit_reason = match status {
             Some(status) => self.exit_reason(&supervised.process, status, supervised.kill_reason),
             None => supervised.kill_reason.unwrap_or(ExitReason::Unknown),
         };
-        let kind = supervised.end_kind(exit_reason);
-        let requested = supervised.is_end_requested();
-        let Supervised { process, on_exit, panic, .. } = supervised;
-        process.record_end(exit_reason, panic, kind, requested);
-        if let Some(control) = process.control() {
-            // After the end is recorded, `register_control` removes the socket itself.
-            let _ = epoll::delete(&self.epoll, control);
-        }
-        on_exit();
+        supervised.record_end(exit_reason, &self.epoll);
     }
 
     /// Returns the exit reason of a process.
@@ -559,6 +630,32 @@ impl Supervised {
     /// Returns whether this process has requested the end, or the worker has announced it.
     fn is_end_requested(&self) -> bool {
         self.process.is_end_requested() || self.ending.is_some()
+    }
+
+    /// Receives the events that the process has sent until its end, and closes its control socket.
+    fn receive_last_events(&mut self) {
+        // If the control socket is not registered yet, the code that tries to register it reads
+        // them.
+        self.process.refuse_control();
+        while let Received::Events = self.receive_events() {}
+        if let Some(control) = self.process.control() {
+            // If this was a launcher's process, the worker may still run. This ends it.
+            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
+        }
+    }
+
+    /// Records the end of the process, once.
+    fn record_end(&mut self, exit_reason: ExitReason, epoll: &OwnedFd) {
+        let Some(on_exit) = self.on_exit.take() else { return };
+        let overdue =
+            self.overdue.filter(|_| matches!(exit_reason, ExitReason::DeadlineExceeded { .. }));
+        let (kind, requested) = (self.end_kind(exit_reason), self.is_end_requested());
+        self.process.record_end(exit_reason, overdue, self.panic.take(), kind, requested);
+        if let Some(control) = self.process.control() {
+            // After the end is recorded, `register_control` removes the socket itself.
+            let _ = epoll::delete(epoll, control);
+        }
+        on_exit();
     }
 
     /// Returns whether the end of the process, which has exited, was orderly.

@@ -23,11 +23,14 @@ use super::boot_token::SocketId;
 use super::control::{ControlConnection, EXIT_FAILED, GRACE_PERIOD, RuntimeCommand, end_by_panic};
 use super::control_event::ControlEvent;
 use super::flavor::block_on;
+#[cfg(feature = "pool")]
+use super::job_socket::JobSocket;
 use super::listening::listen;
 use super::panics::PanicPolicy;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lifetime, Start, StartError, StartFailure};
 use super::supervisor::{ENDING_TIMEOUT, EXIT_FORCED};
+use super::worker_index;
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
 use crate::wire::{Settings, WorkerId, WorkerLabel};
@@ -39,8 +42,11 @@ use crate::worker::{
 /// Runs this process as a worker, and exits with its exit code.
 pub(crate) fn work() -> ! {
     let code = run().unwrap_or_else(|error| {
-        let error = AnyError::from(error);
-        diagnose(format_args!("failed to become a worker: {error}"));
+        // A start that the master gives up is not reported: the master has dropped its future.
+        if !matches!(error, WorkError::NoMaster) {
+            let error = AnyError::from(error);
+            diagnose(format_args!("failed to become a worker: {error}"));
+        }
         EXIT_FAILED
     });
     process::exit(code)
@@ -82,8 +88,11 @@ fn run() -> Result<i32, WorkError> {
     if start.spawn_defaults.worker_logs {
         crate::worker::logs::install();
     }
+    worker_index::set(start.worker_index);
     on_unhandled(end_by_panic);
     name_process(start.spawn_defaults.arg0.as_deref().unwrap_or_default());
+    #[cfg(feature = "pool")]
+    let descriptors = JobSocket::inherit(start.job_keeper.clone(), descriptors);
     let mut descriptors = descriptors.into_iter();
     let first = match start.lifetime {
         Lifetime::WithConnection => descriptors.next(),

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{
-    connect_request, connect_to, encode_init, introduction, no_failure_lookup, open,
-};
+use super::connecting::{connect_request, connect_to, encode_init, introduction, open};
+use crate::connection::ProcessAccess;
 use crate::wire::{Message, Settings, WorkerId, WorkerLabel};
 use crate::worker::WorkerClient;
 
@@ -118,7 +117,7 @@ impl WorkerAddress {
     /// Dropping the future closes the connection.
     pub async fn connect<C: WorkerClient>(&self, init: impl Message) -> Result<C, ConnectError> {
         let init = encode_init(&init, self.settings);
-        let frames = introduction(C::WORKER_TRAIT.functions).and_then(|mut frames| {
+        let frames = introduction(C::functions()).and_then(|mut frames| {
             frames.extend(connect_request(self.id, init, self.settings)?);
             Ok(frames)
         });
@@ -126,7 +125,7 @@ impl WorkerAddress {
             let frames = frames?;
             let socket = connect_to(&self.path, self.settings).await?;
             let worker = (self.id, self.label.clone());
-            open(socket, self.settings, worker, &frames, no_failure_lookup()).await
+            open(socket, self.settings, worker, &frames, ProcessAccess::none()).await
         };
         match connected.await {
             Ok(client) => Ok(C::from_client(client)),

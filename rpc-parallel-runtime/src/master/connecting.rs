@@ -5,10 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use crate::connection::{self, AnyError, Client, FailureLookup, Opening};
+use crate::connection::{self, AnyError, Client, Opening, ProcessAccess};
 use crate::transport::{self, split};
 use crate::wire::{
     EncodeError, FunctionInfo, Message, Settings, Sink, WorkerId, WorkerLabel, encode,
@@ -38,29 +39,42 @@ pub(super) fn open(
     settings: Settings,
     (id, label): (WorkerId, WorkerLabel),
     request: &[u8],
-    failure_lookup: FailureLookup,
+    process_access: ProcessAccess,
 ) -> OpenFuture<'_> {
     // Boxed here, so that it is compiled once and not in each program.
     Box::pin(async move {
         let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
         let mut opening = Opening::new(halves, settings);
         match opening.connect(request).await.map_err(ConnectErrorKind::from) {
-            Ok(()) => Ok(Client::begin(opening, id, label, failure_lookup)),
+            Ok(()) => Ok(Client::begin(opening, id, label, process_access)),
             // If the worker has ended, its failure report is more useful than the socket's error.
-            Err(ConnectErrorKind::Unreachable(error)) => Err(match failure_lookup.await {
-                Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                None => ConnectErrorKind::Unreachable(error),
-            }),
+            Err(ConnectErrorKind::Unreachable(error)) => {
+                Err(match process_access.failure_lookup.await {
+                    Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                    None => ConnectErrorKind::Unreachable(error),
+                })
+            }
             Err(kind) => Err(kind),
         }
     })
+}
+
+/// Opens a connection over a socket whose other end a server without connection state serves.
+#[cfg(feature = "pool")]
+pub(crate) async fn connect_over(
+    socket: UnixStream,
+    settings: Settings,
+    worker: (WorkerId, WorkerLabel),
+) -> Result<Client, ConnectErrorKind> {
+    let request = connect_request(worker.0, encode_init(&(), settings), settings)?;
+    open(socket, settings, worker, &request, ProcessAccess::none()).await
 }
 
 /// Encodes the connect request, the first frame of a connection to a worker. `init` is the encoded
 /// argument of the connection state's `init`.
 pub(super) fn connect_request(
     id: WorkerId,
-    init: Result<Vec<u8>, String>,
+    init: Result<Bytes, String>,
     settings: Settings,
 ) -> Result<Vec<u8>, ConnectErrorKind> {
     let init = init.map_err(|why| ConnectErrorKind::InitArgument { why })?;
@@ -84,13 +98,8 @@ pub(super) fn socket_error(error: io::Error) -> ConnectErrorKind {
     }
 }
 
-/// Returns the failure lookup of a process that has no access to the worker's exit status.
-pub(super) fn no_failure_lookup() -> FailureLookup {
-    Box::pin(async { None })
-}
-
 /// Encodes the argument of an `init`. The error is the text of the encoder's error.
-pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec<u8>, String> {
+pub(crate) fn encode_init(init: &impl Message, settings: Settings) -> Result<Bytes, String> {
     encode_with(&|sink| encode(init, sink), settings)
 }
 
@@ -98,12 +107,12 @@ pub(super) fn encode_init(init: &impl Message, settings: Settings) -> Result<Vec
 fn encode_with(
     encode: &dyn Fn(&mut Sink<'_>) -> Result<(), EncodeError>,
     settings: Settings,
-) -> Result<Vec<u8>, String> {
+) -> Result<Bytes, String> {
     let mut bytes = Vec::new();
     let mut sink = Sink::new(&mut bytes, settings.max_message_size());
     let encoded = encode(&mut sink).map_err(AnyError::from);
     let encoded = encoded.and_then(|()| sink.finish().map_err(AnyError::from));
-    encoded.map(|_| bytes).map_err(|it| it.to_string())
+    encoded.map(|_| bytes.into()).map_err(|it| it.to_string())
 }
 
 #[cfg(test)]

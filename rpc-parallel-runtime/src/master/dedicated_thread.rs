@@ -123,6 +123,7 @@ impl DedicatedThread {
             why: None,
             panic: Some(panic),
             in_progress,
+            overdue: None,
             uptime: self.started_at.elapsed(),
             stderr: Vec::new(),
         })

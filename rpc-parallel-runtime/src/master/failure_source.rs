@@ -1,10 +1,9 @@
-//! Where this process finds the failure report of a worker.
+//! Where this process finds the failure report of a worker, and whether it can end the worker.
 
 use std::sync::Arc;
 
-use super::connecting::no_failure_lookup;
 use super::dedicated_thread::DedicatedThread;
-use crate::connection::{FailureLookup, InFlight};
+use crate::connection::{InFlight, ProcessAccess};
 use crate::launch::Started;
 
 /// The source of the failure report of a worker that this process connects to.
@@ -18,12 +17,14 @@ pub(super) enum FailureSource {
 }
 
 impl FailureSource {
-    /// Returns a future of the worker's failure report.
-    pub(super) fn failure_lookup(&self) -> FailureLookup {
+    /// Returns the access to the worker's process, for a connection to the worker.
+    pub(super) fn process_access(&self) -> ProcessAccess {
         match self {
-            Self::Process(started) => started.failure_lookup(),
-            Self::Thread(thread) => thread.failure_lookup(),
-            Self::Unknown => no_failure_lookup(),
+            Self::Process(started) => started.process_access(),
+            Self::Thread(thread) => {
+                ProcessAccess { failure_lookup: thread.failure_lookup(), killer: None }
+            }
+            Self::Unknown => ProcessAccess::none(),
         }
     }
 

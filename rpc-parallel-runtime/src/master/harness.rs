@@ -77,7 +77,7 @@ impl Test {
 /// # Errors
 ///
 /// The process has no role yet, and failed to become the master that its tests configure.
-pub(super) fn spawn_defaults() -> Result<Option<&'static SpawnDefaults>, StartupError> {
+pub(crate) fn spawn_defaults() -> Result<Option<&'static SpawnDefaults>, StartupError> {
     if Role::spawn_defaults().is_none() && tests().next().is_some() {
         become_master()?;
     }

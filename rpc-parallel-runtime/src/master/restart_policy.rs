@@ -178,7 +178,7 @@ impl RestartPolicy {
     }
 
     /// Starts to track the restarts of a worker. Returns `None` if the policy does not restart.
-    pub(super) fn track(self) -> Option<Restarts> {
+    pub(crate) fn track(self) -> Option<Restarts> {
         let policy = self.0?;
         Some(Restarts { policy, counted: VecDeque::new(), consecutive: 0 })
     }
@@ -186,14 +186,14 @@ impl RestartPolicy {
 
 /// The uptime of a process when it failed, and the progress of its calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ProcessRecord {
-    pub(super) uptime: Duration,
-    pub(super) progress: Progress,
+pub(crate) struct ProcessRecord {
+    pub(crate) uptime: Duration,
+    pub(crate) progress: Progress,
 }
 
 /// The restarts of one worker, or of one connection.
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     policy: Policy,
     /// The times of the failures that count against the limit and are recent enough for it.
     counted: VecDeque<Instant>,
@@ -203,9 +203,9 @@ pub(super) struct Restarts {
 
 /// The limit that has been reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LimitReached {
-    pub(super) times: u32,
-    pub(super) within: Duration,
+pub(crate) struct LimitReached {
+    pub(crate) times: u32,
+    pub(crate) within: Duration,
 }
 
 impl Restarts {
@@ -214,12 +214,12 @@ impl Restarts {
     /// # Errors
     ///
     /// The limit is reached.
-    pub(super) fn next(&mut self, failed: ProcessRecord) -> Result<Duration, LimitReached> {
+    pub(crate) fn next(&mut self, failed: ProcessRecord) -> Result<Duration, LimitReached> {
         let Policy { min_delay, max_delay, attribution, .. } = self.policy;
-        if attribution == Attribution::Worker || !failed.progress.called {
+        if attribution == Attribution::Worker || failed.progress.called == 0 {
             self.count()?;
         }
-        let progressed = attribution == Attribution::Inputs && failed.progress.answered;
+        let progressed = attribution == Attribution::Inputs && failed.progress.answered > 0;
         if progressed || failed.uptime > max_delay {
             self.consecutive = 0;
         }
@@ -327,8 +327,8 @@ mod tests {
         assert_eq!(restarts.next(ran(BRIEFLY)), Err(LimitReached { times: 0, within: SECOND }));
     }
 
-    const CALLED: Progress = Progress { called: true, answered: false };
-    const ANSWERED: Progress = Progress { called: true, answered: true };
+    const CALLED: Progress = Progress { called: 1, answered: 0 };
+    const ANSWERED: Progress = Progress { called: 1, answered: 1 };
 
     #[tokio::test(start_paused = true)]
     async fn batch_counts_only_processes_that_fail_before_a_call() {

@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
@@ -17,10 +18,14 @@ use tokio::sync::watch;
 use super::connect_error::ConnectErrorKind;
 use super::connecting::{open, socket_error};
 use super::restart_policy::RestartPolicy;
+#[cfg(feature = "pool")]
+use crate::connection::encode_control_request;
 use crate::connection::{Client, RestartLimitReached, WorkerFailure};
 use crate::launch::{End, Started};
 use crate::transport::{Address, Fault, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel};
+#[cfg(feature = "pool")]
+use crate::worker::greeting;
 
 /// A worker that lives with this process and is restarted when it fails.
 pub(super) struct RestartedWorker {
@@ -253,28 +258,58 @@ impl RestartedWorker {
 }
 
 /// Opens a connection to a process that this process has started.
-pub(super) async fn connect(
+pub(crate) async fn connect(
     started: &Arc<Started>,
     connect_request: &[u8],
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
-    let socket = connected_pair().and_then(|(ours, theirs)| {
-        started.hand_over(theirs)?;
-        Ok(ours)
-    });
-    let socket = match socket {
-        Ok(socket) => socket,
-        // The process has ended, and the supervisor may not have reaped it yet.
-        Err(error) if Fault::of(&error) == Fault::PeerGone => {
-            return Err(match started.failure_lookup().await {
-                Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                None => socket_error(error),
-            });
-        }
-        Err(error) => return Err(socket_error(error)),
-    };
-    let worker = (started.id(), started.label().clone());
-    let client = open(socket, settings, worker, connect_request, started.failure_lookup()).await?;
+    let socket = hand_over(started, Started::hand_over).await?;
+    let client = open_over(socket, started, connect_request, settings).await?;
     started.note_caller(client.in_flight());
     Ok(client)
+}
+
+/// Opens a connection for the items of maps to a process that this process has started. A separate
+/// thread of the worker serves it, also while functions of the worker compute.
+#[cfg(feature = "pool")]
+pub(crate) async fn open_items(
+    started: &Arc<Started>,
+    settings: Settings,
+) -> Result<Client, ConnectErrorKind> {
+    let connect_request = encode_control_request(started.id(), greeting());
+    let socket = hand_over(started, Started::hand_over_items).await?;
+    // Failure reports do not name the call of such a connection, which is no function of the user.
+    open_over(socket, started, &connect_request, settings).await
+}
+
+/// Makes two connected sockets, and sends one of them to the worker.
+async fn hand_over(
+    started: &Started,
+    send: impl FnOnce(&Started, UnixStream) -> io::Result<()>,
+) -> Result<UnixStream, ConnectErrorKind> {
+    let socket = connected_pair().and_then(|(ours, theirs)| {
+        send(started, theirs)?;
+        Ok(ours)
+    });
+    match socket {
+        Ok(socket) => Ok(socket),
+        // The process has ended, and the supervisor may not have reaped it yet.
+        Err(error) if Fault::of(&error) == Fault::PeerGone => {
+            Err(match started.failure_lookup().await {
+                Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                None => socket_error(error),
+            })
+        }
+        Err(error) => Err(socket_error(error)),
+    }
+}
+
+async fn open_over(
+    socket: UnixStream,
+    started: &Arc<Started>,
+    connect_request: &[u8],
+    settings: Settings,
+) -> Result<Client, ConnectErrorKind> {
+    let worker = (started.id(), started.label().clone());
+    open(socket, settings, worker, connect_request, started.process_access()).await
 }

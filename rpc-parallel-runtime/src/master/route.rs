@@ -15,11 +15,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{connect_to, no_failure_lookup, open, socket_error};
+use super::connecting::{connect_to, open, socket_error};
 use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
-use crate::connection::{CallErrorKind, Client, encode_control_request};
+use crate::connection::{CallErrorKind, Client, ProcessAccess, encode_control_request};
 use crate::launch::{Children, KILL_TIMEOUT};
 use crate::transport::{address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
@@ -59,13 +59,13 @@ impl Route {
             return Err(ControlErrorKind::WorkerDied(failure));
         }
         let connected = async {
-            let failure_lookup = match Children::get().find(self.id) {
-                Some(started) => started.failure_lookup(),
-                None => no_failure_lookup(),
+            let process_access = match Children::get().find(self.id) {
+                Some(started) => started.process_access(),
+                None => ProcessAccess::none(),
             };
             let socket = self.open_socket().await?;
             let worker = (self.id, self.label.clone());
-            open(socket, self.settings, worker, &connect_request, failure_lookup).await
+            open(socket, self.settings, worker, &connect_request, process_access).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }

@@ -148,7 +148,9 @@ impl<S: Served> Server<S> {
             let started = match (valid, init) {
                 (Err(error), _) => Err(SpawnErrorKind::Settings(error)),
                 (Ok(()), Err(why)) => Err(SpawnErrorKind::InitArgument { why }),
-                (Ok(()), Ok(init)) => start(S::WORKER_TYPE, id, &label, init, on_failure).await,
+                (Ok(()), Ok(init)) => {
+                    start(S::WORKER_TYPE, id, &label, init.into(), on_failure).await
+                }
             };
             started.map_err(|kind| SpawnError::new(label.to_string(), kind.into()))?;
             Ok(Worker::new(id, label, settings, None))

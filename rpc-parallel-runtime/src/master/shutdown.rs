@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+#[cfg(feature = "pool")]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use super::restarted_worker::RestartedWorker;
 use super::route::Route;
 use crate::connection::Client;
 use crate::launch::{Children, End, EndKind};
+#[cfg(feature = "pool")]
+use crate::launch::{KILL_TIMEOUT, Started};
 
 /// The default timeout, which is that of Jane Street's rpc_parallel.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -152,6 +156,27 @@ async fn shut_down(route: Route, within: Duration) -> Result<(), ControlErrorKin
         let why = io::Error::other("the tokio runtime that sent the request has ended");
         Err(ControlErrorKind::Connect(ConnectErrorKind::Unreachable(why)))
     })
+}
+
+/// Shuts a process down that this process has started, and waits until it has exited.
+#[cfg(feature = "pool")]
+pub(crate) async fn shut_down_started(
+    started: Arc<Started>,
+    within: Duration,
+) -> Result<(), ControlError> {
+    started.request_shutdown(within);
+    let ended = result_of(started.end().await, within);
+    ended.map_err(|kind| ControlError::new(started.label().clone(), "shut down", kind))
+}
+
+/// Kills a process that this process has started, and waits until it has exited.
+#[cfg(feature = "pool")]
+pub(crate) async fn kill_started(started: Arc<Started>) -> Result<(), ControlError> {
+    let kind = ControlErrorKind::TimedOut { within: KILL_TIMEOUT };
+    match started.kill().await {
+        true => Ok(()),
+        false => Err(ControlError::new(started.label().clone(), "kill", kind)),
+    }
 }
 
 /// Converts the end of a process that this process started into the result of its shutdown.

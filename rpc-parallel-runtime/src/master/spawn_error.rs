@@ -22,10 +22,10 @@ pub struct SpawnError {
 }
 
 /// Why a worker did not start, and the last lines of its stderr.
-pub(super) struct SpawnFailure {
-    pub(super) kind: SpawnErrorKind,
+pub(crate) struct SpawnFailure {
+    pub(crate) kind: SpawnErrorKind,
     /// The last lines of the worker's stderr, where the kind does not hold them.
-    pub(super) stderr: Vec<String>,
+    pub(crate) stderr: Vec<String>,
 }
 
 /// Why a worker did not start.
@@ -129,6 +129,11 @@ pub enum SpawnErrorKind {
     /// The worker runs another build of the program.
     OtherBuild {
         /// The two builds.
+        why: String,
+    },
+    /// The worker belongs to a pool, and a set-up call of the pool failed on it.
+    SetUpCall {
+        /// The text of the error.
         why: String,
     },
     /// The worker runs, but its first connection failed.
@@ -251,6 +256,7 @@ impl fmt::Display for SpawnErrorKind {
                 if offers.is_empty() { "none".to_owned() } else { offers.join(", ") },
             ),
             Self::OtherBuild { why } => write!(f, "it is another build of the program: {why}"),
+            Self::SetUpCall { why } => write!(f, "the set-up call of its pool failed: {why}"),
             Self::Connect(kind) => write!(f, "its first connection failed: {kind}"),
         }
     }

@@ -5,9 +5,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::connecting::connect_request;
 use super::expert::SETTINGS_VARIABLE;
 use super::harness::spawn_defaults;
+#[cfg(feature = "pool")]
+use super::prepared_spawn::PreparedSpawn;
 use super::restart_policy::RestartPolicy;
 use super::restarting;
 use super::spawn_error::{SpawnError, SpawnErrorKind};
@@ -34,7 +38,7 @@ pub(super) struct SpawnOptions {
 
 /// Encodes the argument of an `init` for a worker with these settings. The error is the text of the
 /// encoder's error.
-pub(super) type EncodeInit<'a> = &'a dyn Fn(Settings) -> Result<Vec<u8>, String>;
+pub(crate) type EncodeInit<'a> = &'a dyn Fn(Settings) -> Result<Bytes, String>;
 
 /// The future of a worker that is being started.
 pub(super) type SpawnFuture<T> = Pin<Box<dyn Future<Output = Result<T, SpawnError>> + Send>>;
@@ -48,12 +52,7 @@ impl SpawnOptions {
         connection_init: EncodeInit<'_>,
     ) -> SpawnFuture<Client> {
         let (label, policy) = (self.describe(worker_type), self.restart);
-        let prepared = self.prepare(worker_type, init).and_then(|spawn_request| {
-            let settings = spawn_request.spawn_defaults.settings;
-            let init = connection_init(settings);
-            let connect_request = connect_request(spawn_request.id, init, settings);
-            Ok((spawn_request, connect_request.map_err(SpawnErrorKind::Connect)?))
-        });
+        let prepared = self.prepare_connected(worker_type, init, connection_init);
         Box::pin(async move {
             let spawned = async {
                 let (mut spawn_request, connect_request) = prepared?;
@@ -87,6 +86,37 @@ impl SpawnOptions {
             };
             started.await.map_err(|failure| SpawnError::new(label, failure))
         })
+    }
+
+    /// Makes the request for the start of a worker for a pool.
+    #[cfg(feature = "pool")]
+    pub(super) fn prepare_pooled(
+        self,
+        worker_type: &'static WorkerType,
+        init: EncodeInit<'_>,
+        connection_init: EncodeInit<'_>,
+    ) -> Result<PreparedSpawn, SpawnError> {
+        let label = self.describe(worker_type);
+        match self.prepare_connected(worker_type, init, connection_init) {
+            Ok((spawn_request, connect_request)) => {
+                Ok(PreparedSpawn { spawn_request, connect_request, label })
+            }
+            Err(kind) => Err(SpawnError::new(label, kind.into())),
+        }
+    }
+
+    /// Checks the options, and makes the requests for the start and for the first connection.
+    fn prepare_connected(
+        self,
+        worker_type: &'static WorkerType,
+        init: EncodeInit<'_>,
+        connection_init: EncodeInit<'_>,
+    ) -> Result<(SpawnRequest, Vec<u8>), SpawnErrorKind> {
+        let spawn_request = self.prepare(worker_type, init)?;
+        let settings = spawn_request.spawn_defaults.settings;
+        let connect_request =
+            connect_request(spawn_request.id, connection_init(settings), settings);
+        Ok((spawn_request, connect_request.map_err(SpawnErrorKind::Connect)?))
     }
 
     /// Returns the worker's name and type, for errors.

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect_error::ConnectErrorKind;
@@ -29,12 +30,12 @@ pub(super) struct SpawnRequest {
     pub(super) worker_type: &'static WorkerType,
     pub(super) id: WorkerId,
     /// The encoded argument of the worker's `init`.
-    pub(super) init: Vec<u8>,
+    pub(super) init: Bytes,
     pub(super) on_failure: Option<OnFailure>,
 }
 
 /// The callback for failures of a worker.
-pub(super) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
+pub(crate) type OnFailure = Arc<dyn Fn(WorkerFailure) + Send + Sync>;
 
 /// Wraps a callback so that it runs in the current `tracing` span.
 pub(super) fn in_current_span(on_failure: OnFailure) -> OnFailure {
@@ -83,8 +84,8 @@ impl SpawnRequest {
             let connected = async {
                 let worker = (self.id, started.label().clone());
                 let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
-                let failure_lookup = started.clone().owner_failure_lookup();
-                open(socket, settings, worker, rest, failure_lookup).await
+                let process_access = started.clone().owner_process_access();
+                open(socket, settings, worker, rest, process_access).await
             };
             let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)
@@ -164,7 +165,7 @@ impl SpawnRequest {
     }
 
     /// Calls the callback for a restart that failed, and returns the failure report.
-    fn failed_restart(&self, failure: SpawnFailure) -> WorkerFailure {
+    pub(super) fn failed_restart(&self, failure: SpawnFailure) -> WorkerFailure {
         let SpawnFailure { kind, stderr } = failure;
         let failure = match kind {
             SpawnErrorKind::Died(failure)
@@ -187,6 +188,7 @@ impl SpawnRequest {
             why: Some(kind.to_string()),
             panic: None,
             in_progress: Vec::new(),
+            overdue: None,
             uptime: Duration::ZERO,
             stderr,
         })

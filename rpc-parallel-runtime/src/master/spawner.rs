@@ -10,9 +10,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::connecting::encode_init;
+#[cfg(feature = "pool")]
+use super::prepared_spawn::PreparedSpawn;
 use super::restart_policy::RestartPolicy;
 use super::spawn_error::SpawnError;
+#[cfg(feature = "pool")]
+use super::spawn_options::EncodeInit;
 use super::spawn_options::{SpawnFuture, SpawnOptions};
+#[cfg(feature = "pool")]
+use super::spawn_request::OnFailure;
 use super::worker::Worker;
 use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, Lifetime, PanicPolicy, Redirect, ResourceLimit, SharedLauncher};
@@ -218,8 +224,19 @@ impl<S: Served> Spawner<S> {
     /// the program is started directly.
     ///
     /// See [`Launcher`] and [`WrapperLauncher`](crate::WrapperLauncher).
-    pub fn launcher(mut self, launcher: impl Launcher) -> Self {
-        self.options.config.launcher = Some(SharedLauncher(Arc::new(launcher)));
+    pub fn launcher(self, launcher: impl Launcher) -> Self {
+        self.shared_launcher(SharedLauncher(Arc::new(launcher)))
+    }
+
+    pub(crate) fn shared_launcher(mut self, launcher: SharedLauncher) -> Self {
+        self.options.config.launcher = Some(launcher);
+        self
+    }
+
+    /// Sets a callback for failures that several spawners share.
+    #[cfg(feature = "pool")]
+    pub(crate) fn shared_on_failure(mut self, on_failure: Option<OnFailure>) -> Self {
+        self.options.on_failure = on_failure;
         self
     }
 
@@ -358,6 +375,18 @@ impl<S: Served> Spawner<S> {
     pub fn restart(mut self, restart: RestartPolicy) -> Self {
         self.options.restart = restart;
         self
+    }
+
+    /// Prepares the start of a worker for a pool.
+    #[cfg(feature = "pool")]
+    pub(crate) fn prepare(
+        mut self,
+        worker_index: usize,
+        init: EncodeInit<'_>,
+        connection_init: EncodeInit<'_>,
+    ) -> Result<PreparedSpawn, SpawnError> {
+        self.options.config.worker_index = u64::try_from(worker_index).ok();
+        self.options.prepare_pooled(S::WORKER_TYPE, init, connection_init)
     }
 
     /// Starts the worker and connects to it. The worker lives as long as its client.

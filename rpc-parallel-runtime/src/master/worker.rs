@@ -309,9 +309,9 @@ impl<S: Served> Worker<S> {
             }
             let (socket, failure_source) = self.open_socket().await?;
             let worker = (self.id, self.label.clone());
-            let failure_lookup = failure_source.failure_lookup();
+            let process_access = failure_source.process_access();
             let client =
-                open(socket, self.settings, worker, &connect_request, failure_lookup).await?;
+                open(socket, self.settings, worker, &connect_request, process_access).await?;
             failure_source.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };

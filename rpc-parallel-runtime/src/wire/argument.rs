@@ -99,12 +99,26 @@ pub trait Travels: Argument<Owned: Message> + Serialize {
     fn write_bytes(&self, _: &mut Sink<'_>) -> bool {
         false
     }
+
+    /// Appends the value with a fixed width if it is a number. Returns whether it did.
+    #[cfg(feature = "pool")]
+    #[doc(hidden)]
+    #[inline(always)]
+    fn write_number(&self, _: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 #[diagnostic::do_not_recommend]
 impl<T: Message> Travels for T {
     fn write_bytes(&self, sink: &mut Sink<'_>) -> bool {
         byte_buffer::is_bytes::<T>() && byte_buffer::write_value(self, sink)
+    }
+
+    #[cfg(feature = "pool")]
+    #[inline(always)]
+    fn write_number(&self, out: &mut Vec<u8>) -> bool {
+        super::item::write_number(self, out)
     }
 }
 

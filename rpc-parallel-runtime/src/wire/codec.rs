@@ -16,6 +16,8 @@ use super::body::Body;
 use super::byte_buffer::{self, AnyBytes};
 use super::field::{Field, read_message, write_message};
 use super::guard::{Guarded, MAX_DEPTH};
+#[cfg(feature = "pool")]
+use super::item::{ItemError, ItemReader, decode_item, encode_item, encode_value, skip_item};
 use super::sink::Sink;
 
 /// A value could not be encoded.
@@ -109,6 +111,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Takes the whole message, of which nothing has been decoded.
+    #[cfg(feature = "pool")]
+    fn take_all(&mut self) -> Bytes {
+        let all = self.body.keep();
+        *self = Self::new(Body::of(&[]));
+        all
+    }
+
     fn bytes(&mut self) -> Result<Bytes, DecodeError> {
         let bytes = byte_buffer::deserialize(&mut self.deserializer);
         match bytes {
@@ -168,6 +178,14 @@ pub(crate) fn strip_tuple_len(len: u8, tuple: Body<'_>) -> Result<Body<'_>, Deco
     })
 }
 
+/// Returns the error for an item of which only `len` bytes have arrived.
+#[cfg(feature = "pool")]
+#[cold]
+pub(super) fn truncated(into: &'static str, len: usize) -> DecodeError {
+    let why = "the item is truncated or out of range".to_owned();
+    DecodeError { len, into, source: rmp_serde::decode::Error::Syntax(why) }
+}
+
 /// Functions that encode and decode the values of one type.
 ///
 /// Generated code creates it with [`codec`] where the user has written the type. Code that takes a
@@ -175,6 +193,15 @@ pub(crate) fn strip_tuple_len(len: u8, tuple: Body<'_>) -> Result<Body<'_>, Deco
 pub struct Codec<A: ?Sized + Argument> {
     pub(crate) encode: fn(&A, &mut Sink<'_>) -> Result<(), EncodeError>,
     pub(crate) decode: for<'a> fn(&mut Decoder<'a>) -> Result<A::Owned, DecodeError>,
+    /// Appends the value as an item of a map, up to a limit in bytes.
+    #[cfg(feature = "pool")]
+    pub(crate) encode_item: fn(&A, &mut Vec<u8>, usize) -> Result<(), ItemError>,
+    /// Decodes an item. After an error the reader is anywhere in the item.
+    #[cfg(feature = "pool")]
+    pub(crate) decode_item: for<'a> fn(&mut ItemReader<'a>) -> Result<A::Owned, DecodeError>,
+    /// Skips an item. Returns whether it is complete.
+    #[cfg(feature = "pool")]
+    pub(crate) skip_item: for<'a> fn(&mut ItemReader<'a>) -> bool,
 }
 
 impl<A: ?Sized + Argument> Clone for Codec<A> {
@@ -188,13 +215,60 @@ impl<A: ?Sized + Argument> Copy for Codec<A> {}
 /// Creates the codec of a type. Only this function requires that its values can travel.
 #[must_use]
 pub const fn codec<A: ?Sized + Travels>() -> Codec<A> {
-    Codec { encode: encode_argument::<A>, decode: decode_owned::<A::Owned> }
+    Codec {
+        encode: encode_argument::<A>,
+        decode: decode_owned::<A::Owned>,
+        #[cfg(feature = "pool")]
+        encode_item: encode_item::<A>,
+        #[cfg(feature = "pool")]
+        decode_item: |reader| decode_item(reader, decode_owned),
+        #[cfg(feature = "pool")]
+        skip_item: skip_item::<A::Owned>,
+    }
 }
 
 /// Creates the codec of one of the runtime's own types, whose values are encoded by [`Field`] and
 /// travel as a byte buffer among users' values.
-pub(crate) const fn own_codec<T: Field>() -> Codec<T> {
-    Codec { encode: encode_own, decode: decode_own }
+pub(crate) const fn own_codec<T: Field + 'static>() -> Codec<T> {
+    Codec {
+        encode: encode_own,
+        decode: decode_own,
+        #[cfg(feature = "pool")]
+        encode_item: |value, out, max| encode_value(out, max, |sink| encode_own(value, sink)),
+        #[cfg(feature = "pool")]
+        decode_item: |reader| decode_item(reader, decode_own),
+        #[cfg(feature = "pool")]
+        skip_item: skip_item::<T>,
+    }
+}
+
+/// Creates the codec of a value that is encoded already: an answer that is passed on as it is.
+#[cfg(feature = "pool")]
+pub(crate) const fn encoded_codec() -> Codec<Bytes> {
+    Codec {
+        encode: |bytes, sink| {
+            sink.write_shared(bytes.clone());
+            Ok(())
+        },
+        decode: |decoder| Ok(decoder.take_all()),
+        encode_item: |bytes, out, max| {
+            encode_value(out, max, |sink| {
+                sink.write_shared(bytes.clone());
+                Ok(())
+            })
+        },
+        decode_item: |reader| decode_item(reader, |decoder| Ok(decoder.take_all())),
+        skip_item: skip_item::<Bytes>,
+    }
+}
+
+/// Decodes a value that takes up all of `bytes`.
+#[cfg(feature = "pool")]
+pub(crate) fn decode_all<T>(codec: Codec<T>, bytes: &Bytes) -> Result<T, DecodeError> {
+    let mut decoder = Decoder::new(Body::shared(bytes));
+    let value = (codec.decode)(&mut decoder)?;
+    decoder.finish(type_name::<T>())?;
+    Ok(value)
 }
 
 fn encode_own<T: Field>(value: &T, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
@@ -212,7 +286,10 @@ fn decode_own<T: Field>(decoder: &mut Decoder<'_>) -> Result<T, DecodeError> {
     })
 }
 
-fn encode_argument<A: ?Sized + Travels>(value: &A, sink: &mut Sink<'_>) -> Result<(), EncodeError> {
+pub(super) fn encode_argument<A: ?Sized + Travels>(
+    value: &A,
+    sink: &mut Sink<'_>,
+) -> Result<(), EncodeError> {
     if value.write_bytes(sink) { Ok(()) } else { encode(value, sink) }
 }
 

@@ -24,7 +24,8 @@ impl SourceLocation {
     }
 }
 
-/// The description of one function of a worker trait: its id, name, signature and source location.
+/// The description of one function of a worker trait, or of a process function: its id, name,
+/// signature and source location.
 ///
 /// ```
 /// #[rpc_parallel::worker]
@@ -47,6 +48,8 @@ pub struct FunctionInfo {
     pub(crate) result: &'static str,
     pub(crate) one_way: bool,
     pub(crate) no_cancel: bool,
+    /// Whether this is a function with `#[process]`, which belongs to no trait.
+    pub(crate) of_process: bool,
 }
 
 impl FunctionInfo {
@@ -61,8 +64,34 @@ impl FunctionInfo {
         result: &'static str,
     ) -> Self {
         let id = FunctionId::of_declaration(place.hashed(), worker_trait, name, arguments, result);
+        Self::with(id, name, worker_trait, place, (arguments, result), false)
+    }
+
+    /// Describes a process function. Errors write its module where they write the trait of a worker
+    /// function.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of_process(
+        name: &'static str,
+        place: SourceLocation,
+        arguments: &'static str,
+        result: &'static str,
+    ) -> Self {
+        // No trait has an empty name, so the id differs from that of every worker function.
+        let id = FunctionId::of_declaration(place.hashed(), "", name, arguments, result);
+        Self::with(id, name, place.module, place, (arguments, result), true)
+    }
+
+    const fn with(
+        id: FunctionId,
+        name: &'static str,
+        worker_trait: &'static str,
+        place: SourceLocation,
+        (arguments, result): (&'static str, &'static str),
+        of_process: bool,
+    ) -> Self {
         let (one_way, no_cancel) = (false, false);
-        Self { id, name, worker_trait, place, arguments, result, one_way, no_cancel }
+        Self { id, name, worker_trait, place, arguments, result, one_way, no_cancel, of_process }
     }
 
     /// Declares the function one-way: it sends no answer.
@@ -98,16 +127,33 @@ impl FunctionInfo {
         self.name
     }
 
-    /// Returns the name of the worker trait that declares the function.
+    /// Returns the name of the worker trait that declares the function. Of a process function,
+    /// returns the path of its module.
     #[must_use]
     pub const fn worker_trait(&self) -> &'static str {
         self.worker_trait
     }
 
-    /// Returns the source location of the worker trait that declares the function.
+    /// Returns the source location of the worker trait that declares the function, or of the process
+    /// function.
     #[must_use]
     pub const fn source_location(&self) -> &SourceLocation {
         &self.place
+    }
+
+    /// Returns whether this is a process function.
+    pub(crate) const fn is_of_process(&self) -> bool {
+        self.of_process
+    }
+
+    /// Returns the path of the function: its module, the trait if it is a worker function, and its
+    /// name.
+    pub(crate) fn path(&self) -> String {
+        let (module, name) = (self.place.module, self.name);
+        match self.of_process {
+            true => format!("{module}::{name}"),
+            false => format!("{module}::{}::{name}", self.worker_trait),
+        }
     }
 
     /// Returns the signature of the function, with types as written in the source and without

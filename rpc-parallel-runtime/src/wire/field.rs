@@ -24,6 +24,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::sink::Sink;
 
 /// The version of this format and of all messages in it.
@@ -230,6 +232,16 @@ impl Field for String {
     fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
         let bytes = unread.take_bytes()?;
         Self::from_utf8(bytes).map_err(|_| unread.malformed(Problem::Text))
+    }
+}
+
+impl Field for Bytes {
+    fn write(&self, sink: &mut Sink<'_>) {
+        put_bytes(self, sink);
+    }
+
+    fn read(unread: &mut Unread<'_>) -> Result<Self, MalformedMessage> {
+        unread.take_bytes().map(Self::from)
     }
 }
 

@@ -76,7 +76,8 @@ pub(crate) struct TransferId(pub(crate) u32);
 /// The outcome of a call, which determines how the value of its answer is decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub(crate) enum Outcome {
+#[doc(hidden)]
+pub enum Outcome {
     /// The function's result, or the content of its `Ok`.
     Value = 0,
     /// The content of the `Err` of the function's result.

@@ -277,7 +277,7 @@ impl<'a> MessageWriter<'a> {
 }
 
 /// A frame that is larger than [`MAX_FRAGMENT_LEN`], and so is written in fragments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Large {
     written: Vec<u8>,
     spliced: Vec<Splice>,
@@ -302,17 +302,59 @@ impl Large {
         pieces.retain(|it| !it.is_empty());
         (total, pieces)
     }
+
+    /// Splices everything behind the fields of a call, so that clones share it.
+    #[cfg(feature = "pool")]
+    fn share(self) -> Self {
+        let Self { written, spliced } = self;
+        let fields_len = fields_len(&written);
+        let fields = written[..fields_len].to_vec();
+        let mut written = Bytes::from(written).split_off(fields_len);
+        let mut pieces = Vec::with_capacity(2 * spliced.len() + 1);
+        let mut taken = fields_len;
+        for Splice { at, bytes } in spliced {
+            pieces.push(written.split_to(at - taken));
+            pieces.push(bytes);
+            taken = at;
+        }
+        pieces.push(written);
+        let pieces = pieces.into_iter().filter(|it| !it.is_empty());
+        let spliced = pieces.map(|bytes| Splice { at: fields_len, bytes }).collect();
+        Self { written: fields, spliced }
+    }
 }
 
 /// An encoded `call` or `one_way` frame that has not been sent. The fields that are known only when
 /// it is sent are not set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Unsent {
     Small(Vec<u8>),
     Large(Box<Large>),
 }
 
 impl Unsent {
+    /// Checks that the message of a call, and the streams that it opens, stay within a limit.
+    ///
+    /// # Errors
+    ///
+    /// They are too large.
+    #[cfg(feature = "pool")]
+    pub(crate) fn check(&self, max: usize, streams: usize) -> Result<(), TooLarge> {
+        let frame = match self {
+            Self::Small(frame) => frame.len(),
+            Self::Large(large) => {
+                let spliced = large.spliced.iter().map(|it| it.bytes.len()).sum::<usize>();
+                large.written.len() + spliced
+            }
+        };
+        let message = frame.saturating_sub(EXTRAS_OF_CALL + 1);
+        let size = match streams {
+            0 => message,
+            streams => message + TRAILER_LEN + streams * OPENED_LEN,
+        };
+        if size > max { Err(TooLarge { size, max }) } else { Ok(()) }
+    }
+
     /// Sets the id, the streams and the remaining time of a call.
     pub(crate) fn set_call(
         &mut self,
@@ -347,9 +389,28 @@ impl Unsent {
         let (frame, spliced_len) = self.parts();
         keys.iter().for_each(|it| frame.extend_from_slice(&it.to_bytes()));
         frame.push(u8::try_from(keys.len()).expect("a call carries at most `MAX_SPAN_KEYS` spans"));
-        let one_way = frame[LENGTH_LEN] == 7;
-        frame[if one_way { EXTRAS_OF_ONE_WAY } else { EXTRAS_OF_CALL }] |= WITH_SPANS;
+        let extras = fields_len(frame) - 1;
+        frame[extras] |= WITH_SPANS;
         set_length(frame, spliced_len);
+    }
+
+    /// Makes clones of the frame share its message, unless the message is small.
+    #[cfg(feature = "pool")]
+    pub(crate) fn share(self) -> Self {
+        match self {
+            Self::Small(_) => self,
+            Self::Large(large) => Self::Large(Box::new(large.share())),
+        }
+    }
+
+    /// Returns the length of the message, in bytes.
+    #[cfg(feature = "pool")]
+    pub(crate) fn message_len(&self) -> usize {
+        let (frame, spliced) = match self {
+            Self::Small(frame) => (frame, &[][..]),
+            Self::Large(large) => (&large.written, &large.spliced[..]),
+        };
+        frame.len() - fields_len(frame) + spliced.iter().map(|it| it.bytes.len()).sum::<usize>()
     }
 
     /// Returns the buffer of the frame, and the number of spliced bytes that are not in it.
@@ -362,6 +423,14 @@ impl Unsent {
             }
         }
     }
+}
+
+/// Returns the length of the fields of a `call` or `one_way` frame, the last of which are the
+/// `extras`.
+#[cfg(any(feature = "pool", feature = "tracing", test))]
+fn fields_len(frame: &[u8]) -> usize {
+    let one_way = frame[LENGTH_LEN] == 7;
+    1 + if one_way { EXTRAS_OF_ONE_WAY } else { EXTRAS_OF_CALL }
 }
 
 /// Appends the streams that a message opens. Returns the flags to set in its `extras`.

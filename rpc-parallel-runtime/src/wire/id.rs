@@ -124,6 +124,8 @@ impl FunctionId {
 pub struct WorkerTypeId(pub(crate) u64);
 
 fields!(newtype WorkerTypeId);
+#[cfg(feature = "pool")]
+fields!(newtype FunctionId);
 
 impl WorkerTypeId {
     /// Hashes the implementation of a worker trait.

@@ -8,6 +8,8 @@ mod id;
 mod declaration;
 mod argument;
 mod codec;
+#[cfg(feature = "pool")]
+mod item;
 mod byte_buffer;
 mod guard;
 mod sink;
@@ -30,6 +32,8 @@ pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
+#[cfg(feature = "pool")]
+pub(crate) use self::codec::{decode_all, encoded_codec};
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_distinct};
 pub(crate) use self::error_text::{debug_as_display, new_causes, write_chain};
@@ -45,6 +49,8 @@ pub(crate) use self::frame_writer::{
 };
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
+#[cfg(feature = "pool")]
+pub use self::item::{ItemError, ItemReader};
 pub use self::label::WorkerLabel;
 pub(crate) use self::label::host_name;
 pub(crate) use self::overrides::Overrides;

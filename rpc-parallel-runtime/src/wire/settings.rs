@@ -32,6 +32,9 @@ const HANDSHAKE_TIMEOUT: Time = Time { field: "handshake_timeout", or_never: fal
 /// The maximum bounds the number of processes that a program can start by mistake.
 const MAX_DEPTH: Count = Count { field: "max_depth", min: 1, max: 4096 };
 
+const KEPT_JOB_RESULTS: Size =
+    Size { field: "kept_job_results", min: 1024, max: 4095 * 1024 * 1024 };
+
 /// The least number of heartbeats within [`heartbeat_timeout`](Settings::heartbeat_timeout).
 const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 
@@ -96,6 +99,7 @@ struct Fields {
     heartbeat_timeout: Option<Duration>,
     handshake_timeout: Duration,
     max_depth: u32,
+    kept_job_results: usize,
 }
 
 fields!(struct Fields {
@@ -106,6 +110,7 @@ fields!(struct Fields {
     heartbeat_timeout,
     handshake_timeout,
     max_depth,
+    kept_job_results,
 });
 
 impl Default for Fields {
@@ -118,11 +123,16 @@ impl Default for Fields {
             heartbeat_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(30),
             max_depth: 64,
+            kept_job_results: 256 * 1024 * 1024,
         }
     }
 }
 
 impl Settings {
+    /// The largest [`max_message_size`](Self::max_message_size) that is valid, in bytes.
+    #[cfg(feature = "pool")]
+    pub(crate) const MAX_MESSAGE_SIZE: usize = MAX_MESSAGE_SIZE.max;
+
     /// Returns the size limit of a message, in bytes. Default: 100 MiB.
     ///
     /// A message is the arguments of a call, its result, an element of a pipe, or the argument of
@@ -256,6 +266,23 @@ impl Settings {
         Self(Fields { max_depth: levels, ..self.0 })
     }
 
+    /// Returns the size limit of all results of jobs that have not been joined, in bytes. Default:
+    /// 256 MiB.
+    ///
+    /// The process at the top of the tree keeps these results, with 256 bytes more for each. Beyond
+    /// the limit it drops the oldest. The settings of the program apply, and not those of a spawner.
+    #[must_use]
+    pub fn kept_job_results(&self) -> usize {
+        self.0.kept_job_results
+    }
+
+    /// Sets the size limit of all results of jobs that have not been joined, in bytes: from 1 KiB to
+    /// 4095 MiB. Default: 256 MiB.
+    #[must_use]
+    pub fn with_kept_job_results(self, bytes: usize) -> Self {
+        Self(Fields { kept_job_results: bytes, ..self.0 })
+    }
+
     /// Checks that every field is in its range.
     ///
     /// Masters, servers and spawners validate their settings themselves. A program needs this
@@ -272,6 +299,7 @@ impl Settings {
         HEARTBEAT_TIMEOUT.check_or_never(self.0.heartbeat_timeout)?;
         HANDSHAKE_TIMEOUT.check(self.0.handshake_timeout)?;
         MAX_DEPTH.check(self.0.max_depth)?;
+        KEPT_JOB_RESULTS.check(self.0.kept_job_results)?;
         Ok(())
     }
 
@@ -327,7 +355,7 @@ struct Field {
     get: fn(&Settings) -> String,
 }
 
-const FIELDS: [Field; 7] = [
+const FIELDS: [Field; 8] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
         set: |it, text| Ok(it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?)),
@@ -357,6 +385,11 @@ const FIELDS: [Field; 7] = [
         name: MAX_DEPTH.field,
         set: |it, text| Ok(it.with_max_depth(MAX_DEPTH.read(text)?)),
         get: |it| it.0.max_depth.to_string(),
+    },
+    Field {
+        name: KEPT_JOB_RESULTS.field,
+        set: |it, text| Ok(it.with_kept_job_results(KEPT_JOB_RESULTS.read(text)?)),
+        get: |it| it.0.kept_job_results.to_string(),
     },
     Field {
         name: OTHER_BUILDS,

@@ -22,7 +22,7 @@ pub struct TooLarge {
 fields!(struct TooLarge { size, max });
 
 /// Bytes that belong at a position of a frame, and are not copied into its buffer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Splice {
     /// The number of bytes of the buffer that precede them.
     pub(super) at: usize,

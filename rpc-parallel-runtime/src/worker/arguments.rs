@@ -7,6 +7,8 @@ use crate::wire::{
     Argument, Body, Codec, DecodeError, Decoder, EncodeError, Sink, strip_tuple_len,
     write_tuple_len,
 };
+#[cfg(feature = "pool")]
+use crate::wire::{ItemError, ItemReader, TooLarge};
 
 /// A tuple with one [`Codec`] for each argument of a function.
 ///
@@ -31,6 +33,31 @@ pub trait Arguments: Copy + Send + Sync + 'static {
 
     /// Borrows the arguments from the input of a function.
     fn borrow(input: &Self::Input) -> Self::Borrowed<'_>;
+
+    /// Appends the arguments as one item of a map.
+    ///
+    /// # Errors
+    ///
+    /// An argument cannot be encoded, or the item exceeds `max` bytes. Nothing was appended.
+    #[cfg(feature = "pool")]
+    fn encode_item(
+        self,
+        given: Self::Borrowed<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Result<(), ItemError>;
+
+    /// Decodes one item of a map.
+    ///
+    /// # Errors
+    ///
+    /// The reader is anywhere in the item.
+    #[cfg(feature = "pool")]
+    fn decode_item(self, reader: &mut ItemReader<'_>) -> Result<Self::Owned, DecodeError>;
+
+    /// Skips one item of a map. Returns whether it is complete.
+    #[cfg(feature = "pool")]
+    fn skip_item(self, reader: &mut ItemReader<'_>) -> bool;
 }
 
 impl Arguments for () {
@@ -48,6 +75,38 @@ impl Arguments for () {
     }
 
     fn borrow((): &()) {}
+
+    #[cfg(feature = "pool")]
+    fn encode_item(self, (): (), _: &mut Vec<u8>, _: usize) -> Result<(), ItemError> {
+        Ok(())
+    }
+
+    #[cfg(feature = "pool")]
+    fn decode_item(self, _: &mut ItemReader<'_>) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    #[cfg(feature = "pool")]
+    fn skip_item(self, _: &mut ItemReader<'_>) -> bool {
+        true
+    }
+}
+
+/// Checks the length of the item that begins at `start`, and removes it if it is too large.
+#[cfg(feature = "pool")]
+#[inline(always)]
+fn check_item(
+    encoded: Result<(), ItemError>,
+    start: usize,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Result<(), ItemError> {
+    let size = out.len() - start;
+    let checked = encoded.and(if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) });
+    if checked.is_err() {
+        out.truncate(start);
+    }
+    checked
 }
 
 macro_rules! arguments {
@@ -80,6 +139,35 @@ macro_rules! arguments {
 
             fn borrow($input: &Self::Input) -> Self::Borrowed<'_> {
                 $borrowed
+            }
+
+            #[cfg(feature = "pool")]
+            #[inline]
+            fn encode_item(
+                self,
+                given: Self::Borrowed<'_>,
+                out: &mut Vec<u8>,
+                max: usize,
+            ) -> Result<(), ItemError> {
+                let start = out.len();
+                let ($($A,)*) = self;
+                let ($($a,)*) = given;
+                let encoded = Ok(())$(.and_then(|()| ($A.encode_item)($a, out, max)))*;
+                check_item(encoded, start, out, max)
+            }
+
+            #[cfg(feature = "pool")]
+            #[inline]
+            fn decode_item(self, reader: &mut ItemReader<'_>) -> Result<Self::Owned, DecodeError> {
+                let ($($A,)*) = self;
+                Ok(($(($A.decode_item)(reader)?,)*))
+            }
+
+            #[cfg(feature = "pool")]
+            #[inline]
+            fn skip_item(self, reader: &mut ItemReader<'_>) -> bool {
+                let ($($A,)*) = self;
+                true $(&& ($A.skip_item)(reader))*
             }
         }
     };

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+#[cfg(feature = "pool")]
+use super::items::ItemScope;
 use super::registry::WorkerType;
 use crate::connection::CallScope;
 use crate::wire::{Codec, Message, Settings, WorkerId, WorkerLabel, codec};
@@ -52,6 +54,8 @@ use crate::wire::{Codec, Message, Settings, WorkerId, WorkerLabel, codec};
 pub struct Context<C = ()> {
     connection: Arc<Connection<C>>,
     call: Option<Arc<CallScope>>,
+    #[cfg(feature = "pool")]
+    attempt: u32,
 }
 
 /// The part of the context that is the same for all calls of a connection.
@@ -71,7 +75,12 @@ pub(crate) struct ServerInfo {
 
 impl<C> Context<C> {
     pub(super) fn new(state: C, server: ServerInfo) -> Self {
-        Self { connection: Arc::new(Connection { state, server }), call: None }
+        Self {
+            connection: Arc::new(Connection { state, server }),
+            call: None,
+            #[cfg(feature = "pool")]
+            attempt: 0,
+        }
     }
 
     pub(crate) fn server(&self) -> &ServerInfo {
@@ -79,7 +88,17 @@ impl<C> Context<C> {
     }
 
     pub(super) fn of_call(&self, call: Arc<CallScope>) -> Self {
-        Self { connection: self.connection.clone(), call: Some(call) }
+        Self {
+            connection: self.connection.clone(),
+            call: Some(call),
+            #[cfg(feature = "pool")]
+            attempt: 0,
+        }
+    }
+
+    #[cfg(feature = "pool")]
+    pub(super) fn of_item(&self, item: &ItemScope) -> Self {
+        Self { attempt: item.attempt, ..self.of_call(item.scope.clone()) }
     }
 
     /// Returns the state of the connection.
@@ -108,6 +127,15 @@ impl<C> Context<C> {
     /// Calls that the function makes inherit the deadline. Calls in tasks that it spawns do not.
     pub fn deadline(&self) -> Option<Instant> {
         self.call.as_ref()?.deadline()
+    }
+
+    /// Returns how many workers have died while they ran the current item of a map.
+    ///
+    /// It is 0 in the first attempt of an item, and in calls. [`attempt`](crate::attempt) returns
+    /// the same for functions without a context.
+    #[cfg(feature = "pool")]
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Returns whether the call is cancelled: the caller has dropped it, or its deadline has

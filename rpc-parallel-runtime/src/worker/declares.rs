@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::arguments::Arguments;
 use super::builtin;
+#[cfg(feature = "pool")]
+use crate::connection::SharedCall;
 use crate::connection::{Answer, Call, CallErrorKind, CallFailure, Client, Pipe, PipeWriter};
 use crate::wire::{Codec, FunctionInfo, Message, WorkerId, WorkerLabel, WorkerTrait, codec};
 
@@ -42,6 +44,13 @@ pub trait WorkerClient: Clone + Send + Sync + 'static {
     /// The worker trait that the client was generated from.
     #[doc(hidden)]
     const WORKER_TRAIT: WorkerTrait;
+
+    /// Returns the functions of the worker trait. Process functions are known only when the program
+    /// runs.
+    #[doc(hidden)]
+    fn functions() -> &'static [FunctionInfo] {
+        Self::WORKER_TRAIT.functions
+    }
 
     #[doc(hidden)]
     fn from_client(client: Client) -> Self;
@@ -144,6 +153,10 @@ pub trait Declares<F>: WorkerClient {
     const ANSWER: Answer<Self::Returns, Self::Output, Self::Error>;
 }
 
+/// The error that the function `F` of the client `C` returns.
+#[cfg(feature = "pool")]
+pub(crate) type FunctionErrorOf<C, F> = <<C as Declares<F>>::Error as CallFailure>::Function;
+
 /// Creates the codec of a pipe. If its elements cannot travel, the compile error names their type
 /// and not that of the pipe.
 #[doc(hidden)]
@@ -167,4 +180,24 @@ pub fn call<C: Declares<F>, F>(
 ) -> Call<C::Output, C::Error> {
     let function = const { &C::FUNCTION };
     Call::new(client.client(), function, C::ANSWER, |sink| C::CODECS.encode(arguments, sink))
+}
+
+/// Encodes the message of calls to several workers. `max` is the largest `max_message_size` of the
+/// workers.
+#[cfg(feature = "pool")]
+pub(crate) fn encode_call<C: Declares<F>, F>(
+    arguments: <C::Codecs as Arguments>::Borrowed<'_>,
+    max: usize,
+) -> SharedCall {
+    let function = const { &C::FUNCTION };
+    SharedCall::new(function, max, |sink| C::CODECS.encode(arguments, sink))
+}
+
+/// Makes the call of one worker from the message of [`encode_call`].
+#[cfg(feature = "pool")]
+pub(crate) fn call_encoded<C: Declares<F>, F>(
+    client: &Client,
+    message: &SharedCall,
+) -> Call<C::Output, C::Error> {
+    message.call(client, C::ANSWER)
 }

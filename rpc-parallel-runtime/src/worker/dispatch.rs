@@ -10,8 +10,12 @@ use std::task::{Context as TaskContext, Poll, ready};
 use super::arguments::Arguments;
 use super::context::Context;
 use super::declares::{Declares, WorkerClient};
+#[cfg(feature = "pool")]
+use super::items::{BegunItem, ItemScope, RunningItem, SyncRun};
 use crate::connection::{Answer, Answering, AnyError, CallFailure, Incoming, Running};
 use crate::wire::{FunctionInfo, Refusal};
+#[cfg(feature = "pool")]
+use crate::wire::{ItemReader, Outcome};
 
 /// The state and the context that a function is called with, in addition to its arguments.
 #[doc(hidden)]
@@ -19,6 +23,12 @@ pub struct Scope<S, C> {
     connection: Arc<(Arc<S>, Context<C>)>,
     /// The context of one call, if its function takes a `Context`.
     context: Option<Context<C>>,
+}
+
+impl<S, C> Clone for Scope<S, C> {
+    fn clone(&self) -> Self {
+        Self { connection: self.connection.clone(), context: None }
+    }
 }
 
 impl<S, C> Scope<S, C> {
@@ -39,6 +49,13 @@ impl<S, C> Scope<S, C> {
         let context = takes_context.then(|| self.connection.1.of_call(call.scope.get()));
         Self { connection: self.connection.clone(), context }
     }
+
+    /// Returns the scope of one item of a map.
+    #[cfg(feature = "pool")]
+    fn of_item(&self, item: &ItemScope, takes_context: bool) -> Self {
+        let context = takes_context.then(|| self.connection.1.of_item(item));
+        Self { connection: self.connection.clone(), context }
+    }
 }
 
 /// One function of a worker type.
@@ -54,6 +71,30 @@ pub trait Handle<S, C>: Sync {
         cx: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>>;
+
+    /// Returns whether the function is a plain `fn`, which never waits.
+    #[cfg(feature = "pool")]
+    fn is_synchronous(&self) -> bool;
+
+    /// Skips one item of a map. Returns whether it is complete.
+    #[cfg(feature = "pool")]
+    fn skip_item(&self, reader: &mut ItemReader<'_>) -> bool;
+
+    /// Begins one item of a map. Appends the result to `out`, up to `max` bytes, if it is there at
+    /// once.
+    #[cfg(feature = "pool")]
+    fn begin_item(
+        &self,
+        scope: &Scope<S, C>,
+        item: &ItemScope,
+        input: ItemReader<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> BegunItem;
+
+    /// Runs a synchronous function on the items of a slice.
+    #[cfg(feature = "pool")]
+    fn run_slice(&self, scope: &Scope<S, C>, items: &mut SyncRun<'_>);
 }
 
 /// The functions of a worker type, in the order of its trait.
@@ -64,6 +105,11 @@ pub type Table<S, C> = &'static [&'static dyn Handle<S, <C as WorkerClient>::Con
 #[doc(hidden)]
 pub trait Dispatch<S: 'static>: WorkerClient {
     const TABLE: Table<S, Self>;
+
+    /// Returns the table. That of process functions is known only when the program runs.
+    fn table() -> Table<S, Self> {
+        Self::TABLE
+    }
 }
 
 /// The decoded arguments of the function `F` of the client `C`.
@@ -157,6 +203,43 @@ where
             Poll::Pending => Some(Box::pin(running)),
         }
     }
+
+    #[cfg(feature = "pool")]
+    fn is_synchronous(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "pool")]
+    fn skip_item(&self, reader: &mut ItemReader<'_>) -> bool {
+        self.codecs.skip_item(reader)
+    }
+
+    #[cfg(feature = "pool")]
+    fn begin_item(
+        &self,
+        scope: &Scope<S, C>,
+        item: &ItemScope,
+        input: ItemReader<'_>,
+        _: &mut Vec<u8>,
+        _: usize,
+    ) -> BegunItem {
+        let mut input = input;
+        match self.codecs.decode_item(&mut input) {
+            Ok(arguments) => {
+                let future = (self.run)(scope.of_item(item, self.takes_context), arguments);
+                BegunItem::Running(Box::pin(RunningFuture { future, answer: self.answer }))
+            }
+            Err(error) => {
+                let why = AnyError::from(error).to_string();
+                BegunItem::Done(Err(Refusal::Undecodable { why }))
+            }
+        }
+    }
+
+    #[cfg(feature = "pool")]
+    fn run_slice(&self, _: &Scope<S, C>, _: &mut SyncRun<'_>) {
+        unreachable!("an asynchronous function runs one item at a time");
+    }
 }
 
 /// The future of a function that is running.
@@ -180,6 +263,19 @@ impl<R, T, E: CallFailure> Running for RunningFuture<R, T, E> {
         answering: &mut Answering<'_>,
     ) -> Poll<()> {
         self.get_mut().poll(cx, answering)
+    }
+}
+
+#[cfg(feature = "pool")]
+impl<R, T, E: CallFailure> RunningItem for RunningFuture<R, T, E> {
+    fn poll_item(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> Poll<Result<Outcome, Refusal>> {
+        let Self { future, answer } = self.get_mut();
+        future.as_mut().poll(cx).map(|result| answer.encode_item(result, out, max))
     }
 }
 
@@ -231,6 +327,43 @@ impl<S, C, A: Arguments, R, T, E: CallFailure> Handle<S, C> for Synchronous<S, C
         };
         answering.result(self.answer, result);
         None
+    }
+
+    #[cfg(feature = "pool")]
+    fn is_synchronous(&self) -> bool {
+        true
+    }
+
+    #[cfg(feature = "pool")]
+    fn skip_item(&self, reader: &mut ItemReader<'_>) -> bool {
+        self.codecs.skip_item(reader)
+    }
+
+    #[cfg(feature = "pool")]
+    fn begin_item(
+        &self,
+        scope: &Scope<S, C>,
+        item: &ItemScope,
+        input: ItemReader<'_>,
+        out: &mut Vec<u8>,
+        max: usize,
+    ) -> BegunItem {
+        let mut input = input;
+        BegunItem::Done(match self.codecs.decode_item(&mut input) {
+            Ok(arguments) => {
+                let result = (self.run)(&scope.of_item(item, self.takes_context), arguments);
+                self.answer.encode_item(result, out, max)
+            }
+            Err(error) => Err(Refusal::Undecodable { why: AnyError::from(error).to_string() }),
+        })
+    }
+
+    #[cfg(feature = "pool")]
+    fn run_slice(&self, scope: &Scope<S, C>, items: &mut SyncRun<'_>) {
+        let scope = &scope.of_item(items.scope(), self.takes_context);
+        while let Some(arguments) = items.take(self.codecs) {
+            items.put(self.answer, (self.run)(scope, arguments));
+        }
     }
 }
 

@@ -98,6 +98,10 @@ pub trait CallOptions: Future + Unpin + Sized {
     /// [`Call::without_inherited_deadline`].
     #[must_use]
     fn without_inherited_deadline(self) -> Self;
+
+    /// Kills the worker's process if the deadline of the call passes. See [`Call::kill`].
+    #[must_use]
+    fn kill(self) -> Self;
 }
 
 impl<T, E: CallFailure> CallOptions for Call<T, E> {
@@ -107,6 +111,10 @@ impl<T, E: CallFailure> CallOptions for Call<T, E> {
 
     fn without_inherited_deadline(self) -> Self {
         Self::without_inherited_deadline(self)
+    }
+
+    fn kill(self) -> Self {
+        Self::kill(self)
     }
 }
 
@@ -191,6 +199,10 @@ where
 
     fn without_inherited_deadline(self) -> Self {
         Self { call: self.call.without_inherited_deadline(), map: self.map }
+    }
+
+    fn kill(self) -> Self {
+        Self { call: self.call.kill(), map: self.map }
     }
 }
 

@@ -11,7 +11,11 @@ mod function;
 pub(crate) mod logs;
 #[cfg(feature = "pool")]
 pub(crate) mod items;
+#[cfg(feature = "pool")]
+mod bound_function;
 mod registry;
+#[cfg(feature = "pool")]
+mod processes;
 mod function_index;
 mod server;
 mod servers;
@@ -21,16 +25,30 @@ mod stats;
 pub use self::arguments::Arguments;
 #[cfg(feature = "tracing")]
 pub(crate) use self::builtin::ask_for_logs;
+#[cfg(feature = "pool")]
+pub(crate) use self::builtin::map_items;
 pub(crate) use self::builtin::{shut_down, stats};
 pub(crate) use self::context::ServerInfo;
 pub use self::context::{Context, IsContext, TravelsAsContext, context, context_codec};
+#[cfg(feature = "pool")]
+pub(crate) use self::declares::FunctionErrorOf;
 pub use self::declares::{
     Declares, IsConnected, NoFunctions, OnHandle, WorkerClient, call, pipe_codec, writer_codec,
 };
+#[cfg(feature = "pool")]
+pub(crate) use self::declares::{call_encoded, encode_call};
 pub use self::dispatch::{Dispatch, Handle, Scope, Table, asynchronous, boxed, synchronous};
 pub use self::function::{
     CallOptions, DeclaredFunction, Function, MapInput, MapOutput, MapOutputCall,
 };
+#[cfg(feature = "pool")]
+pub use self::items::attempt;
+#[cfg(feature = "pool")]
+pub use self::processes::{ProcessClient, Processes};
+#[cfg(feature = "pool")]
+pub use self::registry::process_functions::{AcceptJobs, RegisteredProcess};
+#[cfg(feature = "pool")]
+pub(crate) use self::registry::process_functions::{accept_jobs, find_process};
 pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
 pub(crate) use self::registry::{find, greeting};
 pub(crate) use self::server::{InitError, Serves};

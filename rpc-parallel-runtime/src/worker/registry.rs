@@ -22,12 +22,81 @@ inventory::collect!(Registered);
 #[doc(hidden)]
 pub use inventory as submit;
 
+/// The process functions of this executable. `#[process]` on a function registers it.
+#[cfg(feature = "pool")]
+pub(super) mod process_functions {
+    use std::os::fd::OwnedFd;
+    use std::sync::LazyLock;
+
+    use super::{FunctionInfo, WorkerType};
+    use crate::wire::{FunctionId, WorkerId};
+    use crate::worker::dispatch::Handle;
+    use crate::worker::processes::Processes;
+    use crate::worker::state::OneWorkerTraitPerType;
+
+    /// A process function, as its worker calls it.
+    pub(crate) type ProcessHandle = &'static dyn Handle<Processes, ()>;
+
+    /// The registration of a process function. `#[process]` makes it.
+    ///
+    /// With it, the layer above passes down the function that accepts connections to the keeper of
+    /// jobs. So only programs with process functions have one.
+    #[doc(hidden)]
+    pub struct RegisteredProcess(pub ProcessHandle, pub AcceptJobs);
+
+    /// Serves a connection to the keeper of jobs, which has this id. The function does not wait.
+    #[doc(hidden)]
+    #[derive(Clone, Copy)]
+    pub struct AcceptJobs(pub(crate) fn(WorkerId, OwnedFd));
+
+    inventory::collect!(RegisteredProcess);
+
+    /// Returns all process functions, sorted by path.
+    pub(crate) fn handles() -> &'static [ProcessHandle] {
+        static HANDLES: LazyLock<Vec<ProcessHandle>> = LazyLock::new(|| {
+            let mut sorted: Vec<ProcessHandle> = Vec::new();
+            // Insertion sort, as for worker types.
+            for RegisteredProcess(handle, _) in inventory::iter::<RegisteredProcess>() {
+                let name = |it: &ProcessHandle| (it.info().path(), it.info().signature());
+                let at = sorted.partition_point(|it| name(it) <= name(handle));
+                sorted.insert(at, *handle);
+            }
+            sorted
+        });
+        &HANDLES
+    }
+
+    /// Returns the descriptions of all process functions, in the order of [`handles`].
+    pub(crate) fn infos() -> &'static [FunctionInfo] {
+        static INFOS: LazyLock<Vec<FunctionInfo>> =
+            LazyLock::new(|| handles().iter().map(|it| *it.info()).collect());
+        &INFOS
+    }
+
+    /// Finds a process function by its id.
+    pub(crate) fn find_process(id: FunctionId) -> Option<ProcessHandle> {
+        handles().iter().copied().find(|it| it.info().id() == id)
+    }
+
+    /// Returns the function that serves connections to the keeper of jobs, if this executable has
+    /// process functions.
+    pub(crate) fn accept_jobs() -> Option<AcceptJobs> {
+        inventory::iter::<RegisteredProcess>().next().map(|it| it.1)
+    }
+
+    /// Returns the worker type of process functions, if this executable has one.
+    pub(super) fn worker_type() -> Option<&'static WorkerType> {
+        (!handles().is_empty()).then_some(Processes::WORKER_TYPE)
+    }
+}
+
 /// The description of a worker type: a type with a `#[worker]` impl of a worker trait.
 pub struct WorkerType {
     id: WorkerTypeId,
     name: &'static str,
     place: SourceLocation,
     worker_trait: WorkerTrait,
+    functions: fn() -> &'static [FunctionInfo],
     pub(crate) start: StartServer,
 }
 
@@ -44,6 +113,7 @@ impl WorkerType {
             name,
             place,
             worker_trait: S::Client::WORKER_TRAIT,
+            functions: S::Client::functions,
             start: start_server::<S>,
         }
     }
@@ -80,8 +150,8 @@ impl WorkerType {
 
     /// Returns the functions of the worker trait, in the order of their declarations.
     #[must_use]
-    pub const fn functions(&self) -> &'static [FunctionInfo] {
-        self.worker_trait.functions
+    pub fn functions(&self) -> &'static [FunctionInfo] {
+        (self.functions)()
     }
 
     /// Returns the path of the type: its module and name.
@@ -132,7 +202,10 @@ pub fn registry() -> Registry {
 }
 
 fn worker_types() -> impl Iterator<Item = &'static WorkerType> {
-    inventory::iter::<Registered>().map(|it| it.0)
+    let written = inventory::iter::<Registered>().map(|it| it.0);
+    #[cfg(feature = "pool")]
+    let written = written.chain(process_functions::worker_type());
+    written
 }
 
 /// Finds a worker type by its id.
@@ -144,7 +217,8 @@ pub(crate) fn find(id: WorkerTypeId) -> Option<&'static WorkerType> {
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{one} and {other} have the same id {id:016x}; \
-     rename one of them, or set another id with `#[worker(id = \"..\")]`"
+     rename one of them, or set another id with `#[worker(id = \"..\")]` or \
+     `#[process(id = \"..\")]`"
 )]
 pub struct DuplicateId {
     id: u64,
@@ -180,9 +254,7 @@ impl Registry {
             // Types that implement the same trait share its functions, which is not a duplicate.
             for function in worker_type.functions() {
                 let (place, id) = (function.source_location(), function.id().get());
-                let name = (place.module, function.worker_trait(), function.name());
-                let path = format!("{}::{}::{}", name.0, name.1, name.2);
-                claim(id, "function", &path, place)?;
+                claim(id, "function", &function.path(), place)?;
             }
         }
         Ok(())
@@ -195,7 +267,11 @@ impl fmt::Display for Registry {
             let (id, path) = (worker_type.id, worker_type.path());
             writeln!(f, "{id}  {path}: {}", worker_type.worker_trait())?;
             for function in worker_type.functions() {
-                writeln!(f, "  {}  {}", function.id(), function.signature())?;
+                let module = match function.is_of_process() {
+                    true => format!("{}::", function.source_location().module),
+                    false => String::new(),
+                };
+                writeln!(f, "  {}  {module}{}", function.id(), function.signature())?;
             }
         }
         Ok(())

@@ -2,18 +2,33 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "pool")]
+use std::sync::Weak;
 use std::task::Context as TaskContext;
 
+#[cfg(feature = "pool")]
+use tokio::runtime::Handle;
+
+#[cfg(feature = "pool")]
+use super::bound_function::BoundFunction;
 use super::builtin;
 use super::context::{Context, ServerInfo};
 use super::declares::WorkerClient;
 use super::dispatch::{Dispatch, Scope};
 use super::function_index::FunctionIndex;
+#[cfg(feature = "pool")]
+use super::items::{Computing, ItemFunction, ItemRun, MapRequest, Work, run_items};
+#[cfg(feature = "pool")]
+use super::processes::Processes;
+#[cfg(feature = "pool")]
+use super::registry::process_functions::find_process;
 use super::state::{ConnectionState, Served};
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{
     FunctionId, PanicReport, Refusal, Settings, Signature, WorkerId, WorkerLabel, decode, fields,
 };
+#[cfg(feature = "pool")]
+use crate::wire::{Sink, encode};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -44,7 +59,16 @@ pub(crate) trait Serves: Send + Sync {
     ) -> Boxed<Result<Arc<dyn Session>, InitError>>;
 
     /// Begins a session for a connection that calls built-in functions only.
-    fn connect_control(&self) -> Arc<dyn Session>;
+    fn connect_control(&self, settings: Settings) -> Arc<dyn Session>;
+
+    /// Runs functions on the items of a map, until the map ends.
+    #[cfg(feature = "pool")]
+    fn run_items(
+        self: Arc<Self>,
+        request: MapRequest,
+        settings: Settings,
+        run: Arc<ItemRun>,
+    ) -> Computing;
 
     /// Returns the signatures of its functions, to compare them with those of another program.
     fn signatures(&self) -> Vec<Signature>;
@@ -62,13 +86,25 @@ struct Server<S: Served> {
     label: Arc<WorkerLabel>,
     state: Arc<S>,
     functions: Arc<FunctionIndex>,
+    #[cfg(feature = "pool")]
+    maps: MapServer,
+}
+
+/// What a connection needs to run a map on the runtime of a server.
+#[cfg(feature = "pool")]
+#[derive(Clone)]
+struct MapServer {
+    /// The runtime on which all user code of the server runs.
+    runtime: Handle,
+    /// It must not be dropped on another runtime, which a strong reference might do.
+    server: Weak<dyn Serves>,
 }
 
 type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
 
 /// Returns the index of the dispatch table of a worker type.
 fn index<S: Served>() -> FunctionIndex {
-    let table = <S::Client as Dispatch<S>>::TABLE;
+    let table = <S::Client as Dispatch<S>>::table();
     FunctionIndex::new(table.iter().map(|it| it.info()).collect())
 }
 
@@ -81,7 +117,14 @@ pub(super) fn start_server<S: Served>(
         let init = decode::<S::Init>(&init).map_err(undecodable)?;
         let state = Arc::new(run_init(S::init(init)).await?);
         let (label, functions) = (Arc::new(label), Arc::new(index::<S>()));
-        Ok(Arc::new(Server { id, label, state, functions }) as Arc<dyn Serves>)
+        #[cfg(not(feature = "pool"))]
+        let server = Arc::new(Server { id, label, state, functions });
+        #[cfg(feature = "pool")]
+        let server = Arc::new_cyclic(|server: &Weak<Server<S>>| {
+            let maps = MapServer { runtime: Handle::current(), server: server.clone() };
+            Server { id, label, state, functions, maps }
+        });
+        Ok(server as Arc<dyn Serves>)
     })
 }
 
@@ -99,6 +142,51 @@ fn undecodable(error: crate::wire::DecodeError) -> InitError {
     InitError::Undecodable { why: AnyError::from(error).to_string() }
 }
 
+impl<S: Served> Server<S> {
+    fn info(&self, settings: Settings) -> ServerInfo {
+        let (worker_type, label) = (S::WORKER_TYPE, self.label.clone());
+        ServerInfo { id: self.id, worker_type, label, settings }
+    }
+
+    /// Creates the state of a connection, and the scope of its functions.
+    async fn connection_scope(
+        &self,
+        init: <Connection<S> as ConnectionState<S>>::Init,
+        settings: Settings,
+    ) -> Result<Scope<S, Connection<S>>, InitError> {
+        let state = run_init(Connection::<S>::init(&self.state, init)).await?;
+        Ok(Scope::new(self.state.clone(), Context::new(state, self.info(settings))))
+    }
+
+    /// Finds a function for a map. Creates `scope` if the function needs it and it is `None`.
+    #[cfg(feature = "pool")]
+    async fn item_function(
+        &self,
+        function: FunctionId,
+        settings: Settings,
+        scope: &mut Option<Scope<S, Connection<S>>>,
+    ) -> Result<Box<dyn ItemFunction>, Refusal> {
+        let Some(at) = self.functions.find(function) else {
+            let unknown = || Refusal::UnknownFunction { offers: self.functions.names() };
+            let handle = find_process(function).ok_or_else(unknown)?;
+            let scope = Processes::scope(self.info(settings));
+            return Ok(Box::new(BoundFunction { handle, scope }));
+        };
+        let scope = match scope {
+            Some(scope) => scope,
+            None => {
+                let mut init = Vec::new();
+                encode(&(), &mut Sink::new(&mut init, usize::MAX)).expect("`()` can be encoded");
+                // Only clients whose connection needs no argument run maps.
+                let init = decode(&init).map_err(undecodable)?;
+                scope.insert(self.connection_scope(init, settings).await?)
+            }
+        };
+        let handle = <S::Client as Dispatch<S>>::table()[at];
+        Ok(Box::new(BoundFunction { handle, scope: scope.clone() }))
+    }
+}
+
 impl<S: Served> Serves for Server<S> {
     fn connect(
         self: Arc<Self>,
@@ -107,23 +195,49 @@ impl<S: Served> Serves for Server<S> {
     ) -> Boxed<Result<Arc<dyn Session>, InitError>> {
         Box::pin(async move {
             let init = decode::<<Connection<S> as ConnectionState<S>>::Init>(&init);
-            let init = init.map_err(undecodable)?;
-            let state = run_init(Connection::<S>::init(&self.state, init)).await?;
-            let server = ServerInfo {
-                id: self.id,
-                worker_type: S::WORKER_TYPE,
-                label: self.label.clone(),
-                settings,
-            };
-            let scope = Scope::new(self.state.clone(), Context::new(state, server));
+            let scope = self.connection_scope(init.map_err(undecodable)?, settings).await?;
             let (label, functions) = (self.label.clone(), self.functions.clone());
             let session = ServerSession { id: self.id, label, scope, functions };
             Ok(Arc::new(session) as Arc<dyn Session>)
         })
     }
 
-    fn connect_control(&self) -> Arc<dyn Session> {
-        Arc::new(ControlSession { id: self.id, label: self.label.clone() })
+    fn connect_control(&self, settings: Settings) -> Arc<dyn Session> {
+        #[cfg(not(feature = "pool"))]
+        let _ = settings;
+        Arc::new(ControlSession {
+            id: self.id,
+            label: self.label.clone(),
+            #[cfg(feature = "pool")]
+            settings,
+            #[cfg(feature = "pool")]
+            maps: self.maps.clone(),
+        })
+    }
+
+    #[cfg(feature = "pool")]
+    fn run_items(
+        self: Arc<Self>,
+        request: MapRequest,
+        settings: Settings,
+        run: Arc<ItemRun>,
+    ) -> Computing {
+        Box::pin(async move {
+            let MapRequest { function, combine, concurrency, .. } = request;
+            // The functions of one map share the state of one connection.
+            let mut scope = None;
+            let functions = run.unless_closed(async {
+                let function = self.item_function(function, settings, &mut scope).await?;
+                let combine = match combine {
+                    Some(combine) => Some(self.item_function(combine, settings, &mut scope).await?),
+                    None => None,
+                };
+                Ok::<_, Refusal>((function, combine))
+            });
+            let Some((function, combine)) = functions.await.transpose()? else { return Ok(()) };
+            drop(scope);
+            run_items(Work { function, combine, concurrency, run }).await
+        })
     }
 
     fn signatures(&self) -> Vec<Signature> {
@@ -151,7 +265,7 @@ impl<S: Served> Session for ServerSession<S> {
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
         if let Some(at) = self.functions.find(call.function) {
-            let handle = <S::Client as Dispatch<S>>::TABLE[at];
+            let handle = <S::Client as Dispatch<S>>::table()[at];
             return handle.call(&self.scope, call, cx, answering);
         }
         if builtin::answer((self.id, &self.label), call, answering).is_some() {
@@ -186,6 +300,27 @@ impl<S: Served> Session for ServerSession<S> {
 struct ControlSession {
     id: WorkerId,
     label: Arc<WorkerLabel>,
+    #[cfg(feature = "pool")]
+    settings: Settings,
+    #[cfg(feature = "pool")]
+    maps: MapServer,
+}
+
+#[cfg(feature = "pool")]
+impl ControlSession {
+    fn begin_map(
+        &self,
+        call: Incoming<'_>,
+        answering: &mut Answering<'_>,
+    ) -> Option<Pin<Box<dyn Running>>> {
+        let (MapServer { runtime, server }, settings) = (self.maps.clone(), self.settings);
+        builtin::begin_map(call, answering, settings, runtime, move |request, run| {
+            Box::pin(async move {
+                let server = server.upgrade().ok_or(Refusal::NoSuchWorker)?;
+                server.run_items(request, settings, run).await
+            })
+        })
+    }
 }
 
 impl Session for ControlSession {
@@ -195,6 +330,10 @@ impl Session for ControlSession {
         _: &mut TaskContext<'_>,
         answering: &mut Answering<'_>,
     ) -> Option<Pin<Box<dyn Running>>> {
+        #[cfg(feature = "pool")]
+        if call.function == builtin::MAP.id() {
+            return self.begin_map(call, answering);
+        }
         if builtin::answer((self.id, &self.label), call, answering).is_some() {
             answering.refuse(&Refusal::UnknownFunction { offers: Vec::new() });
         }

@@ -129,6 +129,14 @@ impl Servers {
         self.table().servers.get(&id).cloned()
     }
 
+    /// Begins a session for a connection that calls built-in functions only.
+    ///
+    /// It takes no reference to the server, because the thread that serves the connection must not
+    /// be the one that drops the user's state.
+    fn connect_control(&self, id: WorkerId, settings: Settings) -> Option<Arc<dyn Session>> {
+        self.table().servers.get(&id).map(|it| it.connect_control(settings))
+    }
+
     fn count_connection(&'static self) -> ConnectionGuard {
         self.table().connections += 1;
         ConnectionGuard(self)
@@ -227,16 +235,16 @@ async fn begin(
         );
         return Err(Refusal::OtherBuild { why });
     }
+    let Some(init) = init else {
+        return servers.connect_control(worker, settings).ok_or(Refusal::NoSuchWorker);
+    };
     let server = servers.find(worker).ok_or(Refusal::NoSuchWorker)?;
     if let Some(theirs) = functions
         && let Some(why) = Signature::conflict(&server.signatures(), &theirs)
     {
         return Err(Refusal::OtherTypes { why });
     }
-    match init {
-        Some(init) => Ok(server.connect(init, settings).await?),
-        None => Ok(server.connect_control()),
-    }
+    Ok(server.connect(init, settings).await?)
 }
 
 impl From<InitError> for Refusal {

@@ -106,7 +106,7 @@ async fn timed_out_call_leaves_connection_open() {
 
     let error = call(&connected, 5000).timeout(second).await.expect_err("the call takes 5 s");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: second, unsent: None });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: second, unsent: None, kill: None });
     assert!(call(&connected, 1).timeout(second).await.is_ok());
 }
 

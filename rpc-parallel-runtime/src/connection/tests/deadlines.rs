@@ -92,7 +92,7 @@ async fn timed_out_call_stops_its_function() {
     let waiting = call::<_, ()>(&connected.client, WAIT, ()).timeout(SECOND);
     let error = soon("the timeout", waiting).await.expect_err("the function never returns");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: SECOND, unsent: None });
+    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: SECOND, unsent: None, kill: None });
     settle().await;
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
 }
@@ -118,7 +118,10 @@ async fn call_with_zero_timeout_never_starts() {
     let waiting = call::<_, ()>(&connected.client, WAIT, ()).timeout(Duration::ZERO);
     let error = soon("the timeout", waiting).await.expect_err("the timeout is zero");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
+    assert_eq!(
+        error.kind(),
+        &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None, kill: None }
+    );
     settle().await;
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
 }

@@ -8,6 +8,7 @@ mod direct;
 mod transfers;
 mod cancelling;
 mod deadlines;
+mod killing;
 mod spans;
 mod writing;
 mod faulty;
@@ -24,9 +25,9 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle, yield_now};
 
 use super::client::Client;
-use super::scripted::{Functions, client, opening};
+use super::scripted::{Functions, client_of_process, opening};
 use super::shared::Connection;
-use super::{PipeError, PipeErrorKind, Serving, ServingError};
+use super::{PipeError, PipeErrorKind, ProcessAccess, Serving, ServingError};
 use crate::transport::memory::pair;
 use crate::wire::Settings;
 
@@ -58,6 +59,15 @@ async fn connected(capacity: usize, functions: Functions) -> Connected {
 }
 
 async fn connected_with(capacity: usize, settings: Settings, functions: Functions) -> Connected {
+    connected_to_process(capacity, settings, functions, ProcessAccess::none()).await
+}
+
+async fn connected_to_process(
+    capacity: usize,
+    settings: Settings,
+    functions: Functions,
+    process_access: ProcessAccess,
+) -> Connected {
     let (here, there) = pair(capacity);
     let mut opening = opening(there, settings);
     let serving = tokio::spawn(async move {
@@ -65,7 +75,8 @@ async fn connected_with(capacity: usize, settings: Settings, functions: Function
         let serving = Serving::welcome(opening, Arc::new(functions));
         (serving.connection(), tokio::spawn(serving.run()))
     });
-    let client = client(here, settings).await;
+    let client = client_of_process(here, settings, process_access).await;
+    let client = client.expect("the worker accepts every client");
     let (worker_connection, worker) = serving.await.expect("the task does not panic");
     Connected { client, worker, worker_connection }
 }

@@ -14,7 +14,9 @@ use crate::connection::failure::Loss;
 use crate::connection::opening::encode_request;
 use crate::connection::restart::{Connected, Reconnect, Reconnecting};
 use crate::connection::scripted::{Functions, Halves, call, function, opening};
-use crate::connection::{Call, CallError, CallErrorKind, Pipe, PipeErrorKind, Serving};
+use crate::connection::{
+    Call, CallError, CallErrorKind, Pipe, PipeErrorKind, ProcessAccess, Serving,
+};
 use crate::transport::memory::pair;
 use crate::wire::{FunctionInfo, Greeting, WorkerId, WorkerLabel};
 
@@ -139,7 +141,7 @@ async fn connect_over(
     opening.connect(&request).await.expect("the worker accepts every client");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());
     let label = WorkerLabel { name: None, worker_type, pid: Some(number), host };
-    let client = Client::begin(opening, id, label, Box::pin(async { None }));
+    let client = Client::begin(opening, id, label, ProcessAccess::none());
     let dead = Arc::new(AtomicBool::new(false));
     record.workers().push(Worker { driver, dead: dead.clone() });
     Connected { client, is_dead: Box::new(move || dead.load(Ordering::Relaxed)) }
@@ -245,7 +247,7 @@ async fn call_waiting_for_replacement_times_out() {
     workers.replace();
 
     let why = "its worker is being restarted, because the connection was lost: ";
-    let CallErrorKind::TimedOut { after, unsent: Some(unsent) } = error.kind() else {
+    let CallErrorKind::TimedOut { after, unsent: Some(unsent), .. } = error.kind() else {
         panic!("{error}")
     };
     assert_eq!(*after, second);

@@ -185,7 +185,10 @@ async fn timed_out_partly_sent_call_leaves_connection_open() {
 
     let error = soon("the call", large).await.expect_err("the timeout is zero");
 
-    assert_eq!(error.kind(), &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None });
+    assert_eq!(
+        error.kind(),
+        &CallErrorKind::TimedOut { after: Duration::ZERO, unsent: None, kill: None }
+    );
     sleep(Duration::from_secs(1)).await;
     call::<_, ()>(&connected.client, RETURN, ()).await.expect("the connection is still open");
 }

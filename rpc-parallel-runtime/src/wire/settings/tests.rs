@@ -15,13 +15,15 @@ fn any_time() -> impl Strategy<Value = Duration> {
 fn any_settings() -> impl Strategy<Value = Settings> {
     let sizes = (MAX_MESSAGE_SIZE.min..=MAX_MESSAGE_SIZE.max, 1..=STREAM_WINDOW.max);
     let times = (any_time(), proptest::option::of(any_time()), any_time());
-    (sizes, times, any::<bool>(), MAX_DEPTH.min..=MAX_DEPTH.max).prop_map(
-        |((size, window), (interval, timeout, handshake), others, depth)| {
+    let kept = KEPT_JOB_RESULTS.min..=KEPT_JOB_RESULTS.max;
+    (sizes, times, any::<bool>(), MAX_DEPTH.min..=MAX_DEPTH.max, kept).prop_map(
+        |((size, window), (interval, timeout, handshake), others, depth, kept)| {
             let settings = Settings::default().with_other_builds(others);
             let settings = settings.with_max_message_size(size).with_stream_window(window);
             let settings =
                 settings.with_heartbeat_interval(interval).with_heartbeat_timeout(timeout);
-            settings.with_handshake_timeout(handshake).with_max_depth(depth)
+            let settings = settings.with_handshake_timeout(handshake).with_max_depth(depth);
+            settings.with_kept_job_results(kept)
         },
     )
 }
@@ -62,7 +64,8 @@ fn all_fields_are_printed() {
     let printed = Settings::default().to_string();
 
     let expected = "max_message_size=104857600,stream_window=262144,heartbeat_interval=10s,\
-                    heartbeat_timeout=30s,handshake_timeout=30s,max_depth=64,other_builds=false";
+                    heartbeat_timeout=30s,handshake_timeout=30s,max_depth=64,kept_job_results=268435456,\
+                    other_builds=false";
     assert_eq!(printed, expected);
 }
 
@@ -97,7 +100,7 @@ fn invalid_text_fails_with_allowed_values() {
         format!("invalid setting `{field}`: expected {expected}, found `{found}`")
     };
     let fields = "`max_message_size`, `stream_window`, `heartbeat_interval`, `heartbeat_timeout`, \
-                  `handshake_timeout`, `max_depth`, `other_builds`";
+                  `handshake_timeout`, `max_depth`, `kept_job_results`, `other_builds`";
     let depths = "a number from 1 to 4096";
     for (text, expected) in [
         (

@@ -51,6 +51,12 @@ pub(crate) struct MalformedItems {
     len: usize,
 }
 
+impl MalformedItems {
+    pub(super) fn of(len: usize) -> Self {
+        Self { len }
+    }
+}
+
 impl Order {
     /// Appends what follows the encoded items, so that `message` becomes a batch.
     pub(crate) fn finish_batch(batch: &Batch, message: &mut Vec<u8>) {
@@ -142,7 +148,8 @@ const TAKEN_BACK: u8 = 5;
 const FINISHED: u8 = 6;
 const OVERDUE: u8 = 7;
 const ALIVE: u8 = 8;
-const RECORD_LEN: usize = 1 + 8 + 4 + 4 + 8;
+/// The length of an encoded record, in bytes.
+pub(super) const RECORD_LEN: usize = 1 + 8 + 4 + 4 + 8;
 
 impl Record {
     fn write(self, message: &mut Vec<u8>) {

@@ -1,0 +1,69 @@
+//! The items thread of a worker: it serves the connections for the items of maps.
+//!
+//! So results leave and orders are heard while a function computes on the worker's own runtime. The
+//! items thread runs no user code.
+
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::task::{Poll, ready};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+
+use super::flavor::{RuntimeFlavor, block_on};
+use super::thread::start_thread;
+use crate::connection::{Opening, diagnose};
+use crate::transport::split;
+use crate::wire::Settings;
+use crate::worker::connection_task;
+
+/// Sends connections to the items thread. The thread ends when it is dropped.
+pub(super) struct ItemsThread {
+    // It has no bound: each element is a descriptor that the master has sent.
+    sockets: UnboundedSender<OwnedFd>,
+}
+
+impl ItemsThread {
+    /// Starts the thread.
+    pub(super) fn start(settings: Settings) -> io::Result<Self> {
+        let (sockets, received) = unbounded_channel();
+        start_thread("rpc-parallel items", Box::new(move || run(received, settings)))?;
+        Ok(Self { sockets })
+    }
+
+    /// Lets the thread serve a connection. If the thread has ended, the connection is closed.
+    pub(super) fn serve(&self, socket: OwnedFd) {
+        let _ = self.sockets.send(socket);
+    }
+}
+
+fn run(mut sockets: UnboundedReceiver<OwnedFd>, settings: Settings) {
+    match RuntimeFlavor::CurrentThread.build() {
+        Ok(runtime) => block_on(&runtime, pin!(serve(&mut sockets, settings))),
+        Err(error) => diagnose(format_args!("failed to make the runtime of maps: {error}")),
+    }
+}
+
+/// Serves connections until no more can arrive.
+async fn serve(sockets: &mut UnboundedReceiver<OwnedFd>, settings: Settings) {
+    let mut connections = JoinSet::new();
+    let mut next = async || {
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
+            let Some(socket) = ready!(sockets.poll_recv(cx)) else { return Poll::Ready(false) };
+            match split(socket) {
+                Ok(halves) => {
+                    connections.spawn(connection_task(Opening::new(halves, settings)));
+                }
+                Err(error) => {
+                    diagnose(format_args!("failed to open a connection for items: {error}"));
+                }
+            }
+            Poll::Ready(true)
+        })
+        .await
+    };
+    while next().await {}
+}

@@ -1,0 +1,6 @@
+#[rpc_parallel::process]
+fn length(text: str) -> usize {
+    text.len()
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[rpc_parallel::process]
+struct Square;
+
+fn main() {
+    let _ = Square;
+}

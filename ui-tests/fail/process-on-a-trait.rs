@@ -1,0 +1,6 @@
+#[rpc_parallel::process]
+trait Shape {
+    fn area(side: u64) -> u64;
+}
+
+fn main() {}

@@ -1,0 +1,2 @@
+#[rpc_parallel::process]
+fn main() {}

@@ -1,0 +1,8 @@
+#[rpc_parallel::process]
+unsafe fn square(x: u64) -> u64 {
+    x * x
+}
+
+fn main() {
+    drop(square::run(2));
+}
