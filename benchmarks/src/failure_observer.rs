@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::rounds;
+use crate::{child_processes, rounds};
 
 /// Long enough for both processes to become idle.
 const SETTLE_TIME: Duration = Duration::from_millis(3);
@@ -46,7 +45,7 @@ pub(crate) async fn median_notice<M: FailureObserver>(
         let observers = observer.observe().await?;
         tokio::time::sleep(SETTLE_TIME).await;
         let killed = Instant::now();
-        kill(observer.worker_pid())?;
+        child_processes::kill(observer.worker_pid())?;
         let noticed_at = timeout(TIMEOUT, last_notice(observers)).await;
         let noticed_at =
             noticed_at.with_context(|| format!("failure not noticed within {TIMEOUT:?}"))??;
@@ -54,12 +53,6 @@ pub(crate) async fn median_notice<M: FailureObserver>(
         observer.reap().await?;
     }
     Ok(rounds::median(milliseconds.into_iter()))
-}
-
-fn kill(worker: u32) -> anyhow::Result<()> {
-    let worker =
-        i32::try_from(worker).ok().and_then(Pid::from_raw).context("expected a positive pid")?;
-    kill_process(worker, Signal::KILL).context("failed to kill the worker")
 }
 
 async fn last_notice(mut observers: Observers) -> anyhow::Result<Instant> {

@@ -8,6 +8,8 @@ pub(crate) const RPC_PARALLEL: &str = "rpc-parallel";
 /// The peer that targets refer to.
 pub(crate) const TARPC: &str = "tarpc";
 pub(crate) const REMOC: &str = "remoc";
+/// Threads instead of processes.
+pub(crate) const RAYON: &str = "rayon";
 
 /// A quantity and its contenders.
 ///

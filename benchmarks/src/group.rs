@@ -1,7 +1,7 @@
 //! The table of all groups.
 
 use crate::figure::Figure;
-use crate::groups::{build, call, life, spawn, stream};
+use crate::groups::{build, call, life, map, spawn, stream};
 
 pub(crate) struct Group {
     pub(crate) name: &'static str,
@@ -29,6 +29,11 @@ pub(crate) const GROUPS: &[Group] = &[
         name: "life",
         description: "notice of failures, idle workers, 1,000 workers",
         figures: life::figures,
+    },
+    Group {
+        name: "map",
+        description: "maps over worker processes (takes minutes)",
+        figures: map::figures,
     },
     Group {
         name: "build",

@@ -2,9 +2,11 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::contenders::floor;
 use crate::contenders::floor::calls::{self, FloorCaller};
 use crate::contenders::floor::channels::FloorChannels;
 use crate::contenders::floor::requests;
@@ -15,6 +17,7 @@ use crate::contenders::rpc_parallel::calls::{
 use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
 use crate::contenders::tarpc;
 use crate::groups::life::{idle, thousand_workers};
+use crate::groups::map::master_cost;
 use crate::groups::stream::open_streams;
 use crate::{runtime, stream_opener};
 
@@ -46,11 +49,20 @@ pub(crate) enum Role {
     /// Fresh masters that start 1,000 workers.
     ThousandBareProcesses,
     ThousandWorkers,
+    /// Runs items and sends the sum of their results.
+    Items,
+    /// Sends the time and exits.
+    CompletionTime,
+    /// Sleeps before it echoes a single frame.
+    SleepingEcho,
+    /// Fresh masters of processes whose items sleep.
+    SleepingBareProcesses,
+    SleepingItems,
     /// Exits at once.
     ExitAtOnce,
 }
 
-const ROLES: [Role; 19] = [
+const ROLES: [Role; 24] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
@@ -69,6 +81,11 @@ const ROLES: [Role; 19] = [
     Role::HeartbeatWakeUps,
     Role::ThousandBareProcesses,
     Role::ThousandWorkers,
+    Role::Items,
+    Role::CompletionTime,
+    Role::SleepingEcho,
+    Role::SleepingBareProcesses,
+    Role::SleepingItems,
     Role::ExitAtOnce,
 ];
 
@@ -93,6 +110,11 @@ impl Role {
             Self::HeartbeatWakeUps => "heartbeat-wake-ups",
             Self::ThousandBareProcesses => "thousand-bare-processes",
             Self::ThousandWorkers => "thousand-workers",
+            Self::Items => "items",
+            Self::CompletionTime => "completion-time",
+            Self::SleepingEcho => "sleeping-echo",
+            Self::SleepingBareProcesses => "sleeping-bare-processes",
+            Self::SleepingItems => "sleeping-items",
             Self::ExitAtOnce => "exit-at-once",
         }
     }
@@ -110,7 +132,7 @@ impl Role {
             std::io::stdin().as_fd().try_clone_to_owned().context("failed to take stdin")?;
         let socket = UnixStream::from(stdin);
         match self {
-            Self::BlockingEcho => calls::echo_blocking(socket),
+            Self::BlockingEcho => calls::echo_blocking(socket, Duration::ZERO),
             Self::Echo => serve_with(calls::echo(socket, calls::FRAME)),
             Self::BulkEcho => serve_with(calls::echo(socket, calls::BULK)),
             Self::Requests => serve_with(requests::serve(socket)),
@@ -134,6 +156,11 @@ impl Role {
             Self::HeartbeatWakeUps => idle::send_wake_ups::<RpcParallelHeartbeatCaller>(socket),
             Self::ThousandBareProcesses => thousand_workers::send_bare_measurement(socket),
             Self::ThousandWorkers => thousand_workers::send_measurement(socket),
+            Self::Items => floor::items::serve(socket),
+            Self::CompletionTime => floor::items::send_completion_time(socket),
+            Self::SleepingEcho => calls::echo_blocking(socket, master_cost::SLEEP),
+            Self::SleepingBareProcesses => master_cost::send_bare_measurement(socket),
+            Self::SleepingItems => master_cost::send_measurement(socket),
             Self::ExitAtOnce => Ok(()),
         }
     }

@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use crate::role::Role;
 
 /// The time limit for the exit of a worker after its client is dropped.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_micros(200);
+pub(crate) const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const POLL: Duration = Duration::from_micros(200);
 
 pub(crate) struct WorkerProcess {
     role: Role,

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -24,11 +25,18 @@ pub(crate) struct FloorCaller {
     process: WorkerProcess,
 }
 
-impl WorkerHandle for FloorCaller {
-    async fn start() -> anyhow::Result<Self> {
-        let (socket, process) = worker_process::start(Role::Echo)?;
+impl FloorCaller {
+    /// Starts a worker of a role that echoes frames.
+    pub(crate) fn start_as(role: Role) -> anyhow::Result<Self> {
+        let (socket, process) = worker_process::start(role)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: UnixStream::from_std(socket)?, process })
+    }
+}
+
+impl WorkerHandle for FloorCaller {
+    async fn start() -> anyhow::Result<Self> {
+        Self::start_as(Role::Echo)
     }
 
     async fn worker_pid(&mut self) -> anyhow::Result<u32> {
@@ -123,12 +131,17 @@ pub(crate) async fn echo(socket: net::UnixStream, at_once: usize) -> anyhow::Res
     .await?
 }
 
-/// Runs as the worker of the blocking floor.
-pub(crate) fn echo_blocking(mut socket: net::UnixStream) -> anyhow::Result<()> {
+/// Runs as the worker of the blocking floor: sleeps before each echo.
+pub(crate) fn echo_blocking(mut socket: net::UnixStream, sleep: Duration) -> anyhow::Result<()> {
     let mut frame = [0; FRAME];
     loop {
         match socket.read_exact(&mut frame) {
-            Ok(()) => socket.write_all(&frame)?,
+            Ok(()) => {
+                if !sleep.is_zero() {
+                    thread::sleep(sleep);
+                }
+                socket.write_all(&frame)?;
+            }
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error.into()),
         }

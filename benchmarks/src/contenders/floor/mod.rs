@@ -4,3 +4,4 @@ pub(crate) mod calls;
 pub(crate) mod requests;
 pub(crate) mod channels;
 pub(crate) mod failure;
+pub(crate) mod items;

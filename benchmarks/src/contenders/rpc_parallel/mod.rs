@@ -5,6 +5,7 @@ pub(crate) mod bulk;
 pub(crate) mod cancellation;
 pub(crate) mod failure;
 pub(crate) mod pipes;
+pub(crate) mod maps;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use crate::figure::{FLOOR, RPC_PARALLEL, TARPC};
 /// One way to write a program whose worker answers calls.
 pub(super) struct Source {
     pub(super) contender: &'static str,
-    manifest: &'static str,
+    pub(super) manifest: &'static str,
     hello: &'static str,
     functions: &'static str,
 }
@@ -43,11 +43,6 @@ pub(super) const SOURCES: [Source; 3] = [
 const REPETITIONS: usize = 100;
 
 impl Source {
-    /// Returns the manifest, with the path of rpc-parallel.
-    pub(super) fn manifest(&self, rpc_parallel: &str) -> String {
-        self.manifest.replace("{{rpc-parallel}}", rpc_parallel)
-    }
-
     pub(super) fn main(&self, kind: ProgramKind) -> String {
         match kind {
             ProgramKind::Hello => self.hello.to_owned(),

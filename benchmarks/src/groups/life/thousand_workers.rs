@@ -1,16 +1,14 @@
 //! 1,000 workers: starts, stats, and shutdowns.
 
-use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
+use crate::descriptors;
 use crate::echo_caller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL};
 use crate::fresh_master::{self, SharedRuns};
@@ -54,17 +52,17 @@ pub(super) fn figures() -> Vec<Figure> {
 
 /// Runs as a fresh master of workers.
 pub(crate) fn send_measurement(socket: UnixStream) -> anyhow::Result<()> {
-    allow_descriptors()?;
+    descriptors::allow_all()?;
     let measurement = runtime::run(CallFrom::SpawnedTask, async {
         let first = RpcParallelCaller::start().await?;
-        let descriptors = descriptors()?;
+        let before = descriptors::count()?;
 
         let begin = Instant::now();
         let starts = (0..WORKERS).map(|_| echo_caller::start_and_call::<RpcParallelCaller>());
         let workers: Vec<_> =
             stream::iter(starts).buffer_unordered(CONCURRENT_STARTS).try_collect().await?;
         let started = begin.elapsed();
-        let descriptors = self::descriptors()? - descriptors;
+        let descriptors = descriptors::count()? - before;
 
         let begin = Instant::now();
         let requests = workers.iter().map(RpcParallelCaller::request_stats);
@@ -83,13 +81,13 @@ pub(crate) fn send_measurement(socket: UnixStream) -> anyhow::Result<()> {
 
 /// Runs as a fresh master of bare processes, which exit at once.
 pub(crate) fn send_bare_measurement(socket: UnixStream) -> anyhow::Result<()> {
-    allow_descriptors()?;
-    let before = descriptors()?;
+    descriptors::allow_all()?;
+    let before = descriptors::count()?;
     let begin = Instant::now();
     let starts = (0..WORKERS).map(|_| worker_process::start(Role::ExitAtOnce));
     let processes: Vec<_> = starts.collect::<anyhow::Result<_>>()?;
     let started = begin.elapsed();
-    let descriptors = descriptors()? - before;
+    let descriptors = descriptors::count()? - before;
 
     let begin = Instant::now();
     for (socket, process) in processes {
@@ -111,16 +109,4 @@ impl Measurement {
         let [started, asked, ended] = times.map(|it| it.as_secs_f64() * 1e3);
         Self { started, asked, ended, descriptors: descriptors as f64 / WORKERS as f64 }
     }
-}
-
-/// Raises the limit of descriptors of this process, and of the processes it starts later, to its
-/// maximum.
-fn allow_descriptors() -> anyhow::Result<()> {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let allowed = Rlimit { current: maximum, maximum };
-    setrlimit(Resource::Nofile, allowed).context("failed to raise the limit of descriptors")
-}
-
-fn descriptors() -> anyhow::Result<usize> {
-    Ok(fs::read_dir("/proc/self/fd").context("failed to list the descriptors")?.count())
 }

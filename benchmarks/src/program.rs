@@ -11,38 +11,37 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use super::source::{ProgramKind, Source};
-
 /// The folder of this package. Its lock file fixes the versions of the programs, and cargo has
 /// downloaded its dependencies.
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
-pub(super) struct Program {
+pub(crate) struct Program {
     folder: TempDir,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Profile {
+pub(crate) enum Profile {
     Debug,
     Release,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Incremental {
+pub(crate) enum Incremental {
     Default,
     Off,
 }
 
 /// The result of a build.
-pub(super) struct BuildResult {
-    pub(super) elapsed: Duration,
+pub(crate) struct BuildResult {
+    pub(crate) elapsed: Duration,
     /// The number of crates that cargo compiled.
-    pub(super) crates: usize,
+    pub(crate) crates: usize,
 }
 
 impl Program {
     /// Writes a program into a temporary folder, which is removed when the value is dropped.
-    pub(super) fn write(source: &Source, kind: ProgramKind) -> anyhow::Result<Self> {
+    /// `{{rpc-parallel}}` in the manifest is replaced by the path of rpc-parallel.
+    pub(crate) fn write(main: &str, manifest: &str) -> anyhow::Result<Self> {
         let package = Path::new(PACKAGE);
         let rpc_parallel = package
             .parent()
@@ -51,15 +50,15 @@ impl Program {
         let folder = tempfile::tempdir().context("failed to create a folder for a program")?;
         let root = folder.path();
         fs::create_dir(root.join("src"))?;
-        fs::write(root.join("src/main.rs"), source.main(kind))?;
-        fs::write(root.join("Cargo.toml"), source.manifest(rpc_parallel))?;
+        fs::write(root.join("src/main.rs"), main)?;
+        fs::write(root.join("Cargo.toml"), manifest.replace("{{rpc-parallel}}", rpc_parallel))?;
         fs::copy(package.join("Cargo.lock"), root.join("Cargo.lock"))
             .context("failed to copy the lock file of this package")?;
         Ok(Self { folder })
     }
 
     /// Lists the crates that the program needs, including itself. Downloads them if necessary.
-    pub(super) fn crates(&self) -> anyhow::Result<BTreeSet<String>> {
+    pub(crate) fn crates(&self) -> anyhow::Result<BTreeSet<String>> {
         let arguments = ["tree", "--edges", "normal,build", "--prefix", "none", "--no-dedupe"];
         let output = run_command(
             self.cargo(Incremental::Default).args(arguments).args(["--format", "{p}"]),
@@ -69,7 +68,7 @@ impl Program {
     }
 
     /// Builds the program.
-    pub(super) fn build(
+    pub(crate) fn build(
         &self,
         profile: Profile,
         incremental: Incremental,
@@ -89,32 +88,32 @@ impl Program {
     }
 
     /// Updates the modification time of the source, so that cargo compiles it again.
-    pub(super) fn touch(&self) -> anyhow::Result<()> {
+    pub(crate) fn touch(&self) -> anyhow::Result<()> {
         let main = File::options().append(true).open(self.folder.path().join("src/main.rs"))?;
         Ok(main.set_modified(SystemTime::now())?)
     }
 
     /// Removes the artifacts of earlier builds.
-    pub(super) fn remove_artifacts(&self) -> anyhow::Result<()> {
+    pub(crate) fn remove_artifacts(&self) -> anyhow::Result<()> {
         match fs::remove_dir_all(self.target()) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    /// Runs the program and checks its output: a program that does nothing would compile faster.
-    pub(super) fn run(&self, profile: Profile) -> anyhow::Result<()> {
-        let output = run_command(&mut Command::new(self.executable(profile)))?;
-        let output_text = String::from_utf8_lossy(&output.stdout);
-        ensure!(
-            output_text == "hello, world\n",
-            "expected the output \"hello, world\\n\", found {output_text:?}"
-        );
-        Ok(())
+    /// Runs the program, checks its output, and returns the time from its start to its end.
+    pub(crate) fn run(&self, profile: Profile, expected: &str) -> anyhow::Result<Duration> {
+        let mut command = Command::new(self.executable(profile));
+        let begin = Instant::now();
+        let output = run_command(&mut command)?;
+        let elapsed = begin.elapsed();
+        let found = String::from_utf8_lossy(&output.stdout);
+        ensure!(found == expected, "expected the output {expected:?}, found {found:?}");
+        Ok(elapsed)
     }
 
     /// Returns the size of the executable without symbols, in bytes.
-    pub(super) fn stripped_size(&self, profile: Profile) -> anyhow::Result<u64> {
+    pub(crate) fn stripped_size(&self, profile: Profile) -> anyhow::Result<u64> {
         let stripped = self.target().join("stripped");
         run_command(Command::new("strip").arg("-o").arg(&stripped).arg(self.executable(profile)))?;
         Ok(fs::metadata(stripped)?.len())
