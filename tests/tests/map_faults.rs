@@ -82,6 +82,10 @@ fn computes_forever(_: u64) -> u32 {
 fn stops_at_five(x: u64) -> u64 {
     if x == 5 {
         signal(std::process::id(), Signal::STOP);
+        // The kernel stops the other threads first.
+        loop {
+            std::hint::spin_loop();
+        }
     }
     x
 }
