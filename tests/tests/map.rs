@@ -130,6 +130,16 @@ async fn next_returns_each_result_and_then_none() {
 }
 
 #[rpc_parallel::test]
+async fn collect_after_next_returns_all_further_results() {
+    let mut map = square::map(0..10_000);
+    soon(map.next()).await.expect("there is one").expect("it succeeds");
+
+    let rest: Vec<u64> = soon(map.collect()).await.expect("all succeed");
+
+    assert!(rest.into_iter().eq((1..10_000).map(|x| x * x)));
+}
+
+#[rpc_parallel::test]
 async fn empty_source_has_no_results() {
     let all: Vec<u64> =
         soon(square::map(std::iter::empty::<u64>()).collect()).await.expect("none fails");

@@ -54,7 +54,7 @@ impl Sessions {
     pub(super) fn begin_round(&mut self, cx: &Context<'_>) {
         self.ready_set.register(cx);
         self.ready_set.take(&mut self.ready);
-        self.closing_ended(cx);
+        while self.closing.try_join_next().is_some() {}
     }
 
     /// Returns the next session of this round that was woken.
@@ -65,10 +65,6 @@ impl Sessions {
                 return Some((key, session.slot.clone()));
             }
         }
-    }
-
-    fn closing_ended(&mut self, _: &Context<'_>) {
-        while self.closing.try_join_next().is_some() {}
     }
 
     /// Removes the session with a worker that has died.
