@@ -95,7 +95,7 @@ impl fmt::Display for Progress {
 /// [`Map::monitor`](super::Map::monitor) makes it.
 ///
 /// It is a stream of [`Progress`], about 20 times a second while something happens, and ends when
-/// the map has finished. Updates that nobody reads are skipped.
+/// the map has finished. An update that is not read before the next one is skipped.
 ///
 /// ```
 /// #[rpc_parallel::process]
