@@ -130,6 +130,20 @@ async fn next_returns_each_result_and_then_none() {
 }
 
 #[rpc_parallel::test]
+async fn collect_after_next_returns_the_other_results() {
+    let mut map = square::map(0..100_000);
+
+    let mut squares = Vec::new();
+    while squares.len() < 50_001 {
+        squares.push(soon(map.next()).await.expect("there are more").expect("it succeeds"));
+    }
+    let others: Vec<u64> = soon(map.collect()).await.expect("all succeed");
+
+    squares.extend(others);
+    assert!(squares.into_iter().eq((0..100_000).map(|x| x * x)));
+}
+
+#[rpc_parallel::test]
 async fn empty_source_has_no_results() {
     let all: Vec<u64> =
         soon(square::map(std::iter::empty::<u64>()).collect()).await.expect("none fails");

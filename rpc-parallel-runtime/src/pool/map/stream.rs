@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::iter::Sum;
 use std::marker::PhantomData;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -209,11 +210,9 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
     where
         T: Default + Extend<Order::Element<Value<C, F>>>,
     {
-        self.fold(T::default(), |mut all, element| {
-            all.extend([element]);
-            all
-        })
-        .await
+        let mut all = T::default();
+        self.try_for_each(|element| all.extend([element])).await?;
+        Ok(all)
     }
 
     /// Adds all results.
@@ -235,19 +234,30 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
     ///
     /// Returns the first error, and cancels the map.
     pub async fn fold<T>(
-        mut self,
+        self,
         init: T,
         mut fold: impl FnMut(T, Order::Element<Value<C, F>>) -> T,
     ) -> Result<T, MapError<FunctionErrorOf<C, F>>> {
-        let (mut folded, mut failed) = (Some(init), None);
+        // `None` while `fold` runs.
+        let mut folded = Some(init);
+        self.try_for_each(|element| folded = folded.take().map(|it| fold(it, element))).await?;
+        Ok(folded.expect("`fold` has returned"))
+    }
+
+    /// Calls a function with each result, until the first error.
+    async fn try_for_each(
+        mut self,
+        mut each: impl FnMut(Order::Element<Value<C, F>>),
+    ) -> Result<(), MapError<FunctionErrorOf<C, F>>> {
+        for element in mem::take(&mut self.decoded) {
+            each(element?);
+        }
+        let mut failed = None;
         poll_fn(|cx| {
             loop {
                 let each = |item: Item<C, F>| match item {
                     _ if failed.is_some() => {}
-                    Ok((index, value)) => {
-                        let element = Order::element(index, value);
-                        folded = folded.take().map(|it| fold(it, element));
-                    }
+                    Ok((index, value)) => each(Order::element(index, value)),
                     Err(error) => failed = Some(error),
                 };
                 let more = ready!(self.values.poll_piece(each, cx));
@@ -257,11 +267,7 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
             }
         })
         .await;
-        match (failed, folded) {
-            (None, Some(folded)) => Ok(folded),
-            (Some(error), _) => Err(error),
-            (None, None) => unreachable!("`fold` returned"),
-        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// Returns an adapter that drops the items with errors, after `report` has seen the errors.
