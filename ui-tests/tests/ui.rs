@@ -216,10 +216,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("failed to read {path}: {error}"))
 }
 
-/// Returns the names of the functions of a trait, in source code formatted by rustfmt.
+/// Returns the names of the functions with `self` of a trait, in source code formatted by rustfmt.
+/// Only they are called like the functions of a client.
 fn functions_of_trait<'a>(source: &'a str, head: &str) -> Vec<&'a str> {
     let (_, after_head) = source.split_once(head).expect("the file has the trait");
     let (body, _) = after_head.split_once("\n}").expect("the trait ends");
     let declarations = body.lines().filter_map(|line| line.strip_prefix("    fn "));
+    let declarations = declarations.filter(|it| it.contains("self"));
     declarations.filter_map(|it| it.split(['(', '<']).next()).collect()
 }

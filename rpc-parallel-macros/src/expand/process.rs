@@ -142,6 +142,12 @@ struct Bodies {
     start: TokenStream,
     reuse: TokenStream,
     call: TokenStream,
+    /// `None` for a function with a mistake: the types of these functions would be further mistakes.
+    maps: Option<MapBodies>,
+}
+
+/// The bodies of the functions that run the function on many items.
+struct MapBodies {
     map: TokenStream,
     map_unordered: TokenStream,
     find_map: TokenStream,
@@ -164,29 +170,20 @@ impl Bodies {
             call: quote_spanned!(span=> {
                 #p::call::<#p::ProcessClient, #key>(&self.process, #values)
             }),
-            map: quote_spanned!(span=> { #p::map(items) }),
-            map_unordered: quote_spanned!(span=> { #p::map(items) }),
-            find_map: quote_spanned!(span=> { #p::find_map::<#key, __T, __M>(items) }),
-            for_each: quote_spanned!(span=> { #p::for_each::<#key, __M>(items) }),
-            reduce: quote_spanned!(span=> { #p::map_reduce(combine, items, true) }),
-            reduce_commutative: quote_spanned!(span=> { #p::map_reduce(combine, items, false) }),
+            maps: Some(MapBodies {
+                map: quote_spanned!(span=> { #p::map(items) }),
+                map_unordered: quote_spanned!(span=> { #p::map(items) }),
+                find_map: quote_spanned!(span=> { #p::find_map::<#key, __T, __M>(items) }),
+                for_each: quote_spanned!(span=> { #p::for_each::<#key, __M>(items) }),
+                reduce: quote_spanned!(span=> { #p::map_reduce(combine, items, true) }),
+                reduce_commutative: quote_spanned!(span=> { #p::map_reduce(combine, items, false) }),
+            }),
         }
     }
 
     fn stand_in(span: Span) -> Bodies {
         let body = || quote_spanned!(span=> { ::core::unreachable!() });
-        Bodies {
-            run: body(),
-            start: body(),
-            reuse: body(),
-            call: body(),
-            map: body(),
-            map_unordered: body(),
-            find_map: body(),
-            for_each: body(),
-            reduce: body(),
-            reduce_commutative: body(),
-        }
+        Bodies { run: body(), start: body(), reuse: body(), call: body(), maps: None }
     }
 }
 
@@ -210,7 +207,7 @@ fn functions(
     let deprecated = function.attrs.iter().filter(|it| it.path().is_ident("deprecated"));
     let deprecated = quote!(#(#deprecated)*);
     let Bodies { run, start, reuse, call, .. } = bodies;
-    let maps = maps(facade, &vis, &key, bodies, &link);
+    let maps = bodies.maps.as_ref().map(|it| maps(facade, &vis, &key, it, &link));
     let docs = Docs::of(&link);
     let Docs { constant, run: run_doc, start: start_doc, .. } = &docs;
     let Docs { reuse: reuse_doc, call: call_doc, process, .. } = &docs;
@@ -262,7 +259,7 @@ fn maps(
     facade: &Facade,
     vis: &TokenStream,
     key: &Ident,
-    bodies: &Bodies,
+    bodies: &MapBodies,
     link: &str,
 ) -> TokenStream {
     let span = key.span();
@@ -278,7 +275,7 @@ fn maps(
     let combine = quote_spanned!(span=>
         #p::Combine<#p::ProcessClient, #p::ProcessOutput<#key>>
     );
-    let Bodies { map, map_unordered, find_map, for_each, reduce, reduce_commutative, .. } = bodies;
+    let MapBodies { map, map_unordered, find_map, for_each, reduce, reduce_commutative } = bodies;
     let docs =
         |name: &str, text: &str| format!("{text} See `{name}` of `rpc_parallel::pool::Pool`.");
     let map_doc = docs(
