@@ -19,7 +19,7 @@ thread_local! {
 /// /// Counts the words of a file, of a damaged one only in its first half.
 /// fn count_words(text: &str) -> usize {
 ///     let half = text.len() / 2;
-///     let text = if rpc_parallel::attempt() > 0 { text.get(..half).unwrap_or("") } else { text };
+///     let text = if rpc_parallel::pool::attempt() > 0 { text.get(..half).unwrap_or("") } else { text };
 ///     text.split_whitespace().count()
 /// }
 ///
