@@ -99,6 +99,14 @@ fn aborts_at_half_a_million(x: u64) -> u64 {
 }
 
 #[rpc_parallel::process]
+fn aborts_at_multiples_of_ten(x: u64) -> u64 {
+    if x.is_multiple_of(10) {
+        std::process::abort();
+    }
+    x
+}
+
+#[rpc_parallel::process]
 fn echo(bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
@@ -417,4 +425,16 @@ async fn map_loses_no_item_while_its_workers_are_recycled() {
     for pid in before {
         assert!(ends(pid).await, "worker {pid} was not recycled");
     }
+}
+
+#[rpc_parallel::test]
+async fn many_poisoned_items_do_not_reach_limit_of_replacements() {
+    let pool = pool_of(2).await;
+    let mut failed = 0;
+    let map = pool.map(aborts_at_multiples_of_ten::FUNCTION, 1..=100).skip_errors(|_| failed += 1);
+
+    let all: Vec<u64> = soon(map.collect()).await;
+
+    assert!(all.into_iter().eq((1..=100).filter(|it| it % 10 != 0)));
+    assert_eq!(failed, 10);
 }

@@ -24,6 +24,8 @@ pub(in crate::pool) struct Member {
     /// The connection for maps, which the first of them opens.
     items_client: OnceCell<Client>,
     items: AtomicU64,
+    /// Whether a map has sent items to the worker.
+    has_had_items: AtomicBool,
     /// The set-up calls among the calls of the client.
     set_up_calls: AtomicU64,
     /// The last set-up call of the pool that this worker has answered.
@@ -49,6 +51,7 @@ impl Member {
             recycling,
             items_client: OnceCell::new(),
             items: AtomicU64::new(0),
+            has_had_items: AtomicBool::new(false),
             set_up_calls: AtomicU64::new(0),
             last_set_up: AtomicU64::new(0),
             taken: AtomicBool::new(true),
@@ -88,6 +91,12 @@ impl Member {
     /// report contains the reason.
     pub(in crate::pool) fn kill(&self, reason: &str) {
         self.vitals.kill(reason);
+    }
+
+    /// Records that a map sends items to the worker. If one of them kills it, the process has not
+    /// failed for a reason of its own.
+    pub(in crate::pool) fn begin_items(&self) {
+        self.has_had_items.store(true, Ordering::Relaxed);
     }
 
     /// Counts items that the worker has done.
@@ -163,7 +172,8 @@ impl Member {
         let set_up_calls = self.set_up_calls.load(Ordering::Relaxed);
         let items = self.items.load(Ordering::Relaxed);
         let mut progress = over.progress;
-        progress.called = progress.called.saturating_sub(set_up_calls).saturating_add(items);
+        let begun = items + u64::from(self.has_had_items.load(Ordering::Relaxed));
+        progress.called = progress.called.saturating_sub(set_up_calls).saturating_add(begun);
         progress.answered = progress.answered.saturating_sub(set_up_calls).saturating_add(items);
         ProcessRecord { uptime: self.since.elapsed(), progress }
     }

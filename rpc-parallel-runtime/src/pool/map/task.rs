@@ -270,6 +270,7 @@ impl MapTask {
         match action {
             Action::Send { worker: key, order } => {
                 if let Some(session) = self.sessions.get(key) {
+                    session.member.begin_items();
                     session.send(order.encode());
                 }
             }
