@@ -386,6 +386,7 @@ async fn item_beyond_message_size_is_error_of_its_item() {
     assert_eq!(lengths, [1, 2]);
     let [error] = &failed[..] else { panic!("{failed:?}") };
     assert_eq!(error.index(), Some(1));
+    assert!(error.to_string().contains("the item cannot be sent: "), "{error}");
     assert!(error.to_string().contains("exceeds the limit"), "{error}");
 }
 

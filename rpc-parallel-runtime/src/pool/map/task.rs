@@ -255,7 +255,9 @@ impl MapTask {
                     return;
                 }
                 Then::Unencodable { why } => {
-                    self.engine.refused_before_start(refusal(&Refusal::Undecodable { why }), now);
+                    // The other refusals speak of what a worker has failed to do.
+                    let why = format!("the item cannot be sent: {why}");
+                    self.engine.refused_before_start(refusal(&Refusal::Violation { why }), now);
                 }
                 Then::End(end) => {
                     self.end = end;
