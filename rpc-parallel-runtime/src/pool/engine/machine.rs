@@ -119,6 +119,11 @@ impl<D> Engine<D> {
         self.settle(now);
     }
 
+    /// Whether new items can be pulled only after outputs were [consumed](Self::consumed).
+    pub(in crate::pool) fn waits_for_consumer(&self) -> bool {
+        self.source.state == SourceState::Ready && self.window.room().is_none()
+    }
+
     /// When to call [`on_deadline`](Self::on_deadline).
     pub(in crate::pool) fn deadline(&self) -> Option<Instant> {
         let check = self.lanes.first_check().map(|(time, _)| time);
@@ -171,7 +176,7 @@ impl<D> Engine<D> {
         match self.source.state {
             SourceState::Ended => (self.counters.in_flight() > 0).then_some(Cause::Tail),
             SourceState::Pending => Some(Cause::Source),
-            SourceState::Ready => self.window.room().is_none().then_some(Cause::Consumer),
+            SourceState::Ready => self.waits_for_consumer().then_some(Cause::Consumer),
         }
     }
 

@@ -26,6 +26,8 @@ struct State {
     is_cancelled: bool,
     consumer: Option<Waker>,
     task: Option<Waker>,
+    /// Whether the task waits until the consumer has taken something.
+    task_waits: bool,
 }
 
 /// The number of items that a consumer has taken, and the size of their results in bytes.
@@ -71,7 +73,8 @@ impl Output {
             },
         };
         let is_due = next.is_pending() || state.consumed.items >= WAKE_AFTER;
-        let task = if is_due && state.consumed.items > 0 { state.task.take() } else { None };
+        let wakes = state.task_waits && is_due && state.consumed.items > 0;
+        let task = if wakes { state.task.take() } else { None };
         drop(state);
         if let Some(task) = task {
             task.wake();
@@ -92,10 +95,12 @@ impl Output {
     }
 
     /// Appends pieces, and returns what was consumed since the last call. Returns `None` if the
-    /// consumer wants no more.
+    /// consumer wants no more. `waits` says whether the task goes on only when more was consumed;
+    /// otherwise the consumer does not wake it.
     pub(super) fn exchange(
         &self,
         pieces: &mut Vec<Piece<DeathReason>>,
+        waits: bool,
         cx: &mut Context<'_>,
     ) -> Option<Consumed> {
         let mut state = self.state();
@@ -108,6 +113,7 @@ impl Output {
             Some(task) => task.clone_from(cx.waker()),
             None => state.task = Some(cx.waker().clone()),
         }
+        state.task_waits = waits;
         let consumed = std::mem::take(&mut state.consumed);
         drop(state);
         if let Some(consumer) = consumer {
@@ -129,5 +135,49 @@ impl Output {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns how often a consumer of one piece wakes the task.
+    fn wakes(task_waits: bool) -> usize {
+        let (output, count) = (Output::new(), Arc::new(Count::default()));
+        let waker = count.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        let mut pieces =
+            vec![Piece::Values { first_index: 0, count: 3, bytes: Bytes::from_static(b"abc") }];
+        output.exchange(&mut pieces, task_waits, &mut cx).expect("nobody has cancelled");
+        let mut consumer = Context::from_waker(Waker::noop());
+
+        let piece = output.poll_next(Consumed::default(), &mut consumer);
+        assert!(piece.is_ready());
+        let end = output.poll_next(Consumed { items: 3, bytes: 3 }, &mut consumer);
+        assert!(end.is_pending());
+
+        let consumed = output.exchange(&mut Vec::new(), false, &mut cx);
+        assert!(consumed.is_some_and(|it| (it.items, it.bytes) == (3, 3)));
+        count.0.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn consumer_wakes_task_only_if_it_waits() {
+        assert_eq!([wakes(true), wakes(false)], [1, 0]);
     }
 }

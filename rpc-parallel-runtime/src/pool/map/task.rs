@@ -47,6 +47,8 @@ pub(super) struct MapTask {
     members: MemberUpdates,
     output: Arc<Output>,
     reporter: Reporter,
+    /// The size of the last message that was pulled, in bytes.
+    last_pull: usize,
     /// The largest size of one encoded item, in bytes. It is known when the first worker has joined.
     max_item: usize,
     sessions: Sessions,
@@ -76,6 +78,7 @@ impl MapTask {
         reporter: Reporter,
     ) -> Self {
         Self {
+            last_pull: 0,
             max_item: usize::MAX,
             engine,
             source: Some(source),
@@ -135,7 +138,8 @@ impl MapTask {
                 self.pieces.push(piece);
             }
             is_idle &= self.pieces.is_empty();
-            let Some(consumed) = self.output.exchange(&mut self.pieces, cx) else {
+            let waits = self.engine.waits_for_consumer();
+            let Some(consumed) = self.output.exchange(&mut self.pieces, waits, cx) else {
                 return Poll::Ready(Stop::Cancelled);
             };
             if consumed.items > 0 {
@@ -242,9 +246,11 @@ impl MapTask {
             let Some(wanted) = self.engine.poll_pull() else { return };
             let limits =
                 Limits { items: wanted.max_items, bytes: wanted.max_bytes, item: self.max_item };
-            let mut message = Vec::new();
+            // The message is probably as long as the last one.
+            let mut message = Vec::with_capacity(self.last_pull.min(wanted.max_bytes));
             let Pulled { count, then } = source.pull(limits, &mut message, cx);
             if count > 0 {
+                self.last_pull = message.len();
                 self.engine.pulled(wanted.worker, message.into(), count, now);
             }
             match then {
