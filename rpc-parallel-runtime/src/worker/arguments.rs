@@ -102,11 +102,13 @@ fn check_item(
     max: usize,
 ) -> Result<(), ItemError> {
     let size = out.len() - start;
-    let checked = encoded.and(if size > max { Err(TooLarge { size, max }.into()) } else { Ok(()) });
-    if checked.is_err() {
-        out.truncate(start);
-    }
-    checked
+    let error = match encoded {
+        Ok(()) if size <= max => return Ok(()),
+        Ok(()) => TooLarge { size, max }.into(),
+        Err(error) => error,
+    };
+    out.truncate(start);
+    Err(error)
 }
 
 macro_rules! arguments {

@@ -112,5 +112,8 @@ fn encode<C: Declares<F>, F>(
     message: &mut Vec<u8>,
     max: usize,
 ) -> Result<(), Unencodable> {
-    Ok(C::CODECS.encode_item(C::Codecs::borrow(item), message, max)?)
+    match C::CODECS.encode_item(C::Codecs::borrow(item), message, max) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
