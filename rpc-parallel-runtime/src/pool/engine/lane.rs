@@ -94,6 +94,9 @@ pub(super) struct Lane {
     pub(super) patience: Duration,
     /// How long the first batch may take, by what was known when it began.
     pub(super) allowed: Duration,
+    /// How much longer than the worker has measured a batch takes for this process, until its report
+    /// is handled: a moving average. On a machine with too few cores it is long.
+    lag: Duration,
     /// The first batch takes longer than that, and than the target.
     pub(super) overrun: bool,
     /// The number of items that the worker was asked to give back, before it has answered.
@@ -121,6 +124,7 @@ impl Lane {
             since: now,
             patience: SOON,
             allowed: Duration::ZERO,
+            lag: Duration::ZERO,
             overrun: false,
             taking_back: None,
             barren: false,
@@ -149,8 +153,17 @@ impl Lane {
         let Some(first) = self.batches.front_mut() else { return };
         first.touched = now;
         let expected = nanos(self.per_item.unwrap_or(0.0) * f64::from(first.open.len()));
-        self.allowed = expected.saturating_mul(2);
+        self.allowed = expected.saturating_add(self.lag).saturating_mul(2);
         self.patience = SOON.saturating_add(self.allowed);
+    }
+
+    /// Removes a batch that the worker has finished after this time.
+    pub(super) fn finish(&mut self, id: u64, took: Duration, now: Instant) {
+        if self.batches.front().is_some_and(|it| it.id == id) {
+            let lag = now.saturating_duration_since(self.since).saturating_sub(took);
+            self.lag = self.lag.saturating_add(lag) / 2;
+        }
+        self.remove(id, now);
     }
 
     pub(super) fn find(&mut self, id: u64) -> Option<&mut Assigned> {

@@ -194,8 +194,8 @@ impl<D> Engine<D> {
             return Err(Misbehaved::Unfinished { batch: id, open: batch.open.len() });
         }
         let first_index = batch.block.index_of(batch.start);
-        lane.remove(id, now);
         let time = Duration::from_nanos(nanos);
+        lane.finish(id, time, now);
         lane.busy = lane.busy.saturating_add(time);
         if items > 0 {
             let per_item = nanos as f64 / f64::from(items.max(concurrency));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::fixture::{Fixture, Sent};
 use crate::pool::engine::{Action, EngineOptions};
-use crate::worker::items::Order;
+use crate::worker::items::{Order, Record};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -128,8 +128,7 @@ fn worker_that_has_nothing_to_give_is_not_asked_again() {
     fixture.join(2);
     assert!(asked(&mut fixture).is_some());
 
-    let taken_back = crate::worker::items::Record::TakenBack;
-    fixture.report(1, &[taken_back]).expect("it was asked");
+    fixture.report(1, &[Record::TakenBack]).expect("it was asked");
     fixture.pass(MS * 100);
 
     assert_eq!(asked(&mut fixture), None);
@@ -178,4 +177,39 @@ fn worker_whose_batch_runs_over_gets_nothing_new() {
     let sent = fixture.batches();
     assert!(!sent.is_empty());
     assert!(sent.iter().all(|(worker, _)| *worker == 2), "{sent:?}");
+}
+
+/// The lag of a worker is part of what its next batches may take.
+#[test]
+fn batches_whose_reports_come_late_do_not_run_over() {
+    let options = EngineOptions { max_batches: 2, ..EngineOptions::default() };
+    let mut fixture = Fixture::new(&options, 1000);
+    fixture.join(1);
+    fixture.join(2);
+    let mut batches = Vec::new();
+    let mut last_asked = 0;
+
+    for round in 0..10 {
+        fixture.pull_all();
+        for action in fixture.actions() {
+            match action {
+                Action::Send { worker, order: Order::Batch(batch) } => {
+                    batches.push((worker.0, batch));
+                }
+                Action::Send { worker, order: Order::TakeBack { .. } } => {
+                    last_asked = round;
+                    fixture.report(worker.0, &[Record::TakenBack]).expect("it was asked");
+                }
+                action => panic!("expected an order, found {action:?}"),
+            }
+        }
+        // Each item takes 10 ms, and its report 90 ms.
+        fixture.pass(MS * 100);
+        for worker in [1, 2] {
+            let first = batches.iter().position(|it| it.0 == worker).expect("it has a batch");
+            fixture.finish(worker, &batches.remove(first).1, MS * 10);
+        }
+    }
+
+    assert!((1..5).contains(&last_asked), "{last_asked}");
 }
