@@ -43,7 +43,7 @@ impl EngineOptions {
     /// more than early results are worth.
     pub(in crate::pool) fn gather_time(&self, workers: usize) -> Duration {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        (self.target / 2).max(self.dispatch_cost.saturating_mul(workers))
+        self.target.max(self.dispatch_cost.saturating_mul(workers))
     }
 }
 

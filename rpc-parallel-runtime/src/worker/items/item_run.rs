@@ -73,6 +73,13 @@ pub(super) struct Running {
     careful: bool,
 }
 
+#[cfg(test)]
+impl Running {
+    pub(super) fn first() -> Self {
+        Self { serial: 0, batch: 1, item: 0, careful: false }
+    }
+}
+
 /// An item that a lane has claimed.
 pub(super) struct Claimed {
     running: Running,
@@ -454,9 +461,9 @@ impl ItemRun {
         running
     }
 
-    /// Returns how long ago the last report was closed.
-    pub(super) fn silent_for(&self) -> Duration {
-        self.lock().last_report.elapsed()
+    /// Returns when the last report was closed.
+    pub(super) fn last_report(&self) -> Instant {
+        self.lock().last_report
     }
 
     /// Reports events.

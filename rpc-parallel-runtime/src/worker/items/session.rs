@@ -19,8 +19,12 @@ use super::request::MapRequest;
 use crate::connection::{AnyError, Pipe, PipeError, diagnose};
 use crate::wire::Refusal;
 
-/// The time between two looks at what runs and what waits to be sent.
+/// The time between two looks at the items that run, if items have a timeout.
 const TICK: Duration = Duration::from_millis(5);
+
+/// How much later than due the items thread sends results. Until then, the code that runs items sends
+/// them itself, between two items, without a second thread.
+const RESERVE: Duration = Duration::from_millis(2);
 
 /// The future that runs items on the runtime of the worker.
 pub(crate) type Computing = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -109,9 +113,10 @@ enum Event {
 impl Session {
     async fn converse(&mut self) -> End {
         let Self { orders, closing: Closing(run), computing, watch } = self;
-        let mut next_tick = Instant::now();
+        let mut last_look = Instant::now();
         loop {
-            match next_event(orders, run, computing, next_tick).await {
+            let next_look = watch.next_look(last_look, run.last_report());
+            match next_event(orders, run, computing, next_look).await {
                 Event::Order(Some(Ok(order))) => match Order::decode(order) {
                     Ok(Order::Batch(batch)) => run.add(batch),
                     Ok(Order::TakeBack { most }) => run.take_back(most),
@@ -120,9 +125,14 @@ impl Session {
                 Event::Order(Some(Err(_)) | None) => return End::Orders,
                 Event::Room => run.send_waiting(),
                 Event::Tick => {
-                    next_tick = Instant::now() + TICK;
+                    let now = Instant::now();
+                    // A report may have left in the meantime.
+                    if now < watch.next_look(last_look, run.last_report()) {
+                        continue;
+                    }
+                    last_look = now;
                     let running = run.tick();
-                    let events = watch.look(&running, run.silent_for(), Instant::now());
+                    let events = watch.look(&running, run.last_report(), now);
                     if !events.is_empty() {
                         run.report(events);
                     }
@@ -137,10 +147,10 @@ async fn next_event(
     orders: &mut Pipe<Bytes>,
     run: &ItemRun,
     computing: &mut JoinHandle<Result<(), Refusal>>,
-    next_tick: Instant,
+    next_look: Instant,
 ) -> Event {
     let (is_busy, takes_orders) = (run.is_busy(), run.takes_orders());
-    let mut tick = pin!(sleep_until(next_tick.into()));
+    let mut tick = pin!(sleep_until(next_look.into()));
     let mut room = pin!(run.room());
     poll_fn(|cx| {
         if takes_orders && let Poll::Ready(order) = Pin::new(&mut *orders).poll_next(cx) {
@@ -163,6 +173,7 @@ async fn next_event(
 /// Watches how long items run.
 struct Watch {
     timeout: Option<Duration>,
+    gather_time: Duration,
     report_every: Duration,
     /// The items that were running at the last look.
     observed: HashMap<Running, Observed>,
@@ -177,19 +188,28 @@ struct Observed {
 
 impl Watch {
     fn new(request: &MapRequest) -> Self {
-        let &MapRequest { timeout, report_every, .. } = request;
-        Self { timeout, report_every, observed: HashMap::new() }
+        let &MapRequest { timeout, gather_time, report_every, .. } = request;
+        Self { timeout, gather_time, report_every, observed: HashMap::new() }
     }
 
-    /// Notes the items that run, and returns the events to report. `silent_for` is the time since
-    /// the last report.
+    /// Returns when to look at what runs and at what waits to be sent, after the last look.
+    ///
+    /// Without a timeout, there is nothing to do while reports leave in time.
+    fn next_look(&self, last_look: Instant, last_report: Instant) -> Instant {
+        match self.timeout {
+            Some(_) => last_look + TICK,
+            None => last_look.max(last_report) + self.gather_time + RESERVE,
+        }
+    }
+
+    /// Notes the items that run, and returns the events to report.
     ///
     /// An item counts from the first look on that has found it running, so it is overdue up to one
     /// tick late and never early.
     fn look(
         &mut self,
         running: &HashSet<Running>,
-        silent_for: Duration,
+        last_report: Instant,
         now: Instant,
     ) -> Vec<Record> {
         self.observed.retain(|it, _| running.contains(it));
@@ -203,9 +223,55 @@ impl Watch {
                 events.push(Record::Overdue { batch: item.batch, item: item.item });
             }
         }
-        if events.is_empty() && !running.is_empty() && silent_for + TICK >= self.report_every {
+        let is_silent = self.next_look(now, now) > last_report + self.report_every;
+        if events.is_empty() && !running.is_empty() && is_silent {
             events.push(Record::Alive);
         }
         events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::FunctionId;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn watch(timeout: Option<Duration>) -> Watch {
+        Watch::new(&MapRequest {
+            function: FunctionId(1),
+            combine: None,
+            concurrency: 1,
+            timeout,
+            gather_time: 10 * MS,
+            report_every: 1000 * MS,
+        })
+    }
+
+    #[test]
+    fn without_timeout_next_look_is_after_results_are_due() {
+        let now = Instant::now();
+        let watch = watch(None);
+
+        assert_eq!(watch.next_look(now, now + 3 * MS), now + 15 * MS);
+        assert_eq!(watch.next_look(now + 3 * MS, now), now + 15 * MS);
+    }
+
+    #[test]
+    fn with_timeout_items_are_observed_at_each_tick() {
+        let now = Instant::now();
+
+        assert_eq!(watch(Some(100 * MS)).next_look(now, now + 3 * MS), now + TICK);
+    }
+
+    #[test]
+    fn worker_that_has_nothing_else_to_report_is_alive_before_period_ends() {
+        let (now, mut watch) = (Instant::now(), watch(None));
+        let running = HashSet::from([Running::first()]);
+
+        assert_eq!(watch.look(&running, now, now + 500 * MS), []);
+        assert_eq!(watch.look(&running, now, now + 990 * MS), [Record::Alive]);
+        assert_eq!(watch.look(&HashSet::new(), now, now + 990 * MS), []);
     }
 }
