@@ -83,6 +83,7 @@ trait Items {
     fn attempt_in_context(&self, cx: &Context<Threads>, number: u64) -> u32;
     /// Exits if the number is 13.
     fn exit_at_13(&self, number: u64) -> u64;
+    async fn exit_at_13_later(&self, number: u64) -> u64;
     /// Writes the thread ids of all user code so far.
     fn threads(&self, cx: &Context<Threads>, number: u64) -> String;
     fn is_cancelled_after(&self, cx: &Context<Threads>, file: PathBuf);
@@ -251,6 +252,11 @@ impl Items for State {
             std::process::exit(7);
         }
         number
+    }
+
+    async fn exit_at_13_later(&self, number: u64) -> u64 {
+        tokio::task::yield_now().await;
+        self.exit_at_13(number)
     }
 
     fn threads(&self, _: &Context<Threads>, _: u64) -> String {
@@ -642,21 +648,45 @@ fn is_given_back(record: &Record) -> bool {
     matches!(record, Record::GivenBack { .. })
 }
 
+/// Each item of a careful batch is announced before it begins, and its result is written before the
+/// next one begins.
 #[rpc_parallel::test(crate = crate)]
-async fn careful_results_are_written_before_next_item_begins() {
+async fn items_of_careful_batch_are_reported_one_by_one() {
+    for (function, attempt) in
+        [("exit_at_13", 0), ("exit_at_13", 1), ("exit_at_13_later", 0), ("exit_at_13_later", 1)]
+    {
+        let fixture = start().await;
+        let mut session = fixture.map(function);
+
+        let items = [11_u64, 12, 13, 14];
+        let id = session.send_batch(Batch { careful: true, attempt, ..batch(&items) }).await;
+        session.read_until(|it| *it == Record::Begun { batch: id, item: 2 }).await;
+        let end = soon("the end", session.reports.next()).await.expect("there is an error");
+
+        assert!(end.is_err());
+        let begun = |item| Record::Begun { batch: id, item };
+        let result = |item| Record::Results { batch: id, from: item, to: item + 1, len: 8 };
+        let records: Vec<_> = session.records.iter().map(|it| it.0).collect();
+        assert_eq!(records, [begun(0), result(0), begun(1), result(1), begun(2)]);
+        let error = session.end().await.expect_err("the worker has ended");
+        let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+        assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
+    }
+}
+
+#[rpc_parallel::test(crate = crate)]
+async fn only_items_with_earlier_deaths_run_alone() {
     let fixture = start().await;
-    let mut session = fixture.map("exit_at_13");
+    for attempt in [0, 1] {
+        let mut session = fixture.map_with(&MapRequest { concurrency: 3, ..request("running") });
 
-    let items = [11_u64, 12, 13, 14];
-    let id = session.send_batch(Batch { careful: true, attempt: 1, ..batch(&items) }).await;
+        let batch = Batch { careful: true, attempt, ..batch(&[0_u64; 10]) };
+        let id = session.send_batch(batch).await;
 
-    session.read().await;
-    session.read().await;
-    assert!(soon("the end", session.reports.next()).await.expect("there is an error").is_err());
-    assert_eq!(session.results::<u64>(id), [(0, 11), (1, 12)]);
-    let error = session.end().await.expect_err("the worker has ended");
-    let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
-    assert_eq!(failure.exit_reason(), ExitReason::Exited(7));
+        assert_eq!(session.read_finished(id).await, 10);
+        let ran_at_once = session.results::<usize>(id).iter().any(|it| it.1 > 1);
+        assert_eq!(ran_at_once, attempt == 0, "attempt {attempt}");
+    }
 }
 
 #[rpc_parallel::test(crate = crate)]

@@ -63,16 +63,17 @@ impl<D> Engine<D> {
         let id = self.next_batch;
         self.next_batch += 1;
         self.counters.batches += 1;
+        let careful = self.faults.is_careful(span.deaths);
         let batch = Batch {
             id,
             start: span.range.start,
             end: span.range.end,
             attempt: span.deaths,
-            careful: self.faults.is_careful(span.deaths),
+            careful,
             items: span.block.items.clone(),
         };
         if let Some(lane) = self.lanes.get_mut(worker) {
-            lane.push(Assigned::new(id, span, alone, now), now);
+            lane.push(Assigned::new(id, span, alone, careful, now), now);
             self.lanes.reindex(worker, &self.batching);
         }
         self.actions.push_back(Action::Send { worker, order: Order::Batch(batch) });

@@ -26,6 +26,10 @@ pub(super) struct Assigned {
     pub(super) deaths: u8,
     /// Whether the worker has nothing else to do.
     pub(super) alone: bool,
+    /// Whether the worker reports each item that begins.
+    pub(super) careful: bool,
+    /// The items that the worker has reported as begun.
+    pub(super) begun: Ranges,
     /// The batch of another worker with the same single item.
     pub(super) twin: Option<Twin>,
     /// When the batch was sent, moved to the front, or answered last.
@@ -40,7 +44,7 @@ pub(super) struct Twin {
 }
 
 impl Assigned {
-    pub(super) fn new(id: u64, span: Span, alone: bool, now: Instant) -> Self {
+    pub(super) fn new(id: u64, span: Span, alone: bool, careful: bool, now: Instant) -> Self {
         Self {
             id,
             start: span.range.start,
@@ -50,9 +54,16 @@ impl Assigned {
             answered: 0,
             deaths: span.deaths,
             alone,
+            careful,
+            begun: Ranges::default(),
             twin: None,
             touched: now,
         }
+    }
+
+    /// Returns the items that the worker has reported as begun, and that have no answer.
+    pub(super) fn begun_items(&self) -> impl Iterator<Item = u32> {
+        self.begun.iter().flatten().filter(|it| self.open.contains(&(*it..*it + 1)))
     }
 }
 

@@ -10,8 +10,10 @@
 //! - A worker begins items in the order in which it received them, and runs at most `concurrency` of
 //!   them at once.
 //! - Before a worker begins the first item of a batch, it has written the results of all items that
-//!   are done. In a batch that is `careful`, it does so before each item; in a reduction as well, so
-//!   there each record of a careful batch covers one item.
+//!   are done. In a batch that is `careful`, it does so before each item, and it has also written that
+//!   the item [begins](crate::worker::items::Record::Begun). This holds for reductions too, so there
+//!   each record of a careful batch covers one item.
+//! - Items of which a worker has died (`attempt` is not 0) run alone.
 //! - The caller passes on all reports that a worker has written before it declares the worker lost.
 //!
 //! A worker that breaks these rules can cost further deaths of workers. It never causes an item to be

@@ -9,7 +9,7 @@ pub(in crate::pool) struct EngineOptions {
     pub(in crate::pool) ordered: bool,
     /// How many workers an item may end before it fails. Default: 3. At least 1.
     ///
-    /// With 1, an item that may have begun is never run again, and all batches are `careful`.
+    /// With 1, an item that has begun is never run again, and all batches are `careful`.
     pub(in crate::pool) max_attempts: u8,
     /// How many items a worker runs at once. Default: 1. At least 1.
     pub(in crate::pool) concurrency: u32,

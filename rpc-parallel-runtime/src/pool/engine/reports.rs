@@ -89,7 +89,22 @@ impl<D> Engine<D> {
                 Ok(())
             }
             Record::Alive => Ok(()),
+            Record::Begun { batch, item } => self.begun(worker, batch, item),
         }
+    }
+
+    fn begun(&mut self, worker: WorkerKey, id: u64, item: u32) -> Result<(), Misbehaved> {
+        let unknown = Misbehaved::UnknownBatch { batch: id };
+        let lane = self.lanes.get_mut(worker).ok_or(unknown)?;
+        let batch = lane.find(id).ok_or(unknown)?;
+        let range = item..item.saturating_add(1);
+        // Another worker may have answered the item.
+        let is_open = batch.open.contains(&range) || batch.superseded.contains(&range);
+        if !is_open || batch.begun.contains(&range) {
+            return Err(Misbehaved::NotOpen { batch: id, from: range.start, to: range.end });
+        }
+        batch.begun.insert(item);
+        Ok(())
     }
 
     fn answered(
@@ -111,6 +126,11 @@ impl<D> Engine<D> {
             return Err(Misbehaved::NotOpen { batch: id, from: range.start, to: range.end });
         }
         let count = range.end - range.start;
+        if !batch.begun.is_empty() {
+            for item in range.clone() {
+                batch.begun.remove(&(item..item + 1));
+            }
+        }
         batch.answered += count;
         batch.touched = now;
         let (block, twin) = (batch.block.clone(), batch.twin.take());

@@ -136,7 +136,7 @@ impl<C: Declares<F>, F: 'static, Order: MapOrder> Map<C, F, Order> {
     /// [`MapErrorKind::WorkerDied`](super::MapErrorKind::WorkerDied).
     ///
     /// With 1, an item that has begun never runs a second time. Use this for functions with side
-    /// effects.
+    /// effects. Workers then report each item before it begins, which takes a few microseconds.
     pub fn attempts(mut self, attempts: u8) -> Self {
         self.values.setup().options.attempts = attempts.max(1);
         self

@@ -47,8 +47,8 @@ pub(super) struct State {
     pub(super) outgoing: Outgoing,
     /// Items that run in lanes. An item of a [`SyncRun`](super::SyncRun) is not in this list.
     running: HashSet<Running>,
-    /// Whether one of them is careful, and so runs alone.
-    is_careful: bool,
+    /// Whether one of them runs alone.
+    runs_alone: bool,
     /// The number of lanes that wait for an item.
     idle_lanes: usize,
     /// Whether a thread is writing reports. Only that thread writes, so that they stay in order.
@@ -118,7 +118,7 @@ impl ItemRun {
             queue: Queue::default(),
             outgoing: Outgoing::new(settings, request.combine.is_some()),
             running: HashSet::new(),
-            is_careful: false,
+            runs_alone: false,
             idle_lanes: 0,
             is_sending: false,
             last_report: Instant::now(),
@@ -263,6 +263,9 @@ impl ItemRun {
     ) -> Result<Option<Claimed>, MalformedItems> {
         // Usually there is an item.
         if let Claim::Item(claimed) = self.try_claim(&skip, fold)? {
+            if claimed.is_careful() {
+                self.send();
+            }
             return Ok(Some(claimed));
         }
         loop {
@@ -305,11 +308,11 @@ impl ItemRun {
         while let Some(over) = state.queue.over() {
             state.finish(over, fold);
         }
-        let State { queue, running, is_careful, outgoing, .. } = &mut *state;
+        let State { queue, running, runs_alone, outgoing, .. } = &mut *state;
         let Some(batch) = queue.iter_mut().find(|it| it.next < it.end) else {
             return Ok(Claim::Nothing);
         };
-        let waits = *is_careful || (batch.careful && !running.is_empty());
+        let waits = *runs_alone || (batch.runs_alone() && !running.is_empty());
         if waits || outgoing.is_blocked() || (batch.careful && outgoing.is_waiting()) {
             return Ok(Claim::Nothing);
         }
@@ -332,7 +335,10 @@ impl ItemRun {
         let claimed =
             Running { serial: batch.serial, batch: batch.id, item, careful: batch.careful };
         running.insert(claimed);
-        *is_careful = batch.careful;
+        *runs_alone = batch.runs_alone();
+        if claimed.careful {
+            state.announce(claimed.batch, item);
+        }
         drop(state);
         if self.has_lanes {
             // There may be another item, for which a lane must be started.
@@ -375,7 +381,7 @@ impl ItemRun {
         let done = claimed.running;
         let mut state = self.lock();
         state.running.remove(&done);
-        state.is_careful = false;
+        state.runs_alone = false;
         report(&mut state.outgoing, fold, done);
         let mut is_over = false;
         if let Some(batch) = state.queue.find(done.serial) {
@@ -390,7 +396,7 @@ impl ItemRun {
         if is_over || done.careful || gathered || state.outgoing.is_full() {
             state.close_report();
         }
-        // A careful item begins alone.
+        // The next item may have to run alone.
         let alone = self.has_lanes && state.running.is_empty();
         let sends = state.outgoing.is_waiting();
         drop(state);
@@ -505,6 +511,13 @@ impl State {
             self.outgoing.close_report();
             self.last_report = Instant::now();
         }
+    }
+
+    /// Adds that an item of a careful batch begins, and closes the report. The item begins when the
+    /// report has left the process.
+    pub(super) fn announce(&mut self, batch: u64, item: u32) {
+        self.outgoing.add(Record::Begun { batch, item });
+        self.close_report();
     }
 
     /// Closes the current report if it is full or has waited for the gather time.

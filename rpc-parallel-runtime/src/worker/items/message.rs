@@ -138,6 +138,8 @@ pub(crate) enum Record {
     Overdue { batch: u64, item: u32 },
     /// The worker is running an item, and has nothing else to send.
     Alive,
+    /// An item of a careful batch begins when this record has left the process.
+    Begun { batch: u64, item: u32 },
 }
 
 const RESULTS: u8 = 1;
@@ -148,6 +150,7 @@ const TAKEN_BACK: u8 = 5;
 const FINISHED: u8 = 6;
 const OVERDUE: u8 = 7;
 const ALIVE: u8 = 8;
+const BEGUN: u8 = 9;
 /// The length of an encoded record, in bytes.
 pub(super) const RECORD_LEN: usize = 1 + 8 + 4 + 4 + 8;
 
@@ -162,6 +165,7 @@ impl Record {
             Self::Finished { batch, items, nanos } => (FINISHED, batch, items, 0, nanos),
             Self::Overdue { batch, item } => (OVERDUE, batch, item, 0, 0),
             Self::Alive => (ALIVE, 0, 0, 0, 0),
+            Self::Begun { batch, item } => (BEGUN, batch, item, 0, 0),
         };
         message.push(tag);
         message.extend_from_slice(&batch.to_le_bytes());
@@ -182,6 +186,7 @@ impl Record {
             FINISHED => Self::Finished { batch, items: from, nanos: value },
             OVERDUE => Self::Overdue { batch, item: from },
             ALIVE => Self::Alive,
+            BEGUN => Self::Begun { batch, item: from },
             _ => return None,
         })
     }
@@ -241,7 +246,7 @@ mod tests {
             let from = from.min(u32::MAX - len);
             (from, from + len)
         });
-        (0..8_u8, any::<u64>(), range, 0..50_u64, any::<u64>()).prop_map(
+        (0..9_u8, any::<u64>(), range, 0..50_u64, any::<u64>()).prop_map(
             |(kind, batch, (from, to), len, nanos)| match kind {
                 0 => Record::Results { batch, from, to, len },
                 1 => Record::Failed { batch, item: from, len },
@@ -250,6 +255,7 @@ mod tests {
                 4 => Record::TakenBack,
                 5 => Record::Finished { batch, items: from, nanos },
                 6 => Record::Overdue { batch, item: from },
+                7 => Record::Begun { batch, item: from },
                 _ => Record::Alive,
             },
         )

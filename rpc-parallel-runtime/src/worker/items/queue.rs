@@ -69,6 +69,12 @@ impl Queued {
         if item == self.start { self.attempt.into() } else { 0 }
     }
 
+    /// Returns whether the items run alone, also where several items may run at once: a worker has
+    /// died of one of them.
+    pub(super) fn runs_alone(&self) -> bool {
+        self.attempt > 0
+    }
+
     /// Returns whether no item of the batch is left.
     pub(super) fn is_over(&self) -> bool {
         self.next == self.end && self.running == 0

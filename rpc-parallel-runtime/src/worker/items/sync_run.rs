@@ -34,6 +34,8 @@ pub struct SyncRun<'a> {
     careful: bool,
     /// The item that was claimed and is not done.
     claimed: Option<u32>,
+    /// The item that the next slice begins with. The master knows that it begins.
+    announced: Option<u32>,
     scope: ItemScope,
     /// The encoded result of one item.
     result: Vec<u8>,
@@ -95,6 +97,7 @@ impl<'a> SyncRun<'a> {
             batch: front.batch,
             careful: front.careful,
             claimed: None,
+            announced: None,
             scope: ItemScope { scope: run.scope(), attempt: 0 },
             result: Vec::new(),
             // Each result of a careful batch is written before the next item begins.
@@ -133,20 +136,31 @@ impl<'a> SyncRun<'a> {
         drop(state);
         // After a panic, the next item is claimed already.
         if self.claimed.is_none() {
-            self.claim();
+            self.claimed = self.announced.take().or_else(|| self.claim());
         }
         Some(self.claimed.is_some())
     }
 
-    /// Claims the next item, if one can begin.
-    fn claim(&mut self) {
+    /// Claims the next item, if one can begin. Announces it if it is careful.
+    fn claim(&mut self) -> Option<u32> {
         let mut state = self.run.lock();
-        if state.is_closed || !state.may_begin(self.careful) {
-            return;
+        let item = self.claim_in(&mut state)?;
+        if self.careful {
+            state.announce(self.batch, item);
+            drop(state);
+            self.run.send();
         }
-        let Some(batch) = state.queue.front().filter(|it| it.serial == self.serial) else { return };
-        self.claimed = batch.claim();
-        self.scope.attempt = self.claimed.map_or(0, |item| batch.attempt(item));
+        Some(item)
+    }
+
+    fn claim_in(&mut self, state: &mut State) -> Option<u32> {
+        if state.is_closed || !state.may_begin(self.careful) {
+            return None;
+        }
+        let batch = state.queue.front().filter(|it| it.serial == self.serial)?;
+        let item = batch.claim()?;
+        self.scope.attempt = batch.attempt(item);
+        Some(item)
     }
 
     /// Decodes the arguments of the claimed item. Returns `None` when the slice is over.
@@ -272,7 +286,14 @@ impl<'a> SyncRun<'a> {
         if is_over {
             state.finish(self.serial, &mut self.fold);
         } else if self.careful {
-            state.close_report();
+            // The result leaves together with the news that the next item begins.
+            if !self.yields {
+                self.announced = self.claim_in(state);
+            }
+            match self.announced {
+                Some(item) => state.announce(self.batch, item),
+                None => state.close_report(),
+            }
         } else {
             state.close_report_if_due(now);
         }
@@ -280,7 +301,7 @@ impl<'a> SyncRun<'a> {
         self.run.send();
         // A careful item begins in a slice of its own, after the results before it were sent.
         if !is_over && !self.yields && !self.careful {
-            self.claim();
+            self.claimed = self.claim();
         }
     }
 }

@@ -39,6 +39,7 @@ struct Job {
     next: u32,
     end: u32,
     careful: bool,
+    runs_alone: bool,
     begun: u32,
     done: u32,
 }
@@ -98,6 +99,7 @@ impl FakeWorker {
                     next: batch.start,
                     end: batch.end,
                     careful: batch.careful,
+                    runs_alone: batch.attempt > 0,
                     begun: 0,
                     done: 0,
                 });
@@ -140,6 +142,16 @@ impl FakeWorker {
         let Some(at) = self.jobs.iter().position(|it| it.next < it.end) else {
             return Step::Nothing;
         };
+        let is_running_alone = |it: &Job| it.runs_alone && it.done < it.begun;
+        if self.jobs.iter().any(is_running_alone)
+            || (self.jobs[at].runs_alone && !self.running.is_empty())
+        {
+            return Step::Nothing;
+        }
+        if self.jobs[at].careful {
+            let record = Record::Begun { batch: self.jobs[at].id, item: self.jobs[at].next };
+            self.unwritten.records.push(record);
+        }
         if self.jobs[at].careful || self.jobs[at].id != self.current {
             self.write();
         }

@@ -119,6 +119,12 @@ impl Fixture {
         self.report(worker, &records).expect("all items are open");
     }
 
+    /// A worker reports that an item of a careful batch begins.
+    pub(super) fn begin(&mut self, worker: u64, batch: &Batch, item: u32) {
+        assert!(batch.careful, "items of other batches begin without a report");
+        self.report(worker, &[Record::Begun { batch: batch.id, item }]).expect("the item is open");
+    }
+
     /// A worker gives back the items `from..to` of a batch.
     pub(super) fn give_back(&mut self, worker: u64, batch: &Batch, from: u32, to: u32) {
         let records = [Record::GivenBack { batch: batch.id, from, to }, Record::TakenBack];

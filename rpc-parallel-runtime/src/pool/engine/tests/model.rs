@@ -73,6 +73,10 @@ struct Model {
     ended: bool,
     answered: Vec<u32>,
     begun: Vec<u32>,
+    /// The items that each worker has begun.
+    begun_by: BTreeMap<u64, Vec<u64>>,
+    /// How many workers have begun each item, and have died without an answer.
+    died_with: Vec<u8>,
     next_output: u64,
     kills: u64,
     overdue: u64,
@@ -105,6 +109,8 @@ impl Model {
             ended: false,
             answered: vec![0; case.items as usize],
             begun: vec![0; case.items as usize],
+            begun_by: BTreeMap::new(),
+            died_with: vec![0; case.items as usize],
             next_output: 0,
             kills: 0,
             overdue: 0,
@@ -153,6 +159,9 @@ impl Model {
     fn die(&mut self, key: u64) {
         while self.read_report(key) {}
         self.workers.remove(&key);
+        for index in self.begun_by.remove(&key).into_iter().flatten() {
+            self.died_with[index as usize] += u8::from(self.answered[index as usize] == 0);
+        }
         self.engine.worker_lost(WorkerKey(key), key, self.now);
     }
 
@@ -226,6 +235,15 @@ impl Model {
         if self.case.ordered {
             assert_eq!(indices.start, self.next_output, "an output is out of order");
             self.next_output = indices.end;
+        }
+        if let Output::Died { index, attempts, .. } = output {
+            // The first death is a guess, and with a second worker the second one too.
+            let guesses = match self.case.max_attempts {
+                1 => 0,
+                _ => 1 + u8::from(self.case.speculate),
+            };
+            let certain = self.died_with[*index as usize];
+            assert!(*attempts <= certain + guesses, "item {index} is blamed without reason");
         }
         for index in indices.clone() {
             let answers = &mut self.answered[index as usize];
@@ -313,7 +331,10 @@ impl Model {
         match step {
             Step::Nothing => return false,
             Step::Did => {}
-            Step::Begun(index) => self.begun[index as usize] += 1,
+            Step::Begun(index) => {
+                self.begun[index as usize] += 1;
+                self.begun_by.entry(key).or_default().push(index);
+            }
             Step::Died => self.die(key),
         }
         true

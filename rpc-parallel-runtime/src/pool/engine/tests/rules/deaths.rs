@@ -67,7 +67,7 @@ fn first_unanswered_item_runs_alone_after_the_second_death() {
     fixture.lose(1);
     fixture.join(2);
     let (_, batch) = fixture.batches().remove(0);
-    assert!(batch.careful);
+    fixture.begin(2, &batch, 0);
 
     fixture.lose(2);
     fixture.join(3);
@@ -83,8 +83,9 @@ fn suspect_that_survives_is_answered() {
     let (mut fixture, _) = with_two_batches(&EngineOptions::default());
     fixture.lose(1);
     fixture.join(2);
+    let (_, batch) = fixture.batches().remove(0);
+    fixture.begin(2, &batch, 0);
     fixture.lose(2);
-    fixture.actions();
     fixture.join(3);
     let (_, suspect) = fixture.batches().remove(0);
 
@@ -97,9 +98,12 @@ fn suspect_that_survives_is_answered() {
 #[test]
 fn item_that_kills_three_workers_fails() {
     let (mut fixture, _) = with_two_batches(&EngineOptions::default());
-    for worker in 1..4 {
+    fixture.lose(1);
+
+    for worker in 2..4 {
         fixture.join(worker);
-        fixture.actions();
+        let (_, batch) = fixture.batches().remove(0);
+        fixture.begin(worker, &batch, 0);
         fixture.lose(worker);
     }
 
@@ -108,35 +112,60 @@ fn item_that_kills_three_workers_fails() {
 }
 
 #[test]
+fn suspect_that_has_not_begun_is_not_blamed() {
+    let (mut fixture, _) = with_two_batches(&EngineOptions::default());
+    fixture.lose(1);
+    fixture.join(2);
+    let (_, batch) = fixture.batches().remove(0);
+    fixture.begin(2, &batch, 0);
+    fixture.lose(2);
+
+    for worker in 3..13 {
+        fixture.join(worker);
+        let (_, suspect) = fixture.batches().remove(0);
+        assert_eq!((suspect.start, suspect.attempt), (0, 2));
+        fixture.lose(worker);
+    }
+
+    assert_eq!(fixture.outputs(), []);
+}
+
+#[test]
 fn suspect_takes_a_worker_that_is_never_idle_by_itself() {
     let mut fixture = Fixture::new(&EngineOptions::default(), 1_000);
     fixture.join(1);
+    fixture.pull_all();
+    let mut batches = fixture.batches();
     for worker in 2..4 {
         fixture.join(worker);
+        for (_, batch) in fixture.batches().into_iter().filter(|(_, it)| it.careful) {
+            fixture.begin(worker, &batch, batch.start);
+        }
         fixture.pull_all();
+        fixture.actions();
         fixture.lose(worker);
     }
     let mut ran_alone = false;
 
     for _ in 0..20 {
-        fixture.pull_all();
-        for (worker, batch) in fixture.batches() {
+        for (_, batch) in batches {
             ran_alone |= batch.attempt == 2;
-            if worker == 1 {
-                fixture.finish(1, &batch, MS);
-            }
+            fixture.finish(1, &batch, MS);
         }
+        fixture.pull_all();
+        batches = fixture.batches();
     }
 
     assert!(ran_alone);
 }
 
 #[test]
-fn single_attempt_fails_the_item_that_may_have_begun() {
+fn single_attempt_fails_the_item_that_has_begun() {
     let options = EngineOptions { max_attempts: 1, ..EngineOptions::default() };
     let (mut fixture, batches) = with_two_batches(&options);
     assert!(batches.iter().all(|(_, it)| it.careful));
     fixture.answer(1, &batches[0].1, 0, 2);
+    fixture.begin(1, &batches[0].1, 2);
     fixture.outputs();
 
     fixture.lose(1);
@@ -149,16 +178,34 @@ fn single_attempt_fails_the_item_that_may_have_begun() {
 }
 
 #[test]
-fn single_attempt_fails_each_item_of_an_asynchronous_worker_that_may_have_begun() {
+fn single_attempt_of_an_item_that_has_not_begun_is_not_used() {
+    let options = EngineOptions { max_attempts: 1, ..EngineOptions::default() };
+    let (mut fixture, batches) = with_two_batches(&options);
+    fixture.begin(1, &batches[0].1, 0);
+    fixture.answer(1, &batches[0].1, 0, 1);
+    fixture.outputs();
+
+    fixture.lose(1);
+    fixture.join(2);
+
+    assert_eq!(fixture.outputs(), []);
+    let (_, batch) = fixture.batches().remove(0);
+    assert_eq!((batch.start, batch.attempt), (1, 0));
+}
+
+#[test]
+fn single_attempt_fails_each_item_of_an_asynchronous_worker_that_has_begun() {
     let options = EngineOptions { max_attempts: 1, concurrency: 3, ..EngineOptions::default() };
     let (mut fixture, batches) = with_two_batches(&options);
+    for item in 0..4 {
+        fixture.begin(1, &batches[0].1, item);
+    }
     fixture.answer(1, &batches[0].1, 1, 2);
 
     fixture.lose(1);
 
-    let mut failed: Vec<_> = fixture.outputs().iter().map(Output::first_index).collect();
-    failed.sort_unstable();
-    assert_eq!(failed, [3, 4, 5, 6]);
+    let died = |it: &Output<_>| matches!(it, Output::Died { .. }).then_some(it.first_index());
+    assert_eq!(fixture.outputs().iter().filter_map(died).collect::<Vec<_>>(), [3, 5, 6]);
 }
 
 #[test]
