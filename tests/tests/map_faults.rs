@@ -438,3 +438,25 @@ async fn many_poisoned_items_do_not_reach_limit_of_replacements() {
     assert!(all.into_iter().eq((1..=100).filter(|it| it % 10 != 0)));
     assert_eq!(failed, 10);
 }
+
+/// A pool may shrink between the start of a map and the first item of a worker.
+#[rpc_parallel::test]
+async fn worker_that_is_removed_while_map_begins_ends_before_map() {
+    for _ in 0..20 {
+        let pool = pool_of(2).await;
+        let removed = pids(&pool).await[1];
+        let mut map = pool.map(brief_square::FUNCTION, 0..);
+        let mut next = Box::pin(map.next());
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx))).await;
+        assert!(first.is_pending());
+
+        soon(pool.resize(1)).await.expect("it shrinks");
+
+        let ended = tokio::spawn(ends(removed));
+        drop(next);
+        while !ended.is_finished() {
+            soon(map.next()).await.expect("the source is endless").expect("the item succeeds");
+        }
+        assert!(ended.await.expect("the check does not panic"), "worker {removed} still runs");
+    }
+}

@@ -21,8 +21,13 @@ impl<D> Engine<D> {
 
     /// Gives no more items to a worker, and takes back those that have not begun. The caller receives
     /// [`Action::Released`] when the worker has none left.
-    pub(in crate::pool) fn worker_retiring(&mut self, worker: WorkerKey, now: Instant) {
+    ///
+    /// Returns `false` if the worker is not part of the map.
+    pub(in crate::pool) fn worker_retiring(&mut self, worker: WorkerKey, now: Instant) -> bool {
         self.waiting.advance(now);
+        if !self.lanes.contains(worker) {
+            return false;
+        }
         if let Some(lane) = self.lanes.get_mut(worker)
             && !matches!(lane.duty, Duty::Retiring { .. } | Duty::Doomed)
         {
@@ -31,6 +36,7 @@ impl<D> Engine<D> {
             self.retire(worker, now);
         }
         self.settle(now);
+        true
     }
 
     /// Takes the next step of a worker that retires.

@@ -171,8 +171,11 @@ impl MapTask {
                 self.sessions.open(member, self.request.clone());
             }
             MemberUpdate::Retiring(member) => {
-                if let Some(key) = self.sessions.key_of(&member) {
-                    self.engine.worker_retiring(key, now);
+                if let Some(key) = self.sessions.key_of(&member)
+                    && !self.engine.worker_retiring(key, now)
+                {
+                    // Its session is not open yet.
+                    self.sessions.close(key);
                 }
             }
             MemberUpdate::Lost(member, failure) => {
