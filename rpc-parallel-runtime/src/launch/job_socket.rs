@@ -10,20 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 
+use super::job_keeper::JobKeeper;
 use super::role::Role;
 use crate::transport::{connected_pair, receive as receive_bytes, send};
-use crate::wire::{Settings, WorkerId, fields};
+use crate::wire::WorkerId;
 use crate::worker::{AcceptJobs, accept_jobs};
-
-/// The worker server that keeps the jobs of the program.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct JobKeeper {
-    pub(crate) id: WorkerId,
-    /// The settings of connections to it.
-    pub(crate) settings: Settings,
-}
-
-fields!(struct JobKeeper { id, settings });
 
 /// The end that all processes share.
 pub(crate) struct JobSocket {

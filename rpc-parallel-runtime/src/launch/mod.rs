@@ -9,6 +9,7 @@ mod environment;
 mod limit;
 mod redirect;
 mod launcher;
+mod job_keeper;
 #[cfg(feature = "pool")]
 mod job_socket;
 mod start;
@@ -40,7 +41,9 @@ pub(crate) use self::environment::BadVariable;
 pub use self::flavor::RuntimeFlavor;
 pub(crate) use self::flavor::block_on;
 #[cfg(feature = "pool")]
-pub(crate) use self::job_socket::{JobKeeper, JobSocket};
+pub(crate) use self::job_keeper::JobKeeper;
+#[cfg(feature = "pool")]
+pub(crate) use self::job_socket::JobSocket;
 pub(crate) use self::launcher::SharedLauncher;
 pub use self::launcher::{Launcher, WorkerCommand, WrapperLauncher};
 pub use self::limit::ResourceLimit;

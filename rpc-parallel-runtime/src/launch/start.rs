@@ -10,8 +10,7 @@
 use std::ffi::OsString;
 
 use super::flavor::RuntimeFlavor;
-#[cfg(feature = "pool")]
-use super::job_socket::JobKeeper;
+use super::job_keeper::JobKeeper;
 use super::panics::PanicPolicy;
 use super::redirect::Output;
 use super::set_up::SetUp;
@@ -47,7 +46,6 @@ pub(crate) struct Start {
     pub(crate) stderr: Output,
     /// The keeper of the program's jobs. If there is one, the last descriptor of the message is the
     /// socket by which the worker reaches it.
-    #[cfg(feature = "pool")]
     pub(crate) job_keeper: Option<JobKeeper>,
 }
 
@@ -102,7 +100,6 @@ pub(crate) enum StartFailure {
     Init(InitError),
 }
 
-#[cfg(not(feature = "pool"))]
 fields!(struct Start {
     id,
     name,
@@ -117,22 +114,6 @@ fields!(struct Start {
     set_up,
     stdout,
     stderr,
-});
-#[cfg(feature = "pool")]
-fields!(struct Start {
-    id,
-    name,
-    worker_type,
-    lifetime,
-    panics,
-    settings,
-    flavor,
-    spawn_defaults,
-    master,
-    set_up,
-    stdout,
-    stderr,
-    worker_index,
     job_keeper,
 });
 fields!(enum Lifetime { 0 => WithConnection, 1 => WithMaster, 2 => Detached });
@@ -296,7 +277,6 @@ mod tests {
             set_up,
             stdout: Output::File { path: "out".into(), append: true },
             stderr: Output::Inherit,
-            #[cfg(feature = "pool")]
             job_keeper: None,
         }
     }

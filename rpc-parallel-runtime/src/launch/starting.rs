@@ -325,6 +325,8 @@ impl SpawnConfig {
             stderr,
             #[cfg(feature = "pool")]
             job_keeper: JobSocket::get().map(|it| it.keeper().clone()),
+            #[cfg(not(feature = "pool"))]
+            job_keeper: None,
         }
     }
 
