@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::answer::{Answer, CallFailure, FunctionError, IsResult};
 use super::any_error::AnyError;
@@ -24,6 +24,7 @@ use super::process_access::OverdueCall;
 use super::restart::RestartableLink;
 use super::sending::SendOrder;
 use super::spans::CallerSpan;
+use super::time_limit::TimeLimit;
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
     MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent, WorkerLabel,
@@ -72,7 +73,7 @@ pub struct Call<T, E: CallFailure = CallError> {
     /// Whether the worker is killed when the deadline passes.
     kill: bool,
     /// Made by the first poll, because it needs a tokio runtime.
-    limit: Option<Box<Limit>>,
+    limit: Option<Box<TimeLimit>>,
     state: State,
     /// Whether the call was handed to its connection.
     sent: bool,
@@ -107,12 +108,6 @@ enum State {
 /// How long before its deadline a call may be dropped because of that deadline: a function is
 /// cancelled at its deadline by its caller, with the calls that inherit the deadline.
 const DROPPED_EARLY: Duration = Duration::from_millis(10);
-
-/// The time limit of a call.
-struct Limit {
-    after: Duration,
-    sleep: Pin<Box<Sleep>>,
-}
 
 /// A call whose arguments are encoded, before it has a connection.
 pub(crate) struct EncodedCall<T, E: CallFailure> {
@@ -383,7 +378,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let Begun { call, alone } = begun;
         let connection = &self.caller().connection;
         let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
-        let left = self.limit.as_ref().map(|it| it.sleep.deadline() - Instant::now());
+        let left = self.limit.as_ref().map(|it| it.deadline() - Instant::now());
         frame.set_call(&opened, call, left);
         let outbox = &connection.outbox;
         let ticket = match frame {
@@ -431,8 +426,8 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<CallErrorKind> {
         let Some(limit) = &mut self.limit else { return Poll::Pending };
-        ready!(limit.sleep.as_mut().poll(cx));
-        let (after, unsent) = (limit.after, self.why_unsent());
+        ready!(limit.poll(cx));
+        let (after, unsent) = (limit.after(), self.why_unsent());
         Poll::Ready(CallErrorKind::TimedOut { after, unsent, kill: self.expire(after) })
     }
 
@@ -454,16 +449,11 @@ impl<T, E: CallFailure> Call<T, E> {
         })
     }
 
-    /// Starts the timer, if the call has a deadline.
+    /// Starts the timer, if there is a deadline.
     fn begin_limit(&mut self) {
-        if self.limit.is_some() || (self.timeout.is_none() && self.inherited.is_none()) {
-            return;
+        if self.limit.is_none() {
+            self.limit = TimeLimit::begin(self.timeout, self.inherited);
         }
-        let now = Instant::now();
-        let own = self.timeout.and_then(|it| now.checked_add(it));
-        let Some(at) = own.into_iter().chain(self.inherited).min() else { return };
-        let sleep = Box::pin(sleep_until(at));
-        self.limit = Some(Box::new(Limit { after: at - now, sleep }));
     }
 
     fn read(&self, answered: Answered) -> Result<T, E> {
@@ -499,7 +489,7 @@ impl<T, E: CallFailure> Call<T, E> {
         match (refusal, &self.limit) {
             // The deadline passed in the worker first.
             (Refusal::Expired, Some(limit)) => {
-                CallErrorKind::TimedOut { after: limit.after, unsent: None, kill: None }
+                CallErrorKind::TimedOut { after: limit.after(), unsent: None, kill: None }
             }
             (refusal, _) => refusal.into(),
         }
@@ -596,8 +586,8 @@ impl<T, E: CallFailure> Call<T, E> {
 impl<T, E: CallFailure> Drop for Call<T, E> {
     fn drop(&mut self) {
         match &self.limit {
-            Some(limit) if limit.sleep.deadline() <= Instant::now() + DROPPED_EARLY => {
-                let after = limit.after;
+            Some(limit) if limit.deadline() <= Instant::now() + DROPPED_EARLY => {
+                let after = limit.after();
                 self.expire(after);
             }
             _ => {

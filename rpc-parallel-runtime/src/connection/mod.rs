@@ -38,6 +38,7 @@ mod spans;
 #[path = "no_spans.rs"]
 mod spans;
 mod restart;
+mod time_limit;
 mod traffic;
 mod transfers;
 
@@ -94,6 +95,8 @@ pub(crate) use self::shared_call::SharedCall;
 #[cfg(feature = "tracing")]
 pub(crate) use self::spans::{Callers, Inherited, Reading, find, process};
 pub(crate) use self::task::{Task, task};
+#[cfg(feature = "pool")]
+pub(crate) use self::time_limit::TimeLimit;
 pub(crate) use self::traffic::{Counts, Traffic};
 
 /// Decodes bytes as the end of a stream.

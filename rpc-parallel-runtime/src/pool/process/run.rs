@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::task::{self, Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::run_error::RunError;
-use crate::connection::{Call, EncodedCall, FunctionError, IsResult, Never};
+use crate::connection::{Call, EncodedCall, FunctionError, IsResult, Never, TimeLimit};
 use crate::master::{Control, RestartPolicy, Spawn, Spawner, Spawning};
 use crate::wire::{FunctionInfo, Settings};
 use crate::worker::{Arguments, Declares, FunctionErrorOf, ProcessClient, Processes, WorkerClient};
@@ -69,7 +69,7 @@ pub struct ProcessRun<T, E = Never> {
     inherited: Option<Instant>,
     timeout: Option<Duration>,
     /// Made by the first poll, because it needs a tokio runtime.
-    limit: Option<Box<Limit>>,
+    limit: Option<Box<TimeLimit>>,
     state: State<T, E>,
 }
 
@@ -95,12 +95,6 @@ fn kill(client: ProcessClient) -> Killing {
     Box::pin(async move {
         let _ = timeout(KILL_TIMEOUT, client.kill()).await;
     })
-}
-
-/// The time limit of a run.
-struct Limit {
-    after: Duration,
-    sleep: Pin<Box<Sleep>>,
 }
 
 /// Makes a run. This is the body of the generated function `run`.
@@ -186,7 +180,7 @@ impl<T, E> ProcessRun<T, E> {
                 State::Killing(killing) => {
                     task::ready!(killing.as_mut().poll(cx));
                     self.state = State::Done;
-                    let after = self.limit.as_ref().map(|it| it.after).unwrap_or_default();
+                    let after = self.limit.as_ref().map(|it| it.after()).unwrap_or_default();
                     let function = self.function;
                     return Poll::Ready(Err(RunError::TimedOut { function, after }));
                 }
@@ -197,16 +191,11 @@ impl<T, E> ProcessRun<T, E> {
         }
     }
 
-    /// Starts the timer, if the run has a deadline.
+    /// Starts the timer, if there is a deadline.
     fn begin_limit(&mut self) {
-        if self.limit.is_some() || (self.timeout.is_none() && self.inherited.is_none()) {
-            return;
+        if self.limit.is_none() {
+            self.limit = TimeLimit::begin(self.timeout, self.inherited);
         }
-        let now = Instant::now();
-        let own = self.timeout.and_then(|it| now.checked_add(it));
-        let Some(at) = own.into_iter().chain(self.inherited).min() else { return };
-        let sleep = Box::pin(sleep_until(at));
-        self.limit = Some(Box::new(Limit { after: at - now, sleep }));
     }
 
     /// Begins to kill the process when the time has passed.
@@ -215,7 +204,7 @@ impl<T, E> ProcessRun<T, E> {
         if let State::Killing(_) = self.state {
             return Poll::Pending;
         }
-        task::ready!(limit.sleep.as_mut().poll(cx));
+        task::ready!(limit.poll(cx));
         self.state = State::Killing(match mem::replace(&mut self.state, State::Done) {
             State::Calling(client, _) => kill(client),
             // Dropping the start kills the process.
