@@ -46,6 +46,8 @@ impl Processes {
     }
 }
 
+// Otherwise rustc names this type in errors about types of the user.
+#[diagnostic::do_not_recommend]
 impl WorkerState for Processes {
     type Init = ();
 
@@ -54,6 +56,7 @@ impl WorkerState for Processes {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl OneWorkerTraitPerType for Processes {
     type Itself = Self;
     type Client = ProcessClient;
