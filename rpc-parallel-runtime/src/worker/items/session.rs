@@ -13,9 +13,10 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::sleep_until;
 
-use super::item_run::{ItemRun, Running};
+use super::item_run::ItemRun;
 use super::message::{MalformedItems, Order, Record};
 use super::request::MapRequest;
+use super::running::Running;
 use crate::connection::{AnyError, Pipe, PipeError, diagnose};
 use crate::wire::Refusal;
 

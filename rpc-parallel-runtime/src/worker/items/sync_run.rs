@@ -6,10 +6,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::fold::Fold;
-use super::item_run::{ItemRun, State};
+use super::item_run::ItemRun;
 use super::item_scope::ItemScope;
 use super::outgoing::write_refusal;
 use super::pace::Pace;
+use super::run_state::RunState;
 use crate::connection::{Answer, AnyError, CallFailure};
 use crate::wire::{Body, DecodeError, ItemReader, Outcome, PanicReport, Refusal};
 use crate::worker::arguments::Arguments;
@@ -153,7 +154,7 @@ impl<'a> SyncRun<'a> {
         Some(item)
     }
 
-    fn claim_in(&mut self, state: &mut State) -> Option<u32> {
+    fn claim_in(&mut self, state: &mut RunState) -> Option<u32> {
         if state.is_closed || !state.may_begin(self.careful) {
             return None;
         }
@@ -276,7 +277,7 @@ impl<'a> SyncRun<'a> {
     /// Ends the batch, closes the report, or ends the slice, if any of it is due. Otherwise claims
     /// the next item.
     #[cold]
-    fn pause(&mut self, mut guard: MutexGuard<'_, State>) {
+    fn pause(&mut self, mut guard: MutexGuard<'_, RunState>) {
         let now = Instant::now();
         let state = &mut *guard;
         state.attention = state.is_closed;
