@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::core::{Lease, PoolCore};
+use super::core::PoolCore;
 use super::error::{PoolError, PoolErrorKind};
 use super::handle::Pool;
+use super::lease::Lease;
 use super::recycling::Recycling;
 use super::size::Groups;
 use super::slot_task::add_workers;

@@ -8,9 +8,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::core::{Lease, PoolCore, Taken, Target};
+use super::core::{PoolCore, Taken};
 use super::ending::{Ending, end_pool};
 use super::error::PoolError;
+use super::lease::Lease;
+use super::lookup::Target;
 use super::set_up::SetUpFuture;
 use super::set_up_calls::{call_error, set_up};
 use super::size::check;

@@ -11,12 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::core::{AddError, Joined, PoolCore};
+use super::core::PoolCore;
 use super::error::{PoolError, PoolErrorKind};
 use super::member::Member;
 use super::race::{Either, race};
 use super::recycling::CHECK_INTERVAL;
 use super::set_up::SetUp;
+use super::slot_changes::{AddError, Joined};
 use super::slots::SlotId;
 use super::updates::MemberUpdate;
 use super::vitals::Over;

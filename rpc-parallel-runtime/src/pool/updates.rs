@@ -1,4 +1,4 @@
-//! What a map is told about the workers of its pool.
+//! The changes of the workers of a pool, as a map receives them.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -31,6 +31,13 @@ pub(in crate::pool) struct MemberUpdates(UnboundedReceiver<MemberUpdate>);
 pub(super) fn member_updates() -> (UnboundedSender<MemberUpdate>, MemberUpdates) {
     let (sender, receiver) = unbounded_channel();
     (sender, MemberUpdates(receiver))
+}
+
+/// Sends a change to all subscribers. Those that have gone are ignored.
+pub(super) fn publish(subscribers: &[UnboundedSender<MemberUpdate>], update: &MemberUpdate) {
+    for subscriber in subscribers {
+        let _ = subscriber.send(update.clone());
+    }
 }
 
 impl MemberUpdates {
