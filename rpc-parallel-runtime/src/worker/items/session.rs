@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// How much later than due the items thread sends results. Until then, the code that runs items sends
 /// them itself, between two items, without a second thread.
-const RESERVE: Duration = Duration::from_millis(2);
+const RESERVE: Duration = Duration::from_micros(500);
 
 /// The future that runs items on the runtime of the worker.
 pub(crate) type Computing = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
@@ -255,8 +255,8 @@ mod tests {
         let now = Instant::now();
         let watch = watch(None);
 
-        assert_eq!(watch.next_look(now, now + 3 * MS), now + 15 * MS);
-        assert_eq!(watch.next_look(now + 3 * MS, now), now + 15 * MS);
+        assert_eq!(watch.next_look(now, now + 3 * MS), now + 13 * MS + RESERVE);
+        assert_eq!(watch.next_look(now + 3 * MS, now), now + 13 * MS + RESERVE);
     }
 
     #[test]
