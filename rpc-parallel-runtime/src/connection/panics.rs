@@ -8,7 +8,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, OnceLock};
-use std::thread;
+use std::thread::{self, LocalKey};
 
 use super::pipe::PipeErrorKind;
 use crate::wire::PanicReport;
@@ -57,7 +57,7 @@ pub(crate) fn install_hook() {
             if handled && !aborts {
                 return;
             }
-            let owner = OWNER.try_with(|it| it.borrow().clone()).ok().flatten();
+            let owner = read(&OWNER);
             if let Some(owner) = owner.filter(|_| !aborts) {
                 owner(panic);
             } else if let Some(unhandled) = UNHANDLED.get() {
@@ -178,9 +178,9 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
 /// Runs user code in a destructor while another panic unwinds, and keeps the report of that panic.
 #[cold]
 fn catch_in_destructor<T>(run: impl FnOnce() -> T) -> Result<T, PanicReport> {
-    let (outer, count) = (LAST_PANIC.take(), PANIC_COUNT.get());
+    let (outer, count) = (replace(&LAST_PANIC, None), PANIC_COUNT.get());
     let result = catch_payload(run).map_err(|payload| report_of(count, &*payload));
-    LAST_PANIC.set(outer);
+    replace(&LAST_PANIC, outer);
     result
 }
 
@@ -201,19 +201,19 @@ fn report_of(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
 /// Returns the record of a caught panic, if the hook ran.
 fn recorded_since(count: usize, payload: &(dyn Any + Send)) -> Option<PanicReport> {
     // `resume_unwind` runs no hook: then the record may be of an earlier panic.
-    let recorded = LAST_PANIC.take().filter(|_| PANIC_COUNT.get() != count);
+    let recorded = replace(&LAST_PANIC, None).filter(|_| PANIC_COUNT.get() != count);
     recorded.filter(|it| it.message == message(payload))
 }
 
 /// Records a panic on this thread.
 fn record(panic: Option<PanicReport>) {
-    LAST_PANIC.set(panic);
+    replace(&LAST_PANIC, panic);
     PANIC_COUNT.set(PANIC_COUNT.get().wrapping_add(1));
 }
 
 /// Drops a value, and ends the pipes in it with this error.
 pub(crate) fn drop_unfinished<T>(unfinished: T, why: PipeErrorKind) {
-    let _outer = Outer(CUT_SHORT.replace(Some(why)));
+    let _outer = Outer(replace(&CUT_SHORT, Some(why)));
     // The code that drops the call catches a panic of its destructors.
     let _handler = Handler::new();
     drop(unfinished);
@@ -244,7 +244,7 @@ struct Outer(Option<PipeErrorKind>);
 
 impl Drop for Outer {
     fn drop(&mut self) {
-        CUT_SHORT.set(self.0.take());
+        replace(&CUT_SHORT, self.0.take());
     }
 }
 
@@ -252,12 +252,24 @@ impl Drop for Outer {
 /// regular end of the pipe.
 pub(super) fn cut_short() -> Option<PipeErrorKind> {
     if thread::panicking() {
-        let recorded = LAST_PANIC.with_borrow(Clone::clone);
+        let recorded = read(&LAST_PANIC);
         let message = "(unknown)".to_owned();
         let unrecorded = || PanicReport { message, location: None, backtrace: None };
         return Some(PipeErrorKind::Panicked(recorded.unwrap_or_else(unrecorded)));
     }
-    CUT_SHORT.with_borrow(Clone::clone)
+    read(&CUT_SHORT)
+}
+
+/// A variable of this thread. Destructors at the end of a thread may run after it is gone.
+type Variable<T> = LocalKey<RefCell<Option<T>>>;
+
+/// Replaces a value, and returns the previous one.
+fn replace<T>(variable: &'static Variable<T>, value: Option<T>) -> Option<T> {
+    variable.try_with(|it| it.replace(value)).ok().flatten()
+}
+
+fn read<T: Clone>(variable: &'static Variable<T>) -> Option<T> {
+    variable.try_with(|it| it.borrow().clone()).ok().flatten()
 }
 
 /// Runs a future to completion, and returns its panic as an error.

@@ -246,7 +246,8 @@ fn claim<E>(
 /// Gives an end back to its message, if its value is dropped while the message is being decoded.
 /// serde's `untagged` does that: it tries one variant after the other.
 pub(super) fn give_back(end: OwnedEnd) {
-    let unwanted = ENDS.with(|message| {
+    // A value that is dropped at the end of its thread may outlive the variable.
+    let unwanted = ENDS.try_with(|message| {
         // The message is borrowed while it is dropped together with its ends.
         let Ok(mut message) = message.try_borrow_mut() else { return Some(end) };
         let slots = message.iter_mut().flat_map(|it| &mut it.ends);
@@ -259,6 +260,7 @@ pub(super) fn give_back(end: OwnedEnd) {
             _ => Some(end),
         }
     });
+    // Dropped after the message is borrowed no more.
     drop(unwanted);
 }
 
