@@ -20,7 +20,7 @@ use super::sending::SendOrder;
 use super::shared::{Connection, OwnedEnd};
 use super::spans::{CallSpan, Callers};
 use super::traffic::CountedCall;
-use crate::wire::{Body, CallId, FunctionId, Refusal};
+use crate::wire::{Body, CallId, FrameError, FunctionId, Refusal};
 
 /// The calls that have begun and are pending.
 #[derive(Default)]
@@ -61,6 +61,14 @@ impl Drop for Calls {
 }
 
 impl Calls {
+    /// Checks that no running call has this number.
+    pub(super) fn check_number(&self, call: CallId) -> Result<(), FrameError> {
+        match self.running.contains_key(&call) {
+            true => Err(FrameError::Call { call: call.0, violation: "the number is in use" }),
+            false => Ok(()),
+        }
+    }
+
     /// Begins a call in the driver task.
     pub(super) fn begin(
         &mut self,

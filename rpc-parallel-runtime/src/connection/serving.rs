@@ -218,14 +218,17 @@ impl Serving {
                 return Ok(());
             };
             let arrived = match frame {
-                Frame::Call { call, function, arguments, streams, deadline, spans } => Arrived {
-                    call: Some(call),
-                    function,
-                    arguments,
-                    ends: connection.accept(streams)?,
-                    deadline: deadline.and_then(|it| arrival.checked_add(it)),
-                    callers: Callers::of(spans),
-                },
+                Frame::Call { call, function, arguments, streams, deadline, spans } => {
+                    calls.check_number(call)?;
+                    Arrived {
+                        call: Some(call),
+                        function,
+                        arguments,
+                        ends: connection.accept(streams)?,
+                        deadline: deadline.and_then(|it| arrival.checked_add(it)),
+                        callers: Callers::of(spans),
+                    }
+                }
                 Frame::OneWay { function, arguments, streams, spans } => Arrived {
                     call: None,
                     function,

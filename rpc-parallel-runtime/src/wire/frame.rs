@@ -225,6 +225,14 @@ pub enum FrameError {
     /// The protocol does not allow this frame at this point.
     #[error("unexpected {0}")]
     OutOfPlace(&'static str),
+    /// The frame violates the rules of a call.
+    #[error("call {call}: {violation}")]
+    Call {
+        /// The number of the call.
+        call: u64,
+        /// The violated rule.
+        violation: &'static str,
+    },
     /// The frame violates the rules of a stream.
     #[error("stream {stream}: {violation}")]
     Stream {

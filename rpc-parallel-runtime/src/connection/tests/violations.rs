@@ -161,8 +161,10 @@ worker_ends! {
         [stop(8)] => "stream 8: stop of a stream that this end does not write";
     stop_from_writer_ends_connection:
         [keep_pipe(1000), stop(1)] => "stream 1: stop of a stream that this end does not write";
+    call_with_number_of_running_call_ends_connection:
+        [keep_pipe(1000), call(1, COUNT, &[3], &[])] => "call 1: the number is in use";
     opening_stream_with_taken_id_ends_connection:
-        [keep_pipe(1000), keep_pipe(1000)]
+        [keep_pipe(1000), call(2, KEEP_PIPE, PIPE, &[(1, SENDER, 1000)])]
         => "stream 1: opened with a number that is in use or reserved for this end";
     message_opening_one_stream_id_twice_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9), (1, RECEIVER, 9)])]
@@ -265,8 +267,6 @@ connection_stays_open! {
         [call(1, KEEP_PIPE, NIL, &[(1, RECEIVER, 9)])];
     pipe_in_place_of_writer_fails_only_its_call:
         [call(1, KEEP_WRITER, PIPE, &[(1, SENDER, 9)]), end(1)];
-    two_calls_may_share_one_id:
-        [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9)]), call(1, KEEP_PIPE, PIPE, &[(3, SENDER, 9)])];
     undecodable_elements_leave_connection_open:
         [keep_pipe(1000), items(1, 1, &[0xc1])];
     end_frame_with_undecodable_error_ends_stream:
