@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::task::{self, AbortHandle, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Incoming, Running, Session};
 use super::deadline::within;
 use super::diagnostics::diagnose;
 use super::outbox::Writing;
-use super::panics::{catch, drop_unfinished};
+use super::panics::{catch, drop_unfinished, report_of_task};
 use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
 use super::sending::SendOrder;
@@ -223,15 +223,33 @@ impl Calls {
                 Err(error) => {
                     if let Some(call) = self.aborted.remove(&error.id()) {
                         Answering::new(Some(call), connection, buffer).refuse(&Refusal::Cancelled);
+                    } else {
+                        self.refuse_panicked(error, connection, buffer);
                     }
                 }
             }
         }
         while let Poll::Ready(Some(joined)) = self.lasting.poll_join_next(cx) {
-            if let Ok(call) = joined {
-                self.running.remove(&call);
+            match joined {
+                Ok(call) => drop(self.running.remove(&call)),
+                Err(error) => self.refuse_panicked(error, connection, buffer),
             }
         }
+    }
+
+    /// Answers a call whose task has panicked outside of the function, for example in a destructor
+    /// or in a `tracing` subscriber.
+    fn refuse_panicked(
+        &mut self,
+        error: JoinError,
+        connection: &Arc<Connection>,
+        buffer: &mut Vec<u8>,
+    ) {
+        let of_task = |it: &(&CallId, &RunningCall)| it.1.abort.id() == error.id();
+        let Some(call) = self.running.iter().find(of_task).map(|(call, _)| *call) else { return };
+        self.running.remove(&call);
+        let Ok(payload) = error.try_into_panic() else { return };
+        Answering::new(Some(call), connection, buffer).panicked(report_of_task(&*payload));
     }
 }
 
@@ -347,4 +365,38 @@ pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refu
     }
     let what = session.describe(function);
     diagnose(format_args!("{what} {refusal}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::outbox::Outbox;
+    use crate::connection::scripted::function;
+    use crate::connection::shared::Peer;
+    use crate::connection::traffic::Traffic;
+    use crate::transport::memory::pair;
+    use crate::wire::{FunctionInfo, Settings};
+
+    const PANICS: &FunctionInfo = &function("panics");
+
+    /// Panics of functions are caught inside of the task. Those of destructors and of a `tracing`
+    /// subscriber are not.
+    #[tokio::test]
+    async fn call_whose_task_panics_is_answered() {
+        let ((_, writer), _other_end) = pair(1024);
+        let outbox = Outbox::new(Box::new(writer), Traffic::here());
+        let connection = Arc::new(Connection::new(Peer::Caller, Settings::default(), outbox));
+        let (mut calls, mut buffer) = (Calls::default(), Vec::new());
+        let task = async { panic!("scripted panic of a task") };
+        calls.spawn_call(CallId(7), PANICS.id(), None, false, task);
+
+        poll_fn(|cx| {
+            calls.poll_joined(&connection, &mut buffer, cx);
+            if calls.tasks.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+
+        let text = String::from_utf8_lossy(&buffer);
+        assert!(text.contains("scripted panic of a task"), "{text}");
+    }
 }

@@ -194,8 +194,12 @@ fn catch_payload<T>(run: impl FnOnce() -> T) -> thread::Result<T> {
 
 #[cold]
 fn report_of(count: usize, payload: &(dyn Any + Send)) -> PanicReport {
-    let unrecorded = || PanicReport { message: message(payload), location: None, backtrace: None };
-    recorded_since(count, payload).unwrap_or_else(unrecorded)
+    recorded_since(count, payload).unwrap_or_else(|| report_of_task(payload))
+}
+
+/// Returns the report of a panic that has ended a task, possibly on another thread.
+pub(super) fn report_of_task(payload: &(dyn Any + Send)) -> PanicReport {
+    PanicReport { message: message(payload), location: None, backtrace: None }
 }
 
 /// Returns the record of a caught panic, if the hook ran.
