@@ -28,6 +28,9 @@ use crate::wire::{Frame, FrameError, FrameWriter};
 /// The maximum time for which an answer is held back, to be written together with others.
 const GATHER_TIME: Duration = Duration::from_micros(50);
 
+/// The time for which received calls begin before other tasks of the thread run.
+const SLICE: Duration = Duration::from_millis(1);
+
 /// The maximum number of bytes that are received ahead of the calls that have begun.
 pub(super) const READ_AHEAD: usize = 1024 * 1024;
 
@@ -153,8 +156,16 @@ impl Serving {
                     self.end.0.traffic().calls_ended(&mut self.calls.ended);
                     // Frames before a protocol violation are valid.
                     self.wakers.drain(..).for_each(Waker::wake);
-                    handled?;
-                    if !inline {
+                    if handled? == Handled::Slice {
+                        task::yield_now().await;
+                        let Self { calls, writing, end: End(connection), .. } = &mut *self;
+                        poll_fn(|cx| {
+                            calls.poll_joined(connection, writing.buffer(), cx);
+                            Poll::Ready(())
+                        })
+                        .await;
+                        received = true;
+                    } else if !inline {
                         wake_another_thread().await;
                     } else if self.inbox.is_receiving_large() {
                         // A fast sender of a large frame would keep this task busy. So it writes
@@ -206,16 +217,17 @@ impl Serving {
         }
     }
 
-    /// Handles all received frames. If `inline`, the first poll of a call happens here, in the
-    /// driver task.
-    fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<(), FrameError> {
+    /// Handles the received frames. If `inline`, the first poll of a call happens here, in the
+    /// driver task, and frames may be left when a slice is over.
+    fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<Handled, FrameError> {
         let Self { session, inbox, writing, calls, end: End(connection), .. } = self;
         let mut gathering = inbox.arrival_of_next();
+        let mut began = None;
         loop {
             let arrival = inbox.arrival_of_next();
             let Some(frame) = inbox.next_frame()? else {
                 inbox.forget_arrivals();
-                return Ok(());
+                return Ok(Handled::All);
             };
             let arrived = match frame {
                 Frame::Call { call, function, arguments, streams, deadline, spans } => {
@@ -273,9 +285,20 @@ impl Serving {
                     }
                 }
                 gathering = Instant::now();
+                if gathering - *began.get_or_insert(gathering) >= SLICE {
+                    return Ok(Handled::Slice);
+                }
             }
         }
     }
+}
+
+/// What was handled of the received frames.
+#[derive(PartialEq, Eq)]
+enum Handled {
+    All,
+    /// Frames may be left.
+    Slice,
 }
 
 /// Makes tokio wake another thread of its runtime.

@@ -1,11 +1,14 @@
 //! Calls and their answers, between two ends of one connection.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::{Connected, connected, join, soon};
+use super::peer::{call as call_frame, connect_as_caller};
+use super::{Connected, connected, join, lock, soon};
 use crate::connection::scripted::{self, Functions, function};
 use crate::connection::{Call, CallError, CallErrorKind, MessageKind};
 use crate::wire::FunctionInfo;
@@ -159,4 +162,39 @@ async fn panic_message_longer_than_frame_is_truncated() {
     let CallErrorKind::Panicked(panic) = error.kind() else { panic!("{error}") };
     assert!(panic.message.starts_with("long long "), "{panic}");
     assert!(call(&connected, 1).await.is_ok());
+}
+
+/// Computes for 0.2 ms, and records how often another task of the worker has run so far.
+const COMPUTE: &FunctionInfo = &function("compute");
+
+#[tokio::test]
+async fn many_received_calls_let_other_tasks_run() {
+    const CALLS: u64 = 100;
+    let (turns, recorded) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (counter, record) = (turns.clone(), recorded.clone());
+    let functions = Functions::default().with(COMPUTE, move |(): ()| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(200) {}
+        lock(&record).push(counter.load(Ordering::Relaxed));
+        async {}
+    });
+    let (mut peer, _worker, _) = connect_as_caller(functions).await;
+    let other = tokio::spawn(async move {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            yield_now().await;
+        }
+    });
+
+    let calls = (1..=CALLS).flat_map(|it| call_frame(it, COMPUTE, &[0xc0], &[]));
+    peer.send(&calls.collect::<Vec<_>>());
+    for _ in 0..CALLS {
+        soon("an answer", peer.receive()).await.expect("the connection is open");
+    }
+
+    other.abort();
+    let recorded = lock(&recorded);
+    assert_eq!(recorded.len() as u64, CALLS);
+    let between = recorded[recorded.len() - 1] - recorded[0];
+    assert!(between >= 5, "{between} turns in 20 ms");
 }
