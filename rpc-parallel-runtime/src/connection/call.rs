@@ -503,7 +503,7 @@ impl<T, E: CallFailure> Call<T, E> {
 /// A call that has its number.
 struct Begun {
     call: CallId,
-    /// Whether no other call is pending on the connection.
+    /// Whether the call should be written at once.
     alone: bool,
 }
 
@@ -518,7 +518,7 @@ fn poll_begin(
     if function.one_way {
         return Poll::Ready(pending.lost().cloned().map_or(Ok(None), Err));
     }
-    let alone = pending.is_idle();
+    let alone = pending.is_next_alone();
     Poll::Ready(pending.begin(function, cx.waker()).map(|call| Some(Begun { call, alone })))
 }
 

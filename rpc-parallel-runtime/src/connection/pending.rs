@@ -19,6 +19,8 @@ pub(super) struct Pending {
     slots: Vec<Slot>,
     free: Vec<u32>,
     progress: Progress,
+    /// Whether a call was answered after the last one had begun.
+    answered_last: bool,
     lost: Option<Arc<Loss>>,
 }
 
@@ -83,6 +85,13 @@ impl Pending {
         self.free.len() == self.slots.len()
     }
 
+    /// Returns whether the next call should be written at once: it is the only one, or the caller
+    /// waits for one answer after the other beside a call that takes long. While many calls begin
+    /// between two answers, the driver writes them together.
+    pub(super) fn is_next_alone(&self) -> bool {
+        self.answered_last || self.is_idle()
+    }
+
     /// Begins a call.
     ///
     /// # Errors
@@ -108,6 +117,7 @@ impl Pending {
         slot.uses = slot.uses.wrapping_add(1);
         slot.state = state;
         self.progress.called += 1;
+        self.answered_last = false;
         Ok(CallId(u64::from(slot.uses) << 32 | u64::from(index)))
     }
 
@@ -168,6 +178,7 @@ impl Pending {
             State::Waiting { .. } => {
                 let waiting = std::mem::replace(&mut slot.state, State::Answered(answered));
                 self.progress.answered += 1;
+                self.answered_last = true;
                 match waiting {
                     State::Waiting { waker, .. } => Some(waker),
                     _ => None,

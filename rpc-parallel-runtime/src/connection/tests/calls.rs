@@ -1,13 +1,15 @@
 //! Calls and their answers, between two ends of one connection.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::peer::{call as call_frame, connect_as_caller};
+use super::peer::{accept_as_worker, answer, call as call_frame, connect_as_caller, kind};
 use super::{Connected, connected, join, lock, soon};
 use crate::connection::scripted::{self, Functions, function};
 use crate::connection::{Call, CallError, CallErrorKind, MessageKind};
@@ -197,4 +199,28 @@ async fn many_received_calls_let_other_tasks_run() {
     assert_eq!(recorded.len() as u64, CALLS);
     let between = recorded[recorded.len() - 1] - recorded[0];
     assert!(between >= 5, "{between} turns in 20 ms");
+}
+
+/// A call beside one that takes long is written by its caller, without the driver.
+#[tokio::test(start_paused = true)]
+async fn call_beside_long_one_is_written_at_once() {
+    let (mut peer, client) = accept_as_worker().await;
+    let mut long = pin!(scripted::call::<_, u64>(&client, WAIT, 1_u64));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(long.as_mut().poll(&mut cx).is_pending());
+    let mut quick = pin!(scripted::call::<_, u64>(&client, WAIT, 2_u64));
+    assert!(quick.as_mut().poll(&mut cx).is_pending());
+    let number = |frame: Vec<u8>| {
+        assert_eq!(frame[0], kind::CALL);
+        u64::from_le_bytes(*frame[1..].first_chunk().expect("the frame has a number"))
+    };
+    peer.receive().await.expect("the connection is open");
+    let second = number(peer.receive().await.expect("the connection is open"));
+    peer.send(&answer(second, &[3], &[]));
+    soon("the answer", quick).await.expect("the call is answered");
+
+    let mut next = pin!(scripted::call::<_, u64>(&client, WAIT, 3_u64));
+    assert!(next.as_mut().poll(&mut cx).is_pending());
+
+    assert!(peer.has_received(&mut cx), "the driver has not run since");
 }

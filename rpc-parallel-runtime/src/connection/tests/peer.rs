@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Context;
 
 use tokio::io::ReadBuf;
 use tokio::task::JoinHandle;
@@ -132,6 +133,15 @@ impl Peer {
             }
             self.received.extend_from_slice(space.filled());
         }
+    }
+
+    /// Returns whether bytes have arrived that were not received. It receives them.
+    pub(super) fn has_received(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut buffer = [0; 1024];
+        let mut space = ReadBuf::new(&mut buffer);
+        let is_ready = self.reader.poll_read(cx, &mut space).is_ready();
+        self.received.extend_from_slice(space.filled());
+        is_ready
     }
 
     /// Receives all frames until the other end has ended.
