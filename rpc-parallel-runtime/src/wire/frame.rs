@@ -30,7 +30,7 @@
 //! ```
 //!
 //! The deadline is the remaining time in microseconds. A large frame travels without its length;
-//! its `total` is that length.
+//! its `total` is that length. A fragment has at most 64 KiB of it.
 //!
 //! The trailer follows the message because its content is known later: the streams of a message
 //! after it has been encoded, the remaining time and the caller's spans when it is sent.
@@ -55,6 +55,9 @@ pub(super) const SPANS_LEN: usize = MAX_SPAN_KEYS * KEY_LEN + 1;
 /// The lower bound of the limit for a frame's message, in bytes. Refusals and errors must pass even
 /// where `max_message_size` is smaller.
 pub(super) const SMALLEST_LIMIT: usize = 64 * 1024;
+
+/// The largest fragment, in bytes. A frame larger than this travels in fragments.
+pub(crate) const MAX_FRAGMENT_LEN: usize = 64 * 1024;
 
 /// The flag in `extras` of a message that opens streams.
 pub(super) const WITH_STREAMS: u8 = 1;
@@ -200,6 +203,14 @@ pub enum FrameError {
         /// The largest allowed length, in bytes.
         max: usize,
     },
+    /// The fragment is larger than any that this protocol version sends.
+    #[error("fragment of {size} bytes exceeds the limit of {max} bytes")]
+    FragmentTooLarge {
+        /// The announced length of the fragment's bytes, without its fields.
+        size: usize,
+        /// The largest allowed length, in bytes.
+        max: usize,
+    },
     /// The kind of the frame, or a number in it, has no meaning in this protocol version.
     #[error("unknown {what} {value}")]
     Unknown {
@@ -260,15 +271,35 @@ pub(crate) fn largest_frame(max_message_size: usize) -> usize {
 ///
 /// # Errors
 ///
-/// The frame is too large. This is known from its length, before memory is allocated for it.
+/// The frame is too large. This is known from its length and kind, before memory is allocated for
+/// it.
 pub(crate) fn frame_length(
     received: &[u8],
     max_message_size: usize,
 ) -> Result<Option<usize>, FrameError> {
-    let Some(length) = received.first_chunk() else { return Ok(None) };
-    let size = u32::from_le_bytes(*length) as usize;
+    let Some((length, rest)) = received.split_first_chunk() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
     let max = largest_frame(max_message_size);
-    if size > max { Err(FrameError::TooLarge { size, max }) } else { Ok(Some(size)) }
+    if length > max {
+        return Err(FrameError::TooLarge { size: length, max });
+    }
+    if let Some(size) = rest.first().and_then(|kind| fragment_len(*kind, length))
+        && size > MAX_FRAGMENT_LEN
+    {
+        return Err(FrameError::FragmentTooLarge { size, max: MAX_FRAGMENT_LEN });
+    }
+    Ok(Some(length))
+}
+
+/// Returns the length of a fragment without its fields, in bytes; `None` if a frame of this kind is
+/// not a fragment. A frame that is too short for its fields has no bytes.
+fn fragment_len(kind: u8, length: usize) -> Option<usize> {
+    let fields_len = match kind {
+        12 => 1 + 4 + 4,
+        13 => 1 + 4,
+        _ => return None,
+    };
+    Some(length.saturating_sub(fields_len))
 }
 
 /// Returns the kind of the first received frame and the position of its end; `None` if it is empty

@@ -9,8 +9,8 @@ use super::field::{Field, write_message};
 #[cfg(any(feature = "tracing", test))]
 use super::frame::WITH_SPANS;
 use super::frame::{
-    CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, TransferId, WITH_DEADLINE,
-    WITH_STREAMS, largest_frame,
+    CallId, LENGTH_LEN, MAX_FRAGMENT_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, TransferId,
+    WITH_DEADLINE, WITH_STREAMS, largest_frame,
 };
 use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};
@@ -18,9 +18,6 @@ use super::sink::{Sink, Splice, TooLarge};
 #[cfg(any(feature = "tracing", test))]
 use super::span_key::SpanKey;
 use super::stream::{OPENED_LEN, Opened, StreamId};
-
-/// The largest fragment, in bytes. A frame larger than this travels in fragments.
-pub(crate) const MAX_FRAGMENT_LEN: usize = 64 * 1024;
 
 /// The largest length of a trailer without its streams, in bytes: their count, a deadline and
 /// spans.

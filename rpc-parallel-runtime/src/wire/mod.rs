@@ -41,11 +41,11 @@ pub use self::field::MalformedMessage;
 pub(crate) use self::field::{Field, Unread, fields, read_message, write_message};
 pub use self::frame::FrameError;
 pub(crate) use self::frame::{
-    CallId, Frame, Outcome, TransferId, find_cancels, is_of_transfer, largest_frame, parse, split,
-    split_partial,
+    CallId, Frame, MAX_FRAGMENT_LEN, Outcome, TransferId, find_cancels, is_of_transfer,
+    largest_frame, parse, split, split_partial,
 };
 pub(crate) use self::frame_writer::{
-    FrameWriter, Large, MAX_FRAGMENT_LEN, MessageWriter, Unsent, write_fragment_header,
+    FrameWriter, Large, MessageWriter, Unsent, write_fragment_header,
 };
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bytes::Bytes;
 
 use super::field::fields;
-use super::frame_writer::MAX_FRAGMENT_LEN;
+use super::frame::MAX_FRAGMENT_LEN;
 
 /// A message exceeds [`max_message_size`](crate::Settings::max_message_size).
 #[derive(

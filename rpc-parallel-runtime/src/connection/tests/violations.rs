@@ -18,7 +18,7 @@ use crate::connection::shared::Connection;
 use crate::connection::{CallError, CallErrorKind, Pipe, PipeErrorKind, PipeWriter, ServingError};
 use crate::transport::Writer;
 use crate::transport::memory::pair;
-use crate::wire::{FrameError, FunctionInfo, Refusal};
+use crate::wire::{FrameError, FunctionInfo, MAX_FRAGMENT_LEN, Refusal};
 
 /// Returns a pipe of the numbers below its argument.
 const COUNT: &FunctionInfo = &function("count");
@@ -59,6 +59,11 @@ fn keep_pipe(window: u32) -> Vec<u8> {
 /// Encodes a call that lets the worker write stream 1.
 fn keep_writer(window: u32) -> Vec<u8> {
     call(1, KEEP_WRITER, WRITER, &[(1, RECEIVER, window)])
+}
+
+/// Encodes the header of a frame whose fields, of this length in bytes, do not follow.
+fn header(kind: u8, fields_len: u32) -> Vec<u8> {
+    [&(1 + fields_len).to_le_bytes()[..], &[kind]].concat()
 }
 
 /// Sends frames to a worker. Returns the violation that ended the connection, or `Ok` if the
@@ -197,6 +202,12 @@ worker_ends! {
         [begin(5, 3, &[]), begin(5, 3, &[])] => "transfer 5: the number is already in use";
     transfer_beyond_message_limit_ends_connection:
         [begin(5, 2 * MAX, &[])] => "frame of 2097152 bytes exceeds the limit of 1048738 bytes";
+    header_of_first_fragment_beyond_maximum_ends_connection:
+        [header(kind::BEGIN, 8 + 65_537)]
+        => "fragment of 65537 bytes exceeds the limit of 65536 bytes";
+    header_of_next_fragment_beyond_maximum_ends_connection:
+        [begin(5, MAX, &[]), header(kind::FRAGMENT, 4 + 65_537)]
+        => "fragment of 65537 bytes exceeds the limit of 65536 bytes";
     empty_transfer_ends_connection:
         [begin(5, 0, &[])] => "empty frame";
     transfer_inside_transfer_ends_connection:
@@ -253,6 +264,12 @@ macro_rules! connection_stays_open {
 }
 
 connection_stays_open! {
+    fragments_of_maximum_length_are_accepted:
+        [
+            begin(5, MAX, &[0; MAX_FRAGMENT_LEN]),
+            fragment(5, &[0; MAX_FRAGMENT_LEN]),
+            frame(kind::ABANDON, &[&5_u32.to_le_bytes()]),
+        ];
     cancel_of_unknown_call_is_ignored:
         [frame(kind::CANCEL, &[&7_u64.to_le_bytes()])];
     stop_after_end_is_ignored:
@@ -505,6 +522,21 @@ async fn peer_with_invalid_greeting_gets_no_connection() {
 
     let error = join("the worker", worker).await.expect_err("the bytes are not a greeting");
     assert!(matches!(error, OpeningError::Frame(FrameError::TooLarge { .. })), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fragment_beyond_maximum_before_handshake_gets_no_connection() {
+    let ((_reader, writer), worker_end) = pair(1024);
+    let worker = tokio::spawn(async move {
+        let mut opening = scripted::opening(worker_end, settings());
+        opening.receive_request().await.map(drop)
+    });
+    let oversized = [begin(5, MAX, &[]), header(kind::FRAGMENT, MAX), vec![5, 0, 0, 0]].concat();
+
+    writer.try_write(&oversized).expect("the transport has room");
+
+    let error = join("the worker", worker).await.expect_err("the fragment is too large");
+    assert!(matches!(error, OpeningError::Frame(FrameError::FragmentTooLarge { .. })), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
