@@ -224,13 +224,17 @@ impl Inflow {
         if state.end.is_some() || state.read < (self.window as usize).div_ceil(2) {
             return;
         }
-        let bytes = mem::take(&mut state.read);
+        let mut bytes = mem::take(&mut state.read);
         state.outstanding -= bytes;
         drop(state);
-        let mut frame = Vec::new();
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        FrameWriter::credit(&mut frame, self.id, bytes).finish();
-        self.connection.outbox.add(&frame, SendOrder::Stream(self.id));
+        let mut frames = Vec::new();
+        // An element of 4 GiB that overdraws a large window costs more than one frame can return.
+        while bytes > 0 {
+            let returned = u32::try_from(bytes).unwrap_or(u32::MAX);
+            FrameWriter::credit(&mut frames, self.id, returned).finish();
+            bytes -= returned as usize;
+        }
+        self.connection.outbox.add(&frames, SendOrder::Stream(self.id));
     }
 
     /// Handles the end of the stream.
@@ -326,5 +330,46 @@ pub(super) struct ReadEnd(pub(super) Arc<Inflow>);
 impl Drop for ReadEnd {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::connection::inbox::Inbox;
+    use crate::connection::outbox::{Outbox, Writing};
+    use crate::connection::shared::Peer;
+    use crate::connection::traffic::Traffic;
+    use crate::transport::memory::pair;
+    use crate::wire::{Frame, LARGEST_WINDOW, Settings};
+
+    #[tokio::test(start_paused = true)]
+    async fn credit_beyond_u32_is_returned_completely() {
+        let ((_, writer), (mut reader, _)) = pair(1024);
+        let outbox = Outbox::new(Box::new(writer), Traffic::here());
+        let connection = Arc::new(Connection::new(Peer::Caller, Settings::default(), outbox));
+        let inflow = Inflow::new(StreamId(1), LARGEST_WINDOW, connection.clone());
+        // The largest number of bytes without credit, and the largest element, which overdraws the
+        // window.
+        let (before, element) = (LARGEST_WINDOW as usize / 2 - 1, 4095 * 1024 * 1024);
+        inflow.state().outstanding = before + element;
+
+        inflow.note_read(before);
+        inflow.note_read(element);
+
+        let mut writing = Writing::default();
+        let written = poll_fn(|cx| writing.poll_write(&connection.outbox, cx)).await;
+        written.expect("a transport in memory does not fail");
+        let mut inbox = Inbox::new(1024, Traffic::here());
+        let received = poll_fn(|cx| inbox.poll_receive(&mut reader, cx)).await;
+        assert!(received.expect("a transport in memory does not fail"));
+        let mut credit = 0;
+        while let Some(frame) = inbox.next_frame().expect("the frames are valid") {
+            let Frame::Credit { bytes, .. } = frame else { panic!("{frame:?}") };
+            credit += bytes as usize;
+        }
+        assert_eq!(credit, before + element);
     }
 }
