@@ -48,6 +48,8 @@ struct Queue {
     large: Sending,
     /// Whether the driver holds bytes that must be written before those of the queue.
     driver_writes: bool,
+    /// Whether the connection has ended, so that frames are dropped instead of queued.
+    ended: bool,
     /// The waker of the driver. `None` while the driver is awake.
     driver: Option<Waker>,
     /// The wakers of tasks that wait for room, or until their frame is written.
@@ -64,6 +66,8 @@ struct Queue {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ticket {
     Written,
+    /// The frame was dropped, because the connection had ended.
+    Dropped,
     /// The frame is written when this total number of bytes is written.
     Queued(u64),
     /// The frame is written when this large frame is written.
@@ -90,6 +94,9 @@ impl Outbox {
     /// Writes a frame directly if no other frame is queued. The driver writes the rest.
     pub(super) fn write_now(&self, frame: &[u8], order: SendOrder) -> Ticket {
         let mut queue = self.lock();
+        if queue.ended {
+            return Ticket::Dropped;
+        }
         let first = queue.bytes.is_empty() && !queue.driver_writes && !queue.large.delays(order);
         // An error is ignored here, because the driver gets it again and handles it.
         let written =
@@ -123,6 +130,9 @@ impl Outbox {
     /// Adds a frame that is written in fragments, and the streams that it opens.
     pub(super) fn add_large(&self, frame: Large, order: SendOrder, opens: Vec<StreamId>) -> Ticket {
         let mut queue = self.lock();
+        if queue.ended {
+            return Ticket::Dropped;
+        }
         let transfer = queue.large.begin(frame, order, opens);
         self.note_room(&queue);
         Self::wake_driver(queue);
@@ -160,11 +170,11 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Waits until a frame is written.
+    /// Waits until a frame is written, or is dropped because the connection has ended.
     pub(super) fn poll_written(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<()> {
         let mut queue = self.lock();
         let written = match ticket {
-            Ticket::Written => true,
+            Ticket::Written | Ticket::Dropped => true,
             Ticket::Queued(at) => queue.written >= at,
             Ticket::Large(transfer) => !queue.large.holds(transfer),
         };
@@ -180,14 +190,14 @@ impl Outbox {
         self.writer.end();
     }
 
-    /// Shuts down the transport for both of its halves, drops all queued frames, and wakes all
-    /// waiting tasks.
+    /// Shuts down the transport for both of its halves, drops all queued and later frames, and
+    /// wakes all waiting tasks.
     pub(super) fn end(&self) {
         self.writer.end();
         let mut queue = self.lock();
         (queue.torn, queue.bytes) = (Vec::new(), Vec::new());
         queue.large = Sending::default();
-        queue.written = u64::MAX;
+        (queue.written, queue.ended) = (u64::MAX, true);
         self.note_room(&queue);
         let waiting = mem::take(&mut queue.waiting);
         drop(queue);
@@ -230,6 +240,9 @@ impl Outbox {
 
 impl Queue {
     fn add(&mut self, frame: &[u8], order: SendOrder) -> Ticket {
+        if self.ended {
+            return Ticket::Dropped;
+        }
         if let Some(transfer) = self.large.hold_back(frame, order) {
             return Ticket::Large(transfer);
         }

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::task::Poll;
 
 use super::peer::{Peer, frame, kind};
-use crate::connection::outbox::{Outbox, Writing};
+use super::soon;
+use crate::connection::outbox::{Outbox, Ticket, Writing};
 use crate::connection::sending::SendOrder;
 use crate::connection::traffic::Traffic;
 use crate::transport::Reader;
@@ -78,4 +79,35 @@ async fn caller_frame_does_not_split_partly_written_driver_frame() {
     outbox.write_now(&long(77), SendOrder::Any);
 
     assert_eq!(write_all(outbox, writing, peer).await, [78, 77]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_added_after_end_do_not_wait() {
+    let (outbox, ..) = outbox();
+    outbox.end();
+
+    let tickets = [
+        outbox.add_large(large(), SendOrder::OneWay, Vec::new()),
+        outbox.add(&long(77), SendOrder::OneWay),
+        outbox.write_now(&long(78), SendOrder::OneWay),
+    ];
+
+    for ticket in tickets {
+        soon("the frame", poll_fn(|cx| outbox.poll_written(ticket, cx))).await;
+        assert_ne!(ticket, Ticket::Written, "the frame does not count as sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_added_after_end_leave_room() {
+    let (outbox, ..) = outbox();
+    outbox.end();
+
+    outbox.add(&frame(77, &[&[7; 2 * 1024 * 1024]]), SendOrder::Any);
+    for _ in 0..20 {
+        outbox.add_large(large(), SendOrder::Any, Vec::new());
+    }
+
+    assert!(!outbox.is_full());
+    soon("room", poll_fn(|cx| outbox.poll_room(cx))).await;
 }
