@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Sleep, sleep};
 
-use crate::wire::{FrameError, TransferId, largest_frame};
+use crate::wire::{FrameError, TransferId, largest_frame, may_keep};
 
 /// The maximum number of large frames that are transferred at the same time, in each direction.
 pub(super) const MAX_TRANSFERS: usize = 16;
@@ -25,7 +25,8 @@ const STEP: usize = 256 * 1024;
 /// The large frames that are received in part.
 pub(super) struct Transfers {
     open: Vec<Transfer>,
-    /// The frame that was completed last. When no other value shares it, its buffer is reused.
+    /// The frame that was completed last. When no other value shares it, its buffer is reused for a
+    /// frame that is not much smaller.
     last: Bytes,
     keeping: Option<Pin<Box<Sleep>>>,
     max_message_size: usize,
@@ -65,7 +66,9 @@ impl Transfers {
         if self.open.len() == MAX_TRANSFERS {
             return Err(violation(id, "too many concurrent transfers"));
         }
-        let buffer = std::mem::take(&mut self.last).try_into_mut().unwrap_or_default();
+        // A value in the frame may share the buffer, and then keeps all of it.
+        let spare = std::mem::take(&mut self.last).try_into_mut().ok();
+        let buffer = spare.filter(|it| may_keep(size, it.capacity())).unwrap_or_default();
         self.open.push(Transfer { id, buffer, filled: 0, total: size });
         self.add(id, bytes, 0)
     }
@@ -156,4 +159,42 @@ impl Transfer {
 
 fn violation(TransferId(transfer): TransferId, violation: &'static str) -> FrameError {
     FrameError::Transfer { transfer, violation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Receives a frame of `len` bytes, and returns the capacity of its buffer, which is kept for
+    /// the next frame.
+    fn capacity_of_next(transfers: &mut Transfers, len: u32) -> usize {
+        let id = TransferId(7);
+        transfers.begin(id, len, &[]).expect("the frame is small enough");
+        transfers.space(id, len as usize);
+        let whole = transfers.filled(id, len as usize).expect("the frame is complete");
+        let buffer = whole.try_into_mut().expect("no other value shares the buffer");
+        let capacity = buffer.capacity();
+        transfers.last(buffer.freeze());
+        capacity
+    }
+
+    #[test]
+    fn buffer_is_reused_for_frame_of_similar_length() {
+        let mut transfers = Transfers::new(16 * 1024 * 1024);
+        let first = capacity_of_next(&mut transfers, 8_000_000);
+
+        let second = capacity_of_next(&mut transfers, 4_000_000);
+
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn small_frame_does_not_keep_buffer_of_much_larger_frame() {
+        let mut transfers = Transfers::new(16 * 1024 * 1024);
+        capacity_of_next(&mut transfers, 8_000_000);
+
+        let capacity = capacity_of_next(&mut transfers, 100_000);
+
+        assert!(capacity <= 400_000, "the frame keeps {capacity} bytes");
+    }
 }

@@ -30,6 +30,7 @@ mod signature;
 
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
+pub(crate) use self::body::may_keep;
 pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
 pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
 #[cfg(feature = "pool")]
