@@ -36,7 +36,7 @@ impl<'a> Body<'a> {
     }
 
     /// Returns the body that consists of `bytes`, which must be a slice of this one.
-    pub(super) fn slice(self, bytes: &'a [u8]) -> Self {
+    pub(crate) fn slice(self, bytes: &'a [u8]) -> Self {
         Self { bytes, ..self }
     }
 

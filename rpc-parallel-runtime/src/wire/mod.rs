@@ -15,6 +15,7 @@ mod guard;
 mod sink;
 mod field;
 mod body;
+mod value_len;
 mod stream;
 mod span_key;
 mod frame;
@@ -68,6 +69,7 @@ pub(crate) use self::span_key::MAX_SPAN_KEYS;
 pub(crate) use self::span_key::SpanKey;
 pub(crate) use self::span_key::SpanKeys;
 pub(crate) use self::stream::{Opened, StreamId, Streams, WrittenBy};
+pub(crate) use self::value_len::values_len;
 
 /// Decodes bytes as frames, and the messages in them as values.
 #[cfg(fuzzing)]

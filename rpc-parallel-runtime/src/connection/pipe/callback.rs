@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 use super::channel::Channel;
 use super::error::{PipeError, PipeErrorKind};
 use super::reader::Pipe;
-use super::remote::{self, Incoming};
-use crate::connection::inflow::{Delivery, Flow, Inflow};
+use super::remote::{self, Incoming, Parts};
+use crate::connection::inflow::{Deliver, Delivery, Flow, Inflow};
 use crate::connection::panics::catch;
 use crate::connection::task::task;
 
@@ -167,7 +167,7 @@ impl<T: Send + 'static> Callback<T> {
 
     /// Calls the callback with the elements of a stream of a connection.
     pub(super) fn read(mut self, incoming: Incoming<T>) {
-        let (end, decoded, codec) = incoming.into_parts();
+        let Parts { end, decoded, undecoded, codec } = incoming.into_parts();
         for element in decoded {
             self.call(PipeEvent::Element(element));
         }
@@ -183,7 +183,7 @@ impl<T: Send + 'static> Callback<T> {
         }
         let worker = inflow.connection().worker().cloned();
         let (mut failed, mut stopped) = (None, false);
-        inflow.read_direct(Box::new(move |delivery| match delivery {
+        let mut deliver: Deliver = Box::new(move |delivery| match delivery {
             Delivery::Elements { count, elements } => {
                 if stopped {
                     return Flow::Continue;
@@ -218,7 +218,14 @@ impl<T: Send + 'static> Callback<T> {
                 self.call(PipeEvent::Closed(closed));
                 Flow::Stop
             }
-        }));
+        });
+        if let Some(mut undecoded) = undecoded {
+            let (count, elements) = undecoded.take(u32::MAX);
+            if deliver(Delivery::Elements { count, elements }) == Flow::Stop {
+                inflow.send_stop();
+            }
+        }
+        inflow.read_direct(deliver);
     }
 
     /// Starts a task that calls the callback with the elements of a stream of this process.

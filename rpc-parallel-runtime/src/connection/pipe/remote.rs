@@ -6,6 +6,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use super::error::{PipeError, PipeErrorKind};
 use super::travel::give_back;
 use crate::connection::any_error::AnyError;
@@ -15,17 +17,24 @@ use crate::connection::inflow::ReadEnd;
 use crate::connection::outflow::{Elements, WriteEnd};
 use crate::connection::panics::catch;
 use crate::connection::shared::{Chunk, OwnedEnd};
-use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge};
+use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge, values_len};
 
 /// The size at which a frame of several elements is full, in bytes.
 pub(super) const BATCH: usize = 32 * 1024;
+
+/// The memory of the elements that are decoded at a time, in bytes. A value may be much larger than
+/// its encoding. The elements of a full frame are decoded at once if none is larger than a `u64`,
+/// because each takes up at least one byte of the frame.
+const GROUP: usize = BATCH * size_of::<u64>();
 
 /// The reading end of a stream.
 pub(super) struct Incoming<T> {
     end: Option<ReadEnd>,
     codec: Codec<T>,
-    /// The elements of the current chunk that are not read yet.
+    /// The decoded elements of the current chunk that are not read yet.
     decoded: VecDeque<T>,
+    /// The elements after them.
+    undecoded: Option<Undecoded>,
     /// The cost of the current chunk, which is credited when all of its elements are read.
     cost: usize,
     error: Option<PipeError>,
@@ -33,7 +42,8 @@ pub(super) struct Incoming<T> {
 
 impl<T> Incoming<T> {
     pub(super) fn new(end: ReadEnd, codec: Codec<T>) -> Self {
-        Self { end: Some(end), codec, decoded: VecDeque::new(), cost: 0, error: None }
+        let (decoded, undecoded) = (VecDeque::new(), None);
+        Self { end: Some(end), codec, decoded, undecoded, cost: 0, error: None }
     }
 
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
@@ -46,6 +56,15 @@ impl<T> Incoming<T> {
                 self.end = None;
                 return Poll::Ready(Some(Err(error)));
             }
+            if let Some(mut undecoded) = self.undecoded.take() {
+                match undecoded.decode_group(self.codec, &mut self.decoded) {
+                    Ok(()) => self.undecoded = Some(undecoded).filter(|it| it.count > 0),
+                    Err(kind) => {
+                        self.error = Some(PipeError::new(end.0.connection().worker(), kind));
+                    }
+                }
+                continue;
+            }
             if self.cost > 0 {
                 end.0.note_read(std::mem::take(&mut self.cost));
             }
@@ -56,11 +75,7 @@ impl<T> Incoming<T> {
                 }
                 Some(Ok(Chunk::Elements { count, bytes })) => {
                     self.cost = Chunk::cost_of(bytes.len());
-                    let decoded = &mut self.decoded;
-                    let each = |element| decoded.push_back(element);
-                    let decoded = decode(self.codec, count, Body::shared(&bytes), each);
-                    let worker = end.0.connection().worker();
-                    self.error = decoded.err().map(|kind| PipeError::new(worker, kind));
+                    self.undecoded = Some(Undecoded { count, bytes, position: 0 });
                 }
                 Some(Err(error)) => {
                     self.end = None;
@@ -80,12 +95,59 @@ impl<T> Incoming<T> {
         self.end.as_ref().and_then(|it| it.0.release_hold())
     }
 
-    /// Returns the stream, and its decoded elements, which count as read.
-    pub(super) fn into_parts(mut self) -> (Option<ReadEnd>, VecDeque<T>, Codec<T>) {
+    /// Returns the stream, and the elements of its current chunk, which count as read.
+    pub(super) fn into_parts(mut self) -> Parts<T> {
         if let Some(end) = &self.end {
             end.0.note_read(std::mem::take(&mut self.cost));
         }
-        (self.end.take(), std::mem::take(&mut self.decoded), self.codec)
+        Parts {
+            end: self.end.take(),
+            decoded: std::mem::take(&mut self.decoded),
+            undecoded: self.undecoded.take(),
+            codec: self.codec,
+        }
+    }
+}
+
+/// The parts of an [`Incoming`].
+pub(super) struct Parts<T> {
+    pub(super) end: Option<ReadEnd>,
+    pub(super) decoded: VecDeque<T>,
+    pub(super) undecoded: Option<Undecoded>,
+    pub(super) codec: Codec<T>,
+}
+
+/// The elements of a chunk that are not decoded yet.
+pub(super) struct Undecoded {
+    count: u32,
+    /// The whole chunk.
+    bytes: Bytes,
+    /// The position of the next element.
+    position: usize,
+}
+
+impl Undecoded {
+    /// Decodes the next elements, as many as [`GROUP`] holds, but at least one.
+    fn decode_group<T>(
+        &mut self,
+        codec: Codec<T>,
+        decoded: &mut VecDeque<T>,
+    ) -> Result<(), PipeErrorKind> {
+        let most = (GROUP / size_of::<T>().max(1)).max(1);
+        let (count, elements) = self.take(u32::try_from(most).unwrap_or(u32::MAX));
+        decode(codec, count, elements, |element| decoded.push_back(element))
+    }
+
+    /// Takes at most this number of elements. Returns their number and their encoded bytes.
+    pub(super) fn take(&mut self, most: u32) -> (u32, Body<'_>) {
+        let rest = &self.bytes[self.position..];
+        let count = self.count.min(most);
+        // If an element is malformed, decoding the rest finds it.
+        let before_others = if count < self.count { values_len(rest, count) } else { None };
+        let elements = &rest[..before_others.unwrap_or(rest.len())];
+        self.count -= count;
+        self.position += elements.len();
+        (count, Body::shared(&self.bytes).slice(elements))
     }
 }
 

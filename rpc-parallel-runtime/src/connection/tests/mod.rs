@@ -4,6 +4,7 @@ mod opening;
 mod calls;
 mod one_way;
 mod streams;
+mod chunks;
 mod direct;
 mod transfers;
 mod cancelling;
