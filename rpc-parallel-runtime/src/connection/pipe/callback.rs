@@ -167,7 +167,7 @@ impl<T: Send + 'static> Callback<T> {
 
     /// Calls the callback with the elements of a stream of a connection.
     pub(super) fn read(mut self, incoming: Incoming<T>) {
-        let Parts { end, decoded, undecoded, codec } = incoming.into_parts();
+        let Parts { end, decoded, undecoded, error, codec } = incoming.into_parts();
         for element in decoded {
             self.call(PipeEvent::Element(element));
         }
@@ -219,11 +219,16 @@ impl<T: Send + 'static> Callback<T> {
                 Flow::Stop
             }
         });
-        if let Some(mut undecoded) = undecoded {
-            let (count, elements) = undecoded.take(u32::MAX);
-            if deliver(Delivery::Elements { count, elements }) == Flow::Stop {
-                inflow.send_stop();
-            }
+        let mut undecoded = undecoded;
+        let rest = match error {
+            Some(error) => Some(Delivery::Skipped(error)),
+            None => undecoded.as_mut().map(|it| {
+                let (count, elements) = it.take(u32::MAX);
+                Delivery::Elements { count, elements }
+            }),
+        };
+        if rest.is_some_and(|it| deliver(it) == Flow::Stop) {
+            inflow.send_stop();
         }
         inflow.read_direct(deliver);
     }

@@ -95,7 +95,7 @@ impl<T> Incoming<T> {
         self.end.as_ref().and_then(|it| it.0.release_hold())
     }
 
-    /// Returns the stream, and the elements of its current chunk, which count as read.
+    /// Returns the stream, and what is left of its current chunk, which counts as read.
     pub(super) fn into_parts(mut self) -> Parts<T> {
         if let Some(end) = &self.end {
             end.0.note_read(std::mem::take(&mut self.cost));
@@ -104,6 +104,7 @@ impl<T> Incoming<T> {
             end: self.end.take(),
             decoded: std::mem::take(&mut self.decoded),
             undecoded: self.undecoded.take(),
+            error: self.error.take(),
             codec: self.codec,
         }
     }
@@ -114,6 +115,8 @@ pub(super) struct Parts<T> {
     pub(super) end: Option<ReadEnd>,
     pub(super) decoded: VecDeque<T>,
     pub(super) undecoded: Option<Undecoded>,
+    /// The error behind the decoded elements.
+    pub(super) error: Option<PipeError>,
     pub(super) codec: Codec<T>,
 }
 

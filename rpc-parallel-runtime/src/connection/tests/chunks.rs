@@ -114,3 +114,22 @@ async fn callback_receives_groups_that_are_not_decoded_yet() {
     assert_eq!(*lock(&received), COUNT - 1);
     assert_eq!(*lock(&closed), Some(CloseReason::ByWriter));
 }
+
+#[tokio::test(start_paused = true)]
+async fn callback_receives_error_behind_element_that_was_read() {
+    let (peer, _client, mut pipe) = opened(2, &[NIL, INVALID]).await;
+    let first = soon("an element", pipe.next()).await;
+    assert!(first.is_some_and(|it| it.is_ok()));
+    let closed = Arc::new(Mutex::new(None));
+    let reason = closed.clone();
+
+    pipe.for_each_direct(move |event| match event {
+        PipeEvent::Element(Wide(_)) => panic!("the second element is invalid"),
+        PipeEvent::Closed(why) => *lock(&reason) = Some(why),
+    });
+
+    peer.send(&end(STREAM));
+    settle().await;
+    let Some(CloseReason::Error(error)) = &*lock(&closed) else { panic!("{closed:?}") };
+    assert!(matches!(error.kind(), PipeErrorKind::Undecodable { .. }), "{error}");
+}
