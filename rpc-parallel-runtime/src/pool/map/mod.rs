@@ -4,6 +4,8 @@ mod source;
 mod function;
 mod error;
 mod pull;
+#[cfg(test)]
+mod wake_count;
 mod output;
 mod progress;
 mod verdict;

@@ -140,26 +140,15 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
     use bytes::Bytes;
 
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::pool::map::wake_count::WakeCount;
 
     /// Returns how often a consumer of one piece wakes the task.
     fn wakes(task_waits: bool) -> usize {
-        let (output, count) = (Output::new(), Arc::new(Count::default()));
-        let waker = count.clone().into();
+        let output = Output::new();
+        let (waker, count) = WakeCount::waker();
         let mut cx = Context::from_waker(&waker);
         let mut pieces =
             vec![Piece::Values { first_index: 0, count: 3, bytes: Bytes::from_static(b"abc") }];
@@ -173,7 +162,7 @@ mod tests {
 
         let consumed = output.exchange(&mut Vec::new(), false, &mut cx);
         assert!(consumed.is_some_and(|it| (it.items, it.bytes) == (3, 3)));
-        count.0.load(Ordering::Relaxed)
+        count.get()
     }
 
     #[test]

@@ -98,29 +98,19 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::pool::map::wake_count::WakeCount;
 
     #[test]
     fn woken_slot_is_listed_once_and_wakes_task_once() {
-        let (set, count) = (ReadySet::default(), Arc::new(Count::default()));
+        let set = ReadySet::default();
         let (first, second) = (set.slot(0), set.slot(1));
         let mut ready = Vec::new();
         set.take(&mut ready);
         assert_eq!(ready, [0, 1]);
         first.begin_poll();
         second.begin_poll();
-        let waker = count.clone().into();
+        let (waker, count) = WakeCount::waker();
         set.register(&Context::from_waker(&waker));
 
         for _ in 0..3 {
@@ -129,6 +119,6 @@ mod tests {
 
         set.take(&mut ready);
         assert_eq!(ready, [1]);
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(count.get(), 1);
     }
 }
