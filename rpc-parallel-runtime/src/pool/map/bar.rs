@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::progress::{Monitor, Progress};
+use super::monitor::Monitor;
+use super::progress::Progress;
 
 /// The time between two steps of the spinner of a map whose length is not known.
 const TICK: Duration = Duration::from_millis(100);

@@ -9,6 +9,7 @@ mod wake_count;
 mod output;
 mod progress;
 mod verdict;
+mod monitor;
 #[cfg(feature = "progress")]
 mod bar;
 mod ready;
@@ -26,10 +27,11 @@ mod of_process;
 
 pub use self::error::{MapError, MapErrorKind};
 pub use self::function::{Combine, MapFunction};
+pub use self::monitor::Monitor;
 pub use self::of_process::{
     ProcessInput, ProcessMapError, ProcessOutput, find_map, for_each, map, map_reduce,
 };
-pub use self::progress::{Monitor, Progress};
+pub use self::progress::Progress;
 pub use self::reduce::MapReduce;
 pub use self::source::IntoItems;
 pub use self::stream::{Map, MapOrder, Ordered, SkipErrors, Unordered};

@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use super::error::{MapError, MapErrorKind};
 use super::function::{Combine, FunctionErrorOf, Input, Output as Value};
+use super::monitor::Monitor;
 use super::pieces::Pieces;
-use super::progress::Monitor;
 use super::pull::{Limits, Pull, Pulled, Then, TypedPull};
 use super::setup::{MapOptions, Setup, Target};
 use super::source::IntoItems;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::{DeathReason, MapEnd};
+use super::monitor::Reporter;
 use super::output::Output;
-use super::progress::Reporter;
 use super::pull::Pull;
 use super::task::MapTask;
 use crate::connection::task;

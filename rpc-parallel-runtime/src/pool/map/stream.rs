@@ -14,7 +14,7 @@ use futures_core::Stream;
 
 use super::error::MapError;
 use super::function::{FunctionErrorOf, Input, Output as Value};
-use super::progress::Monitor;
+use super::monitor::Monitor;
 use super::pull::TypedPull;
 use super::setup::{Setup, Target};
 use super::source::IntoItems;

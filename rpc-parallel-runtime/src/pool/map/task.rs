@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep_until};
 
 use super::error::{DeathReason, MapEnd};
+use super::monitor::Reporter;
 use super::output::Output;
-use super::progress::Reporter;
 use super::pull::{Limits, Pull, Pulled, Then};
 use super::session::{SessionError, SessionEvent};
 use super::sessions::Sessions;
