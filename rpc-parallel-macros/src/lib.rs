@@ -11,6 +11,7 @@ mod test;
 mod state;
 mod args;
 mod head;
+mod type_parts;
 mod model;
 mod check;
 mod expand;

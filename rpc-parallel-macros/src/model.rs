@@ -4,8 +4,8 @@
 
 use proc_macro2::Ident;
 use syn::{
-    Attribute, Block, FnArg, GenericArgument, ItemTrait, Pat, PatType, Path, PathArguments,
-    ReturnType, Signature, Token, TraitItem, Type, TypePath, TypeReference,
+    Attribute, Block, FnArg, ItemTrait, Pat, PatType, ReturnType, Signature, Token, TraitItem,
+    Type, TypePath, TypeReference,
 };
 
 use crate::args::FunctionArgs;
@@ -14,6 +14,7 @@ use crate::head::{FunctionHead, names_last};
 use crate::names;
 use crate::pipes::{self, Kind};
 use crate::search;
+use crate::type_parts::{type_arguments, ungrouped};
 
 /// A worker trait.
 pub(crate) struct Worker<'a> {
@@ -294,26 +295,6 @@ impl<'a> Returned<'a> {
             Returned::Nothing => None,
             Returned::Plain(ty) | Returned::Fallible(ty) => Some(ty),
         }
-    }
-}
-
-/// Returns the type arguments of the last segment of a path.
-pub(crate) fn type_arguments(path: &Path) -> Vec<&Type> {
-    let last = path.segments.last().map(|it| &it.arguments);
-    let Some(PathArguments::AngleBracketed(written)) = last else { return Vec::new() };
-    let types = written.args.iter().filter_map(|it| match it {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    });
-    types.collect()
-}
-
-/// Returns the type inside parentheses, and inside the invisible groups that `macro_rules!` makes.
-pub(crate) fn ungrouped(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => ungrouped(&group.elem),
-        Type::Paren(paren) => ungrouped(&paren.elem),
-        _ => ty,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use syn::{GenericArgument, Ident, PathArguments, Type, TypePath};
 
-use crate::model::{type_arguments, ungrouped};
+use crate::type_parts::{type_arguments, ungrouped};
 
 /// `Pipe<T>` or `PipeWriter<T>`.
 pub(crate) struct Written<'a> {

@@ -4,9 +4,10 @@ use quote::quote;
 use syn::Type;
 
 use crate::errors::Errors;
-use crate::model::{Function, FunctionKind, Returned, ungrouped};
+use crate::model::{Function, FunctionKind, Returned};
 use crate::pipes::{self, Kind};
 use crate::search;
+use crate::type_parts::ungrouped;
 
 use super::borrow_in;
 

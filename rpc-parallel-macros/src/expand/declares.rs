@@ -4,10 +4,11 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote_spanned};
 use syn::Type;
 
-use crate::model::{Argument, Function, Returned, Worker, type_arguments, ungrouped};
+use crate::model::{Argument, Function, Returned, Worker};
 use crate::names::{self, Facade};
 use crate::pipes::{self, Kind, Written};
 use crate::text::text;
+use crate::type_parts::{type_arguments, ungrouped};
 
 // Input: fn deposit(&self, amount: u64, note: &str) -> u64;
 // Output: impl P::Declares<__deposit> for BankClient {

@@ -9,7 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::start::{MAX_LEN, StartError, StartFailure};
+use super::start::{MAX_LEN, StartError};
+use super::start_failure::StartFailure;
 use crate::wire::{PanicReport, Sink, TooLarge, fields, read_message, write_message};
 use crate::worker::WorkerStats;
 

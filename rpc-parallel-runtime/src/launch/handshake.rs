@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::control_event::ControlEvent;
 use super::process::Process;
-use super::starting::{StartingError, io};
+use super::starting_error::{StartingError, io};
 use crate::transport::{Backoff, Fault, Registered, adopt};
 use crate::wire::PanicReport;
 

@@ -12,6 +12,7 @@ mod launcher;
 mod job_keeper;
 #[cfg(feature = "pool")]
 mod job_socket;
+mod start_failure;
 mod start;
 mod set_up;
 mod control_event;
@@ -25,6 +26,7 @@ mod memory;
 mod process;
 mod supervisor;
 mod children;
+mod starting_error;
 mod handshake;
 mod starting;
 mod listening;
@@ -53,8 +55,10 @@ pub(crate) use self::process::{End, EndKind, KILL_TIMEOUT};
 pub use self::redirect::Redirect;
 pub(crate) use self::relay::Outputs;
 pub(crate) use self::role::Role;
-pub(crate) use self::start::{Lifetime, SpawnDefaults, StartFailure};
-pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingError, is_name_of_worker};
+pub(crate) use self::start::{Lifetime, SpawnDefaults};
+pub(crate) use self::start_failure::StartFailure;
+pub(crate) use self::starting::{FailedStart, SpawnConfig, is_name_of_worker};
+pub(crate) use self::starting_error::StartingError;
 #[cfg(feature = "pool")]
 pub(crate) use self::supervisor::start_supervisor;
 pub(crate) use self::thread::start_thread;

@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::limit::ResourceLimit;
 use super::redirect::Output;
-use super::start::StartFailure;
+use super::start_failure::StartFailure;
 use crate::wire::fields;
 
 /// The attributes of a worker's process, except for its output streams.

@@ -16,9 +16,8 @@ use super::redirect::Output;
 use super::set_up::SetUp;
 use crate::wire::{
     Greeting, GreetingError, MalformedMessage, Overrides, Settings, Sink, TooLarge, WorkerId,
-    WorkerTypeId, fields, read_message, shorten, shorten_list, write_message,
+    WorkerTypeId, fields, read_message, write_message,
 };
-use crate::worker::InitError;
 
 /// The length of a [`Header`], in bytes.
 pub(super) const HEADER_LEN: usize = 24;
@@ -88,18 +87,6 @@ impl SpawnDefaults {
     }
 }
 
-/// The reason why a process did not become a worker, as the process reports it.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum StartFailure {
-    OtherBuild { worker: u64, master: u64 },
-    CurrentDir { why: String },
-    Redirect { stream: String, why: String },
-    SetUp { tried: String, why: String },
-    UnknownWorkerType { offers: Vec<String> },
-    Listen { why: String },
-    Init(InitError),
-}
-
 fields!(struct Start {
     id,
     name,
@@ -127,16 +114,6 @@ fields!(struct SpawnDefaults {
     worker_flavor,
     worker_logs,
 });
-fields!(enum StartFailure {
-    0 => OtherBuild { worker, master },
-    1 => CurrentDir { why },
-    2 => Redirect { stream, why },
-    3 => SetUp { tried, why },
-    4 => UnknownWorkerType { offers },
-    5 => Listen { why },
-    6 => Init(error),
-});
-
 /// The header of a start message, with the lengths of its parts.
 pub(super) struct Header {
     pub(super) greeting: Greeting,
@@ -186,37 +163,6 @@ impl Header {
             return Err(TooLarge { size: start_len, max: MAX_LEN }.into());
         }
         Ok(Self { greeting: Greeting::from_bytes(greeting)?, start_len, init_len })
-    }
-}
-
-impl StartFailure {
-    /// Shortens texts of the user.
-    pub(super) fn shortened(self) -> Self {
-        match self {
-            Self::OtherBuild { worker, master } => Self::OtherBuild { worker, master },
-            Self::CurrentDir { why } => Self::CurrentDir { why: shorten(why) },
-            Self::Redirect { stream, why } => Self::Redirect { stream, why: shorten(why) },
-            Self::SetUp { tried, why } => Self::SetUp { tried: shorten(tried), why: shorten(why) },
-            Self::UnknownWorkerType { offers } => {
-                Self::UnknownWorkerType { offers: shorten_list(offers) }
-            }
-            Self::Listen { why } => Self::Listen { why: shorten(why) },
-            Self::Init(InitError::Failed { why }) => {
-                Self::Init(InitError::Failed { why: shorten(why) })
-            }
-            Self::Init(InitError::Panicked(panic)) => {
-                Self::Init(InitError::Panicked(panic.shortened()))
-            }
-            Self::Init(InitError::Undecodable { why }) => {
-                Self::Init(InitError::Undecodable { why: shorten(why) })
-            }
-        }
-    }
-}
-
-impl From<InitError> for StartFailure {
-    fn from(error: InitError) -> Self {
-        Self::Init(error)
     }
 }
 

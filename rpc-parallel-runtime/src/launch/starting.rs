@@ -30,9 +30,10 @@ use super::redirect::{Output, Redirect};
 use super::relay::{OutputWriters, Outputs};
 use super::role::Role;
 use super::set_up::SetUp;
-use super::start::{Lifetime, SpawnDefaults, Start, StartError, StartFailure};
+use super::start::{Lifetime, SpawnDefaults, Start};
+use super::start_failure::StartFailure;
+use super::starting_error::{StartingError, io};
 use super::supervisor::{RegisterError, StartRequest, Supervisor};
-use crate::connection::WorkerFailure;
 use crate::transport::{Fault, adopt, connected_pair, send};
 use crate::wire::{WorkerId, WorkerLabel, host_name};
 use crate::worker::{WorkerType, greeting};
@@ -83,21 +84,6 @@ impl From<StartingError> for FailedStart {
     fn from(error: StartingError) -> Self {
         Self { error, stderr: Vec::new() }
     }
-}
-
-/// The reason why a worker did not start.
-pub(crate) enum StartingError {
-    /// A system call failed. The text completes "failed to ..".
-    Io(String, io::Error),
-    Message(StartError),
-    Died(WorkerFailure),
-    /// The process did not send its hello in time.
-    StartupTimedOut(Duration),
-    /// The process closed the control socket and did not exit.
-    ClosedControl,
-    InitTimedOut(Duration),
-    TimedOut(Duration),
-    Failed(StartFailure),
 }
 
 impl SpawnConfig {
@@ -348,11 +334,6 @@ struct RequestedStart {
     /// The worker's end of its stdout, if this process relays that.
     stdout: Option<PipeWriter>,
     reply: oneshot::Receiver<io::Result<StartGuard>>,
-}
-
-/// Converts the error of a system call. `tried` completes "failed to ..".
-pub(super) fn io(tried: &str) -> impl FnOnce(io::Error) -> StartingError {
-    move |error| StartingError::Io(tried.to_owned(), error)
 }
 
 impl StartGuard {

@@ -1,0 +1,28 @@
+//! Why a worker did not start.
+
+use std::io;
+use std::time::Duration;
+
+use super::start::StartError;
+use super::start_failure::StartFailure;
+use crate::connection::WorkerFailure;
+
+/// The reason why a worker did not start.
+pub(crate) enum StartingError {
+    /// A system call failed. The text completes "failed to ..".
+    Io(String, io::Error),
+    Message(StartError),
+    Died(WorkerFailure),
+    /// The process did not send its hello in time.
+    StartupTimedOut(Duration),
+    /// The process closed the control socket and did not exit.
+    ClosedControl,
+    InitTimedOut(Duration),
+    TimedOut(Duration),
+    Failed(StartFailure),
+}
+
+/// Converts the error of a system call. `tried` completes "failed to ..".
+pub(super) fn io(tried: &str) -> impl FnOnce(io::Error) -> StartingError {
+    move |error| StartingError::Io(tried.to_owned(), error)
+}
