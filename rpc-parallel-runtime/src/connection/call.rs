@@ -375,14 +375,14 @@ impl<T, E: CallFailure> Call<T, E> {
 
     /// Sends the call. If no other call is pending on the connection, it is written at once.
     fn send(&self, begun: Begun, mut frame: Unsent, opening: Vec<Opening>) -> (CallId, Ticket) {
-        let Begun { call, alone } = begun;
+        let Begun { call, at_once } = begun;
         let connection = &self.caller().connection;
         let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
         let left = self.limit.as_ref().map(|it| it.deadline() - Instant::now());
         frame.set_call(&opened, call, left);
         let outbox = &connection.outbox;
         let ticket = match frame {
-            Unsent::Small(frame) if alone => outbox.write_now(&frame, SendOrder::Any),
+            Unsent::Small(frame) if at_once => outbox.write_now(&frame, SendOrder::Any),
             Unsent::Small(frame) => outbox.add(&frame, SendOrder::Any),
             Unsent::Large(frame) => outbox.add_large(*frame, SendOrder::Any, ids(&opened)),
         };
@@ -504,7 +504,7 @@ impl<T, E: CallFailure> Call<T, E> {
 struct Begun {
     call: CallId,
     /// Whether the call should be written at once.
-    alone: bool,
+    at_once: bool,
 }
 
 /// Begins a call when the outbox has room. Returns `None` for a one-way call, which has no number.
@@ -518,8 +518,8 @@ fn poll_begin(
     if function.one_way {
         return Poll::Ready(pending.lost().cloned().map_or(Ok(None), Err));
     }
-    let alone = pending.is_next_alone();
-    Poll::Ready(pending.begin(function, cx.waker()).map(|call| Some(Begun { call, alone })))
+    let at_once = pending.writes_next_at_once();
+    Poll::Ready(pending.begin(function, cx.waker()).map(|call| Some(Begun { call, at_once })))
 }
 
 fn ids(opened: &[Opened]) -> Vec<StreamId> {

@@ -88,7 +88,7 @@ impl Pending {
     /// Returns whether the next call should be written at once: it is the only one, or the caller
     /// waits for one answer after the other beside a call that takes long. While many calls begin
     /// between two answers, the driver writes them together.
-    pub(super) fn is_next_alone(&self) -> bool {
+    pub(super) fn writes_next_at_once(&self) -> bool {
         self.answered_last || self.is_idle()
     }
 

@@ -73,7 +73,7 @@ impl<D> Engine<D> {
             items: span.block.items.clone(),
         };
         if let Some(lane) = self.lanes.get_mut(worker) {
-            lane.push(Assigned::new(id, span, alone, careful, now), now);
+            lane.push(Assigned { careful, ..Assigned::new(id, span, alone, now) }, now);
             self.lanes.reindex(worker, &self.batching);
         }
         self.actions.push_back(Action::Send { worker, order: Order::Batch(batch) });

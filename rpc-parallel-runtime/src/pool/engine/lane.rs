@@ -44,7 +44,7 @@ pub(super) struct Twin {
 }
 
 impl Assigned {
-    pub(super) fn new(id: u64, span: Span, alone: bool, careful: bool, now: Instant) -> Self {
+    pub(super) fn new(id: u64, span: Span, alone: bool, now: Instant) -> Self {
         Self {
             id,
             start: span.range.start,
@@ -54,7 +54,7 @@ impl Assigned {
             answered: 0,
             deaths: span.deaths,
             alone,
-            careful,
+            careful: false,
             begun: Ranges::default(),
             twin: None,
             touched: now,

@@ -152,7 +152,9 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let mut pieces =
             vec![Piece::Values { first_index: 0, count: 3, bytes: Bytes::from_static(b"abc") }];
-        output.exchange(&mut pieces, task_waits, &mut cx).expect("nobody has cancelled");
+        output
+            .exchange(&mut pieces, task_waits, &mut cx)
+            .expect("the consumer has not cancelled the map");
         let mut consumer = Context::from_waker(Waker::noop());
 
         let piece = output.poll_next(Consumed::default(), &mut consumer);

@@ -35,7 +35,7 @@ pub struct SyncRun<'a> {
     careful: bool,
     /// The item that was claimed and is not done.
     claimed: Option<u32>,
-    /// The item that the next slice begins with. The master knows that it begins.
+    /// The item that the next slice begins with. A closed report says that it begins.
     announced: Option<u32>,
     scope: ItemScope,
     /// The encoded result of one item.
@@ -154,6 +154,7 @@ impl<'a> SyncRun<'a> {
         Some(item)
     }
 
+    /// Claims the next item, if one can begin, for a caller that holds the lock.
     fn claim_in(&mut self, state: &mut RunState) -> Option<u32> {
         if state.is_closed || !state.may_begin(self.careful) {
             return None;
@@ -287,7 +288,7 @@ impl<'a> SyncRun<'a> {
         if is_over {
             state.finish(self.serial, &mut self.fold);
         } else if self.careful {
-            // The result leaves together with the news that the next item begins.
+            // The result and the record that the next item begins leave in one report.
             if !self.yields {
                 self.announced = self.claim_in(state);
             }
