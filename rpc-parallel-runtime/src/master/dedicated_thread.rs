@@ -13,7 +13,6 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::timeout;
 
-use super::serving;
 use crate::connection::{
     ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
     WorkerFailure, drop_silently, set_panic_owner, task,
@@ -58,12 +57,17 @@ enum End {
 pub(super) struct ThreadGuard(Arc<DedicatedThread>);
 
 impl DedicatedThread {
-    /// Starts a thread for a server.
+    /// Starts a thread for a server. The thread calls `unregister` when the server ends, before
+    /// its connections break.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends the thread.
-    pub(super) async fn start(id: WorkerId, label: WorkerLabel) -> io::Result<ThreadGuard> {
+    pub(super) async fn start(
+        id: WorkerId,
+        label: WorkerLabel,
+        unregister: fn(WorkerId),
+    ) -> io::Result<ThreadGuard> {
         let (sender, started) = oneshot::channel();
         let run = move || {
             let stop_signal = Arc::<StopSignal>::default();
@@ -85,14 +89,14 @@ impl DedicatedThread {
             set_panic_owner(owner);
             // If the caller has dropped its future, this drops the guard, which ends the thread.
             let _ = sender.send(Ok(ThreadGuard(thread.clone())));
-            thread.run(runtime);
+            thread.run(runtime, unregister);
         };
         start_thread("rpc-parallel server", Box::new(run))?;
         started.await.unwrap_or_else(|_| unreachable!("the thread sends before it ends"))
     }
 
     /// Runs the tasks of the server until it is stopped, and then ends it.
-    fn run(&self, runtime: Runtime) {
+    fn run(&self, runtime: Runtime, unregister: fn(WorkerId)) {
         block_on(&runtime, pin!(self.stop_signal.stop.notified()));
         let end = match self.stop_signal.panic.get() {
             Some(panic) => End::Failed(self.failure_report(panic.clone())),
@@ -103,7 +107,7 @@ impl DedicatedThread {
         }
         // Before the connections break: their failure lookups read it.
         self.end.send_replace(Some(end));
-        serving::unregister(self.id);
+        unregister(self.id);
         drop_silently(|| {
             // A blocking task continues, because nothing can end it.
             runtime.shutdown_background();

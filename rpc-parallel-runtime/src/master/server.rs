@@ -171,7 +171,8 @@ async fn start(
         serving::register(id, ServerHost::Runtime(Handle::current()));
         return Ok(());
     };
-    let guard = DedicatedThread::start(id, label.clone()).await.map_err(|source| {
+    let guard = DedicatedThread::start(id, label.clone(), serving::unregister).await;
+    let guard = guard.map_err(|source| {
         let tried = "start a thread for the server".to_owned();
         SpawnErrorKind::Process { tried, source }
     })?;
