@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::sink::Sink;
+use super::sink::{Sink, TooLarge};
 
 /// The version of this format and of all messages in it.
 const VERSION: u8 = 1;
@@ -378,6 +378,9 @@ macro_rules! fields {
 }
 
 pub(crate) use fields;
+
+// Not in `sink.rs`, because the messages of this file are written to a sink.
+fields!(struct TooLarge { size, max });
 
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,9 @@
 use std::time::Duration;
 
 use super::body::Body;
-use super::greeting::{GREETING_LEN, Greeting, GreetingError};
+use super::fragment::{MAX_FRAGMENT_LEN, TransferId};
+use super::frame_error::FrameError;
+use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};
 use super::span_key::{KEY_LEN, MAX_SPAN_KEYS, SpanKeys};
 use super::stream::{OPENED_LEN, StreamId, Streams};
@@ -56,9 +58,6 @@ pub(super) const SPANS_LEN: usize = MAX_SPAN_KEYS * KEY_LEN + 1;
 /// where `max_message_size` is smaller.
 pub(super) const SMALLEST_LIMIT: usize = 64 * 1024;
 
-/// The largest fragment, in bytes. A frame larger than this travels in fragments.
-pub(crate) const MAX_FRAGMENT_LEN: usize = 64 * 1024;
-
 /// The flag in `extras` of a message that opens streams.
 pub(super) const WITH_STREAMS: u8 = 1;
 
@@ -71,10 +70,6 @@ pub(super) const WITH_SPANS: u8 = 4;
 /// Identifies a call on its connection. An id is reused only after the answer has been received.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct CallId(pub(crate) u64);
-
-/// Identifies a large frame that travels in fragments, per connection and direction.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct TransferId(pub(crate) u32);
 
 /// The outcome of a call, which determines how the value of its answer is decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,78 +183,6 @@ impl Frame<'_> {
             }
         }
     }
-}
-
-/// The peer sent bytes that are not a valid frame, or a frame that the protocol does not allow at
-/// this point.
-#[derive(Clone, PartialEq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FrameError {
-    /// The length of the frame exceeds the limit of the connection.
-    #[error("frame of {size} bytes exceeds the limit of {max} bytes")]
-    TooLarge {
-        /// The announced length, in bytes.
-        size: usize,
-        /// The largest allowed length, in bytes.
-        max: usize,
-    },
-    /// The fragment is larger than any that this protocol version sends.
-    #[error("fragment of {size} bytes exceeds the limit of {max} bytes")]
-    FragmentTooLarge {
-        /// The announced length of the fragment's bytes, without its fields.
-        size: usize,
-        /// The largest allowed length, in bytes.
-        max: usize,
-    },
-    /// The kind of the frame, or a number in it, has no meaning in this protocol version.
-    #[error("unknown {what} {value}")]
-    Unknown {
-        /// The field with the unknown number.
-        what: &'static str,
-        /// The number.
-        value: u8,
-    },
-    /// The frame is too short for its fields.
-    #[error("frame of kind {kind} is truncated after {len} bytes")]
-    Short {
-        /// The kind of the frame.
-        kind: u8,
-        /// The length of the frame, in bytes.
-        len: usize,
-    },
-    /// The frame has no kind.
-    #[error("empty frame")]
-    Empty,
-    /// The greeting in the frame is invalid.
-    #[error(transparent)]
-    Greeting(#[from] GreetingError),
-    /// The protocol does not allow this frame at this point.
-    #[error("unexpected {0}")]
-    OutOfPlace(&'static str),
-    /// The frame violates the rules of a call.
-    #[error("call {call}: {violation}")]
-    Call {
-        /// The number of the call.
-        call: u64,
-        /// The violated rule.
-        violation: &'static str,
-    },
-    /// The frame violates the rules of a stream.
-    #[error("stream {stream}: {violation}")]
-    Stream {
-        /// The id of the stream.
-        stream: u64,
-        /// The violated rule.
-        violation: &'static str,
-    },
-    /// The frame violates the rules of fragmented frames.
-    #[error("transfer {transfer}: {violation}")]
-    Transfer {
-        /// The id of the transfer.
-        transfer: u32,
-        /// The violated rule.
-        violation: &'static str,
-    },
 }
 
 /// Returns the largest length of a frame, in bytes, on a connection with this `max_message_size`.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::field::{Field, write_message};
+use super::fragment::{MAX_FRAGMENT_LEN, TransferId};
 #[cfg(any(feature = "tracing", test))]
 use super::frame::WITH_SPANS;
 use super::frame::{
-    CallId, LENGTH_LEN, MAX_FRAGMENT_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, TransferId,
-    WITH_DEADLINE, WITH_STREAMS, largest_frame,
+    CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, WITH_DEADLINE, WITH_STREAMS,
+    largest_frame,
 };
 use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};

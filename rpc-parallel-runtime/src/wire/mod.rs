@@ -18,6 +18,8 @@ mod body;
 mod value_len;
 mod stream;
 mod span_key;
+mod fragment;
+mod frame_error;
 mod frame;
 mod frame_writer;
 mod refusal;
@@ -41,11 +43,12 @@ pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_di
 pub(crate) use self::error_text::{debug_as_display, new_causes, write_chain};
 pub use self::field::MalformedMessage;
 pub(crate) use self::field::{Field, Unread, fields, read_message, write_message};
-pub use self::frame::FrameError;
+pub(crate) use self::fragment::{MAX_FRAGMENT_LEN, TransferId};
 pub(crate) use self::frame::{
-    CallId, Frame, MAX_FRAGMENT_LEN, Outcome, TransferId, find_cancels, is_of_transfer,
-    largest_frame, parse, split, split_partial,
+    CallId, Frame, Outcome, find_cancels, is_of_transfer, largest_frame, parse, split,
+    split_partial,
 };
+pub use self::frame_error::FrameError;
 pub(crate) use self::frame_writer::{
     FrameWriter, Large, MessageWriter, Unsent, write_fragment_header,
 };

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::field::fields;
-use super::frame::MAX_FRAGMENT_LEN;
+use super::fragment::MAX_FRAGMENT_LEN;
 
 /// A message exceeds [`max_message_size`](crate::Settings::max_message_size).
 #[derive(
@@ -18,8 +17,6 @@ pub struct TooLarge {
     /// The largest allowed size, in bytes.
     pub max: usize,
 }
-
-fields!(struct TooLarge { size, max });
 
 /// Bytes that belong at a position of a frame, and are not copied into its buffer.
 #[derive(Clone, Debug)]

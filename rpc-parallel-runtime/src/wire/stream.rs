@@ -1,6 +1,6 @@
 //! The streams that a message opens, as they travel in its frame.
 
-use super::frame::FrameError;
+use super::frame_error::FrameError;
 
 /// Identifies a stream on its connection. Ids are never reused. The connecting side allocates odd
 /// ids, the accepting side even ones.
