@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::byte_buffer;
+#[cfg(feature = "pool")]
+use super::item_number;
 use super::sink::Sink;
 
 /// The type of an argument, without its outermost `&`.
@@ -118,7 +120,7 @@ impl<T: Message> Travels for T {
     #[cfg(feature = "pool")]
     #[inline(always)]
     fn write_number(&self, out: &mut Vec<u8>) -> bool {
-        super::item::write_number(self, out)
+        item_number::write_number(self, out)
     }
 }
 

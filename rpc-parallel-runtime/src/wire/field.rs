@@ -1,6 +1,6 @@
 //! The binary format of the runtime's own messages.
 //!
-//! Users' values travel as MessagePack through serde, see [`codec`](mod@super::codec). The
+//! Users' values travel as MessagePack through serde, see [`messagepack`](super::messagepack). The
 //! runtime's own messages (start messages, events, refusals, failures) use plain functions instead,
 //! because serde compiles a copy of the decoder for each type of field.
 //!

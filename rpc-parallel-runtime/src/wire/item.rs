@@ -9,12 +9,12 @@
 //! The end of an item is found without running the user's code. So an item that cannot be decoded
 //! does not affect those after it, and items can be skipped.
 
-use std::any::{Any, TypeId, type_name};
+use std::any::type_name;
 
 use super::argument::Travels;
 use super::body::Body;
-use super::byte_buffer::cast;
-use super::codec::{DecodeError, Decoder, EncodeError, truncated};
+use super::item_number::{read_number, width};
+use super::messagepack::{DecodeError, Decoder, EncodeError, truncated};
 use super::sink::{Sink, TooLarge};
 
 /// The length of the length of an item, in bytes.
@@ -69,57 +69,6 @@ impl<'a> ItemReader<'a> {
     }
 }
 
-macro_rules! numbers {
-    ($($number:ty as $wide:ty,)*) => {
-        /// Returns the width of a number in bytes; `None` for other types. The compiler evaluates
-        /// this to a constant.
-        #[inline(always)]
-        fn width<T: 'static>() -> Option<usize> {
-            $(if TypeId::of::<T>() == TypeId::of::<$number>() {
-                return Some(size_of::<$wide>());
-            })*
-            (TypeId::of::<T>() == TypeId::of::<()>()).then_some(0)
-        }
-
-        /// Writes a value if it is a number. Returns whether it is.
-        #[inline(always)]
-        pub(super) fn write_number<T: Any>(value: &T, out: &mut Vec<u8>) -> bool {
-            let any: &dyn Any = value;
-            $(if let Some(number) = any.downcast_ref::<$number>() {
-                out.extend_from_slice(&(*number as $wide).to_le_bytes());
-                return true;
-            })*
-            any.is::<()>()
-        }
-
-        /// Converts the bytes of a number. Returns `None` for other types, and if the number does
-        /// not fit into its type.
-        #[inline(always)]
-        fn read_number<T: 'static>(bytes: &[u8]) -> Option<T> {
-            $(if TypeId::of::<T>() == TypeId::of::<$number>() {
-                let number = <$wide>::from_le_bytes(*bytes.first_chunk()?);
-                return cast(<$number>::try_from(number).ok()?);
-            })*
-            cast(())
-        }
-    };
-}
-
-numbers! {
-    u64 as u64,
-    i64 as i64,
-    f64 as f64,
-    u32 as u32,
-    i32 as i32,
-    f32 as f32,
-    u16 as u16,
-    i16 as i16,
-    u8 as u8,
-    i8 as i8,
-    usize as u64,
-    isize as i64,
-}
-
 /// Appends an item.
 ///
 /// # Errors
@@ -130,11 +79,12 @@ pub(super) fn encode_item<A: ?Sized + Travels>(
     value: &A,
     out: &mut Vec<u8>,
     max: usize,
+    encode: impl FnOnce(&A, &mut Sink<'_>) -> Result<(), EncodeError>,
 ) -> Result<(), ItemError> {
     if value.write_number(out) {
         return Ok(());
     }
-    encode_value(out, max, |sink| super::codec::encode_argument(value, sink))
+    encode_value(out, max, |sink| encode(value, sink))
 }
 
 /// Appends the length of a value and its MessagePack.

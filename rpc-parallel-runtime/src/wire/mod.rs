@@ -6,12 +6,15 @@
 mod error_text;
 mod id;
 mod declaration;
+mod messagepack;
+mod byte_buffer;
+mod guard;
 mod argument;
 mod codec;
 #[cfg(feature = "pool")]
 mod item;
-mod byte_buffer;
-mod guard;
+#[cfg(feature = "pool")]
+mod item_number;
 mod sink;
 mod field;
 mod body;
@@ -34,8 +37,8 @@ mod signature;
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub(crate) use self::body::may_keep;
-pub use self::codec::{Codec, DecodeError, Decoder, EncodeError, codec};
-pub(crate) use self::codec::{decode, encode, own_codec, strip_tuple_len, write_tuple_len};
+pub(crate) use self::codec::own_codec;
+pub use self::codec::{Codec, codec};
 #[cfg(feature = "pool")]
 pub(crate) use self::codec::{decode_all, encoded_codec};
 pub(crate) use self::declaration::worker_type_id;
@@ -58,6 +61,8 @@ pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
 pub use self::item::{ItemError, ItemReader};
 pub use self::label::WorkerLabel;
 pub(crate) use self::label::host_name;
+pub use self::messagepack::{DecodeError, Decoder, EncodeError};
+pub(crate) use self::messagepack::{decode, encode, strip_tuple_len, write_tuple_len};
 pub(crate) use self::overrides::Overrides;
 pub use self::refusal::{PanicReport, Refusal};
 pub(crate) use self::refusal::{shorten, shorten_list};
