@@ -1,27 +1,19 @@
 //! Forwards the logs of a worker to the `tracing` subscriber of this process.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::field::display;
-use tracing::{Level, Metadata, Span, event};
+use tracing::{Level, Span, event};
 
+use super::forwarded::{Forwarded, TARGET};
 use super::record::{LogItem, LogRecord};
 use super::stream::Logs;
-use crate::connection::{CallError, CallErrorKind, PipeErrorKind, WeakClient, process};
+use crate::connection::{CallError, CallErrorKind, Client, PipeErrorKind, WeakClient, process};
 use crate::worker::WorkerClient;
 use crate::worker::builtin::{ask_for_count, ask_for_logs};
-
-/// The target of forwarded events.
-const TARGET: &str = "rpc_parallel::worker";
-
-thread_local! {
-    /// The record that this thread is forwarding.
-    static FORWARDED: RefCell<Option<LogRecord>> = const { RefCell::new(None) };
-}
 
 /// Forwards the logs of a worker: each record becomes a `tracing` event of this process.
 ///
@@ -61,6 +53,27 @@ pub async fn forward<C: WorkerClient>(client: &C) -> Result<Forwarding, CallErro
     Ok(Forwarding::start(logs, Some(client.downgrade())))
 }
 
+impl Logs {
+    /// Forwards the remaining logs: each record becomes a `tracing` event of this process, as with
+    /// [`logs::forward`](super::forward()).
+    ///
+    /// In contrast to that function, forwarding ends with the current process of the worker, even
+    /// if the worker is restarted. Logs from a client no longer keep its connection open. Logs from
+    /// a [`Worker`](crate::Worker) handle have a connection of their own, and keep it open until
+    /// the worker ends or [`stop`](Forwarding::stop) is called.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime.
+    pub fn forward(mut self) -> Forwarding {
+        let client = self.release_client();
+        let weak = client.as_ref().map(Client::downgrade);
+        // If this was the last client, the connection ends here.
+        drop(client);
+        Forwarding::start(self, weak)
+    }
+}
+
 /// A handle to the task that forwards the logs of one worker.
 ///
 /// Dropping the handle does not stop the task.
@@ -81,7 +94,7 @@ struct Progress {
 }
 
 impl Forwarding {
-    pub(super) fn start(logs: Logs, client: Option<WeakClient>) -> Self {
+    fn start(logs: Logs, client: Option<WeakClient>) -> Self {
         let client = client.map(Arc::new);
         let (sender, progress) = watch::channel(Progress::default());
         // The task ends with the connection, and with the connections that replace it.
@@ -233,28 +246,4 @@ fn log(record: LogRecord) {
         Level::DEBUG => log_at!(DEBUG),
         Level::TRACE => log_at!(TRACE),
     }
-}
-
-/// Sets [`FORWARDED`] until it is dropped.
-struct Forwarded;
-
-impl Forwarded {
-    fn begin(record: LogRecord) -> Self {
-        FORWARDED.set(Some(record));
-        Self
-    }
-}
-
-impl Drop for Forwarded {
-    fn drop(&mut self) {
-        FORWARDED.set(None);
-    }
-}
-
-/// Takes the record from which a forwarded event was made; `None` for any other event.
-pub(super) fn forwarded(metadata: &Metadata<'_>) -> Option<LogRecord> {
-    if metadata.target() != TARGET {
-        return None;
-    }
-    FORWARDED.with_borrow_mut(Option::take)
 }

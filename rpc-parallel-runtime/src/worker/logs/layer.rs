@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry, SpanRef};
 
 use super::backlog::Backlog;
-use super::forward;
+use super::forwarded::take_forwarded;
 use super::record::{Fields, LogRecord, LogSpan};
 use super::text::Text;
 use crate::connection::{AnyError, Callers, Inherited, diagnose, process};
@@ -171,7 +171,7 @@ where
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
         let scope = ctx.event_span(event);
-        if let Some(forwarded) = forward::forwarded(event.metadata()) {
+        if let Some(forwarded) = take_forwarded(event.metadata()) {
             // The record of another process is kept as it is, inside the spans of this process.
             let (mut spans, mut callers) = surroundings(scope);
             spans.extend(forwarded.spans);

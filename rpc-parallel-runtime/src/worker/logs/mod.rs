@@ -10,6 +10,7 @@ mod layer;
 mod backlog;
 mod stream;
 mod forward;
+mod forwarded;
 
 pub use self::forward::{Forwarding, forward};
 pub(crate) use self::layer::install;

@@ -8,7 +8,6 @@ use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 
 use super::backlog::{Backlog, Follower};
-use super::forward::Forwarding;
 use super::layer::warn_unless_kept;
 use super::record::LogItem;
 use crate::connection::{Client, Pipe, PipeError, Reading};
@@ -102,23 +101,10 @@ impl Logs {
         self
     }
 
-    /// Forwards the remaining logs: each record becomes a `tracing` event of this process, as with
-    /// [`logs::forward`](super::forward()).
-    ///
-    /// In contrast to that function, forwarding ends with the current process of the worker, even
-    /// if the worker is restarted. Logs from a client no longer keep its connection open. Logs from
-    /// a [`Worker`](crate::Worker) handle have a connection of their own, and keep it open until
-    /// the worker ends or [`stop`](Forwarding::stop) is called.
-    ///
-    /// # Panics
-    ///
-    /// Panics outside of a tokio runtime.
-    pub fn forward(mut self) -> Forwarding {
-        let client = self.pipe.release_hold().or_else(|| self.state.own.clone());
-        let weak = client.as_ref().map(Client::downgrade);
-        // If this was the last client, the connection ends here.
-        drop(client);
-        Forwarding::start(self, weak)
+    /// Stops keeping the connection open, unless these logs own it. Returns the client of the
+    /// connection that was kept open, if any.
+    pub(super) fn release_client(&mut self) -> Option<Client> {
+        self.pipe.release_hold().or_else(|| self.state.own.clone())
     }
 
     /// Sets the connection that was opened only for these logs. The logs own it.
