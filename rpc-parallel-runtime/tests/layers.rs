@@ -9,7 +9,7 @@ const LAYERS: [&str; 7] = ["wire", "transport", "connection", "worker", "launch"
 
 /// Dependencies that only one file may name, so that they can be replaced there.
 const CONFINED: [(&str, &str); 2] =
-    [("rmp_serde", "wire/messagepack.rs"), ("inventory", "worker/registry.rs")];
+    [("rmp_serde", "wire/messagepack.rs"), ("inventory", "worker/registration.rs")];
 
 #[test]
 fn each_layer_uses_only_layers_below_it() {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "pool")]
 use super::items::ItemScope;
-use super::registry::WorkerType;
+use super::worker_type::WorkerType;
 use crate::connection::CallScope;
 use crate::wire::{Codec, Message, Settings, WorkerId, WorkerLabel, codec};
 

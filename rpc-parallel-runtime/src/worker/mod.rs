@@ -13,12 +13,18 @@ pub(crate) mod logs;
 pub(crate) mod items;
 #[cfg(feature = "pool")]
 mod bound_function;
+mod worker_type;
+mod registration;
 mod registry;
 #[cfg(feature = "pool")]
 mod processes;
+#[cfg(feature = "pool")]
+mod process_client;
 mod function_index;
+mod serves;
 mod server;
 mod servers;
+mod serve_connection;
 mod state;
 mod stats;
 
@@ -44,16 +50,21 @@ pub use self::function::{
 #[cfg(feature = "pool")]
 pub use self::items::attempt;
 #[cfg(feature = "pool")]
-pub use self::processes::{ProcessClient, Processes};
+pub use self::process_client::ProcessClient;
 #[cfg(feature = "pool")]
-pub use self::registry::process_functions::{AcceptJobs, RegisteredProcess};
+pub use self::processes::Processes;
 #[cfg(feature = "pool")]
-pub(crate) use self::registry::process_functions::{accept_jobs, find_process};
-pub use self::registry::{DuplicateId, Registered, Registry, WorkerType, registry, submit};
+pub use self::registration::process_functions::{AcceptJobs, RegisteredProcess};
+#[cfg(feature = "pool")]
+pub(crate) use self::registration::process_functions::{accept_jobs, find_process};
+pub use self::registration::{Registered, submit};
+pub use self::registry::{DuplicateId, Registry, registry};
 pub(crate) use self::registry::{find, greeting};
-pub(crate) use self::server::{InitError, Serves};
-pub(crate) use self::servers::{ConnectionOutcome, Servers, connection_task, serve_connection};
+pub(crate) use self::serve_connection::{ConnectionOutcome, connection_task, serve_connection};
+pub(crate) use self::servers::Servers;
+pub(crate) use self::serves::{InitError, Serves};
 pub use self::state::{
     BoxError, ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerState,
 };
 pub use self::stats::WorkerStats;
+pub use self::worker_type::WorkerType;

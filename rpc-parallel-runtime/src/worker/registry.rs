@@ -1,175 +1,20 @@
-//! The registry of the worker types in this executable. No other file names `inventory`.
+//! The registry of the worker types in this executable.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
 
 use super::build_id::build_id;
-use super::declares::WorkerClient;
-use super::server::{StartServer, start_server};
-use super::state::Served;
-use crate::wire::debug_as_display;
-use crate::wire::{
-    FunctionInfo, Greeting, SourceLocation, WorkerTrait, WorkerTypeId, worker_type_id,
-};
-
-/// The registration of a worker type. `#[worker]` on an impl makes it.
-#[doc(hidden)]
-pub struct Registered(pub &'static WorkerType);
-
-inventory::collect!(Registered);
-
-#[doc(hidden)]
-pub use inventory as submit;
-
-/// The process functions of this executable. `#[process]` on a function registers it.
 #[cfg(feature = "pool")]
-pub(super) mod process_functions {
-    use std::os::fd::OwnedFd;
-    use std::sync::LazyLock;
-
-    use super::{FunctionInfo, WorkerType};
-    use crate::wire::{FunctionId, WorkerId};
-    use crate::worker::dispatch::Handle;
-    use crate::worker::processes::Processes;
-    use crate::worker::state::OneWorkerTraitPerType;
-
-    /// A process function, as its worker calls it.
-    pub(crate) type ProcessHandle = &'static dyn Handle<Processes, ()>;
-
-    /// The registration of a process function. `#[process]` makes it.
-    ///
-    /// With it, the layer above passes down the function that accepts connections to the keeper of
-    /// jobs. So only programs with process functions have one.
-    #[doc(hidden)]
-    pub struct RegisteredProcess(pub ProcessHandle, pub AcceptJobs);
-
-    /// Serves a connection to the keeper of jobs, which has this id. The function does not wait.
-    #[doc(hidden)]
-    #[derive(Clone, Copy)]
-    pub struct AcceptJobs(pub(crate) fn(WorkerId, OwnedFd));
-
-    inventory::collect!(RegisteredProcess);
-
-    /// Returns all process functions, sorted by path.
-    pub(crate) fn handles() -> &'static [ProcessHandle] {
-        static HANDLES: LazyLock<Vec<ProcessHandle>> = LazyLock::new(|| {
-            let mut sorted: Vec<ProcessHandle> = Vec::new();
-            // Insertion sort, as for worker types.
-            for RegisteredProcess(handle, _) in inventory::iter::<RegisteredProcess>() {
-                let name = |it: &ProcessHandle| (it.info().path(), it.info().signature());
-                let at = sorted.partition_point(|it| name(it) <= name(handle));
-                sorted.insert(at, *handle);
-            }
-            sorted
-        });
-        &HANDLES
-    }
-
-    /// Returns the descriptions of all process functions, in the order of [`handles`].
-    pub(crate) fn infos() -> &'static [FunctionInfo] {
-        static INFOS: LazyLock<Vec<FunctionInfo>> =
-            LazyLock::new(|| handles().iter().map(|it| *it.info()).collect());
-        &INFOS
-    }
-
-    /// Finds a process function by its id.
-    pub(crate) fn find_process(id: FunctionId) -> Option<ProcessHandle> {
-        handles().iter().copied().find(|it| it.info().id() == id)
-    }
-
-    /// Returns the function that serves connections to the keeper of jobs, if this executable has
-    /// process functions.
-    pub(crate) fn accept_jobs() -> Option<AcceptJobs> {
-        inventory::iter::<RegisteredProcess>().next().map(|it| it.1)
-    }
-
-    /// Returns the worker type of process functions, if this executable has one.
-    pub(super) fn worker_type() -> Option<&'static WorkerType> {
-        (!handles().is_empty()).then_some(Processes::WORKER_TYPE)
-    }
-}
-
-/// The description of a worker type: a type with a `#[worker]` impl of a worker trait.
-pub struct WorkerType {
-    id: WorkerTypeId,
-    name: &'static str,
-    place: SourceLocation,
-    worker_trait: WorkerTrait,
-    functions: fn() -> &'static [FunctionInfo],
-    pub(crate) start: StartServer,
-}
-
-impl WorkerType {
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn new<S: Served>(
-        name: &'static str,
-        worker_trait: &str,
-        place: SourceLocation,
-    ) -> Self {
-        Self {
-            id: worker_type_id(name, worker_trait, &place),
-            name,
-            place,
-            worker_trait: S::Client::WORKER_TRAIT,
-            functions: S::Client::functions,
-            start: start_server::<S>,
-        }
-    }
-
-    #[doc(hidden)]
-    #[must_use]
-    pub const fn with_id(self, id: &str) -> Self {
-        Self { id: WorkerTypeId::chosen(id), ..self }
-    }
-
-    /// Returns the id that identifies the type on the wire.
-    #[must_use]
-    pub const fn id(&self) -> WorkerTypeId {
-        self.id
-    }
-
-    /// Returns the name of the type, as written in the source.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Returns the source location of its implementation of the worker trait.
-    #[must_use]
-    pub const fn source_location(&self) -> &SourceLocation {
-        &self.place
-    }
-
-    /// Returns the name of the worker trait that it implements.
-    #[must_use]
-    pub const fn worker_trait(&self) -> &'static str {
-        self.worker_trait.name
-    }
-
-    /// Returns the functions of the worker trait, in the order of their declarations.
-    #[must_use]
-    pub fn functions(&self) -> &'static [FunctionInfo] {
-        (self.functions)()
-    }
-
-    /// Returns the path of the type: its module and name.
-    #[must_use]
-    pub fn path(&self) -> String {
-        format!("{}::{}", self.place.module, self.name)
-    }
-}
-
-impl fmt::Debug for WorkerType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerType")
-            .field("id", &self.id)
-            .field("name", &self.name)
-            .field("worker_trait", &self.worker_trait.name)
-            .finish_non_exhaustive()
-    }
-}
+use super::processes::Processes;
+#[cfg(feature = "pool")]
+use super::registration::process_functions::handles;
+use super::registration::registered_types;
+#[cfg(feature = "pool")]
+use super::state::OneWorkerTraitPerType;
+use super::worker_type::WorkerType;
+use crate::wire::debug_as_display;
+use crate::wire::{Greeting, SourceLocation, WorkerTypeId};
 
 /// All worker types of this executable, sorted by path.
 ///
@@ -202,10 +47,10 @@ pub fn registry() -> Registry {
 }
 
 fn worker_types() -> impl Iterator<Item = &'static WorkerType> {
-    let written = inventory::iter::<Registered>().map(|it| it.0);
+    let types = registered_types();
     #[cfg(feature = "pool")]
-    let written = written.chain(process_functions::worker_type());
-    written
+    let types = types.chain((!handles().is_empty()).then_some(Processes::WORKER_TYPE));
+    types
 }
 
 /// Finds a worker type by its id.

@@ -21,64 +21,36 @@ use super::items::{Computing, ItemFunction, ItemRun, MapRequest, Work, run_items
 #[cfg(feature = "pool")]
 use super::processes::Processes;
 #[cfg(feature = "pool")]
-use super::registry::process_functions::find_process;
-use super::state::{ConnectionState, Served};
+use super::registration::process_functions::find_process;
+use super::serves::{Boxed, InitError, Serves};
+use super::state::{BoxError, ConnectionState, OneWorkerTraitPerType, Served};
+use super::worker_type::WorkerType;
 use crate::connection::{Answering, AnyError, Incoming, Running, Session, catch_future};
 use crate::wire::{
-    FunctionId, PanicReport, Refusal, Settings, Signature, WorkerId, WorkerLabel, decode, fields,
+    FunctionId, PanicReport, Refusal, Settings, Signature, SourceLocation, WorkerId, WorkerLabel,
+    decode, worker_type_id,
 };
 #[cfg(feature = "pool")]
 use crate::wire::{Sink, encode};
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A function that starts a server of one worker type: it runs `init` of the state.
-pub(crate) type StartServer =
-    fn(WorkerId, WorkerLabel, Vec<u8>) -> Boxed<Result<Arc<dyn Serves>, InitError>>;
-
-/// The `init` of a worker or of a connection returned no state.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum InitError {
-    /// `init` returned an error with this text.
-    Failed { why: String },
-    /// `init` panicked.
-    Panicked(PanicReport),
-    /// The argument of `init` could not be decoded.
-    Undecodable { why: String },
-}
-
-fields!(enum InitError { 0 => Failed { why }, 1 => Panicked(panic), 2 => Undecodable { why } });
-
-/// A server of any worker type.
-pub(crate) trait Serves: Send + Sync {
-    /// Begins a session for a new connection with these settings.
-    fn connect(
-        self: Arc<Self>,
-        init: Vec<u8>,
-        settings: Settings,
-    ) -> Boxed<Result<Arc<dyn Session>, InitError>>;
-
-    /// Begins a session for a connection that calls built-in functions only.
-    fn connect_control(&self, settings: Settings) -> Arc<dyn Session>;
-
-    /// Runs functions on the items of a map, until the map ends.
-    #[cfg(feature = "pool")]
-    fn run_items(
-        self: Arc<Self>,
-        request: MapRequest,
-        settings: Settings,
-        run: Arc<ItemRun>,
-    ) -> Computing;
-
-    /// Returns the signatures of its functions, to compare them with those of another program.
-    fn signatures(&self) -> Vec<Signature>;
-
-    /// Runs `on_shutdown` of its state.
-    ///
-    /// # Errors
-    ///
-    /// `on_shutdown` panicked.
-    fn shut_down(self: Arc<Self>) -> Boxed<Result<(), PanicReport>>;
+impl WorkerType {
+    /// Describes the worker type `S`, whose servers `start_server` starts.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new<S: Served>(
+        name: &'static str,
+        worker_trait: &str,
+        place: SourceLocation,
+    ) -> Self {
+        Self {
+            id: worker_type_id(name, worker_trait, &place),
+            name,
+            place,
+            worker_trait: S::Client::WORKER_TRAIT,
+            functions: S::Client::functions,
+            start: start_server::<S>,
+        }
+    }
 }
 
 struct Server<S: Served> {
@@ -100,7 +72,7 @@ struct MapServer {
     server: Weak<dyn Serves>,
 }
 
-type Connection<S> = <<S as super::OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
+type Connection<S> = <<S as OneWorkerTraitPerType>::Client as WorkerClient>::Connection;
 
 /// Returns the index of the dispatch table of a worker type.
 fn index<S: Served>() -> FunctionIndex {
@@ -108,7 +80,7 @@ fn index<S: Served>() -> FunctionIndex {
     FunctionIndex::new(table.iter().map(|it| it.info()).collect())
 }
 
-pub(super) fn start_server<S: Served>(
+fn start_server<S: Served>(
     id: WorkerId,
     label: WorkerLabel,
     init: Vec<u8>,
@@ -128,9 +100,7 @@ pub(super) fn start_server<S: Served>(
     })
 }
 
-async fn run_init<T>(
-    init: impl Future<Output = Result<T, super::BoxError>>,
-) -> Result<T, InitError> {
+async fn run_init<T>(init: impl Future<Output = Result<T, BoxError>>) -> Result<T, InitError> {
     match catch_future(init).await {
         Ok(Ok(state)) => Ok(state),
         Ok(Err(error)) => Err(InitError::Failed { why: AnyError::of(&*error).to_string() }),

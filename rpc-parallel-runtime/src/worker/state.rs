@@ -4,7 +4,7 @@ use std::error::Error;
 
 use super::declares::WorkerClient;
 use super::dispatch::Dispatch;
-use super::registry::WorkerType;
+use super::worker_type::WorkerType;
 use crate::wire::Message;
 
 /// Any error. `init` functions return it, so that `?` works in them with every error type.
