@@ -8,6 +8,7 @@
 //! | layer | contents |
 //! |---|---|
 //! | `wire` | the encoding of values and frames |
+//! | `protocol` | one end of a connection as a state machine |
 //! | `transport` | sockets |
 //! | `connection` | calls, answers and streams |
 //! | `worker` | states, functions and their dispatch |
@@ -20,6 +21,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod wire;
+mod protocol;
 mod transport;
 mod connection;
 mod worker;

@@ -10,12 +10,11 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, CallFailure};
 use super::any_error::AnyError;
-use super::outbox::Outbox;
+use super::ends::OwnedEnd;
 use super::panics::drop_unfinished;
 use super::pipe::{self, PipeErrorKind};
 use super::scope::LazyScope;
-use super::sending::SendOrder;
-use super::shared::{Connection, OwnedEnd};
+use super::shared::Connection;
 use crate::wire::{
     Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, PanicReport, Refusal,
     StreamId, TooLarge, write_message,
@@ -104,7 +103,7 @@ pub struct Answering<'a> {
     follow_up: FollowUp,
 }
 
-/// The work that remains after the buffer was added to the outbox.
+/// What belongs to an answer, beside the bytes in its buffer.
 #[derive(Default)]
 pub(super) struct FollowUp {
     /// The answer itself, if it is large.
@@ -187,7 +186,7 @@ impl<'a> Answering<'a> {
     /// A child that the function has forked exits here. Otherwise it would answer the call of its
     /// parent, and drive the connections of its parent.
     pub(super) fn panicked(&mut self, panic: PanicReport) {
-        if self.connection.outbox.is_inherited() {
+        if self.connection.is_inherited() {
             process::exit(PANICKED);
         }
         self.buffer.truncate(self.start);
@@ -201,17 +200,20 @@ impl<'a> Answering<'a> {
 }
 
 impl FollowUp {
-    /// Returns whether the buffer must be written before the remaining work, which starts streams
-    /// that the answer opens.
-    pub(super) fn must_follow_write(&self) -> bool {
-        !self.starts.is_empty()
+    /// Returns whether the answer is in the buffer alone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.large.is_none() && self.starts.is_empty()
     }
 
-    /// Does the remaining work.
-    pub(super) fn run(self, outbox: &Outbox) {
+    /// Sends the answers in the buffer and what belongs to the last of them, and starts the streams
+    /// that it opens.
+    pub(super) fn send(self, connection: &Connection, answers: &mut Vec<u8>) {
+        let mut locked = connection.lock();
+        locked.machine.send_answers(answers);
         if let Some((large, opens)) = self.large {
-            outbox.add_large(large, SendOrder::Any, opens);
+            locked.machine.send_large_answer(large, opens);
         }
+        drop(locked);
         self.starts.into_iter().for_each(|start| start());
     }
 }

@@ -12,23 +12,22 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, CallFailure, FunctionError, IsResult};
 use super::any_error::AnyError;
-use super::caller::Caller;
-use super::client::{Client, Hold, Link};
+use super::caller::{Caller, Hold};
+use super::client::{Client, Link};
 use super::deadline;
+use super::ends::OwnedEnd;
 use super::error::{CallError, CallErrorKind, KillOutcome, MessageKind};
 use super::failure::Loss;
-use super::outbox::Ticket;
-use super::pending::{Answered, CallStatus};
+use super::in_line::InLine;
 use super::pipe::{self, Opening};
 use super::process_access::OverdueCall;
 use super::restart::RestartableLink;
-use super::sending::SendOrder;
 use super::spans::CallerSpan;
 use super::time_limit::TimeLimit;
+use crate::protocol::{Answered, CallStatus, Ticket};
 use crate::wire::{
-    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FrameWriter, FunctionInfo,
-    MessageWriter, Opened, Outcome, Refusal, Sink, StreamId, TooLarge, Unsent, WorkerLabel,
-    read_message,
+    Body, CallId, Codec, DecodeError, Decoder, EncodeError, FunctionInfo, MessageWriter, Outcome,
+    Refusal, Sink, TooLarge, Unsent, WorkerLabel, read_message,
 };
 
 /// A call of a function: a future that resolves to its result.
@@ -75,6 +74,8 @@ pub struct Call<T, E: CallFailure = CallError> {
     /// Made by the first poll, because it needs a tokio runtime.
     limit: Option<Box<TimeLimit>>,
     state: State,
+    /// Set while the call waits until its connection has room.
+    in_line: Option<InLine>,
     /// Whether the call was handed to its connection.
     sent: bool,
     /// Set while the call waits for its answer.
@@ -162,6 +163,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
             kill: false,
             limit: None,
             state,
+            in_line: None,
             sent: false,
             caller_span: CallerSpan::none(),
         }
@@ -312,24 +314,25 @@ impl<T, E: CallFailure> Call<T, E> {
             }
             State::Failed(kind) => Poll::Ready(Err(kind)),
             State::Waiting(call, ticket) => {
-                let status = self.caller().pending().poll(call, cx.waker());
-                match status {
+                let mut locked = self.caller().connection.lock();
+                match locked.machine.poll_call(call, cx.waker()) {
                     CallStatus::Waiting => {
+                        drop(locked);
                         self.state = State::Waiting(call, ticket);
                         Poll::Pending
                     }
                     CallStatus::Answered(answered) => Poll::Ready(Ok(answered)),
-                    CallStatus::Lost(loss) => Poll::Ready(Err((&*loss).into())),
+                    CallStatus::Lost => Poll::Ready(Err((&*locked.loss()).into())),
                 }
             }
             State::Writing(ticket) => {
-                let caller = self.caller();
-                if caller.connection.outbox.poll_written(ticket, cx).is_pending() {
+                let connection = &self.caller().connection;
+                if connection.poll_written(ticket, cx).is_pending() {
                     self.state = State::Writing(ticket);
                     return Poll::Pending;
                 }
                 if ticket != Ticket::Written
-                    && let Some(loss) = caller.pending().lost()
+                    && let Some(loss) = connection.lock().lost()
                 {
                     return Poll::Ready(Err((&**loss).into()));
                 }
@@ -341,15 +344,17 @@ impl<T, E: CallFailure> Call<T, E> {
         }
     }
 
-    /// Begins the call, as soon as its connection is open and its outbox has room.
+    /// Begins the call, as soon as its connection is open and has room.
     fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
         loop {
             let link = match &mut self.route {
-                Route::Connected(hold) => return poll_begin(&hold.0, self.function, cx),
+                Route::Connected(hold) => {
+                    return poll_begin(&hold.0, self.function, &mut self.in_line, cx);
+                }
                 Route::Restartable(link) => link,
                 Route::Reconnecting(link, settled) => {
                     ready!(settled.as_mut().poll(cx));
-                    // The future must not be polled again, if the outbox has no room.
+                    // The future must not be polled again, if the connection has no room.
                     self.route = Route::Restartable(link.clone());
                     continue;
                 }
@@ -361,7 +366,7 @@ impl<T, E: CallFailure> Call<T, E> {
                 continue;
             };
             let hold = connection?;
-            match ready!(poll_begin(&hold.0, self.function, cx)) {
+            match ready!(poll_begin(&hold.0, self.function, &mut self.in_line, cx)) {
                 Ok(begun) => {
                     self.route = Route::Connected(hold);
                     return Poll::Ready(Ok(begun));
@@ -377,30 +382,25 @@ impl<T, E: CallFailure> Call<T, E> {
     fn send(&self, begun: Begun, mut frame: Unsent, opening: Vec<Opening>) -> (CallId, Ticket) {
         let Begun { call, at_once } = begun;
         let connection = &self.caller().connection;
-        let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
+        let (opened, starts) = pipe::open(opening, connection, Some(self.hold().clone()));
         let left = self.limit.as_ref().map(|it| it.deadline() - Instant::now());
         frame.set_call(&opened, call, left);
-        let outbox = &connection.outbox;
-        let ticket = match frame {
-            Unsent::Small(frame) if at_once => outbox.write_now(&frame, SendOrder::Any),
-            Unsent::Small(frame) => outbox.add(&frame, SendOrder::Any),
-            Unsent::Large(frame) => outbox.add_large(*frame, SendOrder::Any, ids(&opened)),
-        };
+        let (ticket, transmit) = connection.lock().machine.send_call(frame, &opened, at_once);
+        if let Some(transmit) = transmit {
+            connection.write_now(transmit);
+        }
         starts.into_iter().for_each(|start| start());
         (call, ticket)
     }
 
     fn send_one_way(&self, mut frame: Unsent, opening: Vec<Opening>) -> Ticket {
         let connection = &self.caller().connection;
-        let (opened, starts) = pipe::open(opening, connection, Some(self.hold()));
+        let (opened, starts) = pipe::open(opening, connection, Some(self.hold().clone()));
         frame.set_one_way(&opened);
-        let outbox = &connection.outbox;
-        let ticket = match frame {
-            Unsent::Small(frame) => outbox.write_now(&frame, SendOrder::OneWay),
-            Unsent::Large(frame) => outbox.add_large(*frame, SendOrder::OneWay, ids(&opened)),
-        };
+        let (ticket, transmit) = connection.lock().machine.send_one_way(frame, &opened);
+        let is_written = transmit.is_some_and(|it| connection.write_now(it));
         starts.into_iter().for_each(|start| start());
-        ticket
+        if is_written { Ticket::Written } else { ticket }
     }
 
     /// Returns the connection of the call, which has begun.
@@ -457,9 +457,10 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn read(&self, answered: Answered) -> Result<T, E> {
-        let Answered { outcome, value, ends } = answered;
+        let Answered { outcome, value, streams } = answered;
+        let ends = OwnedEnd::accepted(&self.caller().connection, &streams);
         let undecodable = |error: DecodeError| E::from(self.undecodable(error));
-        pipe::decoding(ends, Some(self.hold()), || {
+        pipe::decoding(ends, Some(self.hold().clone()), || {
             let value = Body::shared(&value);
             let read = match (outcome, self.error) {
                 (Outcome::Value, _) => return read(self.value, value).map_err(undecodable),
@@ -507,23 +508,27 @@ struct Begun {
     at_once: bool,
 }
 
-/// Begins a call when the outbox has room. Returns `None` for a one-way call, which has no number.
+/// Begins a call when the connection has room. Returns `None` for a one-way call, which has no
+/// number.
 fn poll_begin(
     caller: &Caller,
     function: &'static FunctionInfo,
-    cx: &mut Context<'_>,
+    in_line: &mut Option<InLine>,
+    cx: &Context<'_>,
 ) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
-    ready!(caller.connection.outbox.poll_room(cx));
-    let mut pending = caller.pending();
-    if function.one_way {
-        return Poll::Ready(pending.lost().cloned().map_or(Ok(None), Err));
+    let mut locked = ready!(InLine::poll_room(in_line, &caller.connection, cx));
+    if let Some(loss) = locked.lost() {
+        return Poll::Ready(Err(loss.clone()));
     }
-    let at_once = pending.writes_next_at_once();
-    Poll::Ready(pending.begin(function, cx.waker()).map(|call| Some(Begun { call, at_once })))
-}
-
-fn ids(opened: &[Opened]) -> Vec<StreamId> {
-    opened.iter().map(|it| it.id).collect()
+    if function.one_way {
+        return Poll::Ready(Ok(None));
+    }
+    let at_once = locked.machine.writes_next_call_at_once();
+    let begun = locked.machine.begin_call(function, cx.waker());
+    Poll::Ready(match begun {
+        Some(call) => Ok(Some(Begun { call, at_once })),
+        None => Err(locked.loss()),
+    })
 }
 
 fn read<T>(codec: Codec<T>, body: Body<'_>) -> Result<T, DecodeError> {
@@ -562,24 +567,20 @@ impl<T, E: CallFailure> Call<T, E> {
         let State::Waiting(call, ticket) = mem::replace(&mut self.state, State::Done) else {
             return false;
         };
-        let caller = self.caller();
-        if !caller.pending().cancel(call) {
+        let connection = &self.caller().connection;
+        // In a forked child, the connection belongs to the parent.
+        if connection.is_inherited() {
             return false;
         }
-        let outbox = &caller.connection.outbox;
-        if let Ticket::Large(transfer) = ticket
-            && !self.function.no_cancel
-            && let Some(streams) = outbox.abandon(transfer)
-        {
-            // The worker has not received the complete message, and never will.
-            caller.connection.abandon(&streams);
-            caller.pending().forget(call);
-            return true;
+        let mut locked = connection.lock();
+        let at_once = locked.machine.is_idle();
+        let was_pending = locked.machine.cancel_call(call, ticket, !self.function.no_cancel);
+        let transmit = if at_once { locked.machine.transmit() } else { None };
+        drop(locked);
+        if let Some(transmit) = transmit {
+            connection.write_now(transmit);
         }
-        let mut frame = Vec::new();
-        FrameWriter::cancel(&mut frame, call).finish();
-        outbox.write_at_end(&frame, SendOrder::Any);
-        true
+        was_pending
     }
 }
 

@@ -2,37 +2,50 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Sleep, sleep};
 
 use super::error::KillOutcome;
 use super::failure::Loss;
 use super::inbox::Inbox;
 use super::opening::Opening;
-use super::outbox::{WriteError, Writing};
-use super::pending::{Answered, Pending};
 use super::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 use super::shared::{Connection, Peer};
 use super::task::task;
+use super::writing::{WriteError, Writing};
 use crate::transport::{Fault, Reader};
-use crate::wire::{Frame, FrameError, WorkerId, WorkerLabel};
+use crate::wire::{FrameError, WorkerId, WorkerLabel};
+
+/// How long a closed connection waits for a peer that reads none of the queued frames.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The state that the clients and calls of one connection share with its driver.
 pub(super) struct Caller {
     pub(super) id: WorkerId,
     pub(super) label: Arc<WorkerLabel>,
     pub(super) connection: Arc<Connection>,
-    pending: Mutex<Pending>,
     /// `None` if this process cannot end the worker's process.
     killer: Option<Killer>,
-    closing: AtomicBool,
     /// Set as soon as the peer is gone, also while the reason is still being looked up.
     lost: AtomicBool,
+    /// Why the connection has ended. Set after the driver has written the last frame.
+    ended: OnceLock<Arc<Loss>>,
     over: Notify,
+}
+
+/// Keeps a connection open: the connection closes when the last hold is dropped.
+pub(super) struct Hold(pub(super) Arc<Caller>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Caller {
@@ -44,39 +57,34 @@ impl Caller {
         process_access: ProcessAccess,
     ) -> Arc<Self> {
         let ProcessAccess { failure_lookup, killer } = process_access;
-        let Opening { reader, inbox, outbox, writing, settings } = opening;
+        let Opening { reader, writer, inbox, traffic, settings, .. } = opening;
         let label = Arc::new(label);
         let peer = Peer::Worker(label.clone());
         let caller = Arc::new(Self {
             id,
             label,
-            connection: Arc::new(Connection::new(peer, settings, outbox)),
-            pending: Mutex::default(),
+            connection: Arc::new(Connection::new(peer, settings, traffic, writer)),
             killer,
-            closing: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            ended: OnceLock::new(),
             over: Notify::new(),
         });
-        let end = End(caller.clone());
-        let driver = Driver { end, reader, inbox, writing, unwritable: false, wakers: Vec::new() };
+        let (end, writing) = (End(caller.clone()), Writing::default());
+        let driver = Driver { end, reader, inbox, writing, unwritable: false, flushing: None };
         // The task ends with the connection, at the latest when the last client, call and pipe of
         // it are dropped.
         tokio::spawn(task(driver.run(failure_lookup)));
         caller
     }
 
-    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect("no thread panics while it holds this lock")
-    }
-
-    /// Closes the connection after the driver has written all queued frames.
+    /// Closes the connection. The driver still writes all queued frames.
     pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.connection.outbox.wake();
+        self.connection.close();
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.closing.load(Ordering::Acquire) || self.pending().lost().is_some()
+        let locked = self.connection.lock();
+        locked.is_closing || locked.lost().is_some()
     }
 
     /// Returns whether the driver has noticed the loss of the connection.
@@ -97,7 +105,7 @@ impl Caller {
             let mut over = pin!(self.over.notified());
             // Registered before the check, so that the notification is not missed.
             over.as_mut().enable();
-            if let Some(loss) = self.pending().lost() {
+            if let Some(loss) = self.ended.get() {
                 return loss.clone();
             }
             over.await;
@@ -109,26 +117,25 @@ impl Caller {
         self.lost.store(true, Ordering::Release);
     }
 
+    /// Fails all calls and streams.
     fn fail_all(&self, loss: Loss) {
         self.mark_lost();
-        let loss = Arc::new(loss);
-        let wakers = self.pending().fail_all(loss.clone());
-        wakers.into_iter().for_each(Waker::wake);
-        self.connection.lose(&loss);
-        self.over.notify_waiters();
+        self.connection.lose(&Arc::new(loss));
     }
 }
 
-/// Fails all calls when the driver ends, for any reason.
+/// Ends the connection when the driver ends, for any reason.
 struct End(Arc<Caller>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        if self.0.pending().lost().is_none() {
-            let why = "the tokio runtime of the connection was shut down";
-            self.0.fail_all(Loss::Broken(why.to_owned()));
-        }
-        self.0.connection.outbox.end();
+        let Caller { connection, ended, over, .. } = &*self.0;
+        let why = "the tokio runtime of the connection was shut down";
+        // It has no effect if the driver has given a reason.
+        self.0.fail_all(Loss::Broken(why.to_owned()));
+        connection.end();
+        ended.get_or_init(|| connection.lock().loss());
+        over.notify_waiters();
     }
 }
 
@@ -140,15 +147,25 @@ struct Driver {
     writing: Writing,
     /// Whether the peer has stopped reading. Its answers may still arrive.
     unwritable: bool,
-    /// The wakers of the calls and pipes that the received frames concern.
-    wakers: Vec<Waker>,
+    /// Set when the connection was closed.
+    flushing: Option<Flushing>,
+}
+
+/// The rest of a closed connection, in which queued frames are written.
+struct Flushing {
+    /// The number of written transmits when the timer was started.
+    written: u64,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// The events of the connection. Nothing else wakes the driver.
 enum Event {
     Received,
     Unwritable,
-    ClosedHere,
+    /// This side has closed the connection.
+    Closing,
+    /// The closed connection has nothing left to write, or its peer does not read.
+    Flushed,
     ClosedThere,
     /// The peer is gone: the read failed with this error.
     Reset(io::Error),
@@ -159,17 +176,19 @@ enum Event {
 impl Driver {
     async fn run(mut self, failure_lookup: FailureLookup) {
         let loss = loop {
-            match self.next_event().await {
+            match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Received => {
-                    let delivered = self.deliver_all();
-                    // Frames before a protocol violation are valid.
-                    self.wakers.drain(..).for_each(Waker::wake);
-                    if let Err(error) = delivered {
+                    if let Err(error) = self.deliver_all() {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
                     }
                 }
                 Event::Unwritable => self.unwritable = true,
-                Event::ClosedHere => break Loss::Closed,
+                Event::Closing => {
+                    self.end.0.fail_all(Loss::Closed);
+                    let (written, timer) = (self.writing.written, Box::pin(sleep(FLUSH_TIMEOUT)));
+                    self.flushing = Some(Flushing { written, timer });
+                }
+                Event::Flushed => break Loss::Closed,
                 Event::ClosedThere => {
                     self.end.0.mark_lost();
                     let why = || Loss::Broken("the worker closed the connection".to_owned());
@@ -189,19 +208,15 @@ impl Driver {
         self.end.0.fail_all(loss);
     }
 
-    /// Waits for the next event.
-    ///
-    /// # Cancel safety
-    ///
-    /// No received or written byte is lost: `inbox` and `writing` keep their state.
-    async fn next_event(&mut self) -> Event {
-        poll_fn(|cx| self.poll_event(cx)).await
-    }
-
+    /// Waits for the next event. No received or written byte is lost if the driver is polled for
+    /// another reason.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         // Reading never waits for writing: two peers that both did that would deadlock.
         match self.inbox.poll_receive(&mut *self.reader, cx) {
             Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
+            Poll::Ready(Ok(false) | Err(_)) if self.flushing.is_some() => {
+                return Poll::Ready(Event::Flushed);
+            }
             Poll::Ready(Ok(false)) => return Poll::Ready(Event::ClosedThere),
             Poll::Ready(Err(error)) if Fault::of(&error) == Fault::PeerGone => {
                 return Poll::Ready(Event::Reset(error));
@@ -209,45 +224,45 @@ impl Driver {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed("read from", error)),
             Poll::Pending => {}
         }
-        let caller = &self.end.0;
-        if self.unwritable {
-            // Registered before the check, so that `close` is not missed.
-            caller.connection.outbox.wake_later(cx);
-            let closing = caller.closing.load(Ordering::Acquire);
-            return if closing { Poll::Ready(Event::ClosedHere) } else { Poll::Pending };
-        }
-        // Loaded before writing: all frames of this process are queued before `closing` is set.
-        let closing = caller.closing.load(Ordering::Acquire);
-        match self.writing.poll_write(&caller.connection.outbox, cx) {
-            Poll::Ready(Ok(())) if closing => Poll::Ready(Event::ClosedHere),
-            Poll::Ready(Ok(())) if caller.closing.load(Ordering::Acquire) => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(WriteError::PeerGone(_))) => Poll::Ready(Event::Unwritable),
-            Poll::Ready(Err(WriteError::Fatal(error))) => {
-                Poll::Ready(Event::Failed("write to", error))
+        let connection = &self.end.0.connection;
+        if !self.unwritable {
+            match self.writing.poll_write(connection, cx) {
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+                Poll::Ready(Err(WriteError::PeerGone(_))) => {
+                    return Poll::Ready(Event::Unwritable);
+                }
+                Poll::Ready(Err(WriteError::Fatal(error))) => {
+                    return Poll::Ready(Event::Failed("write to", error));
+                }
             }
         }
+        // Registered in the same lock as the check, so that `close` is not missed.
+        let mut locked = connection.lock();
+        locked.set_driver(cx);
+        if !locked.is_closing {
+            return Poll::Pending;
+        }
+        let Some(flushing) = &mut self.flushing else { return Poll::Ready(Event::Closing) };
+        if self.unwritable || locked.machine.is_idle() {
+            return Poll::Ready(Event::Flushed);
+        }
+        drop(locked);
+        if flushing.written != self.writing.written {
+            flushing.written = self.writing.written;
+            flushing.timer = Box::pin(sleep(FLUSH_TIMEOUT));
+        }
+        flushing.timer.as_mut().poll(cx).map(|()| Event::Flushed)
     }
 
     fn deliver_all(&mut self) -> Result<(), FrameError> {
-        let Self { end: End(caller), inbox, wakers, .. } = self;
-        let connection = &caller.connection;
-        // The lock is held across answers, but not while a callback of the user may run.
-        let mut pending = None;
-        while let Some(frame) = inbox.next_frame()? {
-            if let Frame::Answer { call, outcome, value, streams } = frame {
-                let ends = connection.accept(streams)?;
-                let answered = Answered { outcome, value: value.keep(), ends };
-                // An unknown number is not an error: the caller may have cancelled in the meantime.
-                let pending = pending.get_or_insert_with(|| caller.pending());
-                wakers.extend(pending.answer(call, answered));
-                continue;
+        let Self { end: End(caller), inbox, flushing, .. } = self;
+        // The lock is held across frames, but not while a callback of the user may run.
+        let mut locked = caller.connection.lock_as_driver();
+        while let Some(frame) = inbox.decoder.next_frame()? {
+            // The frames of a closed connection concern nothing.
+            if flushing.is_none() {
+                locked = caller.connection.handle(locked, frame)?;
             }
-            pending = None;
-            connection.handle(frame, wakers)?;
         }
         Ok(())
     }

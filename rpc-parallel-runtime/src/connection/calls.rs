@@ -12,12 +12,11 @@ use tokio::time::Instant;
 use super::answering::{Answering, Incoming, Running, Session};
 use super::deadline::within;
 use super::diagnostics::diagnose;
-use super::outbox::Writing;
+use super::ends::OwnedEnd;
 use super::panics::{catch, drop_unfinished, report_of_task};
 use super::pipe::PipeErrorKind;
 use super::scope::{CallScope, LazyScope};
-use super::sending::SendOrder;
-use super::shared::{Connection, OwnedEnd};
+use super::shared::Connection;
 use super::spans::{CallSpan, Callers};
 use super::traffic::CountedCall;
 use crate::wire::{Body, CallId, FrameError, FunctionId, Refusal};
@@ -75,12 +74,12 @@ impl Calls {
         arrived: Arrived<'_>,
         session: &Arc<dyn Session>,
         connection: &Arc<Connection>,
-        writing: &mut Writing,
+        answers: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) {
         let Arrived { call, function, .. } = arrived;
         let in_flight = connection.traffic().call_begins();
-        let mut answering = Answering::new(call, connection, writing.buffer());
+        let mut answering = Answering::new(call, connection, answers);
         if let Some(refusal) = self.refuses(&arrived, &**session) {
             drop_unfinished(arrived.ends, refusal.pipe_error_kind());
             in_flight.end_later(&mut self.ended);
@@ -92,11 +91,10 @@ impl Calls {
         if let Some(refusal) = &follow_up.failed {
             diagnose_failure(&**session, function, refusal);
         }
-        if follow_up.must_follow_write() {
+        if !follow_up.is_empty() {
             // Elements of a stream must not overtake the answer that opens it.
-            writing.write_some(&connection.outbox, cx);
+            follow_up.send(connection, answers);
         }
-        follow_up.run(&connection.outbox);
         let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };
         let deadline = scope.deadline;
         let scope = scope.made();
@@ -155,8 +153,7 @@ impl Calls {
             let (begun, follow_up) = begun.await;
             // If the call has completed, `in_flight` is dropped here, before its answer is queued.
             let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight));
-            connection.outbox.add(&buffer, SendOrder::Any);
-            follow_up.run(&connection.outbox);
+            follow_up.send(&connection, &mut buffer);
             if let Some(rest) = rest {
                 answer_later(Some(call), function, deadline, rest, session, connection).await;
             }
@@ -308,8 +305,7 @@ pub(super) async fn answer_later(
     if let Some(refusal) = &follow_up.failed {
         diagnose_failure(&*session, function, refusal);
     }
-    connection.outbox.add(&buffer, SendOrder::Any);
-    follow_up.run(&connection.outbox);
+    follow_up.send(&connection, &mut buffer);
     call.unwrap_or(NO_CALL)
 }
 
@@ -354,7 +350,7 @@ impl Refusal {
 fn refuse(call: CallId, refusal: &Refusal, connection: &Arc<Connection>) {
     let mut buffer = Vec::new();
     Answering::new(Some(call), connection, &mut buffer).refuse(refusal);
-    connection.outbox.add(&buffer, SendOrder::Any);
+    connection.lock().machine.send_answers(&mut buffer);
 }
 
 /// Writes to stderr that a one-way call has failed, because its caller gets no answer.
@@ -370,7 +366,6 @@ pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::outbox::Outbox;
     use crate::connection::scripted::function;
     use crate::connection::shared::Peer;
     use crate::connection::traffic::Traffic;
@@ -384,8 +379,9 @@ mod tests {
     #[tokio::test]
     async fn call_whose_task_panics_is_answered() {
         let ((_, writer), _other_end) = pair(1024);
-        let outbox = Outbox::new(Box::new(writer), Traffic::here());
-        let connection = Arc::new(Connection::new(Peer::Caller, Settings::default(), outbox));
+        let (settings, traffic) = (Settings::default(), Traffic::here());
+        let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
+        let connection = Arc::new(connection);
         let (mut calls, mut buffer) = (Calls::default(), Vec::new());
         let task = async { panic!("scripted panic of a task") };
         calls.spawn_call(CallId(7), PANICS.id(), None, false, task);

@@ -5,14 +5,16 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use super::caller::Caller;
+use super::caller::{Caller, Hold};
 use super::error::CallErrorKind;
 use super::opening::Opening;
-use super::pending::Progress;
+#[cfg(feature = "tracing")]
+use super::pipe::Pipe;
 use super::process_access::ProcessAccess;
 use super::restart::{Connected, Reconnect, RestartableLink};
 #[cfg(any(test, fuzzing))]
 use super::shared::Connection;
+use crate::protocol::Progress;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
 
 /// A connection to a worker, which every generated client holds.
@@ -32,15 +34,6 @@ pub(super) enum Link {
     Restartable(Arc<RestartableLink>),
 }
 
-/// Keeps a connection open: the connection closes when the last hold is dropped.
-pub(super) struct Hold(pub(super) Arc<Caller>);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 impl Client {
     /// Starts the driver of a connection that the peer has accepted.
     pub(crate) fn begin(
@@ -50,6 +43,18 @@ impl Client {
         process_access: ProcessAccess,
     ) -> Self {
         Self(Link::Fixed(Arc::new(Hold(Caller::start(opening, id, label, process_access)))))
+    }
+
+    /// Returns the open connection of a client that does not replace it. `is_dead` returns whether
+    /// the worker's process has exited or is being killed.
+    pub(crate) fn into_connected(
+        self,
+        is_dead: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Connected {
+        match self.0 {
+            Link::Fixed(hold) => Connected { hold, is_dead: Box::new(is_dead) },
+            Link::Restartable(_) => unreachable!("the connection of the client is replaced"),
+        }
     }
 
     /// Returns a client whose connection is replaced whenever it is lost.
@@ -86,10 +91,11 @@ impl Client {
         }
     }
 
-    /// Closes the connection. Messages that are already queued are still written.
+    /// Closes the connection. Messages that are already queued are still written, unless the worker
+    /// reads none of them for 30 s.
     ///
-    /// Pending calls fail with [`CallErrorKind::ConnectionClosed`], and pipes end with an error on
-    /// both sides. No new connection replaces this one.
+    /// Pending calls fail with [`CallErrorKind::ConnectionClosed`] at once, and pipes end with an
+    /// error on both sides. No new connection replaces this one.
     pub fn close(&self) {
         match &self.0 {
             Link::Fixed(hold) => hold.0.close(),
@@ -114,8 +120,8 @@ impl Client {
         }
     }
 
-    /// Waits until the connection is closed, or is lost and will not be replaced, and returns the
-    /// reason.
+    /// Waits until the connection is closed and its queued messages are written, or until it is lost
+    /// and will not be replaced, and returns the reason.
     ///
     /// # Cancel safety
     ///
@@ -126,6 +132,13 @@ impl Client {
             Link::Restartable(link) => link.over().await,
         };
         CallErrorKind::from(&*loss)
+    }
+
+    /// Returns the client that a pipe has held to keep its connection open, which it does no more.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn held_by<T: Send + 'static>(pipe: &mut Pipe<T>) -> Option<Self> {
+        let hold = pipe.release_keeper()?.downcast::<Hold>().ok()?;
+        Some(Self(Link::Fixed(hold)))
     }
 
     /// Returns a weak reference, which does not keep the connection open.
@@ -199,21 +212,21 @@ impl InFlight {
     /// received before are still handled.
     pub(crate) fn end(&self) {
         if let Some(caller) = self.0.upgrade() {
-            caller.connection.outbox.hang_up();
+            caller.connection.hang_up();
         }
     }
 
     /// Returns the progress of the calls of the connection. Default: no progress, if the connection
     /// has ended.
     pub(crate) fn progress(&self) -> Progress {
-        self.0.upgrade().map(|it| it.pending().progress()).unwrap_or_default()
+        self.0.upgrade().map(|it| it.connection.lock().machine.progress()).unwrap_or_default()
     }
 
     /// Adds the names of the functions of pending calls, without duplicates, until `names` holds
     /// `max` of them.
     pub(crate) fn add_functions(&self, max: usize, names: &mut Vec<String>) {
         let Some(caller) = self.0.upgrade() else { return };
-        for function in caller.pending().functions() {
+        for function in caller.connection.lock().machine.called_functions() {
             let name = format!("{}::{}", function.worker_trait(), function.name());
             if names.len() < max && !names.contains(&name) {
                 names.push(name);

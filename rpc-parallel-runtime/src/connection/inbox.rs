@@ -1,77 +1,43 @@
-//! The received bytes of a connection that are not handled yet.
+//! Receives the bytes of a transport for the decoder of a connection.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::ReadBuf;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::pause::Pause;
 use super::traffic::Traffic;
-use super::transfers::Transfers;
+use crate::protocol::Decoder;
 use crate::transport::{Fault, Reader};
-use crate::wire::{
-    Body, CallId, Frame, FrameError, TransferId, find_cancels, is_of_transfer, parse, split,
-    split_partial,
-};
 
-/// The minimum size of the buffer, in bytes.
-const MIN_BUFFER: usize = 8 * 1024;
+/// How long the buffer of a large frame is kept for the next one, because new memory is slow.
+const KEPT: Duration = Duration::from_secs(1);
 
-/// The size to which a larger buffer shrinks when it is empty, in bytes.
-const KEPT_BUFFER: usize = 64 * 1024;
-
-/// The number of bytes that a read takes in addition to the rest of a fragment.
-const BESIDE: usize = 4 * 1024;
-
-/// Buffers bytes of a transport, and splits them into frames.
-///
-/// The buffer grows with the received bytes, never with an announced length, and shrinks again when
-/// it is empty. The fragments of large frames are reassembled here.
+/// The received bytes that are not handled yet, with the times of their arrival.
 pub(super) struct Inbox {
-    buffer: Vec<u8>,
-    handled: usize,
-    filled: usize,
-    /// The end of the bytes that [`scan_for_cancels`](Self::scan_for_cancels) has scanned.
-    scanned: usize,
-    /// Whether the times of arrival are recorded, which costs a system call for each read.
-    is_timed: bool,
-    /// The ends of the bytes of each read, with the time of the read.
-    arrivals: VecDeque<(usize, Instant)>,
-    transfers: Transfers,
-    /// The rest of a fragment, in bytes, which is received directly into its transfer.
-    direct: Option<(TransferId, usize)>,
-    /// A reassembled large frame that is not handled yet.
-    whole: Option<Bytes>,
-    max_message_size: usize,
+    pub(super) decoder: Decoder,
+    /// The ends of the bytes of each read, with the time of the read. `None` if the times are not
+    /// recorded: each costs a system call.
+    arrivals: Option<VecDeque<(u64, Instant)>>,
     traffic: &'static Traffic,
     /// Runs after a transient fault.
     pause: Pause,
+    /// Runs while the decoder keeps a buffer for the next large frame.
+    keeping: Option<Pin<Box<Sleep>>>,
 }
 
 impl Inbox {
     pub(super) fn new(max_message_size: usize, traffic: &'static Traffic) -> Self {
-        Self {
-            buffer: Vec::new(),
-            handled: 0,
-            filled: 0,
-            scanned: 0,
-            is_timed: false,
-            arrivals: VecDeque::new(),
-            transfers: Transfers::new(max_message_size),
-            direct: None,
-            whole: None,
-            max_message_size,
-            traffic,
-            pause: Pause::default(),
-        }
+        let decoder = Decoder::new(max_message_size);
+        Self { decoder, arrivals: None, traffic, pause: Pause::default(), keeping: None }
     }
 
     /// Records the times of arrival from now on.
     pub(super) fn note_arrivals(&mut self) {
-        self.is_timed = true;
+        self.arrivals = Some(VecDeque::new());
     }
 
     /// Receives available bytes. Returns `false` at the end of the stream. A read that fails with a
@@ -87,11 +53,17 @@ impl Inbox {
     ) -> Poll<io::Result<bool>> {
         loop {
             ready!(self.pause.poll(cx));
-            match ready!(self.poll_read(reader, cx)) {
-                Err(error) if Fault::of(&error) == Fault::Transient => self.pause.begin(),
-                received => {
+            match self.poll_read(reader, cx) {
+                Poll::Ready(Err(error)) if Fault::of(&error) == Fault::Transient => {
+                    self.pause.begin();
+                }
+                Poll::Ready(received) => {
                     self.pause.reset();
                     return Poll::Ready(received);
+                }
+                Poll::Pending => {
+                    self.free_spare(cx);
+                    return Poll::Pending;
                 }
             }
         }
@@ -102,131 +74,57 @@ impl Inbox {
         reader: &mut dyn Reader,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        self.make_room();
-        let received = match self.direct {
-            None => {
-                let mut space = ReadBuf::new(&mut self.buffer[self.filled..]);
-                let Poll::Ready(read) = reader.poll_read(cx, &mut space) else {
-                    self.transfers.poll_spare(cx);
-                    return Poll::Pending;
-                };
-                read?;
-                let received = space.filled().len();
-                self.traffic.received(received);
-                received
+        let [first, second] = self.decoder.space();
+        let received = match second.is_empty() {
+            true => {
+                let mut space = tokio::io::ReadBuf::new(first);
+                ready!(reader.poll_read(cx, &mut space))?;
+                space.filled().len()
             }
-            Some((transfer, left)) => {
-                let fragment = self.transfers.space(transfer, left);
-                let beside = &mut self.buffer[self.filled..][..BESIDE];
-                let received = ready!(reader.poll_read_both(cx, fragment, beside))?;
-                self.traffic.received(received);
-                let direct = received.min(left);
-                self.whole = self.transfers.filled(transfer, direct);
-                self.direct = Some((transfer, left - direct)).filter(|(_, left)| *left > 0);
-                if received == direct {
-                    return Poll::Ready(Ok(received > 0));
-                }
-                received - direct
-            }
+            false => ready!(reader.poll_read_both(cx, first, second))?,
         };
-        self.filled += received;
-        if self.is_timed {
-            self.arrivals.push_back((self.filled, Instant::now()));
+        if self.decoder.is_receiving_large() {
+            self.keeping = None;
+        }
+        self.decoder.received(received);
+        self.traffic.received(received);
+        if let Some(arrivals) = &mut self.arrivals {
+            let end = self.decoder.position() + self.decoder.waiting() as u64;
+            arrivals.push_back((end, Instant::now()));
         }
         Poll::Ready(Ok(received > 0))
     }
 
-    /// Returns the next complete frame.
-    pub(super) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
-        while self.whole.is_none() && is_of_transfer(&self.buffer[self.handled..self.filled]) {
-            let received = &self.buffer[self.handled..self.filled];
-            let Some((frame, len)) = split(received, self.max_message_size)? else { break };
-            self.whole = match frame {
-                Frame::Begin { transfer, total, bytes } => {
-                    self.transfers.begin(transfer, total, bytes)?
-                }
-                Frame::Fragment { transfer, bytes } => self.transfers.add(transfer, bytes, 0)?,
-                Frame::Abandon { transfer } => {
-                    self.transfers.abandon(transfer)?;
-                    None
-                }
-                _ => None,
-            };
-            self.handled += len;
+    /// Frees the buffer for the next large frame if it was not used for [`KEPT`].
+    fn free_spare(&mut self, cx: &mut Context<'_>) {
+        if !self.decoder.has_spare() {
+            return;
         }
-        if let Some(whole) = self.whole.take() {
-            let whole = self.transfers.last(whole);
-            return parse(Body::shared(whole)).map(Some);
+        let keeping = self.keeping.get_or_insert_with(|| Box::pin(sleep(KEPT)));
+        if keeping.as_mut().poll(cx).is_ready() {
+            self.decoder.free_spare();
+            self.keeping = None;
         }
-        let received = &self.buffer[self.handled..self.filled];
-        if let Some((frame, len)) = split(received, self.max_message_size)? {
-            self.handled += len;
-            return Ok(Some(frame));
+    }
+
+    /// Returns the time when the next frame was received.
+    pub(super) fn arrival_of_next(&mut self) -> Instant {
+        let position = self.decoder.position();
+        let Some(arrivals) = &mut self.arrivals else { return Instant::now() };
+        while arrivals.front().is_some_and(|(end, _)| *end <= position) {
+            arrivals.pop_front();
         }
-        if let Some((transfer, bytes, left)) = split_partial(received) {
-            self.transfers.add(transfer, bytes, left)?;
-            self.direct = Some((transfer, left));
-            self.handled = self.filled;
-        }
-        Ok(None)
+        arrivals.front().map_or_else(Instant::now, |(_, when)| *when)
     }
 
     /// Forgets all times of arrival except for that of the next frame. It is called when no frame
     /// is complete, so that a peer that sends byte by byte does not make the list grow.
     pub(super) fn forget_arrivals(&mut self) {
-        if self.arrivals.len() > 1 {
+        if self.arrivals.as_ref().is_some_and(|it| it.len() > 1) {
             self.arrival_of_next();
-            self.arrivals.truncate(1);
         }
-    }
-
-    /// Returns the number of bytes that are not handled.
-    pub(super) fn waiting(&self) -> usize {
-        self.filled - self.handled
-    }
-
-    /// Returns whether a large frame is being received.
-    pub(super) fn is_receiving_large(&self) -> bool {
-        self.transfers.is_busy()
-    }
-
-    /// Returns the time when the next frame was received.
-    pub(super) fn arrival_of_next(&mut self) -> Instant {
-        while self.arrivals.front().is_some_and(|(filled, _)| *filled <= self.handled) {
-            self.arrivals.pop_front();
-        }
-        self.arrivals.front().map_or_else(Instant::now, |(_, when)| *when)
-    }
-
-    /// Scans the frames that are not handled for cancels, and adds the cancelled calls to the set.
-    pub(super) fn scan_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
-        self.scanned = self.scanned.max(self.handled);
-        let received = &self.buffer[self.scanned..self.filled];
-        self.scanned += find_cancels(received, |call| {
-            cancels.insert(call);
-        });
-    }
-
-    fn make_room(&mut self) {
-        if self.handled == self.filled {
-            (self.handled, self.filled, self.scanned) = (0, 0, 0);
-            self.arrivals.clear();
-            if self.buffer.len() > KEPT_BUFFER {
-                self.buffer = vec![0; KEPT_BUFFER];
-            }
-        } else if self.handled > 0 {
-            self.buffer.copy_within(self.handled..self.filled, 0);
-            let handled = self.handled;
-            self.arrivals.retain_mut(|(filled, _)| {
-                let left = *filled > handled;
-                *filled = filled.saturating_sub(handled);
-                left
-            });
-            self.scanned = self.scanned.saturating_sub(handled);
-            (self.handled, self.filled) = (0, self.filled - handled);
-        }
-        if self.filled == self.buffer.len() {
-            self.buffer.resize((self.filled * 2).max(MIN_BUFFER), 0);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.truncate(1);
         }
     }
 }
@@ -248,12 +146,13 @@ mod tests {
             writer.try_write(&[byte]).expect("the transport has room");
             let received = std::future::poll_fn(|cx| inbox.poll_receive(&mut reader, cx)).await;
             assert!(received.expect("a transport in memory does not fail"));
-            assert!(inbox.next_frame().expect("the incomplete frame is valid").is_none());
+            let frame = inbox.decoder.next_frame().expect("the incomplete frame is valid");
+            assert!(frame.is_none());
             inbox.forget_arrivals();
-            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            tokio::time::advance(Duration::from_secs(1)).await;
         }
 
-        assert_eq!(inbox.arrivals.len(), 1);
+        assert_eq!(inbox.arrivals.as_ref().map(VecDeque::len), Some(1));
         assert_eq!(inbox.arrival_of_next(), begun);
     }
 }

@@ -15,23 +15,22 @@ mod client;
 mod deadline;
 mod diagnostics;
 mod error;
+mod ends;
+mod delivery;
 mod failure;
 mod inbox;
-mod inflow;
+mod in_line;
 mod one_way;
 mod opening;
-mod outbox;
-mod outflow;
 mod panics;
 mod pause;
-mod pending;
 mod pipe;
 mod process_access;
 mod scope;
 mod task;
-mod sending;
 mod serving;
 mod shared;
+mod writing;
 #[cfg(feature = "tracing")]
 mod spans;
 #[cfg(not(feature = "tracing"))]
@@ -40,7 +39,6 @@ mod spans;
 mod restart;
 mod time_limit;
 mod traffic;
-mod transfers;
 
 #[cfg(any(test, fuzzing))]
 mod scripted;
@@ -79,7 +77,6 @@ pub(crate) use self::panics::{
 pub use self::panics::{blocking, handles_panics};
 #[cfg(feature = "pool")]
 pub(crate) use self::panics::{catch, drop_unfinished};
-pub(crate) use self::pending::Progress;
 pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
     TrySendError,

@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
+use super::ends::OwnedEnd;
 use super::scope::LazyScope;
-use super::shared::{Connection, OwnedEnd};
+use super::shared::Connection;
 use super::spans::Callers;
 use super::task::task;
 use super::traffic::CountedCall;

@@ -4,27 +4,33 @@
 use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::inbox::Inbox;
-use super::outbox::{Outbox, WriteError, Writing};
-use super::serving::READ_AHEAD;
 use super::traffic::Traffic;
-use crate::transport::{Halves, Reader};
+use super::writing::{TransmitWriter, WriteError};
+use crate::protocol::Transmit;
+use crate::transport::{Halves, Reader, Writer};
 use crate::wire::{
     Frame, FrameError, FrameWriter, FunctionInfo, Greeting, MalformedMessage, Refusal, Settings,
     Signature, TooLarge, WorkerId, read_message,
 };
 
+/// The maximum number of bytes that are received ahead of the frames that are handled.
+pub(super) const READ_AHEAD: usize = 1024 * 1024;
+
 /// A connection during its handshake.
 pub(crate) struct Opening {
     pub(super) reader: Box<dyn Reader>,
+    pub(super) writer: Box<dyn Writer>,
     pub(super) inbox: Inbox,
-    pub(super) outbox: Outbox,
-    pub(super) writing: Writing,
+    /// The frames of the handshake that are being written.
+    pub(super) transmit: Transmit,
+    transmit_writer: TransmitWriter,
+    pub(super) traffic: &'static Traffic,
     pub(super) settings: Settings,
 }
 
@@ -108,9 +114,11 @@ impl Opening {
     ) -> Self {
         Self {
             reader,
+            writer,
             inbox: Inbox::new(settings.max_message_size(), traffic),
-            outbox: Outbox::new(writer, traffic),
-            writing: Writing::default(),
+            transmit: Transmit::default(),
+            transmit_writer: TransmitWriter::default(),
+            traffic,
             settings,
         }
     }
@@ -124,7 +132,7 @@ impl Opening {
     /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take
     /// any time.
     pub(crate) async fn connect(&mut self, request: &[u8]) -> Result<(), OpeningError> {
-        self.writing.buffer().extend_from_slice(request);
+        self.transmit.append(request);
         let first = self.within_handshake(async |it| {
             // A peer that refuses may have closed its end. Its refusal can still be read.
             let write_error = match it.write().await {
@@ -206,19 +214,21 @@ impl Opening {
                 return Poll::Ready(Ok(decided));
             }
             if !acknowledged {
-                FrameWriter::acknowledge(self.writing.buffer()).finish();
+                let mut frame = Vec::new();
+                FrameWriter::acknowledge(&mut frame).finish();
+                self.transmit.append(&frame);
                 acknowledged = true;
             }
-            match self.writing.poll_write(&self.outbox, cx) {
+            match self.poll_write(cx) {
                 // The end of the stream is detected after all frames of the peer are read.
-                Poll::Ready(Err(WriteError::PeerGone(_))) => self.writing.discard(),
+                Poll::Ready(Err(WriteError::PeerGone(_))) => self.transmit.skip(),
                 Poll::Ready(Err(WriteError::Fatal(error))) => {
                     return Poll::Ready(Err(error.into()));
                 }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             // Frames that the peer sends early are buffered.
-            while self.inbox.waiting() < READ_AHEAD {
+            while self.inbox.decoder.waiting() < READ_AHEAD {
                 if !ready!(self.inbox.poll_receive(&mut *self.reader, cx))? {
                     return Poll::Ready(Err(OpeningError::Ended));
                 }
@@ -239,8 +249,11 @@ impl Opening {
 
     /// Refuses the connection, and sends the reason to the peer.
     pub(crate) async fn refuse(mut self, refusal: &Refusal) -> Result<(), OpeningError> {
-        let buffer = self.writing.buffer();
-        write_refusal(buffer, refusal).or_else(|_| write_refusal(buffer, &refusal.shortened()))?;
+        let mut frame = Vec::new();
+        if write_refusal(&mut frame, refusal).is_err() {
+            write_refusal(&mut frame, &refusal.shortened())?;
+        }
+        self.transmit.append(&frame);
         self.write().await.map_err(|it| io::Error::from(it).into())
     }
 
@@ -249,7 +262,7 @@ impl Opening {
         read: impl FnOnce(Frame<'_>) -> T,
     ) -> Result<T, OpeningError> {
         loop {
-            if let Some(frame) = self.inbox.next_frame()? {
+            if let Some(frame) = self.inbox.decoder.next_frame()? {
                 return Ok(read(frame));
             }
             let Self { inbox, reader, .. } = self;
@@ -260,8 +273,12 @@ impl Opening {
     }
 
     async fn write(&mut self) -> Result<(), WriteError> {
-        let Self { writing, outbox, .. } = self;
-        poll_fn(|cx| writing.poll_write(outbox, cx)).await
+        poll_fn(|cx| self.poll_write(cx)).await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let Self { transmit_writer, transmit, writer, traffic, .. } = self;
+        transmit_writer.poll_write(transmit, &**writer, traffic, cx)
     }
 }
 

@@ -11,8 +11,7 @@ use std::task::Poll;
 
 use tokio::sync::watch;
 
-use super::caller::Caller;
-use super::client::{Client, Hold, Link};
+use super::caller::{Caller, Hold};
 use super::failure::Loss;
 use super::task::task;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
@@ -38,10 +37,10 @@ pub(crate) type Reconnecting<'a> =
 
 /// An open connection.
 pub(crate) struct Connected {
-    pub(crate) client: Client,
+    pub(super) hold: Arc<Hold>,
     /// Returns whether the worker's process has exited or is being killed. Then no new call is
     /// sent, even if the connection has not broken yet.
-    pub(crate) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(super) is_dead: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// The connection of a worker with a restart policy. The clones of a client share it. It closes
@@ -160,10 +159,7 @@ impl Drop for RestartableLink {
 }
 
 impl Up {
-    fn new(Connected { client, is_dead }: Connected) -> Self {
-        let Link::Fixed(hold) = client.0 else {
-            unreachable!("`Reconnect` returns a connection that is not restartable")
-        };
+    fn new(Connected { hold, is_dead }: Connected) -> Self {
         Self { hold, is_dead }
     }
 

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -14,25 +14,23 @@ use tokio::time::Instant;
 use super::answering::Session;
 use super::any_error::AnyError;
 use super::calls::{Arrived, Calls};
+use super::ends::OwnedEnd;
 use super::failure::Loss;
 use super::inbox::Inbox;
 use super::one_way::OneWayQueue;
-use super::opening::Opening;
-use super::outbox::{WriteError, Writing};
+use super::opening::{Opening, READ_AHEAD};
 use super::shared::{Connection, Peer};
 use super::spans::Callers;
 use super::traffic::CountedConnection;
+use super::writing::{WriteError, Writing};
 use crate::transport::{Fault, Reader};
-use crate::wire::{Frame, FrameError, FrameWriter};
+use crate::wire::{Frame, FrameError, FrameWriter, Streams};
 
 /// The maximum time for which an answer is held back, to be written together with others.
 const GATHER_TIME: Duration = Duration::from_micros(50);
 
 /// The time for which received calls begin before other tasks of the thread run.
 const SLICE: Duration = Duration::from_millis(1);
-
-/// The maximum number of bytes that are received ahead of the calls that have begun.
-pub(super) const READ_AHEAD: usize = 1024 * 1024;
 
 /// The driver of the answering end: it answers calls until the peer closes the connection.
 ///
@@ -42,11 +40,11 @@ pub(crate) struct Serving {
     reader: Box<dyn Reader>,
     inbox: Inbox,
     writing: Writing,
+    /// The answers that the driver task has written since it has locked the connection last.
+    answers: Vec<u8>,
     calls: Calls,
     /// The queue of one-way calls, on a multi-thread runtime.
     one_way: Option<OneWayQueue>,
-    /// The wakers of the pipes that the received frames concern.
-    wakers: Vec<Waker>,
     /// The end of the connection, if it was noticed while reading ahead.
     ended: Option<Result<(), ServingError>>,
     end: End,
@@ -60,7 +58,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let why = "the calling process closed the connection";
         self.0.lose(&Arc::new(Loss::Broken(why.to_owned())));
-        self.0.outbox.end();
+        self.0.end();
     }
 }
 
@@ -96,21 +94,24 @@ impl ServingError {
 impl Serving {
     /// Accepts a requested connection: queues the welcome for the peer.
     pub(crate) fn welcome(opening: Opening, session: Arc<dyn Session>) -> Self {
-        let Opening { reader, mut inbox, outbox, mut writing, settings } = opening;
+        let Opening { reader, writer, mut inbox, transmit, traffic, settings, .. } = opening;
         inbox.note_arrivals();
-        FrameWriter::welcome(writing.buffer()).finish();
-        let end = End(Arc::new(Connection::new(Peer::Caller, settings, outbox)));
-        let counted = session.is_counted().then(|| end.0.traffic().connection_opens());
-        let calls = Calls::default();
-        let (one_way, wakers, ended) = (None, Vec::new(), None);
+        let end = End(Arc::new(Connection::new(Peer::Caller, settings, traffic, writer)));
+        // The rest of the handshake precedes the welcome.
+        end.0.lock().machine.take_back(transmit);
+        let mut answers = Vec::new();
+        FrameWriter::welcome(&mut answers).finish();
+        let counted = session.is_counted().then(|| traffic.connection_opens());
+        let (writing, calls) = (Writing::default(), Calls::default());
+        let (one_way, ended) = (None, None);
         Self {
             session,
             reader,
             inbox,
             writing,
+            answers,
             calls,
             one_way,
-            wakers,
             ended,
             end,
             _counted: counted,
@@ -143,7 +144,7 @@ impl Serving {
         // driver.
         let inline = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         // The peer may have sent calls before it received the welcome.
-        let mut received = self.inbox.waiting() > 0;
+        let mut received = self.inbox.decoder.waiting() > 0;
         loop {
             let event = match mem::take(&mut received) {
                 true => Event::Received,
@@ -151,28 +152,28 @@ impl Serving {
             };
             match event {
                 Event::Received => {
-                    self.inbox.scan_for_cancels(&mut self.calls.cancelled);
+                    drop(self.end.0.lock_as_driver());
+                    self.inbox.decoder.scan_for_cancels(&mut self.calls.cancelled);
                     let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
                     self.end.0.traffic().calls_ended(&mut self.calls.ended);
-                    // Frames before a protocol violation are valid.
-                    self.wakers.drain(..).for_each(Waker::wake);
                     if handled? == Handled::Slice {
                         task::yield_now().await;
-                        let Self { calls, writing, end: End(connection), .. } = &mut *self;
+                        let Self { calls, answers, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
-                            calls.poll_joined(connection, writing.buffer(), cx);
+                            calls.poll_joined(connection, answers, cx);
                             Poll::Ready(())
                         })
                         .await;
                         received = true;
                     } else if !inline {
                         wake_another_thread().await;
-                    } else if self.inbox.is_receiving_large() {
+                    } else if self.inbox.decoder.is_receiving_large() {
                         // A fast sender of a large frame would keep this task busy. So it writes
                         // the answers and yields after each fragment.
-                        let Self { writing, end: End(connection), .. } = &mut *self;
+                        let Self { writing, answers, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
-                            writing.write_some(&connection.outbox, cx);
+                            connection.lock_as_driver().machine.send_answers(answers);
+                            writing.write_some(connection, cx);
                             Poll::Ready(())
                         })
                         .await;
@@ -188,11 +189,14 @@ impl Serving {
         if let Some(ended) = self.ended.take() {
             return Poll::Ready(Event::Ended(ended));
         }
-        let Self { calls, reader, inbox, writing, end: End(connection), .. } = self;
-        calls.poll_joined(connection, writing.buffer(), cx);
+        let Self { calls, reader, inbox, writing, answers, end: End(connection), .. } = self;
+        calls.poll_joined(connection, answers, cx);
         loop {
+            let mut locked = connection.lock_as_driver();
+            locked.machine.send_answers(answers);
             // While the peer does not read its answers, no calls are read from it.
-            let full = writing.is_full(&connection.outbox);
+            let full = locked.machine.is_full();
+            drop(locked);
             if !full {
                 match inbox.poll_receive(&mut **reader, cx) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
@@ -203,7 +207,7 @@ impl Serving {
                     Poll::Pending => {}
                 }
             }
-            match writing.poll_write(&connection.outbox, cx) {
+            match writing.poll_write(connection, cx) {
                 // The peer reads no answers. Its frames are still valid, and the end of the stream
                 // is detected after all of them are read.
                 Poll::Ready(Err(WriteError::PeerGone(_))) => writing.discard(),
@@ -220,12 +224,12 @@ impl Serving {
     /// Handles the received frames. If `inline`, the first poll of a call happens here, in the
     /// driver task, and frames may be left when a slice is over.
     fn handle_all(&mut self, inline: bool, cx: &mut Context<'_>) -> Result<Handled, FrameError> {
-        let Self { session, inbox, writing, calls, end: End(connection), .. } = self;
+        let Self { session, inbox, writing, answers, calls, end: End(connection), .. } = self;
         let mut gathering = inbox.arrival_of_next();
         let mut began = None;
         loop {
             let arrival = inbox.arrival_of_next();
-            let Some(frame) = inbox.next_frame()? else {
+            let Some(frame) = inbox.decoder.next_frame()? else {
                 inbox.forget_arrivals();
                 return Ok(Handled::All);
             };
@@ -236,7 +240,7 @@ impl Serving {
                         call: Some(call),
                         function,
                         arguments,
-                        ends: connection.accept(streams)?,
+                        ends: accept(connection, streams)?,
                         deadline: deadline.and_then(|it| arrival.checked_add(it)),
                         callers: Callers::of(spans),
                     }
@@ -245,7 +249,7 @@ impl Serving {
                     call: None,
                     function,
                     arguments,
-                    ends: connection.accept(streams)?,
+                    ends: accept(connection, streams)?,
                     deadline: None,
                     callers: Callers::of(spans),
                 },
@@ -254,7 +258,7 @@ impl Serving {
                     continue;
                 }
                 frame => {
-                    connection.handle(frame, &mut self.wakers)?;
+                    connection.handle(connection.lock(), frame)?;
                     continue;
                 }
             };
@@ -268,16 +272,19 @@ impl Serving {
                 }
                 continue;
             }
-            calls.begin(arrived, session, connection, writing, cx);
+            calls.begin(arrived, session, connection, answers, cx);
             // Answers of fast functions are written together. After a slow function they are
             // written before the next function begins.
-            if inbox.waiting() > 0 && gathering.elapsed() > GATHER_TIME {
+            if inbox.decoder.waiting() > 0 && gathering.elapsed() > GATHER_TIME {
                 connection.traffic().calls_ended(&mut calls.ended);
-                writing.write_some(&connection.outbox, cx);
+                connection.lock_as_driver().machine.send_answers(answers);
+                writing.write_some(connection, cx);
                 // The callers may have cancelled calls that have not begun.
-                if inbox.waiting() < READ_AHEAD && self.ended.is_none() {
+                if inbox.decoder.waiting() < READ_AHEAD && self.ended.is_none() {
                     match inbox.poll_receive(&mut *self.reader, cx) {
-                        Poll::Ready(Ok(true)) => inbox.scan_for_cancels(&mut calls.cancelled),
+                        Poll::Ready(Ok(true)) => {
+                            inbox.decoder.scan_for_cancels(&mut calls.cancelled)
+                        }
                         // Frames before the end are still handled.
                         Poll::Ready(Ok(false)) => self.ended = Some(Ok(())),
                         Poll::Ready(Err(error)) => self.ended = Some(ServingError::of_read(error)),
@@ -291,6 +298,15 @@ impl Serving {
             }
         }
     }
+}
+
+/// Makes this side's ends of the streams that a call opens.
+fn accept(connection: &Arc<Connection>, streams: Streams<'_>) -> Result<Vec<OwnedEnd>, FrameError> {
+    if streams.is_empty() {
+        return Ok(Vec::new());
+    }
+    let accepted = connection.lock().machine.accept(streams)?;
+    Ok(OwnedEnd::accepted(connection, &accepted))
 }
 
 /// What was handled of the received frames.

@@ -1,36 +1,37 @@
 //! One end of a connection, as its clients, calls, pipes and driver share it.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::client::Hold;
+use super::delivery::{Deliver, Delivery, Flow};
 use super::failure::Loss;
-use super::inflow::{Inflow, ReadEnd};
-use super::outbox::Outbox;
-use super::outflow::{Outflow, WriteEnd};
-use super::panics::install_hook;
+use super::panics::{install_hook, is_silent};
 use super::pipe::{PipeError, PipeErrorKind};
 use super::traffic::Traffic;
-use crate::wire::{
-    Body, Frame, FrameError, LARGEST_WINDOW, Opened, Settings, StreamId, Streams, WorkerLabel,
-    WrittenBy,
-};
+use crate::protocol::{Chunk, DirectStep, Machine, ReadEnded, Received, Side, Ticket, Transmit};
+use crate::transport::Writer;
+use crate::wire::{Body, Frame, FrameError, Settings, StreamId, WorkerLabel};
 
 /// One end of a connection.
+///
+/// The [`Machine`] behind the lock decides everything. Whoever changes it notifies tasks, drops
+/// values and calls callbacks only after the lock is released, see [`Locked`].
 pub(crate) struct Connection {
     pub(super) peer: Peer,
     pub(super) settings: Settings,
-    pub(super) outbox: Outbox,
     /// The runtime of the tasks that feed pipes.
     pub(super) runtime: Handle,
-    next_stream: AtomicU64,
-    table: Mutex<Table>,
+    pub(super) traffic: &'static Traffic,
+    pub(super) writer: Box<dyn Writer>,
+    state: Mutex<State>,
 }
 
 /// The process at the other end.
@@ -40,44 +41,54 @@ pub(super) enum Peer {
     Caller,
 }
 
-#[derive(Default)]
-struct Table {
-    streams: HashMap<StreamId, End>,
-    /// The highest stream id that the peer has used.
-    newest_of_peer: u64,
+/// What keeps a connection open, for as long as it exists.
+pub(super) type Keeper = Arc<dyn Any + Send + Sync>;
+
+/// The state of a connection.
+pub(super) struct State {
+    pub(super) machine: Machine<Waker>,
+    /// The waker of the driver. `None` while the driver is awake.
+    driver: Option<Waker>,
+    /// What the open streams keep.
+    keepers: HashMap<StreamId, Keeper>,
+    /// The callbacks that read streams, except for those that are running.
+    callbacks: HashMap<StreamId, Deliver>,
+    /// Why the connection was lost.
     lost: Option<Arc<Loss>>,
-}
-
-/// This side's end of a stream.
-pub(super) enum End {
-    Reading(Arc<Inflow>),
-    Writing(Arc<Outflow>),
-}
-
-/// An owned end of a stream. Dropping it ends the stream.
-pub(super) enum OwnedEnd {
-    Reading(ReadEnd),
-    Writing(WriteEnd),
+    /// Whether the connection ends as soon as all frames are written.
+    pub(super) is_closing: bool,
+    /// The number of streams that were counted as open.
+    counted: usize,
 }
 
 impl Connection {
-    pub(super) fn new(peer: Peer, settings: Settings, outbox: Outbox) -> Self {
+    pub(super) fn new(
+        peer: Peer,
+        settings: Settings,
+        traffic: &'static Traffic,
+        writer: Box<dyn Writer>,
+    ) -> Self {
         // Panics of streams and callbacks of pipes are reported to the peer.
         install_hook();
-        let first = if let Peer::Worker(_) = peer { 1 } else { 2 };
-        Self {
-            peer,
-            settings,
-            outbox,
-            runtime: Handle::current(),
-            next_stream: AtomicU64::new(first),
-            table: Mutex::default(),
-        }
+        let side = match peer {
+            Peer::Worker(_) => Side::Calling,
+            Peer::Caller => Side::Answering,
+        };
+        let state = State {
+            machine: Machine::new(side),
+            driver: None,
+            keepers: HashMap::new(),
+            callbacks: HashMap::new(),
+            lost: None,
+            is_closing: false,
+            counted: 0,
+        };
+        Self { peer, settings, runtime: Handle::current(), traffic, writer, state: state.into() }
     }
 
     /// Returns the counters of this connection's traffic.
     pub(super) fn traffic(&self) -> &'static Traffic {
-        self.outbox.traffic
+        self.traffic
     }
 
     /// Returns the worker at the other end, if it is one.
@@ -88,218 +99,147 @@ impl Connection {
         }
     }
 
-    /// Makes this side's end of a stream that a message of this process opens.
-    pub(super) fn open(
-        self: &Arc<Self>,
-        writer: WrittenBy,
-        window: Option<u32>,
-        keep: Option<Arc<Hold>>,
-    ) -> (Opened, OwnedEnd) {
-        let id = StreamId(self.next_stream.fetch_add(2, Ordering::Relaxed));
-        let window = window.unwrap_or(self.settings.stream_window() as u32);
-        let end = self.insert(id, window, writer == WrittenBy::Sender);
-        end.keep(keep);
-        (Opened { id, writer, window }, end)
+    /// Locks the state for the driver, which is awake: nothing has to wake it.
+    pub(super) fn lock_as_driver(&self) -> Locked<'_> {
+        let mut locked = self.lock();
+        locked.driver = None;
+        locked
     }
 
-    /// Makes this side's ends of the streams that a message of the peer opens.
-    pub(super) fn accept(
-        self: &Arc<Self>,
-        streams: Streams<'_>,
-    ) -> Result<Vec<OwnedEnd>, FrameError> {
-        if streams.is_empty() {
-            return Ok(Vec::new());
+    pub(super) fn lock(&self) -> Locked<'_> {
+        let state = self.state.lock().expect("no thread panics while it holds this lock");
+        Locked { connection: self, state: Some(state) }
+    }
+
+    /// Returns whether the connection belongs to the process from which this one was forked.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.writer.is_inherited()
+    }
+
+    /// Writes bytes that the machine has handed out. The driver writes the rest. Returns whether
+    /// all of them were written.
+    pub(super) fn write_now(&self, mut transmit: Transmit) -> bool {
+        // An error is ignored here, because the driver gets it again and handles it.
+        if !is_silent()
+            && let Ok(written) = try_write(&*self.writer, &transmit)
+        {
+            self.traffic.sent(written);
+            transmit.advance(written);
         }
-        let ours = self.next_stream.load(Ordering::Relaxed) % 2;
-        let accept = |Opened { id, writer, window }: Opened| {
-            let mut table = self.table();
-            if id.0 % 2 == ours || table.streams.contains_key(&id) {
-                return Err(violation(
-                    id,
-                    "opened with a number that is in use or reserved for this end",
-                ));
-            }
-            if window == 0 || window > LARGEST_WINDOW {
-                return Err(violation(id, "the window is 0 bytes or larger than 1 GiB"));
-            }
-            table.newest_of_peer = table.newest_of_peer.max(id.0);
-            drop(table);
-            Ok(self.insert(id, window, writer == WrittenBy::Receiver))
-        };
-        streams.iter().map(accept).collect()
+        let is_written = transmit.is_written();
+        self.lock().machine.take_back(transmit);
+        is_written
     }
 
-    fn insert(self: &Arc<Self>, id: StreamId, window: u32, writes: bool) -> OwnedEnd {
-        let mut table = self.table();
-        let lost = table.lost.clone();
-        let end = if writes {
-            let outflow = Arc::new(Outflow::new(id, window, self.clone()));
-            if lost.is_none() {
-                table.streams.insert(id, End::Writing(outflow.clone()));
-                self.traffic().pipe_opened();
-            }
-            OwnedEnd::Writing(WriteEnd(outflow))
-        } else {
-            let inflow = Arc::new(Inflow::new(id, window, self.clone()));
-            if lost.is_none() {
-                table.streams.insert(id, End::Reading(inflow.clone()));
-                self.traffic().pipe_opened();
-            }
-            OwnedEnd::Reading(ReadEnd(inflow))
-        };
-        drop(table);
-        if let Some(loss) = lost {
-            match &end {
-                OwnedEnd::Reading(ReadEnd(inflow)) => inflow.lose(&loss, &mut Vec::new()),
-                OwnedEnd::Writing(WriteEnd(outflow)) => outflow.lose(&loss, &mut Vec::new()),
-            }
+    /// Waits until a frame is written, or is dropped because the connection has ended.
+    pub(super) fn poll_written(&self, ticket: Ticket, cx: &Context<'_>) -> Poll<()> {
+        match self.lock().machine.is_written(ticket, cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
         }
-        end
     }
 
-    /// Handles a frame that concerns a stream.
-    pub(super) fn handle(
-        &self,
+    /// Handles a received frame that is no call and no cancel. Releases the lock while a callback
+    /// runs.
+    pub(super) fn handle<'a>(
+        &'a self,
+        mut locked: Locked<'a>,
         frame: Frame<'_>,
-        wakers: &mut Vec<Waker>,
-    ) -> Result<(), FrameError> {
-        match frame {
-            Frame::Items { stream, count, elements } => {
-                self.receive(stream, count, elements, wakers)
+    ) -> Result<Locked<'a>, FrameError> {
+        let Received::Deliver(stream) = locked.machine.handle(frame)? else { return Ok(locked) };
+        let Some(mut callback) = locked.callbacks.remove(&stream) else { return Ok(locked) };
+        drop(locked);
+        let (flow, cost) = match frame {
+            Frame::Items { count, elements, .. } => {
+                let cost = Chunk::cost_of(elements.bytes().len());
+                (callback(Delivery::Elements { count, elements }), cost)
             }
-            Frame::Skipped { stream, error } => {
-                let inflow =
-                    self.reading(stream, "a skipped element of a stream that is not open")?;
-                let error = PipeError::of_frame(error, self.worker());
-                let error = error
-                    .err()
-                    .ok_or_else(|| violation(stream, "skipped element without an error"))?;
-                inflow.skip(error, wakers).map_err(|it| violation(stream, it))
+            Frame::Skipped { error, .. } => {
+                (callback(Delivery::Skipped(self.error_of(error))), Chunk::cost_of(0))
             }
-            Frame::End { stream, error } => self.finish(stream, error, wakers),
-            Frame::Stop { stream } => self.stop(stream, wakers),
-            Frame::Credit { stream, bytes } => self.credit(stream, bytes, wakers),
-            frame => Err(FrameError::OutOfPlace(frame.describe())),
-        }
-    }
-
-    /// Ends streams that the peer never opens, because the message that opens them was abandoned.
-    pub(super) fn abandon(&self, streams: &[StreamId]) {
-        let mut wakers = Vec::new();
-        let mut table = self.table();
-        let ends: Vec<_> = streams.iter().filter_map(|it| table.streams.remove(it)).collect();
-        drop(table);
-        self.traffic().pipes_ended(ends.len());
-        for end in ends {
-            match end {
-                End::Reading(inflow) => {
-                    let error = PipeError::new(self.worker(), PipeErrorKind::Cancelled);
-                    inflow.finish(Err(error), &mut wakers);
-                }
-                End::Writing(outflow) => {
-                    drop(outflow.close(PipeErrorKind::ReaderGone, &mut wakers));
-                }
-            }
-        }
-        self.outbox.forget(streams);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Handles elements that the peer has written.
-    fn receive(
-        &self,
-        id: StreamId,
-        count: u32,
-        elements: Body<'_>,
-        wakers: &mut Vec<Waker>,
-    ) -> Result<(), FrameError> {
-        let inflow = self.reading(id, "elements of a stream that is not open")?;
-        inflow.receive(count, elements, wakers).map_err(|it| violation(id, it))
-    }
-
-    /// Handles the end of a stream that the peer has written.
-    fn finish(
-        &self,
-        id: StreamId,
-        error: &[u8],
-        wakers: &mut Vec<Waker>,
-    ) -> Result<(), FrameError> {
-        let inflow = self.reading(id, "the end of a stream that is not open")?;
-        self.remove(id);
-        inflow.finish(PipeError::of_frame(error, self.worker()), wakers);
-        Ok(())
-    }
-
-    /// Handles a `stop`: the peer reads no more elements of the stream.
-    fn stop(&self, id: StreamId, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
-        if let Some(outflow) = self.writing(id, "stop of a stream that this end does not write")? {
-            outflow.stop(wakers);
-        }
-        Ok(())
-    }
-
-    /// Handles a `credit`: the peer has read this number of bytes of the stream.
-    fn credit(&self, id: StreamId, bytes: u32, wakers: &mut Vec<Waker>) -> Result<(), FrameError> {
-        let Some(outflow) = self.writing(id, "credit for a stream that this end does not write")?
-        else {
-            return Ok(());
+            _ => (Flow::Continue, 0),
         };
-        outflow.credit(bytes, wakers).map_err(|it| violation(id, it))
+        self.run_callback(stream, callback, flow, cost);
+        Ok(self.lock())
     }
 
-    fn reading(&self, id: StreamId, wrong: &'static str) -> Result<Arc<Inflow>, FrameError> {
-        match self.table().streams.get(&id) {
-            Some(End::Reading(inflow)) => Ok(inflow.clone()),
-            Some(End::Writing(_)) | None => Err(violation(id, wrong)),
-        }
-    }
-
-    /// Returns the writing end of a stream. Returns `None` if it has ended, because the peer may
-    /// not have received the end yet.
-    fn writing(
+    /// Calls a callback with everything that is buffered of a stream, and lets the driver call it
+    /// from then on.
+    ///
+    /// `flow` is what the callback has returned before, and `cost` that of the chunk that it got.
+    pub(super) fn run_callback(
         &self,
-        id: StreamId,
-        wrong: &'static str,
-    ) -> Result<Option<Arc<Outflow>>, FrameError> {
-        let table = self.table();
-        let next = self.next_stream.load(Ordering::Relaxed);
-        let newest = if id.0 % 2 == next % 2 { next - 1 } else { table.newest_of_peer };
-        match table.streams.get(&id) {
-            Some(End::Writing(outflow)) => Ok(Some(outflow.clone())),
-            Some(End::Reading(_)) => Err(violation(id, wrong)),
-            None if id.0 > newest => Err(violation(id, wrong)),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) fn remove(&self, id: StreamId) {
-        let removed = self.table().streams.remove(&id);
-        if removed.is_some() {
-            self.traffic().pipes_ended(1);
-        }
-        // Dropped after the lock is released.
-        drop(removed);
-    }
-
-    /// Ends all streams, because the connection is lost.
-    pub(super) fn lose(&self, loss: &Arc<Loss>) {
-        let mut table = self.table();
-        table.lost.get_or_insert_with(|| loss.clone());
-        let streams = std::mem::take(&mut table.streams);
-        drop(table);
-        self.traffic().pipes_ended(streams.len());
-        let mut wakers = Vec::new();
-        for end in streams.into_values() {
-            match end {
-                End::Reading(inflow) => inflow.lose(loss, &mut wakers),
-                End::Writing(outflow) => outflow.lose(loss, &mut wakers),
+        stream: StreamId,
+        mut callback: Deliver,
+        mut flow: Flow,
+        mut cost: usize,
+    ) {
+        loop {
+            let mut locked = self.lock();
+            if flow == Flow::Stop {
+                locked.machine.stop(stream);
+            }
+            if cost > 0 {
+                locked.machine.note_read(stream, cost);
+            }
+            match locked.machine.next_step(stream) {
+                DirectStep::Idle => {
+                    locked.callbacks.insert(stream, callback);
+                    return;
+                }
+                DirectStep::Chunk(chunk) => {
+                    drop(locked);
+                    cost = chunk.cost();
+                    flow = match chunk {
+                        Chunk::Elements { count, bytes } => {
+                            let elements = Body::shared(&bytes);
+                            callback(Delivery::Elements { count, elements })
+                        }
+                        Chunk::Skipped(error) => callback(Delivery::Skipped(self.error_of(&error))),
+                    };
+                }
+                DirectStep::Ended(ended) => {
+                    let end = locked.result_of(ended, self.worker());
+                    drop(locked);
+                    callback(Delivery::End(end));
+                    return;
+                }
             }
         }
-        wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("no thread panics while it holds this lock")
+    /// Decodes the error of an element that the peer failed to send.
+    pub(super) fn error_of(&self, error: &[u8]) -> PipeError {
+        let error = PipeError::of_frame(error, self.worker());
+        error.err().unwrap_or_else(|| unreachable!("the machine refuses empty errors"))
+    }
+
+    /// Fails all calls and streams, because the connection is lost. Queued frames are still
+    /// written.
+    pub(super) fn lose(&self, loss: &Arc<Loss>) {
+        let mut locked = self.lock();
+        locked.lost.get_or_insert_with(|| loss.clone());
+        locked.machine.lose();
+    }
+
+    /// Ends the transport, and drops all queued and all later frames.
+    pub(super) fn end(&self) {
+        self.writer.end();
+        self.lock().machine.end();
+    }
+
+    /// Ends the transport. Received bytes can still be read.
+    pub(super) fn hang_up(&self) {
+        self.writer.end();
+    }
+
+    /// Ends the connection as soon as the driver has written all queued frames.
+    pub(super) fn close(&self) {
+        let mut locked = self.lock();
+        locked.is_closing = true;
+        let driver = locked.driver.take();
+        drop(locked);
+        driver.into_iter().for_each(Waker::wake);
     }
 
     /// Returns the number of buffered bytes, and its limit.
@@ -307,35 +247,106 @@ impl Connection {
     pub(super) fn kept(&self) -> (usize, usize) {
         // The last element of each stream may overdraw its window.
         let overdraft = crate::wire::largest_frame(self.settings.max_message_size());
-        let table = self.table();
-        let kept = table.streams.values().filter_map(|it| match it {
-            End::Reading(inflow) => Some(inflow.kept()),
-            End::Writing(_) => None,
-        });
-        kept.fold((0, 0), |(kept, allowed), (bytes, window)| {
-            (kept + bytes, allowed + window + overdraft)
-        })
+        self.lock().machine.kept(overdraft)
     }
 
     /// Returns how many streams are open.
     pub(super) fn open_streams(&self) -> usize {
-        self.table().streams.len()
+        self.lock().machine.open_streams()
     }
 }
 
-impl OwnedEnd {
-    pub(super) fn id(&self) -> StreamId {
-        match self {
-            Self::Reading(ReadEnd(inflow)) => inflow.id(),
-            Self::Writing(WriteEnd(outflow)) => outflow.id(),
+/// Writes as much of a transmit as the transport has room for.
+pub(super) fn try_write(writer: &dyn Writer, transmit: &Transmit) -> io::Result<usize> {
+    let [head, tail] = transmit.segments();
+    if tail.is_empty() { writer.try_write(&head) } else { writer.try_write_both(&head, &tail) }
+}
+
+impl State {
+    /// Returns why the connection was lost, if it was.
+    pub(super) fn lost(&self) -> Option<&Arc<Loss>> {
+        self.lost.as_ref()
+    }
+
+    /// Returns why a call or a stream has failed.
+    pub(super) fn loss(&self) -> Arc<Loss> {
+        self.lost.clone().unwrap_or_else(|| Arc::new(Loss::Closed))
+    }
+
+    /// Returns how a stream has ended for its reader.
+    pub(super) fn result_of(
+        &self,
+        ended: ReadEnded,
+        worker: Option<&WorkerLabel>,
+    ) -> Result<(), PipeError> {
+        match ended {
+            ReadEnded::ByWriter(error) => PipeError::of_frame(&error, worker),
+            ReadEnded::Abandoned => Err(PipeError::new(worker, PipeErrorKind::Cancelled)),
+            ReadEnded::Lost => Err(PipeError::lost(&self.loss(), worker)),
         }
     }
 
-    /// Keeps the connection open while the stream is open.
-    pub(super) fn keep(&self, keep: Option<Arc<Hold>>) {
-        match self {
-            Self::Reading(ReadEnd(inflow)) => inflow.keep(keep),
-            Self::Writing(WriteEnd(outflow)) => outflow.keep(keep),
+    /// Registers the waker of the driver.
+    pub(super) fn set_driver(&mut self, cx: &Context<'_>) {
+        match &mut self.driver {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            driver => *driver = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Keeps a value while a stream is open. Returns the one that was kept before.
+    pub(super) fn keep(&mut self, stream: StreamId, keeper: Option<Keeper>) -> Option<Keeper> {
+        match keeper {
+            Some(keeper) if self.machine.is_open(stream) => self.keepers.insert(stream, keeper),
+            keeper => self.keepers.remove(&stream).or(keeper),
+        }
+    }
+}
+
+/// The locked state of a connection.
+///
+/// Dropping it releases the lock, and then does what must not happen before: it wakes the tasks
+/// that the changes concern, drops what ended streams have kept, and calls the callbacks of streams
+/// that have ended.
+pub(super) struct Locked<'a> {
+    connection: &'a Connection,
+    /// `None` only while this is dropped.
+    state: Option<MutexGuard<'a, State>>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state.as_ref().expect("the lock is held until this is dropped")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.state.as_mut().expect("the lock is held until this is dropped")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.state.take() else { return };
+        let State { machine, driver, keepers, callbacks, is_closing, counted, .. } = &mut *state;
+        let must_write = machine.can_transmit() || *is_closing && machine.is_idle();
+        let driver = if must_write { driver.take() } else { None };
+        let woken = machine.take_woken();
+        let deliver = machine.take_deliver();
+        let ended = machine.take_ended();
+        let kept: Vec<_> = ended.iter().filter_map(|it| keepers.remove(it)).collect();
+        let callbacks = deliver.iter().filter_map(|it| Some((*it, callbacks.remove(it)?)));
+        let callbacks: Vec<_> = callbacks.collect();
+        let before = mem::replace(counted, machine.open_streams());
+        self.connection.traffic.pipes_changed(before, *counted);
+        drop(state);
+        driver.into_iter().chain(woken).for_each(Waker::wake);
+        drop(kept);
+        for (stream, callback) in callbacks {
+            self.connection.run_callback(stream, callback, Flow::Continue, 0);
         }
     }
 }
@@ -347,32 +358,4 @@ impl fmt::Debug for Connection {
             .field("open_streams", &self.open_streams())
             .finish_non_exhaustive()
     }
-}
-
-/// A received piece of a stream.
-pub(super) enum Chunk {
-    /// The number of elements, and their encoded bytes.
-    Elements { count: u32, bytes: Bytes },
-    /// The error of an element that the peer failed to send.
-    Skipped(PipeError),
-}
-
-impl Chunk {
-    /// Returns how many bytes of the window a chunk of `len` bytes takes.
-    pub(super) fn cost_of(len: usize) -> usize {
-        /// The approximate memory of a chunk beside its bytes.
-        const OVERHEAD: usize = 64;
-        len + OVERHEAD
-    }
-
-    pub(super) fn cost(&self) -> usize {
-        match self {
-            Self::Elements { bytes, .. } => Self::cost_of(bytes.len()),
-            Self::Skipped(_) => Self::cost_of(0),
-        }
-    }
-}
-
-fn violation(StreamId(stream): StreamId, violation: &'static str) -> FrameError {
-    FrameError::Stream { stream, violation }
 }

@@ -65,12 +65,13 @@ impl Traffic {
         self.bytes_sent.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(super) fn pipe_opened(&self) {
-        self.open_pipes.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn pipes_ended(&self, pipes: usize) {
-        self.open_pipes.fetch_sub(pipes as u64, Relaxed);
+    /// Counts the change of a connection's number of open pipes.
+    pub(super) fn pipes_changed(&self, before: usize, now: usize) {
+        if now > before {
+            self.open_pipes.fetch_add((now - before) as u64, Relaxed);
+        } else if now < before {
+            self.open_pipes.fetch_sub((before - now) as u64, Relaxed);
+        }
     }
 
     pub(super) fn connection_opens(&'static self) -> CountedConnection {

@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use super::control_command;
 use super::relay::Outputs;
 use crate::connection::{
-    ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, OverdueCall, Progress, WorkerFailure,
+    ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, OverdueCall, WorkerFailure,
 };
+use crate::protocol::Progress;
 use crate::transport::Origin;
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;

@@ -125,5 +125,5 @@ impl Reconnect for WaitAndReconnect {
 }
 
 fn connected(client: Client, started: &Started) -> Connected {
-    Connected { client, is_dead: started.exit_check() }
+    client.into_connected(started.exit_check())
 }

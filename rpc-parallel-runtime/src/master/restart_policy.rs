@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::connection::Progress;
+use crate::protocol::Progress;
 
 /// The policy that decides whether, when and how often a failed worker is restarted.
 /// [`Spawner::restart`](super::Spawner::restart) sets it.

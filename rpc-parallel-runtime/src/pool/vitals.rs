@@ -7,8 +7,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::race::{Either, race};
-use crate::connection::{ExitReason, FailureReport, Progress, WorkerFailure};
+use crate::connection::{ExitReason, FailureReport, WorkerFailure};
 use crate::launch::{End, Started};
+use crate::protocol::Progress;
 
 /// How long the exit of a killed process is awaited. A process in an uninterruptible system call
 /// exits later.

@@ -14,9 +14,11 @@ use super::channel::Channel;
 use super::error::{PipeError, PipeErrorKind};
 use super::reader::Pipe;
 use super::remote::{self, Incoming, Parts};
-use crate::connection::inflow::{Deliver, Delivery, Flow, Inflow};
+use crate::connection::delivery::{Deliver, Delivery, Flow};
 use crate::connection::panics::catch;
+use crate::connection::shared::Connection;
 use crate::connection::task::task;
+use crate::wire::StreamId;
 
 /// The argument of a callback of
 /// [`Pipe::for_each_direct`](super::Pipe::for_each_direct).
@@ -70,7 +72,7 @@ struct Abort {
 enum Target {
     None,
     Channel(Weak<dyn Aborted>),
-    Inflow(Weak<Inflow>),
+    Stream(StreamId, Weak<Connection>),
 }
 
 trait Aborted: Send + Sync {
@@ -97,10 +99,10 @@ impl AbortHandle {
         let target = self.0.target.lock().expect("no thread panics while it holds this lock");
         match &*target {
             Target::None => {}
-            Target::Inflow(inflow) => {
-                let inflow = inflow.upgrade();
+            Target::Stream(stream, connection) => {
+                let (stream, connection) = (*stream, connection.upgrade());
                 drop(target);
-                inflow.into_iter().for_each(|it| it.send_stop());
+                connection.into_iter().for_each(|it| it.lock().machine.stop(stream));
             }
             Target::Channel(channel) => {
                 let channel = channel.upgrade();
@@ -175,13 +177,12 @@ impl<T: Send + 'static> Callback<T> {
             self.call(PipeEvent::Closed(CloseReason::ByWriter));
             return;
         };
-        let inflow = end.0.clone();
         let abort = self.abort.clone();
-        abort.set(Target::Inflow(Arc::downgrade(&inflow)));
+        abort.set(Target::Stream(end.id(), Arc::downgrade(end.connection())));
         if abort.is_aborted() {
-            inflow.send_stop();
+            end.send_stop();
         }
-        let worker = inflow.connection().worker().cloned();
+        let worker = end.connection().worker().cloned();
         let (mut failed, mut stopped) = (None, false);
         let mut deliver: Deliver = Box::new(move |delivery| match delivery {
             Delivery::Elements { count, elements } => {
@@ -228,9 +229,9 @@ impl<T: Send + 'static> Callback<T> {
             }),
         };
         if rest.is_some_and(|it| deliver(it) == Flow::Stop) {
-            inflow.send_stop();
+            end.send_stop();
         }
-        inflow.read_direct(deliver);
+        end.read_direct(deliver);
     }
 
     /// Starts a task that calls the callback with the elements of a stream of this process.

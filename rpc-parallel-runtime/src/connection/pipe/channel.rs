@@ -10,7 +10,7 @@ use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::reader::Pipe;
 use super::remote::{Incoming, Outgoing};
-use crate::connection::inflow::Flow;
+use crate::connection::delivery::Flow;
 
 /// The maximum number of elements that are buffered for a reader in this process.
 const ROOM: usize = 64;
@@ -198,8 +198,8 @@ impl<T> Channel<T> {
                 let outgoing = outgoing.clone();
                 drop(state);
                 match cx {
-                    Some(cx) => outgoing.end.0.poll_closed(cx),
-                    None if outgoing.end.0.is_closed() => Poll::Ready(()),
+                    Some(cx) => outgoing.end.poll_closed(cx),
+                    None if outgoing.end.is_closed() => Poll::Ready(()),
                     None => Poll::Pending,
                 }
             }
@@ -299,5 +299,5 @@ impl<T> State<T> {
 /// Ends a stream of a connection in the way in which its writer has ended.
 pub(super) fn end_outgoing<T>(outgoing: &Outgoing<T>, end: Result<(), PipeErrorKind>) {
     let error = end.err().map(|kind| PipeError::new(None, kind));
-    outgoing.end.0.end(error.as_ref());
+    outgoing.end.end(error.as_ref());
 }

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use super::error::{PipeError, PipeErrorKind};
 use super::reader::{Pipe, Source};
 use super::remote::{BATCH, Incoming, Outgoing};
-use crate::connection::outflow::Elements;
+use crate::connection::ends::Elements;
 use crate::connection::panics::{catch, cut_short};
 use crate::connection::task::task;
 
@@ -22,7 +22,7 @@ pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoi
 
 /// Starts a task that feeds a stream. The task ends with the pipe, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
-    let runtime = outgoing.end.0.connection().runtime.clone();
+    let runtime = outgoing.end.connection().runtime.clone();
     let (elements, left, skipped, end, done) = (None, None, None, None, false);
     runtime.spawn(task(Pump { pipe, outgoing, elements, left, skipped, end, done }));
 }
@@ -48,7 +48,7 @@ impl<T> Drop for Pump<T> {
         if !self.done {
             let why = "its tokio runtime was shut down".to_owned();
             let kind = cut_short().unwrap_or(PipeErrorKind::WriterFailed { why });
-            self.outgoing.end.0.end(Some(&error(kind)));
+            self.outgoing.end.end(Some(&error(kind)));
         }
     }
 }
@@ -56,28 +56,28 @@ impl<T> Drop for Pump<T> {
 impl<T: Send + 'static> Pump<T> {
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
-            let outflow = &self.outgoing.end.0;
+            let stream = &self.outgoing.end;
             // The pipe is dropped with this task, which closes it for its writer.
-            if outflow.poll_closed(cx).is_ready() {
+            if stream.poll_closed(cx).is_ready() {
                 return Poll::Ready(());
             }
             if self.elements.is_some() {
-                match outflow.poll_send(&mut self.elements, cx) {
+                match stream.poll_send(&mut self.elements, cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,
                 }
             }
             if let Some(error) = self.skipped.take() {
-                self.elements = Some(outflow.skip(&error));
+                self.elements = Some(stream.skip(&error));
                 continue;
             }
             if let Some(end) = self.end.take() {
-                outflow.end(end.err().as_ref());
+                stream.end(end.err().as_ref());
                 return Poll::Ready(());
             }
             // No element is taken out of the pipe before the reader has room for it.
-            if outflow.poll_room(cx).is_pending() {
+            if stream.poll_room(cx).is_pending() {
                 return Poll::Pending;
             }
             if !self.gather(cx) {
@@ -95,7 +95,7 @@ impl<T: Send + 'static> Pump<T> {
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
         let Self { pipe, outgoing, elements, left, skipped, end, .. } = self;
         // The frame is limited by the room of the reader.
-        let full = outgoing.end.0.room().min(BATCH);
+        let full = outgoing.end.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
             true => *skipped = Some(error),
             false => *end = Some(Err(error)),

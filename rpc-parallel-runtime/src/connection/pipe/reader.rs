@@ -18,7 +18,7 @@ use super::remote::{Incoming, Outgoing};
 use super::travel::{self, Opening, PipeNumber, Start, claim_reading};
 use super::writer::PipeWriter;
 #[cfg(feature = "tracing")]
-use crate::connection::client::{Client, Link};
+use crate::connection::shared::Keeper;
 use crate::wire::{LARGEST_WINDOW, Message, codec};
 
 /// A stream between two processes, with backpressure.
@@ -290,12 +290,12 @@ impl<T: Send + 'static> Pipe<T> {
         handle
     }
 
-    /// Stops keeping the connection open, and returns the client that the pipe has held.
+    /// Stops keeping the connection open, and returns what has kept it.
     #[cfg(feature = "tracing")]
-    pub(crate) fn release_hold(&mut self) -> Option<Client> {
+    pub(in crate::connection) fn release_keeper(&mut self) -> Option<Keeper> {
         let source = self.source.get_mut().expect("no thread panics while it holds this lock");
         let Source::Remote(incoming) = source else { return None };
-        incoming.release_hold().map(|it| Client(Link::Fixed(it)))
+        incoming.release_keeper()
     }
 
     /// Lets the writer of a channel send directly to another process, if the channel is empty.

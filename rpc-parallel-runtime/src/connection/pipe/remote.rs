@@ -11,12 +11,11 @@ use bytes::Bytes;
 use super::error::{PipeError, PipeErrorKind};
 use super::travel::give_back;
 use crate::connection::any_error::AnyError;
-#[cfg(feature = "tracing")]
-use crate::connection::client::Hold;
-use crate::connection::inflow::ReadEnd;
-use crate::connection::outflow::{Elements, WriteEnd};
+use crate::connection::ends::{Elements, OwnedEnd, ReadEnd, WriteEnd};
 use crate::connection::panics::catch;
-use crate::connection::shared::{Chunk, OwnedEnd};
+#[cfg(feature = "tracing")]
+use crate::connection::shared::Keeper;
+use crate::protocol::Chunk;
 use crate::wire::{Body, Codec, Decoder, EncodeError, TooLarge, values_len};
 
 /// The size at which a frame of several elements is full, in bytes.
@@ -60,18 +59,18 @@ impl<T> Incoming<T> {
                 match undecoded.decode_group(self.codec, &mut self.decoded) {
                     Ok(()) => self.undecoded = Some(undecoded).filter(|it| it.count > 0),
                     Err(kind) => {
-                        self.error = Some(PipeError::new(end.0.connection().worker(), kind));
+                        self.error = Some(PipeError::new(end.connection().worker(), kind));
                     }
                 }
                 continue;
             }
             if self.cost > 0 {
-                end.0.note_read(std::mem::take(&mut self.cost));
+                end.note_read(std::mem::take(&mut self.cost));
             }
-            match ready!(end.0.poll_chunk(cx)) {
+            match ready!(end.poll_chunk(cx)) {
                 Some(Ok(Chunk::Skipped(error))) => {
                     self.cost = Chunk::cost_of(0);
-                    return Poll::Ready(Some(Err(error)));
+                    return Poll::Ready(Some(Err(end.connection().error_of(&error))));
                 }
                 Some(Ok(Chunk::Elements { count, bytes })) => {
                     self.cost = Chunk::cost_of(bytes.len());
@@ -89,16 +88,16 @@ impl<T> Incoming<T> {
         }
     }
 
-    /// Stops keeping the connection open, and returns the hold on it.
+    /// Stops keeping the connection open, and returns what has kept it.
     #[cfg(feature = "tracing")]
-    pub(super) fn release_hold(&self) -> Option<Arc<Hold>> {
-        self.end.as_ref().and_then(|it| it.0.release_hold())
+    pub(super) fn release_keeper(&self) -> Option<Keeper> {
+        self.end.as_ref().and_then(ReadEnd::release_keeper)
     }
 
     /// Returns the stream, and what is left of its current chunk, which counts as read.
     pub(super) fn into_parts(mut self) -> Parts<T> {
         if let Some(end) = &self.end {
-            end.0.note_read(std::mem::take(&mut self.cost));
+            end.note_read(std::mem::take(&mut self.cost));
         }
         Parts {
             end: self.end.take(),
@@ -199,8 +198,8 @@ impl<T> Outgoing<T> {
 
     /// Encodes a frame of one element.
     pub(super) fn encode(&self, element: &T) -> Result<Elements, PipeError> {
-        let max = self.end.0.connection().settings.max_message_size();
-        let elements = self.end.0.encode(max, |sink| {
+        let max = self.end.connection().settings.max_message_size();
+        let elements = self.end.encode(max, |sink| {
             (self.codec.encode)(element, sink)?;
             Ok::<_, Unsendable>(1)
         });
@@ -217,9 +216,9 @@ impl<T> Outgoing<T> {
         left: &mut Option<T>,
         mut next: impl FnMut() -> Option<T>,
     ) -> (Option<Elements>, Option<PipeErrorKind>) {
-        let max = self.end.0.connection().settings.max_message_size();
+        let max = self.end.connection().settings.max_message_size();
         let (mut count, mut failed) = (0, None);
-        let elements = self.end.0.encode(max, |sink| {
+        let elements = self.end.encode(max, |sink| {
             while sink.len() < full
                 && let Some(element) = left.take().or_else(&mut next)
             {
@@ -253,11 +252,11 @@ impl<T> Outgoing<T> {
 
     pub(super) async fn send(&self, elements: Elements) -> Result<(), PipeError> {
         let mut elements = Some(elements);
-        poll_fn(|cx| self.end.0.poll_send(&mut elements, cx)).await
+        poll_fn(|cx| self.end.poll_send(&mut elements, cx)).await
     }
 
     pub(super) fn error(&self, kind: PipeErrorKind) -> PipeError {
-        PipeError::new(self.end.0.connection().worker(), kind)
+        PipeError::new(self.end.connection().worker(), kind)
     }
 
     /// Drops the end. While its message is being decoded, the end is given back to the message.

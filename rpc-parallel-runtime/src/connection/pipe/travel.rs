@@ -12,11 +12,9 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serializer, ser};
 
 use super::error::PipeErrorKind;
-use crate::connection::client::Hold;
-use crate::connection::inflow::ReadEnd;
-use crate::connection::outflow::WriteEnd;
+use crate::connection::ends::{OwnedEnd, ReadEnd, WriteEnd};
 use crate::connection::panics::drop_unfinished;
-use crate::connection::shared::{Connection, OwnedEnd};
+use crate::connection::shared::{Connection, Keeper};
 use crate::wire::{Opened, StreamId, WrittenBy};
 
 /// The name of a pipe in a message.
@@ -102,7 +100,7 @@ enum Streams {
 /// The streams of the message that is being decoded.
 struct Decoding {
     ends: Vec<(StreamId, Option<OwnedEnd>)>,
-    keep: Option<Arc<Hold>>,
+    keep: Option<Keeper>,
 }
 
 /// Encodes a message, and returns the streams that it opens.
@@ -138,18 +136,18 @@ impl Drop for OuterEncoding {
 pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,
-    keep: Option<&Arc<Hold>>,
+    keep: Option<Keeper>,
 ) -> (Vec<Opened>, Vec<StreamStart>) {
     let open = |Opening { window, start }: Opening| {
         let writer = match &start {
             Start::Read(_) => WrittenBy::Receiver,
             Start::Write(_) => WrittenBy::Sender,
         };
-        let (opened, end) = connection.open(writer, window, keep.cloned());
+        let (opened, end) = OwnedEnd::open(connection, writer, window, keep.clone());
         let start: StreamStart = match (start, end) {
             (Start::Read(start), OwnedEnd::Reading(end)) => Box::new(move || start(end)),
             (Start::Write(start), OwnedEnd::Writing(end)) => Box::new(move || start(end)),
-            _ => unreachable!("`Connection::open` returns the requested kind of end"),
+            _ => unreachable!("`OwnedEnd::open` returns the requested kind of end"),
         };
         (opened, start)
     };
@@ -176,7 +174,7 @@ fn opens(opening: impl FnOnce() -> Opening) -> Result<usize, &'static str> {
 /// end.
 pub(in crate::connection) fn decoding<R>(
     ends: Vec<OwnedEnd>,
-    keep: Option<&Arc<Hold>>,
+    keep: Option<Keeper>,
     decode: impl FnOnce() -> R,
 ) -> R {
     if ends.is_empty() {
@@ -184,7 +182,7 @@ pub(in crate::connection) fn decoding<R>(
         return decode();
     }
     let ends: Vec<_> = ends.into_iter().map(|it| (it.id(), Some(it))).collect();
-    let message = Decoding { ends, keep: keep.cloned() };
+    let message = Decoding { ends, keep };
     let _outer = OuterDecoding(DECODING.replace(Streams::Some));
     let _outer = Outer(&ENDS, ENDS.replace(Some(message)));
     let result = decode();

@@ -13,7 +13,7 @@ use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::remote::{BATCH, Incoming, Outgoing};
 use super::travel::{self, Opening, Start, WriterNumber, claim_writing};
-use crate::connection::inflow::ReadEnd;
+use crate::connection::ends::ReadEnd;
 use crate::connection::panics::cut_short;
 use crate::wire::{Message, codec};
 
@@ -146,9 +146,9 @@ impl<T: Send + 'static> PipeWriter<T> {
                 Target::Remote(outgoing) => outgoing.clone(),
                 Target::Ended => return Err(gone()),
             };
-            poll_fn(|cx| outgoing.end.0.poll_room(cx)).await;
+            poll_fn(|cx| outgoing.end.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
-            let full = outgoing.end.0.room().clamp(1, BATCH);
+            let full = outgoing.end.room().clamp(1, BATCH);
             let (frame, failed) = outgoing.encode_all(full, &mut left, || elements.next());
             if let Some(frame) = frame {
                 outgoing.send(frame).await?;
@@ -180,12 +180,12 @@ impl<T: Send + 'static> PipeWriter<T> {
             Target::Remote(outgoing) => outgoing.clone(),
             Target::Ended => return Err(TrySendError::Failed(gone())),
         };
-        if !outgoing.end.0.is_closed() && outgoing.end.0.room() == 0 {
+        if !outgoing.end.is_closed() && outgoing.end.room() == 0 {
             return full(element);
         }
         let Some(given) = &element else { return Ok(()) };
         let mut elements = Some(outgoing.encode(given).map_err(TrySendError::Failed)?);
-        match outgoing.end.0.try_send(&mut elements) {
+        match outgoing.end.try_send(&mut elements) {
             Ok(true) => Ok(()),
             Ok(false) => full(element),
             Err(error) => Err(TrySendError::Failed(error)),
@@ -198,7 +198,7 @@ impl<T: Send + 'static> PipeWriter<T> {
     #[cfg(feature = "pool")]
     pub(crate) async fn room(&self) {
         poll_fn(|cx| match &self.target {
-            Target::Remote(outgoing) => outgoing.end.0.poll_room(cx),
+            Target::Remote(outgoing) => outgoing.end.poll_room(cx),
             Target::Channel(_) | Target::Ended => Poll::Ready(()),
         })
         .await;
@@ -209,7 +209,7 @@ impl<T: Send + 'static> PipeWriter<T> {
     #[cfg(feature = "pool")]
     pub(crate) async fn flushed(&self) {
         poll_fn(|cx| match &self.target {
-            Target::Remote(outgoing) => outgoing.end.0.poll_flushed(cx),
+            Target::Remote(outgoing) => outgoing.end.poll_flushed(cx),
             Target::Channel(_) | Target::Ended => Poll::Ready(()),
         })
         .await;
@@ -224,7 +224,7 @@ impl<T: Send + 'static> PipeWriter<T> {
     pub async fn closed(&self) {
         poll_fn(|cx| match &self.target {
             Target::Channel(channel) => channel.poll_closed(Some(cx)),
-            Target::Remote(outgoing) => outgoing.end.0.poll_closed(cx),
+            Target::Remote(outgoing) => outgoing.end.poll_closed(cx),
             Target::Ended => Poll::Ready(()),
         })
         .await;
@@ -235,7 +235,7 @@ impl<T: Send + 'static> PipeWriter<T> {
     pub fn is_closed(&self) -> bool {
         match &self.target {
             Target::Channel(channel) => channel.poll_closed(None).is_ready(),
-            Target::Remote(outgoing) => outgoing.end.0.is_closed(),
+            Target::Remote(outgoing) => outgoing.end.is_closed(),
             Target::Ended => true,
         }
     }
@@ -263,7 +263,7 @@ impl<T> PipeWriter<T> {
             Target::Channel(channel) => channel.end(end),
             Target::Remote(outgoing) => {
                 if let Err(kind) = end {
-                    outgoing.end.0.end(Some(&PipeError::new(None, kind)));
+                    outgoing.end.end(Some(&PipeError::new(None, kind)));
                 }
                 outgoing.leave();
             }

@@ -11,7 +11,6 @@ mod cancelling;
 mod deadlines;
 mod killing;
 mod spans;
-mod writing;
 mod faulty;
 mod faults;
 mod restart;

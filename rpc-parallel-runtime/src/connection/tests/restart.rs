@@ -144,7 +144,7 @@ async fn connect_over(
     let client = Client::begin(opening, id, label, ProcessAccess::none());
     let dead = Arc::new(AtomicBool::new(false));
     record.workers().push(Worker { driver, dead: dead.clone() });
-    Connected { client, is_dead: Box::new(move || dead.load(Ordering::Relaxed)) }
+    client.into_connected(move || dead.load(Ordering::Relaxed))
 }
 
 async fn workers() -> Workers {

@@ -11,11 +11,11 @@ use tokio::time::sleep;
 use super::peer::{accept_as_worker, frame, kind};
 use super::{Connected, connected, error_kind, join, lock, read_all, read_to_end};
 use super::{settings, settle, soon};
+use crate::connection::ends::OwnedEnd;
 use crate::connection::scripted::{Functions, call, client as client_of, function, opening};
-use crate::connection::shared::OwnedEnd;
 use crate::connection::{Pipe, PipeErrorKind, PipeWriter, Serving, TrySendError};
 use crate::transport::memory::pair;
-use crate::wire::{FunctionInfo, WrittenBy};
+use crate::wire::{Frame, FunctionInfo, WrittenBy};
 
 /// Returns a pipe of the numbers below its argument.
 const COUNT: &FunctionInfo = &function("count");
@@ -325,12 +325,14 @@ async fn crossing_stop_and_end_frames_close_stream() {
 #[tokio::test(start_paused = true)]
 async fn stream_ended_at_both_ends_sends_one_end_frame() {
     let (mut peer, client) = accept_as_worker().await;
-    let (_, end) = client.connection().open(WrittenBy::Sender, None, None);
+    let connection = client.connection();
+    let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);
     let OwnedEnd::Writing(end) = end else { panic!("expected the writing end") };
 
     // The driver has received the reader's `stop` just when the writer ends the stream.
-    end.0.end(None);
-    end.0.stop(&mut Vec::new());
+    end.end(None);
+    let handled = connection.handle(connection.lock(), Frame::Stop { stream: opened.id });
+    drop(handled.expect("the stream was open"));
     drop(end);
     client.close();
 

@@ -97,14 +97,14 @@ impl Logs {
     ///
     /// This is for background tasks that read logs.
     pub fn without_keeping_alive(mut self) -> Self {
-        drop(self.pipe.release_hold());
+        drop(Client::held_by(&mut self.pipe));
         self
     }
 
     /// Stops keeping the connection open, unless these logs own it. Returns the client of the
     /// connection that was kept open, if any.
     pub(super) fn release_client(&mut self) -> Option<Client> {
-        self.pipe.release_hold().or_else(|| self.state.own.clone())
+        Client::held_by(&mut self.pipe).or_else(|| self.state.own.clone())
     }
 
     /// Sets the connection that was opened only for these logs. The logs own it.

@@ -1,19 +1,11 @@
 //! The reassembly of large frames from their fragments.
 
-use std::pin::Pin;
-use std::task::Context;
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Sleep, sleep};
 
 use crate::wire::{FrameError, TransferId, largest_frame, may_keep};
 
 /// The maximum number of large frames that are transferred at the same time, in each direction.
 pub(super) const MAX_TRANSFERS: usize = 16;
-
-/// How long the buffer of a large frame is kept for the next one, because new memory is slow.
-const KEPT: Duration = Duration::from_secs(1);
 
 /// The first capacity of a buffer, in bytes. It grows with the received bytes.
 const FIRST: usize = 1024 * 1024;
@@ -23,12 +15,11 @@ const FIRST: usize = 1024 * 1024;
 const STEP: usize = 256 * 1024;
 
 /// The large frames that are received in part.
-pub(super) struct Transfers {
+pub(super) struct Reassembly {
     open: Vec<Transfer>,
     /// The frame that was completed last. When no other value shares it, its buffer is reused for a
     /// frame that is not much smaller.
     last: Bytes,
-    keeping: Option<Pin<Box<Sleep>>>,
     max_message_size: usize,
 }
 
@@ -39,9 +30,9 @@ struct Transfer {
     total: usize,
 }
 
-impl Transfers {
+impl Reassembly {
     pub(super) fn new(max_message_size: usize) -> Self {
-        Self { open: Vec::new(), last: Bytes::new(), keeping: None, max_message_size }
+        Self { open: Vec::new(), last: Bytes::new(), max_message_size }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -119,20 +110,17 @@ impl Transfers {
     /// Keeps a complete frame while it is handled, and its buffer for the next frame.
     pub(super) fn last(&mut self, whole: Bytes) -> &Bytes {
         self.last = whole;
-        self.keeping = None;
         &self.last
     }
 
-    /// Frees the last buffer if it was not used for [`KEPT`].
-    pub(super) fn poll_spare(&mut self, cx: &mut Context<'_>) {
-        if self.last.is_empty() {
-            return;
-        }
-        let keeping = self.keeping.get_or_insert_with(|| Box::pin(sleep(KEPT)));
-        if keeping.as_mut().poll(cx).is_ready() {
-            self.last = Bytes::new();
-            self.keeping = None;
-        }
+    /// Returns whether a buffer is kept for the next frame.
+    pub(super) fn has_spare(&self) -> bool {
+        !self.last.is_empty()
+    }
+
+    /// Frees the buffer that is kept for the next frame.
+    pub(super) fn free_spare(&mut self) {
+        self.last = Bytes::new();
     }
 
     fn find(&mut self, id: TransferId) -> Result<&mut Transfer, FrameError> {
@@ -167,7 +155,7 @@ mod tests {
 
     /// Receives a frame of `len` bytes, and returns the capacity of its buffer, which is kept for
     /// the next frame.
-    fn capacity_of_next(transfers: &mut Transfers, len: u32) -> usize {
+    fn capacity_of_next(transfers: &mut Reassembly, len: u32) -> usize {
         let id = TransferId(7);
         transfers.begin(id, len, &[]).expect("the frame is small enough");
         transfers.space(id, len as usize);
@@ -180,7 +168,7 @@ mod tests {
 
     #[test]
     fn buffer_is_reused_for_frame_of_similar_length() {
-        let mut transfers = Transfers::new(16 * 1024 * 1024);
+        let mut transfers = Reassembly::new(16 * 1024 * 1024);
         let first = capacity_of_next(&mut transfers, 8_000_000);
 
         let second = capacity_of_next(&mut transfers, 4_000_000);
@@ -190,7 +178,7 @@ mod tests {
 
     #[test]
     fn small_frame_does_not_keep_buffer_of_much_larger_frame() {
-        let mut transfers = Transfers::new(16 * 1024 * 1024);
+        let mut transfers = Reassembly::new(16 * 1024 * 1024);
         capacity_of_next(&mut transfers, 8_000_000);
 
         let capacity = capacity_of_next(&mut transfers, 100_000);

@@ -1,0 +1,42 @@
+//! The place of a call that waits until its connection has room.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::shared::{Connection, Locked};
+use crate::protocol::Place;
+
+/// A place in the line of calls that wait until the queue of a connection has room. Dropping it
+/// lets the next call proceed.
+pub(super) struct InLine {
+    connection: Arc<Connection>,
+    place: Option<Place>,
+}
+
+impl InLine {
+    /// Waits until a connection has room, and returns its locked state.
+    pub(super) fn poll_room<'a>(
+        in_line: &mut Option<Self>,
+        connection: &'a Arc<Connection>,
+        cx: &Context<'_>,
+    ) -> Poll<Locked<'a>> {
+        // A place in the line of a lost connection is of no use.
+        let own = in_line.take().filter(|it| Arc::ptr_eq(&it.connection, connection));
+        let mut place = own.and_then(|mut it| it.place.take());
+        let mut locked = connection.lock();
+        if locked.lost().is_some() || locked.machine.has_room(&mut place, cx.waker()) {
+            return Poll::Ready(locked);
+        }
+        drop(locked);
+        *in_line = Some(Self { connection: connection.clone(), place });
+        Poll::Pending
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.connection.lock().machine.leave_room(place);
+        }
+    }
+}

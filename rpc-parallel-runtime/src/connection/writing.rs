@@ -1,0 +1,175 @@
+//! Writes the bytes of a connection to its transport.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::pause::Pause;
+use super::shared::{Connection, try_write};
+use super::traffic::Traffic;
+use crate::protocol::Transmit;
+use crate::transport::{Fault, Writer};
+
+/// The connection can no longer be written to.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The peer reads no more. Its earlier frames are still valid, and the end of the stream is
+    /// detected after all of them are read.
+    PeerGone(io::Error),
+    /// The socket failed, so the connection cannot continue.
+    Fatal(io::Error),
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::PeerGone(error) | WriteError::Fatal(error) => error,
+        }
+    }
+}
+
+/// Writes transmits completely.
+#[derive(Default)]
+pub(super) struct TransmitWriter {
+    /// Runs after a transient fault.
+    pause: Pause,
+}
+
+impl TransmitWriter {
+    /// Writes the rest of a transmit. A write that fails with a transient fault is retried after a
+    /// pause, for as long as the fault lasts.
+    pub(super) fn poll_write(
+        &mut self,
+        transmit: &mut Transmit,
+        writer: &dyn Writer,
+        traffic: &Traffic,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteError>> {
+        ready!(self.pause.poll(cx));
+        while !transmit.is_written() {
+            let error = match try_write(writer, transmit) {
+                Ok(written) => {
+                    self.pause.reset();
+                    transmit.advance(written);
+                    traffic.sent(written);
+                    continue;
+                }
+                Err(error) if Fault::of(&error) == Fault::NotReady => {
+                    match ready!(writer.poll_writable(cx)) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            match Fault::of(&error) {
+                Fault::NotReady | Fault::Transient => {
+                    self.pause.begin();
+                    ready!(self.pause.poll(cx));
+                }
+                Fault::PeerGone => return Poll::Ready(Err(WriteError::PeerGone(error))),
+                Fault::Fatal => return Poll::Ready(Err(WriteError::Fatal(error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The writing half of the driver of a connection.
+#[derive(Default)]
+pub(super) struct Writing {
+    writer: TransmitWriter,
+    /// The bytes that are being written.
+    transmit: Option<Transmit>,
+    /// Whether all frames are dropped, because the peer does not read.
+    is_discarding: bool,
+    /// Whether the send buffer of the transport is small.
+    is_buffer_small: bool,
+    /// The error of [`write_some`](Self::write_some), which the next
+    /// [`poll_write`](Self::poll_write) returns.
+    failed: Option<WriteError>,
+    /// The number of transmits that were written.
+    pub(super) written: u64,
+}
+
+impl Writing {
+    /// Drops all current and later frames, because the peer does not read.
+    pub(super) fn discard(&mut self) {
+        self.is_discarding = true;
+        self.writer = TransmitWriter::default();
+    }
+
+    /// Writes as much as the transport takes without waiting.
+    pub(super) fn write_some(&mut self, connection: &Connection, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_write(connection, cx) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Writes all frames. It is ready when nothing is left that the driver could write.
+    ///
+    /// If it is pending, the driver is woken when it can continue. If it is ready, the driver is
+    /// woken when there is something to write.
+    pub(super) fn poll_write(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteError>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let mut transmit = match self.transmit.take() {
+                Some(transmit) => transmit,
+                None => match self.next(connection, cx) {
+                    Some(transmit) => transmit,
+                    None => return Poll::Ready(Ok(())),
+                },
+            };
+            if self.is_discarding {
+                transmit.skip();
+            }
+            let written = self.writer.poll_write(
+                &mut transmit,
+                &*connection.writer,
+                connection.traffic(),
+                cx,
+            );
+            match written {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    self.transmit = Some(transmit);
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => {
+                    self.transmit = Some(transmit);
+                    return Poll::Pending;
+                }
+            }
+            self.written += 1;
+            let is_bulk = transmit.is_bulk() && !self.is_discarding;
+            connection.lock().machine.take_back(transmit);
+            if is_bulk {
+                // Other tasks of this thread run before the next turn. Otherwise a peer that reads
+                // as fast as this task writes would keep the thread busy.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes the next bytes to write. Registers the driver if there are none.
+    fn next(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Option<Transmit> {
+        let mut locked = connection.lock();
+        let transmit = locked.machine.transmit();
+        if transmit.is_none() {
+            locked.set_driver(cx);
+        }
+        drop(locked);
+        let prefers_latency = transmit.as_ref()?.prefers_latency();
+        if self.is_buffer_small != prefers_latency {
+            self.is_buffer_small = prefers_latency;
+            connection.writer.use_large_buffer(!prefers_latency);
+        }
+        transmit
+    }
+}

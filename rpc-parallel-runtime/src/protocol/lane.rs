@@ -1,0 +1,114 @@
+//! Lanes: queues of frames whose order must be kept, and which take turns with each other.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::waiter::Waiter;
+use super::written_line::WrittenLine;
+use crate::wire::{Large, StreamId, TransferId};
+
+/// Identifies a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum LaneId {
+    /// One large call or answer, which may overtake all others.
+    Message(u64),
+    /// One-way calls behind a large one.
+    OneWay,
+    /// The frames of one stream.
+    Stream(StreamId),
+}
+
+/// Identifies a queued frame, to wait until it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ticket {
+    Written,
+    /// The frame was dropped, because the connection had ended.
+    Dropped,
+    /// The frame is written when this total number of urgent bytes is written.
+    Urgent(u64),
+    /// The frame is written when this number of frames of a lane is written.
+    Lane(LaneId, u64),
+}
+
+/// A queue of frames.
+pub(super) struct Lane<W> {
+    pub(super) frames: VecDeque<Queued>,
+    /// The number of queued bytes.
+    pub(super) bytes: usize,
+    /// The total number of frames that were added.
+    pub(super) added: u64,
+    /// How many of them were handed out completely.
+    pub(super) taken: u64,
+    /// How many of them are written.
+    pub(super) written: u64,
+    /// Whether the lane has its turns.
+    pub(super) is_listed: bool,
+    /// Tasks that wait until a number of frames is written.
+    pub(super) waiting: WrittenLine<W>,
+}
+
+/// A frame of a lane.
+pub(super) enum Queued {
+    Small(Vec<u8>),
+    Large(Fragments),
+}
+
+/// A large frame that is sent in fragments.
+pub(super) struct Fragments {
+    /// Given with the first fragment.
+    pub(super) id: Option<TransferId>,
+    pub(super) total: u32,
+    pub(super) pieces: VecDeque<Bytes>,
+    /// The streams that the frame opens.
+    pub(super) opens: Vec<StreamId>,
+}
+
+impl Fragments {
+    pub(super) fn new(frame: Large, opens: Vec<StreamId>) -> Self {
+        let (total, pieces) = frame.into_pieces();
+        Self { id: None, total, pieces, opens }
+    }
+}
+
+impl Queued {
+    fn len(&self) -> usize {
+        match self {
+            Self::Small(frame) => frame.len(),
+            Self::Large(large) => large.pieces.iter().map(Bytes::len).sum(),
+        }
+    }
+}
+
+impl<W: Waiter> Lane<W> {
+    pub(super) fn new() -> Self {
+        Self {
+            frames: VecDeque::new(),
+            bytes: 0,
+            added: 0,
+            taken: 0,
+            written: 0,
+            is_listed: false,
+            waiting: WrittenLine::new(),
+        }
+    }
+
+    /// Adds a frame, and returns its number.
+    pub(super) fn add(&mut self, frame: Queued) -> u64 {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        self.added += 1;
+        self.added
+    }
+
+    /// Records that frames are written, and moves the tasks that wait for them to `woken`.
+    pub(super) fn note_written(&mut self, written: u64, woken: &mut Vec<W>) {
+        self.written = written;
+        self.waiting.note_written(written, woken);
+    }
+
+    /// Returns whether no frame is queued or being written.
+    pub(super) fn is_done(&self) -> bool {
+        self.written == self.added
+    }
+}

@@ -1,0 +1,487 @@
+//! The frames that are to be sent, and the order in which they are.
+//!
+//! Urgent frames overtake all others: small calls, answers and the control of streams. Streams and
+//! large frames have lanes, which take turns. A frame that must follow another is never sent before
+//! it: the frames of a stream follow the message that opens it, and one-way calls follow each other.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::mem;
+
+use super::lane::{Fragments, Lane, LaneId, Queued, Ticket};
+use super::reassembly::MAX_TRANSFERS;
+use super::transmit::{Segment, Transmit};
+use super::waiter::Waiter;
+use super::written_line::WrittenLine;
+use crate::wire::{
+    FrameWriter, Large, MAX_FRAGMENT_LEN, StreamId, TransferId, write_fragment_header,
+};
+
+/// The number of urgent bytes from which on calls wait before they add a frame.
+pub(super) const FULL: usize = 1024 * 1024;
+
+/// The number of queued bytes of one stream from which on its writer waits.
+pub(super) const LANE_FULL: usize = 256 * 1024;
+
+/// The number of large messages from which on a peer that does not read them gets no more answers.
+const MAX_MESSAGES: usize = MAX_TRANSFERS;
+
+/// The size of a lane's turn while urgent frames are sent too, in bytes.
+const SMALL_TURN: usize = 16 * 1024;
+
+/// The number of small turns after an urgent frame.
+const SMALL_TURNS: u32 = 64;
+
+/// The largest frame of a lane that is copied into the first segment of a transmit, in bytes.
+const MAX_COPIED: usize = 4 * 1024;
+
+/// The maximum capacity of a buffer that is kept for reuse, in bytes.
+const KEPT: usize = 256 * 1024;
+
+/// The frames that are to be sent.
+pub(super) struct Outgoing<W> {
+    urgent: Vec<u8>,
+    /// The total number of urgent bytes that were added.
+    added: u64,
+    /// How many of them were handed out.
+    taken: u64,
+    /// How many of them are written.
+    written: u64,
+    /// The tasks that wait until a number of urgent bytes is written.
+    waiting: WrittenLine<W>,
+    lanes: HashMap<LaneId, Lane<W>>,
+    /// The lanes with frames that may be sent, in the order of their turns.
+    turns: VecDeque<LaneId>,
+    /// Lanes whose turn is a large frame, which has to wait until another one is sent.
+    deferred: VecDeque<LaneId>,
+    /// Streams whose opening message is not sent completely. Their lanes have no turns.
+    unopened: HashSet<StreamId>,
+    next_message: u64,
+    messages: usize,
+    next_transfer: u32,
+    /// The number of large frames that are sent in part.
+    transfers: usize,
+    /// Whether a transmit is handed out.
+    is_transmitting: bool,
+    /// A transmit that was given back before it was written completely.
+    torn: Option<Transmit>,
+    /// The frames of lanes that end in the current transmit.
+    ending: Vec<(LaneId, u64)>,
+    /// Whether an urgent message was added since the last turn of a lane.
+    had_urgent: bool,
+    /// The number of further small turns.
+    small_turns: u32,
+    /// A buffer for reuse.
+    spare: Vec<u8>,
+    ended: bool,
+}
+
+impl<W: Waiter> Outgoing<W> {
+    pub(super) fn new() -> Self {
+        Self {
+            urgent: Vec::new(),
+            added: 0,
+            taken: 0,
+            written: 0,
+            waiting: WrittenLine::new(),
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            deferred: VecDeque::new(),
+            unopened: HashSet::new(),
+            next_message: 0,
+            messages: 0,
+            next_transfer: 0,
+            transfers: 0,
+            is_transmitting: false,
+            torn: None,
+            ending: Vec::new(),
+            had_urgent: false,
+            small_turns: 0,
+            spare: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Adds small calls or answers.
+    pub(super) fn add_messages(&mut self, frames: &[u8]) -> Ticket {
+        self.had_urgent = true;
+        self.add_urgent(frames)
+    }
+
+    /// Adds small answers, and takes over their buffer if that saves a copy.
+    pub(super) fn add_buffer(&mut self, frames: &mut Vec<u8>) {
+        if self.urgent.is_empty() && !self.ended {
+            self.had_urgent = true;
+            self.added += frames.len() as u64;
+            mem::swap(&mut self.urgent, frames);
+        } else {
+            self.add_messages(frames);
+        }
+        frames.clear();
+    }
+
+    /// Adds a small one-way call, behind those before it.
+    pub(super) fn add_one_way(&mut self, frame: Vec<u8>) -> Ticket {
+        match self.has_lane(LaneId::OneWay) {
+            true => self.add_to_lane(LaneId::OneWay, Queued::Small(frame)),
+            false => self.add_messages(&frame),
+        }
+    }
+
+    /// Adds a large call or answer.
+    pub(super) fn add_large(&mut self, frame: Large, opens: Vec<StreamId>) -> Ticket {
+        let lane = LaneId::Message(self.next_message);
+        self.next_message += 1;
+        self.add_opening(lane, frame, opens)
+    }
+
+    /// Adds a large one-way call, behind those before it.
+    pub(super) fn add_large_one_way(&mut self, frame: Large, opens: Vec<StreamId>) -> Ticket {
+        self.add_opening(LaneId::OneWay, frame, opens)
+    }
+
+    fn add_opening(&mut self, lane: LaneId, frame: Large, opens: Vec<StreamId>) -> Ticket {
+        if self.ended {
+            return Ticket::Dropped;
+        }
+        self.messages += 1;
+        self.unopened.extend(&opens);
+        self.add_to_lane(lane, Queued::Large(Fragments::new(frame, opens)))
+    }
+
+    /// Adds elements of a stream.
+    pub(super) fn add_elements(&mut self, stream: StreamId, frame: Vec<u8>) -> Ticket {
+        self.add_to_lane(LaneId::Stream(stream), Queued::Small(frame))
+    }
+
+    /// Adds a large element of a stream.
+    pub(super) fn add_large_element(&mut self, stream: StreamId, frame: Large) -> Ticket {
+        let frame = Queued::Large(Fragments::new(frame, Vec::new()));
+        self.add_to_lane(LaneId::Stream(stream), frame)
+    }
+
+    /// Adds the end of a stream behind its elements, or a frame of its reader.
+    pub(super) fn add_control(&mut self, stream: StreamId, frame: &[u8]) -> Ticket {
+        let lane = LaneId::Stream(stream);
+        match self.unopened.contains(&stream) || self.has_lane(lane) {
+            true => self.add_to_lane(lane, Queued::Small(frame.to_vec())),
+            false => self.add_urgent(frame),
+        }
+    }
+
+    fn add_urgent(&mut self, frames: &[u8]) -> Ticket {
+        if self.ended {
+            return Ticket::Dropped;
+        }
+        self.urgent.extend_from_slice(frames);
+        self.added += frames.len() as u64;
+        Ticket::Urgent(self.added)
+    }
+
+    fn add_to_lane(&mut self, id: LaneId, frame: Queued) -> Ticket {
+        if self.ended {
+            return Ticket::Dropped;
+        }
+        let lane = self.lanes.entry(id).or_insert_with(Lane::new);
+        let number = lane.add(frame);
+        let may_be_sent = !matches!(id, LaneId::Stream(it) if self.unopened.contains(&it));
+        if may_be_sent && !mem::replace(&mut lane.is_listed, true) {
+            self.turns.push_back(id);
+        }
+        Ticket::Lane(id, number)
+    }
+
+    fn has_lane(&self, lane: LaneId) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
+    /// Returns whether frames of this stream have to wait in its lane.
+    pub(super) fn delays(&self, stream: StreamId) -> bool {
+        self.has_lane(LaneId::Stream(stream)) || self.unopened.contains(&stream)
+    }
+
+    /// Returns the number of queued bytes of a stream.
+    pub(super) fn queued_bytes(&self, stream: StreamId) -> usize {
+        // Most connections have no lanes.
+        if self.lanes.is_empty() {
+            return 0;
+        }
+        self.lanes.get(&LaneId::Stream(stream)).map_or(0, |it| it.bytes)
+    }
+
+    /// Removes the queued frames of a stream. The peer drops the rest of a large frame.
+    pub(super) fn drop_frames(&mut self, stream: StreamId, woken: &mut Vec<W>) {
+        self.unopened.remove(&stream);
+        self.remove_lane(LaneId::Stream(stream), woken);
+    }
+
+    /// Removes a large message, and returns the streams that it would have opened. Returns `None`
+    /// if the message was handed out completely.
+    pub(super) fn abandon(&mut self, ticket: Ticket, woken: &mut Vec<W>) -> Option<Vec<StreamId>> {
+        let Ticket::Lane(id @ LaneId::Message(_), _) = ticket else { return None };
+        let Queued::Large(message) = self.lanes.get_mut(&id)?.frames.front_mut()? else {
+            return None;
+        };
+        let opens = mem::take(&mut message.opens);
+        self.remove_lane(id, woken);
+        opens.iter().for_each(|it| self.drop_frames(*it, woken));
+        Some(opens)
+    }
+
+    fn remove_lane(&mut self, id: LaneId, woken: &mut Vec<W>) {
+        let Some(mut lane) = self.lanes.remove(&id) else { return };
+        for frame in lane.frames.drain(..) {
+            let Queued::Large(Fragments { id: transfer, .. }) = frame else { continue };
+            self.messages -= usize::from(!matches!(id, LaneId::Stream(_)));
+            if let Some(transfer) = transfer {
+                let mut abandon = Vec::new();
+                FrameWriter::abandon(&mut abandon, transfer).finish();
+                self.add_urgent(&abandon);
+                self.end_transfer();
+            }
+        }
+        lane.waiting.note_written(u64::MAX, woken);
+        if lane.is_listed {
+            self.turns.retain(|it| *it != id);
+            self.deferred.retain(|it| *it != id);
+        }
+    }
+
+    /// Gives a lane its turn that waited until the number of large frames is below the limit.
+    fn end_transfer(&mut self) {
+        self.transfers -= 1;
+        self.turns.extend(self.deferred.pop_front());
+    }
+
+    /// Returns whether calls have to wait until frames are written.
+    pub(super) fn has_room(&self) -> bool {
+        self.urgent.len() < FULL
+    }
+
+    /// Returns whether no answers should be added, because the peer does not read them.
+    pub(super) fn is_full(&self) -> bool {
+        self.urgent.len() >= FULL || self.messages > MAX_MESSAGES
+    }
+
+    /// Returns whether a frame is written, or was dropped. Otherwise registers the task.
+    pub(super) fn is_written(&mut self, ticket: Ticket, waiter: &W) -> bool {
+        match ticket {
+            Ticket::Written | Ticket::Dropped => true,
+            Ticket::Urgent(at) => {
+                let written = self.written >= at || self.ended;
+                if !written {
+                    self.waiting.wait(at, waiter);
+                }
+                written
+            }
+            Ticket::Lane(id, number) => {
+                let lane = self.lanes.get_mut(&id).filter(|it| it.written < number);
+                if let Some(lane) = lane {
+                    lane.waiting.wait(number, waiter);
+                    return false;
+                }
+                true
+            }
+        }
+    }
+
+    /// Returns whether nothing is queued and nothing is being written, so that a frame can be
+    /// written at once.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_transmitting && !self.has_frames()
+    }
+
+    fn has_frames(&self) -> bool {
+        self.torn.is_some() || !self.urgent.is_empty() || !self.turns.is_empty()
+    }
+
+    /// Returns whether there is something to hand out.
+    pub(super) fn can_transmit(&self) -> bool {
+        !self.is_transmitting && self.has_frames()
+    }
+
+    /// Hands out one frame, which is the only one: [`is_idle`](Self::is_idle) must hold.
+    pub(super) fn transmit_frame(&mut self, frame: Vec<u8>) -> Transmit {
+        debug_assert!(self.is_idle());
+        self.added += frame.len() as u64;
+        self.taken = self.added;
+        self.is_transmitting = true;
+        Transmit::of(frame)
+    }
+
+    /// Returns the ticket of the frame that [`transmit_frame`](Self::transmit_frame) hands out.
+    pub(super) fn last_ticket(&self) -> Ticket {
+        Ticket::Urgent(self.added)
+    }
+
+    /// Hands out the next bytes. Adds the streams whose lanes have room again to `drained`.
+    pub(super) fn transmit(&mut self, drained: &mut Vec<StreamId>) -> Option<Transmit> {
+        if !self.can_transmit() {
+            return None;
+        }
+        self.is_transmitting = true;
+        if let Some(torn) = self.torn.take() {
+            return Some(torn);
+        }
+        let mut head = mem::replace(&mut self.urgent, mem::take(&mut self.spare));
+        self.taken = self.added;
+        if self.turns.is_empty() {
+            self.small_turns = 0;
+            return Some(Transmit::of(head));
+        }
+        self.small_turns = match mem::take(&mut self.had_urgent) {
+            true => SMALL_TURNS,
+            false => self.small_turns.saturating_sub(1),
+        };
+        let prefers_latency = self.small_turns > 0;
+        let turn = if prefers_latency { SMALL_TURN } else { MAX_FRAGMENT_LEN };
+        let tail = self.take_turns(turn, &mut head, drained);
+        Some(Transmit::of_turn(head, tail, prefers_latency))
+    }
+
+    /// Takes frames of the lanes, up to `turn` bytes.
+    fn take_turns(
+        &mut self,
+        turn: usize,
+        head: &mut Vec<u8>,
+        drained: &mut Vec<StreamId>,
+    ) -> Segment {
+        let mut tail = None;
+        let mut left = turn;
+        while left > 0
+            && tail.is_none()
+            && let Some(id) = self.turns.pop_front()
+        {
+            let before = head.len();
+            tail = self.take_turn(id, left, head, drained);
+            left = left.saturating_sub(head.len() - before);
+        }
+        tail.unwrap_or_default()
+    }
+
+    /// Takes frames of one lane: several small ones, or one fragment.
+    fn take_turn(
+        &mut self,
+        id: LaneId,
+        turn: usize,
+        head: &mut Vec<u8>,
+        drained: &mut Vec<StreamId>,
+    ) -> Option<Segment> {
+        let lane = self.lanes.get_mut(&id)?;
+        let was_full = lane.bytes >= LANE_FULL;
+        let (mut tail, mut opened, mut taken) = (None, Vec::new(), 0);
+        while taken < turn
+            && tail.is_none()
+            && let Some(frame) = lane.frames.front_mut()
+        {
+            match frame {
+                Queued::Small(frame) => {
+                    taken += frame.len();
+                    match frame.len() {
+                        ..=MAX_COPIED => head.extend_from_slice(frame),
+                        _ => tail = Some(Segment::Frame(mem::take(frame))),
+                    }
+                    lane.frames.pop_front();
+                    lane.taken += 1;
+                }
+                // A large frame begins its own transmit, so that it gets a whole turn.
+                Queued::Large(_) if taken > 0 => break,
+                Queued::Large(large) => {
+                    if large.id.is_none() && self.transfers == MAX_TRANSFERS {
+                        self.deferred.push_back(id);
+                        return None;
+                    }
+                    let begins = large.id.is_none();
+                    let transfer = *large.id.get_or_insert_with(|| {
+                        self.next_transfer = self.next_transfer.wrapping_add(1);
+                        TransferId(self.next_transfer)
+                    });
+                    self.transfers += usize::from(begins);
+                    let Some(piece) = large.pieces.front_mut() else { break };
+                    let bytes = piece.split_to(piece.len().min(turn.min(MAX_FRAGMENT_LEN)));
+                    let total = begins.then_some(large.total);
+                    write_fragment_header(head, transfer, total, bytes.len());
+                    taken += bytes.len();
+                    tail = Some(Segment::Fragment(bytes));
+                    if piece.is_empty() {
+                        large.pieces.pop_front();
+                    }
+                    if large.pieces.is_empty() {
+                        opened = mem::take(&mut large.opens);
+                        lane.frames.pop_front();
+                        lane.taken += 1;
+                        self.messages -= usize::from(!matches!(id, LaneId::Stream(_)));
+                        self.transfers -= 1;
+                        self.turns.extend(self.deferred.pop_front());
+                    }
+                }
+            }
+        }
+        lane.bytes -= taken;
+        self.ending.push((id, lane.taken));
+        lane.is_listed = !lane.frames.is_empty();
+        if lane.is_listed {
+            self.turns.push_back(id);
+        }
+        if let LaneId::Stream(stream) = id
+            && was_full
+            && lane.bytes < LANE_FULL
+        {
+            drained.push(stream);
+        }
+        opened.into_iter().for_each(|it| self.note_opened(it));
+        tail
+    }
+
+    /// Gives the lane of a stream its turns, because the message that opens it was handed out.
+    fn note_opened(&mut self, stream: StreamId) {
+        self.unopened.remove(&stream);
+        let id = LaneId::Stream(stream);
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && !lane.frames.is_empty()
+            && !mem::replace(&mut lane.is_listed, true)
+        {
+            self.turns.push_back(id);
+        }
+    }
+
+    /// Takes back a transmit, written or not.
+    pub(super) fn take_back(&mut self, transmit: Transmit, woken: &mut Vec<W>) {
+        self.is_transmitting = false;
+        if self.ended {
+            return;
+        }
+        if !transmit.is_written() {
+            self.torn = Some(transmit);
+            return;
+        }
+        self.written = self.taken;
+        self.waiting.note_written(self.written, woken);
+        for (id, taken) in self.ending.drain(..) {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            // The lane of a stream that was dropped meanwhile may have been made again.
+            lane.note_written(taken.min(lane.taken), woken);
+            if lane.is_done() {
+                self.lanes.remove(&id);
+            }
+        }
+        let mut head = transmit.into_buffer();
+        if head.capacity() > self.spare.capacity() && head.capacity() <= KEPT {
+            head.clear();
+            self.spare = head;
+        }
+    }
+
+    /// Drops all queued and all later frames.
+    pub(super) fn end(&mut self, woken: &mut Vec<W>) {
+        self.ended = true;
+        self.waiting.note_written(u64::MAX, woken);
+        for mut lane in mem::take(&mut self.lanes).into_values() {
+            lane.waiting.note_written(u64::MAX, woken);
+        }
+        (self.urgent, self.torn) = (Vec::new(), None);
+        self.turns.clear();
+        self.deferred.clear();
+        self.unopened.clear();
+        self.messages = 0;
+    }
+}
