@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, lowest first. A layer uses only the layers before it.
-const LAYERS: [&str; 7] = ["wire", "transport", "connection", "worker", "launch", "master", "pool"];
+const LAYERS: [&str; 8] =
+    ["wire", "protocol", "transport", "connection", "worker", "launch", "master", "pool"];
 
 /// Dependencies that only one file may name, so that they can be replaced there.
 const CONFINED: [(&str, &str); 2] =

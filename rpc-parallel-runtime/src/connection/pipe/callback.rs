@@ -2,17 +2,15 @@
 
 use std::fmt;
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 
-use futures_core::Stream;
 use tokio::sync::Notify;
 
-use super::channel::Channel;
 use super::error::{PipeError, PipeErrorKind};
-use super::reader::Pipe;
+use super::pump::Source;
 use super::remote::{self, Incoming, Parts};
 use crate::connection::delivery::{Deliver, Delivery, Flow};
 use crate::connection::panics::catch;
@@ -71,18 +69,14 @@ struct Abort {
 /// The pipe that an abort ends.
 enum Target {
     None,
-    Channel(Weak<dyn Aborted>),
+    Channel(Weak<dyn Abortable>),
     Stream(StreamId, Weak<Connection>),
 }
 
-trait Aborted: Send + Sync {
-    fn aborted(&self);
-}
-
-impl<T: Send> Aborted for Channel<T> {
-    fn aborted(&self) {
-        self.abort();
-    }
+/// A pipe of this process that a callback reads.
+pub(super) trait Abortable: Send + Sync {
+    /// Ends the pipe.
+    fn abort(&self);
 }
 
 impl AbortHandle {
@@ -107,14 +101,13 @@ impl AbortHandle {
             Target::Channel(channel) => {
                 let channel = channel.upgrade();
                 drop(target);
-                channel.into_iter().for_each(|it| it.aborted());
+                channel.into_iter().for_each(|it| it.abort());
             }
         }
     }
 
-    pub(super) fn aborts_channel<T: Send + 'static>(&self, channel: &Arc<Channel<T>>) {
-        let channel: Arc<dyn Aborted> = channel.clone();
-        self.0.set(Target::Channel(Arc::downgrade(&channel)));
+    pub(super) fn aborts_channel(&self, channel: &Arc<dyn Abortable>) {
+        self.0.set(Target::Channel(Arc::downgrade(channel)));
     }
 }
 
@@ -165,6 +158,11 @@ impl<T: Send + 'static> Callback<T> {
             notify: Notify::new(),
         });
         (Self { run: Box::new(run), abort: abort.clone(), panicked: false }, AbortHandle(abort))
+    }
+
+    /// Calls the callback with the end of a pipe without elements.
+    pub(super) fn end(mut self, reason: CloseReason) {
+        self.call(PipeEvent::Closed(reason));
     }
 
     /// Calls the callback with the elements of a stream of a connection.
@@ -235,7 +233,7 @@ impl<T: Send + 'static> Callback<T> {
     }
 
     /// Starts a task that calls the callback with the elements of a stream of this process.
-    pub(super) fn read_stream(mut self, mut pipe: Pipe<T>) {
+    pub(super) fn read_source(mut self, mut source: Box<dyn Source<T>>) {
         let abort = self.abort.clone();
         tokio::spawn(task(async move {
             let mut aborted = pin!(abort.notify.notified());
@@ -244,7 +242,7 @@ impl<T: Send + 'static> Callback<T> {
                     self.call(PipeEvent::Closed(CloseReason::ByAbort));
                     return Poll::Ready(());
                 }
-                while let Poll::Ready(next) = Pin::new(&mut pipe).poll_next(cx) {
+                while let Poll::Ready(next) = source.poll_next(cx) {
                     let closed = match next {
                         Some(Ok(element)) => match self.call(PipeEvent::Element(element)) {
                             Flow::Continue => continue,

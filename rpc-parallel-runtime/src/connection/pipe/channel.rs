@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use super::callback::{Callback, CloseReason, PipeEvent};
+use super::callback::{AbortHandle, Abortable, Callback, CloseReason, PipeEvent};
 use super::error::{PipeError, PipeErrorKind};
-use super::pump;
-use super::reader::Pipe;
+use super::pump::{self, Source};
 use super::remote::{Incoming, Outgoing};
 use crate::connection::delivery::Flow;
 
@@ -45,7 +44,7 @@ pub(super) enum Sent<T> {
 }
 
 /// The result of reading a channel.
-pub(super) enum Next<T> {
+enum Next<T> {
     /// An element, an error or the end.
     Item(Option<Result<T, PipeError>>),
     /// The writer is in another process: read this stream from now on.
@@ -116,7 +115,7 @@ impl<T> Channel<T> {
     }
 
     /// Returns the next element, or the stream that it comes from.
-    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         let mut state = self.state();
         if let Some(element) = state.queue.pop_front() {
             let waiting = mem::take(&mut state.waiting);
@@ -137,18 +136,6 @@ impl<T> Channel<T> {
                 state.reader = Reader::Here(Some(cx.waker().clone()));
                 Poll::Pending
             }
-        }
-    }
-
-    /// Ends the pipe of a callback, unless the callback is running. In that case
-    /// [`put_back`](Self::put_back) ends the pipe.
-    pub(super) fn abort(&self) {
-        let mut state = self.state();
-        if let Reader::Callback(callback) = &mut state.reader
-            && let Some(callback) = callback.take()
-        {
-            drop(state);
-            self.put_back(callback, Flow::Stop);
         }
     }
 
@@ -179,7 +166,7 @@ impl<T> Channel<T> {
     }
 
     /// Closes the pipe, because the reader was dropped.
-    pub(super) fn leave(&self) {
+    fn leave(&self) {
         let mut state = self.state();
         state.reader = Reader::Gone;
         let queue = mem::take(&mut state.queue);
@@ -215,9 +202,23 @@ impl<T> Channel<T> {
     }
 }
 
+impl<T: Send> Abortable for Channel<T> {
+    /// Ends the pipe of a callback, unless the callback is running. In that case
+    /// [`put_back`](Self::put_back) ends the pipe.
+    fn abort(&self) {
+        let mut state = self.state();
+        if let Reader::Callback(callback) = &mut state.reader
+            && let Some(callback) = callback.take()
+        {
+            drop(state);
+            self.put_back(callback, Flow::Stop);
+        }
+    }
+}
+
 impl<T: Send + 'static> Channel<T> {
     /// Calls a callback with all buffered elements, and with all elements from then on.
-    pub(super) fn read_direct(&self, mut callback: Callback<T>) {
+    fn read_direct(&self, mut callback: Callback<T>) {
         loop {
             let mut state = self.state();
             state.reader = Reader::Callback(None);
@@ -238,16 +239,16 @@ impl<T: Send + 'static> Channel<T> {
     }
 
     /// Sends the elements of the writer to another process.
-    pub(super) fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
+    fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
         // If elements are buffered, the writer must not overtake them.
         if !self.send_idle_reader(&outgoing) {
-            pump::start(Pipe::of(self.clone()), outgoing);
+            pump::start(Box::new(Reading::of(self.clone())), outgoing);
         }
     }
 
     /// Sends the elements of the writer to another process if the channel is empty. Returns whether
     /// it was empty.
-    pub(super) fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
+    fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
         let mut state = self.state();
         if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {
             return false;
@@ -279,10 +280,102 @@ impl<T: Send + 'static> Channel<T> {
                 let outgoing = outgoing.clone();
                 state.reader = Reader::Gone;
                 drop(state);
-                pump::forward(incoming, outgoing);
+                pump::start(Box::new(incoming), outgoing);
             }
             Reader::Gone => drop(state),
         }
+    }
+}
+
+/// The owned reading end of a channel. Dropping it closes the channel.
+pub(super) struct Reading<T>(ReadFrom<T>);
+
+enum ReadFrom<T> {
+    Channel(Arc<Channel<T>>),
+    /// The writer is in another process.
+    Remote(Box<Incoming<T>>),
+    /// Another process is the reader now.
+    Nothing,
+}
+
+impl<T> Reading<T> {
+    pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
+        Self(ReadFrom::Channel(channel))
+    }
+
+    /// Returns the next element, an error or the end.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
+        loop {
+            match &mut self.0 {
+                ReadFrom::Remote(incoming) => return incoming.poll_next(cx),
+                ReadFrom::Nothing => return Poll::Ready(None),
+                ReadFrom::Channel(channel) => match ready!(channel.poll_next(cx)) {
+                    Next::Item(item) => return Poll::Ready(item),
+                    Next::Elsewhere(incoming) => self.0 = ReadFrom::Remote(Box::new(incoming)),
+                },
+            }
+        }
+    }
+
+    /// Takes the source of the elements, without closing the channel.
+    fn take(&mut self) -> ReadFrom<T> {
+        mem::replace(&mut self.0, ReadFrom::Nothing)
+    }
+
+    /// Returns the stream of a writer in another process.
+    #[cfg(feature = "tracing")]
+    pub(super) fn remote(&self) -> Option<&Incoming<T>> {
+        match &self.0 {
+            ReadFrom::Remote(incoming) => Some(incoming),
+            ReadFrom::Channel(_) | ReadFrom::Nothing => None,
+        }
+    }
+}
+
+impl<T: Send + 'static> Reading<T> {
+    /// Calls a callback with all elements.
+    pub(super) fn read_direct(mut self, callback: Callback<T>, handle: &AbortHandle) {
+        match self.take() {
+            ReadFrom::Channel(channel) => {
+                let abortable: Arc<dyn Abortable> = channel.clone();
+                handle.aborts_channel(&abortable);
+                channel.read_direct(callback);
+            }
+            ReadFrom::Remote(incoming) => callback.read(*incoming),
+            ReadFrom::Nothing => {}
+        }
+    }
+
+    /// Sends all elements to another process.
+    pub(super) fn send(mut self, outgoing: Outgoing<T>) {
+        match self.take() {
+            ReadFrom::Channel(channel) => channel.send_reader(outgoing),
+            ReadFrom::Remote(incoming) => pump::start(incoming, outgoing),
+            ReadFrom::Nothing => {}
+        }
+    }
+}
+
+impl<T> Drop for Reading<T> {
+    fn drop(&mut self) {
+        if let ReadFrom::Channel(channel) = &self.0 {
+            channel.leave();
+        }
+    }
+}
+
+impl<T: Send + 'static> Source<T> for Reading<T> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
+        Self::poll_next(self, cx)
+    }
+
+    fn bypass(&mut self, outgoing: &Outgoing<T>) -> bool {
+        let ReadFrom::Channel(channel) = &self.0 else { return false };
+        let bypasses = channel.send_idle_reader(outgoing);
+        if bypasses {
+            self.0 = ReadFrom::Nothing;
+        }
+        bypasses
     }
 }
 

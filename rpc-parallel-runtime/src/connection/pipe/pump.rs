@@ -1,4 +1,4 @@
-//! The task that feeds a stream of a connection from a pipe of this process.
+//! The task that feeds a stream of a connection from elements of this process.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::error::{PipeError, PipeErrorKind};
-use super::reader::{Pipe, Source};
 use super::remote::{BATCH, Incoming, Outgoing};
 use crate::connection::ends::Elements;
 use crate::connection::panics::{catch, cut_short};
@@ -15,21 +14,40 @@ use crate::connection::task::task;
 /// The number of frames that are sent before the task yields.
 const TURNS: usize = 8;
 
-/// Forwards the elements of a stream to a stream of another connection.
-pub(super) fn forward<T: Send + 'static>(incoming: Incoming<T>, outgoing: Outgoing<T>) {
-    start(Pipe::new(Source::Remote(Box::new(incoming))), outgoing);
+/// Where the elements that feed a stream come from.
+pub(super) trait Source<T>: Send {
+    /// Returns the next element, an error or the end.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>>;
+
+    /// Lets the writer of the source send its elements to the stream directly, if none is buffered.
+    /// Returns whether it does.
+    fn bypass(&mut self, _outgoing: &Outgoing<T>) -> bool {
+        false
+    }
 }
 
-/// Starts a task that feeds a stream. The task ends with the pipe, the reader or the connection.
-pub(super) fn start<T: Send + 'static>(pipe: Pipe<T>, outgoing: Outgoing<T>) {
+impl<T> Source<T> for Pin<Box<dyn Stream<Item = T> + Send>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
+        self.as_mut().poll_next(cx).map(|it| it.map(Ok))
+    }
+}
+
+impl<T: Send> Source<T> for Incoming<T> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
+        Self::poll_next(self, cx)
+    }
+}
+
+/// Starts a task that feeds a stream. The task ends with the source, the reader or the connection.
+pub(super) fn start<T: Send + 'static>(source: Box<dyn Source<T>>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.connection().runtime.clone();
     let (elements, left, skipped, end, done) = (None, None, None, None, false);
-    runtime.spawn(task(Pump { pipe, outgoing, elements, left, skipped, end, done }));
+    runtime.spawn(task(Pump { source, outgoing, elements, left, skipped, end, done }));
 }
 
-/// A pipe, and the stream that it feeds.
+/// A source, and the stream that it feeds.
 struct Pump<T> {
-    pipe: Pipe<T>,
+    source: Box<dyn Source<T>>,
     outgoing: Outgoing<T>,
     /// The frame to be sent next.
     elements: Option<Elements>,
@@ -37,7 +55,7 @@ struct Pump<T> {
     left: Option<T>,
     /// The error of an element after the frame that cannot be sent.
     skipped: Option<PipeError>,
-    /// The end of the pipe, after the skipped element.
+    /// The end of the source, after the skipped element.
     end: Option<Result<(), PipeError>>,
     /// Whether the stream has ended, or a writer feeds it directly.
     done: bool,
@@ -57,7 +75,7 @@ impl<T: Send + 'static> Pump<T> {
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             let stream = &self.outgoing.end;
-            // The pipe is dropped with this task, which closes it for its writer.
+            // The source is dropped with this task, which closes it for its writer.
             if stream.poll_closed(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -76,12 +94,12 @@ impl<T: Send + 'static> Pump<T> {
                 stream.end(end.err().as_ref());
                 return Poll::Ready(());
             }
-            // No element is taken out of the pipe before the reader has room for it.
+            // No element is taken out of the source before the reader has room for it.
             if stream.poll_room(cx).is_pending() {
                 return Poll::Pending;
             }
             if !self.gather(cx) {
-                if !self.pipe.send_idle(&self.outgoing) {
+                if !self.source.bypass(&self.outgoing) {
                     return Poll::Pending;
                 }
                 return Poll::Ready(());
@@ -91,9 +109,9 @@ impl<T: Send + 'static> Pump<T> {
         Poll::Pending
     }
 
-    /// Takes available elements from the pipe. Returns `false` if there is nothing to send.
+    /// Takes available elements from the source. Returns `false` if there is nothing to send.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Self { pipe, outgoing, elements, left, skipped, end, .. } = self;
+        let Self { source, outgoing, elements, left, skipped, end, .. } = self;
         // The frame is limited by the room of the reader.
         let full = outgoing.end.room().min(BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
@@ -102,7 +120,7 @@ impl<T: Send + 'static> Pump<T> {
         };
         let mut ended = false;
         let (gathered, failed) = outgoing.encode_all(full, left, || {
-            match catch(|| Pin::new(&mut *pipe).poll_next(cx)) {
+            match catch(|| source.poll_next(cx)) {
                 Ok(Poll::Ready(Some(Ok(element)))) => return Some(element),
                 Ok(Poll::Ready(Some(Err(error)))) => fail(error),
                 Ok(Poll::Ready(None)) => ended = true,

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::callback::{AbortHandle, Callback, PipeEvent};
-use super::channel::{Channel, Next, end_outgoing};
+use super::callback::{AbortHandle, Callback, CloseReason, PipeEvent};
+use super::channel::{Channel, Reading, end_outgoing};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
 use super::remote::{Incoming, Outgoing};
@@ -81,28 +81,6 @@ pub(super) enum Source<T> {
     Sent,
 }
 
-/// The owned reading end of a [`Channel`]. Dropping it closes the channel.
-pub(super) struct Reading<T>(Option<Arc<Channel<T>>>);
-
-impl<T> Reading<T> {
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
-        self.0.as_ref().map_or(Poll::Ready(Next::Item(None)), |it| it.poll_next(cx))
-    }
-
-    /// Returns the channel without closing it.
-    fn release(mut self) -> Option<Arc<Channel<T>>> {
-        self.0.take()
-    }
-}
-
-impl<T> Drop for Reading<T> {
-    fn drop(&mut self) {
-        if let Some(channel) = &self.0 {
-            channel.leave();
-        }
-    }
-}
-
 impl<T> Pipe<T> {
     pub(super) fn new(source: Source<T>) -> Self {
         Self { source: Mutex::new(source), window: None }
@@ -110,7 +88,7 @@ impl<T> Pipe<T> {
 
     /// Returns the pipe that reads a channel.
     pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
-        Self::new(Source::Channel(Reading(Some(channel))))
+        Self::new(Source::Channel(Reading::of(channel)))
     }
 
     fn into_source(self) -> Source<T> {
@@ -278,14 +256,13 @@ impl<T: Send + 'static> Pipe<T> {
     ) -> AbortHandle {
         let (callback, handle) = Callback::new(callback);
         match self.into_source() {
-            Source::Channel(reading) => {
-                if let Some(channel) = reading.release() {
-                    handle.aborts_channel(&channel);
-                    channel.read_direct(callback);
-                }
-            }
+            Source::Channel(reading) => reading.read_direct(callback, &handle),
             Source::Remote(incoming) => callback.read(*incoming),
-            source => callback.read_stream(Self::new(source)),
+            Source::Stream(stream) => callback.read_source(Box::new(stream)),
+            Source::Ended => callback.end(CloseReason::ByWriter),
+            Source::Sent => {
+                callback.end(CloseReason::Error(PipeError::new(None, PipeErrorKind::Sent)));
+            }
         }
         handle
     }
@@ -294,35 +271,21 @@ impl<T: Send + 'static> Pipe<T> {
     #[cfg(feature = "tracing")]
     pub(in crate::connection) fn release_keeper(&mut self) -> Option<Keeper> {
         let source = self.source.get_mut().expect("no thread panics while it holds this lock");
-        let Source::Remote(incoming) = source else { return None };
-        incoming.release_keeper()
-    }
-
-    /// Lets the writer of a channel send directly to another process, if the channel is empty.
-    /// Returns whether the channel was empty.
-    pub(super) fn send_idle(&mut self, outgoing: &Outgoing<T>) -> bool {
-        let source = self.source.get_mut().expect("no thread panics while it holds this lock");
-        let Source::Channel(Reading(channel)) = source else { return false };
-        if !channel.as_ref().is_some_and(|it| it.send_idle_reader(outgoing)) {
-            return false;
+        match source {
+            Source::Remote(incoming) => incoming.release_keeper(),
+            Source::Channel(reading) => reading.remote()?.release_keeper(),
+            Source::Stream(_) | Source::Ended | Source::Sent => None,
         }
-        // The other process is the reader now.
-        *channel = None;
-        true
     }
 
     /// Sends all elements of the pipe to another process.
     fn send(self, outgoing: Outgoing<T>) {
         match self.into_source() {
-            Source::Channel(reading) => {
-                if let Some(channel) = reading.release() {
-                    channel.send_reader(outgoing);
-                }
-            }
+            Source::Channel(reading) => reading.send(outgoing),
             Source::Ended => end_outgoing(&outgoing, Ok(())),
             Source::Sent => end_outgoing(&outgoing, Err(PipeErrorKind::Sent)),
-            source @ Source::Stream(_) => pump::start(Self::new(source), outgoing),
-            Source::Remote(incoming) => pump::forward(*incoming, outgoing),
+            Source::Stream(stream) => pump::start(Box::new(stream), outgoing),
+            Source::Remote(incoming) => pump::start(incoming, outgoing),
         }
     }
 }
@@ -332,24 +295,15 @@ impl<T> Stream for Pipe<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let source = self.source.get_mut().expect("no thread panics while it holds this lock");
-        let polled = loop {
-            break match source {
-                Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
-                Source::Remote(incoming) => incoming.poll_next(cx),
-                Source::Channel(reading) => match reading.poll_next(cx) {
-                    Poll::Ready(Next::Item(item)) => Poll::Ready(item),
-                    Poll::Ready(Next::Elsewhere(incoming)) => {
-                        *source = Source::Remote(Box::new(incoming));
-                        continue;
-                    }
-                    Poll::Pending => Poll::Pending,
-                },
-                Source::Ended => Poll::Ready(None),
-                Source::Sent => {
-                    *source = Source::Ended;
-                    Poll::Ready(Some(Err(PipeError::new(None, PipeErrorKind::Sent))))
-                }
-            };
+        let polled = match source {
+            Source::Stream(stream) => stream.as_mut().poll_next(cx).map(|it| it.map(Ok)),
+            Source::Remote(incoming) => incoming.poll_next(cx),
+            Source::Channel(reading) => reading.poll_next(cx),
+            Source::Ended => Poll::Ready(None),
+            Source::Sent => {
+                *source = Source::Ended;
+                Poll::Ready(Some(Err(PipeError::new(None, PipeErrorKind::Sent))))
+            }
         };
         match &polled {
             Poll::Ready(Some(Err(error))) if error.is_of_an_element() => {}

@@ -302,7 +302,7 @@ impl<T: Message> PipeWriter<T> {
         let incoming = Incoming::new(end, codec::<T>());
         match std::mem::replace(&mut self.target, Target::Ended) {
             Target::Channel(channel) => channel.send_writer(incoming),
-            Target::Remote(outgoing) => pump::forward(incoming, outgoing),
+            Target::Remote(outgoing) => pump::start(Box::new(incoming), outgoing),
             Target::Ended => {}
         }
     }

@@ -11,7 +11,7 @@ use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep_until};
 use tracing::{Span, dispatcher};
 
-use super::call_span::Callers;
+use super::callers::Callers;
 use crate::wire::{MAX_SPAN_KEYS, SpanKey, Unsent, WorkerId};
 
 /// How long a span is kept after its call while logs are read, which may arrive after the answer.
