@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::delivery::{Deliver, Flow};
 use super::panics;
@@ -136,7 +137,8 @@ impl Drop for ReadEnd {
 pub(super) struct Elements {
     frame: Vec<u8>,
     large: Option<Large>,
-    cost: usize,
+    /// The length of the elements in the frame, in bytes.
+    len: usize,
 }
 
 /// The owned writing end of a stream. Dropping it ends the stream.
@@ -163,14 +165,14 @@ impl WriteEnd {
             Ok::<_, E>(())
         })?;
         let large = writer.count(count).finish();
-        Ok(Elements { frame, large, cost: Chunk::cost_of(len) })
+        Ok(Elements { frame, large, len })
     }
 
     /// Encodes a frame that stands for an element which cannot be sent.
     pub(super) fn skip(&self, error: &PipeError) -> Elements {
         let mut frame = Vec::new();
         error.write(|it, id| FrameWriter::skipped(it, id), self.id, &mut frame);
-        Elements { frame, large: None, cost: Chunk::cost_of(0) }
+        Elements { frame, large: None, len: 0 }
     }
 
     /// Sends elements if the reader has room for them. Otherwise returns `false` and leaves the
@@ -189,8 +191,14 @@ impl WriteEnd {
                 return Err(PipeError::new(self.connection.worker(), kind));
             }
         }
-        let Some(Elements { frame, large, cost }) = elements.take() else { return Ok(true) };
-        let transmit = locked.machine.send_elements(self.id, frame, large, cost);
+        let Some(Elements { frame, large, len }) = elements.take() else { return Ok(true) };
+        let transmit = match large {
+            Some(large) => {
+                locked.machine.send_large_element(self.id, large, len);
+                None
+            }
+            None => locked.machine.send_elements(self.id, frame, len, Instant::now()),
+        };
         drop(locked);
         if let Some(transmit) = transmit {
             self.connection.write_now(transmit);

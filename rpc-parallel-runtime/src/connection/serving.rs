@@ -283,7 +283,7 @@ impl Serving {
                 if inbox.decoder.waiting() < READ_AHEAD && self.ended.is_none() {
                     match inbox.poll_receive(&mut *self.reader, cx) {
                         Poll::Ready(Ok(true)) => {
-                            inbox.decoder.scan_for_cancels(&mut calls.cancelled)
+                            inbox.decoder.scan_for_cancels(&mut calls.cancelled);
                         }
                         // Frames before the end are still handled.
                         Poll::Ready(Ok(false)) => self.ended = Some(Ok(())),

@@ -103,6 +103,7 @@ impl Connection {
     pub(super) fn lock_as_driver(&self) -> Locked<'_> {
         let mut locked = self.lock();
         locked.driver = None;
+        locked.machine.note_driver();
         locked
     }
 
@@ -288,6 +289,7 @@ impl State {
 
     /// Registers the waker of the driver.
     pub(super) fn set_driver(&mut self, cx: &Context<'_>) {
+        self.machine.note_driver();
         match &mut self.driver {
             Some(known) if known.will_wake(cx.waker()) => {}
             driver => *driver = Some(cx.waker().clone()),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::waiter::Waiter;
 use super::written_line::WrittenLine;
-use crate::wire::{Large, StreamId, TransferId};
+use crate::wire::{Large, StreamId, TransferId, append_items};
 
 /// Identifies a lane.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -99,6 +99,16 @@ impl<W: Waiter> Lane<W> {
         self.frames.push_back(frame);
         self.added += 1;
         self.added
+    }
+
+    /// Appends elements to the last frame, if that is a frame of at most `max` bytes of elements.
+    /// Returns whether it was.
+    pub(super) fn append(&mut self, elements: &[u8], max: usize) -> bool {
+        let Some(Queued::Small(last)) = self.frames.back_mut() else { return false };
+        let before = last.len();
+        let appended = before + elements.len() <= max && append_items(last, elements);
+        self.bytes += last.len() - before;
+        appended
     }
 
     /// Records that frames are written, and moves the tasks that wait for them to `woken`.

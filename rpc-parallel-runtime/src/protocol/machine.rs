@@ -1,6 +1,7 @@
 //! One end of a connection.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::calls::{Answered, CallStatus, Calls, Cancelled, Progress};
 use super::lane::Ticket;
@@ -372,27 +373,39 @@ impl<W: Waiter> Machine<W> {
         }
     }
 
-    /// Sends elements of a stream, whose [status](Self::send_status) must be `Room`. They are handed
-    /// out if no other frame is queued.
+    /// Sends elements of a stream, whose [status](Self::send_status) must be `Room`. `len` is the
+    /// length of the elements in the frame.
+    ///
+    /// They are handed out at once if no other frame is queued. Elements that follow within 20 µs
+    /// are gathered, and share frames: they are handed out with the first that comes later, when
+    /// they are 32 KiB, or to the driver.
     pub(crate) fn send_elements(
         &mut self,
         id: StreamId,
         frame: Vec<u8>,
-        large: Option<Large>,
-        cost: usize,
+        len: usize,
+        now: Instant,
     ) -> Option<Transmit> {
-        let writing = self.streams.writing(id)?;
-        writing.take_credit(cost);
-        let (ticket, transmit) = match large {
-            Some(large) => (self.outgoing.add_large_element(id, large), None),
-            None if self.outgoing.is_idle() && !self.outgoing.delays(id) => {
-                let transmit = self.outgoing.transmit_frame(frame);
-                (self.outgoing.last_ticket(), Some(transmit))
-            }
-            None => (self.outgoing.add_elements(id, frame), None),
-        };
-        writing.last = ticket;
-        transmit
+        self.streams.writing(id)?;
+        let added = self.outgoing.add_elements(id, frame, now, &mut self.drained);
+        self.wake_drained();
+        let cost = if added.shares_frame { len } else { Chunk::cost_of(len) };
+        self.note_sent(id, cost, added.ticket);
+        added.transmit
+    }
+
+    /// Sends a large element of a stream, whose [status](Self::send_status) must be `Room`. `len` is
+    /// its length.
+    pub(crate) fn send_large_element(&mut self, id: StreamId, frame: Large, len: usize) {
+        let ticket = self.outgoing.add_large_element(id, frame);
+        self.note_sent(id, Chunk::cost_of(len), ticket);
+    }
+
+    fn note_sent(&mut self, id: StreamId, cost: usize, ticket: Ticket) {
+        if let Some(writing) = self.streams.writing(id) {
+            writing.take_credit(cost);
+            writing.last = ticket;
+        }
     }
 
     /// Returns the ticket of the last elements of a stream.
@@ -433,12 +446,22 @@ impl<W: Waiter> Machine<W> {
     /// out already.
     pub(crate) fn transmit(&mut self) -> Option<Transmit> {
         let transmit = self.outgoing.transmit(&mut self.drained);
+        self.wake_drained();
+        transmit
+    }
+
+    /// Wakes the writers of streams whose lanes have room again.
+    fn wake_drained(&mut self) {
         for stream in self.drained.drain(..) {
             if let Some(writing) = self.streams.writing(stream) {
                 writing.wake(&mut self.woken);
             }
         }
-        transmit
+    }
+
+    /// Records that the driver runs, and will write what is queued.
+    pub(crate) fn note_driver(&mut self) {
+        self.outgoing.note_driver();
     }
 
     /// Takes back a transmit. What is not written of it is handed out next.

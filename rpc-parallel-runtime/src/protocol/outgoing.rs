@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem;
+use std::time::{Duration, Instant};
 
 use super::lane::{Fragments, Lane, LaneId, Queued, Ticket};
 use super::reassembly::MAX_TRANSFERS;
@@ -33,6 +34,12 @@ const SMALL_TURNS: u32 = 64;
 
 /// The largest frame of a lane that is copied into the first segment of a transmit, in bytes.
 const MAX_COPIED: usize = 4 * 1024;
+
+/// How long elements of a stream are gathered after one was handed out at once.
+const GATHER_TIME: Duration = Duration::from_micros(20);
+
+/// The size of a frame of gathered elements, in bytes.
+const GATHERED: usize = 32 * 1024;
 
 /// The maximum capacity of a buffer that is kept for reuse, in bytes.
 const KEPT: usize = 256 * 1024;
@@ -70,9 +77,19 @@ pub(super) struct Outgoing<W> {
     had_urgent: bool,
     /// The number of further small turns.
     small_turns: u32,
+    /// The stream whose element was handed out at once, and when. The following ones are gathered.
+    gathering: Option<(StreamId, Instant)>,
     /// A buffer for reuse.
     spare: Vec<u8>,
     ended: bool,
+}
+
+/// How elements were added.
+pub(super) struct Added {
+    pub(super) ticket: Ticket,
+    pub(super) transmit: Option<Transmit>,
+    /// Whether the elements share a frame with those before them.
+    pub(super) shares_frame: bool,
 }
 
 impl<W: Waiter> Outgoing<W> {
@@ -96,6 +113,7 @@ impl<W: Waiter> Outgoing<W> {
             ending: Vec::new(),
             had_urgent: false,
             small_turns: 0,
+            gathering: None,
             spare: Vec::new(),
             ended: false,
         }
@@ -149,8 +167,45 @@ impl<W: Waiter> Outgoing<W> {
     }
 
     /// Adds elements of a stream.
-    pub(super) fn add_elements(&mut self, stream: StreamId, frame: Vec<u8>) -> Ticket {
-        self.add_to_lane(LaneId::Stream(stream), Queued::Small(frame))
+    ///
+    /// They are handed out at once if nothing else is queued. If elements of this stream were handed
+    /// out at once less than [`GATHER_TIME`] before, they are gathered instead.
+    pub(super) fn add_elements(
+        &mut self,
+        stream: StreamId,
+        frame: Vec<u8>,
+        now: Instant,
+        drained: &mut Vec<StreamId>,
+    ) -> Added {
+        let lane = LaneId::Stream(stream);
+        let since = match self.gathering {
+            Some((gathering, since)) if gathering == stream => Some(now - since),
+            Some(_) | None => None,
+        };
+        let gathers = since.is_some_and(|it| it < GATHER_TIME);
+        if !gathers && self.is_idle() && !self.delays(stream) {
+            self.gathering = Some((stream, now));
+            let transmit = self.transmit_frame(frame);
+            let ticket = Ticket::Urgent(self.added);
+            return Added { ticket, transmit: Some(transmit), shares_frame: false };
+        }
+        let queued = self.lanes.get_mut(&lane);
+        let shares_frame = queued.is_some_and(|it| it.append(&frame, GATHERED));
+        let ticket = match shares_frame {
+            true => Ticket::Lane(lane, self.lanes.get(&lane).map_or(0, |it| it.added)),
+            false => self.add_to_lane(lane, Queued::Small(frame)),
+        };
+        let is_due = since.is_some() && (!gathers || self.queued_bytes(stream) >= GATHERED);
+        let transmit = if is_due { self.transmit(drained) } else { None };
+        if transmit.is_some() {
+            self.gathering = Some((stream, now));
+        }
+        Added { ticket, transmit, shares_frame }
+    }
+
+    /// Records that the driver runs: it writes what is queued, so nothing has to be gathered.
+    pub(super) fn note_driver(&mut self) {
+        self.gathering = None;
     }
 
     /// Adds a large element of a stream.

@@ -442,6 +442,27 @@ fn write_streams(frame: &mut Vec<u8>, streams: &[Opened]) -> u8 {
     WITH_STREAMS
 }
 
+/// Appends the elements of one `items` frame to another one of the same stream. Returns whether both
+/// are such frames.
+pub(crate) fn append_items(frame: &mut Vec<u8>, appended: &[u8]) -> bool {
+    const ITEMS: u8 = 8;
+    const FIELDS_LEN: usize = LENGTH_LEN + 1 + 8;
+    const HEADER_LEN: usize = FIELDS_LEN + size_of::<u32>();
+
+    let Some((fields, elements)) = appended.split_at_checked(HEADER_LEN) else { return false };
+    let is_same = frame.get(LENGTH_LEN..FIELDS_LEN) == Some(&fields[LENGTH_LEN..FIELDS_LEN]);
+    if !is_same || fields[LENGTH_LEN] != ITEMS {
+        return false;
+    }
+    let count =
+        |frame: &[u8]| frame[FIELDS_LEN..].first_chunk().map_or(0, |it| u32::from_le_bytes(*it));
+    let sum = count(frame) + count(fields);
+    frame[FIELDS_LEN..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
+    frame.extend_from_slice(elements);
+    set_length(frame, 0);
+    true
+}
+
 /// Writes the header of a fragment of `len` bytes. The first fragment of a transfer has the `total`
 /// length of the large frame, in bytes.
 pub(crate) fn write_fragment_header(

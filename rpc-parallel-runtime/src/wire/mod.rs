@@ -53,7 +53,7 @@ pub(crate) use self::frame::{
 };
 pub use self::frame_error::FrameError;
 pub(crate) use self::frame_writer::{
-    FrameWriter, Large, MessageWriter, Unsent, write_fragment_header,
+    FrameWriter, Large, MessageWriter, Unsent, append_items, write_fragment_header,
 };
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};

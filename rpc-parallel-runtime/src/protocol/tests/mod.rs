@@ -1,5 +1,7 @@
 //! Machines without a connection.
 
+mod gathering;
+
 use super::waiter::Waiter;
 
 /// A task that waits for a change of a machine.
