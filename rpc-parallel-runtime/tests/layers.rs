@@ -77,6 +77,22 @@ fn macros_depend_only_on_syntax_crates() {
     assert!(names.iter().all(|it| allowed.contains(it)), "{names:?}");
 }
 
+#[test]
+fn only_one_crate_may_contain_unsafe_code() {
+    let workspace = runtime().join("../..");
+    let manifest = |path: &Path| fs::read_to_string(path.join("Cargo.toml")).expect("read it");
+    let root = manifest(&workspace);
+    let members = root.lines().find_map(|it| it.strip_prefix("members = ")).expect("find members");
+    let members: Vec<_> = members.split('"').skip(1).step_by(2).collect();
+
+    let allowing = members.iter().filter(|member| {
+        !manifest(&workspace.join(member)).contains("[lints]\nworkspace = true\n")
+    });
+
+    assert!(root.contains("\nunsafe_code = \"forbid\"\n"), "the lints of the workspace forbid it");
+    assert_eq!(allowing.collect::<Vec<_>>(), [&"rpc-parallel-os"], "of {members:?}");
+}
+
 fn runtime() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
