@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
 use tokio::task::{JoinSet, yield_now};
 
 use super::scripted::{Functions, Halves, call, client, function, opening};
@@ -193,7 +193,7 @@ impl Peer {
     async fn send(&mut self, mut bytes: &[u8]) -> bool {
         let mut idle = 0;
         while !bytes.is_empty() {
-            match self.0.1.try_write(bytes) {
+            match self.0.1.try_write(&[IoSlice::new(bytes)]) {
                 Ok(written) => {
                     bytes = &bytes[written..];
                     idle = 0;
@@ -214,9 +214,9 @@ impl Peer {
     async fn receive(&mut self) {
         let mut buffer = [0; 1024];
         loop {
-            let mut space = ReadBuf::new(&mut buffer);
+            let mut space = [IoSliceMut::new(&mut buffer)];
             let read = poll_fn(|cx| Poll::Ready(self.0.0.poll_read(cx, &mut space))).await;
-            if read.is_pending() || space.filled().is_empty() {
+            if !matches!(read, Poll::Ready(Ok(1..))) {
                 return;
             }
         }

@@ -1,7 +1,7 @@
 //! Receives the bytes of a transport for the decoder of a connection.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -75,14 +75,9 @@ impl Inbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         let [first, second] = self.decoder.space();
-        let received = match second.is_empty() {
-            true => {
-                let mut space = tokio::io::ReadBuf::new(first);
-                ready!(reader.poll_read(cx, &mut space))?;
-                space.filled().len()
-            }
-            false => ready!(reader.poll_read_both(cx, first, second))?,
-        };
+        let mut space = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        let parts = if space[1].is_empty() { 1 } else { 2 };
+        let received = ready!(reader.poll_read(cx, &mut space[..parts]))?;
         if self.decoder.is_receiving_large() {
             self.keeping = None;
         }
@@ -131,6 +126,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
     use super::*;
     use crate::transport::Writer;
     use crate::transport::memory::pair;
@@ -143,7 +140,7 @@ mod tests {
         let begun = Instant::now();
 
         for byte in 1000_u32.to_le_bytes().into_iter().chain([7; 900]) {
-            writer.try_write(&[byte]).expect("the transport has room");
+            writer.try_write(&[IoSlice::new(&[byte])]).expect("the transport has room");
             let received = std::future::poll_fn(|cx| inbox.poll_receive(&mut reader, cx)).await;
             assert!(received.expect("a transport in memory does not fail"));
             let frame = inbox.decoder.next_frame().expect("the incomplete frame is valid");

@@ -225,13 +225,13 @@ impl Connection {
 
     /// Ends the transport, and drops all queued and all later frames.
     pub(super) fn end(&self) {
-        self.writer.end();
+        self.writer.close();
         self.lock().machine.end();
     }
 
     /// Ends the transport. Received bytes can still be read.
     pub(super) fn hang_up(&self) {
-        self.writer.end();
+        self.writer.close();
     }
 
     /// Ends the connection as soon as the driver has written all queued frames.
@@ -259,8 +259,9 @@ impl Connection {
 
 /// Writes as much of a transmit as the transport has room for.
 pub(super) fn try_write(writer: &dyn Writer, transmit: &Transmit) -> io::Result<usize> {
-    let [head, tail] = transmit.segments();
-    if tail.is_empty() { writer.try_write(&head) } else { writer.try_write_both(&head, &tail) }
+    let segments = transmit.segments();
+    let parts = if segments[1].is_empty() { 1 } else { 2 };
+    writer.try_write(&segments[..parts])
 }
 
 impl State {

@@ -122,7 +122,7 @@ impl Writing {
                 Some(transmit) => transmit,
                 None => match self.next(connection, cx) {
                     Some(transmit) => transmit,
-                    None => return Poll::Ready(Ok(())),
+                    None => return self.poll_flush(connection, cx),
                 },
             };
             if self.is_discarding {
@@ -157,6 +157,21 @@ impl Writing {
         }
     }
 
+    fn poll_flush(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), WriteError>> {
+        match ready!(connection.writer.poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) if self.is_discarding => Poll::Ready(Ok(())),
+            Err(error) if Fault::of(&error) == Fault::PeerGone => {
+                Poll::Ready(Err(WriteError::PeerGone(error)))
+            }
+            Err(error) => Poll::Ready(Err(WriteError::Fatal(error))),
+        }
+    }
+
     /// Takes the next bytes to write. Registers the driver if there are none.
     fn next(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Option<Transmit> {
         let mut locked = connection.lock();
@@ -168,7 +183,7 @@ impl Writing {
         let prefers_latency = transmit.as_ref()?.prefers_latency();
         if self.is_buffer_small != prefers_latency {
             self.is_buffer_small = prefers_latency;
-            connection.writer.use_large_buffer(!prefers_latency);
+            connection.writer.prefer_latency(prefers_latency);
         }
         transmit
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{connect_request, connect_to, encode_init, introduction, open};
+use super::connecting::{connect_request, dial, encode_init, introduction, open};
 use crate::connection::ProcessAccess;
+use crate::transport::ListenerDial;
 use crate::wire::{Message, Settings, WorkerId, WorkerLabel};
 use crate::worker::WorkerClient;
 
@@ -123,9 +124,9 @@ impl WorkerAddress {
         });
         let connected = async {
             let frames = frames?;
-            let socket = connect_to(&self.path, self.settings).await?;
+            let halves = dial(&ListenerDial::new(&self.path), self.settings).await?;
             let worker = (self.id, self.label.clone());
-            open(socket, self.settings, worker, &frames, ProcessAccess::none()).await
+            open(halves, self.settings, worker, &frames, ProcessAccess::none()).await
         };
         match connected.await {
             Ok(client) => Ok(C::from_client(client)),

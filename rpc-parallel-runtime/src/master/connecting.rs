@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Client, Opening, ProcessAccess};
-use crate::transport::{self, split};
+use crate::transport::{Dial, Halves, split};
 use crate::wire::{
     EncodeError, FunctionInfo, Message, Settings, Sink, WorkerId, WorkerLabel, encode,
 };
@@ -19,23 +18,25 @@ use crate::worker::greeting;
 /// The future of a client whose connection is being opened.
 type OpenFuture<'a> = Pin<Box<dyn Future<Output = Result<Client, ConnectErrorKind>> + Send + 'a>>;
 
-/// Connects a socket to a listener. While the backlog of the listener is full, this waits, for at
-/// most the `handshake_timeout`.
-pub(super) async fn connect_to(
-    path: &Path,
-    settings: Settings,
-) -> Result<UnixStream, ConnectErrorKind> {
+/// Opens a transport to a worker. While its listener has no room for another connection, this
+/// waits, for at most the `handshake_timeout`.
+pub(super) async fn dial(dial: &dyn Dial, settings: Settings) -> Result<Halves, ConnectErrorKind> {
     let within = settings.handshake_timeout();
-    match timeout(within, transport::connect(path)).await {
-        Ok(connected) => connected.map_err(socket_error),
+    match timeout(within, dial.dial()).await {
+        Ok(dialed) => dialed.map_err(socket_error),
         Err(_) => Err(ConnectErrorKind::TimedOut { within }),
     }
 }
 
-/// Opens a connection to a worker over a socket. `request` is the [`connect_request`], or the rest
-/// of it if the beginning has been written already.
+/// Makes a transport of a connected socket.
+pub(super) fn over_socket(socket: UnixStream) -> Result<Halves, ConnectErrorKind> {
+    split(socket).map_err(ConnectErrorKind::Unreachable)
+}
+
+/// Opens a connection to a worker over a transport. `request` is the [`connect_request`], or the
+/// rest of it if the beginning has been written already.
 pub(super) fn open(
-    socket: UnixStream,
+    halves: Halves,
     settings: Settings,
     (id, label): (WorkerId, WorkerLabel),
     request: &[u8],
@@ -43,7 +44,6 @@ pub(super) fn open(
 ) -> OpenFuture<'_> {
     // Boxed here, so that it is compiled once and not in each program.
     Box::pin(async move {
-        let halves = split(socket).map_err(ConnectErrorKind::Unreachable)?;
         let mut opening = Opening::new(halves, settings);
         match opening.connect(request).await.map_err(ConnectErrorKind::from) {
             Ok(()) => Ok(Client::begin(opening, id, label, process_access)),
@@ -67,7 +67,8 @@ pub(crate) async fn connect_over(
     worker: (WorkerId, WorkerLabel),
 ) -> Result<Client, ConnectErrorKind> {
     let request = connect_request(worker.0, encode_init(&(), settings), settings)?;
-    open(socket, settings, worker, &request, ProcessAccess::none()).await
+    let halves = over_socket(socket)?;
+    open(halves, settings, worker, &request, ProcessAccess::none()).await
 }
 
 /// Encodes the connect request, the first frame of a connection to a worker. `init` is the encoded
@@ -118,7 +119,7 @@ fn encode_with(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Address;
+    use crate::transport::{Address, ListenerDial};
 
     #[tokio::test(start_paused = true)]
     async fn connecting_to_full_backlog_times_out_with_handshake() {
@@ -126,10 +127,11 @@ mod tests {
         let (listener, address) = made.expect("there is a directory");
         rustix::net::listen(&listener, 0).expect("it listens already");
         let (path, settings) = (address.path(), Settings::default());
-        let _first = connect_to(&path, settings).await.expect("there is room for one");
+        let listener = ListenerDial::new(&path);
+        let _first = dial(&listener, settings).await.expect("there is room for one");
 
         let began = tokio::time::Instant::now();
-        let second = connect_to(&path, settings).await;
+        let second = dial(&listener, settings).await.map(drop);
 
         let expected = settings.handshake_timeout();
         let Err(ConnectErrorKind::TimedOut { within }) = second else { panic!("{second:?}") };

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{open, socket_error};
+use super::connecting::{open, over_socket, socket_error};
 use super::restart_policy::RestartPolicy;
 #[cfg(feature = "pool")]
 use crate::connection::encode_control_request;
@@ -311,5 +311,6 @@ async fn open_over(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let worker = (started.id(), started.label().clone());
-    open(socket, settings, worker, connect_request, started.process_access()).await
+    let halves = over_socket(socket)?;
+    open(halves, settings, worker, connect_request, started.process_access()).await
 }

@@ -4,7 +4,6 @@
 //! other process opens a connection to the worker, or uses the connection of its client.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,13 +14,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{connect_to, open, socket_error};
+use super::connecting::{dial, open, over_socket, socket_error};
 use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, ProcessAccess, encode_control_request};
 use crate::launch::{Children, KILL_TIMEOUT};
-use crate::transport::{address_owner, connected_pair};
+use crate::transport::{Halves, ListenerDial, address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -63,26 +62,26 @@ impl Route {
                 Some(started) => started.process_access(),
                 None => ProcessAccess::none(),
             };
-            let socket = self.open_socket().await?;
+            let halves = self.open_transport().await?;
             let worker = (self.id, self.label.clone());
-            open(socket, self.settings, worker, &connect_request, process_access).await
+            open(halves, self.settings, worker, &connect_request, process_access).await
         };
         connected.await.map_err(ControlErrorKind::Connect)
     }
 
-    /// Opens a socket whose other end the worker serves.
-    async fn open_socket(&self) -> Result<UnixStream, ConnectErrorKind> {
+    /// Opens a transport whose other end the worker serves.
+    async fn open_transport(&self) -> Result<Halves, ConnectErrorKind> {
         let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
         if let Some((socket, _)) = local {
-            return Ok(socket);
+            return over_socket(socket);
         }
         if let Some(started) = Children::get().find(self.id) {
             let (ours, theirs) = connected_pair().map_err(socket_error)?;
             started.hand_over(theirs).map_err(socket_error)?;
-            return Ok(ours);
+            return over_socket(ours);
         }
         match &self.path {
-            Some(path) => connect_to(path, self.settings).await,
+            Some(path) => dial(&ListenerDial::new(path), self.settings).await,
             None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }

@@ -1,6 +1,5 @@
 //! A request to start one worker: for its first process and for each restart.
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -12,14 +11,14 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::open;
+use super::connecting::{open, over_socket};
 use super::restart_policy::{LimitReached, ProcessRecord, Restarts};
 use super::spawn_error::{SpawnErrorKind, SpawnFailure};
 use crate::connection::{
     Client, ExitReason, FailureReport, RestartLimitReached, WorkerFailure, task,
 };
 use crate::launch::{Lifetime, SpawnConfig, SpawnDefaults, Started};
-use crate::transport::{Fault, connected_pair};
+use crate::transport::{Fault, connected_pair, try_send};
 use crate::wire::WorkerId;
 use crate::worker::WorkerType;
 
@@ -85,7 +84,7 @@ impl SpawnRequest {
                 let worker = (self.id, started.label().clone());
                 let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
                 let process_access = started.clone().owner_process_access();
-                open(socket, settings, worker, rest, process_access).await
+                open(over_socket(socket)?, settings, worker, rest, process_access).await
             };
             let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)
@@ -209,7 +208,7 @@ impl FirstConnection {
     fn new(connect_request: &[u8]) -> Result<Self, SpawnErrorKind> {
         let made = connected_pair().and_then(|(socket, theirs)| {
             socket.set_nonblocking(true)?;
-            let written = match (&socket).write(connect_request) {
+            let written = match try_send(&socket, connect_request) {
                 // Nothing was written. The request is written when the connection is opened.
                 Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
                 written => written?,

@@ -5,14 +5,13 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{connect_request, connect_to, encode_init, open, socket_error};
+use super::connecting::{connect_request, dial, encode_init, open, over_socket, socket_error};
 use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
@@ -22,7 +21,7 @@ use super::route::Route;
 use super::serving;
 use super::shutdown::Shutdown;
 use crate::launch::Children;
-use crate::transport::connected_pair;
+use crate::transport::{Halves, ListenerDial, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
@@ -307,22 +306,22 @@ impl<S: Served> Worker<S> {
             if let Some(failure) = Children::get().find_dead(self.id) {
                 return Err(ConnectErrorKind::WorkerDied(failure));
             }
-            let (socket, failure_source) = self.open_socket().await?;
+            let (halves, failure_source) = self.open_transport().await?;
             let worker = (self.id, self.label.clone());
             let process_access = failure_source.process_access();
             let client =
-                open(socket, self.settings, worker, &connect_request, process_access).await?;
+                open(halves, self.settings, worker, &connect_request, process_access).await?;
             failure_source.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };
         connected.await.map_err(|kind| ConnectError::new(self.label.clone(), kind))
     }
 
-    /// Opens a socket whose other end the worker serves.
-    async fn open_socket(&self) -> Result<(UnixStream, FailureSource), ConnectErrorKind> {
+    /// Opens a transport whose other end the worker serves.
+    async fn open_transport(&self) -> Result<(Halves, FailureSource), ConnectErrorKind> {
         let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
-        if let Some(local) = local {
-            return Ok(local);
+        if let Some((socket, failure_source)) = local {
+            return Ok((over_socket(socket)?, failure_source));
         }
         if let Some(started) = Children::get().find(self.id) {
             let handed_over = connected_pair().and_then(|(ours, theirs)| {
@@ -330,7 +329,7 @@ impl<S: Served> Worker<S> {
                 Ok(ours)
             });
             return match handed_over {
-                Ok(ours) => Ok((ours, FailureSource::Process(started))),
+                Ok(ours) => Ok((over_socket(ours)?, FailureSource::Process(started))),
                 // The worker has ended without having been reaped yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     Err(match started.failure().await {
@@ -343,8 +342,8 @@ impl<S: Served> Worker<S> {
         }
         match &self.path {
             Some(path) => {
-                let socket = connect_to(path, self.settings).await?;
-                Ok((socket, FailureSource::Unknown))
+                let halves = dial(&ListenerDial::new(path), self.settings).await?;
+                Ok((halves, FailureSource::Unknown))
             }
             None => Err(ConnectErrorKind::NoSuchWorker),
         }

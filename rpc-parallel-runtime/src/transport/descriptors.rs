@@ -58,13 +58,22 @@ pub(crate) fn send(
     Ok(())
 }
 
+/// Sends as many bytes as the socket has room for, without blocking and without retrying.
+///
+/// # Errors
+///
+/// Nothing was sent. [`Fault::of`] classifies the error.
+pub(crate) fn try_send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+}
+
 /// Sends one byte without blocking and without retrying.
 ///
 /// # Errors
 ///
 /// The byte was not sent. [`Fault::of`] classifies the error.
 pub(crate) fn send_once(socket: impl AsFd, byte: u8) -> io::Result<()> {
-    rustix::net::send(&socket, &[byte], SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    try_send(socket, &[byte])?;
     Ok(())
 }
 

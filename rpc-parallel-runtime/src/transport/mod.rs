@@ -1,20 +1,31 @@
 //! Moves bytes and file descriptors between processes, over Unix sockets.
 //!
 //! The layers above use a transport by its two halves, [`Reader`] and [`Writer`], and do not depend
-//! on its kind.
+//! on its kind: a Unix socket, any stream of bytes, or memory. A [`Dial`] opens one.
 
 mod origin;
 mod fault;
 mod halves;
-mod unix;
+mod dial;
+mod socket;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "no launcher of this version connects workers by such a stream")
+)]
+mod byte_stream;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod memory;
 mod descriptors;
 mod listener;
+mod unix;
+#[cfg(test)]
+mod suite;
 
-pub(crate) use self::descriptors::{receive, send, send_once};
+pub(crate) use self::descriptors::{receive, send, send_once, try_send};
+pub(crate) use self::dial::Dial;
 pub(crate) use self::fault::{Backoff, Fault};
-#[cfg(any(test, fuzzing))]
-pub(crate) use self::halves::memory;
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, address_owner};
 pub(crate) use self::origin::{Origin, Registered};
-pub(crate) use self::unix::{accept, adopt, connect, connected_pair, listen, split};
+pub(crate) use self::socket::split;
+pub(crate) use self::unix::{ListenerDial, accept, adopt, connected_pair, listen};

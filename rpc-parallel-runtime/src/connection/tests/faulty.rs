@@ -1,12 +1,11 @@
 //! A transport in memory whose operations fail with the errors that a test chooses.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use tokio::io::ReadBuf;
 
 use super::lock;
 use crate::connection::scripted::Halves;
@@ -95,41 +94,20 @@ impl Reader for FaultyReader {
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         // A failed read consumes nothing: the bytes stay in the transport.
         if let Err(error) = self.faults.reading.check() {
             return Poll::Ready(Err(error));
         }
-        self.reader.poll_read(cx, buffer)
-    }
-
-    fn poll_read_both(
-        &mut self,
-        cx: &mut Context<'_>,
-        first: &mut [u8],
-        second: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        if let Err(error) = self.faults.reading.check() {
-            return Poll::Ready(Err(error));
-        }
-        self.reader.poll_read_both(cx, first, second)
+        self.reader.poll_read(cx, buffers)
     }
 }
 
 impl Writer for FaultyWriter {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_write(&self, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         self.faults.writing.check()?;
-        self.writer.try_write(bytes)
-    }
-
-    fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        self.faults.writing.check()?;
-        self.writer.try_write_both(first, second)
-    }
-
-    fn use_large_buffer(&self, large: bool) {
-        self.writer.use_large_buffer(large);
+        self.writer.try_write(segments)
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,7 +116,19 @@ impl Writer for FaultyWriter {
         Poll::Ready(Ok(()))
     }
 
-    fn end(&self) {
-        self.writer.end();
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.poll_flush(cx)
+    }
+
+    fn prefer_latency(&self, on: bool) {
+        self.writer.prefer_latency(on);
+    }
+
+    fn is_inherited(&self) -> bool {
+        self.writer.is_inherited()
+    }
+
+    fn close(&self) {
+        self.writer.close();
     }
 }

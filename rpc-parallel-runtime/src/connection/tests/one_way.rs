@@ -1,5 +1,6 @@
 //! One-way calls: their order, and what ends them.
 
+use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 
 use super::peer::{call, connect_as_caller, one_way};
@@ -76,9 +77,11 @@ async fn one_way_calls_run_although_caller_reads_no_answers() {
     let writer = peer.into_writer();
     for note in [7, 8] {
         // The worker fails to write the answer.
-        writer.try_write(&count).expect("the transport has room");
+        writer.try_write(&[IoSlice::new(&count)]).expect("the transport has room");
         settle().await;
-        writer.try_write(&one_way(NOTE, &[0x91, note], &[])).expect("the transport has room");
+        writer
+            .try_write(&[IoSlice::new(&one_way(NOTE, &[0x91, note], &[]))])
+            .expect("the transport has room");
     }
     drop(writer);
 

@@ -1,10 +1,10 @@
 //! One end of a connection that a test drives frame by frame, without the code under test.
 
 use std::future::poll_fn;
+use std::io::{IoSlice, IoSliceMut};
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
-use tokio::io::ReadBuf;
 use tokio::task::JoinHandle;
 
 use super::settings;
@@ -92,7 +92,8 @@ impl Peer {
     ///
     /// Panics if the transport has no room for all of them.
     pub(super) fn send(&self, frames: &[u8]) {
-        let written = self.writer.try_write(frames).expect("the transport has room");
+        let written =
+            self.writer.try_write(&[IoSlice::new(frames)]).expect("the transport has room");
         assert_eq!(written, frames.len(), "the transport has room for all frames");
     }
 
@@ -100,7 +101,7 @@ impl Peer {
     /// Returns whether that frame is complete.
     pub(super) fn try_send(&mut self, frame: &[u8]) -> bool {
         let rest = if self.unsent.is_empty() { frame } else { &self.unsent };
-        let written = self.writer.try_write(rest).unwrap_or(0);
+        let written = self.writer.try_write(&[IoSlice::new(rest)]).unwrap_or(0);
         let complete = written == rest.len();
         if written > 0 || !self.unsent.is_empty() {
             self.unsent = rest[written..].to_vec();
@@ -125,23 +126,25 @@ impl Peer {
                 }
             }
             let mut buffer = [0; 1024];
-            let mut space = ReadBuf::new(&mut buffer);
+            let mut space = [IoSliceMut::new(&mut buffer)];
             let read = poll_fn(|cx| self.reader.poll_read(cx, &mut space)).await;
-            read.expect("a transport in memory does not fail");
-            if space.filled().is_empty() {
+            let len = read.expect("a transport in memory does not fail");
+            if len == 0 {
                 return None;
             }
-            self.received.extend_from_slice(space.filled());
+            self.received.extend_from_slice(&buffer[..len]);
         }
     }
 
     /// Returns whether bytes have arrived that were not received. It receives them.
     pub(super) fn has_received(&mut self, cx: &mut Context<'_>) -> bool {
         let mut buffer = [0; 1024];
-        let mut space = ReadBuf::new(&mut buffer);
-        let is_ready = self.reader.poll_read(cx, &mut space).is_ready();
-        self.received.extend_from_slice(space.filled());
-        is_ready
+        let mut space = [IoSliceMut::new(&mut buffer)];
+        let read = self.reader.poll_read(cx, &mut space);
+        if let Poll::Ready(Ok(len)) = read {
+            self.received.extend_from_slice(&buffer[..len]);
+        }
+        read.is_ready()
     }
 
     /// Receives all frames until the other end has ended.

@@ -1,6 +1,7 @@
 //! Peers that violate the protocol: only their own connection ends, with an error that names the
 //! violation.
 
+use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
@@ -518,7 +519,7 @@ async fn peer_with_invalid_greeting_gets_no_connection() {
         opening.receive_request().await.map(drop)
     });
 
-    writer.try_write(b"GET / HTTP/1.1\r\n\r\n").expect("the transport has room");
+    writer.try_write(&[IoSlice::new(b"GET / HTTP/1.1\r\n\r\n")]).expect("the transport has room");
 
     let error = join("the worker", worker).await.expect_err("the bytes are not a greeting");
     assert!(matches!(error, OpeningError::Frame(FrameError::TooLarge { .. })), "{error:?}");
@@ -533,7 +534,7 @@ async fn fragment_beyond_maximum_before_handshake_gets_no_connection() {
     });
     let oversized = [begin(5, MAX, &[]), header(kind::FRAGMENT, MAX), vec![5, 0, 0, 0]].concat();
 
-    writer.try_write(&oversized).expect("the transport has room");
+    writer.try_write(&[IoSlice::new(&oversized)]).expect("the transport has room");
 
     let error = join("the worker", worker).await.expect_err("the fragment is too large");
     assert!(matches!(error, OpeningError::Frame(FrameError::FragmentTooLarge { .. })), "{error:?}");
