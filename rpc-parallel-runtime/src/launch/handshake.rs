@@ -10,13 +10,14 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::control_event::ControlEvent;
 use super::process::Process;
 use super::starting_error::{StartingError, io};
-use crate::transport::{Backoff, Fault, Registered, adopt};
+use crate::transport::{Backoff, Fault, Registered, adopt, try_send};
 use crate::wire::PanicReport;
 
 /// How long a process may take to exit after it has closed the control socket.
@@ -97,7 +98,9 @@ impl StartHandshake {
         let failed = || io("send it the start message");
         let mut backoff = Backoff::default();
         while !rest.is_empty() {
-            let error = match self.control.try_write(rest) {
+            let control = &*self.control;
+            let sent = control.try_io(Interest::WRITABLE, || try_send(control, rest));
+            let error = match sent {
                 Ok(written) => {
                     rest = &rest[written..];
                     backoff.reset();

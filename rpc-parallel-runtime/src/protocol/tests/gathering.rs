@@ -51,7 +51,7 @@ const fn micros(micros: u64) -> Duration {
 fn elements_within_20_us_share_frame() {
     let (mut machine, stream) = with_stream();
     let begun = Instant::now();
-    let mut send = |machine: &mut Machine<Task>, value, after| {
+    let send = |machine: &mut Machine<Task>, value, after| {
         machine.send_elements(stream, element(stream, value), 1, begun + after)
     };
 
