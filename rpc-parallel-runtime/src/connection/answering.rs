@@ -146,6 +146,9 @@ impl<'a> Answering<'a> {
             (Err(_), None) => unreachable!("only a `Result` has an error"),
         });
         let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
+        let pipes = self.connection.check_pipes(opening.len());
+        let pipes = pipes.map_err(|why| Unsendable(Refusal::Unencodable { why }));
+        let written = written.and_then(|it| pipes.map(|()| it));
         let refusal = match written.map_err(|Unsendable(refusal)| refusal) {
             Ok(frame) => {
                 let (opened, starts) = pipe::open(opening, self.connection, None);

@@ -22,9 +22,10 @@ use super::in_line::InLine;
 use super::pipe::{self, Opening};
 use super::process_access::OverdueCall;
 use super::restart::RestartableLink;
+use super::shared::too_many_pipes;
 use super::spans::CallerSpan;
 use super::time_limit::TimeLimit;
-use crate::protocol::{Answered, CallStatus, Ticket};
+use crate::protocol::{Answered, CallStatus, Line, Ticket};
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FunctionInfo, MessageWriter, Outcome,
     Refusal, Sink, TooLarge, Unsent, WorkerLabel, read_message,
@@ -297,11 +298,11 @@ impl<T, E: CallFailure> Call<T, E> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
         match mem::replace(&mut self.state, State::Done) {
             State::New(mut frame, opening) => {
-                let Poll::Ready(begun) = self.poll_begin(cx) else {
+                let Poll::Ready(begun) = self.poll_begin(opening.len(), cx) else {
                     self.state = State::New(frame, opening);
                     return Poll::Pending;
                 };
-                let begun = begun.map_err(|loss| CallErrorKind::from(&*loss))?;
+                let begun = begun.map_err(CallErrorKind::from)?;
                 self.caller_span = CallerSpan::begin(&mut frame);
                 self.sent = true;
                 if let Some(begun) = begun {
@@ -345,11 +346,15 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     /// Begins the call, as soon as its connection is open and has room.
-    fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
+    fn poll_begin(
+        &mut self,
+        pipes: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Begun>, NotBegun>> {
         loop {
             let link = match &mut self.route {
                 Route::Connected(hold) => {
-                    return poll_begin(&hold.0, self.function, &mut self.in_line, cx);
+                    return poll_begin(&hold.0, self.function, pipes, &mut self.in_line, cx);
                 }
                 Route::Restartable(link) => link,
                 Route::Reconnecting(link, settled) => {
@@ -365,15 +370,16 @@ impl<T, E: CallFailure> Call<T, E> {
                 self.route = Route::Reconnecting(link, settled);
                 continue;
             };
-            let hold = connection?;
-            match ready!(poll_begin(&hold.0, self.function, &mut self.in_line, cx)) {
+            let hold = connection.map_err(NotBegun::Lost)?;
+            match ready!(poll_begin(&hold.0, self.function, pipes, &mut self.in_line, cx)) {
                 Ok(begun) => {
                     self.route = Route::Connected(hold);
                     return Poll::Ready(Ok(begun));
                 }
                 // The connection was just lost. The call has not been sent, and waits for another
                 // connection.
-                Err(_) => self.route = Route::Restartable(link.clone()),
+                Err(NotBegun::Lost(_)) => self.route = Route::Restartable(link.clone()),
+                Err(too_many) => return Poll::Ready(Err(too_many)),
             }
         }
     }
@@ -508,17 +514,40 @@ struct Begun {
     at_once: bool,
 }
 
+/// Why a call was not begun.
+enum NotBegun {
+    Lost(Arc<Loss>),
+    TooManyPipes { max: u32 },
+}
+
+impl From<NotBegun> for CallErrorKind {
+    fn from(not_begun: NotBegun) -> Self {
+        match not_begun {
+            NotBegun::Lost(loss) => (&*loss).into(),
+            NotBegun::TooManyPipes { max } => {
+                Self::Unencodable { message: MessageKind::Arguments, why: too_many_pipes(max) }
+            }
+        }
+    }
+}
+
 /// Begins a call when the connection has room. Returns `None` for a one-way call, which has no
 /// number.
 fn poll_begin(
     caller: &Caller,
     function: &'static FunctionInfo,
+    pipes: usize,
     in_line: &mut Option<InLine>,
     cx: &Context<'_>,
-) -> Poll<Result<Option<Begun>, Arc<Loss>>> {
-    let mut locked = ready!(InLine::poll_room(in_line, &caller.connection, cx));
+) -> Poll<Result<Option<Begun>, NotBegun>> {
+    let line = if function.one_way { Line::OneWay } else { Line::Calls };
+    let mut locked = ready!(InLine::poll_room(in_line, line, &caller.connection, cx));
     if let Some(loss) = locked.lost() {
-        return Poll::Ready(Err(loss.clone()));
+        return Poll::Ready(Err(NotBegun::Lost(loss.clone())));
+    }
+    if pipes > 0 && !locked.machine.may_open(pipes) {
+        let max = caller.connection.settings.max_pipes();
+        return Poll::Ready(Err(NotBegun::TooManyPipes { max }));
     }
     if function.one_way {
         return Poll::Ready(Ok(None));
@@ -527,7 +556,7 @@ fn poll_begin(
     let begun = locked.machine.begin_call(function, cx.waker());
     Poll::Ready(match begun {
         Some(call) => Ok(Some(Begun { call, at_once })),
-        None => Err(locked.loss()),
+        None => Err(NotBegun::Lost(locked.loss())),
     })
 }
 

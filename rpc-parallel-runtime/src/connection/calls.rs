@@ -15,6 +15,7 @@ use super::diagnostics::diagnose;
 use super::ends::OwnedEnd;
 use super::panics::{catch, drop_unfinished, report_of_task};
 use super::pipe::PipeErrorKind;
+use super::received_one_way::ReceivedOneWay;
 use super::scope::{CallScope, LazyScope};
 use super::shared::Connection;
 use super::spans::{CallSpan, Callers};
@@ -49,6 +50,8 @@ pub(super) struct Arrived<'a> {
     pub(super) ends: Vec<OwnedEnd>,
     pub(super) deadline: Option<Instant>,
     pub(super) callers: Callers,
+    /// Set for a one-way call.
+    pub(super) one_way: Option<ReceivedOneWay>,
 }
 
 impl Drop for Calls {
@@ -60,12 +63,20 @@ impl Drop for Calls {
 }
 
 impl Calls {
-    /// Checks that no running call has this number.
-    pub(super) fn check_number(&self, call: CallId) -> Result<(), FrameError> {
-        match self.running.contains_key(&call) {
-            true => Err(FrameError::Call { call: call.0, violation: "the number is in use" }),
-            false => Ok(()),
-        }
+    /// Checks that a received call may begin.
+    ///
+    /// # Errors
+    ///
+    /// A running call has this number, or the peer has more calls than `max` in flight.
+    pub(super) fn check(&self, call: CallId, max: u32) -> Result<(), FrameError> {
+        let violation = if self.running.contains_key(&call) {
+            "the number is in use"
+        } else if self.running.len() >= max as usize {
+            "more calls in flight than `max_calls` allows"
+        } else {
+            return Ok(());
+        };
+        Err(FrameError::Call { call: call.0, violation })
     }
 
     /// Begins a call in the driver task.
@@ -77,6 +88,8 @@ impl Calls {
         answers: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) {
+        let mut arrived = arrived;
+        let one_way = arrived.one_way.take();
         let Arrived { call, function, .. } = arrived;
         let in_flight = connection.traffic().call_begins();
         let mut answering = Answering::new(call, connection, answers);
@@ -98,7 +111,7 @@ impl Calls {
         let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };
         let deadline = scope.deadline;
         let scope = scope.made();
-        let rest = Unfinished::new(rest, span, in_flight);
+        let rest = Unfinished::new(rest, span, in_flight, one_way);
         let (session, connection) = (session.clone(), connection.clone());
         match call {
             Some(call) => {
@@ -146,13 +159,15 @@ impl Calls {
                 let arguments = Body::shared(&arguments);
                 let (ends, callers) = given.take().expect("the future is ready in its first poll");
                 let call = Some(call);
-                let arrived = Arrived { call, function, arguments, ends, deadline, callers };
+                let one_way = None;
+                let arrived =
+                    Arrived { call, function, arguments, ends, deadline, callers, one_way };
                 let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
                 Poll::Ready((begun, answering.into_follow_up()))
             });
             let (begun, follow_up) = begun.await;
             // If the call has completed, `in_flight` is dropped here, before its answer is queued.
-            let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight));
+            let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight, None));
             follow_up.send(&connection, &mut buffer);
             if let Some(rest) = rest {
                 answer_later(Some(call), function, deadline, rest, session, connection).await;
@@ -314,6 +329,7 @@ pub(super) struct Unfinished {
     running: Option<Pin<Box<dyn Running>>>,
     span: CallSpan,
     _in_flight: CountedCall,
+    _one_way: Option<ReceivedOneWay>,
 }
 
 impl Unfinished {
@@ -321,8 +337,9 @@ impl Unfinished {
         running: Pin<Box<dyn Running>>,
         span: CallSpan,
         in_flight: CountedCall,
+        one_way: Option<ReceivedOneWay>,
     ) -> Self {
-        Self { running: Some(running), span, _in_flight: in_flight }
+        Self { running: Some(running), span, _in_flight: in_flight, _one_way: one_way }
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::shared::{Connection, Locked};
-use crate::protocol::Place;
+use crate::protocol::{Line, Place};
 
 /// A place in the line of calls that wait until the queue of a connection has room. Dropping it
 /// lets the next call proceed.
 pub(super) struct InLine {
     connection: Arc<Connection>,
+    line: Line,
     place: Option<Place>,
 }
 
@@ -17,6 +18,7 @@ impl InLine {
     /// Waits until a connection has room, and returns its locked state.
     pub(super) fn poll_room<'a>(
         in_line: &mut Option<Self>,
+        line: Line,
         connection: &'a Arc<Connection>,
         cx: &Context<'_>,
     ) -> Poll<Locked<'a>> {
@@ -24,11 +26,11 @@ impl InLine {
         let own = in_line.take().filter(|it| Arc::ptr_eq(&it.connection, connection));
         let mut place = own.and_then(|mut it| it.place.take());
         let mut locked = connection.lock();
-        if locked.lost().is_some() || locked.machine.has_room(&mut place, cx.waker()) {
+        if locked.lost().is_some() || locked.machine.has_room(line, &mut place, cx.waker()) {
             return Poll::Ready(locked);
         }
         drop(locked);
-        *in_line = Some(Self { connection: connection.clone(), place });
+        *in_line = Some(Self { connection: connection.clone(), line, place });
         Poll::Pending
     }
 }
@@ -36,7 +38,7 @@ impl InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.connection.lock().machine.leave_room(place);
+            self.connection.lock().machine.leave_room(self.line, place);
         }
     }
 }

@@ -20,6 +20,7 @@ mod delivery;
 mod failure;
 mod inbox;
 mod in_line;
+mod received_one_way;
 mod one_way;
 mod opening;
 mod panics;

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
 use super::ends::OwnedEnd;
+use super::received_one_way::ReceivedOneWay;
 use super::scope::LazyScope;
 use super::shared::Connection;
 use super::spans::Callers;
@@ -23,8 +24,7 @@ pub(super) struct OneWayQueue(UnboundedSender<OneWay>);
 
 impl OneWayQueue {
     pub(super) fn start(session: &Arc<dyn Session>, connection: &Arc<Connection>) -> Self {
-        // The queue is not bounded, as the pending calls of a connection are not: the callers limit
-        // their number.
+        // The queue is bounded by the `max_one_way_calls` of the connection.
         let (sender, one_ways) = unbounded_channel();
         // The task ends with the queue, when the connection ends.
         tokio::spawn(task(answer_all(one_ways, session.clone(), connection.clone())));
@@ -32,9 +32,9 @@ impl OneWayQueue {
     }
 
     pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: CountedCall) {
-        let Arrived { function, arguments, ends, callers, .. } = arrived;
+        let Arrived { function, arguments, ends, callers, one_way: received, .. } = arrived;
         let arguments = arguments.keep();
-        let _ = self.0.send(OneWay { function, arguments, ends, callers, in_flight });
+        let _ = self.0.send(OneWay { function, arguments, ends, callers, in_flight, received });
     }
 }
 
@@ -45,6 +45,7 @@ struct OneWay {
     ends: Vec<OwnedEnd>,
     callers: Callers,
     in_flight: CountedCall,
+    received: Option<ReceivedOneWay>,
 }
 
 /// Begins one-way calls one after the other, so that they begin in the order in which they were
@@ -56,7 +57,7 @@ async fn answer_all(
 ) {
     let mut running = JoinSet::new();
     while let Some(one_way) = one_ways.recv().await {
-        let OneWay { function, arguments, ends, callers, in_flight } = one_way;
+        let OneWay { function, arguments, ends, callers, in_flight, received } = one_way;
         while running.try_join_next().is_some() {}
         let mut buffer = Vec::new();
         let mut given = Some((ends, callers));
@@ -65,7 +66,8 @@ async fn answer_all(
             let arguments = Body::shared(&arguments);
             let (ends, callers) = given.take().expect("the future is ready in its first poll");
             let (call, deadline) = (None, None);
-            let arrived = Arrived { call, function, arguments, ends, deadline, callers };
+            let one_way = None;
+            let arrived = Arrived { call, function, arguments, ends, deadline, callers, one_way };
             let mut scope = LazyScope::new(None);
             let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
             Poll::Ready((begun, answering.into_follow_up()))
@@ -75,7 +77,7 @@ async fn answer_all(
             diagnose_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
-            let rest = Unfinished::new(rest, span, in_flight);
+            let rest = Unfinished::new(rest, span, in_flight, received);
             let (session, connection) = (session.clone(), connection.clone());
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }

@@ -19,6 +19,7 @@ use super::failure::Loss;
 use super::inbox::Inbox;
 use super::one_way::OneWayQueue;
 use super::opening::{Opening, READ_AHEAD};
+use super::received_one_way::ReceivedOneWay;
 use super::shared::{Connection, Peer};
 use super::spans::Callers;
 use super::traffic::CountedConnection;
@@ -235,7 +236,7 @@ impl Serving {
             };
             let arrived = match frame {
                 Frame::Call { call, function, arguments, streams, deadline, spans } => {
-                    calls.check_number(call)?;
+                    calls.check(call, connection.settings.max_calls())?;
                     Arrived {
                         call: Some(call),
                         function,
@@ -243,6 +244,7 @@ impl Serving {
                         ends: accept(connection, streams)?,
                         deadline: deadline.and_then(|it| arrival.checked_add(it)),
                         callers: Callers::of(spans),
+                        one_way: None,
                     }
                 }
                 Frame::OneWay { function, arguments, streams, spans } => Arrived {
@@ -252,6 +254,7 @@ impl Serving {
                     ends: accept(connection, streams)?,
                     deadline: None,
                     callers: Callers::of(spans),
+                    one_way: Some(ReceivedOneWay::receive(connection)?),
                 },
                 Frame::Cancel { call } => {
                     calls.cancel(call, &**session);

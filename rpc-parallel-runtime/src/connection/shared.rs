@@ -16,7 +16,9 @@ use super::failure::Loss;
 use super::panics::{install_hook, is_silent};
 use super::pipe::{PipeError, PipeErrorKind};
 use super::traffic::Traffic;
-use crate::protocol::{Chunk, DirectStep, Machine, ReadEnded, Received, Side, Ticket, Transmit};
+use crate::protocol::{
+    Chunk, DirectStep, Limits, Machine, ReadEnded, Received, Side, Ticket, Transmit,
+};
 use crate::transport::Writer;
 use crate::wire::{Body, Frame, FrameError, Settings, StreamId, WorkerLabel};
 
@@ -75,7 +77,7 @@ impl Connection {
             Peer::Caller => Side::Answering,
         };
         let state = State {
-            machine: Machine::new(side),
+            machine: Machine::new(side, Limits::of(&settings)),
             driver: None,
             keepers: HashMap::new(),
             callbacks: HashMap::new(),
@@ -115,6 +117,18 @@ impl Connection {
     /// Returns whether the connection belongs to the process from which this one was forked.
     pub(super) fn is_inherited(&self) -> bool {
         self.writer.is_inherited()
+    }
+
+    /// Checks that a message of this side may open a number of streams.
+    ///
+    /// # Errors
+    ///
+    /// The connection would have too many. The text says so.
+    pub(super) fn check_pipes(&self, pipes: usize) -> Result<(), String> {
+        if pipes == 0 || self.lock().machine.may_open(pipes) {
+            return Ok(());
+        }
+        Err(too_many_pipes(self.settings.max_pipes()))
     }
 
     /// Writes bytes that the machine has handed out. The driver writes the rest. Returns whether
@@ -255,6 +269,11 @@ impl Connection {
     pub(super) fn open_streams(&self) -> usize {
         self.lock().machine.open_streams()
     }
+}
+
+/// Returns the text of the error for a message that would open too many streams.
+pub(super) fn too_many_pipes(max: u32) -> String {
+    format!("more than {max} pipes would be open on its connection; raise `max_pipes`")
 }
 
 /// Writes as much of a transmit as the transport has room for.

@@ -86,6 +86,11 @@ impl<W: Waiter> Calls<W> {
         self.free.len() == self.slots.len()
     }
 
+    /// Returns the number of calls that are not answered, or whose answer was not taken.
+    pub(super) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     /// Returns whether the next call should be written at once: it is the only one, or the caller
     /// waits for one answer after the other beside a call that takes long. While many calls begin
     /// between two answers, the driver writes them together.

@@ -49,7 +49,13 @@ pub(super) struct Lane<W> {
 }
 
 /// A frame of a lane.
-pub(super) enum Queued {
+pub(super) struct Queued {
+    pub(super) content: Content,
+    /// What its elements cost of the windows of their stream and of the connection, in bytes.
+    pub(super) cost: usize,
+}
+
+pub(super) enum Content {
     Small(Vec<u8>),
     Large(Fragments),
 }
@@ -72,10 +78,23 @@ impl Fragments {
 }
 
 impl Queued {
+    pub(super) fn small(frame: Vec<u8>) -> Self {
+        Self { content: Content::Small(frame), cost: 0 }
+    }
+
+    pub(super) fn large(fragments: Fragments) -> Self {
+        Self { content: Content::Large(fragments), cost: 0 }
+    }
+
+    /// Adds what the elements in the frame cost.
+    pub(super) fn costs(self, cost: usize) -> Self {
+        Self { cost, ..self }
+    }
+
     fn len(&self) -> usize {
-        match self {
-            Self::Small(frame) => frame.len(),
-            Self::Large(large) => large.pieces.iter().map(Bytes::len).sum(),
+        match &self.content {
+            Content::Small(frame) => frame.len(),
+            Content::Large(large) => large.pieces.iter().map(Bytes::len).sum(),
         }
     }
 }
@@ -101,13 +120,16 @@ impl<W: Waiter> Lane<W> {
         self.added
     }
 
-    /// Appends elements to the last frame, if that is a frame of at most `max` bytes of elements.
-    /// Returns whether it was.
-    pub(super) fn append(&mut self, elements: &[u8], max: usize) -> bool {
-        let Some(Queued::Small(last)) = self.frames.back_mut() else { return false };
+    /// Appends the elements of a frame, `len` bytes, to the last frame, if that is a frame of
+    /// elements and stays within `max` bytes. Returns whether it was.
+    pub(super) fn append(&mut self, frame: &[u8], len: usize, max: usize) -> bool {
+        let Some(Queued { content: Content::Small(last), cost }) = self.frames.back_mut() else {
+            return false;
+        };
         let before = last.len();
-        let appended = before + elements.len() <= max && append_items(last, elements);
+        let appended = before + frame.len() <= max && append_items(last, frame);
         self.bytes += last.len() - before;
+        *cost += if appended { len } else { 0 };
         appended
     }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::calls::{Answered, CallStatus, Calls, Cancelled, Progress};
 use super::lane::Ticket;
+use super::limits::Limits;
 use super::outgoing::{LANE_FULL, Outgoing};
 use super::reading::{Chunk, DirectStep, ReadEnded};
-use super::streams::{Received, Streams};
+use super::streams::{Received, Streams, send_credit};
 use super::transmit::Transmit;
 use super::waiter::Waiter;
 use super::waiting_line::{Place, WaitingLine};
@@ -28,16 +29,32 @@ const ADMITTED: usize = 32;
 /// release it first.
 pub(crate) struct Machine<W> {
     side: Side,
+    limits: Limits,
     calls: Calls<W>,
     streams: Streams<W>,
     outgoing: Outgoing<W>,
-    /// Calls that wait until the queue of frames has room.
+    /// Calls that wait until the queue of frames has room, and fewer calls wait for answers.
     room: WaitingLine<W>,
+    /// One-way calls that wait until others have completed.
+    one_way_room: WaitingLine<W>,
+    /// The number of one-way calls that may be sent before others have completed.
+    one_way_credit: u32,
+    /// The number of received one-way calls for which no credit was returned.
+    one_way_outstanding: u32,
+    /// How many of them have completed.
+    one_way_completed: u32,
     woken: Vec<W>,
     /// Streams whose callbacks must be called with the end of the stream.
     deliver: Vec<StreamId>,
     /// The streams whose lanes have room again, for reuse.
     drained: Vec<StreamId>,
+}
+
+/// The lines in which calls wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Line {
+    Calls,
+    OneWay,
 }
 
 /// Which end of a connection this is.
@@ -50,17 +67,22 @@ pub(crate) enum Side {
 }
 
 impl<W: Waiter> Machine<W> {
-    pub(crate) fn new(side: Side) -> Self {
+    pub(crate) fn new(side: Side, limits: Limits) -> Self {
         let first = match side {
             Side::Calling => 1,
             Side::Answering => 2,
         };
         Self {
             side,
+            limits,
             calls: Calls::new(),
-            streams: Streams::new(first),
+            streams: Streams::new(first, &limits),
             outgoing: Outgoing::new(),
             room: WaitingLine::new(),
+            one_way_room: WaitingLine::new(),
+            one_way_credit: limits.one_way_calls,
+            one_way_outstanding: 0,
+            one_way_completed: 0,
             woken: Vec::new(),
             deliver: Vec::new(),
             drained: Vec::new(),
@@ -79,7 +101,12 @@ impl<W: Waiter> Machine<W> {
             let answered = Answered { outcome, value: value.keep(), streams };
             if let Some(unwanted) = self.calls.answer(call, answered, &mut self.woken) {
                 self.discard(&unwanted.streams);
+                self.admit_next_call();
             }
+            return Ok(Received::Handled);
+        }
+        if let (Frame::OneWayCredit { count }, Side::Calling) = (frame, self.side) {
+            self.add_one_way_credit(count)?;
             return Ok(Received::Handled);
         }
         self.streams.handle(frame, &mut self.outgoing, &mut self.woken)
@@ -91,12 +118,14 @@ impl<W: Waiter> Machine<W> {
         self.calls.lose(&mut self.woken);
         self.streams.lose(&mut self.woken, &mut self.deliver);
         self.room.admit_all(&mut self.woken);
+        self.one_way_room.admit_all(&mut self.woken);
     }
 
     /// Drops all queued and all later frames.
     pub(crate) fn end(&mut self) {
         self.outgoing.end(&mut self.woken);
         self.room.admit_all(&mut self.woken);
+        self.one_way_room.admit_all(&mut self.woken);
     }
 
     /// Returns what the changes since the last call notify.
@@ -112,28 +141,50 @@ impl<W: Waiter> Machine<W> {
 
 /// Calls of this end.
 impl<W: Waiter> Machine<W> {
-    /// Waits until the queue of frames has room. A task that waits gets a place, and passes it again
-    /// when it is polled next, or to [`leave_room`](Self::leave_room).
-    pub(crate) fn has_room(&mut self, place: &mut Option<Place>, waiter: &W) -> bool {
+    /// Waits until a call may be sent. A task that waits gets a place, and passes it again when it is
+    /// polled next, or to [`leave_room`](Self::leave_room).
+    pub(crate) fn has_room(&mut self, line: Line, place: &mut Option<Place>, waiter: &W) -> bool {
+        let has_room = match line {
+            Line::Calls => self.has_room_now(),
+            Line::OneWay => self.outgoing.has_room() && self.one_way_credit > 0,
+        };
+        let waiting = match line {
+            Line::Calls => &mut self.room,
+            Line::OneWay => &mut self.one_way_room,
+        };
         match place {
-            Some(known) if !self.room.is_admitted(known, waiter) => return false,
+            Some(known) if !waiting.is_admitted(known, waiter) => return false,
             // Admitted, but others have filled the queue.
-            Some(_) | None if !self.outgoing.has_room() => {}
-            None if !self.room.is_empty() => {}
+            Some(_) | None if !has_room => {}
+            None if !waiting.is_empty() => {}
             Some(_) | None => {
                 if place.take().is_some() {
-                    self.room.admit(1, &mut self.woken);
+                    waiting.admit(1, &mut self.woken);
                 }
                 return true;
             }
         }
-        *place = Some(self.room.join(waiter));
+        *place = Some(waiting.join(waiter));
         false
     }
 
+    fn has_room_now(&self) -> bool {
+        self.outgoing.has_room() && self.calls.in_use() < self.limits.calls
+    }
+
+    /// Admits a waiting call, because the slot of another one is free.
+    fn admit_next_call(&mut self) {
+        if !self.room.is_empty() {
+            self.room.admit(1, &mut self.woken);
+        }
+    }
+
     /// Gives up a place that [`has_room`](Self::has_room) has given.
-    pub(crate) fn leave_room(&mut self, place: Place) {
-        self.room.leave(place, &mut self.woken);
+    pub(crate) fn leave_room(&mut self, line: Line, place: Place) {
+        match line {
+            Line::Calls => self.room.leave(place, &mut self.woken),
+            Line::OneWay => self.one_way_room.leave(place, &mut self.woken),
+        }
     }
 
     /// Returns whether the next call should be written at once: it is the only one, or the caller
@@ -172,11 +223,22 @@ impl<W: Waiter> Machine<W> {
         frame: Unsent,
         opened: &[Opened],
     ) -> (Ticket, Option<Transmit>) {
+        self.one_way_credit = self.one_way_credit.saturating_sub(1);
         match frame {
             Unsent::Small(frame) if self.outgoing.is_idle() => self.send_at_once(frame),
             Unsent::Small(frame) => (self.outgoing.add_one_way(frame), None),
             Unsent::Large(frame) => (self.outgoing.add_large_one_way(*frame, ids(opened)), None),
         }
+    }
+
+    fn add_one_way_credit(&mut self, count: u32) -> Result<(), FrameError> {
+        let credit = self.one_way_credit.saturating_add(count);
+        if credit > self.limits.one_way_calls {
+            return Err(FrameError::OutOfPlace("credit for one-way calls that were not sent"));
+        }
+        self.one_way_credit = credit;
+        self.one_way_room.admit(ADMITTED, &mut self.woken);
+        Ok(())
     }
 
     fn send_at_once(&mut self, frame: Vec<u8>) -> (Ticket, Option<Transmit>) {
@@ -189,7 +251,11 @@ impl<W: Waiter> Machine<W> {
 
     /// Returns the status of a call, and registers the waiter while the call waits.
     pub(crate) fn poll_call(&mut self, call: CallId, waiter: &W) -> CallStatus {
-        self.calls.poll(call, waiter)
+        let status = self.calls.poll(call, waiter);
+        if !matches!(status, CallStatus::Waiting) {
+            self.admit_next_call();
+        }
+        status
     }
 
     /// Cancels a call. Returns whether the worker might still have answered it. If `may_abandon`
@@ -199,13 +265,17 @@ impl<W: Waiter> Machine<W> {
             Cancelled::Pending => {}
             Cancelled::Answered(unwanted) => {
                 self.discard(&unwanted.streams);
+                self.admit_next_call();
                 return false;
             }
             Cancelled::Ended => return false,
         }
-        if may_abandon && let Some(streams) = self.outgoing.abandon(ticket, &mut self.woken) {
+        if may_abandon && let Some((streams, cost)) = self.outgoing.abandon(ticket, &mut self.woken)
+        {
+            self.streams.add_credit_of_connection(cost, &mut self.woken);
             self.streams.abandon(&streams, &mut self.woken, &mut self.deliver);
             self.calls.forget(call);
+            self.admit_next_call();
             return true;
         }
         let mut frame = Vec::new();
@@ -240,8 +310,45 @@ impl<W: Waiter> Machine<W> {
     }
 }
 
+/// One-way calls of the peer.
+impl<W: Waiter> Machine<W> {
+    /// Handles a received one-way call.
+    ///
+    /// # Errors
+    ///
+    /// The peer has sent more than it may.
+    pub(crate) fn receive_one_way(&mut self) -> Result<(), FrameError> {
+        if self.one_way_outstanding == self.limits.one_way_calls {
+            return Err(FrameError::OutOfPlace("one-way call beyond `max_one_way_calls`"));
+        }
+        self.one_way_outstanding += 1;
+        Ok(())
+    }
+
+    /// Records that a received one-way call has completed. Returns credit to the peer when half of
+    /// the limit has, apart from those that are running. So calls that never complete do not hold
+    /// back the credit for others.
+    pub(crate) fn complete_one_way(&mut self) {
+        self.one_way_completed += 1;
+        let running = self.one_way_outstanding.saturating_sub(self.one_way_completed);
+        if self.one_way_completed < self.limits.one_way_calls.saturating_sub(running).div_ceil(2) {
+            return;
+        }
+        let count = std::mem::take(&mut self.one_way_completed);
+        self.one_way_outstanding -= count;
+        let mut frame = Vec::new();
+        FrameWriter::one_way_credit(&mut frame, count).finish();
+        self.outgoing.add_urgent(&frame);
+    }
+}
+
 /// Streams.
 impl<W: Waiter> Machine<W> {
+    /// Returns whether a message of this side may open `count` streams.
+    pub(crate) fn may_open(&self, count: usize) -> bool {
+        self.streams.may_open(count)
+    }
+
     /// Makes this side's end of a stream that a message of this side opens.
     pub(crate) fn open(&mut self, writer: WrittenBy, window: u32) -> Opened {
         self.streams.open(writer, window)
@@ -300,15 +407,9 @@ impl<W: Waiter> Machine<W> {
     /// Records that a chunk of a stream was read.
     pub(crate) fn note_read(&mut self, id: StreamId, cost: usize) {
         let Some(reading) = self.streams.reading(id) else { return };
-        let mut bytes = reading.note_read(cost);
-        // An element of 4 GiB that overdraws a large window costs more than one frame can return.
-        while bytes > 0 {
-            let returned = u32::try_from(bytes).unwrap_or(u32::MAX);
-            let mut frame = Vec::with_capacity(20);
-            FrameWriter::credit(&mut frame, id, returned).finish();
-            self.outgoing.add_control(id, &frame);
-            bytes -= returned as usize;
-        }
+        let bytes = reading.note_read(cost);
+        send_credit(id, bytes, &mut self.outgoing);
+        self.streams.note_read(cost, &mut self.outgoing);
     }
 
     /// Stops a stream that is read: the writer answers with its end.
@@ -340,12 +441,13 @@ impl<W: Waiter> Machine<W> {
         if reading.has_callback() {
             return VecDeque::new();
         }
-        let chunks = reading.drop_reader();
+        let (chunks, cost) = reading.drop_reader();
         if reading.has_ended() {
             self.streams.remove(id);
         } else {
             self.stop(id);
         }
+        self.streams.note_read(cost, &mut self.outgoing);
         chunks
     }
 
@@ -356,10 +458,11 @@ impl<W: Waiter> Machine<W> {
 
     /// Returns whether elements can be written to a stream.
     pub(crate) fn send_status(&mut self, id: StreamId) -> SendStatus {
-        let queued = self.outgoing.queued_bytes(id);
+        let is_blocked =
+            self.outgoing.queued_bytes(id) >= LANE_FULL || !self.streams.window.has_credit();
         match self.streams.writing(id) {
             Some(writing) => match writing.status() {
-                SendStatus::Room(_) if queued >= LANE_FULL => SendStatus::Full,
+                SendStatus::Room(_) if is_blocked => SendStatus::Full,
                 status => status,
             },
             None => SendStatus::Closed(WriteClosed::Lost),
@@ -368,6 +471,9 @@ impl<W: Waiter> Machine<W> {
 
     /// Registers a task that waits for a change of the [status](Self::send_status).
     pub(crate) fn wait_to_send(&mut self, id: StreamId, waiter: &W) {
+        if !self.streams.window.has_credit() {
+            self.streams.window.block(id);
+        }
         if let Some(writing) = self.streams.writing(id) {
             writing.wait(waiter);
         }
@@ -387,21 +493,22 @@ impl<W: Waiter> Machine<W> {
         now: Instant,
     ) -> Option<Transmit> {
         self.streams.writing(id)?;
-        let added = self.outgoing.add_elements(id, frame, now, &mut self.drained);
+        let added = self.outgoing.add_elements(id, frame, len, now, &mut self.drained);
         self.wake_drained();
-        let cost = if added.shares_frame { len } else { Chunk::cost_of(len) };
-        self.note_sent(id, cost, added.ticket);
+        self.note_sent(id, added.cost, added.ticket);
         added.transmit
     }
 
     /// Sends a large element of a stream, whose [status](Self::send_status) must be `Room`. `len` is
     /// its length.
     pub(crate) fn send_large_element(&mut self, id: StreamId, frame: Large, len: usize) {
-        let ticket = self.outgoing.add_large_element(id, frame);
-        self.note_sent(id, Chunk::cost_of(len), ticket);
+        let cost = Chunk::cost_of(len);
+        let ticket = self.outgoing.add_large_element(id, frame, cost);
+        self.note_sent(id, cost, ticket);
     }
 
     fn note_sent(&mut self, id: StreamId, cost: usize, ticket: Ticket) {
+        self.streams.window.take_credit(cost);
         if let Some(writing) = self.streams.writing(id) {
             writing.take_credit(cost);
             writing.last = ticket;
@@ -467,8 +574,11 @@ impl<W: Waiter> Machine<W> {
     /// Takes back a transmit. What is not written of it is handed out next.
     pub(crate) fn take_back(&mut self, transmit: Transmit) {
         self.outgoing.take_back(transmit, &mut self.woken);
-        if !self.room.is_empty() && self.outgoing.has_room() {
+        if !self.room.is_empty() && self.has_room_now() {
             self.room.admit(ADMITTED, &mut self.woken);
+        }
+        if !self.one_way_room.is_empty() && self.one_way_credit > 0 && self.outgoing.has_room() {
+            self.one_way_room.admit(ADMITTED, &mut self.woken);
         }
     }
 

@@ -16,13 +16,16 @@ mod outgoing;
 mod calls;
 mod reading;
 mod writing;
+mod connection_window;
 mod streams;
+mod limits;
 mod machine;
 
 pub(crate) use self::calls::{Answered, CallStatus, Progress};
 pub(crate) use self::decoder::Decoder;
 pub(crate) use self::lane::Ticket;
-pub(crate) use self::machine::{Machine, Side};
+pub(crate) use self::limits::Limits;
+pub(crate) use self::machine::{Line, Machine, Side};
 pub(crate) use self::reading::{Chunk, DirectStep, ReadEnded};
 pub(crate) use self::streams::Received;
 pub(crate) use self::transmit::Transmit;

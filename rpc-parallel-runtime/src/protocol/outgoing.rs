@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use super::lane::{Fragments, Lane, LaneId, Queued, Ticket};
+use super::lane::{Content, Fragments, Lane, LaneId, Queued, Ticket};
+use super::reading::Chunk;
 use super::reassembly::MAX_TRANSFERS;
 use super::transmit::{Segment, Transmit};
 use super::waiter::Waiter;
@@ -88,8 +89,8 @@ pub(super) struct Outgoing<W> {
 pub(super) struct Added {
     pub(super) ticket: Ticket,
     pub(super) transmit: Option<Transmit>,
-    /// Whether the elements share a frame with those before them.
-    pub(super) shares_frame: bool,
+    /// What they cost, in bytes: less if they share a frame with those before them.
+    pub(super) cost: usize,
 }
 
 impl<W: Waiter> Outgoing<W> {
@@ -140,7 +141,7 @@ impl<W: Waiter> Outgoing<W> {
     /// Adds a small one-way call, behind those before it.
     pub(super) fn add_one_way(&mut self, frame: Vec<u8>) -> Ticket {
         match self.has_lane(LaneId::OneWay) {
-            true => self.add_to_lane(LaneId::OneWay, Queued::Small(frame)),
+            true => self.add_to_lane(LaneId::OneWay, Queued::small(frame)),
             false => self.add_messages(&frame),
         }
     }
@@ -163,7 +164,7 @@ impl<W: Waiter> Outgoing<W> {
         }
         self.messages += 1;
         self.unopened.extend(&opens);
-        self.add_to_lane(lane, Queued::Large(Fragments::new(frame, opens)))
+        self.add_to_lane(lane, Queued::large(Fragments::new(frame, opens)))
     }
 
     /// Adds elements of a stream.
@@ -174,6 +175,7 @@ impl<W: Waiter> Outgoing<W> {
         &mut self,
         stream: StreamId,
         frame: Vec<u8>,
+        len: usize,
         now: Instant,
         drained: &mut Vec<StreamId>,
     ) -> Added {
@@ -186,21 +188,22 @@ impl<W: Waiter> Outgoing<W> {
         if !gathers && self.is_idle() && !self.delays(stream) {
             self.gathering = Some((stream, now));
             let transmit = self.transmit_frame(frame);
-            let ticket = Ticket::Urgent(self.added);
-            return Added { ticket, transmit: Some(transmit), shares_frame: false };
+            let (ticket, cost) = (Ticket::Urgent(self.added), Chunk::cost_of(len));
+            return Added { ticket, transmit: Some(transmit), cost };
         }
         let queued = self.lanes.get_mut(&lane);
-        let shares_frame = queued.is_some_and(|it| it.append(&frame, GATHERED));
+        let shares_frame = queued.is_some_and(|it| it.append(&frame, len, GATHERED));
+        let cost = if shares_frame { len } else { Chunk::cost_of(len) };
         let ticket = match shares_frame {
             true => Ticket::Lane(lane, self.lanes.get(&lane).map_or(0, |it| it.added)),
-            false => self.add_to_lane(lane, Queued::Small(frame)),
+            false => self.add_to_lane(lane, Queued::small(frame).costs(cost)),
         };
         let is_due = since.is_some() && (!gathers || self.queued_bytes(stream) >= GATHERED);
         let transmit = if is_due { self.transmit(drained) } else { None };
         if transmit.is_some() {
             self.gathering = Some((stream, now));
         }
-        Added { ticket, transmit, shares_frame }
+        Added { ticket, transmit, cost }
     }
 
     /// Records that the driver runs: it writes what is queued, so nothing has to be gathered.
@@ -209,8 +212,13 @@ impl<W: Waiter> Outgoing<W> {
     }
 
     /// Adds a large element of a stream.
-    pub(super) fn add_large_element(&mut self, stream: StreamId, frame: Large) -> Ticket {
-        let frame = Queued::Large(Fragments::new(frame, Vec::new()));
+    pub(super) fn add_large_element(
+        &mut self,
+        stream: StreamId,
+        frame: Large,
+        cost: usize,
+    ) -> Ticket {
+        let frame = Queued::large(Fragments::new(frame, Vec::new())).costs(cost);
         self.add_to_lane(LaneId::Stream(stream), frame)
     }
 
@@ -218,12 +226,12 @@ impl<W: Waiter> Outgoing<W> {
     pub(super) fn add_control(&mut self, stream: StreamId, frame: &[u8]) -> Ticket {
         let lane = LaneId::Stream(stream);
         match self.unopened.contains(&stream) || self.has_lane(lane) {
-            true => self.add_to_lane(lane, Queued::Small(frame.to_vec())),
+            true => self.add_to_lane(lane, Queued::small(frame.to_vec())),
             false => self.add_urgent(frame),
         }
     }
 
-    fn add_urgent(&mut self, frames: &[u8]) -> Ticket {
+    pub(super) fn add_urgent(&mut self, frames: &[u8]) -> Ticket {
         if self.ended {
             return Ticket::Dropped;
         }
@@ -263,29 +271,36 @@ impl<W: Waiter> Outgoing<W> {
         self.lanes.get(&LaneId::Stream(stream)).map_or(0, |it| it.bytes)
     }
 
-    /// Removes the queued frames of a stream. The peer drops the rest of a large frame.
-    pub(super) fn drop_frames(&mut self, stream: StreamId, woken: &mut Vec<W>) {
+    /// Removes the queued frames of a stream, and returns what they cost. The peer drops the rest of
+    /// a large frame.
+    pub(super) fn drop_frames(&mut self, stream: StreamId, woken: &mut Vec<W>) -> usize {
         self.unopened.remove(&stream);
-        self.remove_lane(LaneId::Stream(stream), woken);
+        self.remove_lane(LaneId::Stream(stream), woken)
     }
 
-    /// Removes a large message, and returns the streams that it would have opened. Returns `None`
-    /// if the message was handed out completely.
-    pub(super) fn abandon(&mut self, ticket: Ticket, woken: &mut Vec<W>) -> Option<Vec<StreamId>> {
+    /// Removes a large message. Returns the streams that it would have opened, and what their
+    /// elements cost. Returns `None` if the message was handed out completely.
+    pub(super) fn abandon(
+        &mut self,
+        ticket: Ticket,
+        woken: &mut Vec<W>,
+    ) -> Option<(Vec<StreamId>, usize)> {
         let Ticket::Lane(id @ LaneId::Message(_), _) = ticket else { return None };
-        let Queued::Large(message) = self.lanes.get_mut(&id)?.frames.front_mut()? else {
-            return None;
-        };
+        let front = self.lanes.get_mut(&id)?.frames.front_mut()?;
+        let Content::Large(message) = &mut front.content else { return None };
         let opens = mem::take(&mut message.opens);
         self.remove_lane(id, woken);
-        opens.iter().for_each(|it| self.drop_frames(*it, woken));
-        Some(opens)
+        let cost = opens.iter().map(|it| self.drop_frames(*it, woken)).sum();
+        Some((opens, cost))
     }
 
-    fn remove_lane(&mut self, id: LaneId, woken: &mut Vec<W>) {
-        let Some(mut lane) = self.lanes.remove(&id) else { return };
+    /// Removes a lane, and returns what its elements cost.
+    fn remove_lane(&mut self, id: LaneId, woken: &mut Vec<W>) -> usize {
+        let Some(mut lane) = self.lanes.remove(&id) else { return 0 };
+        let mut cost = 0;
         for frame in lane.frames.drain(..) {
-            let Queued::Large(Fragments { id: transfer, .. }) = frame else { continue };
+            cost += frame.cost;
+            let Content::Large(Fragments { id: transfer, .. }) = frame.content else { continue };
             self.messages -= usize::from(!matches!(id, LaneId::Stream(_)));
             if let Some(transfer) = transfer {
                 let mut abandon = Vec::new();
@@ -299,6 +314,7 @@ impl<W: Waiter> Outgoing<W> {
             self.turns.retain(|it| *it != id);
             self.deferred.retain(|it| *it != id);
         }
+        cost
     }
 
     /// Gives a lane its turn that waited until the number of large frames is below the limit.
@@ -428,8 +444,8 @@ impl<W: Waiter> Outgoing<W> {
             && tail.is_none()
             && let Some(frame) = lane.frames.front_mut()
         {
-            match frame {
-                Queued::Small(frame) => {
+            match &mut frame.content {
+                Content::Small(frame) => {
                     taken += frame.len();
                     match frame.len() {
                         ..=MAX_COPIED => head.extend_from_slice(frame),
@@ -439,8 +455,8 @@ impl<W: Waiter> Outgoing<W> {
                     lane.taken += 1;
                 }
                 // A large frame begins its own transmit, so that it gets a whole turn.
-                Queued::Large(_) if taken > 0 => break,
-                Queued::Large(large) => {
+                Content::Large(_) if taken > 0 => break,
+                Content::Large(large) => {
                     if large.id.is_none() && self.transfers == MAX_TRANSFERS {
                         self.deferred.push_back(id);
                         return None;

@@ -59,6 +59,8 @@ pub(super) struct Reading<W> {
     outstanding: usize,
     /// How many of them have been read.
     read: usize,
+    /// The cost of the chunks that the reader has got, and that are not noted as read.
+    taken: usize,
     reader: Reader<W>,
     ended: Option<ReadEnded>,
 }
@@ -81,6 +83,8 @@ pub(super) enum Put {
     Buffered,
     /// A callback must be called with it.
     Deliver,
+    /// The reader is gone. The piece costs this number of bytes.
+    Dropped(usize),
 }
 
 impl<W: Waiter> Reading<W> {
@@ -90,6 +94,7 @@ impl<W: Waiter> Reading<W> {
             chunks: VecDeque::new(),
             outstanding: 0,
             read: 0,
+            taken: 0,
             reader: Reader::Idle,
             ended: None,
         }
@@ -130,10 +135,11 @@ impl<W: Waiter> Reading<W> {
         match mem::replace(&mut self.reader, Reader::Idle) {
             Reader::Gone => {
                 self.reader = Reader::Gone;
-                return Ok(Put::Buffered);
+                return Ok(Put::Dropped(cost));
             }
             Reader::Callback => {
                 self.reader = Reader::Busy;
+                self.taken += cost;
                 return Ok(Put::Deliver);
             }
             Reader::Waiting(waiter) => woken.push(waiter),
@@ -174,6 +180,7 @@ impl<W: Waiter> Reading<W> {
     /// Returns the next chunk, or the end. Registers the waiter if there is neither.
     pub(super) fn poll_chunk(&mut self, waiter: &W) -> Option<Result<Chunk, ReadEnded>> {
         if let Some(chunk) = self.chunks.pop_front() {
+            self.taken += chunk.cost();
             return Some(Ok(chunk));
         }
         if let Some(ended) = &self.ended {
@@ -191,6 +198,7 @@ impl<W: Waiter> Reading<W> {
     pub(super) fn next_step(&mut self) -> DirectStep {
         if let Some(chunk) = self.chunks.pop_front() {
             self.reader = Reader::Busy;
+            self.taken += chunk.cost();
             return DirectStep::Chunk(chunk);
         }
         match &self.ended {
@@ -205,6 +213,7 @@ impl<W: Waiter> Reading<W> {
     /// Records that a chunk was read. Returns the credit for the writer when half of the window was
     /// read.
     pub(super) fn note_read(&mut self, cost: usize) -> usize {
+        self.taken = self.taken.saturating_sub(cost);
         self.read += cost;
         if self.ended.is_some() || self.read < self.window.div_ceil(2) {
             return 0;
@@ -214,10 +223,13 @@ impl<W: Waiter> Reading<W> {
         bytes
     }
 
-    /// Drops the reader, and returns the buffered chunks.
-    pub(super) fn drop_reader(&mut self) -> VecDeque<Chunk> {
+    /// Drops the reader. Returns the buffered chunks, and the cost of all chunks that were not noted
+    /// as read.
+    pub(super) fn drop_reader(&mut self) -> (VecDeque<Chunk>, usize) {
         self.reader = Reader::Gone;
-        mem::take(&mut self.chunks)
+        let chunks = mem::take(&mut self.chunks);
+        let cost = mem::take(&mut self.taken) + chunks.iter().map(Chunk::cost).sum::<usize>();
+        (chunks, cost)
     }
 
     /// Returns the number of buffered bytes, and the size of the window.

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::connection_window::ConnectionWindow;
+use super::limits::Limits;
 use super::outgoing::Outgoing;
-use super::reading::{Put, ReadEnded, Reading};
+use super::reading::{Chunk, Put, ReadEnded, Reading};
 use super::waiter::Waiter;
 use super::writing::{WriteClosed, Writing};
 use crate::wire::{
@@ -30,6 +32,9 @@ pub(super) struct Streams<W> {
     open: usize,
     /// Streams that have ended since the last call of [`take_ended`](Self::take_ended).
     ended: Vec<StreamId>,
+    /// The maximum number of open streams.
+    max: usize,
+    pub(super) window: ConnectionWindow,
     is_lost: bool,
 }
 
@@ -41,9 +46,22 @@ pub(super) enum End<W> {
 
 impl<W: Waiter> Streams<W> {
     /// Makes a table without streams. The connecting side allocates odd numbers.
-    pub(super) fn new(first: u64) -> Self {
-        let (ends, ended) = (HashMap::new(), Vec::new());
-        Self { ends, next: first, newest_of_peer: 0, open: 0, ended, is_lost: false }
+    pub(super) fn new(first: u64, limits: &Limits) -> Self {
+        Self {
+            ends: HashMap::new(),
+            next: first,
+            newest_of_peer: 0,
+            open: 0,
+            ended: Vec::new(),
+            max: limits.streams,
+            window: ConnectionWindow::new(limits.window),
+            is_lost: false,
+        }
+    }
+
+    /// Returns whether a message of this side may open `count` streams.
+    pub(super) fn may_open(&self, count: usize) -> bool {
+        self.open + count <= self.max
     }
 
     /// Makes this side's end of a stream that a message of this side opens.
@@ -62,6 +80,10 @@ impl<W: Waiter> Streams<W> {
     pub(super) fn accept(&mut self, streams: Opens<'_>) -> Result<Vec<Opened>, FrameError> {
         let accept = |opened: Opened| {
             let Opened { id, writer, window } = opened;
+            // Twice the limit, because the ends of as many streams may be under way.
+            if self.open >= self.max.saturating_mul(2) {
+                return Err(violation(id, "more open streams than `max_pipes` allows"));
+            }
             if id.0 % 2 == self.next % 2 || self.ends.contains_key(&id) {
                 return Err(violation(
                     id,
@@ -100,10 +122,12 @@ impl<W: Waiter> Streams<W> {
     ) -> Result<Received, FrameError> {
         let (stream, put) = match frame {
             Frame::Items { stream, count, elements } => {
+                self.window.receive(Chunk::cost_of(elements.bytes().len()), stream)?;
                 let reading = self.open_reading(stream, "elements of a stream that is not open")?;
                 (stream, reading.receive(count, elements, woken))
             }
             Frame::Skipped { stream, error } => {
+                self.window.receive(Chunk::cost_of(0), stream)?;
                 let reading =
                     self.open_reading(stream, "a skipped element of a stream that is not open")?;
                 (stream, reading.skip(error, woken))
@@ -123,12 +147,17 @@ impl<W: Waiter> Streams<W> {
                 if let Some(writing) = self.open_writing(stream, wrong)? {
                     writing.close(WriteClosed::ReaderGone, woken);
                     self.note_ended(stream);
-                    outgoing.drop_frames(stream, woken);
+                    let unsent = outgoing.drop_frames(stream, woken);
+                    self.add_credit_of_connection(unsent, woken);
                     let mut frame = Vec::new();
                     FrameWriter::end(&mut frame, stream).finish();
                     outgoing.add_control(stream, &frame);
                 }
                 (stream, Ok(Put::Buffered))
+            }
+            Frame::Credit { stream: StreamId(0), bytes } => {
+                self.add_credit_of_connection(bytes as usize, woken);
+                (StreamId(0), self.window.check_credit().map(|()| Put::Buffered))
             }
             Frame::Credit { stream, bytes } => {
                 let wrong = "credit for a stream that this end does not write";
@@ -140,6 +169,10 @@ impl<W: Waiter> Streams<W> {
         };
         match put {
             Ok(Put::Buffered) => Ok(Received::Handled),
+            Ok(Put::Dropped(cost)) => {
+                self.note_read(cost, outgoing);
+                Ok(Received::Handled)
+            }
             Ok(Put::Deliver) => Ok(Received::Deliver(stream)),
             Err(wrong) => Err(violation(stream, wrong)),
         }
@@ -184,6 +217,23 @@ impl<W: Waiter> Streams<W> {
             Some(End::Writing(writing)) => Some(writing),
             Some(End::Reading(_)) | None => None,
         }
+    }
+
+    /// Returns credit of the connection to the writers of this side, and wakes those that wait for
+    /// it.
+    pub(super) fn add_credit_of_connection(&mut self, bytes: usize, woken: &mut Vec<W>) {
+        for stream in self.window.add_credit(bytes) {
+            if let Some(writing) = self.writing(stream) {
+                writing.wake(woken);
+            }
+        }
+    }
+
+    /// Records that elements of any stream were read, and returns credit of the connection to the
+    /// peer.
+    pub(super) fn note_read(&mut self, cost: usize, outgoing: &mut Outgoing<W>) {
+        let bytes = self.window.note_read(cost);
+        send_credit(StreamId(0), bytes, outgoing);
     }
 
     /// Removes an end that is no longer used.
@@ -284,6 +334,22 @@ impl<W: Waiter> End<W> {
                 Put::Buffered
             }
         }
+    }
+}
+
+/// Sends credit for a stream, or for the connection.
+pub(super) fn send_credit<W: Waiter>(
+    stream: StreamId,
+    mut bytes: usize,
+    outgoing: &mut Outgoing<W>,
+) {
+    // An element of 4 GiB that overdraws a large window costs more than one frame can return.
+    while bytes > 0 {
+        let returned = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let mut frame = Vec::with_capacity(20);
+        FrameWriter::credit(&mut frame, stream, returned).finish();
+        outgoing.add_control(stream, &frame);
+        bytes -= returned as usize;
     }
 }
 

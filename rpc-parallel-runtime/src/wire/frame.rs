@@ -23,13 +23,15 @@
 //! introduce       length 16 functions..                   before `connect`, from another program
 //! acknowledge     length 17                               before `welcome`, if `init` takes time
 //! connect_control length 18 greeting worker:16            `connect`, for built-in functions only
+//! one_way_credit  length 19 count:4                       so many one-way calls have completed
 //!
 //! trailer         [spans.. count:1] [streams.. count:2] [deadline:8]   selected by `extras`
 //! span            process:8 span:8                        innermost first; of `call` and `one_way`
 //! stream          id:8 writer:1 window:4
 //! ```
 //!
-//! The deadline is the remaining time in microseconds. A large frame travels without its length;
+//! `credit` for the stream 0 is credit for the connection. The deadline is the remaining time in
+//! microseconds. A large frame travels without its length;
 //! its `total` is that length. A fragment has at most 64 KiB of it.
 //!
 //! The trailer follows the message because its content is known later: the streams of a message
@@ -159,6 +161,9 @@ pub(crate) enum Frame<'a> {
     Abandon {
         transfer: TransferId,
     },
+    OneWayCredit {
+        count: u32,
+    },
 }
 
 impl Frame<'_> {
@@ -178,6 +183,7 @@ impl Frame<'_> {
             Self::End { .. } => "end of a stream",
             Self::Stop { .. } => "stop of a stream",
             Self::Credit { .. } => "credit for a stream",
+            Self::OneWayCredit { .. } => "credit for one-way calls",
             Self::Begin { .. } | Self::Fragment { .. } | Self::Abandon { .. } => {
                 "fragment inside a fragmented frame"
             }
@@ -331,6 +337,7 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
             greeting: Greeting::from_bytes(fields.take()?)?,
             worker: WorkerId::from_bytes(*fields.take()?),
         }),
+        19 => Ok(Frame::OneWayCredit { count: fields.u32()? }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
     }
 }

@@ -97,6 +97,10 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 11, &fields, 0)
     }
 
+    pub(crate) fn one_way_credit(buffer: &'a mut Vec<u8>, count: u32) -> Self {
+        Self::begin(buffer, 19, &count.to_le_bytes(), 0)
+    }
+
     pub(crate) fn abandon(buffer: &'a mut Vec<u8>, transfer: TransferId) -> Self {
         Self::begin(buffer, 14, &transfer.0.to_le_bytes(), 0)
     }

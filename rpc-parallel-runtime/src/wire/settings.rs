@@ -21,6 +21,16 @@ pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 
 const STREAM_WINDOW: Size = Size { field: "stream_window", min: 1, max: LARGEST_WINDOW as usize };
 
+/// The minimum leaves room for a frame of several elements.
+const CONNECTION_WINDOW: Size =
+    Size { field: "connection_window", min: 64 * 1024, max: 1024 * 1024 * 1024 * 1024 };
+
+const MAX_CALLS: Count = Count { field: "max_calls", min: 1, max: 1 << 30 };
+
+const MAX_ONE_WAY_CALLS: Count = Count { field: "max_one_way_calls", min: 1, max: 1 << 30 };
+
+const MAX_PIPES: Count = Count { field: "max_pipes", min: 1, max: 1 << 30 };
+
 const OTHER_BUILDS: &str = "other_builds";
 
 const HEARTBEAT_INTERVAL: Time = Time { field: "heartbeat_interval", or_never: false };
@@ -94,6 +104,10 @@ pub struct Settings(Fields);
 struct Fields {
     max_message_size: usize,
     stream_window: usize,
+    connection_window: usize,
+    max_calls: u32,
+    max_one_way_calls: u32,
+    max_pipes: u32,
     other_builds: bool,
     heartbeat_interval: Duration,
     heartbeat_timeout: Option<Duration>,
@@ -105,6 +119,10 @@ struct Fields {
 fields!(struct Fields {
     max_message_size,
     stream_window,
+    connection_window,
+    max_calls,
+    max_one_way_calls,
+    max_pipes,
     other_builds,
     heartbeat_interval,
     heartbeat_timeout,
@@ -118,6 +136,10 @@ impl Default for Fields {
         Self {
             max_message_size: 100 * 1024 * 1024,
             stream_window: 256 * 1024,
+            connection_window: 1024 * 1024 * 1024,
+            max_calls: 1024 * 1024,
+            max_one_way_calls: 64 * 1024,
+            max_pipes: 64 * 1024,
             other_builds: false,
             heartbeat_interval: Duration::from_secs(10),
             heartbeat_timeout: Some(Duration::from_secs(30)),
@@ -165,6 +187,72 @@ impl Settings {
     #[must_use]
     pub fn with_stream_window(self, bytes: usize) -> Self {
         Self(Fields { stream_window: bytes, ..self.0 })
+    }
+
+    /// Returns the flow-control window of a connection, in bytes. Default: 1 GiB.
+    ///
+    /// All writers of one end together may send this many bytes that their readers have not
+    /// consumed yet, in addition to the limit of each [stream](Self::stream_window). Beyond it,
+    /// writers wait until any of the readers has read. So it bounds the memory that all pipes of a
+    /// connection take up at each end.
+    #[must_use]
+    pub fn connection_window(&self) -> usize {
+        self.0.connection_window
+    }
+
+    /// Sets the flow-control window of a connection, in bytes: from 64 KiB to 1 TiB. Default:
+    /// 1 GiB.
+    #[must_use]
+    pub fn with_connection_window(self, bytes: usize) -> Self {
+        Self(Fields { connection_window: bytes, ..self.0 })
+    }
+
+    /// Returns how many calls of a connection may wait for their answers. Default: 1,048,576.
+    ///
+    /// Further calls are not sent before others are answered. Their timeouts run meanwhile.
+    #[must_use]
+    pub fn max_calls(&self) -> u32 {
+        self.0.max_calls
+    }
+
+    /// Sets how many calls of a connection may wait for their answers: from 1 to 2^30. Default:
+    /// 1,048,576.
+    ///
+    #[must_use]
+    pub fn with_max_calls(self, calls: u32) -> Self {
+        Self(Fields { max_calls: calls, ..self.0 })
+    }
+
+    /// Returns how many one-way calls of a connection may be sent before their functions have
+    /// completed. Default: 65,536.
+    ///
+    /// Further one-way calls are not sent before others have completed. So it bounds the memory of
+    /// a worker whose one-way functions are slower than their callers.
+    #[must_use]
+    pub fn max_one_way_calls(&self) -> u32 {
+        self.0.max_one_way_calls
+    }
+
+    /// Sets how many one-way calls of a connection may be sent before their functions have
+    /// completed: from 1 to 2^30. Default: 65,536.
+    #[must_use]
+    pub fn with_max_one_way_calls(self, calls: u32) -> Self {
+        Self(Fields { max_one_way_calls: calls, ..self.0 })
+    }
+
+    /// Returns how many pipes of a connection may be open. Default: 65,536.
+    ///
+    /// A call that would open more fails before it is sent, and a result that would open more is an
+    /// error of its call.
+    #[must_use]
+    pub fn max_pipes(&self) -> u32 {
+        self.0.max_pipes
+    }
+
+    /// Sets how many pipes of a connection may be open: from 1 to 2^30. Default: 65,536.
+    #[must_use]
+    pub fn with_max_pipes(self, pipes: u32) -> Self {
+        Self(Fields { max_pipes: pipes, ..self.0 })
     }
 
     /// Returns whether processes of another build may connect. Default: `false`.
@@ -295,6 +383,10 @@ impl Settings {
     pub fn validate(&self) -> Result<(), SettingsError> {
         MAX_MESSAGE_SIZE.check(self.0.max_message_size)?;
         STREAM_WINDOW.check(self.0.stream_window)?;
+        CONNECTION_WINDOW.check(self.0.connection_window)?;
+        MAX_CALLS.check(self.0.max_calls)?;
+        MAX_ONE_WAY_CALLS.check(self.0.max_one_way_calls)?;
+        MAX_PIPES.check(self.0.max_pipes)?;
         HEARTBEAT_INTERVAL.check(self.0.heartbeat_interval)?;
         HEARTBEAT_TIMEOUT.check_or_never(self.0.heartbeat_timeout)?;
         HANDSHAKE_TIMEOUT.check(self.0.handshake_timeout)?;
@@ -355,7 +447,7 @@ struct Field {
     get: fn(&Settings) -> String,
 }
 
-const FIELDS: [Field; 8] = [
+const FIELDS: [Field; 12] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
         set: |it, text| Ok(it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?)),
@@ -365,6 +457,26 @@ const FIELDS: [Field; 8] = [
         name: STREAM_WINDOW.field,
         set: |it, text| Ok(it.with_stream_window(STREAM_WINDOW.read(text)?)),
         get: |it| it.0.stream_window.to_string(),
+    },
+    Field {
+        name: CONNECTION_WINDOW.field,
+        set: |it, text| Ok(it.with_connection_window(CONNECTION_WINDOW.read(text)?)),
+        get: |it| it.0.connection_window.to_string(),
+    },
+    Field {
+        name: MAX_CALLS.field,
+        set: |it, text| Ok(it.with_max_calls(MAX_CALLS.read(text)?)),
+        get: |it| it.0.max_calls.to_string(),
+    },
+    Field {
+        name: MAX_ONE_WAY_CALLS.field,
+        set: |it, text| Ok(it.with_max_one_way_calls(MAX_ONE_WAY_CALLS.read(text)?)),
+        get: |it| it.0.max_one_way_calls.to_string(),
+    },
+    Field {
+        name: MAX_PIPES.field,
+        set: |it, text| Ok(it.with_max_pipes(MAX_PIPES.read(text)?)),
+        get: |it| it.0.max_pipes.to_string(),
     },
     Field {
         name: HEARTBEAT_INTERVAL.field,

@@ -16,6 +16,7 @@ mod faults;
 mod restart;
 mod peer;
 mod violations;
+mod limits;
 mod model;
 mod traffic;
 

@@ -14,7 +14,7 @@ use crate::connection::shared::Connection;
 use crate::connection::{Serving, ServingError};
 use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
-use crate::wire::{FrameWriter, FunctionInfo, Greeting, WorkerId};
+use crate::wire::{FrameWriter, FunctionInfo, Greeting, Settings, WorkerId};
 
 /// The kinds of frames, as the header of `wire/frame.rs` lists them.
 pub(super) mod kind {
@@ -34,6 +34,7 @@ pub(super) mod kind {
     pub(in super::super) const ABANDON: u8 = 14;
     pub(in super::super) const SKIPPED: u8 = 15;
     pub(in super::super) const ACKNOWLEDGE: u8 = 17;
+    pub(in super::super) const ONE_WAY_CREDIT: u8 = 19;
 }
 
 /// One end of a connection, driven by a test.
@@ -52,12 +53,20 @@ const CAPACITY: usize = 4 * 1024 * 1024;
 pub(super) async fn connect_as_caller(
     functions: Functions,
 ) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
+    connect_as_caller_with(settings(), functions).await
+}
+
+/// Connects a peer, as the caller, to a worker with these settings and functions.
+pub(super) async fn connect_as_caller_with(
+    settings: Settings,
+    functions: Functions,
+) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
     let (client_end, worker_end) = pair(CAPACITY);
     let mut peer = Peer::new(client_end);
     let mut request = Vec::new();
     FrameWriter::connect(&mut request, Greeting::new(&[]), WorkerId::random(), 0).finish();
     peer.send(&request);
-    let mut opening = opening(worker_end, settings());
+    let mut opening = opening(worker_end, settings);
     opening.receive_request().await.expect("the request has been sent");
     let serving = Serving::welcome(opening, Arc::new(functions));
     let connection = serving.connection();
@@ -68,10 +77,15 @@ pub(super) async fn connect_as_caller(
 
 /// Connects a client to a peer that acts as its worker.
 pub(super) async fn accept_as_worker() -> (Peer, Client) {
+    accept_as_worker_with(settings()).await
+}
+
+/// Connects a client with these settings to a peer that acts as its worker.
+pub(super) async fn accept_as_worker_with(settings: Settings) -> (Peer, Client) {
     let (client_end, worker_end) = pair(CAPACITY);
     let mut peer = Peer::new(worker_end);
     peer.send(&frame(kind::WELCOME, &[]));
-    let client = client(client_end, settings()).await;
+    let client = client(client_end, settings).await;
     assert_eq!(peer.receive().await.map(|it| it[0]), Some(kind::CONNECT));
     (peer, client)
 }

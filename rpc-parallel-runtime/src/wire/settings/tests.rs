@@ -63,7 +63,9 @@ proptest! {
 fn all_fields_are_printed() {
     let printed = Settings::default().to_string();
 
-    let expected = "max_message_size=104857600,stream_window=262144,heartbeat_interval=10s,\
+    let expected = "max_message_size=104857600,stream_window=262144,\
+                    connection_window=1073741824,max_calls=1048576,max_one_way_calls=65536,\
+                    max_pipes=65536,heartbeat_interval=10s,\
                     heartbeat_timeout=30s,handshake_timeout=30s,max_depth=64,kept_job_results=268435456,\
                     other_builds=false";
     assert_eq!(printed, expected);
@@ -99,7 +101,8 @@ fn invalid_text_fails_with_allowed_values() {
     let invalid = |field: &str, expected: &str, found: &str| {
         format!("invalid setting `{field}`: expected {expected}, found `{found}`")
     };
-    let fields = "`max_message_size`, `stream_window`, `heartbeat_interval`, `heartbeat_timeout`, \
+    let fields = "`max_message_size`, `stream_window`, `connection_window`, `max_calls`, \
+                  `max_one_way_calls`, `max_pipes`, `heartbeat_interval`, `heartbeat_timeout`, \
                   `handshake_timeout`, `max_depth`, `kept_job_results`, `other_builds`";
     let depths = "a number from 1 to 4096";
     for (text, expected) in [

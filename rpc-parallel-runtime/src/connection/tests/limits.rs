@@ -1,0 +1,245 @@
+//! Limits of a connection: callers and writers wait before they exceed one, and a peer that exceeds
+//! one loses its connection.
+
+use std::future::{pending, poll_fn};
+use std::task::Poll;
+
+use super::peer::{
+    PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame, connect_as_caller_with,
+    end, frame, items, kind, one_way,
+};
+use super::{connected_with, join, read_to_end, settings, settle, soon};
+use crate::connection::client::Client;
+use crate::connection::scripted::{Functions, call, function};
+use crate::connection::{Call, CallErrorKind, Pipe, ServingError};
+use crate::wire::{FunctionInfo, Settings};
+
+/// Never returns.
+const WAIT: &FunctionInfo = &function("wait");
+/// Returns at once.
+const NOTE: &FunctionInfo = &function("note").one_way();
+/// Never returns.
+const LINGER: &FunctionInfo = &function("linger").one_way();
+/// Keeps a pipe without reading it.
+const KEEP: &FunctionInfo = &function("keep");
+/// Returns the number of a pipe's elements.
+const COUNT: &FunctionInfo = &function("count");
+/// Returns as many endless pipes as its argument says.
+const PIPES: &FunctionInfo = &function("pipes");
+
+fn functions() -> Functions {
+    Functions::default()
+        .with(WAIT, async |(): ()| pending::<()>().await)
+        .with(NOTE, async |(): ()| {})
+        .with(LINGER, async |(): ()| pending::<()>().await)
+        .with(KEEP, async |pipe: Pipe<Vec<u8>>| {
+            pending::<()>().await;
+            drop(pipe);
+        })
+        .with(COUNT, async |pipe: Pipe<Vec<u8>>| read_to_end(pipe).await.len() as u64)
+        .with(PIPES, async |pipes: u64| {
+            (0..pipes).map(|_| Pipe::from_items(0_u64..)).collect::<Vec<_>>()
+        })
+}
+
+/// Polls a call once. Returns whether it is ready.
+async fn is_ready<T>(call: &mut Call<T>) -> bool {
+    poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *call).poll(cx).is_ready())).await
+}
+
+/// Receives the number of the next call.
+async fn number(peer: &mut Peer) -> u64 {
+    let frame = soon("a call", peer.receive()).await.expect("the connection is open");
+    assert_eq!(frame[0], kind::CALL);
+    u64::from_le_bytes(*frame[1..].first_chunk().expect("the frame has a number"))
+}
+
+fn calls<const N: usize>(client: &Client) -> [Call<u64>; N] {
+    [(); N].map(|()| call(client, WAIT, ()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_limit_wait_for_answers() {
+    let (mut peer, client) = accept_as_worker_with(settings().with_max_calls(2)).await;
+    let [mut first, mut second, third] = calls(&client);
+    assert!(!is_ready(&mut first).await && !is_ready(&mut second).await);
+    let third = tokio::spawn(third);
+    let numbers = [number(&mut peer).await, number(&mut peer).await];
+    settle().await;
+    assert!(!poll_fn(|cx| Poll::Ready(peer.has_received(cx))).await, "the third call is sent");
+
+    peer.send(&answer(numbers[1], &[7], &[]));
+    assert_eq!(soon("the second call", second).await.ok(), Some(7));
+    let number = number(&mut peer).await;
+    peer.send(&answer(number, &[8], &[]));
+
+    assert_eq!(join("the third call", third).await.ok(), Some(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_waiting_call_lets_next_call_proceed() {
+    let (mut peer, client) = accept_as_worker_with(settings().with_max_calls(1)).await;
+    let [mut first, mut second, third] = calls(&client);
+    assert!(!is_ready(&mut first).await && !is_ready(&mut second).await);
+    let third = tokio::spawn(third);
+    let first_number = number(&mut peer).await;
+    settle().await;
+
+    peer.send(&answer(first_number, &[7], &[]));
+    assert_eq!(soon("the first call", first).await.ok(), Some(7));
+    drop(second);
+    let number = number(&mut peer).await;
+    peer.send(&answer(number, &[8], &[]));
+
+    assert_eq!(join("the third call", third).await.ok(), Some(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_way_calls_beyond_limit_wait_for_credit() {
+    let (peer, client) = accept_as_worker_with(settings().with_max_one_way_calls(2)).await;
+    for _ in 0..2 {
+        call::<_, ()>(&client, NOTE, ()).await.expect("the call is written");
+    }
+    let mut third = call::<_, ()>(&client, NOTE, ());
+    assert!(!is_ready(&mut third).await);
+
+    peer.send(&frame(kind::ONE_WAY_CREDIT, &[&2_u32.to_le_bytes()]));
+
+    soon("the third call", third).await.expect("the call is written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_one_way_calls_pass_small_limit() {
+    let settings = settings().with_max_one_way_calls(3);
+    let connected = connected_with(1000, settings, functions()).await;
+    // Two calls never complete, and take up two thirds of the limit.
+    for _ in 0..2 {
+        call::<_, ()>(&connected.client, LINGER, ()).await.expect("the call is written");
+    }
+
+    for _ in 0..100 {
+        let note = call::<_, ()>(&connected.client, NOTE, ());
+        soon("a one-way call", note).await.expect("the call is written");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_opens_too_many_pipes_fails() {
+    let connected = connected_with(100_000, settings().with_max_pipes(2), functions()).await;
+    let client = &connected.client;
+    let _open = call::<_, Vec<Pipe<u64>>>(client, PIPES, 2_u64).await.expect("two are allowed");
+
+    let sent = call::<_, ()>(client, KEEP, Pipe::from_items([vec![7]]));
+    let sent = soon("the call with a pipe", sent).await;
+    let returned = call::<_, Vec<Pipe<u64>>>(client, PIPES, 1_u64);
+    let returned = soon("the call that returns a pipe", returned).await;
+
+    for error in [sent.map(drop), returned.map(drop)].map(Result::unwrap_err) {
+        let CallErrorKind::Unencodable { why, .. } = error.kind() else { panic!("{error}") };
+        let text = "more than 2 pipes would be open on its connection; raise `max_pipes`";
+        assert_eq!(why, text);
+    }
+    assert!(!client.is_closed());
+}
+
+fn elements() -> Vec<Vec<u8>> {
+    vec![vec![7; 1000]; 1000]
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_pipes_leave_rest_of_connection_window() {
+    let settings = settings().with_connection_window(64 * 1024).with_stream_window(50_000);
+    let connected = connected_with(1_000_000, settings, functions()).await;
+    let client = &connected.client;
+    let keep = tokio::spawn(call::<_, ()>(client, KEEP, Pipe::from_items(elements())));
+    settle().await;
+
+    let count = call::<_, u64>(client, COUNT, Pipe::from_items(elements()));
+
+    assert_eq!(soon("the other pipe", count).await.ok(), Some(1000));
+    keep.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_pipes_return_credit_of_connection() {
+    let settings = settings().with_connection_window(64 * 1024).with_stream_window(50_000);
+    let connected = connected_with(1_000_000, settings, functions()).await;
+    let client = &connected.client;
+
+    for _ in 0..20 {
+        let keep = tokio::spawn(call::<_, ()>(client, KEEP, Pipe::from_items(elements())));
+        settle().await;
+        keep.abort();
+        settle().await;
+    }
+
+    let count = call::<_, u64>(client, COUNT, Pipe::from_items(elements()));
+    assert_eq!(soon("a pipe", count).await.ok(), Some(1000));
+    settle().await;
+    connected.assert_no_open_streams();
+}
+
+/// Sends frames to a worker with these settings, and returns the violation that they are.
+async fn violation(settings: Settings, frames: &[Vec<u8>]) -> String {
+    let (peer, worker, _) = connect_as_caller_with(settings, functions()).await;
+    peer.send(&frames.concat());
+    match join("the worker", worker).await {
+        Err(ServingError::Protocol(violation)) => violation.to_string(),
+        ended => panic!("{ended:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_beyond_a_limit_loses_its_connection() {
+    let calls: Vec<_> = (1..4).map(|it| call_frame(it, WAIT, &[0xc0], &[])).collect();
+    let text = "call 3: more calls in flight than `max_calls` allows";
+    assert_eq!(violation(settings().with_max_calls(2), &calls).await, text);
+
+    let notes = vec![one_way(LINGER, &[0xc0], &[]); 3];
+    let text = "unexpected one-way call beyond `max_one_way_calls`";
+    assert_eq!(violation(settings().with_max_one_way_calls(2), &notes).await, text);
+
+    let keep = |it: u64, window| call_frame(it, KEEP, PIPE, &[(2 * it + 1, SENDER, window)]);
+    let pipes: Vec<_> = (0..3).map(|it| keep(it, 100)).collect();
+    let text = "stream 5: more open streams than `max_pipes` allows";
+    assert_eq!(violation(settings().with_max_pipes(1), &pipes).await, text);
+
+    let mut frames: Vec<_> = (0..2).map(|it| keep(it, 1 << 20)).collect();
+    let element = [&[0xc5, 0xff, 0x00][..], &[7; 0xff00]].concat();
+    frames.extend([items(1, 1, &element), items(3, 1, &element), items(1, 1, &element)]);
+    let text = "stream 1: elements exceed the credit of the connection";
+    assert_eq!(violation(settings().with_connection_window(64 * 1024), &frames).await, text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credit_that_was_not_taken_ends_connection() {
+    for credit in [
+        frame(kind::CREDIT, &[&0_u64.to_le_bytes(), &1_u32.to_le_bytes()]),
+        frame(kind::ONE_WAY_CREDIT, &[&1_u32.to_le_bytes()]),
+    ] {
+        let (peer, client) = accept_as_worker_with(settings()).await;
+
+        peer.send(&credit);
+
+        let lost = soon("the loss", client.closed()).await.to_string();
+        assert!(lost.contains("the worker broke the protocol"), "{lost}");
+    }
+}
+
+/// Its end frees a pipe of the peer.
+#[tokio::test(start_paused = true)]
+async fn ended_pipes_do_not_count() {
+    let (mut peer, worker, _) =
+        connect_as_caller_with(settings().with_max_pipes(1), functions()).await;
+
+    for number in 0..10 {
+        let stream = 2 * number + 1;
+        let count = call_frame(number, COUNT, PIPE, &[(stream, SENDER, 100)]);
+        peer.send(&[count, end(stream)].concat());
+        let answered = soon("an answer", peer.receive()).await.expect("the connection is open");
+        assert_eq!(answered[0], kind::ANSWER);
+    }
+    drop(peer);
+
+    join("the worker", worker).await.expect("the peer keeps to the limit");
+}

@@ -1,0 +1,80 @@
+//! The flow-control window of a whole connection.
+
+use std::collections::HashSet;
+use std::mem;
+
+use crate::wire::{FrameError, StreamId};
+
+/// Bounds the bytes of all streams in one direction that are sent but not read, in addition to the
+/// windows of the streams.
+pub(super) struct ConnectionWindow {
+    window: usize,
+    /// The number of bytes that this side may send. One frame may overdraw it.
+    credit: i64,
+    /// The streams whose writers wait for credit of the connection.
+    blocked: HashSet<StreamId>,
+    /// The number of received bytes for which no credit was returned to the peer.
+    outstanding: usize,
+    /// How many of them have been read.
+    read: usize,
+}
+
+impl ConnectionWindow {
+    pub(super) fn new(window: usize) -> Self {
+        let credit = i64::try_from(window).unwrap_or(i64::MAX);
+        Self { window, credit, blocked: HashSet::new(), outstanding: 0, read: 0 }
+    }
+
+    /// Returns whether elements may be sent.
+    pub(super) fn has_credit(&self) -> bool {
+        self.credit > 0
+    }
+
+    /// Takes the credit for elements.
+    pub(super) fn take_credit(&mut self, cost: usize) {
+        self.credit -= i64::try_from(cost).unwrap_or(i64::MAX);
+    }
+
+    /// Registers the writer of a stream that waits for credit of the connection.
+    pub(super) fn block(&mut self, stream: StreamId) {
+        self.blocked.insert(stream);
+    }
+
+    /// Adds credit, and returns the streams whose writers have waited for it.
+    pub(super) fn add_credit(&mut self, bytes: usize) -> HashSet<StreamId> {
+        self.credit = self.credit.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if self.has_credit() { mem::take(&mut self.blocked) } else { HashSet::new() }
+    }
+
+    /// Checks that the peer has not returned more credit than was taken.
+    pub(super) fn check_credit(&self) -> Result<(), &'static str> {
+        match usize::try_from(self.credit).is_ok_and(|it| it > self.window) {
+            true => Err("credit of the connection for more than was written"),
+            false => Ok(()),
+        }
+    }
+
+    /// Handles received elements of a stream.
+    pub(super) fn receive(&mut self, cost: usize, stream: StreamId) -> Result<(), FrameError> {
+        if self.outstanding >= self.window {
+            let violation = "elements exceed the credit of the connection";
+            return Err(FrameError::Stream { stream: stream.0, violation });
+        }
+        self.outstanding += cost;
+        Ok(())
+    }
+
+    /// Records that elements were read. Returns the credit for the peer when half of the window was
+    /// read, apart from what is not read at all. So elements that are never read do not hold back
+    /// the credit for others.
+    pub(super) fn note_read(&mut self, cost: usize) -> usize {
+        self.read += cost;
+        let unread = self.outstanding.saturating_sub(self.read);
+        if self.read < self.window.saturating_sub(unread).div_ceil(2) {
+            return 0;
+        }
+        let bytes = mem::take(&mut self.read);
+        self.outstanding -= bytes;
+        bytes
+    }
+}

@@ -1,0 +1,28 @@
+//! What both ends of a connection may leave open at a time.
+
+use crate::wire::Settings;
+
+/// The limits of a connection. Both ends have the same: the sender waits before it exceeds one, and
+/// the receiver refuses a peer that does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Calls in one direction that are not answered.
+    pub(crate) calls: usize,
+    /// One-way calls in one direction whose functions have not completed.
+    pub(crate) one_way_calls: u32,
+    /// Open streams.
+    pub(crate) streams: usize,
+    /// The bytes of all streams in one direction that are sent but not read.
+    pub(crate) window: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            calls: settings.max_calls() as usize,
+            one_way_calls: settings.max_one_way_calls(),
+            streams: settings.max_pipes() as usize,
+            window: settings.connection_window(),
+        }
+    }
+}
