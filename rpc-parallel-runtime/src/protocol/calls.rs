@@ -202,6 +202,18 @@ impl<W: Waiter> Calls<W> {
         }));
     }
 
+    /// Returns the number of calls that are not answered or cancelled. The answers to cancelled
+    /// calls are awaited until the connection is lost.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn taken(&self) -> usize {
+        let is_taken = |it: &&Slot<W>| match it.state {
+            State::Free => false,
+            State::Waiting { .. } | State::Answered(_) => true,
+            State::Cancelled => !self.is_lost,
+        };
+        self.slots.iter().filter(is_taken).count()
+    }
+
     /// Returns the functions of the pending calls.
     pub(super) fn functions(&self) -> impl Iterator<Item = &'static FunctionInfo> {
         self.slots.iter().filter_map(|it| match &it.state {

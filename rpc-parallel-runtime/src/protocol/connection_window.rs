@@ -3,12 +3,15 @@
 use std::collections::HashSet;
 use std::mem;
 
+use super::limits::Limits;
 use crate::wire::{FrameError, StreamId};
 
 /// Bounds the bytes of all streams in one direction that are sent but not read, in addition to the
 /// windows of the streams.
 pub(super) struct ConnectionWindow {
     window: usize,
+    /// The number of bytes by which the peer may exceed the window.
+    overdraft: usize,
     /// The number of bytes that this side may send. One frame may overdraw it.
     credit: i64,
     /// The streams whose writers wait for credit of the connection.
@@ -20,9 +23,10 @@ pub(super) struct ConnectionWindow {
 }
 
 impl ConnectionWindow {
-    pub(super) fn new(window: usize) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let Limits { window, overdraft, .. } = *limits;
         let credit = i64::try_from(window).unwrap_or(i64::MAX);
-        Self { window, credit, blocked: HashSet::new(), outstanding: 0, read: 0 }
+        Self { window, overdraft, credit, blocked: HashSet::new(), outstanding: 0, read: 0 }
     }
 
     /// Returns whether elements may be sent.
@@ -56,7 +60,8 @@ impl ConnectionWindow {
 
     /// Handles received elements of a stream.
     pub(super) fn receive(&mut self, cost: usize, stream: StreamId) -> Result<(), FrameError> {
-        if self.outstanding >= self.window {
+        // The frame that overdraws the window may overtake those of other streams.
+        if self.outstanding >= self.window.saturating_add(self.overdraft) {
             let violation = "elements exceed the credit of the connection";
             return Err(FrameError::Stream { stream: stream.0, violation });
         }

@@ -27,7 +27,7 @@ pub(crate) enum Ticket {
     Dropped,
     /// The frame is written when this total number of urgent bytes is written.
     Urgent(u64),
-    /// The frame is written when this number of frames of a lane is written.
+    /// The frame is written when the frame with this number is written in this lane.
     Lane(LaneId, u64),
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Lane<W> {
     pub(super) frames: VecDeque<Queued>,
     /// The number of queued bytes.
     pub(super) bytes: usize,
-    /// The total number of frames that were added.
+    /// The number of the last frame that was added.
     pub(super) added: u64,
-    /// How many of them were handed out completely.
+    /// The number of the last one that was handed out completely.
     pub(super) taken: u64,
-    /// How many of them are written.
+    /// The number of the last one that is written.
     pub(super) written: u64,
     /// Whether the lane has its turns.
     pub(super) is_listed: bool,
-    /// Tasks that wait until a number of frames is written.
+    /// Tasks that wait until a frame is written.
     pub(super) waiting: WrittenLine<W>,
 }
 
@@ -53,6 +53,8 @@ pub(super) struct Queued {
     pub(super) content: Content,
     /// What its elements cost of the windows of their stream and of the connection, in bytes.
     pub(super) cost: usize,
+    /// The streams that the frame opens.
+    pub(super) opens: Vec<StreamId>,
 }
 
 pub(super) enum Content {
@@ -66,24 +68,28 @@ pub(super) struct Fragments {
     pub(super) id: Option<TransferId>,
     pub(super) total: u32,
     pub(super) pieces: VecDeque<Bytes>,
-    /// The streams that the frame opens.
-    pub(super) opens: Vec<StreamId>,
 }
 
 impl Fragments {
-    pub(super) fn new(frame: Large, opens: Vec<StreamId>) -> Self {
+    pub(super) fn new(frame: Large) -> Self {
         let (total, pieces) = frame.into_pieces();
-        Self { id: None, total, pieces, opens }
+        Self { id: None, total, pieces }
     }
 }
 
 impl Queued {
     pub(super) fn small(frame: Vec<u8>) -> Self {
-        Self { content: Content::Small(frame), cost: 0 }
+        Self { content: Content::Small(frame), cost: 0, opens: Vec::new() }
     }
 
-    pub(super) fn large(fragments: Fragments) -> Self {
-        Self { content: Content::Large(fragments), cost: 0 }
+    pub(super) fn large(frame: Large) -> Self {
+        let content = Content::Large(Fragments::new(frame));
+        Self { content, cost: 0, opens: Vec::new() }
+    }
+
+    /// Adds the streams that the frame opens.
+    pub(super) fn opens(self, opens: Vec<StreamId>) -> Self {
+        Self { opens, ..self }
     }
 
     /// Adds what the elements in the frame cost.
@@ -100,13 +106,14 @@ impl Queued {
 }
 
 impl<W: Waiter> Lane<W> {
-    pub(super) fn new() -> Self {
+    /// Makes a lane whose first frame has the number after `last`.
+    pub(super) fn new(last: u64) -> Self {
         Self {
             frames: VecDeque::new(),
             bytes: 0,
-            added: 0,
-            taken: 0,
-            written: 0,
+            added: last,
+            taken: last,
+            written: last,
             is_listed: false,
             waiting: WrittenLine::new(),
         }
@@ -123,9 +130,8 @@ impl<W: Waiter> Lane<W> {
     /// Appends the elements of a frame, `len` bytes, to the last frame, if that is a frame of
     /// elements and stays within `max` bytes. Returns whether it was.
     pub(super) fn append(&mut self, frame: &[u8], len: usize, max: usize) -> bool {
-        let Some(Queued { content: Content::Small(last), cost }) = self.frames.back_mut() else {
-            return false;
-        };
+        let Some(queued) = self.frames.back_mut() else { return false };
+        let Queued { content: Content::Small(last), cost, .. } = queued else { return false };
         let before = last.len();
         let appended = before + frame.len() <= max && append_items(last, frame);
         self.bytes += last.len() - before;
@@ -133,9 +139,10 @@ impl<W: Waiter> Lane<W> {
         appended
     }
 
-    /// Records that frames are written, and moves the tasks that wait for them to `woken`.
+    /// Records that frames up to this number are written, and moves the tasks that wait for them to
+    /// `woken`.
     pub(super) fn note_written(&mut self, written: u64, woken: &mut Vec<W>) {
-        self.written = written;
+        self.written = self.written.max(written);
         self.waiting.note_written(written, woken);
     }
 

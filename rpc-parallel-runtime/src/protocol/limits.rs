@@ -1,6 +1,7 @@
 //! What both ends of a connection may leave open at a time.
 
-use crate::wire::Settings;
+use super::reading::Chunk;
+use crate::wire::{Settings, largest_frame};
 
 /// The limits of a connection. Both ends have the same: the sender waits before it exceeds one, and
 /// the receiver refuses a peer that does not.
@@ -14,6 +15,8 @@ pub(crate) struct Limits {
     pub(crate) streams: usize,
     /// The bytes of all streams in one direction that are sent but not read.
     pub(crate) window: usize,
+    /// The largest cost of one frame of elements, which may overdraw the window.
+    pub(crate) overdraft: usize,
 }
 
 impl Limits {
@@ -23,6 +26,7 @@ impl Limits {
             one_way_calls: settings.max_one_way_calls(),
             streams: settings.max_pipes() as usize,
             window: settings.connection_window(),
+            overdraft: Chunk::cost_of(largest_frame(settings.max_message_size())),
         }
     }
 }

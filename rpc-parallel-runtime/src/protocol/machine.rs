@@ -144,10 +144,7 @@ impl<W: Waiter> Machine<W> {
     /// Waits until a call may be sent. A task that waits gets a place, and passes it again when it is
     /// polled next, or to [`leave_room`](Self::leave_room).
     pub(crate) fn has_room(&mut self, line: Line, place: &mut Option<Place>, waiter: &W) -> bool {
-        let has_room = match line {
-            Line::Calls => self.has_room_now(),
-            Line::OneWay => self.outgoing.has_room() && self.one_way_credit > 0,
-        };
+        let has_room = self.has_room_now(line);
         let waiting = match line {
             Line::Calls => &mut self.room,
             Line::OneWay => &mut self.one_way_room,
@@ -168,8 +165,13 @@ impl<W: Waiter> Machine<W> {
         false
     }
 
-    fn has_room_now(&self) -> bool {
-        self.outgoing.has_room() && self.calls.in_use() < self.limits.calls
+    /// Returns whether a call may be sent that is the first in its line.
+    pub(super) fn has_room_now(&self, line: Line) -> bool {
+        let is_allowed = match line {
+            Line::Calls => self.calls.in_use() < self.limits.calls,
+            Line::OneWay => self.one_way_credit > 0,
+        };
+        is_allowed && self.outgoing.has_room()
     }
 
     /// Admits a waiting call, because the slot of another one is free.
@@ -226,7 +228,7 @@ impl<W: Waiter> Machine<W> {
         self.one_way_credit = self.one_way_credit.saturating_sub(1);
         match frame {
             Unsent::Small(frame) if self.outgoing.is_idle() => self.send_at_once(frame),
-            Unsent::Small(frame) => (self.outgoing.add_one_way(frame), None),
+            Unsent::Small(frame) => (self.outgoing.add_one_way(frame, ids(opened)), None),
             Unsent::Large(frame) => (self.outgoing.add_large_one_way(*frame, ids(opened)), None),
         }
     }
@@ -280,7 +282,7 @@ impl<W: Waiter> Machine<W> {
         }
         let mut frame = Vec::new();
         FrameWriter::cancel(&mut frame, call).finish();
-        self.outgoing.add_messages(&frame);
+        self.outgoing.add_cancel(ticket, frame);
         true
     }
 
@@ -540,6 +542,21 @@ impl<W: Waiter> Machine<W> {
     pub(crate) fn kept(&self, overdraft: usize) -> (usize, usize) {
         self.streams.kept(overdraft)
     }
+
+    /// Names and counts what is left of calls, streams and frames.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn leftovers(&self) -> Vec<(&'static str, usize)> {
+        let mut left = self.outgoing.leftovers().to_vec();
+        left.extend([
+            ("calls", self.calls.taken()),
+            ("streams", self.streams.count()),
+            ("open streams", self.streams.open_count()),
+            ("calls in line", usize::from(!self.room.is_empty())),
+            ("one-way calls in line", usize::from(!self.one_way_room.is_empty())),
+        ]);
+        left.retain(|(_, count)| *count > 0);
+        left
+    }
 }
 
 /// The bytes to write.
@@ -574,10 +591,10 @@ impl<W: Waiter> Machine<W> {
     /// Takes back a transmit. What is not written of it is handed out next.
     pub(crate) fn take_back(&mut self, transmit: Transmit) {
         self.outgoing.take_back(transmit, &mut self.woken);
-        if !self.room.is_empty() && self.has_room_now() {
+        if !self.room.is_empty() && self.has_room_now(Line::Calls) {
             self.room.admit(ADMITTED, &mut self.woken);
         }
-        if !self.one_way_room.is_empty() && self.one_way_credit > 0 && self.outgoing.has_room() {
+        if !self.one_way_room.is_empty() && self.has_room_now(Line::OneWay) {
             self.one_way_room.admit(ADMITTED, &mut self.woken);
         }
     }
@@ -600,4 +617,36 @@ impl<W: Waiter> Machine<W> {
 
 fn ids(opened: &[Opened]) -> Vec<StreamId> {
     opened.iter().map(|it| it.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::Task;
+    use crate::wire::{LARGEST_WINDOW, Settings, split};
+
+    #[test]
+    fn credit_beyond_u32_is_returned_completely() {
+        let limits = Limits { window: usize::MAX, ..Limits::of(&Settings::default()) };
+        let mut machine = Machine::<Task>::new(Side::Calling, limits);
+        let Opened { id, .. } = machine.open(WrittenBy::Receiver, LARGEST_WINDOW);
+        // The largest number of bytes without credit, and the largest element, which overdraws the
+        // window.
+        let (before, element) = (LARGEST_WINDOW as usize / 2 - 1, 4095 * 1024 * 1024);
+        let reading = machine.streams.reading(id).expect("this end reads the stream");
+        reading.note_received(before + element);
+
+        machine.note_read(id, before);
+        machine.note_read(id, element);
+
+        let transmit = machine.transmit().expect("credit is queued");
+        let [frames, _] = transmit.segments();
+        let (mut rest, mut credit) = (&*frames, 0);
+        while let Some((frame, len)) = split(rest, 1024).expect("the frames are valid") {
+            let Frame::Credit { bytes, .. } = frame else { panic!("{frame:?}") };
+            credit += bytes as usize;
+            rest = &rest[len..];
+        }
+        assert_eq!(credit, before + element);
+    }
 }

@@ -63,6 +63,8 @@ pub(super) struct Outgoing<W> {
     deferred: VecDeque<LaneId>,
     /// Streams whose opening message is not sent completely. Their lanes have no turns.
     unopened: HashSet<StreamId>,
+    /// The number of frames that were added to lanes.
+    queued: u64,
     next_message: u64,
     messages: usize,
     next_transfer: u32,
@@ -105,6 +107,7 @@ impl<W: Waiter> Outgoing<W> {
             turns: VecDeque::new(),
             deferred: VecDeque::new(),
             unopened: HashSet::new(),
+            queued: 0,
             next_message: 0,
             messages: 0,
             next_transfer: 0,
@@ -139,10 +142,20 @@ impl<W: Waiter> Outgoing<W> {
     }
 
     /// Adds a small one-way call, behind those before it.
-    pub(super) fn add_one_way(&mut self, frame: Vec<u8>) -> Ticket {
+    pub(super) fn add_one_way(&mut self, frame: Vec<u8>, opens: Vec<StreamId>) -> Ticket {
         match self.has_lane(LaneId::OneWay) {
-            true => self.add_to_lane(LaneId::OneWay, Queued::small(frame)),
+            true => self.add_opening(LaneId::OneWay, Queued::small(frame).opens(opens)),
             false => self.add_messages(&frame),
+        }
+    }
+
+    /// Adds the cancel of a call behind its message.
+    pub(super) fn add_cancel(&mut self, message: Ticket, frame: Vec<u8>) -> Ticket {
+        match message {
+            Ticket::Lane(id, _) if self.lanes.get(&id).is_some_and(|it| !it.frames.is_empty()) => {
+                self.add_to_lane(id, Queued::small(frame))
+            }
+            _ => self.add_messages(&frame),
         }
     }
 
@@ -150,21 +163,29 @@ impl<W: Waiter> Outgoing<W> {
     pub(super) fn add_large(&mut self, frame: Large, opens: Vec<StreamId>) -> Ticket {
         let lane = LaneId::Message(self.next_message);
         self.next_message += 1;
-        self.add_opening(lane, frame, opens)
+        self.add_large_message(lane, frame, opens)
     }
 
     /// Adds a large one-way call, behind those before it.
     pub(super) fn add_large_one_way(&mut self, frame: Large, opens: Vec<StreamId>) -> Ticket {
-        self.add_opening(LaneId::OneWay, frame, opens)
+        self.add_large_message(LaneId::OneWay, frame, opens)
     }
 
-    fn add_opening(&mut self, lane: LaneId, frame: Large, opens: Vec<StreamId>) -> Ticket {
+    fn add_large_message(&mut self, lane: LaneId, frame: Large, opens: Vec<StreamId>) -> Ticket {
         if self.ended {
             return Ticket::Dropped;
         }
         self.messages += 1;
-        self.unopened.extend(&opens);
-        self.add_to_lane(lane, Queued::large(Fragments::new(frame, opens)))
+        self.add_opening(lane, Queued::large(frame).opens(opens))
+    }
+
+    /// Adds a message to a lane. The lanes of the streams that it opens get no turns before.
+    fn add_opening(&mut self, lane: LaneId, message: Queued) -> Ticket {
+        if self.ended {
+            return Ticket::Dropped;
+        }
+        self.unopened.extend(&message.opens);
+        self.add_to_lane(lane, message)
     }
 
     /// Adds elements of a stream.
@@ -185,6 +206,9 @@ impl<W: Waiter> Outgoing<W> {
             Some(_) | None => None,
         };
         let gathers = since.is_some_and(|it| it < GATHER_TIME);
+        if self.ended {
+            return Added { ticket: Ticket::Dropped, transmit: None, cost: 0 };
+        }
         if !gathers && self.is_idle() && !self.delays(stream) {
             self.gathering = Some((stream, now));
             let transmit = self.transmit_frame(frame);
@@ -218,7 +242,7 @@ impl<W: Waiter> Outgoing<W> {
         frame: Large,
         cost: usize,
     ) -> Ticket {
-        let frame = Queued::large(Fragments::new(frame, Vec::new())).costs(cost);
+        let frame = Queued::large(frame).costs(cost);
         self.add_to_lane(LaneId::Stream(stream), frame)
     }
 
@@ -244,7 +268,9 @@ impl<W: Waiter> Outgoing<W> {
         if self.ended {
             return Ticket::Dropped;
         }
-        let lane = self.lanes.entry(id).or_insert_with(Lane::new);
+        // A lane that is made again continues with higher numbers, so that old tickets stay written.
+        let lane = self.lanes.entry(id).or_insert_with(|| Lane::new(self.queued));
+        self.queued += 1;
         let number = lane.add(frame);
         let may_be_sent = !matches!(id, LaneId::Stream(it) if self.unopened.contains(&it));
         if may_be_sent && !mem::replace(&mut lane.is_listed, true) {
@@ -287,8 +313,8 @@ impl<W: Waiter> Outgoing<W> {
     ) -> Option<(Vec<StreamId>, usize)> {
         let Ticket::Lane(id @ LaneId::Message(_), _) = ticket else { return None };
         let front = self.lanes.get_mut(&id)?.frames.front_mut()?;
-        let Content::Large(message) = &mut front.content else { return None };
-        let opens = mem::take(&mut message.opens);
+        let Content::Large(_) = &front.content else { return None };
+        let opens = mem::take(&mut front.opens);
         self.remove_lane(id, woken);
         let cost = opens.iter().map(|it| self.drop_frames(*it, woken)).sum();
         Some((opens, cost))
@@ -306,7 +332,7 @@ impl<W: Waiter> Outgoing<W> {
                 let mut abandon = Vec::new();
                 FrameWriter::abandon(&mut abandon, transfer).finish();
                 self.add_urgent(&abandon);
-                self.end_transfer();
+                self.transfers -= 1;
             }
         }
         lane.waiting.note_written(u64::MAX, woken);
@@ -314,13 +340,11 @@ impl<W: Waiter> Outgoing<W> {
             self.turns.retain(|it| *it != id);
             self.deferred.retain(|it| *it != id);
         }
+        // Either a large frame was sent in part, or it was this lane's turn to begin the next one.
+        if self.transfers < MAX_TRANSFERS {
+            self.turns.extend(self.deferred.pop_front());
+        }
         cost
-    }
-
-    /// Gives a lane its turn that waited until the number of large frames is below the limit.
-    fn end_transfer(&mut self) {
-        self.transfers -= 1;
-        self.turns.extend(self.deferred.pop_front());
     }
 
     /// Returns whether calls have to wait until frames are written.
@@ -445,11 +469,12 @@ impl<W: Waiter> Outgoing<W> {
             && let Some(frame) = lane.frames.front_mut()
         {
             match &mut frame.content {
-                Content::Small(frame) => {
-                    taken += frame.len();
-                    match frame.len() {
-                        ..=MAX_COPIED => head.extend_from_slice(frame),
-                        _ => tail = Some(Segment::Frame(mem::take(frame))),
+                Content::Small(bytes) => {
+                    taken += bytes.len();
+                    opened.append(&mut frame.opens);
+                    match bytes.len() {
+                        ..=MAX_COPIED => head.extend_from_slice(bytes),
+                        _ => tail = Some(Segment::Frame(mem::take(bytes))),
                     }
                     lane.frames.pop_front();
                     lane.taken += 1;
@@ -477,7 +502,7 @@ impl<W: Waiter> Outgoing<W> {
                         large.pieces.pop_front();
                     }
                     if large.pieces.is_empty() {
-                        opened = mem::take(&mut large.opens);
+                        opened.append(&mut frame.opens);
                         lane.frames.pop_front();
                         lane.taken += 1;
                         self.messages -= usize::from(!matches!(id, LaneId::Stream(_)));
@@ -529,8 +554,7 @@ impl<W: Waiter> Outgoing<W> {
         self.waiting.note_written(self.written, woken);
         for (id, taken) in self.ending.drain(..) {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            // The lane of a stream that was dropped meanwhile may have been made again.
-            lane.note_written(taken.min(lane.taken), woken);
+            lane.note_written(taken, woken);
             if lane.is_done() {
                 self.lanes.remove(&id);
             }
@@ -553,6 +577,18 @@ impl<W: Waiter> Outgoing<W> {
         self.turns.clear();
         self.deferred.clear();
         self.unopened.clear();
-        self.messages = 0;
+        (self.messages, self.transfers) = (0, 0);
+    }
+
+    /// Names and counts what is left of lanes and large frames.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn leftovers(&self) -> [(&'static str, usize); 5] {
+        [
+            ("lanes", self.lanes.len()),
+            ("turns", self.turns.len() + self.deferred.len()),
+            ("streams that are not opened", self.unopened.len()),
+            ("large messages", self.messages),
+            ("transfers", self.transfers),
+        ]
     }
 }

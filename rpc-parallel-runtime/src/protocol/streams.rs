@@ -54,7 +54,7 @@ impl<W: Waiter> Streams<W> {
             open: 0,
             ended: Vec::new(),
             max: limits.streams,
-            window: ConnectionWindow::new(limits.window),
+            window: ConnectionWindow::new(limits),
             is_lost: false,
         }
     }
@@ -303,6 +303,12 @@ impl<W: Waiter> Streams<W> {
     /// Returns the streams that have ended.
     pub(super) fn take_ended(&mut self) -> Vec<StreamId> {
         std::mem::take(&mut self.ended)
+    }
+
+    /// Returns the number of ends that are open or still used.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
     }
 
     /// Returns the number of buffered bytes, and the sum of the windows.

@@ -4,7 +4,7 @@ use super::frame_error::FrameError;
 
 /// Identifies a stream on its connection. Ids are never reused. The connecting side allocates odd
 /// ids, the accepting side even ones.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct StreamId(pub(crate) u64);
 
 /// A stream that a message opens.

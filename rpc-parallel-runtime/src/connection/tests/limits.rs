@@ -206,7 +206,7 @@ async fn peer_beyond_a_limit_loses_its_connection() {
 
     let mut frames: Vec<_> = (0..2).map(|it| keep(it, 1 << 20)).collect();
     let element = [&[0xc5, 0xff, 0x00][..], &[7; 0xff00]].concat();
-    frames.extend([items(1, 1, &element), items(3, 1, &element), items(1, 1, &element)]);
+    frames.extend((0..10).flat_map(|_| [items(1, 1, &element), items(3, 1, &element)]));
     let text = "stream 1: elements exceed the credit of the connection";
     assert_eq!(violation(settings().with_connection_window(64 * 1024), &frames).await, text);
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Task;
-use crate::protocol::{Decoder, Limits, Machine, SendStatus, Side, Transmit};
-use crate::wire::{Frame, MessageWriter, Settings, StreamId, TooLarge, WrittenBy};
+use super::{Task, limits};
+use crate::protocol::{Decoder, Machine, SendStatus, Side, Transmit};
+use crate::wire::{Frame, MessageWriter, StreamId, TooLarge, WrittenBy};
 
 /// Encodes a frame of one element.
 fn element(stream: StreamId, value: u8) -> Vec<u8> {
@@ -19,7 +19,7 @@ fn element(stream: StreamId, value: u8) -> Vec<u8> {
 
 /// A machine with a stream that it writes.
 fn with_stream() -> (Machine<Task>, StreamId) {
-    let mut machine = Machine::new(Side::Calling, Limits::of(&Settings::default()));
+    let mut machine = Machine::new(Side::Calling, limits());
     let stream = machine.open(WrittenBy::Sender, 100_000).id;
     (machine, stream)
 }

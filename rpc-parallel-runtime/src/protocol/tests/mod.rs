@@ -1,8 +1,17 @@
 //! Machines without a connection.
 
+mod content;
+mod ledger;
+mod order;
+mod end;
+mod model;
+mod cancelling;
+mod scheduling;
 mod gathering;
 
+use super::limits::Limits;
 use super::waiter::Waiter;
+use crate::wire::Settings;
 
 /// A task that waits for a change of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -12,4 +21,9 @@ impl Waiter for Task {
     fn is_same(&self, other: &Self) -> bool {
         self == other
     }
+}
+
+/// The limits of connections with the default settings.
+fn limits() -> Limits {
+    Limits::of(&Settings::default())
 }
