@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 
+use crate::affinity::Cores;
 use crate::worker_handle::WorkerHandle;
 
 const WARM_UP: u64 = 500;
@@ -16,8 +17,12 @@ pub(crate) trait EchoCaller: WorkerHandle + Sync {
 }
 
 /// Times sequential calls.
-pub(crate) async fn time_sequential_calls<C: EchoCaller>(calls: u64) -> anyhow::Result<Duration> {
+pub(crate) async fn time_sequential_calls<C: EchoCaller>(
+    cores: Cores,
+    calls: u64,
+) -> anyhow::Result<Duration> {
     let mut caller = C::start().await?;
+    cores.separate(caller.worker_pid().await?)?;
     call_sequentially(&mut caller, WARM_UP).await?;
     let begin = Instant::now();
     call_sequentially(&mut caller, calls).await?;

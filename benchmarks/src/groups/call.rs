@@ -15,11 +15,15 @@ pub(super) const IN_FLIGHT: usize = 1_000;
 pub(super) const CALLS_EACH: u64 = 300;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
-    Ok(vec![
+    let mut figures = vec![
         sequential("call.sequential.pinned", Cores::One),
         sequential("call.sequential.unpinned", Cores::All),
-        in_flight(),
-    ])
+    ];
+    if affinity::available()?.len() > 1 {
+        figures.push(sequential("call.sequential.apart", Cores::Apart));
+    }
+    figures.push(in_flight());
+    Ok(figures)
 }
 
 fn sequential(name: &'static str, cores: Cores) -> Figure {
@@ -38,7 +42,7 @@ fn sequential(name: &'static str, cores: Cores) -> Figure {
         .contender("tarpc (block_on)", sequential_calls::<TarpcCaller>(cores, CallFrom::BlockOn))
         .contender("floor (blocking)", move || {
             let _affinity = affinity::restrict(cores)?;
-            Ok(microseconds_each(floor::time_blocking_calls(SEQUENTIAL_CALLS)?))
+            Ok(microseconds_each(floor::time_blocking_calls(cores, SEQUENTIAL_CALLS)?))
         })
 }
 
@@ -48,7 +52,7 @@ fn sequential_calls<C: EchoCaller>(
 ) -> impl FnMut() -> anyhow::Result<f64> {
     move || {
         let _affinity = affinity::restrict(cores)?;
-        let calls = echo_caller::time_sequential_calls::<C>(SEQUENTIAL_CALLS);
+        let calls = echo_caller::time_sequential_calls::<C>(cores, SEQUENTIAL_CALLS);
         Ok(microseconds_each(runtime::run(call_from, calls)?))
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::affinity::Cores;
 use crate::echo_caller::EchoCaller;
 use crate::role::Role;
 use crate::worker_handle::WorkerHandle;
@@ -91,8 +92,9 @@ async fn echo_batches(
 }
 
 /// Times sequential calls of one frame, with blocking reads and writes at both ends.
-pub(crate) fn time_blocking_calls(calls: u64) -> anyhow::Result<Duration> {
+pub(crate) fn time_blocking_calls(cores: Cores, calls: u64) -> anyhow::Result<Duration> {
     let (mut socket, process) = worker_process::start(Role::BlockingEcho)?;
+    cores.separate(process.id())?;
     call_blocking(&mut socket, calls / 10)?;
     let begin = Instant::now();
     call_blocking(&mut socket, calls)?;

@@ -16,7 +16,10 @@ pub(super) fn figure() -> Figure {
     Figure::new("call.cancel", "us")
         .contender("rpc-parallel (a call)", || {
             let _affinity = affinity::restrict(Cores::One)?;
-            let calls = echo_caller::time_sequential_calls::<RpcParallelCaller>(u64::from(CALLS));
+            let calls = echo_caller::time_sequential_calls::<RpcParallelCaller>(
+                Cores::One,
+                u64::from(CALLS),
+            );
             Ok(runtime::run(CallFrom::SpawnedTask, calls)?.as_secs_f64() * 1e6 / f64::from(CALLS))
         })
         .contender(RPC_PARALLEL, time_cancel::<RpcParallelCancellableCaller>)
