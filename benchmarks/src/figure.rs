@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use anyhow::Context;
+
 /// The minimum: the same bytes or processes without a framework.
 pub(crate) const FLOOR: &str = "floor";
 pub(crate) const RPC_PARALLEL: &str = "rpc-parallel";
@@ -48,5 +50,13 @@ impl Figure {
     ) -> Self {
         self.contenders.push(Contender { name: name.into(), measure: Box::new(measure) });
         self
+    }
+
+    /// Measures the contender with the given name once.
+    pub(crate) fn measure(&mut self, name: &str) -> anyhow::Result<f64> {
+        let contender = self.contenders.iter_mut().find(|it| it.name == name);
+        let contender =
+            contender.with_context(|| format!("`{}` has no contender `{name}`", self.name))?;
+        (contender.measure)()
     }
 }

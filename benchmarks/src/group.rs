@@ -1,5 +1,7 @@
 //! The table of all groups.
 
+use anyhow::bail;
+
 use crate::figure::Figure;
 use crate::groups::{build, call, life, map, spawn, stream};
 
@@ -41,3 +43,13 @@ pub(crate) const GROUPS: &[Group] = &[
         figures: build::figures,
     },
 ];
+
+/// Returns the figure with the given name.
+pub(crate) fn figure(name: &str) -> anyhow::Result<Figure> {
+    for group in GROUPS {
+        if let Some(figure) = (group.figures)()?.into_iter().find(|it| it.name == name) {
+            return Ok(figure);
+        }
+    }
+    bail!("unknown figure `{name}`")
+}

@@ -1,8 +1,8 @@
 //! Measures rpc-parallel, its floors and its peers.
 //!
 //! Every process of a measurement is this executable: the master that measures, the workers of
-//! rpc-parallel, in which `#[entry]` does not run `main`, and the workers of floors and peers,
-//! which `--serve` starts.
+//! rpc-parallel, in which `#[entry]` does not run `main`, the workers of floors and peers, which
+//! `--serve` starts, and fresh processes that measure one contender, which `--measure` starts.
 
 mod options;
 mod group;
@@ -23,6 +23,8 @@ mod stream_opener;
 mod child_processes;
 mod failure_observer;
 mod fresh_master;
+mod fresh_process;
+mod settings_comparison;
 mod items;
 mod item_runner;
 mod program;
@@ -54,6 +56,10 @@ fn run() -> anyhow::Result<()> {
     match options::parse(std::env::args_os().skip(1))? {
         Command::Help => Ok(std::io::stdout().write_all(options::usage().as_bytes())?),
         Command::Serve(role) => role.serve(),
+        Command::MeasureContender { figure, contender } => {
+            let value = group::figure(&figure)?.measure(&contender)?;
+            Ok(writeln!(std::io::stdout(), "{value}")?)
+        }
         Command::Measure(options) => measure(&options),
     }
 }
@@ -66,13 +72,24 @@ fn measure(options: &options::Options) -> anyhow::Result<()> {
     let mut measured = 0;
     for group in &options.groups {
         for figure in (group.figures)()? {
-            if figure.name.starts_with(&options.name_prefix) {
+            if !figure.name.starts_with(&options.name_prefix) {
+                continue;
+            }
+            let figure = match &options.compared_settings {
+                Some(settings) => settings_comparison::compare(&figure, settings),
+                None => Some(figure),
+            };
+            if let Some(figure) = figure {
                 report.add(rounds::run(figure, options.rounds)?)?;
                 measured += 1;
             }
         }
         report.end_group(group.name)?;
     }
-    ensure!(measured > 0, "no figure of these groups has the prefix `{}`", options.name_prefix);
+    ensure!(
+        measured > 0,
+        "these groups have no figure with the prefix `{}` to measure",
+        options.name_prefix
+    );
     Ok(())
 }

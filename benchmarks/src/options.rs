@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 
 use anyhow::{Context, bail};
+use rpc_parallel::Settings;
 
+use crate::fresh_process;
 use crate::group::{GROUPS, Group};
 use crate::report::Format;
 use crate::role::Role;
@@ -16,6 +18,11 @@ pub(crate) enum Command {
     Help,
     /// Runs as the worker of a floor or a peer.
     Serve(Role),
+    /// Measures one contender for another process.
+    MeasureContender {
+        figure: String,
+        contender: String,
+    },
     Measure(Options),
 }
 
@@ -25,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) format: Format,
     /// The prefix of the names of the figures to measure.
     pub(crate) name_prefix: String,
+    /// Settings to compare rpc-parallel with, in their text form.
+    pub(crate) compared_settings: Option<String>,
 }
 
 /// Parses the arguments that follow the program's name.
@@ -34,6 +43,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
         rounds: ROUNDS,
         format: Format::Table,
         name_prefix: String::new(),
+        compared_settings: None,
     };
     let mut arguments = arguments.into_iter().map(|it| it.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
@@ -43,11 +53,17 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
                 let role = arguments.next().context("`--serve` needs a role")?;
                 return Ok(Command::Serve(Role::named(&role)?));
             }
+            fresh_process::OPTION => {
+                let figure = arguments.next().context("`--measure` needs a figure")?;
+                let contender = arguments.next().context("`--measure` needs a contender")?;
+                return Ok(Command::MeasureContender { figure, contender });
+            }
             "--json" => options.format = Format::Json,
             "--rounds" => options.rounds = positive(&argument, arguments.next())?,
             "--only" => {
                 options.name_prefix = arguments.next().context("`--only` needs a prefix")?;
             }
+            "--compare" => options.compared_settings = Some(settings(arguments.next())?),
             option if option.starts_with('-') => {
                 bail!("unknown option `{option}`\n\n{}", usage())
             }
@@ -63,6 +79,14 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Re
 fn positive(option: &str, value: Option<String>) -> anyhow::Result<NonZeroUsize> {
     let value = value.with_context(|| format!("`{option}` needs a number"))?;
     value.parse().with_context(|| format!("`{option} {value}` must be a number from 1"))
+}
+
+/// Returns a valid text of settings.
+fn settings(value: Option<String>) -> anyhow::Result<String> {
+    let value = value.context("`--compare` needs settings")?;
+    let parsed = value.parse::<Settings>();
+    parsed.with_context(|| format!("`--compare {value}` must have valid settings"))?;
+    Ok(value)
 }
 
 fn group(name: &str) -> anyhow::Result<&'static Group> {
@@ -83,9 +107,10 @@ pub(crate) fn usage() -> String {
          {groups}\
          \n\
          options:\n\
-         \x20 --rounds N      measure each figure in N interleaved rounds (default {ROUNDS})\n\
-         \x20 --only PREFIX   only the figures whose names have this prefix\n\
-         \x20 --json          print one JSON object per line instead of tables\n"
+         \x20 --rounds N          measure each figure in N interleaved rounds (default {ROUNDS})\n\
+         \x20 --only PREFIX       only the figures whose names have this prefix\n\
+         \x20 --compare SETTINGS  rpc-parallel with these settings, and without them\n\
+         \x20 --json              print one JSON object per line instead of tables\n"
     )
 }
 
@@ -107,7 +132,7 @@ mod tests {
     #[test]
     fn groups_and_options_are_accepted_in_any_order() {
         let Ok(Command::Measure(options)) =
-            parse_line("spawn --rounds 3 --only spawn.h call --json")
+            parse_line("spawn --rounds 3 --only spawn.h call --compare max_depth=2 --json")
         else {
             panic!("the arguments are valid");
         };
@@ -116,6 +141,7 @@ mod tests {
         assert_eq!(names, ["spawn", "call"]);
         assert_eq!(options.rounds.get(), 3);
         assert_eq!(options.name_prefix, "spawn.h");
+        assert_eq!(options.compared_settings.as_deref(), Some("max_depth=2"));
         assert!(matches!(options.format, Format::Json));
     }
 
@@ -132,5 +158,6 @@ mod tests {
         assert!(error("cal").starts_with("unknown group `cal`"));
         assert!(error("call --jsno").starts_with("unknown option `--jsno`"));
         assert!(error("call --rounds 0").starts_with("`--rounds 0`"));
+        assert!(error("call --compare depth=2").starts_with("`--compare depth=2`"));
     }
 }

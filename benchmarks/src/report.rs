@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::affinity;
 use crate::rounds::Row;
+use crate::settings_comparison::SETTINGS_VARIABLE;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Format {
@@ -36,6 +37,9 @@ impl Report {
     pub(crate) fn begin(format: Format) -> anyhow::Result<Self> {
         if matches!(format, Format::Table) {
             println!("{}", affinity::description()?);
+            if let Ok(settings) = std::env::var(SETTINGS_VARIABLE) {
+                println!("settings in the environment: {settings}");
+            }
         }
         Ok(Self { format, rows: Vec::new() })
     }
