@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
 use crate::echo_caller;
 use crate::figure::{FLOOR, Figure, REMOC, RPC_PARALLEL};
-use crate::groups::call;
+use crate::groups::call::in_flight;
 use crate::role::Role;
 use crate::runtime::{self, CallFrom};
 use crate::stream_opener::{self, StreamMemory};
@@ -38,12 +38,15 @@ fn calls_with_open_streams(streams: usize) -> anyhow::Result<f64> {
     let elapsed = runtime::run(CallFrom::SpawnedTask, async move {
         let mut caller = RpcParallelPipes::start().await?;
         let streams = stream_opener::open_streams(&mut caller, streams).await?;
-        let elapsed =
-            echo_caller::time_concurrent_calls_of(&caller, call::IN_FLIGHT, call::CALLS_EACH)
-                .await?;
+        let elapsed = echo_caller::time_concurrent_calls_of(
+            &caller,
+            in_flight::CALLERS,
+            in_flight::CALLS_EACH,
+        )
+        .await?;
         drop(streams);
         caller.stop().await?;
         Ok(elapsed)
     })?;
-    Ok(call::million_calls_per_second(elapsed))
+    Ok(in_flight::million_calls_per_second(elapsed))
 }

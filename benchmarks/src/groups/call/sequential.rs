@@ -1,4 +1,4 @@
-//! Calls `u64 -> u64`: latency and throughput.
+//! Sequential calls.
 
 use std::time::Duration;
 
@@ -10,23 +10,20 @@ use crate::echo_caller::{self, EchoCaller};
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
 use crate::runtime::{self, CallFrom};
 
-const SEQUENTIAL_CALLS: u64 = 5_000;
-pub(super) const IN_FLIGHT: usize = 1_000;
-pub(super) const CALLS_EACH: u64 = 300;
+const CALLS: u64 = 5_000;
 
-pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
+pub(super) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = vec![
-        sequential("call.sequential.pinned", Cores::One),
-        sequential("call.sequential.unpinned", Cores::All),
+        figure("call.sequential.pinned", Cores::One),
+        figure("call.sequential.unpinned", Cores::All),
     ];
     if affinity::available()?.len() > 1 {
-        figures.push(sequential("call.sequential.apart", Cores::Apart));
+        figures.push(figure("call.sequential.apart", Cores::Apart));
     }
-    figures.push(in_flight());
     Ok(figures)
 }
 
-fn sequential(name: &'static str, cores: Cores) -> Figure {
+fn figure(name: &'static str, cores: Cores) -> Figure {
     Figure::new(name, "us")
         .contender(FLOOR, sequential_calls::<FloorCaller>(cores, CallFrom::SpawnedTask))
         .contender(
@@ -42,7 +39,7 @@ fn sequential(name: &'static str, cores: Cores) -> Figure {
         .contender("tarpc (block_on)", sequential_calls::<TarpcCaller>(cores, CallFrom::BlockOn))
         .contender("floor (blocking)", move || {
             let _affinity = affinity::restrict(cores)?;
-            Ok(microseconds_each(floor::time_blocking_calls(cores, SEQUENTIAL_CALLS)?))
+            Ok(microseconds_each(floor::time_blocking_calls(cores, CALLS)?))
         })
 }
 
@@ -52,30 +49,11 @@ fn sequential_calls<C: EchoCaller>(
 ) -> impl FnMut() -> anyhow::Result<f64> {
     move || {
         let _affinity = affinity::restrict(cores)?;
-        let calls = echo_caller::time_sequential_calls::<C>(cores, SEQUENTIAL_CALLS);
+        let calls = echo_caller::time_sequential_calls::<C>(cores, CALLS);
         Ok(microseconds_each(runtime::run(call_from, calls)?))
     }
 }
 
 fn microseconds_each(elapsed: Duration) -> f64 {
-    elapsed.as_secs_f64() * 1e6 / SEQUENTIAL_CALLS as f64
-}
-
-fn in_flight() -> Figure {
-    Figure::new("call.in_flight_1000", "M calls/s")
-        .contender(FLOOR, || {
-            let batches = floor::time_batches(IN_FLIGHT, CALLS_EACH);
-            Ok(million_calls_per_second(runtime::run(CallFrom::SpawnedTask, batches)?))
-        })
-        .contender(RPC_PARALLEL, concurrent_calls::<RpcParallelCaller>)
-        .contender(TARPC, concurrent_calls::<TarpcCaller>)
-}
-
-fn concurrent_calls<C: EchoCaller + Clone>() -> anyhow::Result<f64> {
-    let calls = echo_caller::time_concurrent_calls::<C>(IN_FLIGHT, CALLS_EACH);
-    Ok(million_calls_per_second(runtime::run(CallFrom::SpawnedTask, calls)?))
-}
-
-pub(super) fn million_calls_per_second(elapsed: Duration) -> f64 {
-    IN_FLIGHT as f64 * CALLS_EACH as f64 / 1e6 / elapsed.as_secs_f64()
+    elapsed.as_secs_f64() * 1e6 / CALLS as f64
 }
