@@ -69,7 +69,11 @@ async fn call_concurrently<C: EchoCaller + Clone>(
     Ok(())
 }
 
-async fn call_sequentially<C: EchoCaller>(caller: &mut C, calls: u64) -> anyhow::Result<()> {
+/// Makes sequential calls.
+pub(crate) async fn call_sequentially<C: EchoCaller>(
+    caller: &mut C,
+    calls: u64,
+) -> anyhow::Result<()> {
     for x in 0..calls {
         let answer = caller.call(x).await?;
         ensure!(answer == x, "expected the answer {x}, found {answer}");

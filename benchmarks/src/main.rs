@@ -12,6 +12,7 @@ mod report;
 mod affinity;
 mod runtime;
 mod memory;
+mod cpu_time;
 mod descriptors;
 mod worker_handle;
 mod echo_caller;

@@ -1,12 +1,14 @@
-//! Calls `u64 -> u64`: latency and throughput.
+//! Calls `u64 -> u64`: latency, throughput, and their cost when idle.
 
 mod sequential;
 pub(in crate::groups) mod in_flight;
+mod idle_cpu;
 
 use crate::figure::Figure;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = sequential::figures()?;
     figures.push(in_flight::figure());
+    figures.push(idle_cpu::figure());
     Ok(figures)
 }

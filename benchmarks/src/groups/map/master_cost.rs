@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use futures::future::try_join_all;
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::contenders::floor::calls::FloorCaller;
 use crate::contenders::rpc_parallel::maps::sleeping::{DESCRIPTORS_PER_WORKER, SleepingPool};
+use crate::cpu_time;
 use crate::descriptors;
 use crate::echo_caller::EchoCaller;
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL};
@@ -89,20 +89,15 @@ async fn measure(
     items: u64,
     work: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<Measurement> {
-    let cpu_before = cpu_time()?;
+    let cpu_before = cpu_time::of_this_process()?;
     let begin = Instant::now();
     work.await?;
     let elapsed = begin.elapsed();
-    let cpu = cpu_time()? - cpu_before;
+    let cpu = cpu_time::of_this_process()? - cpu_before;
     Ok(Measurement {
         cpu: cpu.as_secs_f64() * 1e6 / items as f64,
         rate: items as f64 / elapsed.as_secs_f64(),
     })
-}
-
-/// Reads the CPU time of all threads of this process.
-fn cpu_time() -> anyhow::Result<Duration> {
-    Ok(Duration::try_from(clock_gettime(ClockId::ProcessCPUTime))?)
 }
 
 async fn call_concurrently(callers: &mut [FloorCaller], calls: u64) -> anyhow::Result<()> {
