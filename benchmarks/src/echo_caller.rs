@@ -31,6 +31,35 @@ pub(crate) async fn time_sequential_calls<C: EchoCaller>(
     Ok(elapsed)
 }
 
+/// Calls sequentially for the given time and returns the mean latency.
+pub(crate) async fn mean_latency<C: EchoCaller>(
+    cores: Cores,
+    time: Duration,
+) -> anyhow::Result<Duration> {
+    let mut caller = C::start().await?;
+    cores.separate(caller.worker_pid().await?)?;
+    mean_latency_of(&mut caller, time / 10).await?;
+    let latency = mean_latency_of(&mut caller, time).await?;
+    caller.stop().await?;
+    Ok(latency)
+}
+
+async fn mean_latency_of<C: EchoCaller>(
+    caller: &mut C,
+    time: Duration,
+) -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    let mut calls = 0;
+    loop {
+        call_sequentially(caller, 1).await?;
+        calls += 1;
+        let elapsed = begin.elapsed();
+        if elapsed >= time {
+            return Ok(elapsed / calls);
+        }
+    }
+}
+
 /// Starts a worker and times concurrent calls, see [`time_concurrent_calls_of`].
 pub(crate) async fn time_concurrent_calls<C: EchoCaller + Clone>(
     callers: usize,

@@ -55,7 +55,8 @@ pub(crate) async fn median_notice<M: FailureObserver>(
     Ok(rounds::median(milliseconds.into_iter()))
 }
 
-async fn last_notice(mut observers: Observers) -> anyhow::Result<Instant> {
+/// Returns the time at which the last observer noticed the failure.
+pub(crate) async fn last_notice(mut observers: Observers) -> anyhow::Result<Instant> {
     ensure!(!observers.is_empty(), "expected at least one observer");
     let mut last = None;
     while let Some(noticed_at) = observers.join_next().await {

@@ -23,6 +23,7 @@ mod cancellable_caller;
 mod stream_opener;
 mod child_processes;
 mod failure_observer;
+mod busy_processes;
 mod fresh_master;
 mod fresh_process;
 mod settings_comparison;

@@ -19,7 +19,7 @@ use crate::contenders::tarpc;
 use crate::groups::life::{idle, thousand_workers};
 use crate::groups::map::master_cost;
 use crate::groups::stream::open_streams;
-use crate::{runtime, stream_opener};
+use crate::{busy_processes, runtime, stream_opener};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Role {
@@ -60,9 +60,11 @@ pub(crate) enum Role {
     SleepingItems,
     /// Exits at once.
     ExitAtOnce,
+    /// Computes, so that a core is busy.
+    Busy,
 }
 
-const ROLES: [Role; 24] = [
+const ROLES: [Role; 25] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
@@ -87,6 +89,7 @@ const ROLES: [Role; 24] = [
     Role::SleepingBareProcesses,
     Role::SleepingItems,
     Role::ExitAtOnce,
+    Role::Busy,
 ];
 
 impl Role {
@@ -116,6 +119,7 @@ impl Role {
             Self::SleepingBareProcesses => "sleeping-bare-processes",
             Self::SleepingItems => "sleeping-items",
             Self::ExitAtOnce => "exit-at-once",
+            Self::Busy => "busy",
         }
     }
 
@@ -162,6 +166,7 @@ impl Role {
             Self::SleepingBareProcesses => master_cost::send_bare_measurement(socket),
             Self::SleepingItems => master_cost::send_measurement(socket),
             Self::ExitAtOnce => Ok(()),
+            Self::Busy => busy_processes::compute(socket),
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod calls;
 pub(crate) mod bulk;
 pub(crate) mod cancellation;
 pub(crate) mod failure;
+pub(crate) mod computing_workers;
 pub(crate) mod pipes;
 pub(crate) mod maps;
 

@@ -1,6 +1,7 @@
 //! Calls `u64 -> u64`: latency, throughput, and their cost when idle.
 
 mod sequential;
+mod loaded;
 pub(in crate::groups) mod in_flight;
 mod idle_cpu;
 
@@ -8,6 +9,7 @@ use crate::figure::Figure;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = sequential::figures()?;
+    figures.extend(loaded::figures()?);
     figures.push(in_flight::figure());
     figures.push(idle_cpu::figure());
     Ok(figures)
