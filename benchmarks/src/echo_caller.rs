@@ -60,6 +60,34 @@ async fn mean_latency_of<C: EchoCaller>(
     }
 }
 
+/// Times the calls of several workers at once: one task per worker makes `calls` sequential calls.
+pub(crate) async fn time_calls_of_workers<C: EchoCaller>(
+    workers: usize,
+    calls: u64,
+) -> anyhow::Result<Duration> {
+    let callers = try_join_all((0..workers).map(|_| C::start())).await?;
+    let (callers, _) = time_task_per_caller(callers, calls.div_ceil(10)).await?;
+    let (callers, elapsed) = time_task_per_caller(callers, calls).await?;
+    try_join_all(callers.into_iter().map(C::stop)).await?;
+    Ok(elapsed)
+}
+
+async fn time_task_per_caller<C: EchoCaller>(
+    callers: Vec<C>,
+    calls: u64,
+) -> anyhow::Result<(Vec<C>, Duration)> {
+    let begin = Instant::now();
+    let tasks = callers.into_iter().map(|mut caller| {
+        tokio::spawn(async move {
+            call_sequentially(&mut caller, calls).await?;
+            anyhow::Ok(caller)
+        })
+    });
+    let outcomes = try_join_all(tasks).await?;
+    let elapsed = begin.elapsed();
+    Ok((outcomes.into_iter().collect::<anyhow::Result<_>>()?, elapsed))
+}
+
 /// Starts a worker and times concurrent calls, see [`time_concurrent_calls_of`].
 pub(crate) async fn time_concurrent_calls<C: EchoCaller + Clone>(
     callers: usize,

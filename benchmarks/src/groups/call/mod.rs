@@ -2,6 +2,7 @@
 
 mod sequential;
 mod loaded;
+mod several_workers;
 pub(in crate::groups) mod in_flight;
 mod idle_cpu;
 
@@ -10,6 +11,7 @@ use crate::figure::Figure;
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = sequential::figures()?;
     figures.extend(loaded::figures()?);
+    figures.extend(several_workers::figures());
     figures.push(in_flight::figure());
     figures.push(idle_cpu::figure());
     Ok(figures)
