@@ -1,6 +1,7 @@
 //! Contenders that a fresh process measures, with other environment variables.
 //!
-//! A process reads its settings when it starts, so this process cannot measure with others.
+//! A process reads its settings and the flavor of its workers' runtimes when it starts, so this
+//! process cannot measure with others.
 
 use std::process::{Command, Stdio};
 

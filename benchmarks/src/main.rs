@@ -1,8 +1,8 @@
 //! Measures rpc-parallel, its floors and its peers.
 //!
 //! Every process of a measurement is this executable: the master that measures, the workers of
-//! rpc-parallel, in which `#[entry]` does not run `main`, the workers of floors and peers, which
-//! `--serve` starts, and fresh processes that measure one contender, which `--measure` starts.
+//! rpc-parallel, the workers of floors and peers, which `--serve` starts, and fresh processes that
+//! measure one contender, which `--measure` starts.
 
 mod options;
 mod group;
@@ -39,11 +39,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::ensure;
+use rpc_parallel::expert::{self, Master};
 
 use options::Command;
 use report::Report;
 
-#[rpc_parallel::entry]
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,6 +55,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    if expert::is_worker() {
+        match expert::worker_main()? {}
+    }
+    // `#[entry]` would set the flavor of workers at compile time.
+    Master::builder().worker_flavor(runtime::flavor()?).start()?;
     match options::parse(std::env::args_os().skip(1))? {
         Command::Help => Ok(std::io::stdout().write_all(options::usage().as_bytes())?),
         Command::Serve(role) => role.serve(),

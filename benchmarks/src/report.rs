@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::affinity;
 use crate::rounds::Row;
+use crate::runtime::FLAVOR_VARIABLE;
 use crate::settings_comparison::SETTINGS_VARIABLE;
 
 #[derive(Clone, Copy)]
@@ -37,8 +38,10 @@ impl Report {
     pub(crate) fn begin(format: Format) -> anyhow::Result<Self> {
         if matches!(format, Format::Table) {
             println!("{}", affinity::description()?);
-            if let Ok(settings) = std::env::var(SETTINGS_VARIABLE) {
-                println!("settings in the environment: {settings}");
+            for variable in [SETTINGS_VARIABLE, FLAVOR_VARIABLE] {
+                if let Ok(value) = std::env::var(variable) {
+                    println!("{variable}={value}");
+                }
             }
         }
         Ok(Self { format, rows: Vec::new() })

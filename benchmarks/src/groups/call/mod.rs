@@ -4,6 +4,7 @@ mod sequential;
 mod loaded;
 mod several_workers;
 pub(in crate::groups) mod in_flight;
+mod multi_thread;
 mod idle_cpu;
 
 use crate::figure::Figure;
@@ -13,6 +14,7 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     figures.extend(loaded::figures()?);
     figures.extend(several_workers::figures());
     figures.push(in_flight::figure());
+    figures.extend(multi_thread::figures());
     figures.push(idle_cpu::figure());
     Ok(figures)
 }
