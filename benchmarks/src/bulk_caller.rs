@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use bytes::Bytes;
 
 use crate::worker_handle::WorkerHandle;
 
@@ -10,6 +11,12 @@ use crate::worker_handle::WorkerHandle;
 pub(crate) trait BulkCaller<Argument>: WorkerHandle {
     fn call_with(&mut self, argument: Argument)
     -> impl Future<Output = anyhow::Result<u64>> + Send;
+}
+
+/// An argument that is a stream: `count` times the same chunk.
+pub(crate) struct Chunks {
+    pub(crate) chunk: Bytes,
+    pub(crate) count: usize,
 }
 
 /// Times sequential calls with an argument of `bytes` bytes.

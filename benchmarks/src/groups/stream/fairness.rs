@@ -1,4 +1,4 @@
-//! Small calls during a call with a large argument on the same connection.
+//! Small calls during a call with a large argument or a stream on the same connection.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,25 @@ use anyhow::ensure;
 use bytes::Bytes;
 
 use crate::affinity::{self, Cores};
-use crate::bulk_caller::BulkCaller;
+use crate::bulk_caller::{BulkCaller, Chunks};
 use crate::contenders::rpc_parallel::bulk::RpcParallelBulkCaller;
 use crate::echo_caller::EchoCaller;
 use crate::figure::{Figure, RPC_PARALLEL};
 use crate::runtime::{self, CallFrom};
 
 const ARGUMENT_BYTES: usize = 1 << 30;
+const CHUNK_BYTES: usize = 64 << 10;
 const IDLE_CALLS: u32 = 5_000;
 const WARM_UP: u32 = 500;
 
 pub(super) fn figures() -> Vec<Figure> {
     vec![
-        figure("bulk.fairness.median.pinned", Cores::One, median),
-        figure("bulk.fairness.median.unpinned", Cores::All, median),
-        figure("bulk.fairness.p99.pinned", Cores::One, p99),
-        figure("bulk.fairness.p99.unpinned", Cores::All, p99),
+        figure("bulk.fairness.median.pinned", Cores::One, median, large_argument),
+        figure("bulk.fairness.median.unpinned", Cores::All, median, large_argument),
+        figure("bulk.fairness.p99.pinned", Cores::One, p99, large_argument),
+        figure("bulk.fairness.p99.unpinned", Cores::All, p99, large_argument),
+        figure("bulk.fairness.stream.median.pinned", Cores::One, median, stream),
+        figure("bulk.fairness.stream.p99.pinned", Cores::One, p99, stream),
     ]
 }
 
@@ -36,9 +39,27 @@ fn p99(latencies: &[Duration]) -> Duration {
     latencies[latencies.len() * 99 / 100]
 }
 
-fn figure(name: &'static str, cores: Cores, statistic: Statistic) -> Figure {
+fn large_argument() -> Bytes {
+    Bytes::from(vec![7; ARGUMENT_BYTES])
+}
+
+fn stream() -> Chunks {
+    Chunks { chunk: Bytes::from(vec![7; CHUNK_BYTES]), count: ARGUMENT_BYTES / CHUNK_BYTES }
+}
+
+fn figure<Argument>(
+    name: &'static str,
+    cores: Cores,
+    statistic: Statistic,
+    argument: fn() -> Argument,
+) -> Figure
+where
+    RpcParallelBulkCaller: BulkCaller<Argument>,
+    Argument: Send + 'static,
+{
     let idle = move || measure(cores, statistic, without_load::<RpcParallelBulkCaller>());
-    let loaded = move || measure(cores, statistic, during_large_call::<RpcParallelBulkCaller>());
+    let loaded =
+        move || measure(cores, statistic, during_large_call::<RpcParallelBulkCaller, _>(argument));
     Figure::new(name, "us").contender("rpc-parallel (idle)", idle).contender(RPC_PARALLEL, loaded)
 }
 
@@ -66,14 +87,17 @@ async fn without_load<C: EchoCaller>() -> anyhow::Result<Vec<Duration>> {
     Ok(latencies)
 }
 
-/// Times calls while a call with the large argument is in flight.
-async fn during_large_call<C: EchoCaller + BulkCaller<Bytes> + Clone>()
--> anyhow::Result<Vec<Duration>> {
+/// Times calls while a call with the argument is in flight.
+async fn during_large_call<C, Argument>(argument: fn() -> Argument) -> anyhow::Result<Vec<Duration>>
+where
+    C: EchoCaller + BulkCaller<Argument> + Clone,
+    Argument: Send + 'static,
+{
     let mut caller = C::start().await?;
     for _ in 0..WARM_UP {
         time_call(&mut caller).await?;
     }
-    let argument = Bytes::from(vec![7; ARGUMENT_BYTES]);
+    let argument = argument();
     let mut bulk_caller = caller.clone();
     let large_call = tokio::spawn(async move { bulk_caller.call_with(argument).await });
     // The call is in flight after its task has been polled once.
