@@ -92,6 +92,12 @@ pub mod fuzzing {
         crate::worker::items::decode_everything(bytes);
     }
 
+    /// Drives one end of a connection, without a transport and a runtime, with operations made from
+    /// these bytes.
+    pub fn drive_machine(bytes: &[u8]) {
+        crate::protocol::drive(bytes);
+    }
+
     /// Runs a peer that sends frames made from these bytes, against a worker or a client.
     pub fn converse(bytes: &[u8]) {
         crate::connection::converse(bytes);

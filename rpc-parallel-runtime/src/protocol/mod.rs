@@ -20,9 +20,13 @@ mod connection_window;
 mod streams;
 mod limits;
 mod machine;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 
 pub(crate) use self::calls::{Answered, CallStatus, Progress};
 pub(crate) use self::decoder::Decoder;
+#[cfg(fuzzing)]
+pub(crate) use self::fuzzing::drive;
 pub(crate) use self::lane::Ticket;
 pub(crate) use self::limits::Limits;
 pub(crate) use self::machine::{Line, Machine, Side};

@@ -19,6 +19,8 @@ mod sink;
 mod field;
 mod body;
 mod value_len;
+#[cfg(any(test, fuzzing))]
+mod fuzz_input;
 mod stream;
 mod span_key;
 mod fragment;
@@ -55,6 +57,8 @@ pub use self::frame_error::FrameError;
 pub(crate) use self::frame_writer::{
     FrameWriter, Large, MessageWriter, Unsent, append_items, write_fragment_header,
 };
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::fuzz_input::{FuzzInput, fuzz_frame};
 pub use self::greeting::{Greeting, GreetingError};
 pub use self::id::{FunctionId, ParseWorkerIdError, WorkerId, WorkerTypeId};
 #[cfg(feature = "pool")]
