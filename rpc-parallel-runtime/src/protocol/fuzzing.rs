@@ -4,11 +4,13 @@
 //! of this end does meanwhile.
 
 use std::io::Write;
+use std::time::Instant;
 
 use super::calls::CallStatus;
 use super::decoder::Decoder;
 use super::lane::Ticket;
-use super::machine::{Machine, Side};
+use super::limits::Limits;
+use super::machine::{Line, Machine, Side};
 use super::reading::{Chunk, DirectStep};
 use super::streams::Received;
 use super::transmit::Transmit;
@@ -29,6 +31,10 @@ static FUNCTION: FunctionInfo = {
 
 /// The maximum message size, in bytes. Larger messages are slow to fuzz and reach no other code.
 const MAX_MESSAGE_SIZE: usize = 1024;
+
+/// Limits that a peer reaches, and that this end reaches without one.
+const LIMITS: Limits =
+    Limits { calls: 4, one_way_calls: 4, streams: usize::MAX, window: 4096, overdraft: 2048 };
 
 /// Drives one end of a connection with the operations of the input. After a violation, the rest of
 /// the input drives another one.
@@ -65,7 +71,7 @@ struct Driven {
     machine: Machine<Task>,
     decoder: Decoder,
     transmit: Option<Transmit>,
-    places: Vec<Place>,
+    places: Vec<(Line, Place)>,
     calls: Vec<(CallId, Ticket)>,
     /// The calls of the peer.
     received: Vec<CallId>,
@@ -83,7 +89,7 @@ impl Driven {
     fn new(side: Side) -> Self {
         Self {
             side,
-            machine: Machine::new(side),
+            machine: Machine::new(side, LIMITS),
             decoder: Decoder::new(MAX_MESSAGE_SIZE),
             transmit: None,
             places: Vec::new(),
@@ -189,6 +195,8 @@ impl Driven {
                         self.received.push(call);
                     }
                     (Frame::OneWay { streams, .. }, Side::Answering) => {
+                        self.machine.receive_one_way()?;
+                        self.machine.complete_one_way();
                         let opened = self.machine.accept(streams)?;
                         adopt(&mut self.readers, &mut self.writers, &opened, WrittenBy::Receiver);
                     }
@@ -245,18 +253,19 @@ impl Driven {
     }
 
     /// Returns whether there is room for a message. Waits or gives up its place otherwise.
-    fn has_room(&mut self, input: &mut FuzzInput<'_>) -> bool {
-        let mut place = self.places.pop();
-        let has_room = self.machine.has_room(&mut place, &Task(0));
+    fn has_room(&mut self, line: Line, input: &mut FuzzInput<'_>) -> bool {
+        let at = self.places.iter().position(|(it, _)| *it == line);
+        let mut place = at.map(|it| self.places.swap_remove(it).1);
+        let has_room = self.machine.has_room(line, &mut place, &Task(0));
         match place {
-            Some(place) if input.flag() => self.machine.leave_room(place),
-            place => self.places.extend(place),
+            Some(place) if input.flag() => self.machine.leave_room(line, place),
+            place => self.places.extend(place.map(|it| (line, it))),
         }
         has_room
     }
 
     fn begin(&mut self, input: &mut FuzzInput<'_>) {
-        if self.side == Side::Answering || !self.has_room(input) {
+        if self.side == Side::Answering || !self.has_room(Line::Calls, input) {
             return;
         }
         let mut buffer = Vec::new();
@@ -274,7 +283,7 @@ impl Driven {
     }
 
     fn send_one_way(&mut self, input: &mut FuzzInput<'_>) {
-        if self.side == Side::Answering || !self.has_room(input) {
+        if self.side == Side::Answering || !self.has_room(Line::OneWay, input) {
             return;
         }
         let mut buffer = Vec::new();
@@ -326,9 +335,14 @@ impl Driven {
                 let mut buffer = Vec::new();
                 let writer = MessageWriter::items(&mut buffer, stream, usize::MAX);
                 let large = message(writer, input).count(1).finish();
-                let cost = Chunk::cost_of(buffer.len());
-                let transmit = self.machine.send_elements(stream, buffer, large, cost);
-                self.hold(transmit);
+                let (len, now) = (buffer.len(), Instant::now());
+                match large {
+                    Some(large) => self.machine.send_large_element(stream, large, len),
+                    None => {
+                        let transmit = self.machine.send_elements(stream, buffer, len, now);
+                        self.hold(transmit);
+                    }
+                }
             }
             SendStatus::Full => self.machine.wait_to_send(stream, &Task(0)),
             SendStatus::Closed(_) | SendStatus::Ended => {}
