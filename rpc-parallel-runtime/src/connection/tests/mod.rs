@@ -17,6 +17,7 @@ mod restart;
 mod peer;
 mod violations;
 mod limits;
+mod closing;
 mod model;
 mod traffic;
 
