@@ -31,6 +31,7 @@ mod scope;
 mod task;
 mod serving;
 mod shared;
+mod sync;
 mod writing;
 #[cfg(feature = "tracing")]
 mod spans;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use super::delivery::{Deliver, Delivery, Flow};
 use super::failure::Loss;
 use super::panics::{install_hook, is_silent};
 use super::pipe::{PipeError, PipeErrorKind};
+use super::sync::{Mutex, MutexGuard};
 use super::traffic::Traffic;
 use crate::protocol::{
     Chunk, DirectStep, Limits, Machine, ReadEnded, Received, Side, Ticket, Transmit,
@@ -85,7 +86,8 @@ impl Connection {
             is_closing: false,
             counted: 0,
         };
-        Self { peer, settings, runtime: Handle::current(), traffic, writer, state: state.into() }
+        let (runtime, state) = (Handle::current(), Mutex::new(state));
+        Self { peer, settings, runtime, traffic, writer, state }
     }
 
     /// Returns the counters of this connection's traffic.

@@ -545,7 +545,7 @@ impl<W: Waiter> Machine<W> {
 
     /// Names and counts what is left of calls, streams and frames.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn leftovers(&self) -> Vec<(&'static str, usize)> {
+    pub(crate) fn leftovers(&self) -> Vec<(&'static str, usize)> {
         let mut left = self.outgoing.leftovers().to_vec();
         left.extend([
             ("calls", self.calls.taken()),

@@ -20,6 +20,8 @@ mod limits;
 mod closing;
 mod model;
 mod traffic;
+#[cfg(shuttle)]
+mod schedules;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
