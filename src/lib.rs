@@ -125,7 +125,7 @@
 pub use rpc_parallel_macros::process;
 pub use rpc_parallel_macros::{WorkerState, entry, test, worker};
 pub use rpc_parallel_runtime::{
-    AnyError, BoxError, Call, CallError, ConnectError, ConnectionState, Context, Control,
+    AnyError, BoxError, BusyPoll, Call, CallError, ConnectError, ConnectionState, Context, Control,
     ControlError, Function, FunctionError, Message, Pipe, PipeError, PipeWriter, Redirect,
     RestartPolicy, Server, Settings, Spawn, SpawnError, Spawner, Worker, WorkerClient,
     WorkerFailure, WorkerId, WorkerLabel, WorkerState, WorkerStats, blocking,

@@ -60,8 +60,8 @@ pub use self::pool::{
     run_program as run, shutdown,
 };
 pub use self::wire::{
-    FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings, SettingsError,
-    SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
+    BusyPoll, FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings,
+    SettingsError, SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
 #[cfg(feature = "pool")]
 pub use self::worker::attempt;

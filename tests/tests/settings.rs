@@ -93,7 +93,7 @@ fn environment_can_set_every_field() {
     let all = "max_message_size=64KiB,stream_window=1MiB,connection_window=2MiB,max_calls=7,\
                max_one_way_calls=8,max_pipes=9,heartbeat_interval=250ms,\
                heartbeat_timeout=never,handshake_timeout=1m,max_depth=9,kept_job_results=2MiB,\
-               other_builds=true";
+               busy_poll=50us,other_builds=true";
 
     let (seen, _) = run_parties(&[], Some(all));
 
@@ -146,7 +146,8 @@ fn invalid_environment_stops_program_with_reason() {
     let times = "a duration from 10ms to 8760h, such as `250ms`, `2s`, `1m` or `1h`";
     let fields = "`max_message_size`, `stream_window`, `connection_window`, `max_calls`, \
                   `max_one_way_calls`, `max_pipes`, `heartbeat_interval`, `heartbeat_timeout`, \
-                  `handshake_timeout`, `max_depth`, `kept_job_results`, `other_builds`";
+                  `handshake_timeout`, `max_depth`, `kept_job_results`, `busy_poll`, \
+                  `other_builds`";
     let invalid = |field: &str, expected: &str, found: &str| {
         format!("invalid setting `{field}`: expected {expected}, found `{found}`")
     };

@@ -16,7 +16,7 @@ use super::flavor::{RuntimeFlavor, block_on};
 use super::thread::start_thread;
 use crate::connection::{Opening, diagnose};
 use crate::transport::split;
-use crate::wire::Settings;
+use crate::wire::{BusyPoll, Settings};
 use crate::worker::connection_task;
 
 /// Sends connections to the items thread. The thread ends when it is dropped.
@@ -53,7 +53,8 @@ async fn serve(sockets: &mut UnboundedReceiver<OwnedFd>, settings: Settings) {
         poll_fn(|cx| {
             while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
             let Some(socket) = ready!(sockets.poll_recv(cx)) else { return Poll::Ready(false) };
-            match split(socket) {
+            // Items take longer than a wake-up, and polling would take the core of their worker.
+            match split(socket, BusyPoll::Never) {
                 Ok(halves) => {
                     connections.spawn(connection_task(Opening::new(halves, settings)));
                 }

@@ -59,7 +59,7 @@ async fn accept_all(
     connections: &mut JoinSet<()>,
 ) -> Infallible {
     loop {
-        match accept(listener, connections).await {
+        match accept(listener, settings, connections).await {
             Ok(halves) => {
                 connections.spawn(connection_task(Opening::new(halves, settings)));
             }
@@ -73,11 +73,15 @@ async fn accept_all(
 /// # Cancel safety
 ///
 /// If the future is dropped, it has not accepted a connection.
-async fn accept(listener: &UnixListener, connections: &mut JoinSet<()>) -> io::Result<Halves> {
+async fn accept(
+    listener: &UnixListener,
+    settings: Settings,
+    connections: &mut JoinSet<()>,
+) -> io::Result<Halves> {
     let mut accepted = pin!(transport::accept(listener));
     poll_fn(|cx| {
         while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-        accepted.as_mut().poll(cx)?.map(transport::split)
+        accepted.as_mut().poll(cx)?.map(|socket| transport::split(socket, settings.busy_poll()))
     })
     .await
 }

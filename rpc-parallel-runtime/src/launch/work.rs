@@ -364,7 +364,7 @@ async fn start_server(start: &Start, init: Vec<u8>) -> Result<Arc<dyn Serves>, S
 
 /// Opens a connection that the master has sent.
 fn take_over(socket: OwnedFd, settings: Settings) -> Option<Opening> {
-    match split(socket) {
+    match split(socket, settings.busy_poll()) {
         Ok(halves) => Some(Opening::new(halves, settings)),
         Err(error) => {
             diagnose(format_args!("failed to open a connection of the master: {error}"));

@@ -124,7 +124,9 @@ impl WorkerAddress {
         });
         let connected = async {
             let frames = frames?;
-            let halves = dial(&ListenerDial::new(&self.path), self.settings).await?;
+            let halves =
+                dial(&ListenerDial::new(&self.path, self.settings.busy_poll()), self.settings)
+                    .await?;
             let worker = (self.id, self.label.clone());
             open(halves, self.settings, worker, &frames, ProcessAccess::none()).await
         };

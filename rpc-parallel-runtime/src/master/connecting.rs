@@ -29,8 +29,11 @@ pub(super) async fn dial(dial: &dyn Dial, settings: Settings) -> Result<Halves, 
 }
 
 /// Makes a transport of a connected socket.
-pub(super) fn over_socket(socket: UnixStream) -> Result<Halves, ConnectErrorKind> {
-    split(socket).map_err(ConnectErrorKind::Unreachable)
+pub(super) fn over_socket(
+    socket: UnixStream,
+    settings: Settings,
+) -> Result<Halves, ConnectErrorKind> {
+    split(socket, settings.busy_poll()).map_err(ConnectErrorKind::Unreachable)
 }
 
 /// Opens a connection to a worker over a transport. `request` is the [`connect_request`], or the
@@ -67,7 +70,7 @@ pub(crate) async fn connect_over(
     worker: (WorkerId, WorkerLabel),
 ) -> Result<Client, ConnectErrorKind> {
     let request = connect_request(worker.0, encode_init(&(), settings), settings)?;
-    let halves = over_socket(socket)?;
+    let halves = over_socket(socket, settings)?;
     open(halves, settings, worker, &request, ProcessAccess::none()).await
 }
 
@@ -127,7 +130,7 @@ mod tests {
         let (listener, address) = made.expect("there is a directory");
         rustix::net::listen(&listener, 0).expect("it listens already");
         let (path, settings) = (address.path(), Settings::default());
-        let listener = ListenerDial::new(&path);
+        let listener = ListenerDial::new(&path, settings.busy_poll());
         let _first = dial(&listener, settings).await.expect("there is room for one");
 
         let began = tokio::time::Instant::now();

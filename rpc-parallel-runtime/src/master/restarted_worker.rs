@@ -311,6 +311,6 @@ async fn open_over(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let worker = (started.id(), started.label().clone());
-    let halves = over_socket(socket)?;
+    let halves = over_socket(socket, settings)?;
     open(halves, settings, worker, connect_request, started.process_access()).await
 }

@@ -73,15 +73,17 @@ impl Route {
     async fn open_transport(&self) -> Result<Halves, ConnectErrorKind> {
         let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
         if let Some((socket, _)) = local {
-            return over_socket(socket);
+            return over_socket(socket, self.settings);
         }
         if let Some(started) = Children::get().find(self.id) {
             let (ours, theirs) = connected_pair().map_err(socket_error)?;
             started.hand_over(theirs).map_err(socket_error)?;
-            return over_socket(ours);
+            return over_socket(ours, self.settings);
         }
         match &self.path {
-            Some(path) => dial(&ListenerDial::new(path), self.settings).await,
+            Some(path) => {
+                dial(&ListenerDial::new(path, self.settings.busy_poll()), self.settings).await
+            }
             None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }

@@ -106,7 +106,7 @@ pub(super) fn open_socket(
     let (ours, theirs) = connected_pair()?;
     let opening = {
         let _guard = host.runtime().enter();
-        Opening::new(split(theirs)?, settings)
+        Opening::new(split(theirs, settings.busy_poll())?, settings)
     };
     // Owner: the server's runtime or thread. The task ends when the peer closes its socket.
     host.spawn(connection_task(opening));

@@ -84,7 +84,8 @@ impl SpawnRequest {
                 let worker = (self.id, started.label().clone());
                 let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
                 let process_access = started.clone().owner_process_access();
-                open(over_socket(socket)?, settings, worker, rest, process_access).await
+                let halves = over_socket(socket, settings)?;
+                open(halves, settings, worker, rest, process_access).await
             };
             let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)

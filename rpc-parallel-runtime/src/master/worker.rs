@@ -321,7 +321,7 @@ impl<S: Served> Worker<S> {
     async fn open_transport(&self) -> Result<(Halves, FailureSource), ConnectErrorKind> {
         let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
         if let Some((socket, failure_source)) = local {
-            return Ok((over_socket(socket)?, failure_source));
+            return Ok((over_socket(socket, self.settings)?, failure_source));
         }
         if let Some(started) = Children::get().find(self.id) {
             let handed_over = connected_pair().and_then(|(ours, theirs)| {
@@ -329,7 +329,9 @@ impl<S: Served> Worker<S> {
                 Ok(ours)
             });
             return match handed_over {
-                Ok(ours) => Ok((over_socket(ours)?, FailureSource::Process(started))),
+                Ok(ours) => {
+                    Ok((over_socket(ours, self.settings)?, FailureSource::Process(started)))
+                }
                 // The worker has ended without having been reaped yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     Err(match started.failure().await {
@@ -342,7 +344,9 @@ impl<S: Served> Worker<S> {
         }
         match &self.path {
             Some(path) => {
-                let halves = dial(&ListenerDial::new(path), self.settings).await?;
+                let halves =
+                    dial(&ListenerDial::new(path, self.settings.busy_poll()), self.settings)
+                        .await?;
                 Ok((halves, FailureSource::Unknown))
             }
             None => Err(ConnectErrorKind::NoSuchWorker),

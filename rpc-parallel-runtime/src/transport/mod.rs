@@ -7,6 +7,7 @@ mod origin;
 mod fault;
 mod halves;
 mod dial;
+mod busy_poll;
 mod socket;
 #[cfg_attr(
     not(test),

@@ -5,23 +5,34 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use rpc_parallel_os::{Direction, Readiness};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
+use rustix::thread::sched_getaffinity;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::busy_poll::{BusyPolling, Grant, Placement};
 use super::halves::{Halves, Reader, Writer};
 use super::origin::{Origin, Registered};
+use crate::wire::BusyPoll;
 
 /// The size of the send buffer of a socket that prefers latency, in bytes.
 const SMALL_SEND_BUFFER: usize = 16 * 1024;
 
+/// The budget for busy polling of all sockets of this process.
+static GRANT: Mutex<Grant> = Mutex::new(Grant::new());
+
 /// Registers a socket with the current tokio runtime, and splits it into two halves.
-pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
+pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Result<Halves> {
     let socket = UnixStream::from(socket.into());
     socket.set_nonblocking(true)?;
     let incoming = Arc::new(OwnedFd::from(socket.try_clone()?));
-    let reader = SocketReader(Registered::new(Readiness::register(incoming, Direction::Read)?));
+    let reader = SocketReader {
+        registered: Registered::new(Readiness::register(incoming, Direction::Read)?),
+        polling: BusyPolling::new(busy_poll, placement(), &GRANT),
+    };
     // The kernel doubles the value that is set, to account for its own overhead.
     let usual_buffer = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
     let writer = SocketWriter {
@@ -35,17 +46,21 @@ pub(crate) fn split(socket: impl Into<OwnedFd>) -> io::Result<Halves> {
 
 /// Reads from a socket. Its descriptor is registered for read readiness only: otherwise each
 /// message that the peer reads would wake this process once more.
-struct SocketReader(Registered<Readiness>);
+struct SocketReader {
+    registered: Registered<Readiness>,
+    polling: BusyPolling,
+}
 
-impl Reader for SocketReader {
-    fn poll_read(
-        &mut self,
+impl SocketReader {
+    /// Reads when the runtime has reported that the socket is ready.
+    fn poll_ready_read(
+        &self,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         let room: usize = buffers.iter().map(|it| it.len()).sum();
         loop {
-            let mut ready = ready!(self.0.poll_ready(cx))?;
+            let mut ready = ready!(self.registered.poll_ready(cx))?;
             match read(ready.get_inner(), buffers) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(len) => {
@@ -58,6 +73,51 @@ impl Reader for SocketReader {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    fn found(&mut self, read: io::Result<usize>) -> Poll<io::Result<usize>> {
+        self.polling.found(*read.as_ref().unwrap_or(&0), Instant::now);
+        Poll::Ready(read)
+    }
+}
+
+impl Reader for SocketReader {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.polling.is_polling() {
+            match read(self.registered.descriptor(), buffers) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.polling.looks_again(Instant::now) {
+                        return look_again(cx);
+                    }
+                }
+                read => return self.found(read),
+            }
+        }
+        match self.poll_ready_read(cx, buffers) {
+            Poll::Ready(read) => self.found(read),
+            Poll::Pending if self.polling.looks_again(Instant::now) => look_again(cx),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Wakes the task that reads. It goes to the end of the queue of its runtime, so other tasks run
+/// first, and the runtime looks for other events after some turns.
+fn look_again<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Returns where the current thread runs.
+fn placement() -> Placement {
+    let flavor = Handle::try_current().map(|it| it.runtime_flavor());
+    Placement {
+        is_current_thread: flavor.is_ok_and(|it| it == RuntimeFlavor::CurrentThread),
+        is_confined: sched_getaffinity(None).is_ok_and(|it| it.count() == 1),
     }
 }
 
@@ -175,7 +235,7 @@ mod tests {
     async fn full_socket_is_watched_for_writing_until_drained() {
         let (here, mut there) = connected_pair().expect("make two sockets");
         let inode = rustix::fs::fstat(&here).expect("stat a socket").st_ino;
-        let (_reader, writer) = split(here).expect("register a socket");
+        let (_reader, writer) = split(here, BusyPoll::Never).expect("register a socket");
         let before = watched(inode);
 
         let mut written = 0;
@@ -198,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_received_before_close_are_read() {
         let (here, mut there) = connected_pair().expect("make two sockets");
-        let (mut reader, writer) = split(here).expect("register a socket");
+        let (mut reader, writer) = split(here, BusyPoll::Never).expect("register a socket");
         there.write_all(b"hello").expect("a socket takes five bytes");
         let mut buffer = [0; 10];
 

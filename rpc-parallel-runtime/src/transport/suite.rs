@@ -17,6 +17,7 @@ use super::halves::{Halves, Reader, Writer};
 use super::memory;
 use super::socket::split;
 use super::unix::connected_pair;
+use crate::wire::BusyPoll;
 
 /// Runs every test with each transport.
 macro_rules! suite {
@@ -50,12 +51,32 @@ suite! {
         full_writer_is_woken_by_dropped_peer,
         flushed_bytes_arrive_without_further_call,
     ]
-    transports unix_socket, memory_pair, pipe_pair, buffered_pipe_pair, tcp_loopback
+    transports
+        unix_socket,
+        polled_unix_socket,
+        adaptively_polled_unix_socket,
+        memory_pair,
+        pipe_pair,
+        buffered_pipe_pair,
+        tcp_loopback,
 }
 
 async fn unix_socket() -> (Halves, Halves) {
+    socket_pair(BusyPoll::Never)
+}
+
+async fn polled_unix_socket() -> (Halves, Halves) {
+    socket_pair(BusyPoll::For(Duration::from_millis(1)))
+}
+
+async fn adaptively_polled_unix_socket() -> (Halves, Halves) {
+    socket_pair(BusyPoll::Auto)
+}
+
+fn socket_pair(busy_poll: BusyPoll) -> (Halves, Halves) {
     let (here, there) = connected_pair().expect("make two sockets");
-    (split(here).expect("register a socket"), split(there).expect("register a socket"))
+    let halves = |socket| split(socket, busy_poll).expect("register a socket");
+    (halves(here), halves(there))
 }
 
 async fn memory_pair() -> (Halves, Halves) {

@@ -14,6 +14,7 @@ use super::dial::{Dial, Dialing};
 use super::listener::is_stale;
 use super::origin::Registered;
 use super::socket::split;
+use crate::wire::BusyPoll;
 
 /// The pause before connecting is retried to a listener whose backlog is full.
 const CONNECT_RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -38,11 +39,12 @@ pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<Registered<UnixStr
 /// - `PermissionDenied`: the listener runs as another user.
 pub(crate) struct ListenerDial<'a> {
     path: &'a Path,
+    busy_poll: BusyPoll,
 }
 
 impl<'a> ListenerDial<'a> {
-    pub(crate) fn new(path: &'a Path) -> Self {
-        Self { path }
+    pub(crate) fn new(path: &'a Path, busy_poll: BusyPoll) -> Self {
+        Self { path, busy_poll }
     }
 
     async fn connect(&self) -> io::Result<StdStream> {
@@ -66,7 +68,7 @@ impl<'a> ListenerDial<'a> {
 
 impl Dial for ListenerDial<'_> {
     fn dial(&self) -> Dialing<'_> {
-        Box::pin(async { split(self.connect().await?) })
+        Box::pin(async { split(self.connect().await?, self.busy_poll) })
     }
 }
 
@@ -117,7 +119,7 @@ mod tests {
         let (listener, address) = made.expect("there is a directory");
         rustix::net::listen(&listener, 0).expect("it listens already");
         let path = address.path();
-        let dial = ListenerDial::new(&path);
+        let dial = ListenerDial::new(&path, BusyPoll::Never);
         let _first = dial.dial().await.expect("there is room for one");
 
         let mut second = dial.dial();

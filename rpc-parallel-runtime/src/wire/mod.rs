@@ -32,6 +32,7 @@ mod greeting;
 mod label;
 mod quantity;
 mod setting;
+mod busy_poll;
 mod settings;
 mod overrides;
 mod signature;
@@ -39,6 +40,7 @@ mod signature;
 pub use self::argument::{Argument, Message, Travels};
 pub use self::body::Body;
 pub(crate) use self::body::may_keep;
+pub use self::busy_poll::BusyPoll;
 pub(crate) use self::codec::own_codec;
 pub use self::codec::{Codec, codec};
 #[cfg(feature = "pool")]

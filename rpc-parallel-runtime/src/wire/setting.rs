@@ -39,7 +39,7 @@ impl SettingsError {
         Self(Wrong::Twice { field: field.to_owned() })
     }
 
-    fn value(field: &'static str, value: impl Into<String>, allowed: String) -> Self {
+    pub(super) fn value(field: &'static str, value: impl Into<String>, allowed: String) -> Self {
         Self(Wrong::Value { field, value: value.into(), allowed })
     }
 }

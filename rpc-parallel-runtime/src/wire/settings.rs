@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::busy_poll::{self, BusyPoll};
 use super::field::{self, MalformedMessage, Unread, fields};
 use super::quantity::write_duration;
 use super::setting::{Count, SettingsError, Size, Time, read_bool};
@@ -75,7 +76,7 @@ const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 ///
 /// [`Display`](fmt::Display) writes, and [`FromStr`] reads, a list of fields with their values.
 /// Sizes are numbers of bytes (`1500`) or have a unit (`64KiB`, `100MiB`, `1GiB`). Durations have a
-/// unit (`250ms`, `2s`, `1m`, `1h`); a timeout may be `never`. Fields that are missing have their
+/// unit (`50us`, `250ms`, `2s`, `1m`, `1h`); a timeout may be `never`. Fields that are missing have their
 /// defaults. Values out of range are errors.
 ///
 /// # Environment
@@ -114,6 +115,7 @@ struct Fields {
     handshake_timeout: Duration,
     max_depth: u32,
     kept_job_results: usize,
+    busy_poll: BusyPoll,
 }
 
 fields!(struct Fields {
@@ -129,6 +131,7 @@ fields!(struct Fields {
     handshake_timeout,
     max_depth,
     kept_job_results,
+    busy_poll,
 });
 
 impl Default for Fields {
@@ -146,6 +149,7 @@ impl Default for Fields {
             handshake_timeout: Duration::from_secs(30),
             max_depth: 64,
             kept_job_results: 256 * 1024 * 1024,
+            busy_poll: BusyPoll::Auto,
         }
     }
 }
@@ -371,6 +375,32 @@ impl Settings {
         Self(Fields { kept_job_results: bytes, ..self.0 })
     }
 
+    /// Returns whether a process looks for the next message of a connection for a short time before
+    /// it sleeps. Default: [`BusyPoll::Auto`].
+    ///
+    /// Waking a core that sleeps takes some 50 µs on a virtual machine. A process that polls
+    /// receives an answer without that: a call between two cores takes a tenth of the time. In
+    /// return the process uses its core while it polls.
+    ///
+    /// [`BusyPoll::Auto`] stops polling where it does not pay: beyond the time that earlier polls
+    /// have saved, polls in vain take at most 0.5 % of the time. Other tasks of the process come
+    /// first. A process that may run on one core only does not poll, and neither do runtimes with
+    /// several threads.
+    #[must_use]
+    pub fn busy_poll(&self) -> BusyPoll {
+        self.0.busy_poll
+    }
+
+    /// Sets whether a process looks for the next message of a connection for a short time before it
+    /// sleeps. Default: [`BusyPoll::Auto`].
+    ///
+    /// [`BusyPoll::For`] a duration polls that long each time, also in a process that may run on
+    /// one core only.
+    #[must_use]
+    pub fn with_busy_poll(self, busy_poll: BusyPoll) -> Self {
+        Self(Fields { busy_poll, ..self.0 })
+    }
+
     /// Checks that every field is in its range.
     ///
     /// Masters, servers and spawners validate their settings themselves. A program needs this
@@ -392,6 +422,7 @@ impl Settings {
         HANDSHAKE_TIMEOUT.check(self.0.handshake_timeout)?;
         MAX_DEPTH.check(self.0.max_depth)?;
         KEPT_JOB_RESULTS.check(self.0.kept_job_results)?;
+        self.0.busy_poll.check()?;
         Ok(())
     }
 
@@ -447,7 +478,7 @@ struct Field {
     get: fn(&Settings) -> String,
 }
 
-const FIELDS: [Field; 12] = [
+const FIELDS: [Field; 13] = [
     Field {
         name: MAX_MESSAGE_SIZE.field,
         set: |it, text| Ok(it.with_max_message_size(MAX_MESSAGE_SIZE.read(text)?)),
@@ -502,6 +533,11 @@ const FIELDS: [Field; 12] = [
         name: KEPT_JOB_RESULTS.field,
         set: |it, text| Ok(it.with_kept_job_results(KEPT_JOB_RESULTS.read(text)?)),
         get: |it| it.0.kept_job_results.to_string(),
+    },
+    Field {
+        name: busy_poll::NAME,
+        set: |it, text| Ok(it.with_busy_poll(BusyPoll::read_text(text)?)),
+        get: |it| it.0.busy_poll.to_string(),
     },
     Field {
         name: OTHER_BUILDS,

@@ -10,7 +10,7 @@ use super::items_worker::State;
 use crate::connection::{Client, Opening, ProcessAccess, encode_control_request};
 use crate::launch::RuntimeFlavor;
 use crate::transport::{connected_pair, split};
-use crate::wire::{Settings, Sink, WorkerId, WorkerLabel};
+use crate::wire::{BusyPoll, Settings, Sink, WorkerId, WorkerLabel};
 use crate::worker::items::{MapRequest, Record};
 use crate::worker::{OneWorkerTraitPerType, Servers, greeting, serve_connection};
 
@@ -104,9 +104,9 @@ async fn items_run_on_several_threads() {
     let server = runtime.spawn(starting).await.expect("it does not panic").expect("it starts");
     Servers::get().insert(id, server);
     let (ours, theirs) = connected_pair().expect("make sockets");
-    let opening = Opening::new(split(theirs).expect("register it"), settings);
+    let opening = Opening::new(split(theirs, BusyPoll::Never).expect("register it"), settings);
     let serving = tokio::spawn(async move { serve_connection(opening).await });
-    let mut opening = Opening::new(split(ours).expect("register it"), settings);
+    let mut opening = Opening::new(split(ours, BusyPoll::Never).expect("register it"), settings);
     let request_bytes = encode_control_request(id, greeting());
     soon("the handshake", opening.connect(&request_bytes)).await.expect("it accepts");
     let client = Client::begin(opening, id, label, ProcessAccess::none());

@@ -21,7 +21,9 @@ use crate::master::Spawn;
 use crate::pool::background::runtime;
 use crate::pool::race::{Either, race};
 use crate::transport::split;
-use crate::wire::{FunctionId, Settings, Sink, WorkerId, WorkerLabel, encode, encoded_codec};
+use crate::wire::{
+    BusyPoll, FunctionId, Settings, Sink, WorkerId, WorkerLabel, encode, encoded_codec,
+};
 use crate::worker::{
     AcceptJobs, BoxError, Dispatch, OneWorkerTraitPerType, Processes, Servers, Table, WorkerClient,
     WorkerState, WorkerType, asynchronous, boxed, connection_task, find_process, synchronous,
@@ -190,7 +192,7 @@ fn accept(id: WorkerId, socket: OwnedFd) {
 async fn serve(id: WorkerId, socket: OwnedFd) {
     static STARTED: OnceCell<()> = OnceCell::const_new();
     STARTED.get_or_init(|| start_keeper(id)).await;
-    match split(socket) {
+    match split(socket, BusyPoll::Never) {
         Ok(halves) => connection_task(Opening::new(halves, settings())).await,
         Err(error) => diagnose(format_args!("failed to open a connection for jobs: {error}")),
     }

@@ -16,14 +16,19 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let sizes = (MAX_MESSAGE_SIZE.min..=MAX_MESSAGE_SIZE.max, 1..=STREAM_WINDOW.max);
     let times = (any_time(), proptest::option::of(any_time()), any_time());
     let kept = KEPT_JOB_RESULTS.min..=KEPT_JOB_RESULTS.max;
-    (sizes, times, any::<bool>(), MAX_DEPTH.min..=MAX_DEPTH.max, kept).prop_map(
-        |((size, window), (interval, timeout, handshake), others, depth, kept)| {
+    let busy_poll = prop_oneof![
+        Just(BusyPoll::Auto),
+        Just(BusyPoll::Never),
+        (1_000..=1_000_000_000_u64).prop_map(|it| BusyPoll::For(Duration::from_nanos(it))),
+    ];
+    (sizes, times, any::<bool>(), MAX_DEPTH.min..=MAX_DEPTH.max, (kept, busy_poll)).prop_map(
+        |((size, window), (interval, timeout, handshake), others, depth, (kept, busy_poll))| {
             let settings = Settings::default().with_other_builds(others);
             let settings = settings.with_max_message_size(size).with_stream_window(window);
             let settings =
                 settings.with_heartbeat_interval(interval).with_heartbeat_timeout(timeout);
             let settings = settings.with_handshake_timeout(handshake).with_max_depth(depth);
-            settings.with_kept_job_results(kept)
+            settings.with_kept_job_results(kept).with_busy_poll(busy_poll)
         },
     )
 }
@@ -67,7 +72,7 @@ fn all_fields_are_printed() {
                     connection_window=1073741824,max_calls=1048576,max_one_way_calls=65536,\
                     max_pipes=65536,heartbeat_interval=10s,\
                     heartbeat_timeout=30s,handshake_timeout=30s,max_depth=64,kept_job_results=268435456,\
-                    other_builds=false";
+                    busy_poll=auto,other_builds=false";
     assert_eq!(printed, expected);
 }
 
@@ -103,8 +108,10 @@ fn invalid_text_fails_with_allowed_values() {
     };
     let fields = "`max_message_size`, `stream_window`, `connection_window`, `max_calls`, \
                   `max_one_way_calls`, `max_pipes`, `heartbeat_interval`, `heartbeat_timeout`, \
-                  `handshake_timeout`, `max_depth`, `kept_job_results`, `other_builds`";
+                  `handshake_timeout`, `max_depth`, `kept_job_results`, `busy_poll`, \
+                  `other_builds`";
     let depths = "a number from 1 to 4096";
+    let polls = "`auto`, `never`, or a duration from 1us to 1s, such as `50us`";
     for (text, expected) in [
         (
             "max_message_size=12X",
@@ -123,6 +130,8 @@ fn invalid_text_fails_with_allowed_values() {
         ),
         ("max_depth=0", invalid("max_depth", depths, "0")),
         ("max_depth=2m", invalid("max_depth", depths, "2m")),
+        ("busy_poll=999ns", invalid("busy_poll", polls, "999ns")),
+        ("busy_poll=always", invalid("busy_poll", polls, "always")),
         ("other_builds=yes", invalid("other_builds", "`true` or `false`", "yes")),
         (
             "max_mesage_size=1500",
