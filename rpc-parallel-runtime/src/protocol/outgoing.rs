@@ -447,24 +447,25 @@ impl<W: Waiter> Outgoing<W> {
             && let Some(id) = self.turns.pop_front()
         {
             let before = head.len();
-            tail = self.take_turn(id, left, head, drained);
+            tail = self.take_turn(id, (left, turn), head, drained);
             left = left.saturating_sub(head.len() - before);
         }
         tail.unwrap_or_default()
     }
 
-    /// Takes frames of one lane: several small ones, or one fragment.
+    /// Takes frames of one lane: several small ones up to `left` bytes, or one fragment, which may
+    /// have the length of a whole turn.
     fn take_turn(
         &mut self,
         id: LaneId,
-        turn: usize,
+        (left, turn): (usize, usize),
         head: &mut Vec<u8>,
         drained: &mut Vec<StreamId>,
     ) -> Option<Segment> {
         let lane = self.lanes.get_mut(&id)?;
         let was_full = lane.bytes >= LANE_FULL;
         let (mut tail, mut opened, mut taken) = (None, Vec::new(), 0);
-        while taken < turn
+        while taken < left
             && tail.is_none()
             && let Some(frame) = lane.frames.front_mut()
         {
