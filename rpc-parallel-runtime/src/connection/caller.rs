@@ -227,6 +227,8 @@ impl Driver {
         let connection = &self.end.0.connection;
         if !self.unwritable {
             match self.writing.poll_write(connection, cx) {
+                // The driver is registered, and `close` wakes it.
+                Poll::Ready(Ok(())) if !self.writing.is_closing => return Poll::Pending,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
                 Poll::Ready(Err(WriteError::PeerGone(_))) => {
                     return Poll::Ready(Event::Unwritable);

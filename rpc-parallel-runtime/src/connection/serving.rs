@@ -153,7 +153,6 @@ impl Serving {
             };
             match event {
                 Event::Received => {
-                    drop(self.end.0.lock_as_driver());
                     self.inbox.decoder.scan_for_cancels(&mut self.calls.cancelled);
                     let handled = poll_fn(|cx| Poll::Ready(self.handle_all(inline, cx))).await;
                     self.end.0.traffic().calls_ended(&mut self.calls.ended);

@@ -89,6 +89,8 @@ pub(super) struct Writing {
     failed: Option<WriteError>,
     /// The number of transmits that were written.
     pub(super) written: u64,
+    /// Whether the connection was closing when the driver was registered last.
+    pub(super) is_closing: bool,
 }
 
 impl Writing {
@@ -117,14 +119,11 @@ impl Writing {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
-        loop {
-            let mut transmit = match self.transmit.take() {
-                Some(transmit) => transmit,
-                None => match self.next(connection, cx) {
-                    Some(transmit) => transmit,
-                    None => return self.poll_flush(connection, cx),
-                },
-            };
+        let mut next = match self.transmit.take() {
+            Some(transmit) => Some(transmit),
+            None => self.next(connection, None, cx),
+        };
+        while let Some(mut transmit) = next {
             if self.is_discarding {
                 transmit.skip();
             }
@@ -146,15 +145,16 @@ impl Writing {
                 }
             }
             self.written += 1;
-            let is_bulk = transmit.is_bulk() && !self.is_discarding;
-            connection.lock().machine.take_back(transmit);
-            if is_bulk {
+            if transmit.is_bulk() && !self.is_discarding {
+                connection.lock().machine.take_back(transmit);
                 // Other tasks of this thread run before the next turn. Otherwise a peer that reads
                 // as fast as this task writes would keep the thread busy.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            next = self.next(connection, Some(transmit), cx);
         }
+        self.poll_flush(connection, cx)
     }
 
     fn poll_flush(
@@ -172,12 +172,22 @@ impl Writing {
         }
     }
 
-    /// Takes the next bytes to write. Registers the driver if there are none.
-    fn next(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Option<Transmit> {
+    /// Gives back a written transmit, and takes the next bytes to write. Registers the driver if
+    /// there are none.
+    fn next(
+        &mut self,
+        connection: &Connection,
+        written: Option<Transmit>,
+        cx: &mut Context<'_>,
+    ) -> Option<Transmit> {
         let mut locked = connection.lock();
+        if let Some(written) = written {
+            locked.machine.take_back(written);
+        }
         let transmit = locked.machine.transmit();
         if transmit.is_none() {
             locked.set_driver(cx);
+            self.is_closing = locked.is_closing;
         }
         drop(locked);
         let prefers_latency = transmit.as_ref()?.prefers_latency();

@@ -136,7 +136,7 @@ struct SocketWriter {
     /// The usual size of the send buffer, in bytes, as it is passed to the kernel.
     usual_buffer: Option<usize>,
     /// The registration for write readiness, from the time when the socket is full until all bytes
-    /// are written.
+    /// are written. Only the driver uses it, so no thread waits for the lock.
     room: Mutex<Option<Registered<Readiness>>>,
     origin: Origin,
 }

@@ -233,7 +233,7 @@ worker_ends! {
     answer_to_worker_ends_connection:
         [answer(1, NIL, &[])] => "unexpected answer";
     second_greeting_ends_connection:
-        [frame(kind::CONNECT, &[b"rpcp\x02\0\0\0", &[0; 8], &[0; 16]])]
+        [frame(kind::CONNECT, &[b"rpcp\x03\0\0\0", &[0; 8], &[0; 16]])]
         => "unexpected greeting";
     acknowledgement_to_worker_ends_connection:
         [frame(kind::ACKNOWLEDGE, &[])] => "unexpected acknowledgement of a greeting";
