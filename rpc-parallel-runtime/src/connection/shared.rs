@@ -355,9 +355,22 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
-        let State { machine, driver, keepers, callbacks, is_closing, counted, .. } = &mut *state;
+        let State { machine, driver, is_closing, .. } = &mut *state;
         let must_write = machine.can_transmit() || *is_closing && machine.is_idle();
         let driver = if must_write { driver.take() } else { None };
+        if machine.has_changes() {
+            self.connection.release(state);
+        } else {
+            drop(state);
+        }
+        driver.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Connection {
+    /// Releases the lock, and does what the changes of the machine require.
+    fn release(&self, mut state: MutexGuard<'_, State>) {
+        let State { machine, keepers, callbacks, counted, .. } = &mut *state;
         let woken = machine.take_woken();
         let deliver = machine.take_deliver();
         let ended = machine.take_ended();
@@ -365,12 +378,12 @@ impl Drop for Locked<'_> {
         let callbacks = deliver.iter().filter_map(|it| Some((*it, callbacks.remove(it)?)));
         let callbacks: Vec<_> = callbacks.collect();
         let before = mem::replace(counted, machine.open_streams());
-        self.connection.traffic.pipes_changed(before, *counted);
+        self.traffic.pipes_changed(before, *counted);
         drop(state);
-        driver.into_iter().chain(woken).for_each(Waker::wake);
+        woken.into_iter().for_each(Waker::wake);
         drop(kept);
         for (stream, callback) in callbacks {
-            self.connection.run_callback(stream, callback, Flow::Continue, 0);
+            self.run_callback(stream, callback, Flow::Continue, 0);
         }
     }
 }

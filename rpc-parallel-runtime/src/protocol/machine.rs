@@ -128,6 +128,11 @@ impl<W: Waiter> Machine<W> {
         self.one_way_room.admit_all(&mut self.woken);
     }
 
+    /// Returns whether a change notifies something, or a stream was opened or has ended.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.woken.is_empty() || !self.deliver.is_empty() || self.streams.has_changes()
+    }
+
     /// Returns what the changes since the last call notify.
     pub(crate) fn take_woken(&mut self) -> Vec<W> {
         std::mem::take(&mut self.woken)

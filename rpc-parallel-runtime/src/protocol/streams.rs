@@ -32,6 +32,8 @@ pub(super) struct Streams<W> {
     open: usize,
     /// Streams that have ended since the last call of [`take_ended`](Self::take_ended).
     ended: Vec<StreamId>,
+    /// Whether a stream was opened since then.
+    has_opened: bool,
     /// The maximum number of open streams.
     max: usize,
     pub(super) window: ConnectionWindow,
@@ -53,6 +55,7 @@ impl<W: Waiter> Streams<W> {
             newest_of_peer: 0,
             open: 0,
             ended: Vec::new(),
+            has_opened: false,
             max: limits.streams,
             window: ConnectionWindow::new(limits),
             is_lost: false,
@@ -109,6 +112,7 @@ impl<W: Waiter> Streams<W> {
             end.lose(&mut Vec::new());
         } else {
             self.open += 1;
+            self.has_opened = true;
         }
         self.ends.insert(id, end);
     }
@@ -296,12 +300,19 @@ impl<W: Waiter> Streams<W> {
         self.ends.get(&id).is_some_and(End::is_open)
     }
 
+    /// Returns whether a stream was opened or has ended since the last call of
+    /// [`take_ended`](Self::take_ended).
+    pub(super) fn has_changes(&self) -> bool {
+        self.has_opened || !self.ended.is_empty()
+    }
+
     pub(super) fn open_count(&self) -> usize {
         self.open
     }
 
     /// Returns the streams that have ended.
     pub(super) fn take_ended(&mut self) -> Vec<StreamId> {
+        self.has_opened = false;
         std::mem::take(&mut self.ended)
     }
 
