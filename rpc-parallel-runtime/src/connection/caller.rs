@@ -19,6 +19,7 @@ use super::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 use super::shared::{Connection, Peer};
 use super::task::task;
 use super::writing::{WriteError, Writing};
+use crate::protocol::Received;
 use crate::transport::{Fault, Reader};
 use crate::wire::{FrameError, WorkerId, WorkerLabel};
 
@@ -226,7 +227,7 @@ impl Driver {
         }
         let connection = &self.end.0.connection;
         if !self.unwritable {
-            match self.writing.poll_write(connection, cx) {
+            match self.writing.poll_write(connection, &mut Vec::new(), cx) {
                 // The driver is registered, and `close` wakes it.
                 Poll::Ready(Ok(())) if !self.writing.is_closing => return Poll::Pending,
                 Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -262,8 +263,10 @@ impl Driver {
         let mut locked = caller.connection.lock_as_driver();
         while let Some(frame) = inbox.decoder.next_frame()? {
             // The frames of a closed connection concern nothing.
-            if flushing.is_none() {
-                locked = caller.connection.handle(locked, frame)?;
+            if flushing.is_none()
+                && let Received::Deliver(stream) = locked.machine.handle(frame)?
+            {
+                locked = caller.connection.deliver(locked, stream, frame);
             }
         }
         Ok(())

@@ -172,8 +172,7 @@ impl Serving {
                         // the answers and yields after each fragment.
                         let Self { writing, answers, end: End(connection), .. } = &mut *self;
                         poll_fn(|cx| {
-                            connection.lock_as_driver().machine.send_answers(answers);
-                            writing.write_some(connection, cx);
+                            writing.write_some(connection, answers, cx);
                             Poll::Ready(())
                         })
                         .await;
@@ -192,11 +191,8 @@ impl Serving {
         let Self { calls, reader, inbox, writing, answers, end: End(connection), .. } = self;
         calls.poll_joined(connection, answers, cx);
         loop {
-            let mut locked = connection.lock_as_driver();
-            locked.machine.send_answers(answers);
             // While the peer does not read its answers, no calls are read from it.
-            let full = locked.machine.is_full();
-            drop(locked);
+            let full = writing.is_full(connection, answers);
             if !full {
                 match inbox.poll_receive(&mut **reader, cx) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
@@ -207,7 +203,7 @@ impl Serving {
                     Poll::Pending => {}
                 }
             }
-            match writing.poll_write(connection, cx) {
+            match writing.poll_write(connection, answers, cx) {
                 // The peer reads no answers. Its frames are still valid, and the end of the stream
                 // is detected after all of them are read.
                 Poll::Ready(Err(WriteError::PeerGone(_))) => writing.discard(),
@@ -279,8 +275,7 @@ impl Serving {
             // written before the next function begins.
             if inbox.decoder.waiting() > 0 && gathering.elapsed() > GATHER_TIME {
                 connection.traffic().calls_ended(&mut calls.ended);
-                connection.lock_as_driver().machine.send_answers(answers);
-                writing.write_some(connection, cx);
+                writing.write_some(connection, answers, cx);
                 // The callers may have cancelled calls that have not begun.
                 if inbox.decoder.waiting() < READ_AHEAD && self.ended.is_none() {
                     match inbox.poll_receive(&mut *self.reader, cx) {

@@ -111,6 +111,7 @@ impl Connection {
         locked
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> Locked<'_> {
         let state = self.state.lock().expect("no thread panics while it holds this lock");
         Locked { connection: self, state: Some(state) }
@@ -163,8 +164,20 @@ impl Connection {
         mut locked: Locked<'a>,
         frame: Frame<'_>,
     ) -> Result<Locked<'a>, FrameError> {
-        let Received::Deliver(stream) = locked.machine.handle(frame)? else { return Ok(locked) };
-        let Some(mut callback) = locked.callbacks.remove(&stream) else { return Ok(locked) };
+        match locked.machine.handle(frame)? {
+            Received::Handled => Ok(locked),
+            Received::Deliver(stream) => Ok(self.deliver(locked, stream, frame)),
+        }
+    }
+
+    /// Calls the callback of a stream with the content of a frame, while the lock is released.
+    pub(super) fn deliver<'a>(
+        &'a self,
+        mut locked: Locked<'a>,
+        stream: StreamId,
+        frame: Frame<'_>,
+    ) -> Locked<'a> {
+        let Some(mut callback) = locked.callbacks.remove(&stream) else { return locked };
         drop(locked);
         let (flow, cost) = match frame {
             Frame::Items { count, elements, .. } => {
@@ -177,7 +190,7 @@ impl Connection {
             _ => (Flow::Continue, 0),
         };
         self.run_callback(stream, callback, flow, cost);
-        Ok(self.lock())
+        self.lock()
     }
 
     /// Calls a callback with everything that is buffered of a stream, and lets the driver call it
@@ -341,18 +354,21 @@ pub(super) struct Locked<'a> {
 impl Deref for Locked<'_> {
     type Target = State;
 
+    #[inline]
     fn deref(&self) -> &State {
         self.state.as_ref().expect("the lock is held until this is dropped")
     }
 }
 
 impl DerefMut for Locked<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut State {
         self.state.as_mut().expect("the lock is held until this is dropped")
     }
 }
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
         let State { machine, driver, is_closing, .. } = &mut *state;
@@ -363,7 +379,9 @@ impl Drop for Locked<'_> {
         } else {
             drop(state);
         }
-        driver.into_iter().for_each(Waker::wake);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
     }
 }
 

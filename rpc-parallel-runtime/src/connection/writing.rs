@@ -9,6 +9,9 @@ use super::traffic::Traffic;
 use crate::protocol::Transmit;
 use crate::transport::{Fault, Writer};
 
+/// The number of bytes of answers from which on no calls are received.
+const FULL: usize = 1024 * 1024;
+
 /// The connection can no longer be written to.
 #[derive(Debug)]
 pub(super) enum WriteError {
@@ -89,8 +92,10 @@ pub(super) struct Writing {
     failed: Option<WriteError>,
     /// The number of transmits that were written.
     pub(super) written: u64,
-    /// Whether the connection was closing when the driver was registered last.
+    /// Whether the connection was closing when it was locked last.
     pub(super) is_closing: bool,
+    /// Whether the queue was full when the connection was locked last.
+    is_full: bool,
 }
 
 impl Writing {
@@ -100,28 +105,47 @@ impl Writing {
         self.writer = TransmitWriter::default();
     }
 
-    /// Writes as much as the transport takes without waiting.
-    pub(super) fn write_some(&mut self, connection: &Connection, cx: &mut Context<'_>) {
-        if let Poll::Ready(Err(error)) = self.poll_write(connection, cx) {
+    /// Returns whether so many answers wait that no calls should be received.
+    pub(super) fn is_full(&self, connection: &Connection, answers: &[u8]) -> bool {
+        // While the transport has no room, other tasks may add answers.
+        let is_blocked = self.transmit.is_some();
+        answers.len() >= FULL || self.is_full || is_blocked && connection.lock().machine.is_full()
+    }
+
+    /// Writes answers, and as much as the transport takes without waiting.
+    pub(super) fn write_some(
+        &mut self,
+        connection: &Connection,
+        answers: &mut Vec<u8>,
+        cx: &mut Context<'_>,
+    ) {
+        if let Poll::Ready(Err(error)) = self.poll_write(connection, answers, cx) {
             self.failed = Some(error);
         }
     }
 
-    /// Writes all frames. It is ready when nothing is left that the driver could write.
+    /// Writes the answers in a buffer, which it empties, and all frames. It is ready when nothing is
+    /// left that the driver could write.
     ///
     /// If it is pending, the driver is woken when it can continue. If it is ready, the driver is
     /// woken when there is something to write.
     pub(super) fn poll_write(
         &mut self,
         connection: &Connection,
+        answers: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), WriteError>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
         let mut next = match self.transmit.take() {
-            Some(transmit) => Some(transmit),
-            None => self.next(connection, None, cx),
+            Some(transmit) => {
+                if !answers.is_empty() {
+                    connection.lock_as_driver().machine.send_answers(answers);
+                }
+                Some(transmit)
+            }
+            None => self.next(connection, None, answers, cx),
         };
         while let Some(mut transmit) = next {
             if self.is_discarding {
@@ -152,7 +176,7 @@ impl Writing {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            next = self.next(connection, Some(transmit), cx);
+            next = self.next(connection, Some(transmit), answers, cx);
         }
         self.poll_flush(connection, cx)
     }
@@ -172,23 +196,26 @@ impl Writing {
         }
     }
 
-    /// Gives back a written transmit, and takes the next bytes to write. Registers the driver if
+    /// Gives back a written transmit, adds answers, and takes the next bytes to write. Registers the driver if
     /// there are none.
     fn next(
         &mut self,
         connection: &Connection,
         written: Option<Transmit>,
+        answers: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Option<Transmit> {
-        let mut locked = connection.lock();
+        let mut locked = connection.lock_as_driver();
+        locked.machine.send_answers(answers);
         if let Some(written) = written {
             locked.machine.take_back(written);
         }
         let transmit = locked.machine.transmit();
         if transmit.is_none() {
             locked.set_driver(cx);
-            self.is_closing = locked.is_closing;
         }
+        self.is_closing = locked.is_closing;
+        self.is_full = locked.machine.is_full();
         drop(locked);
         let prefers_latency = transmit.as_ref()?.prefers_latency();
         if self.is_buffer_small != prefers_latency {

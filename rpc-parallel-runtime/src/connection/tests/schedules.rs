@@ -245,7 +245,7 @@ fn cancel_beside_end_of_connection_leaves_nothing() {
         let user = thread::spawn(move || drop((writer, reader)));
         let mut writing = Writing::default();
         block_on(poll_fn(|cx| {
-            let _ = writing.poll_write(&connection, cx);
+            let _ = writing.poll_write(&connection, &mut Vec::new(), cx);
             Poll::Ready(())
         }));
         lose(&connection);
