@@ -23,6 +23,8 @@ use crate::connection::encode_control_request;
 use crate::connection::{Client, RestartLimitReached, WorkerFailure};
 use crate::launch::{End, Started};
 use crate::transport::{Address, Fault, connected_pair};
+#[cfg(feature = "pool")]
+use crate::wire::BusyPoll;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
 #[cfg(feature = "pool")]
 use crate::worker::greeting;
@@ -278,6 +280,8 @@ pub(crate) async fn open_items(
 ) -> Result<Client, ConnectErrorKind> {
     let connect_request = encode_control_request(started.id(), greeting());
     let socket = hand_over(started, Started::hand_over_items).await?;
+    // The workers of a map take all cores, and polling would take the core of one of them.
+    let settings = settings.with_busy_poll(BusyPoll::Never);
     // Failure reports do not name the call of such a connection, which is no function of the user.
     open_over(socket, started, &connect_request, settings).await
 }

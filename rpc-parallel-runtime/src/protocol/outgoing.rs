@@ -39,6 +39,9 @@ const MAX_COPIED: usize = 4 * 1024;
 /// How long elements of a stream are gathered after one was handed out at once.
 const GATHER_TIME: Duration = Duration::from_micros(20);
 
+/// The largest frame that is gathered, in bytes. A system call for a larger one is worth it.
+const MAX_GATHERED: usize = 512;
+
 /// The size of a frame of gathered elements, in bytes.
 const GATHERED: usize = 32 * 1024;
 
@@ -205,7 +208,7 @@ impl<W: Waiter> Outgoing<W> {
             Some((gathering, since)) if gathering == stream => Some(now - since),
             Some(_) | None => None,
         };
-        let gathers = since.is_some_and(|it| it < GATHER_TIME);
+        let gathers = frame.len() <= MAX_GATHERED && since.is_some_and(|it| it < GATHER_TIME);
         if self.ended {
             return Added { ticket: Ticket::Dropped, transmit: None, cost: 0 };
         }
