@@ -193,7 +193,7 @@ async fn call_dropped_while_queued_never_begins() {
         calls.extend([client.note(&number.to_string()), client.note_at_once(&number.to_string())]);
     }
     assert!(calls.iter_mut().all(|it| it.now_or_never().is_none()));
-    // Other tasks write the calls that are still in the outbox.
+    // Other tasks write the calls that are still queued.
     tokio::task::yield_now().await;
     drop(calls);
     tokio::task::yield_now().await;

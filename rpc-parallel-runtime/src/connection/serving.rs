@@ -52,7 +52,7 @@ pub(crate) struct Serving {
     _counted: Option<CountedConnection>,
 }
 
-/// Ends all streams and the outbox when the driver ends.
+/// Ends all streams and the transport when the driver ends.
 struct End(Arc<Connection>);
 
 impl Drop for End {
