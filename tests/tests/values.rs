@@ -342,7 +342,7 @@ enum TaggedHandles {
 enum UntaggedHandles {
     Number(u64),
     Handles(Box<Handles>),
-    Worker(Worker<EdgeCaseWorker>),
+    Worker(Box<Worker<EdgeCaseWorker>>),
     Id(WorkerId),
 }
 
@@ -513,7 +513,7 @@ async fn wrapped_handles() -> WrappedHandles {
         ],
         untagged: [
             UntaggedHandles::Handles(handles.clone().into()),
-            UntaggedHandles::Worker(worker),
+            UntaggedHandles::Worker(Box::new(worker)),
             UntaggedHandles::Id(id),
         ],
         flattened: handles,

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -110,32 +110,20 @@ impl Transport {
 }
 
 impl Writer for Transport {
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn try_write(&self, segments: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut stream = self.0.lock().expect("no thread panics while it holds this lock");
         if stream.ended {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let len = bytes.len().min(stream.room);
-        if len == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+        let mut written = 0;
+        for segment in segments {
+            let len = segment.len().min(stream.room);
+            stream.written.extend_from_slice(&segment[..len]);
+            stream.room -= len;
+            written += len;
         }
-        stream.written.extend_from_slice(&bytes[..len]);
-        stream.room -= len;
-        Ok(len)
+        if written == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
     }
-
-    fn try_write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        if first.is_empty() {
-            return self.try_write(second);
-        }
-        let written = self.try_write(first)?;
-        if written < first.len() {
-            return Ok(written);
-        }
-        Ok(written + self.try_write(second).unwrap_or(0))
-    }
-
-    fn use_large_buffer(&self, _: bool) {}
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = self.0.lock().expect("no thread panics while it holds this lock");
@@ -146,7 +134,17 @@ impl Writer for Transport {
         Poll::Pending
     }
 
-    fn end(&self) {
+    fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn prefer_latency(&self, _: bool) {}
+
+    fn is_inherited(&self) -> bool {
+        false
+    }
+
+    fn close(&self) {
         self.change(|it| it.ended = true);
     }
 }
@@ -155,7 +153,7 @@ impl Writer for Transport {
 fn drive(connection: &Connection) {
     let mut writing = Writing::default();
     block_on(poll_fn(|cx| {
-        if let Poll::Ready(Err(_)) = writing.poll_write(connection, cx) {
+        if let Poll::Ready(Err(_)) = writing.poll_write(connection, &mut Vec::new(), cx) {
             return Poll::Ready(());
         }
         let mut locked = connection.lock();
