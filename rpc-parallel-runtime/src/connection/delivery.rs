@@ -1,4 +1,4 @@
-//! What a callback that reads a stream is called with.
+//! The arguments of a callback that reads a stream.
 
 use super::pipe::PipeError;
 use crate::wire::Body;

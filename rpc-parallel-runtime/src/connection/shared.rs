@@ -25,8 +25,8 @@ use crate::wire::{Body, Frame, FrameError, Settings, StreamId, WorkerLabel};
 
 /// One end of a connection.
 ///
-/// The [`Machine`] behind the lock decides everything. Whoever changes it notifies tasks, drops
-/// values and calls callbacks only after the lock is released, see [`Locked`].
+/// The [`Machine`] behind the lock makes all decisions of the protocol. The guard of the lock,
+/// [`Locked`], notifies tasks, drops values and calls callbacks after it has released the lock.
 pub(crate) struct Connection {
     pub(super) peer: Peer,
     pub(super) settings: Settings,

@@ -83,7 +83,7 @@ impl<W: Waiter> Calls<W> {
     /// Returns whether no slot is taken: no call is pending, and none was cancelled and still waits
     /// for its answer.
     pub(super) fn is_idle(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.in_use() == 0
     }
 
     /// Returns the number of calls that are not answered, or whose answer was not taken.

@@ -51,7 +51,7 @@ pub(super) struct Lane<W> {
 /// A frame of a lane.
 pub(super) struct Queued {
     pub(super) content: Content,
-    /// What its elements cost of the windows of their stream and of the connection, in bytes.
+    /// The cost of its elements in the windows of their stream and of the connection, in bytes.
     pub(super) cost: usize,
     /// The streams that the frame opens.
     pub(super) opens: Vec<StreamId>,
@@ -64,7 +64,7 @@ pub(super) enum Content {
 
 /// A large frame that is sent in fragments.
 pub(super) struct Fragments {
-    /// Given with the first fragment.
+    /// Assigned with the first fragment.
     pub(super) id: Option<TransferId>,
     pub(super) total: u32,
     pub(super) pieces: VecDeque<Bytes>,
@@ -87,12 +87,12 @@ impl Queued {
         Self { content, cost: 0, opens: Vec::new() }
     }
 
-    /// Adds the streams that the frame opens.
+    /// Sets the streams that the frame opens.
     pub(super) fn opens(self, opens: Vec<StreamId>) -> Self {
         Self { opens, ..self }
     }
 
-    /// Adds what the elements in the frame cost.
+    /// Sets the cost of the elements in the frame.
     pub(super) fn costs(self, cost: usize) -> Self {
         Self { cost, ..self }
     }

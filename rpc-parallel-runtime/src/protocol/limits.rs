@@ -1,4 +1,4 @@
-//! What both ends of a connection may leave open at a time.
+//! The limits of calls, streams and unread bytes of a connection.
 
 use super::reading::Chunk;
 use crate::wire::{Settings, largest_frame};

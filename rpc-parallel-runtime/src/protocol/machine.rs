@@ -24,9 +24,9 @@ const ADMITTED: usize = 32;
 
 /// One end of a connection: its calls, its streams, and the frames to send.
 ///
-/// `W` is what a change notifies. No method notifies anything itself: the waiters are collected, and
-/// [`take_woken`](Self::take_woken) returns them. So a caller that holds a lock on the machine can
-/// release it first.
+/// `W` identifies a waiting task. The machine notifies no task itself: it collects the tasks that a
+/// change concerns, and [`take_woken`](Self::take_woken) returns them. So a caller that holds a lock
+/// on the machine can release the lock before it notifies them.
 pub(crate) struct Machine<W> {
     side: Side,
     limits: Limits,

@@ -1,4 +1,4 @@
-//! What a machine notifies of a change.
+//! The tasks that a machine notifies of a change.
 
 use std::task::Waker;
 
