@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use super::error::KillOutcome;
 use super::failure::Loss;
 use super::inbox::Inbox;
+use super::open_connections;
 use super::opening::Opening;
 use super::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
 use super::shared::{Connection, Peer};
@@ -61,10 +62,12 @@ impl Caller {
         let Opening { reader, writer, inbox, traffic, settings, .. } = opening;
         let label = Arc::new(label);
         let peer = Peer::Worker(label.clone());
+        let connection = Arc::new(Connection::new(peer, settings, traffic, writer));
+        open_connections::add(&connection);
         let caller = Arc::new(Self {
             id,
             label,
-            connection: Arc::new(Connection::new(peer, settings, traffic, writer)),
+            connection,
             killer,
             lost: AtomicBool::new(false),
             ended: OnceLock::new(),

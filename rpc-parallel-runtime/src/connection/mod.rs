@@ -22,6 +22,7 @@ mod inbox;
 mod in_line;
 mod received_one_way;
 mod one_way;
+mod open_connections;
 mod opening;
 mod panics;
 mod pause;
@@ -69,6 +70,7 @@ pub(crate) use self::failure::{
 };
 #[cfg(fuzzing)]
 pub(crate) use self::fuzzing::converse;
+pub(crate) use self::open_connections::write_queued_frames;
 pub(crate) use self::opening::{
     Opening, OpeningError, Request, encode_control_request, encode_introduction, encode_request,
 };

@@ -18,6 +18,7 @@ use super::ends::OwnedEnd;
 use super::failure::Loss;
 use super::inbox::Inbox;
 use super::one_way::OneWayQueue;
+use super::open_connections;
 use super::opening::{Opening, READ_AHEAD};
 use super::received_one_way::ReceivedOneWay;
 use super::shared::{Connection, Peer};
@@ -98,6 +99,7 @@ impl Serving {
         let Opening { reader, writer, mut inbox, transmit, traffic, settings, .. } = opening;
         inbox.note_arrivals();
         let end = End(Arc::new(Connection::new(Peer::Caller, settings, traffic, writer)));
+        open_connections::add(&end.0);
         // The rest of the handshake precedes the welcome.
         end.0.lock().machine.take_back(transmit);
         let mut answers = Vec::new();

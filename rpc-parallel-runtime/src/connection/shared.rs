@@ -149,6 +149,20 @@ impl Connection {
         is_written
     }
 
+    /// Writes all queued frames for which the transport has room. Returns `false` if the connection
+    /// is locked.
+    pub(super) fn try_write_queued(&self) -> bool {
+        loop {
+            let Ok(state) = self.state.try_lock() else { return false };
+            let mut locked = Locked { connection: self, state: Some(state) };
+            let transmit = locked.machine.transmit();
+            drop(locked);
+            if !transmit.is_some_and(|it| self.write_now(it)) {
+                return true;
+            }
+        }
+    }
+
     /// Waits until a frame is written, or is dropped because the connection has ended.
     pub(super) fn poll_written(&self, ticket: Ticket, cx: &Context<'_>) -> Poll<()> {
         match self.lock().machine.is_written(ticket, cx.waker()) {

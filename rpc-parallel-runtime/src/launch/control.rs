@@ -24,6 +24,7 @@ use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
 use super::items_thread::ItemsThread;
 use super::thread::start_thread;
+use crate::connection::write_queued_frames;
 use crate::transport::{Fault, Origin, send};
 use crate::wire::{PanicReport, Settings};
 use crate::worker::WorkerStats;
@@ -263,6 +264,7 @@ pub(super) fn end_by_panic(panic: PanicReport) {
         if control.origin.is_other_process() {
             return;
         }
+        write_queued_frames();
         let _ = control.send_event(&ControlEvent::Panicked(panic));
     }
     // With `panic = "abort"` the process is about to abort.

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::connection::{
     ExitReason, FailureLookup, FailureReport, InFlight, MAX_IN_PROGRESS, Owner, Task,
-    WorkerFailure, drop_silently, set_panic_owner, task,
+    WorkerFailure, drop_silently, set_panic_owner, task, write_queued_frames,
 };
 use crate::launch::{Children, block_on, start_thread};
 use crate::wire::{PanicReport, WorkerId, WorkerLabel};
@@ -197,6 +197,7 @@ impl StopSignal {
     /// Returns the callback that the panic hook calls for unhandled panics on the server's threads.
     fn owner(self: Arc<Self>) -> Owner {
         Arc::new(move |panic| {
+            write_queued_frames();
             // The first panic is the reason. Later ones do not replace it.
             let _ = self.panic.set(panic);
             self.stop.notify_one();

@@ -88,7 +88,9 @@ impl<T: Send + 'static> PipeWriter<T> {
     /// Writes an element as soon as the reader has room for it.
     ///
     /// The result `Ok` means that the element was handed to the connection. It does not mean that
-    /// the reader has received it.
+    /// the reader has received it. An element that follows another within 20 µs shares a frame with
+    /// later ones, and may wait until the task awaits something that is not ready, or sends again
+    /// after these 20 µs. A panic that ends the worker still sends it; an abort does not.
     ///
     /// # Errors
     ///
