@@ -17,15 +17,14 @@ use super::client::{Client, Link};
 use super::deadline;
 use super::ends::OwnedEnd;
 use super::error::{CallError, CallErrorKind, KillOutcome, MessageKind};
-use super::failure::Loss;
 use super::in_line::InLine;
 use super::pipe::{self, Opening};
 use super::process_access::OverdueCall;
 use super::restart::RestartableLink;
-use super::shared::too_many_pipes;
+use super::sending::{Message, NotSent, Sent, poll_send};
 use super::spans::CallerSpan;
 use super::time_limit::TimeLimit;
-use crate::protocol::{Answered, CallStatus, Line, Ticket};
+use crate::protocol::{Answered, CallStatus, Ticket};
 use crate::wire::{
     Body, CallId, Codec, DecodeError, Decoder, EncodeError, FunctionInfo, MessageWriter, Outcome,
     Refusal, Sink, TooLarge, Unsent, WorkerLabel, read_message,
@@ -79,8 +78,8 @@ pub struct Call<T, E: CallFailure = CallError> {
     in_line: Option<InLine>,
     /// Whether the call was handed to its connection.
     sent: bool,
-    /// Set while the call waits for its answer.
-    caller_span: CallerSpan,
+    /// Set from the first poll until the call resolves.
+    caller_span: Option<CallerSpan>,
 }
 
 /// A call of a function that returns `R`, an alias of `Result`: a future that resolves to the `Ok`
@@ -99,7 +98,7 @@ enum Route {
 }
 
 enum State {
-    New(Unsent, Vec<Opening>),
+    New(Message),
     Failed(CallErrorKind),
     Waiting(CallId, Ticket),
     /// A one-way call whose message has not been written completely.
@@ -138,7 +137,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
         message: Result<(Unsent, Vec<Opening>), CallErrorKind>,
     ) -> Self {
         let state = match message {
-            Ok((frame, opening)) => State::New(frame, opening),
+            Ok((frame, opening)) => State::New(Message { frame, opening }),
             Err(kind) => State::Failed(kind),
         };
         let Answer { value, error, .. } = answer;
@@ -166,7 +165,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
             state,
             in_line: None,
             sent: false,
-            caller_span: CallerSpan::none(),
+            caller_span: None,
         }
     }
 }
@@ -184,9 +183,8 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
 
     /// Makes the call of a client. It fails if the arguments exceed the limit of the client.
     pub(crate) fn on(mut self, client: &Client) -> Call<T, E> {
-        if let State::New(unsent, opening) = &self.state
-            && let Err(too_large) =
-                unsent.check(client.settings().max_message_size(), opening.len())
+        if let State::New(Message { frame, opening }) = &self.state
+            && let Err(too_large) = frame.check(client.settings().max_message_size(), opening.len())
         {
             self.state = State::Failed(Unsendable::from(too_large).0);
         }
@@ -297,21 +295,26 @@ impl<T, E: CallFailure> Call<T, E> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
         match mem::replace(&mut self.state, State::Done) {
-            State::New(mut frame, opening) => {
-                let Poll::Ready(begun) = self.poll_begin(opening.len(), cx) else {
-                    self.state = State::New(frame, opening);
+            State::New(mut message) => {
+                // Subscribers of the user may run, so the connection must not be locked.
+                self.caller_span.get_or_insert_with(|| CallerSpan::begin(&mut message.frame));
+                let mut message = Some(message);
+                let Poll::Ready(sent) = self.poll_send(&mut message, cx) else {
+                    self.state = message.map_or(State::Done, State::New);
                     return Poll::Pending;
                 };
-                let begun = begun.map_err(CallErrorKind::from)?;
-                self.caller_span = CallerSpan::begin(&mut frame);
+                let sent = sent.map_err(CallErrorKind::from)?;
                 self.sent = true;
-                if let Some(begun) = begun {
-                    let (call, ticket) = self.send(begun, frame, opening);
-                    self.state = State::Waiting(call, ticket);
-                    return Poll::Pending;
+                match sent {
+                    Sent::Call(call, ticket) => {
+                        self.state = State::Waiting(call, ticket);
+                        Poll::Pending
+                    }
+                    Sent::OneWay(ticket) => {
+                        self.state = State::Writing(ticket);
+                        self.poll_answer(cx)
+                    }
                 }
-                self.state = State::Writing(self.send_one_way(frame, opening));
-                self.poll_answer(cx)
             }
             State::Failed(kind) => Poll::Ready(Err(kind)),
             State::Waiting(call, ticket) => {
@@ -345,16 +348,18 @@ impl<T, E: CallFailure> Call<T, E> {
         }
     }
 
-    /// Begins the call, as soon as its connection is open and has room.
-    fn poll_begin(
+    /// Sends the message, as soon as the connection is open and has room.
+    fn poll_send(
         &mut self,
-        pipes: usize,
+        message: &mut Option<Message>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Begun>, NotBegun>> {
+    ) -> Poll<Result<Sent, NotSent>> {
+        let (function, deadline) = (self.function, self.limit.as_ref().map(|it| it.deadline()));
+        let in_line = &mut self.in_line;
         loop {
             let link = match &mut self.route {
                 Route::Connected(hold) => {
-                    return poll_begin(&hold.0, self.function, pipes, &mut self.in_line, cx);
+                    return poll_send(message, function, deadline, hold, in_line, cx);
                 }
                 Route::Restartable(link) => link,
                 Route::Reconnecting(link, settled) => {
@@ -370,43 +375,18 @@ impl<T, E: CallFailure> Call<T, E> {
                 self.route = Route::Reconnecting(link, settled);
                 continue;
             };
-            let hold = connection.map_err(NotBegun::Lost)?;
-            match ready!(poll_begin(&hold.0, self.function, pipes, &mut self.in_line, cx)) {
-                Ok(begun) => {
+            let hold = connection.map_err(NotSent::Lost)?;
+            match ready!(poll_send(message, function, deadline, &hold, in_line, cx)) {
+                Ok(sent) => {
                     self.route = Route::Connected(hold);
-                    return Poll::Ready(Ok(begun));
+                    return Poll::Ready(Ok(sent));
                 }
                 // The connection was just lost. The call has not been sent, and waits for another
                 // connection.
-                Err(NotBegun::Lost(_)) => self.route = Route::Restartable(link.clone()),
+                Err(NotSent::Lost(_)) => self.route = Route::Restartable(link.clone()),
                 Err(too_many) => return Poll::Ready(Err(too_many)),
             }
         }
-    }
-
-    /// Sends the call. If no other call is pending on the connection, it is written at once.
-    fn send(&self, begun: Begun, mut frame: Unsent, opening: Vec<Opening>) -> (CallId, Ticket) {
-        let Begun { call, at_once } = begun;
-        let connection = &self.caller().connection;
-        let (opened, starts) = pipe::open(opening, connection, Some(self.hold().clone()));
-        let left = self.limit.as_ref().map(|it| it.deadline() - Instant::now());
-        frame.set_call(&opened, call, left);
-        let (ticket, transmit) = connection.lock().machine.send_call(frame, &opened, at_once);
-        if let Some(transmit) = transmit {
-            connection.write_now(transmit);
-        }
-        starts.into_iter().for_each(|start| start());
-        (call, ticket)
-    }
-
-    fn send_one_way(&self, mut frame: Unsent, opening: Vec<Opening>) -> Ticket {
-        let connection = &self.caller().connection;
-        let (opened, starts) = pipe::open(opening, connection, Some(self.hold().clone()));
-        frame.set_one_way(&opened);
-        let (ticket, transmit) = connection.lock().machine.send_one_way(frame, &opened);
-        let is_written = transmit.is_some_and(|it| connection.write_now(it));
-        starts.into_iter().for_each(|start| start());
-        if is_written { Ticket::Written } else { ticket }
     }
 
     /// Returns the connection of the call, which has begun.
@@ -507,59 +487,6 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 }
 
-/// A call that has its number.
-struct Begun {
-    call: CallId,
-    /// Whether the call should be written at once.
-    at_once: bool,
-}
-
-/// Why a call was not begun.
-enum NotBegun {
-    Lost(Arc<Loss>),
-    TooManyPipes { max: u32 },
-}
-
-impl From<NotBegun> for CallErrorKind {
-    fn from(not_begun: NotBegun) -> Self {
-        match not_begun {
-            NotBegun::Lost(loss) => (&*loss).into(),
-            NotBegun::TooManyPipes { max } => {
-                Self::Unencodable { message: MessageKind::Arguments, why: too_many_pipes(max) }
-            }
-        }
-    }
-}
-
-/// Begins a call when the connection has room. Returns `None` for a one-way call, which has no
-/// number.
-fn poll_begin(
-    caller: &Caller,
-    function: &'static FunctionInfo,
-    pipes: usize,
-    in_line: &mut Option<InLine>,
-    cx: &Context<'_>,
-) -> Poll<Result<Option<Begun>, NotBegun>> {
-    let line = if function.one_way { Line::OneWay } else { Line::Calls };
-    let mut locked = ready!(InLine::poll_room(in_line, line, &caller.connection, cx));
-    if let Some(loss) = locked.lost() {
-        return Poll::Ready(Err(NotBegun::Lost(loss.clone())));
-    }
-    if pipes > 0 && !locked.machine.may_open(pipes) {
-        let max = caller.connection.settings.max_pipes();
-        return Poll::Ready(Err(NotBegun::TooManyPipes { max }));
-    }
-    if function.one_way {
-        return Poll::Ready(Ok(None));
-    }
-    let at_once = locked.machine.writes_next_call_at_once();
-    let begun = locked.machine.begin_call(function, cx.waker());
-    Poll::Ready(match begun {
-        Some(call) => Ok(Some(Begun { call, at_once })),
-        None => Err(NotBegun::Lost(locked.loss())),
-    })
-}
-
 fn read<T>(codec: Codec<T>, body: Body<'_>) -> Result<T, DecodeError> {
     let mut decoder = Decoder::new(body);
     let value = (codec.decode)(&mut decoder)?;
@@ -577,7 +504,7 @@ impl<T, E: CallFailure> Future for Call<T, E> {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ready!(call.poll_timeout(cx))),
         };
-        call.caller_span = CallerSpan::none();
+        call.caller_span = None;
         Poll::Ready(match result {
             Ok(answered) => call.read(answered),
             Err(kind) => {

@@ -29,6 +29,7 @@ mod pause;
 mod pipe;
 mod process_access;
 mod scope;
+mod sending;
 mod task;
 mod serving;
 mod shared;

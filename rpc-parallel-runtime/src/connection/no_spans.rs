@@ -7,10 +7,6 @@ use crate::wire::{FunctionId, SpanKeys, Unsent};
 pub(super) struct CallerSpan;
 
 impl CallerSpan {
-    pub(super) fn none() -> Self {
-        Self
-    }
-
     pub(super) fn begin(_: &mut Unsent) -> Self {
         Self
     }

@@ -42,15 +42,11 @@ struct Ended {
 pub(in crate::connection) struct CallerSpan(Option<u64>);
 
 impl CallerSpan {
-    pub(in crate::connection) fn none() -> Self {
-        Self(None)
-    }
-
     /// Registers the current span, and adds its key and the keys of its callers to the frame of a
     /// call.
     pub(in crate::connection) fn begin(frame: &mut Unsent) -> Self {
         if !dispatcher::has_been_set() {
-            return Self::none();
+            return Self(None);
         }
         let span = Span::current();
         let callers = Callers::of_span(&span);
