@@ -75,7 +75,7 @@ pub struct Call<T, E: CallFailure = CallError> {
     limit: Option<Box<TimeLimit>>,
     state: State,
     /// Set while the call waits until its connection has room.
-    in_line: Option<InLine>,
+    in_line: Option<Box<InLine>>,
     /// Whether the call was handed to its connection.
     sent: bool,
     /// Set from the first poll until the call resolves.
@@ -99,7 +99,7 @@ enum Route {
 
 enum State {
     New(Message),
-    Failed(CallErrorKind),
+    Failed(Box<CallErrorKind>),
     Waiting(CallId, Ticket),
     /// A one-way call whose message has not been written completely.
     Writing(Ticket),
@@ -138,7 +138,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
     ) -> Self {
         let state = match message {
             Ok((frame, opening)) => State::New(Message { frame, opening }),
-            Err(kind) => State::Failed(kind),
+            Err(kind) => State::Failed(Box::new(kind)),
         };
         let Answer { value, error, .. } = answer;
         // No caller waits for the result of a one-way function.
@@ -186,7 +186,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
         if let State::New(Message { frame, opening }) = &self.state
             && let Err(too_large) = frame.check(client.settings().max_message_size(), opening.len())
         {
-            self.state = State::Failed(Unsendable::from(too_large).0);
+            self.state = State::Failed(Box::new(Unsendable::from(too_large).0));
         }
         self.route(client)
     }
@@ -294,6 +294,20 @@ impl<T, E: CallFailure> Call<T, E> {
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
+        let State::Waiting(call, _) = self.state else { return self.poll_message(cx) };
+        let mut locked = self.caller().connection.lock();
+        let answered = match locked.machine.poll_call(call, cx.waker()) {
+            CallStatus::Waiting => return Poll::Pending,
+            CallStatus::Answered(answered) => Ok(answered),
+            CallStatus::Lost => Err((&*locked.loss()).into()),
+        };
+        drop(locked);
+        self.state = State::Done;
+        Poll::Ready(answered)
+    }
+
+    /// Sends the message of the call. It is ready if the call failed, or needs no answer.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answered, CallErrorKind>> {
         match mem::replace(&mut self.state, State::Done) {
             State::New(mut message) => {
                 // Subscribers of the user may run, so the connection must not be locked.
@@ -312,23 +326,11 @@ impl<T, E: CallFailure> Call<T, E> {
                     }
                     Sent::OneWay(ticket) => {
                         self.state = State::Writing(ticket);
-                        self.poll_answer(cx)
+                        self.poll_message(cx)
                     }
                 }
             }
-            State::Failed(kind) => Poll::Ready(Err(kind)),
-            State::Waiting(call, ticket) => {
-                let mut locked = self.caller().connection.lock();
-                match locked.machine.poll_call(call, cx.waker()) {
-                    CallStatus::Waiting => {
-                        drop(locked);
-                        self.state = State::Waiting(call, ticket);
-                        Poll::Pending
-                    }
-                    CallStatus::Answered(answered) => Poll::Ready(Ok(answered)),
-                    CallStatus::Lost => Poll::Ready(Err((&*locked.loss()).into())),
-                }
-            }
+            State::Failed(kind) => Poll::Ready(Err(*kind)),
             State::Writing(ticket) => {
                 let connection = &self.caller().connection;
                 if connection.poll_written(ticket, cx).is_pending() {
@@ -342,7 +344,7 @@ impl<T, E: CallFailure> Call<T, E> {
                 }
                 Poll::Ready(Ok(Answered::nothing()))
             }
-            State::Done => {
+            State::Waiting(..) | State::Done => {
                 panic!("the call of `{}` was polled after it resolved", self.function.name())
             }
         }

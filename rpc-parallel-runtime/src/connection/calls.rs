@@ -1,11 +1,11 @@
 //! The received calls of one connection, from their arrival until their answer.
 
-use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -28,10 +28,10 @@ pub(super) struct Calls {
     tasks: JoinSet<CallId>,
     /// Calls that run to completion, also after the end of the connection.
     lasting: JoinSet<CallId>,
-    running: HashMap<CallId, RunningCall>,
-    aborted: HashMap<task::Id, CallId>,
+    running: FxHashMap<CallId, RunningCall>,
+    aborted: FxHashMap<task::Id, CallId>,
     /// Calls that have not begun, and for which a cancel was received.
-    pub(super) cancelled: HashSet<CallId>,
+    pub(super) cancelled: FxHashSet<CallId>,
     /// The number of calls that completed in the driver task and are not counted yet.
     pub(super) ended: u64,
 }

@@ -158,7 +158,8 @@ impl WriteEnd {
         max: usize,
         write: impl FnOnce(&mut Sink<'_>) -> Result<u32, E>,
     ) -> Result<Elements, E> {
-        let (mut frame, mut count, mut len) = (Vec::new(), 0, 0);
+        // Most elements are small, so one allocation suffices.
+        let (mut frame, mut count, mut len) = (Vec::with_capacity(64), 0, 0);
         let writer = MessageWriter::items(&mut frame, self.id, max).message(|sink| {
             count = write(sink)?;
             len = sink.len();

@@ -17,7 +17,7 @@ pub(super) struct InLine {
 impl InLine {
     /// Waits until a connection has room, and returns its locked state.
     pub(super) fn poll_room<'a>(
-        in_line: &mut Option<Self>,
+        in_line: &mut Option<Box<Self>>,
         line: Line,
         connection: &'a Arc<Connection>,
         cx: &Context<'_>,
@@ -30,7 +30,7 @@ impl InLine {
             return Poll::Ready(locked);
         }
         drop(locked);
-        *in_line = Some(Self { connection: connection.clone(), line, place });
+        *in_line = Some(Box::new(Self { connection: connection.clone(), line, place }));
         Poll::Pending
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn poll_send(
     function: &'static FunctionInfo,
     deadline: Option<Instant>,
     hold: &Arc<Hold>,
-    in_line: &mut Option<InLine>,
+    in_line: &mut Option<Box<InLine>>,
     cx: &Context<'_>,
 ) -> Poll<Result<Sent, NotSent>> {
     let connection = &hold.0.connection;

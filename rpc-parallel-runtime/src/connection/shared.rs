@@ -1,7 +1,6 @@
 //! One end of a connection, as its clients, calls, pipes and driver share it.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -9,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use rustc_hash::FxHashMap;
 use tokio::runtime::Handle;
 
 use super::delivery::{Deliver, Delivery, Flow};
@@ -53,9 +53,9 @@ pub(super) struct State {
     /// The waker of the driver. `None` while the driver is awake.
     driver: Option<Waker>,
     /// What the open streams keep.
-    keepers: HashMap<StreamId, Keeper>,
+    keepers: FxHashMap<StreamId, Keeper>,
     /// The callbacks that read streams, except for those that are running.
-    callbacks: HashMap<StreamId, Deliver>,
+    callbacks: FxHashMap<StreamId, Deliver>,
     /// Why the connection was lost.
     lost: Option<Arc<Loss>>,
     /// Whether the connection ends as soon as all frames are written.
@@ -80,8 +80,8 @@ impl Connection {
         let state = State {
             machine: Machine::new(side, Limits::of(&settings)),
             driver: None,
-            keepers: HashMap::new(),
-            callbacks: HashMap::new(),
+            keepers: FxHashMap::default(),
+            callbacks: FxHashMap::default(),
             lost: None,
             is_closing: false,
             counted: 0,

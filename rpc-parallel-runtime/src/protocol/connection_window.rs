@@ -1,7 +1,8 @@
 //! The flow-control window of a whole connection.
 
-use std::collections::HashSet;
 use std::mem;
+
+use rustc_hash::FxHashSet;
 
 use super::limits::Limits;
 use crate::wire::{FrameError, StreamId};
@@ -15,7 +16,7 @@ pub(super) struct ConnectionWindow {
     /// The number of bytes that this side may send. One frame may overdraw it.
     credit: i64,
     /// The streams whose writers wait for credit of the connection.
-    blocked: HashSet<StreamId>,
+    blocked: FxHashSet<StreamId>,
     /// The number of received bytes for which no credit was returned to the peer.
     outstanding: usize,
     /// How many of them have been read.
@@ -26,7 +27,7 @@ impl ConnectionWindow {
     pub(super) fn new(limits: &Limits) -> Self {
         let Limits { window, overdraft, .. } = *limits;
         let credit = i64::try_from(window).unwrap_or(i64::MAX);
-        Self { window, overdraft, credit, blocked: HashSet::new(), outstanding: 0, read: 0 }
+        Self { window, overdraft, credit, blocked: FxHashSet::default(), outstanding: 0, read: 0 }
     }
 
     /// Returns whether elements may be sent.
@@ -45,9 +46,9 @@ impl ConnectionWindow {
     }
 
     /// Adds credit, and returns the streams whose writers have waited for it.
-    pub(super) fn add_credit(&mut self, bytes: usize) -> HashSet<StreamId> {
+    pub(super) fn add_credit(&mut self, bytes: usize) -> FxHashSet<StreamId> {
         self.credit = self.credit.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-        if self.has_credit() { mem::take(&mut self.blocked) } else { HashSet::new() }
+        if self.has_credit() { mem::take(&mut self.blocked) } else { FxHashSet::default() }
     }
 
     /// Checks that the peer has not returned more credit than was taken.

@@ -1,8 +1,7 @@
 //! The received bytes of a connection that are not handled yet.
 
-use std::collections::HashSet;
-
 use bytes::Bytes;
+use rustc_hash::FxHashSet;
 
 use super::reassembly::Reassembly;
 use crate::wire::{
@@ -140,7 +139,7 @@ impl Decoder {
     }
 
     /// Scans the frames that are not handled for cancels, and adds the cancelled calls to the set.
-    pub(crate) fn scan_for_cancels(&mut self, cancels: &mut HashSet<CallId>) {
+    pub(crate) fn scan_for_cancels(&mut self, cancels: &mut FxHashSet<CallId>) {
         self.scanned = self.scanned.max(self.handled);
         let received = &self.buffer[self.scanned..self.filled];
         self.scanned += find_cancels(received, |call| {

@@ -135,7 +135,9 @@ impl<W: Waiter> Machine<W> {
 
     /// Returns what the changes since the last call notify.
     pub(crate) fn take_woken(&mut self) -> Vec<W> {
-        std::mem::take(&mut self.woken)
+        // The next ones are often as many.
+        let next = Vec::with_capacity(self.woken.len());
+        std::mem::replace(&mut self.woken, next)
     }
 
     /// Returns the streams whose callbacks must be called with the end of the stream.

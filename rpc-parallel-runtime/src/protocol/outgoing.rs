@@ -4,9 +4,11 @@
 //! large frames have lanes, which take turns. A frame that must follow another is never sent before
 //! it: the frames of a stream follow the message that opens it, and one-way calls follow each other.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::lane::{Content, Fragments, Lane, LaneId, Queued, Ticket};
 use super::reading::Chunk;
@@ -59,13 +61,13 @@ pub(super) struct Outgoing<W> {
     written: u64,
     /// The tasks that wait until a number of urgent bytes is written.
     waiting: WrittenLine<W>,
-    lanes: HashMap<LaneId, Lane<W>>,
+    lanes: FxHashMap<LaneId, Lane<W>>,
     /// The lanes with frames that may be sent, in the order of their turns.
     turns: VecDeque<LaneId>,
     /// Lanes whose turn is a large frame, which has to wait until another one is sent.
     deferred: VecDeque<LaneId>,
     /// Streams whose opening message is not sent completely. Their lanes have no turns.
-    unopened: HashSet<StreamId>,
+    unopened: FxHashSet<StreamId>,
     /// The number of frames that were added to lanes.
     queued: u64,
     next_message: u64,
@@ -106,10 +108,10 @@ impl<W: Waiter> Outgoing<W> {
             taken: 0,
             written: 0,
             waiting: WrittenLine::new(),
-            lanes: HashMap::new(),
+            lanes: FxHashMap::default(),
             turns: VecDeque::new(),
             deferred: VecDeque::new(),
-            unopened: HashSet::new(),
+            unopened: FxHashSet::default(),
             queued: 0,
             next_message: 0,
             messages: 0,

@@ -1,8 +1,7 @@
 //! The streams of a connection: their numbers, their ends, and the frames that concern them.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::connection_window::ConnectionWindow;
 use super::limits::Limits;
@@ -24,7 +23,7 @@ pub(crate) enum Received {
 
 /// The streams of a connection.
 pub(super) struct Streams<W> {
-    ends: HashMap<StreamId, End<W>>,
+    ends: FxHashMap<StreamId, End<W>>,
     next: u64,
     /// The highest stream number that the peer has used.
     newest_of_peer: u64,
@@ -50,7 +49,7 @@ impl<W: Waiter> Streams<W> {
     /// Makes a table without streams. The connecting side allocates odd numbers.
     pub(super) fn new(first: u64, limits: &Limits) -> Self {
         Self {
-            ends: HashMap::new(),
+            ends: FxHashMap::default(),
             next: first,
             newest_of_peer: 0,
             open: 0,
