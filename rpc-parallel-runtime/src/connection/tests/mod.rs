@@ -16,6 +16,7 @@ mod faults;
 mod restart;
 mod peer;
 mod violations;
+mod slow_peers;
 mod limits;
 mod closing;
 mod model;

@@ -61,7 +61,16 @@ pub(super) async fn connect_as_caller_with(
     settings: Settings,
     functions: Functions,
 ) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
-    let (client_end, worker_end) = pair(CAPACITY);
+    connect_as_caller_over(CAPACITY, settings, functions).await
+}
+
+/// Connects a peer, as the caller, over a transport that holds `capacity` bytes per direction.
+pub(super) async fn connect_as_caller_over(
+    capacity: usize,
+    settings: Settings,
+    functions: Functions,
+) -> (Peer, JoinHandle<Result<(), ServingError>>, Arc<Connection>) {
+    let (client_end, worker_end) = pair(capacity);
     let mut peer = Peer::new(client_end);
     let mut request = Vec::new();
     FrameWriter::connect(&mut request, Greeting::new(&[]), WorkerId::random(), 0).finish();
@@ -131,23 +140,30 @@ impl Peer {
     /// Receives the next frame, without its length; `None` if the other end has ended.
     pub(super) async fn receive(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Some((length, rest)) = self.received.split_first_chunk() {
-                let length = u32::from_le_bytes(*length) as usize;
-                if let Some(frame) = rest.get(..length) {
-                    let frame = frame.to_vec();
-                    self.received.drain(..4 + length);
-                    return Some(frame);
-                }
+            if let Some(frame) = self.take_frame() {
+                return Some(frame);
             }
-            let mut buffer = [0; 1024];
-            let mut space = [IoSliceMut::new(&mut buffer)];
-            let read = poll_fn(|cx| self.reader.poll_read(cx, &mut space)).await;
-            let len = read.expect("a transport in memory does not fail");
-            if len == 0 {
+            if self.read(&mut [0; 1024]).await == 0 {
                 return None;
             }
-            self.received.extend_from_slice(&buffer[..len]);
         }
+    }
+
+    /// Returns the next frame that was received completely, without its length.
+    pub(super) fn take_frame(&mut self) -> Option<Vec<u8>> {
+        let (length, rest) = self.received.split_first_chunk()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let frame = rest.get(..length)?.to_vec();
+        self.received.drain(..4 + length);
+        Some(frame)
+    }
+
+    /// Receives bytes, without waiting for a complete frame. Returns how many.
+    pub(super) async fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let read = poll_fn(|cx| self.reader.poll_read(cx, &mut [IoSliceMut::new(buffer)])).await;
+        let len = read.expect("a transport in memory does not fail");
+        self.received.extend_from_slice(&buffer[..len]);
+        len
     }
 
     /// Returns whether bytes have arrived that were not received. It receives them.
