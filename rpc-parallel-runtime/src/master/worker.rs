@@ -6,6 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
@@ -64,7 +65,8 @@ use crate::worker::{
 pub struct Worker<S> {
     id: WorkerId,
     label: WorkerLabel,
-    settings: Settings,
+    /// Shared, so that handles are small.
+    settings: Arc<Settings>,
     path: Option<PathBuf>,
     of: PhantomData<fn() -> S>,
 }
@@ -79,7 +81,7 @@ impl<S> Worker<S> {
         settings: Settings,
         path: Option<PathBuf>,
     ) -> Self {
-        Self { id, label, settings, path, of: PhantomData }
+        Self { id, label, settings: Arc::new(settings), path, of: PhantomData }
     }
 
     /// Returns the id of the worker.
@@ -99,7 +101,7 @@ impl<S> Worker<S> {
 
     /// Returns the settings of the worker, which its connections share.
     pub fn settings(&self) -> Settings {
-        self.settings
+        *self.settings
     }
 
     /// Returns the address of the worker, for programs that do not have the type `S`.
@@ -115,7 +117,7 @@ impl<S> Worker<S> {
         let path = self.path()?;
         let restarted = RestartedWorker::find(*id).and_then(|it| it.label());
         let label = restarted.unwrap_or_else(|| label.clone());
-        Ok(WorkerAddress { id: *id, label, settings: *settings, path })
+        Ok(WorkerAddress { id: *id, label, settings: **settings, path })
     }
 
     /// Shuts the worker down, and waits until its process has exited.
@@ -197,7 +199,7 @@ impl<S> Worker<S> {
 
     fn route_to_process(&self) -> Route {
         let Self { id, label, settings, path, .. } = self.clone();
-        Route { id, label, settings, path, client: None }
+        Route { id, label, settings: *settings, path, client: None }
     }
 
     /// Returns the path of the worker's listener, which is made if there is none.
@@ -219,7 +221,7 @@ impl<S> Worker<S> {
                 _ => error,
             });
         }
-        serving::listen(self.id, self.settings)?.ok_or_else(ended)
+        serving::listen(self.id, *self.settings)?.ok_or_else(ended)
     }
 }
 
@@ -295,12 +297,12 @@ impl<S: Served> Worker<S> {
     ///
     /// Dropping the future closes the connection.
     pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
-        let init = encode_init(&init, self.settings);
-        let connect_request = connect_request(self.id, init, self.settings);
+        let init = encode_init(&init, *self.settings);
+        let connect_request = connect_request(self.id, init, *self.settings);
         let connected = async {
             let connect_request = connect_request?;
             if let Some(restarted) = RestartedWorker::find(self.id) {
-                let connected = reconnecting::connect(restarted, connect_request, self.settings);
+                let connected = reconnecting::connect(restarted, connect_request, *self.settings);
                 return Ok(S::Client::from_client(connected.await?));
             }
             if let Some(failure) = Children::get().find_dead(self.id) {
@@ -310,7 +312,7 @@ impl<S: Served> Worker<S> {
             let worker = (self.id, self.label.clone());
             let process_access = failure_source.process_access();
             let client =
-                open(halves, self.settings, worker, &connect_request, process_access).await?;
+                open(halves, *self.settings, worker, &connect_request, process_access).await?;
             failure_source.note_caller(client.in_flight());
             Ok(S::Client::from_client(client))
         };
@@ -319,9 +321,9 @@ impl<S: Served> Worker<S> {
 
     /// Opens a transport whose other end the worker serves.
     async fn open_transport(&self) -> Result<(Halves, FailureSource), ConnectErrorKind> {
-        let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
+        let local = serving::open_socket(self.id, *self.settings).map_err(socket_error)?;
         if let Some((socket, failure_source)) = local {
-            return Ok((over_socket(socket, self.settings)?, failure_source));
+            return Ok((over_socket(socket, *self.settings)?, failure_source));
         }
         if let Some(started) = Children::get().find(self.id) {
             let handed_over = connected_pair().and_then(|(ours, theirs)| {
@@ -330,7 +332,7 @@ impl<S: Served> Worker<S> {
             });
             return match handed_over {
                 Ok(ours) => {
-                    Ok((over_socket(ours, self.settings)?, FailureSource::Process(started)))
+                    Ok((over_socket(ours, *self.settings)?, FailureSource::Process(started)))
                 }
                 // The worker has ended without having been reaped yet.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -345,7 +347,7 @@ impl<S: Served> Worker<S> {
         match &self.path {
             Some(path) => {
                 let halves =
-                    dial(&ListenerDial::new(path, self.settings.busy_poll()), self.settings)
+                    dial(&ListenerDial::new(path, self.settings.busy_poll()), *self.settings)
                         .await?;
                 Ok((halves, FailureSource::Unknown))
             }
@@ -370,14 +372,20 @@ impl<'de, S: Served> Deserialize<'de> for Worker<S> {
             return Err(serde::de::Error::custom(why));
         }
         let WorkerAddress { id, label, settings, path } = address;
-        Ok(Self { id, label, settings, path: Some(path), of: PhantomData })
+        Ok(Self::new(id, label, settings, Some(path)))
     }
 }
 
 impl<S> Clone for Worker<S> {
     fn clone(&self) -> Self {
         let Self { id, label, settings, path, of } = self;
-        Self { id: *id, label: label.clone(), settings: *settings, path: path.clone(), of: *of }
+        Self {
+            id: *id,
+            label: label.clone(),
+            settings: settings.clone(),
+            path: path.clone(),
+            of: *of,
+        }
     }
 }
 
