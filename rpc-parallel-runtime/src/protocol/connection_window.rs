@@ -4,6 +4,7 @@ use std::mem;
 
 use rustc_hash::FxHashSet;
 
+use super::grant::Grant;
 use super::limits::Limits;
 use crate::wire::{FrameError, StreamId};
 
@@ -17,17 +18,16 @@ pub(super) struct ConnectionWindow {
     credit: i64,
     /// The streams whose writers wait for credit of the connection.
     blocked: FxHashSet<StreamId>,
-    /// The number of received bytes for which no credit was returned to the peer.
-    outstanding: usize,
-    /// How many of them have been read.
-    read: usize,
+    /// The bytes that the peer may send.
+    granted: Grant,
 }
 
 impl ConnectionWindow {
     pub(super) fn new(limits: &Limits) -> Self {
         let Limits { window, overdraft, .. } = *limits;
         let credit = i64::try_from(window).unwrap_or(i64::MAX);
-        Self { window, overdraft, credit, blocked: FxHashSet::default(), outstanding: 0, read: 0 }
+        let (blocked, granted) = (FxHashSet::default(), Grant::new(window));
+        Self { window, overdraft, credit, blocked, granted }
     }
 
     /// Returns whether elements may be sent.
@@ -62,25 +62,15 @@ impl ConnectionWindow {
     /// Handles received elements of a stream.
     pub(super) fn receive(&mut self, cost: usize, stream: StreamId) -> Result<(), FrameError> {
         // The frame that overdraws the window may overtake those of other streams.
-        if self.outstanding >= self.window.saturating_add(self.overdraft) {
-            let violation = "elements exceed the credit of the connection";
-            return Err(FrameError::Stream { stream: stream.0, violation });
+        if self.granted.receive(cost, self.overdraft) {
+            return Ok(());
         }
-        self.outstanding += cost;
-        Ok(())
+        let violation = "elements exceed the credit of the connection";
+        Err(FrameError::Stream { stream: stream.0, violation })
     }
 
-    /// Records that elements were read. Returns the credit for the peer when half of the window was
-    /// read, apart from what is not read at all. So elements that are never read do not hold back
-    /// the credit for others.
+    /// Records that elements were read. Returns the credit for the peer.
     pub(super) fn note_read(&mut self, cost: usize) -> usize {
-        self.read += cost;
-        let unread = self.outstanding.saturating_sub(self.read);
-        if self.read < self.window.saturating_sub(unread).div_ceil(2) {
-            return 0;
-        }
-        let bytes = mem::take(&mut self.read);
-        self.outstanding -= bytes;
-        bytes
+        self.granted.complete(cost)
     }
 }

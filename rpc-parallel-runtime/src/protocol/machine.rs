@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::calls::{Answered, CallStatus, Calls, Cancelled, Progress};
+use super::grant::Grant;
 use super::lane::Ticket;
 use super::limits::Limits;
 use super::outgoing::{LANE_FULL, Outgoing};
@@ -39,10 +40,8 @@ pub(crate) struct Machine<W> {
     one_way_room: WaitingLine<W>,
     /// The number of one-way calls that may be sent before others have completed.
     one_way_credit: u32,
-    /// The number of received one-way calls for which no credit was returned.
-    one_way_outstanding: u32,
-    /// How many of them have completed.
-    one_way_completed: u32,
+    /// The one-way calls that the peer may send.
+    one_way_granted: Grant,
     woken: Vec<W>,
     /// Streams whose callbacks must be called with the end of the stream.
     deliver: Vec<StreamId>,
@@ -81,8 +80,7 @@ impl<W: Waiter> Machine<W> {
             room: WaitingLine::new(),
             one_way_room: WaitingLine::new(),
             one_way_credit: limits.one_way_calls,
-            one_way_outstanding: 0,
-            one_way_completed: 0,
+            one_way_granted: Grant::new(limits.one_way_calls as usize),
             woken: Vec::new(),
             deliver: Vec::new(),
             drained: Vec::new(),
@@ -327,27 +325,21 @@ impl<W: Waiter> Machine<W> {
     ///
     /// The peer has sent more than it may.
     pub(crate) fn receive_one_way(&mut self) -> Result<(), FrameError> {
-        if self.one_way_outstanding == self.limits.one_way_calls {
-            return Err(FrameError::OutOfPlace("one-way call beyond `max_one_way_calls`"));
+        if self.one_way_granted.receive(1, 0) {
+            return Ok(());
         }
-        self.one_way_outstanding += 1;
-        Ok(())
+        Err(FrameError::OutOfPlace("one-way call beyond `max_one_way_calls`"))
     }
 
-    /// Records that a received one-way call has completed. Returns credit to the peer when half of
-    /// the limit has, apart from those that are running. So calls that never complete do not hold
-    /// back the credit for others.
+    /// Records that a received one-way call has completed, and returns credit to the peer.
     pub(crate) fn complete_one_way(&mut self) {
-        self.one_way_completed += 1;
-        let running = self.one_way_outstanding.saturating_sub(self.one_way_completed);
-        if self.one_way_completed < self.limits.one_way_calls.saturating_sub(running).div_ceil(2) {
-            return;
+        let count = self.one_way_granted.complete(1);
+        if count > 0 {
+            let mut frame = Vec::new();
+            let count = u32::try_from(count).expect("the limit of one-way calls fits into 32 bits");
+            FrameWriter::one_way_credit(&mut frame, count).finish();
+            self.outgoing.add_urgent(&frame);
         }
-        let count = std::mem::take(&mut self.one_way_completed);
-        self.one_way_outstanding -= count;
-        let mut frame = Vec::new();
-        FrameWriter::one_way_credit(&mut frame, count).finish();
-        self.outgoing.add_urgent(&frame);
     }
 }
 

@@ -16,6 +16,7 @@ mod outgoing;
 mod calls;
 mod reading;
 mod writing;
+mod grant;
 mod connection_window;
 mod streams;
 mod limits;
