@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -215,6 +216,10 @@ impl Driver {
     /// Waits for the next event. No received or written byte is lost if the driver is polled for
     /// another reason.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if mem::take(&mut self.writing.is_sharing) {
+            // This task has woken itself, and an answer may have arrived.
+            self.reader.look();
+        }
         // Reading never waits for writing: two peers that both did that would deadlock.
         match self.inbox.poll_receive(&mut *self.reader, cx) {
             Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),

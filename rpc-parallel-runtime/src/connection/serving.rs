@@ -196,6 +196,10 @@ impl Serving {
             // While the peer does not read its answers, no calls are read from it.
             let full = writing.is_full(connection, answers);
             if !full {
+                if mem::take(&mut writing.is_sharing) {
+                    // This task has woken itself, and a call may have arrived.
+                    reader.look();
+                }
                 match inbox.poll_receive(&mut **reader, cx) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
                     Poll::Ready(Ok(false)) => return Poll::Ready(Event::Ended(Ok(()))),

@@ -94,6 +94,8 @@ pub(super) struct Writing {
     pub(super) written: u64,
     /// Whether the connection was closing when it was locked last.
     pub(super) is_closing: bool,
+    /// Whether the driver has just written a turn of the lanes, and small calls are sent too.
+    pub(super) is_sharing: bool,
     /// Whether the queue was full when the connection was locked last.
     is_full: bool,
 }
@@ -170,6 +172,7 @@ impl Writing {
             }
             self.written += 1;
             if transmit.is_bulk() && !self.is_discarding {
+                self.is_sharing = transmit.prefers_latency();
                 connection.lock().machine.take_back(transmit);
                 // Other tasks of this thread run before the next turn. Otherwise a peer that reads
                 // as fast as this task writes would keep the thread busy.

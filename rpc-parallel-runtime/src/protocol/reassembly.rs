@@ -10,10 +10,6 @@ pub(super) const MAX_TRANSFERS: usize = 16;
 /// The first capacity of a buffer, in bytes. It grows with the received bytes.
 const FIRST: usize = 1024 * 1024;
 
-/// The number of bytes of a buffer that are zeroed at a time. A larger step would delay other
-/// frames.
-const STEP: usize = 256 * 1024;
-
 /// The large frames that are received in part.
 pub(super) struct Reassembly {
     open: Vec<Transfer>,
@@ -138,8 +134,8 @@ impl Transfer {
             self.buffer.reserve(room - self.buffer.len());
         }
         if self.buffer.len() < needed {
-            let ready = self.buffer.capacity().min(self.total.max(needed));
-            self.buffer.resize(ready.min(needed + STEP), 0);
+            // Zeroing more than one fragment at a time would delay other frames.
+            self.buffer.resize(needed, 0);
         }
         &mut self.buffer[self.filled..]
     }

@@ -21,6 +21,10 @@ pub(crate) trait Reader: Send + 'static {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>>;
+
+    /// Makes the next read look for bytes itself. Otherwise it may rely on the runtime, which does
+    /// not look for events in each turn of a task that keeps waking itself.
+    fn look(&mut self) {}
 }
 
 /// The half that the driver of a connection and its callers write to.

@@ -1,6 +1,7 @@
 //! The two halves of a connected Unix socket.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,7 @@ pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Resu
     let reader = SocketReader {
         registered: Registered::new(Readiness::register(incoming, Direction::Read)?),
         polling: BusyPolling::new(busy_poll, placement(), &GRANT),
+        looks: false,
     };
     // The kernel doubles the value that is set, to account for its own overhead.
     let usual_buffer = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
@@ -49,6 +51,8 @@ pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Resu
 struct SocketReader {
     registered: Registered<Readiness>,
     polling: BusyPolling,
+    /// Whether the next read does not wait for the runtime to report that the socket is ready.
+    looks: bool,
 }
 
 impl SocketReader {
@@ -87,7 +91,7 @@ impl Reader for SocketReader {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.polling.is_polling() {
+        if mem::take(&mut self.looks) || self.polling.is_polling() {
             match read(self.registered.descriptor(), buffers) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.polling.looks_again(Instant::now) {
@@ -102,6 +106,10 @@ impl Reader for SocketReader {
             Poll::Pending if self.polling.looks_again(Instant::now) => look_again(cx),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    fn look(&mut self) {
+        self.looks = true;
     }
 }
 
@@ -253,6 +261,26 @@ mod tests {
         assert_eq!(before, BTreeSet::from([EPOLLIN]));
         assert_eq!(during, BTreeSet::from([EPOLLIN, EPOLLOUT]));
         assert_eq!(after, before);
+    }
+
+    #[tokio::test]
+    async fn reader_that_looks_finds_bytes_before_runtime_does() {
+        let (here, mut there) = connected_pair().expect("make two sockets");
+        let (mut reader, _writer) = split(here, BusyPoll::Never).expect("register a socket");
+        let mut buffer = [0; 10];
+
+        let polls = poll_fn(|cx| {
+            let mut read = |reader: &mut dyn Reader| {
+                reader.poll_read(cx, &mut [IoSliceMut::new(&mut buffer)]).map(Result::ok)
+            };
+            there.write_all(b"hello").expect("write five bytes");
+            let without_look = read(&mut *reader);
+            reader.look();
+            Poll::Ready([without_look, read(&mut *reader)])
+        })
+        .await;
+
+        assert_eq!(polls, [Poll::Pending, Poll::Ready(Some(5))]);
     }
 
     #[tokio::test]
