@@ -62,7 +62,8 @@ pub(super) struct Reading<W> {
     /// The cost of the chunks that the reader has got, and that are not noted as read.
     taken: usize,
     reader: Reader<W>,
-    ended: Option<ReadEnded>,
+    /// In a box, because most streams of a table have not ended.
+    ended: Option<Box<ReadEnded>>,
 }
 
 enum Reader<W> {
@@ -151,7 +152,7 @@ impl<W: Waiter> Reading<W> {
 
     /// Ends the stream, unless it has ended. Returns whether a callback must be called.
     pub(super) fn end(&mut self, ended: ReadEnded, woken: &mut Vec<W>) -> Put {
-        self.ended.get_or_insert(ended);
+        self.ended.get_or_insert_with(|| Box::new(ended));
         match mem::replace(&mut self.reader, Reader::Idle) {
             Reader::Callback => {
                 self.reader = Reader::Busy;
@@ -184,7 +185,7 @@ impl<W: Waiter> Reading<W> {
             return Some(Ok(chunk));
         }
         if let Some(ended) = &self.ended {
-            return Some(Err(ended.clone()));
+            return Some(Err((**ended).clone()));
         }
         match &mut self.reader {
             Reader::Waiting(known) if known.is_same(waiter) => {}
@@ -202,7 +203,7 @@ impl<W: Waiter> Reading<W> {
             return DirectStep::Chunk(chunk);
         }
         match &self.ended {
-            Some(ended) => DirectStep::Ended(ended.clone()),
+            Some(ended) => DirectStep::Ended((**ended).clone()),
             None => {
                 self.reader = Reader::Callback;
                 DirectStep::Idle
