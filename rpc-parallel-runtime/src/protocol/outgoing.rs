@@ -424,11 +424,12 @@ impl<W: Waiter> Outgoing<W> {
         }
         let mut head = mem::replace(&mut self.urgent, mem::take(&mut self.spare));
         self.taken = self.added;
+        let had_urgent = mem::take(&mut self.had_urgent);
         if self.turns.is_empty() {
             self.small_turns = 0;
             return Some(Transmit::of(head));
         }
-        self.small_turns = match mem::take(&mut self.had_urgent) {
+        self.small_turns = match had_urgent {
             true => SMALL_TURNS,
             false => self.small_turns.saturating_sub(1),
         };

@@ -354,3 +354,20 @@ fn each_of_100_000_waiting_calls_is_woken_once() {
     admitted.sort_unstable();
     assert_eq!(admitted, Vec::from_iter(0..CALLS));
 }
+
+#[test]
+fn calls_that_were_sent_before_do_not_shorten_turns() {
+    let mut outgoing = Outgoing::<Task>::new();
+    outgoing.add_messages(&frame(4, 10));
+    next(&mut outgoing).expect("the call is queued");
+
+    outgoing.add_large(large(MAX_FRAGMENT_LEN * 3), Vec::new());
+    let mut turn = outgoing.transmit(&mut Vec::new()).expect("the large call is queued");
+    let before = turn.prefers_latency();
+    turn.skip();
+    outgoing.take_back(turn, &mut Vec::new());
+    outgoing.add_messages(&frame(4, 10));
+    let turn = outgoing.transmit(&mut Vec::new()).expect("both calls are queued");
+
+    assert_eq!([before, turn.prefers_latency()], [false, true]);
+}
