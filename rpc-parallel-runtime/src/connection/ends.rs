@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::delivery::{Deliver, Flow};
 use super::panics;
 use super::pipe::{PipeError, PipeErrorKind};
-use super::shared::{Connection, Keeper};
-use crate::protocol::{Chunk, SendStatus, WriteClosed};
+use super::shared::{Connection, Keeper, Locked};
+use crate::protocol::{Chunk, SendStatus, Transmit, WriteClosed};
 use crate::wire::{FrameWriter, Large, MessageWriter, Opened, Sink, StreamId, TooLarge, WrittenBy};
 
 /// An owned end of a stream. Dropping it ends the stream.
@@ -268,25 +268,33 @@ impl WriteEnd {
         }
     }
 
-    /// Sends the end of the stream.
+    /// Sends the end of the stream, unless it has ended.
     pub(super) fn end(&self, error: Option<&PipeError>) {
         // In a forked child, the connection belongs to the parent.
         if self.connection.is_inherited() {
             return;
+        }
+        let mut locked = self.connection.lock();
+        let transmit = self.end_locked(&mut locked, error);
+        drop(locked);
+        if let Some(transmit) = transmit {
+            self.connection.write_now(transmit);
+        }
+    }
+
+    /// Ends the stream, unless it has ended. Returns the bytes that must be written at once.
+    fn end_locked(&self, locked: &mut Locked<'_>, error: Option<&PipeError>) -> Option<Transmit> {
+        if !locked.machine.is_open(self.id) {
+            return None;
         }
         let mut frame = Vec::new();
         match error {
             None => FrameWriter::end(&mut frame, self.id).finish(),
             Some(error) => error.write(|it, id| FrameWriter::end(it, id), self.id, &mut frame),
         }
-        let mut locked = self.connection.lock();
         let at_once = locked.machine.is_idle();
         locked.machine.end_stream(self.id, &frame);
-        let transmit = if at_once { locked.machine.transmit() } else { None };
-        drop(locked);
-        if let Some(transmit) = transmit {
-            self.connection.write_now(transmit);
-        }
+        if at_once { locked.machine.transmit() } else { None }
     }
 }
 
@@ -295,9 +303,14 @@ impl Drop for WriteEnd {
         if self.connection.is_inherited() {
             return;
         }
-        let cut_short = panics::cut_short();
-        self.end(cut_short.map(|kind| PipeError::new(None, kind)).as_ref());
-        self.connection.lock().machine.drop_writer(self.id);
+        let cut_short = panics::cut_short().map(|kind| PipeError::new(None, kind));
+        let mut locked = self.connection.lock();
+        let transmit = self.end_locked(&mut locked, cut_short.as_ref());
+        locked.machine.drop_writer(self.id);
+        drop(locked);
+        if let Some(transmit) = transmit {
+            self.connection.write_now(transmit);
+        }
     }
 }
 
