@@ -403,7 +403,7 @@ impl Connection {
     /// Releases the lock, and does what the changes of the machine require.
     fn release(&self, mut state: MutexGuard<'_, State>) {
         let State { machine, keepers, callbacks, counted, .. } = &mut *state;
-        let woken = machine.take_woken();
+        let (woken, dropped) = (machine.take_woken(), machine.take_dropped());
         let deliver = machine.take_deliver();
         let ended = machine.take_ended();
         let kept: Vec<_> = ended.iter().filter_map(|it| keepers.remove(it)).collect();
@@ -413,6 +413,7 @@ impl Connection {
         self.traffic.pipes_changed(before, *counted);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
+        drop(dropped);
         drop(kept);
         for (stream, callback) in callbacks {
             self.run_callback(stream, callback, Flow::Continue, 0);

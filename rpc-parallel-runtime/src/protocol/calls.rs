@@ -1,5 +1,7 @@
 //! The calls of this end that wait for an answer.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use super::waiter::Waiter;
@@ -120,37 +122,41 @@ impl<W: Waiter> Calls<W> {
     }
 
     /// Returns the status of a call. Frees its slot if the call was answered or lost, and registers
-    /// the waiter otherwise.
-    pub(super) fn poll(&mut self, call: CallId, waiter: &W) -> CallStatus {
+    /// the waiter otherwise. Adds the one before it to `dropped`.
+    pub(super) fn poll(&mut self, call: CallId, waiter: &W, dropped: &mut Vec<W>) -> CallStatus {
         let lost = self.is_lost;
         let Some((index, slot)) = self.slot(call) else { return CallStatus::Lost };
         match &mut slot.state {
             State::Waiting { waiter: known, .. } if !lost => {
                 if !known.is_same(waiter) {
-                    *known = waiter.clone();
+                    dropped.push(mem::replace(known, waiter.clone()));
                 }
                 CallStatus::Waiting
             }
-            State::Waiting { .. } | State::Answered(_) => match self.release(index) {
-                State::Answered(answered) => CallStatus::Answered(answered),
-                _ => CallStatus::Lost,
+            State::Waiting { .. } | State::Answered(_) => match self.release(index, dropped) {
+                Some(answered) => CallStatus::Answered(answered),
+                None => CallStatus::Lost,
             },
             State::Free | State::Cancelled => CallStatus::Lost,
         }
     }
 
-    /// Cancels a call.
-    pub(super) fn cancel(&mut self, call: CallId) -> Cancelled {
+    /// Cancels a call, and adds its waiter to `dropped`.
+    pub(super) fn cancel(&mut self, call: CallId, dropped: &mut Vec<W>) -> Cancelled {
         let lost = self.is_lost;
         let Some((index, slot)) = self.slot(call) else { return Cancelled::Ended };
         match slot.state {
             State::Waiting { .. } if !lost => {
-                slot.state = State::Cancelled;
+                if let State::Waiting { waiter, .. } =
+                    mem::replace(&mut slot.state, State::Cancelled)
+                {
+                    dropped.push(waiter);
+                }
                 Cancelled::Pending
             }
-            State::Waiting { .. } | State::Answered(_) => match self.release(index) {
-                State::Answered(answered) => Cancelled::Answered(answered),
-                _ => Cancelled::Ended,
+            State::Waiting { .. } | State::Answered(_) => match self.release(index, dropped) {
+                Some(answered) => Cancelled::Answered(answered),
+                None => Cancelled::Ended,
             },
             State::Free | State::Cancelled => Cancelled::Ended,
         }
@@ -160,7 +166,7 @@ impl<W: Waiter> Calls<W> {
     pub(super) fn forget(&mut self, call: CallId) {
         if let Some((index, Slot { state: State::Cancelled, .. })) = self.slot(call) {
             self.progress.answered += 1;
-            self.release(index);
+            self.release(index, &mut Vec::new());
         }
     }
 
@@ -176,7 +182,7 @@ impl<W: Waiter> Calls<W> {
         let Some((index, slot)) = self.slot(call) else { return Some(answered) };
         match &mut slot.state {
             State::Waiting { .. } => {
-                let waiting = std::mem::replace(&mut slot.state, State::Answered(answered));
+                let waiting = mem::replace(&mut slot.state, State::Answered(answered));
                 self.progress.answered += 1;
                 self.answered_last = true;
                 if let State::Waiting { waiter, .. } = waiting {
@@ -186,7 +192,7 @@ impl<W: Waiter> Calls<W> {
             }
             State::Cancelled => {
                 self.progress.answered += 1;
-                self.release(index);
+                self.release(index, &mut Vec::new());
                 Some(answered)
             }
             State::Free | State::Answered(_) => Some(answered),
@@ -233,9 +239,15 @@ impl<W: Waiter> Calls<W> {
         Some((index, slot))
     }
 
-    fn release(&mut self, index: u32) -> State<W> {
+    /// Frees a slot. Returns the answer in it, or adds its waiter to `dropped`.
+    fn release(&mut self, index: u32, dropped: &mut Vec<W>) -> Option<Answered> {
         self.free.push(index);
-        std::mem::replace(&mut self.slots[index as usize].state, State::Free)
+        match mem::replace(&mut self.slots[index as usize].state, State::Free) {
+            State::Answered(answered) => return Some(answered),
+            State::Waiting { waiter, .. } => dropped.push(waiter),
+            State::Free | State::Cancelled => {}
+        }
+        None
     }
 }
 
@@ -280,7 +292,7 @@ mod tests {
         assert_eq!(woken, [Task(1), Task(2)]);
         assert_eq!(calls.functions().map(FunctionInfo::name).collect::<Vec<_>>(), ["deposit"; 2]);
         for call in begun {
-            assert!(matches!(calls.poll(call, &Task(0)), CallStatus::Lost));
+            assert!(matches!(calls.poll(call, &Task(0), &mut Vec::new()), CallStatus::Lost));
         }
         assert!(calls.begin(&FUNCTION, &Task(0)).is_none());
     }
@@ -293,7 +305,7 @@ mod tests {
 
         calls.lose(&mut woken);
 
-        let status = calls.poll(call, &Task(0));
+        let status = calls.poll(call, &Task(0), &mut Vec::new());
         assert!(matches!(status, CallStatus::Answered(it) if it.value == b"7"[..]));
     }
 
@@ -302,12 +314,12 @@ mod tests {
         let (mut calls, mut woken) = (Calls::new(), Vec::new());
         let call = begin(&mut calls);
         calls.answer(call, value(b"first"), &mut woken);
-        calls.poll(call, &Task(0));
+        calls.poll(call, &Task(0), &mut Vec::new());
         let next = begin(&mut calls);
 
         calls.answer(call, value(b"again"), &mut woken);
 
-        assert!(matches!(calls.poll(next, &Task(0)), CallStatus::Waiting));
+        assert!(matches!(calls.poll(next, &Task(0), &mut Vec::new()), CallStatus::Waiting));
     }
 
     #[test]
@@ -315,7 +327,7 @@ mod tests {
         let (mut calls, mut woken) = (Calls::new(), Vec::new());
         let call = begin(&mut calls);
 
-        calls.cancel(call);
+        calls.cancel(call, &mut Vec::new());
 
         assert!(!calls.is_idle());
         assert_ne!(begin(&mut calls).0 as u32, call.0 as u32);

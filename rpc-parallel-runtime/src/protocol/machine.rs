@@ -27,7 +27,8 @@ const ADMITTED: usize = 32;
 ///
 /// `W` identifies a waiting task. The machine notifies no task itself: it collects the tasks that a
 /// change concerns, and [`take_woken`](Self::take_woken) returns them. So a caller that holds a lock
-/// on the machine can release the lock before it notifies them.
+/// on the machine can release the lock before it notifies them. [`take_dropped`](Self::take_dropped)
+/// returns those that it does not need any more, because dropping a waker may run code of its task.
 pub(crate) struct Machine<W> {
     side: Side,
     limits: Limits,
@@ -43,6 +44,8 @@ pub(crate) struct Machine<W> {
     /// The one-way calls that the peer may send.
     one_way_granted: Grant,
     woken: Vec<W>,
+    /// The waiters that are not needed any more. Dropping one may run code of its task.
+    dropped: Vec<W>,
     /// Streams whose callbacks must be called with the end of the stream.
     deliver: Vec<StreamId>,
     /// The streams whose lanes have room again, for reuse.
@@ -82,6 +85,7 @@ impl<W: Waiter> Machine<W> {
             one_way_credit: limits.one_way_calls,
             one_way_granted: Grant::new(limits.one_way_calls as usize),
             woken: Vec::new(),
+            dropped: Vec::new(),
             deliver: Vec::new(),
             drained: Vec::new(),
         }
@@ -128,7 +132,10 @@ impl<W: Waiter> Machine<W> {
 
     /// Returns whether a change notifies something, or a stream was opened or has ended.
     pub(crate) fn has_changes(&self) -> bool {
-        !self.woken.is_empty() || !self.deliver.is_empty() || self.streams.has_changes()
+        !self.woken.is_empty()
+            || !self.dropped.is_empty()
+            || !self.deliver.is_empty()
+            || self.streams.has_changes()
     }
 
     /// Returns what the changes since the last call notify.
@@ -136,6 +143,11 @@ impl<W: Waiter> Machine<W> {
         // The next ones are often as many.
         let next = Vec::with_capacity(self.woken.len());
         std::mem::replace(&mut self.woken, next)
+    }
+
+    /// Returns the waiters that are not needed any more.
+    pub(crate) fn take_dropped(&mut self) -> Vec<W> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Returns the streams whose callbacks must be called with the end of the stream.
@@ -155,7 +167,7 @@ impl<W: Waiter> Machine<W> {
             Line::OneWay => &mut self.one_way_room,
         };
         match place {
-            Some(known) if !waiting.is_admitted(known, waiter) => return false,
+            Some(known) if !waiting.is_admitted(known, waiter, &mut self.dropped) => return false,
             // Admitted, but others have filled the queue.
             Some(_) | None if !has_room => {}
             None if !waiting.is_empty() => {}
@@ -189,8 +201,8 @@ impl<W: Waiter> Machine<W> {
     /// Gives up a place that [`has_room`](Self::has_room) has given.
     pub(crate) fn leave_room(&mut self, line: Line, place: Place) {
         match line {
-            Line::Calls => self.room.leave(place, &mut self.woken),
-            Line::OneWay => self.one_way_room.leave(place, &mut self.woken),
+            Line::Calls => self.room.leave(place, &mut self.woken, &mut self.dropped),
+            Line::OneWay => self.one_way_room.leave(place, &mut self.woken, &mut self.dropped),
         }
     }
 
@@ -258,7 +270,7 @@ impl<W: Waiter> Machine<W> {
 
     /// Returns the status of a call, and registers the waiter while the call waits.
     pub(crate) fn poll_call(&mut self, call: CallId, waiter: &W) -> CallStatus {
-        let status = self.calls.poll(call, waiter);
+        let status = self.calls.poll(call, waiter, &mut self.dropped);
         if !matches!(status, CallStatus::Waiting) {
             self.admit_next_call();
         }
@@ -268,7 +280,7 @@ impl<W: Waiter> Machine<W> {
     /// Cancels a call. Returns whether the worker might still have answered it. If `may_abandon`
     /// and the worker has not received the complete message, it never will.
     pub(crate) fn cancel_call(&mut self, call: CallId, ticket: Ticket, may_abandon: bool) -> bool {
-        match self.calls.cancel(call) {
+        match self.calls.cancel(call, &mut self.dropped) {
             Cancelled::Pending => {}
             Cancelled::Answered(unwanted) => {
                 self.discard(&unwanted.streams);
@@ -400,7 +412,7 @@ impl<W: Waiter> Machine<W> {
         waiter: &W,
     ) -> Option<Result<Chunk, ReadEnded>> {
         match self.streams.reading(id) {
-            Some(reading) => reading.poll_chunk(waiter),
+            Some(reading) => reading.poll_chunk(waiter, &mut self.dropped),
             None => Some(Err(ReadEnded::Lost)),
         }
     }
@@ -428,7 +440,7 @@ impl<W: Waiter> Machine<W> {
         let Some(reading) = self.streams.reading(id) else {
             return DirectStep::Ended(ReadEnded::Lost);
         };
-        let step = reading.next_step();
+        let step = reading.next_step(&mut self.dropped);
         if let DirectStep::Ended(_) = step {
             self.streams.remove(id);
         }
@@ -442,7 +454,7 @@ impl<W: Waiter> Machine<W> {
         if reading.has_callback() {
             return VecDeque::new();
         }
-        let (chunks, cost) = reading.drop_reader();
+        let (chunks, cost) = reading.drop_reader(&mut self.dropped);
         if reading.has_ended() {
             self.streams.remove(id);
         } else {

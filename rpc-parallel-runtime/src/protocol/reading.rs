@@ -178,8 +178,13 @@ impl<W: Waiter> Reading<W> {
         matches!(self.reader, Reader::Callback | Reader::Busy)
     }
 
-    /// Returns the next chunk, or the end. Registers the waiter if there is neither.
-    pub(super) fn poll_chunk(&mut self, waiter: &W) -> Option<Result<Chunk, ReadEnded>> {
+    /// Returns the next chunk, or the end. Registers the waiter if there is neither, and adds the one
+    /// before it to `dropped`.
+    pub(super) fn poll_chunk(
+        &mut self,
+        waiter: &W,
+        dropped: &mut Vec<W>,
+    ) -> Option<Result<Chunk, ReadEnded>> {
         if let Some(chunk) = self.chunks.pop_front() {
             self.taken += chunk.cost();
             return Some(Ok(chunk));
@@ -189,23 +194,23 @@ impl<W: Waiter> Reading<W> {
         }
         match &mut self.reader {
             Reader::Waiting(known) if known.is_same(waiter) => {}
-            reader => *reader = Reader::Waiting(waiter.clone()),
+            _ => self.set_reader(Reader::Waiting(waiter.clone()), dropped),
         }
         None
     }
 
     /// Returns the next step of a callback. Until it is [`DirectStep::Idle`], the callback is
     /// running, and what is received is buffered.
-    pub(super) fn next_step(&mut self) -> DirectStep {
+    pub(super) fn next_step(&mut self, dropped: &mut Vec<W>) -> DirectStep {
         if let Some(chunk) = self.chunks.pop_front() {
-            self.reader = Reader::Busy;
+            self.set_reader(Reader::Busy, dropped);
             self.taken += chunk.cost();
             return DirectStep::Chunk(chunk);
         }
         match &self.ended {
             Some(ended) => DirectStep::Ended((**ended).clone()),
             None => {
-                self.reader = Reader::Callback;
+                self.set_reader(Reader::Callback, dropped);
                 DirectStep::Idle
             }
         }
@@ -226,11 +231,17 @@ impl<W: Waiter> Reading<W> {
 
     /// Drops the reader. Returns the buffered chunks, and the cost of all chunks that were not noted
     /// as read.
-    pub(super) fn drop_reader(&mut self) -> (VecDeque<Chunk>, usize) {
-        self.reader = Reader::Gone;
+    pub(super) fn drop_reader(&mut self, dropped: &mut Vec<W>) -> (VecDeque<Chunk>, usize) {
+        self.set_reader(Reader::Gone, dropped);
         let chunks = mem::take(&mut self.chunks);
         let cost = mem::take(&mut self.taken) + chunks.iter().map(Chunk::cost).sum::<usize>();
         (chunks, cost)
+    }
+
+    fn set_reader(&mut self, reader: Reader<W>, dropped: &mut Vec<W>) {
+        if let Reader::Waiting(waiter) = mem::replace(&mut self.reader, reader) {
+            dropped.push(waiter);
+        }
     }
 
     /// Records bytes as received, without a chunk.

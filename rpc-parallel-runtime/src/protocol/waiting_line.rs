@@ -1,6 +1,7 @@
 //! A line in which tasks wait until they may proceed, in the order of their arrival.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::waiter::Waiter;
 
@@ -35,23 +36,25 @@ impl<W: Waiter> WaitingLine<W> {
         Place(self.first + self.queue.len() as u64 - 1)
     }
 
-    /// Returns whether the task at this place was admitted. Replaces its waiter otherwise.
-    pub(super) fn is_admitted(&mut self, place: &Place, waiter: &W) -> bool {
+    /// Returns whether the task at this place was admitted. Replaces its waiter otherwise, and adds
+    /// the one before it to `dropped`.
+    pub(super) fn is_admitted(&mut self, place: &Place, waiter: &W, dropped: &mut Vec<W>) -> bool {
         let Some(at) = place.0.checked_sub(self.first) else { return true };
         if let Some(Some(known)) = self.queue.get_mut(at as usize)
             && !known.is_same(waiter)
         {
-            *known = waiter.clone();
+            dropped.push(mem::replace(known, waiter.clone()));
         }
         false
     }
 
-    /// Removes a task that was dropped. If it was admitted already, the next task is admitted.
-    pub(super) fn leave(&mut self, place: Place, woken: &mut Vec<W>) {
+    /// Removes a task that was dropped, and adds its waiter to `dropped`. If it was admitted already,
+    /// the next task is admitted.
+    pub(super) fn leave(&mut self, place: Place, woken: &mut Vec<W>, dropped: &mut Vec<W>) {
         match place.0.checked_sub(self.first) {
             Some(at) => {
                 if let Some(waiting) = self.queue.get_mut(at as usize) {
-                    *waiting = None;
+                    dropped.extend(waiting.take());
                 }
                 self.forget_left();
             }
@@ -99,7 +102,7 @@ mod tests {
         line.admit(2, &mut woken);
 
         assert_eq!(woken, [Task(1), Task(2)]);
-        let admitted = places.map(|it| line.is_admitted(&it, &Task(0)));
+        let admitted = places.map(|it| line.is_admitted(&it, &Task(0), &mut Vec::new()));
         assert_eq!(admitted, [true, true, false]);
     }
 
@@ -109,7 +112,7 @@ mod tests {
         let [first, _second] = [1, 2].map(|it| line.join(&Task(it)));
         line.admit(1, &mut woken);
 
-        line.leave(first, &mut woken);
+        line.leave(first, &mut woken, &mut Vec::new());
 
         assert_eq!(woken, [Task(1), Task(2)]);
     }
@@ -119,7 +122,7 @@ mod tests {
         let (mut line, mut woken) = (WaitingLine::new(), Vec::new());
         let [first, ..] = [1, 2, 3].map(|it| line.join(&Task(it)));
 
-        line.leave(first, &mut woken);
+        line.leave(first, &mut woken, &mut Vec::new());
         line.admit(1, &mut woken);
 
         assert_eq!(woken, [Task(2)]);

@@ -17,6 +17,7 @@ mod restart;
 mod peer;
 mod violations;
 mod slow_peers;
+mod wakers;
 mod limits;
 mod closing;
 mod model;
