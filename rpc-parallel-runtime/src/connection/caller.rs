@@ -183,6 +183,7 @@ impl Driver {
         let loss = loop {
             match poll_fn(|cx| self.poll_event(cx)).await {
                 Event::Received => {
+                    self.writing.has_woken = true;
                     if let Err(error) = self.deliver_all() {
                         break Loss::Broken(format!("the worker broke the protocol: {error}"));
                     }

@@ -1,13 +1,14 @@
 //! Writes the bytes of a connection to its transport.
 
 use std::io;
+use std::mem;
 use std::task::{Context, Poll, ready};
 
 use super::pause::Pause;
 use super::shared::{Connection, try_write};
 use super::traffic::Traffic;
 use crate::protocol::Transmit;
-use crate::transport::{Fault, Writer};
+use crate::transport::{Fault, Writer, wake_after_events};
 
 /// The number of bytes of answers from which on no calls are received.
 const FULL: usize = 1024 * 1024;
@@ -94,6 +95,8 @@ pub(super) struct Writing {
     pub(super) written: u64,
     /// Whether the connection was closing when it was locked last.
     pub(super) is_closing: bool,
+    /// Whether received frames have woken tasks since the last turn of the lanes.
+    pub(super) has_woken: bool,
     /// Whether the driver has just written a turn of the lanes, and small calls are sent too.
     pub(super) is_sharing: bool,
     /// Whether the queue was full when the connection was locked last.
@@ -176,7 +179,10 @@ impl Writing {
                 connection.lock().machine.take_back(transmit);
                 // Other tasks of this thread run before the next turn. Otherwise a peer that reads
                 // as fast as this task writes would keep the thread busy.
-                cx.waker().wake_by_ref();
+                match mem::take(&mut self.has_woken) {
+                    true => wake_after_events(cx),
+                    false => cx.waker().wake_by_ref(),
+                }
                 return Poll::Pending;
             }
             next = self.next(connection, Some(transmit), answers, cx);

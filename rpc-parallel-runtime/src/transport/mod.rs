@@ -8,6 +8,7 @@ mod fault;
 mod halves;
 mod dial;
 mod busy_poll;
+mod turn;
 mod socket;
 #[cfg_attr(
     not(test),
@@ -29,4 +30,5 @@ pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, address_owner};
 pub(crate) use self::origin::{Origin, Registered};
 pub(crate) use self::socket::split;
+pub(crate) use self::turn::wake_after_events;
 pub(crate) use self::unix::{ListenerDial, accept, adopt, connected_pair, listen};

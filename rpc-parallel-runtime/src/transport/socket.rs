@@ -17,6 +17,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::busy_poll::{BusyPolling, Grant, Placement};
 use super::halves::{Halves, Reader, Writer};
 use super::origin::{Origin, Registered};
+use super::turn::wake_after_events;
 use crate::wire::BusyPoll;
 
 /// The size of the send buffer of a socket that prefers latency, in bytes.
@@ -95,7 +96,8 @@ impl Reader for SocketReader {
             match read(self.registered.descriptor(), buffers) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.polling.looks_again(Instant::now) {
-                        return look_again(cx);
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                 }
                 read => return self.found(read),
@@ -103,21 +105,19 @@ impl Reader for SocketReader {
         }
         match self.poll_ready_read(cx, buffers) {
             Poll::Ready(read) => self.found(read),
-            Poll::Pending if self.polling.looks_again(Instant::now) => look_again(cx),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if self.polling.looks_again(Instant::now) {
+                    // The tasks that the last bytes have woken run before the next look.
+                    wake_after_events(cx);
+                }
+                Poll::Pending
+            }
         }
     }
 
     fn look(&mut self) {
         self.looks = true;
     }
-}
-
-/// Wakes the task that reads. It goes to the end of the queue of its runtime, so other tasks run
-/// first, and the runtime looks for other events after some turns.
-fn look_again<T>(cx: &Context<'_>) -> Poll<T> {
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }
 
 /// Returns where the current thread runs.
