@@ -67,7 +67,10 @@ pub(super) fn poll_send(
     }
     let at_once = locked.machine.writes_next_call_at_once();
     let call = match function.one_way {
-        true => None,
+        true => {
+            locked.machine.begin_one_way();
+            None
+        }
         false => match locked.machine.begin_call(function, cx.waker()) {
             Some(call) => Some(call),
             None => return Poll::Ready(Err(NotSent::Lost(locked.loss()))),
@@ -76,7 +79,7 @@ pub(super) fn poll_send(
     let Message { mut frame, opening } = message.take().expect("a message is sent only once");
     let (mut opened, mut starts) = (Vec::new(), Vec::new());
     if !opening.is_empty() {
-        // It locks the connection, and drops what the user has put into the pipes.
+        // It locks the connection. The number and the credit of this call are taken already.
         drop(locked);
         (opened, starts) = pipe::open(opening, connection, Some(hold.clone()));
         locked = connection.lock();

@@ -292,6 +292,7 @@ impl Driven {
         let mut frame = unsent(buffer, large);
         let opened = self.open(input);
         frame.set_one_way(&opened);
+        self.machine.begin_one_way();
         let (ticket, transmit) = self.machine.send_one_way(frame, &opened);
         self.hold(transmit);
         self.ticket = ticket;

@@ -88,13 +88,17 @@ impl<W: Waiter> Machine<W> {
         }
     }
 
-    /// Sends the frame of a one-way call. It is handed out if no other frame is queued.
+    /// Takes the credit for a one-way call.
+    pub(crate) fn begin_one_way(&mut self) {
+        self.one_way_credit = self.one_way_credit.saturating_sub(1);
+    }
+
+    /// Sends the frame of a one-way call that was begun. It is handed out if no other frame is queued.
     pub(crate) fn send_one_way(
         &mut self,
         frame: Unsent,
         opened: &[Opened],
     ) -> (Ticket, Option<Transmit>) {
-        self.one_way_credit = self.one_way_credit.saturating_sub(1);
         match frame {
             Unsent::Small(frame) if self.outgoing.is_idle() => self.send_at_once(frame),
             Unsent::Small(frame) => (self.outgoing.add_one_way(frame, ids(opened)), None),

@@ -42,6 +42,7 @@ impl End {
                 let mut frame = content::one_way(number, *size);
                 let opened = self.open(streams, u32::MAX, ledger);
                 frame.set_one_way(&opened);
+                self.machine.begin_one_way();
                 let (ticket, transmit) = self.machine.send_one_way(frame, &opened);
                 self.one_ways.insert(number, ticket);
                 self.poll(Waiting::OneWay(number), false, ledger);
