@@ -30,6 +30,11 @@ impl ConnectionWindow {
         Self { window, overdraft, credit, blocked, granted }
     }
 
+    /// Returns the size of the window, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.window
+    }
+
     /// Returns whether elements may be sent.
     pub(super) fn has_credit(&self) -> bool {
         self.credit > 0

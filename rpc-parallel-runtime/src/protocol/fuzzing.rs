@@ -33,8 +33,14 @@ static FUNCTION: FunctionInfo = {
 const MAX_MESSAGE_SIZE: usize = 1024;
 
 /// Limits that a peer reaches, and that this end reaches without one.
-const LIMITS: Limits =
-    Limits { calls: 4, one_way_calls: 4, streams: usize::MAX, window: 4096, overdraft: 2048 };
+const LIMITS: Limits = Limits {
+    calls: 4,
+    one_way_calls: 4,
+    streams: usize::MAX,
+    window: 4096,
+    first_window: 500,
+    overdraft: 2048,
+};
 
 /// Drives one end of a connection with the operations of the input. After a violation, the rest of
 /// the input drives another one.

@@ -15,17 +15,22 @@ pub(crate) struct Limits {
     pub(crate) streams: usize,
     /// The bytes of all streams in one direction that are sent but not read.
     pub(crate) window: usize,
+    /// The bytes of a stream that the sender of its pipe may send before the reader has granted
+    /// more.
+    pub(crate) first_window: u32,
     /// The largest cost of one frame of elements, which may overdraw the window.
     pub(crate) overdraft: usize,
 }
 
 impl Limits {
     pub(crate) fn of(settings: &Settings) -> Self {
+        let (first, whole) = (settings.stream_window(), settings.connection_window());
         Self {
             calls: settings.max_calls() as usize,
             one_way_calls: settings.max_one_way_calls(),
             streams: settings.max_pipes() as usize,
-            window: settings.connection_window(),
+            window: whole,
+            first_window: u32::try_from(first.min(whole)).unwrap_or(u32::MAX),
             overdraft: Chunk::cost_of(largest_frame(settings.max_message_size())),
         }
     }

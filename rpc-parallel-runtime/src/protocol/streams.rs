@@ -35,6 +35,8 @@ pub(super) struct Streams<W> {
     has_opened: bool,
     /// The maximum number of open streams.
     max: usize,
+    /// The first credit of a stream whose reader has not chosen its window.
+    first_window: u32,
     pub(super) window: ConnectionWindow,
     is_lost: bool,
 }
@@ -56,6 +58,7 @@ impl<W: Waiter> Streams<W> {
             ended: Vec::new(),
             has_opened: false,
             max: limits.streams,
+            first_window: limits.first_window,
             window: ConnectionWindow::new(limits),
             is_lost: false,
         }
@@ -70,7 +73,11 @@ impl<W: Waiter> Streams<W> {
     pub(super) fn open(&mut self, writer: WrittenBy, window: u32) -> Opened {
         let id = StreamId(self.next);
         self.next += 2;
-        self.insert(id, window, writer == WrittenBy::Sender);
+        let end = match writer {
+            WrittenBy::Sender => End::Writing(Writing::new(window, window.min(self.first_window))),
+            WrittenBy::Receiver => End::Reading(Reading::new(window)),
+        };
+        self.insert(id, end);
         Opened { id, writer, window }
     }
 
@@ -96,17 +103,32 @@ impl<W: Waiter> Streams<W> {
                 return Err(violation(id, "the window is 0 bytes or larger than 1 GiB"));
             }
             self.newest_of_peer = self.newest_of_peer.max(id.0);
-            self.insert(id, window, writer == WrittenBy::Receiver);
+            let end = match writer {
+                WrittenBy::Sender => End::Reading(Reading::new(self.granted(window))),
+                WrittenBy::Receiver => End::Writing(Writing::new(window, window)),
+            };
+            self.insert(id, end);
             Ok(opened)
         };
         streams.iter().map(accept).collect()
     }
 
-    fn insert(&mut self, id: StreamId, window: u32, writes: bool) {
-        let mut end = match writes {
-            true => End::Writing(Writing::new(window)),
-            false => End::Reading(Reading::new(window)),
-        };
+    /// Returns the window that this side grants for a stream of the peer, which has proposed one.
+    fn granted(&self, proposed: u32) -> u32 {
+        proposed.min(u32::try_from(self.window.size()).unwrap_or(u32::MAX))
+    }
+
+    /// Grants what is missing of the windows of streams that the peer has opened and writes.
+    pub(super) fn grant_rest(&self, opened: &[Opened], outgoing: &mut Outgoing<W>) {
+        for Opened { id, writer, window } in opened {
+            if *writer == WrittenBy::Sender {
+                let rest = self.granted(*window).saturating_sub(self.first_window);
+                send_credit(*id, rest as usize, outgoing);
+            }
+        }
+    }
+
+    fn insert(&mut self, id: StreamId, mut end: End<W>) {
         if self.is_lost {
             end.lose(&mut Vec::new());
         } else {

@@ -44,8 +44,9 @@ enum Phase {
 }
 
 impl<W: Waiter> Writing<W> {
-    pub(super) fn new(window: u32) -> Self {
-        let (credit, phase) = (window.into(), Phase::Open);
+    /// Makes an end whose reader grants at most `window` bytes, and has granted `first`.
+    pub(super) fn new(window: u32, first: u32) -> Self {
+        let (credit, phase) = (first.into(), Phase::Open);
         Self { window, credit, phase, waiting: Vec::new(), last: Ticket::Written }
     }
 

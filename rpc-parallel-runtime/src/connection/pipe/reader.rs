@@ -164,7 +164,9 @@ impl<T: Send + 'static> Pipe<T> {
     /// is sent alone. The value is clamped to the range from 1 byte to 1 GiB.
     ///
     /// The window takes effect when the pipe is sent. For a pipe that this process has received, it
-    /// has no effect: its sender has chosen the window.
+    /// has no effect: its sender has chosen the window. The process that reads the pipe grants at most
+    /// its [`connection_window`](crate::Settings::connection_window), and the writer begins with
+    /// `stream_window` until it has received the grant.
     #[must_use]
     pub fn with_window(self, bytes: usize) -> Self {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, LARGEST_WINDOW);

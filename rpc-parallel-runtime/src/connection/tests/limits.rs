@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::peer::{
     PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame, connect_as_caller_with,
-    end, frame, items, kind, one_way,
+    credit, end, frame, items, kind, one_way,
 };
 use super::{connected_with, join, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
@@ -204,10 +204,11 @@ async fn peer_beyond_a_limit_loses_its_connection() {
     let text = "stream 5: more open streams than `max_pipes` allows";
     assert_eq!(violation(settings().with_max_pipes(1), &pipes).await, text);
 
-    let mut frames: Vec<_> = (0..2).map(|it| keep(it, 1 << 20)).collect();
+    // Each stream stays within its own window. The connection allows one large element more.
     let element = [&[0xc5, 0xff, 0x00][..], &[7; 0xff00]].concat();
-    frames.extend((0..10).flat_map(|_| [items(1, 1, &element), items(3, 1, &element)]));
-    let text = "stream 1: elements exceed the credit of the connection";
+    let filled = |it| [keep(it, 1 << 20), items(2 * it + 1, 1, &element)];
+    let frames: Vec<_> = (0..20).flat_map(filled).collect();
+    let text = "stream 37: elements exceed the credit of the connection";
     assert_eq!(violation(settings().with_connection_window(64 * 1024), &frames).await, text);
 }
 
@@ -242,4 +243,41 @@ async fn ended_pipes_do_not_count() {
     drop(peer);
 
     join("the worker", worker).await.expect("the peer keeps to the limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reader_grants_no_more_than_connection_window() {
+    let settings = settings().with_stream_window(1024).with_connection_window(64 * 1024);
+    let (mut peer, _worker, _) = connect_as_caller_with(settings, functions()).await;
+
+    peer.send(&call_frame(1, KEEP, PIPE, &[(1, SENDER, 1024 * 1024)]));
+
+    let granted = soon("the rest of the window", peer.receive()).await;
+    assert_eq!(granted.as_deref(), Some(&credit(1, 63 * 1024)[4..]));
+}
+
+/// Receives what has arrived, and returns the number of bytes in frames of elements.
+async fn received_elements(peer: &mut Peer) -> usize {
+    settle().await;
+    let mut elements = 0;
+    while poll_fn(|cx| Poll::Ready(peer.has_received(cx))).await {}
+    while let Some(frame) = peer.take_frame() {
+        elements += if frame[0] == kind::ITEMS { frame.len() } else { 0 };
+    }
+    elements
+}
+
+#[tokio::test(start_paused = true)]
+async fn writer_waits_for_grant_beyond_stream_window() {
+    let (mut peer, client) = accept_as_worker_with(settings().with_stream_window(1024)).await;
+    let pipe = Pipe::from_items(0_u64..).with_window(1024 * 1024);
+    let calling = tokio::spawn(call::<_, u64>(&client, COUNT, pipe));
+
+    let before = received_elements(&mut peer).await;
+    peer.send(&credit(1, 100 * 1024));
+    let granted = received_elements(&mut peer).await;
+
+    assert!((500..2 * 1024).contains(&before), "{before} bytes");
+    assert!((90 * 1024..110 * 1024).contains(&granted), "{granted} bytes");
+    calling.abort();
 }

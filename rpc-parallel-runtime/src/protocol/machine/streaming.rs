@@ -30,7 +30,9 @@ impl<W: Waiter> Machine<W> {
         if streams.is_empty() {
             return Ok(Vec::new());
         }
-        self.streams.accept(streams)
+        let opened = self.streams.accept(streams)?;
+        self.streams.grant_rest(&opened, &mut self.outgoing);
+        Ok(opened)
     }
 
     /// Returns whether a stream is open.

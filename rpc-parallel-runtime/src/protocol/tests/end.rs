@@ -22,8 +22,14 @@ use crate::wire::{CallId, Frame, Opened, StreamId, Streams, WrittenBy, largest_f
 
 /// Limits that random steps reach. The number of streams is not limited, because a message that
 /// would open too many is not sent.
-const LIMITS: Limits =
-    Limits { calls: 6, one_way_calls: 3, streams: usize::MAX, window: 5000, overdraft: MAX + 1000 };
+const LIMITS: Limits = Limits {
+    calls: 6,
+    one_way_calls: 3,
+    streams: usize::MAX,
+    window: 5000,
+    first_window: 500,
+    overdraft: MAX + 1000,
+};
 
 /// A message that an application sends.
 #[derive(Clone, Debug)]
