@@ -166,16 +166,23 @@ impl SpawnConfig {
         let supervisor = Supervisor::get().map_err(RegisterError::Io);
         let error = match supervisor.and_then(|it| it.register_control(&process, control)) {
             Ok(()) => None,
-            Err(RegisterError::AlreadyReaped(control)) => match remaining_events(control).await {
-                // The worker refused its owning connection and ended in order. The refusal is in
-                // the socket of that connection, and is a better error than the end of the process.
-                HandshakeError::Disconnected(None)
-                    if lifetime == Lifetime::WithConnection && process.exited_with_success() =>
-                {
-                    None
+            Err(RegisterError::AlreadyReaped(control)) => {
+                let error = remaining_events(control).await;
+                // The supervisor refuses the socket just before it records the end.
+                process.end().await;
+                match error {
+                    // The worker refused its owning connection and ended in order. The refusal is
+                    // in the socket of that connection, and is a better error than the end of the
+                    // process.
+                    HandshakeError::Disconnected(None)
+                        if lifetime == Lifetime::WithConnection
+                            && process.exited_with_success() =>
+                    {
+                        None
+                    }
+                    error => Some(error),
                 }
-                error => Some(error),
-            },
+            }
             Err(RegisterError::Io(error)) => {
                 Some(io("register its control socket with the supervisor")(error).into())
             }
