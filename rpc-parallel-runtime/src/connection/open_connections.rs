@@ -1,4 +1,4 @@
-//! The open connections of this process, whose queued frames are written before a panic ends it.
+//! The open connections of this process. Their queued frames are written before a panic ends it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -27,7 +27,7 @@ pub(super) fn add(connection: &Arc<Connection>) {
 pub(crate) fn write_queued_frames() {
     let connections: Vec<_> = open_connections().iter().filter_map(Weak::upgrade).collect();
     for connection in connections.iter().filter(|it| !it.is_inherited()) {
-        // This thread may itself have locked the connection.
+        // The panicking thread may hold the lock itself, so it must not wait for it.
         for _ in 0..ATTEMPTS {
             if connection.try_write_queued() {
                 break;

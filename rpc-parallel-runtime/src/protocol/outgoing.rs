@@ -221,11 +221,13 @@ impl<W: Waiter> Outgoing<W> {
             return Added { ticket, transmit: Some(transmit), cost };
         }
         let queued = self.lanes.get_mut(&lane);
-        let shares_frame = queued.is_some_and(|it| it.append(&frame, len, GATHERED));
-        let cost = if shares_frame { len } else { Chunk::cost_of(len) };
-        let ticket = match shares_frame {
-            true => Ticket::Lane(lane, self.lanes.get(&lane).map_or(0, |it| it.added)),
-            false => self.add_to_lane(lane, Queued::small(frame).costs(cost)),
+        let shared = queued.and_then(|it| it.append(&frame, len, GATHERED).then_some(it.added));
+        let (ticket, cost) = match shared {
+            Some(number) => (Ticket::Lane(lane, number), len),
+            None => {
+                let cost = Chunk::cost_of(len);
+                (self.add_to_lane(lane, Queued::small(frame).costs(cost)), cost)
+            }
         };
         let is_due = since.is_some() && (!gathers || self.queued_bytes(stream) >= GATHERED);
         let transmit = if is_due { self.transmit(drained) } else { None };
