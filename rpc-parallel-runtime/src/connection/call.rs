@@ -519,6 +519,34 @@ impl<T, E: CallFailure> Future for Call<T, E> {
 
 impl<T, E: CallFailure> Unpin for Call<T, E> {}
 
+#[cfg(feature = "pool")]
+impl<T, E: CallFailure> Call<T, E> {
+    /// Polls the call for a thread that may be blocked: for a short time, it looks for the answer
+    /// itself, instead of being woken by the driver of the connection.
+    pub(crate) fn poll_looking(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        let answered = Pin::new(&mut *self).poll(cx);
+        if answered.is_ready() || !matches!(self.state, State::Waiting(..)) {
+            return answered;
+        }
+        let hold = self.hold().clone();
+        let Ok(mut looking) = hold.0.looking.try_lock() else { return Poll::Pending };
+        looking.found(0, std::time::Instant::now);
+        loop {
+            match hold.0.look() {
+                0 if !looking.looks_again(std::time::Instant::now) => return Poll::Pending,
+                0 => {}
+                received => looking.found(received, std::time::Instant::now),
+            }
+            // The driver may have received it.
+            let answered = Pin::new(&mut *self).poll(cx);
+            if answered.is_ready() {
+                looking.found(0, std::time::Instant::now);
+                return answered;
+            }
+        }
+    }
+}
+
 impl<T, E: CallFailure> Call<T, E> {
     /// Cancels the call in the worker, if it is pending. Returns whether it was.
     fn cancel(&mut self) -> bool {

@@ -5,8 +5,8 @@ use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -14,15 +14,16 @@ use tokio::time::{Sleep, sleep};
 
 use super::error::KillOutcome;
 use super::failure::Loss;
-use super::inbox::Inbox;
 use super::open_connections;
 use super::opening::Opening;
 use super::process_access::{FailureLookup, Killer, OverdueCall, ProcessAccess};
+use super::receiving::Receiving;
 use super::shared::{Connection, Peer};
 use super::task::task;
 use super::writing::{WriteError, Writing};
-use crate::protocol::Received;
-use crate::transport::{Fault, Reader};
+#[cfg(feature = "pool")]
+use crate::transport::BusyPolling;
+use crate::transport::{Fault, wake_after_events};
 use crate::wire::{FrameError, WorkerId, WorkerLabel};
 
 /// How long a closed connection waits for a peer that reads none of the queued frames.
@@ -40,6 +41,12 @@ pub(super) struct Caller {
     /// Why the connection has ended. Set after the driver has written the last frame.
     ended: OnceLock<Arc<Loss>>,
     over: Notify,
+    /// `None` when the driver has ended. Nobody waits for this lock: the driver and the thread that
+    /// looks for its answer leave the rest to each other.
+    pub(super) receiving: Mutex<Option<Receiving>>,
+    /// Decides for the thread that looks for its answer. Only one thread at a time does.
+    #[cfg(feature = "pool")]
+    pub(super) looking: Mutex<BusyPolling>,
 }
 
 /// Keeps a connection open: the connection closes when the last hold is dropped.
@@ -73,9 +80,12 @@ impl Caller {
             lost: AtomicBool::new(false),
             ended: OnceLock::new(),
             over: Notify::new(),
+            receiving: Mutex::new(Some(Receiving::new(reader, inbox))),
+            #[cfg(feature = "pool")]
+            looking: Mutex::new(BusyPolling::of_waiting_thread(settings.busy_poll())),
         });
         let (end, writing) = (End(caller.clone()), Writing::default());
-        let driver = Driver { end, reader, inbox, writing, unwritable: false, flushing: None };
+        let driver = Driver { end, writing, unwritable: false, flushing: None };
         // The task ends with the connection, at the latest when the last client, call and pipe of
         // it are dropped.
         tokio::spawn(task(driver.run(failure_lookup)));
@@ -102,6 +112,14 @@ impl Caller {
         let Some(kill) = &self.killer else { return KillOutcome::NotStartedHere };
         kill(overdue);
         KillOutcome::Killed
+    }
+
+    /// Receives and handles available bytes for a thread that waits for an answer. Returns their
+    /// number: 0 if no bytes are available, or the driver is receiving them.
+    #[cfg(feature = "pool")]
+    pub(super) fn look(&self) -> usize {
+        let Ok(mut receiving) = self.receiving.try_lock() else { return 0 };
+        receiving.as_mut().map_or(0, |it| it.look(&self.connection))
     }
 
     /// Waits until the connection has ended, and returns the reason.
@@ -134,21 +152,21 @@ struct End(Arc<Caller>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Caller { connection, ended, over, .. } = &*self.0;
+        let Caller { connection, ended, over, receiving, .. } = &*self.0;
         let why = "the tokio runtime of the connection was shut down";
         // It has no effect if the driver has given a reason.
         self.0.fail_all(Loss::Broken(why.to_owned()));
         connection.end();
+        let receiving = receiving.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(receiving);
         ended.get_or_init(|| connection.lock().loss());
         over.notify_waiters();
     }
 }
 
-/// The driver of the calling end: it owns the socket, reads answers, and writes queued frames.
+/// The driver of the calling end: it reads answers, and writes queued frames.
 struct Driver {
     end: End,
-    reader: Box<dyn Reader>,
-    inbox: Inbox,
     writing: Writing,
     /// Whether the peer has stopped reading. Its answers may still arrive.
     unwritable: bool,
@@ -165,7 +183,8 @@ struct Flushing {
 
 /// The events of the connection. Nothing else wakes the driver.
 enum Event {
-    Received,
+    /// The peer has broken the protocol.
+    Broken(FrameError),
     Unwritable,
     /// This side has closed the connection.
     Closing,
@@ -182,11 +201,8 @@ impl Driver {
     async fn run(mut self, failure_lookup: FailureLookup) {
         let loss = loop {
             match poll_fn(|cx| self.poll_event(cx)).await {
-                Event::Received => {
-                    self.writing.has_woken = true;
-                    if let Err(error) = self.deliver_all() {
-                        break Loss::Broken(format!("the worker broke the protocol: {error}"));
-                    }
+                Event::Broken(error) => {
+                    break Loss::Broken(format!("the worker broke the protocol: {error}"));
                 }
                 Event::Unwritable => self.unwritable = true,
                 Event::Closing => {
@@ -217,22 +233,9 @@ impl Driver {
     /// Waits for the next event. No received or written byte is lost if the driver is polled for
     /// another reason.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if mem::take(&mut self.writing.is_sharing) {
-            // This task has woken itself, and an answer may have arrived.
-            self.reader.look();
-        }
         // Reading never waits for writing: two peers that both did that would deadlock.
-        match self.inbox.poll_receive(&mut *self.reader, cx) {
-            Poll::Ready(Ok(true)) => return Poll::Ready(Event::Received),
-            Poll::Ready(Ok(false) | Err(_)) if self.flushing.is_some() => {
-                return Poll::Ready(Event::Flushed);
-            }
-            Poll::Ready(Ok(false)) => return Poll::Ready(Event::ClosedThere),
-            Poll::Ready(Err(error)) if Fault::of(&error) == Fault::PeerGone => {
-                return Poll::Ready(Event::Reset(error));
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed("read from", error)),
-            Poll::Pending => {}
+        if let Poll::Ready(event) = self.poll_receive(cx) {
+            return Poll::Ready(event);
         }
         let connection = &self.end.0.connection;
         if !self.unwritable {
@@ -266,18 +269,38 @@ impl Driver {
         flushing.timer.as_mut().poll(cx).map(|()| Event::Flushed)
     }
 
-    fn deliver_all(&mut self) -> Result<(), FrameError> {
-        let Self { end: End(caller), inbox, flushing, .. } = self;
-        // The lock is held across frames, but not while a callback of the user may run.
-        let mut locked = caller.connection.lock_as_driver();
-        while let Some(frame) = inbox.decoder.next_frame()? {
-            // The frames of a closed connection concern nothing.
-            if flushing.is_none()
-                && let Received::Deliver(stream) = locked.machine.handle(frame)?
-            {
-                locked = caller.connection.deliver(locked, stream, frame);
-            }
+    /// Receives and handles frames until one ends the connection.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let Self { end: End(caller), writing, flushing, .. } = self;
+        let Ok(mut receiving) = caller.receiving.try_lock() else {
+            // A thread that looks for its answer is receiving. It handles what it receives, but does
+            // not wait for more.
+            wake_after_events(cx);
+            return Poll::Pending;
+        };
+        let receiving = receiving.as_mut().expect("only the end of the driver removes it");
+        if let Some(error) = receiving.take_broken() {
+            return Poll::Ready(Event::Broken(error));
         }
-        Ok(())
+        if mem::take(&mut writing.is_sharing) {
+            // This task has woken itself, and an answer may have arrived.
+            receiving.reader.look();
+        }
+        loop {
+            return Poll::Ready(match ready!(receiving.poll_receive(cx)) {
+                Ok(true) => {
+                    writing.has_woken = true;
+                    let connection = &caller.connection;
+                    match receiving.deliver(connection, connection.lock_as_driver()) {
+                        Ok(()) => continue,
+                        Err(error) => Event::Broken(error),
+                    }
+                }
+                Ok(false) | Err(_) if flushing.is_some() => Event::Flushed,
+                Ok(false) => Event::ClosedThere,
+                Err(error) if Fault::of(&error) == Fault::PeerGone => Event::Reset(error),
+                Err(error) => Event::Failed("read from", error),
+            });
+        }
     }
 }

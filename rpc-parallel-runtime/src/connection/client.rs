@@ -174,7 +174,12 @@ impl Client {
     /// Returns this end of the current connection.
     #[cfg(any(test, fuzzing))]
     pub(super) fn connection(&self) -> Arc<Connection> {
-        self.in_flight().0.upgrade().expect("the connection is open").connection.clone()
+        self.caller().connection.clone()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn caller(&self) -> Arc<Caller> {
+        self.in_flight().0.upgrade().expect("the connection is open")
     }
 }
 

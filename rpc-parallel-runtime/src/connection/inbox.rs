@@ -29,6 +29,17 @@ pub(super) struct Inbox {
     keeping: Option<Pin<Box<Sleep>>>,
 }
 
+/// The free space of a decoder.
+struct Space<'a>([IoSliceMut<'a>; 2]);
+
+impl<'a> Space<'a> {
+    /// Returns the parts that have room.
+    fn parts(&mut self) -> &mut [IoSliceMut<'a>] {
+        let parts = if self.0[1].is_empty() { 1 } else { 2 };
+        &mut self.0[..parts]
+    }
+}
+
 impl Inbox {
     pub(super) fn new(max_message_size: usize, traffic: &'static Traffic) -> Self {
         let decoder = Decoder::new(max_message_size);
@@ -74,10 +85,31 @@ impl Inbox {
         reader: &mut dyn Reader,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        let [first, second] = self.decoder.space();
-        let mut space = [IoSliceMut::new(first), IoSliceMut::new(second)];
-        let parts = if space[1].is_empty() { 1 } else { 2 };
-        let received = ready!(reader.poll_read(cx, &mut space[..parts]))?;
+        let received = ready!(reader.poll_read(cx, self.space().parts()))?;
+        self.received(received);
+        Poll::Ready(Ok(received > 0))
+    }
+
+    /// Receives available bytes without waiting, and returns their number: 0 at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` means that no bytes are available.
+    #[cfg(feature = "pool")]
+    pub(super) fn try_receive(&mut self, reader: &mut dyn Reader) -> io::Result<usize> {
+        let received = reader.try_read(self.space().parts())?;
+        self.received(received);
+        Ok(received)
+    }
+
+    /// Returns the free space of the decoder.
+    fn space(&mut self) -> Space<'_> {
+        Space(self.decoder.space().map(IoSliceMut::new))
+    }
+
+    /// Notes how many bytes were received.
+    fn received(&mut self, received: usize) {
         if self.decoder.is_receiving_large() {
             self.keeping = None;
         }
@@ -87,7 +119,6 @@ impl Inbox {
             let end = self.decoder.position() + self.decoder.waiting() as u64;
             arrivals.push_back((end, Instant::now()));
         }
-        Poll::Ready(Ok(received > 0))
     }
 
     /// Frees the buffer for the next large frame if it was not used for [`KEPT`].

@@ -21,6 +21,7 @@ mod failure;
 mod inbox;
 mod in_line;
 mod received_one_way;
+mod receiving;
 mod one_way;
 mod open_connections;
 mod opening;

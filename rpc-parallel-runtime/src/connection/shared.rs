@@ -279,10 +279,13 @@ impl Connection {
 
     /// Ends the connection as soon as the driver has written all queued frames.
     pub(super) fn close(&self) {
-        let mut locked = self.lock();
-        locked.is_closing = true;
-        let driver = locked.driver.take();
-        drop(locked);
+        self.lock().is_closing = true;
+        self.wake_driver();
+    }
+
+    /// Wakes the driver, unless it is awake.
+    pub(super) fn wake_driver(&self) {
+        let driver = self.lock().driver.take();
         driver.into_iter().for_each(Waker::wake);
     }
 

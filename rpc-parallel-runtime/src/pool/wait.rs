@@ -1,10 +1,12 @@
 //! Waiting for a future in code that is not async.
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::background;
+use crate::connection::{Call, CallFailure};
 
 /// Waits for a future in code that is not async. It is implemented for every future, and for
 /// every type that can be awaited.
@@ -51,6 +53,35 @@ pub trait Wait: IntoFuture + Sized {
 }
 
 impl<F: IntoFuture> Wait for F {}
+
+impl<T, E: CallFailure> Call<T, E> {
+    /// Blocks this thread until the call is answered, and returns its result, as [`Wait::wait`] does
+    /// for every future.
+    ///
+    /// For a short time this thread looks for the answer itself, so that it does not wait for another
+    /// thread to wake up. [`Settings::busy_poll`](crate::Settings::busy_poll) limits this time. If
+    /// the connection belongs to a single-threaded runtime, which looks for messages itself, this
+    /// thread sleeps until the answer is there.
+    ///
+    /// ```
+    /// # fn example(call: rpc_parallel::Call<u64>) -> Result<u64, rpc_parallel::CallError> {
+    /// // let call = client.sum(&numbers);
+    /// let sum = call.wait()?;
+    /// # Ok(sum)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the [call](Call).
+    ///
+    /// # Panics
+    ///
+    /// Those of [`Wait::wait`].
+    pub fn wait(mut self) -> Result<T, E> {
+        poll_fn(move |cx| self.poll_looking(cx)).wait()
+    }
+}
 
 /// Runs a future to completion. It takes a trait object, so that it is compiled once.
 fn block_on(future: Pin<&mut dyn Future<Output = ()>>) {

@@ -3,11 +3,20 @@
 //! Waking a sleeping core takes 30 to 70 µs on a virtual machine, much longer than an answer that
 //! another core computes. A reader that looks again for a short time receives the answer without
 //! that. Nothing here reads a clock or a socket: the reader passes the times in.
+//!
+//! The reader is the task of a connection on a runtime with one thread, or a thread that waits for an
+//! answer while a runtime with several threads drives the connection.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use rustix::thread::sched_getaffinity;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::wire::BusyPoll;
+
+/// The budget of all readers of this process.
+static GRANT: Mutex<Grant> = Mutex::new(Grant::new());
 
 /// The longest time that one read polls with [`BusyPoll::Auto`]. It must exceed the time of a
 /// wake-up. Otherwise each end finds the other one asleep, and polling never begins to pay.
@@ -46,17 +55,16 @@ const SKIPPED: u32 = 31;
 
 /// The cores and threads on which the reader runs.
 #[derive(Clone, Copy)]
-pub(super) struct Placement {
-    /// Whether the reader runs on a runtime with one thread. On a runtime with several threads, a
-    /// thread without work sleeps, and another one would poll beside it.
-    pub(super) is_current_thread: bool,
+struct Placement {
+    /// Whether another thread would poll beside the reader, or sleeps and waits for the same bytes.
+    is_shared: bool,
     /// Whether this thread may run on one core only. If the peer runs on that core too, it waits
     /// while this reader polls.
-    pub(super) is_confined: bool,
+    is_confined: bool,
 }
 
 /// Decides for one reader.
-pub(super) struct BusyPolling {
+pub(crate) struct BusyPolling {
     window: Duration,
     /// What polling may cost. `None` for a window that the program has set, which is always used.
     budget: Option<Budget>,
@@ -77,14 +85,25 @@ enum State {
 }
 
 impl BusyPolling {
+    /// Decides for a task of the current runtime. It never polls on a runtime with several threads,
+    /// on which a thread without work sleeps, and another one would poll beside it.
+    pub(super) fn of_task(setting: BusyPoll) -> Self {
+        let is_shared = runtime_flavor() != Some(RuntimeFlavor::CurrentThread);
+        Self::new(setting, Placement { is_shared, is_confined: is_confined() }, &GRANT)
+    }
+
+    /// Decides for a thread that waits for an answer. It never polls if the connection is on a
+    /// runtime with one thread, which polls itself.
+    #[cfg(feature = "pool")]
+    pub(crate) fn of_waiting_thread(setting: BusyPoll) -> Self {
+        let is_shared = runtime_flavor() == Some(RuntimeFlavor::CurrentThread);
+        Self::new(setting, Placement { is_shared, is_confined: is_confined() }, &GRANT)
+    }
+
     /// `grant` is the budget that all readers of the process share.
-    pub(super) fn new(
-        setting: BusyPoll,
-        placement: Placement,
-        grant: &'static Mutex<Grant>,
-    ) -> Self {
+    fn new(setting: BusyPoll, placement: Placement, grant: &'static Mutex<Grant>) -> Self {
         let (window, budget) = match setting {
-            _ if !placement.is_current_thread => (Duration::ZERO, None),
+            _ if placement.is_shared => (Duration::ZERO, None),
             BusyPoll::Never => (Duration::ZERO, None),
             BusyPoll::Auto if placement.is_confined => (Duration::ZERO, None),
             BusyPoll::Auto => {
@@ -101,7 +120,7 @@ impl BusyPolling {
     }
 
     /// Notes that a read has found this many bytes. `now` is called only if the time matters.
-    pub(super) fn found(&mut self, len: usize, now: impl FnOnce() -> Instant) {
+    pub(crate) fn found(&mut self, len: usize, now: impl FnOnce() -> Instant) {
         if let (State::Polling { last_look, .. }, Some(budget)) = (&self.state, &mut self.budget) {
             let now = now();
             let gap = now.saturating_duration_since(*last_look);
@@ -116,7 +135,7 @@ impl BusyPolling {
 
     /// Returns whether the reader looks again soon, after a read has found nothing. Otherwise it
     /// waits for an event. `now` is called only if the time matters.
-    pub(super) fn looks_again(&mut self, now: impl FnOnce() -> Instant) -> bool {
+    pub(crate) fn looks_again(&mut self, now: impl FnOnce() -> Instant) -> bool {
         if self.window.is_zero() {
             return false;
         }
@@ -221,7 +240,7 @@ impl Budget {
 }
 
 /// The time that all readers of a process together may poll in vain. It grows with time.
-pub(super) struct Grant {
+struct Grant {
     left: i64,
     counted: Option<Instant>,
 }
@@ -230,7 +249,7 @@ impl Grant {
     /// The largest grant, in nanoseconds, which is also the first one.
     const MAX: i64 = 2 * AUTO_WINDOW.as_nanos() as i64;
 
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self { left: Self::MAX, counted: None }
     }
 
@@ -247,6 +266,16 @@ impl Grant {
     }
 }
 
+/// Returns the flavor of the runtime of this thread, if it has one.
+fn runtime_flavor() -> Option<RuntimeFlavor> {
+    Handle::try_current().ok().map(|it| it.runtime_flavor())
+}
+
+/// Returns whether this thread may run on one core only.
+fn is_confined() -> bool {
+    sched_getaffinity(None).is_ok_and(|it| it.count() == 1)
+}
+
 fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
@@ -255,7 +284,7 @@ fn nanos(time: Duration) -> i64 {
 mod tests {
     use super::*;
 
-    const FREE: Placement = Placement { is_current_thread: true, is_confined: false };
+    const FREE: Placement = Placement { is_shared: false, is_confined: false };
 
     const MICROSECOND: Duration = Duration::from_micros(1);
 
@@ -477,7 +506,7 @@ mod tests {
     #[test]
     fn reader_does_not_poll_where_it_cannot_pay() {
         let confined = Placement { is_confined: true, ..FREE };
-        let threads = Placement { is_current_thread: false, ..FREE };
+        let threads = Placement { is_shared: true, ..FREE };
         let cases = [
             (BusyPoll::Never, FREE),
             (BusyPoll::Auto, confined),

@@ -22,6 +22,18 @@ pub(crate) trait Reader: Send + 'static {
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>>;
 
+    /// Reads available bytes as [`poll_read`](Self::poll_read) does, but neither waits nor changes
+    /// which task waits.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` means that no bytes are available, or that the transport cannot look for them
+    /// without a task.
+    fn try_read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let _ = buffers;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Makes the next read look for bytes itself. Otherwise it may rely on the runtime, which does
     /// not look for events in each turn of a task that keeps waking itself.
     fn look(&mut self) {}

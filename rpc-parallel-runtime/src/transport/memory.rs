@@ -67,10 +67,25 @@ impl Reader for MemoryReader {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        match self.try_read(buffers) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let mut state = self.0.state();
+                // A writer may have come first.
+                if !state.bytes.is_empty() || state.ended {
+                    drop(state);
+                    return self.poll_read(cx, buffers);
+                }
+                state.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            read => Poll::Ready(read),
+        }
+    }
+
+    fn try_read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let mut state = self.0.state();
         if state.bytes.is_empty() && !state.ended {
-            state.reader = Some(cx.waker().clone());
-            return Poll::Pending;
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         let mut len = 0;
         for buffer in buffers {
@@ -83,7 +98,7 @@ impl Reader for MemoryReader {
         let writer = state.writer.take();
         drop(state);
         writer.into_iter().for_each(Waker::wake);
-        Poll::Ready(Ok(len))
+        Ok(len)
     }
 }
 

@@ -23,6 +23,8 @@ mod unix;
 #[cfg(test)]
 mod suite;
 
+#[cfg(feature = "pool")]
+pub(crate) use self::busy_poll::BusyPolling;
 pub(crate) use self::descriptors::{receive, send, send_once, try_send};
 pub(crate) use self::dial::Dial;
 pub(crate) use self::fault::{Backoff, Fault};

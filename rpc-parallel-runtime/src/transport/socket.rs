@@ -11,10 +11,8 @@ use std::time::Instant;
 use rpc_parallel_os::{Direction, Readiness};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
-use rustix::thread::sched_getaffinity;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::busy_poll::{BusyPolling, Grant, Placement};
+use super::busy_poll::BusyPolling;
 use super::halves::{Halves, Reader, Writer};
 use super::origin::{Origin, Registered};
 use super::turn::wake_after_events;
@@ -23,9 +21,6 @@ use crate::wire::BusyPoll;
 /// The size of the send buffer of a socket that prefers latency, in bytes.
 const SMALL_SEND_BUFFER: usize = 16 * 1024;
 
-/// The budget for busy polling of all sockets of this process.
-static GRANT: Mutex<Grant> = Mutex::new(Grant::new());
-
 /// Registers a socket with the current tokio runtime, and splits it into two halves.
 pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Result<Halves> {
     let socket = UnixStream::from(socket.into());
@@ -33,7 +28,7 @@ pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Resu
     let incoming = Arc::new(OwnedFd::from(socket.try_clone()?));
     let reader = SocketReader {
         registered: Registered::new(Readiness::register(incoming, Direction::Read)?),
-        polling: BusyPolling::new(busy_poll, placement(), &GRANT),
+        polling: BusyPolling::of_task(busy_poll),
         looks: false,
     };
     // The kernel doubles the value that is set, to account for its own overhead.
@@ -93,7 +88,7 @@ impl Reader for SocketReader {
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         if mem::take(&mut self.looks) || self.polling.is_polling() {
-            match read(self.registered.descriptor(), buffers) {
+            match self.try_read(buffers) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.polling.looks_again(Instant::now) {
                         cx.waker().wake_by_ref();
@@ -115,17 +110,12 @@ impl Reader for SocketReader {
         }
     }
 
+    fn try_read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        read(self.registered.descriptor(), buffers)
+    }
+
     fn look(&mut self) {
         self.looks = true;
-    }
-}
-
-/// Returns where the current thread runs.
-fn placement() -> Placement {
-    let flavor = Handle::try_current().map(|it| it.runtime_flavor());
-    Placement {
-        is_current_thread: flavor.is_ok_and(|it| it == RuntimeFlavor::CurrentThread),
-        is_confined: sched_getaffinity(None).is_ok_and(|it| it.count() == 1),
     }
 }
 

@@ -42,6 +42,7 @@ suite! {
         segments_arrive_in_order,
         read_fills_buffers_in_order,
         late_message_is_received,
+        task_that_waits_is_woken_after_others_have_read,
         peer_reads_end_after_close,
         close_wakes_local_reader,
         reader_ends_after_close,
@@ -140,6 +141,11 @@ async fn read(reader: &mut dyn Reader, len: usize) -> io::Result<Vec<u8>> {
     let len = poll_fn(|cx| reader.poll_read(cx, &mut [IoSliceMut::new(&mut buffer)])).await?;
     buffer.truncate(len);
     Ok(buffer)
+}
+
+/// Reads at most one byte without waiting.
+fn try_read(reader: &mut dyn Reader) -> io::Result<usize> {
+    reader.try_read(&mut [IoSliceMut::new(&mut [0])])
 }
 
 /// Reads `len` bytes, or fewer up to the end of the stream.
@@ -264,6 +270,28 @@ async fn late_message_is_received((here, there): (Halves, Halves)) {
         let (received, ()) = tokio::join!(read_exact(&mut *there_in, 5), writing);
         assert_eq!(received, b"hello");
     }
+}
+
+/// Reads in between, as a thread does that looks for an answer.
+async fn task_that_waits_is_woken_after_others_have_read((here, there): (Halves, Halves)) {
+    let ((_here_in, here_out), (mut there_in, _there_out)) = (here, there);
+    let nothing = try_read(&mut *there_in).expect_err("nothing was written");
+    assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    let mut received = 0;
+
+    for _ in 0..20 {
+        poll_fn(|cx| {
+            let read = there_in.poll_read(cx, &mut [IoSliceMut::new(&mut [0])]);
+            received += read.map(|it| it.expect("the transport is open")).is_ready() as usize;
+            Poll::Ready(())
+        })
+        .await;
+        write_all(&*here_out, b"hello").await;
+        received += (0..3).filter(|_| try_read(&mut *there_in).is_ok()).count();
+    }
+    let rest = read_exact(&mut *there_in, 20 * 5 - received).await;
+
+    assert_eq!(rest.len(), 20 * 5 - received);
 }
 
 async fn peer_reads_end_after_close((here, there): (Halves, Halves)) {

@@ -1,12 +1,13 @@
 //! Calls of a function that returns its argument.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rpc_parallel::Settings;
 use rpc_parallel::prelude::*;
 
 use super::exited;
+use crate::affinity::Cores;
 use crate::echo_caller::EchoCaller;
 use crate::worker_handle::WorkerHandle;
 
@@ -73,6 +74,26 @@ impl EchoCaller for RpcParallelCaller {
     async fn call(&mut self, x: u64) -> anyhow::Result<u64> {
         Ok(self.client.echo(x).await?)
     }
+}
+
+/// Times sequential calls outside of async code.
+pub(crate) fn time_waiting_calls(cores: Cores, calls: u64) -> anyhow::Result<Duration> {
+    let mut caller = RpcParallelCaller::start().wait()?;
+    cores.separate(caller.worker_pid().wait()?)?;
+    call_and_wait(&caller.client, calls / 10)?;
+    let begin = Instant::now();
+    call_and_wait(&caller.client, calls)?;
+    let elapsed = begin.elapsed();
+    caller.stop().wait()?;
+    Ok(elapsed)
+}
+
+fn call_and_wait(client: &EchoClient, calls: u64) -> anyhow::Result<()> {
+    for x in 0..calls {
+        let answer = client.echo(x).wait()?;
+        ensure!(answer == x, "expected the answer {x}, found {answer}");
+    }
+    Ok(())
 }
 
 /// A worker with a heartbeat every second.

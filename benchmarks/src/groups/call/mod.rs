@@ -3,6 +3,7 @@
 mod sequential;
 mod loaded;
 mod several_workers;
+mod wait;
 pub(in crate::groups) mod in_flight;
 mod multi_thread;
 mod idle_cpu;
@@ -11,6 +12,7 @@ use crate::figure::Figure;
 
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     let mut figures = sequential::figures()?;
+    figures.extend(wait::figures()?);
     figures.extend(loaded::figures()?);
     figures.extend(several_workers::figures());
     figures.push(in_flight::figure());

@@ -217,8 +217,8 @@ impl<T: Send + 'static> Pipe<T> {
     ///
     /// The callback runs:
     ///
-    /// - for elements from another process, in the driver task of the connection, before the driver
-    ///   handles the next frame;
+    /// - for elements from another process, before the connection handles the next frame: in its
+    ///   driver task, or in a thread that waits in [`Call::wait`](crate::Call::wait);
     /// - for elements of a [writer](Self::pair) in this process, inside of the write call;
     /// - for elements of a stream of this process, in a separate task.
     ///

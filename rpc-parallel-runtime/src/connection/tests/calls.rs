@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::peer::{accept_as_worker, answer, call as call_frame, connect_as_caller, kind};
+use super::peer::{accept_as_worker, answer, call as call_frame, connect_as_caller, number};
 use super::{Connected, connected, join, lock, soon};
 use crate::connection::scripted::{self, Functions, function};
 use crate::connection::{Call, CallError, CallErrorKind, MessageKind};
@@ -210,12 +210,8 @@ async fn call_beside_long_one_is_written_at_once() {
     assert!(long.as_mut().poll(&mut cx).is_pending());
     let mut quick = pin!(scripted::call::<_, u64>(&client, WAIT, 2_u64));
     assert!(quick.as_mut().poll(&mut cx).is_pending());
-    let number = |frame: Vec<u8>| {
-        assert_eq!(frame[0], kind::CALL);
-        u64::from_le_bytes(*frame[1..].first_chunk().expect("the frame has a number"))
-    };
     peer.receive().await.expect("the connection is open");
-    let second = number(peer.receive().await.expect("the connection is open"));
+    let second = number(&peer.receive().await.expect("the connection is open"));
     peer.send(&answer(second, &[3], &[]));
     soon("the answer", quick).await.expect("the call is answered");
 

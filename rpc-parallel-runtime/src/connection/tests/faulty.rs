@@ -102,6 +102,11 @@ impl Reader for FaultyReader {
         }
         self.reader.poll_read(cx, buffers)
     }
+
+    fn try_read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        self.faults.reading.check()?;
+        self.reader.try_read(buffers)
+    }
 }
 
 impl Writer for FaultyWriter {

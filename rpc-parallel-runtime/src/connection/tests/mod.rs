@@ -19,6 +19,8 @@ mod violations;
 mod slow_peers;
 mod wakers;
 mod limits;
+#[cfg(feature = "pool")]
+mod looking;
 mod closing;
 mod model;
 mod traffic;

@@ -221,6 +221,12 @@ pub(super) fn call(id: u64, info: &FunctionInfo, arguments: &[u8], opens: &[Open
     frame(kind::CALL, &[&id.to_le_bytes(), &function, &message(arguments, opens)])
 }
 
+/// Returns the number of the call that a frame begins.
+pub(super) fn number(frame: &[u8]) -> u64 {
+    assert_eq!(frame[0], kind::CALL);
+    u64::from_le_bytes(*frame[1..].first_chunk().expect("the frame has a number"))
+}
+
 pub(super) fn one_way(info: &FunctionInfo, arguments: &[u8], opens: &[Opens]) -> Vec<u8> {
     frame(kind::ONE_WAY, &[&info.id().get().to_le_bytes(), &message(arguments, opens)])
 }
