@@ -507,6 +507,8 @@ impl<T, E: CallFailure> Future for Call<T, E> {
             Poll::Pending => Err(ready!(call.poll_timeout(cx))),
         };
         call.caller_span = None;
+        // The call may be kept after it has resolved.
+        call.in_line = None;
         Poll::Ready(match result {
             Ok(answered) => call.read(answered),
             Err(kind) => {

@@ -38,7 +38,7 @@ impl InLine {
 impl Drop for InLine {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.connection.lock().machine.leave_room(self.line, place);
+            self.connection.lock().machine.leave_room(self.line, &place);
         }
     }
 }

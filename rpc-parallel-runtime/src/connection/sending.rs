@@ -62,6 +62,7 @@ pub(super) fn poll_send(
     }
     let pipes = message.as_ref().map_or(0, |it| it.opening.len());
     if pipes > 0 && !locked.machine.may_open(pipes) {
+        locked.machine.give_up_room(line);
         let max = connection.settings.max_pipes();
         return Poll::Ready(Err(NotSent::TooManyPipes { max }));
     }

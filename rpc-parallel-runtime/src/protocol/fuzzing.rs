@@ -10,11 +10,12 @@ use super::calls::CallStatus;
 use super::decoder::Decoder;
 use super::lane::Ticket;
 use super::limits::Limits;
-use super::machine::{Line, Machine, Side};
+use super::machine::{Machine, Side};
 use super::reading::{Chunk, DirectStep};
 use super::streams::Received;
 use super::transmit::Transmit;
 use super::waiter::Waiter;
+use super::waiting_line::Line;
 use super::waiting_line::Place;
 use super::writing::SendStatus;
 use crate::wire::{
@@ -264,7 +265,7 @@ impl Driven {
         let mut place = at.map(|it| self.places.swap_remove(it).1);
         let has_room = self.machine.has_room(line, &mut place, &Task(0));
         match place {
-            Some(place) if input.flag() => self.machine.leave_room(line, place),
+            Some(place) if input.flag() => self.machine.leave_room(line, &place),
             place => self.places.extend(place.map(|it| (line, it))),
         }
         has_room

@@ -30,11 +30,11 @@ pub(crate) use self::decoder::Decoder;
 pub(crate) use self::fuzzing::drive;
 pub(crate) use self::lane::Ticket;
 pub(crate) use self::limits::Limits;
-pub(crate) use self::machine::{Line, Machine, Side};
+pub(crate) use self::machine::{Machine, Side};
 pub(crate) use self::reading::{Chunk, DirectStep, ReadEnded};
 pub(crate) use self::streams::Received;
 pub(crate) use self::transmit::Transmit;
-pub(crate) use self::waiting_line::Place;
+pub(crate) use self::waiting_line::{Line, Place};
 pub(crate) use self::writing::{SendStatus, WriteClosed};
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //! one loses its connection.
 
 use std::future::{pending, poll_fn};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use super::peer::{
-    PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame, connect_as_caller_with,
-    credit, end, frame, items, kind, one_way,
+    self, PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame,
+    connect_as_caller_with, credit, end, frame, items, kind, one_way,
 };
-use super::{connected_with, join, read_to_end, settings, settle, soon};
+use super::{connected_with, join, lock, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::scripted::{Functions, call, function};
 use crate::connection::{Call, CallErrorKind, Pipe, ServingError};
@@ -24,6 +26,8 @@ const LINGER: &FunctionInfo = &function("linger").one_way();
 const KEEP: &FunctionInfo = &function("keep");
 /// Returns the number of a pipe's elements.
 const COUNT: &FunctionInfo = &function("count");
+/// Returns its argument.
+const ECHO: &FunctionInfo = &function("echo");
 /// Returns as many endless pipes as its argument says.
 const PIPES: &FunctionInfo = &function("pipes");
 
@@ -50,8 +54,7 @@ async fn is_ready<T>(call: &mut Call<T>) -> bool {
 /// Receives the number of the next call.
 async fn number(peer: &mut Peer) -> u64 {
     let frame = soon("a call", peer.receive()).await.expect("the connection is open");
-    assert_eq!(frame[0], kind::CALL);
-    u64::from_le_bytes(*frame[1..].first_chunk().expect("the frame has a number"))
+    peer::number(&frame)
 }
 
 fn calls<const N: usize>(client: &Client) -> [Call<u64>; N] {
@@ -74,6 +77,72 @@ async fn calls_beyond_limit_wait_for_answers() {
     peer.send(&answer(number, &[8], &[]));
 
     assert_eq!(join("the third call", third).await.ok(), Some(8));
+}
+
+/// A task that calls again at once must not overtake those that wait.
+#[tokio::test(start_paused = true)]
+async fn callers_in_line_take_turns() {
+    let functions = Functions::default().with(ECHO, async |x: u64| x);
+    let connected = connected_with(1000, settings().with_max_calls(1), functions).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let callers: Vec<_> = (0..3_u64)
+        .map(|caller| {
+            let (client, order) = (connected.client.clone(), order.clone());
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    call::<_, u64>(&client, ECHO, caller).await.expect("the call succeeds");
+                    lock(&order).push(caller);
+                }
+            })
+        })
+        .collect();
+
+    for caller in callers {
+        join("a caller", caller).await;
+    }
+
+    let order = lock(&order);
+    assert!(order.chunks(3).all(|it| it == &order[..3]), "{order:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_that_timed_out_in_line_lets_next_call_proceed() {
+    let (mut peer, client) = accept_as_worker_with(settings().with_max_calls(1)).await;
+    let [first, second, third] = calls(&client);
+    let first = tokio::spawn(first);
+    let number = number(&mut peer).await;
+    let mut second = second.timeout(Duration::from_secs(1));
+    assert!(!is_ready(&mut second).await);
+    let third = tokio::spawn(third);
+    settle().await;
+
+    (&mut second).await.expect_err("the first call is not answered");
+    peer.send(&answer(number, &[7], &[]));
+
+    assert_eq!(join("the first call", first).await.ok(), Some(7));
+    self::number(&mut peer).await;
+    drop((second, third));
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_with_too_many_pipes_lets_next_call_proceed() {
+    let limits = settings().with_max_calls(1).with_max_pipes(1);
+    let (mut peer, client) = accept_as_worker_with(limits).await;
+    let [first, third] = calls(&client);
+    let first = tokio::spawn(first);
+    let number = number(&mut peer).await;
+    let pipes: Vec<_> = (0..2).map(|_| Pipe::from_items(0_u64..)).collect();
+    let mut second = call::<_, u64>(&client, KEEP, pipes);
+    assert!(!is_ready(&mut second).await);
+    let third = tokio::spawn(third);
+    settle().await;
+
+    peer.send(&answer(number, &[7], &[]));
+
+    assert_eq!(join("the first call", first).await.ok(), Some(7));
+    soon("the second call", second).await.expect_err("it opens too many pipes");
+    self::number(&mut peer).await;
+    drop(third);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,49 +13,60 @@ impl<W: Waiter> Machine<W> {
     /// Waits until a call may be sent. A task that waits gets a place, and passes it again when it is
     /// polled next, or to [`leave_room`](Self::leave_room).
     pub(crate) fn has_room(&mut self, line: Line, place: &mut Option<Place>, waiter: &W) -> bool {
-        let has_room = self.has_room_now(line);
-        let waiting = match line {
-            Line::Calls => &mut self.room,
-            Line::OneWay => &mut self.one_way_room,
-        };
-        match place {
-            Some(known) if !waiting.is_admitted(known, waiter, &mut self.dropped) => return false,
-            // Admitted, but others have filled the queue.
-            Some(_) | None if !has_room => {}
-            None if !waiting.is_empty() => {}
-            Some(_) | None => {
-                if place.take().is_some() {
-                    waiting.admit(1, &mut self.woken);
-                }
+        let Some(known) = &*place else {
+            if self.lines[line].is_empty() && self.free_slots(line) > 0 {
                 return true;
             }
-        }
-        *place = Some(waiting.join(waiter));
-        false
-    }
-
-    /// Returns whether a call may be sent that is the first in its line.
-    pub(in crate::protocol) fn has_room_now(&self, line: Line) -> bool {
-        let is_allowed = match line {
-            Line::Calls => self.calls.in_use() < self.limits.calls,
-            Line::OneWay => self.one_way_credit > 0,
+            *place = Some(self.lines[line].join(waiter));
+            return false;
         };
-        is_allowed && self.outgoing.has_room()
+        if !self.lines[line].is_admitted(known, waiter, &mut self.dropped) {
+            return false;
+        }
+        self.lines[line].proceed();
+        let free = self.free_slots(line);
+        if free == 0 {
+            // Others have filled the queue of frames.
+            self.lines[line].wait_again(known, waiter);
+            return false;
+        }
+        *place = None;
+        // This call is about to take one of them.
+        if free > 1 {
+            self.lines[line].admit(1, &mut self.woken);
+        }
+        true
     }
 
-    /// Admits a waiting call, because the slot of another one is free.
-    pub(super) fn admit_next_call(&mut self) {
-        if !self.room.is_empty() {
-            self.room.admit(1, &mut self.woken);
+    /// Returns how many more calls may be sent or admitted.
+    pub(in crate::protocol) fn free_slots(&self, line: Line) -> usize {
+        if !self.outgoing.has_room() {
+            return 0;
+        }
+        let free = match line {
+            Line::Calls => self.limits.calls.saturating_sub(self.calls.in_use()),
+            Line::OneWay => self.one_way_credit as usize,
+        };
+        free.saturating_sub(self.lines[line].admitted())
+    }
+
+    /// Admits up to `at_most` waiting calls for which there are slots.
+    pub(super) fn admit(&mut self, line: Line, at_most: usize) {
+        if !self.lines[line].is_empty() {
+            let count = self.free_slots(line).min(at_most);
+            self.lines[line].admit(count, &mut self.woken);
         }
     }
 
     /// Gives up a place that [`has_room`](Self::has_room) has given.
-    pub(crate) fn leave_room(&mut self, line: Line, place: Place) {
-        match line {
-            Line::Calls => self.room.leave(place, &mut self.woken, &mut self.dropped),
-            Line::OneWay => self.one_way_room.leave(place, &mut self.woken, &mut self.dropped),
-        }
+    pub(crate) fn leave_room(&mut self, line: Line, place: &Place) {
+        self.lines[line].leave(place, &mut self.dropped);
+        self.admit(line, 1);
+    }
+
+    /// Records that a call for which there was room is not sent.
+    pub(crate) fn give_up_room(&mut self, line: Line) {
+        self.admit(line, 1);
     }
 
     /// Returns whether the next call should be written at once: it is the only one, or the caller
@@ -112,7 +123,7 @@ impl<W: Waiter> Machine<W> {
             return Err(FrameError::OutOfPlace("credit for one-way calls that were not sent"));
         }
         self.one_way_credit = credit;
-        self.one_way_room.admit(ADMITTED, &mut self.woken);
+        self.admit(Line::OneWay, ADMITTED);
         Ok(())
     }
 
@@ -128,7 +139,7 @@ impl<W: Waiter> Machine<W> {
     pub(crate) fn poll_call(&mut self, call: CallId, waiter: &W) -> CallStatus {
         let status = self.calls.poll(call, waiter, &mut self.dropped);
         if !matches!(status, CallStatus::Waiting) {
-            self.admit_next_call();
+            self.admit(Line::Calls, 1);
         }
         status
     }
@@ -140,7 +151,7 @@ impl<W: Waiter> Machine<W> {
             Cancelled::Pending => {}
             Cancelled::Answered(unwanted) => {
                 self.discard(&unwanted.streams);
-                self.admit_next_call();
+                self.admit(Line::Calls, 1);
                 return false;
             }
             Cancelled::Ended => return false,
@@ -150,7 +161,7 @@ impl<W: Waiter> Machine<W> {
             self.streams.add_credit_of_connection(cost, &mut self.woken);
             self.streams.abandon(&streams, &mut self.woken, &mut self.deliver);
             self.calls.forget(call);
-            self.admit_next_call();
+            self.admit(Line::Calls, 1);
             return true;
         }
         let mut frame = Vec::new();

@@ -10,11 +10,11 @@ use super::limits::Limits;
 use super::outgoing::Outgoing;
 use super::streams::{Received, Streams};
 use super::waiter::Waiter;
-use super::waiting_line::WaitingLine;
+use super::waiting_line::{Line, Lines};
 use crate::wire::{Frame, FrameError, StreamId};
 
-/// The number of waiting calls that are admitted when frames were written. Each of them admits the
-/// next one, while there is room.
+/// The number of waiting calls that are admitted at once. Each of them admits the next one, while
+/// there is room.
 const ADMITTED: usize = 32;
 
 /// One end of a connection: its calls, its streams, and the frames to send.
@@ -29,10 +29,7 @@ pub(crate) struct Machine<W> {
     calls: Calls<W>,
     streams: Streams<W>,
     outgoing: Outgoing<W>,
-    /// Calls that wait until the queue of frames has room, and fewer calls wait for answers.
-    room: WaitingLine<W>,
-    /// One-way calls that wait until others have completed.
-    one_way_room: WaitingLine<W>,
+    lines: Lines<W>,
     /// The number of one-way calls that may be sent before others have completed.
     one_way_credit: u32,
     /// The one-way calls that the peer may send.
@@ -44,13 +41,6 @@ pub(crate) struct Machine<W> {
     deliver: Vec<StreamId>,
     /// The streams whose lanes have room again, for reuse.
     drained: Vec<StreamId>,
-}
-
-/// The lines in which calls wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Line {
-    Calls,
-    OneWay,
 }
 
 /// Which end of a connection this is.
@@ -74,8 +64,7 @@ impl<W: Waiter> Machine<W> {
             calls: Calls::new(),
             streams: Streams::new(first, &limits),
             outgoing: Outgoing::new(),
-            room: WaitingLine::new(),
-            one_way_room: WaitingLine::new(),
+            lines: Lines::new(),
             one_way_credit: limits.one_way_calls,
             one_way_granted: Grant::new(limits.one_way_calls as usize),
             woken: Vec::new(),
@@ -97,7 +86,7 @@ impl<W: Waiter> Machine<W> {
             let answered = Answered { outcome, value: value.keep(), streams };
             if let Some(unwanted) = self.calls.answer(call, answered, &mut self.woken) {
                 self.discard(&unwanted.streams);
-                self.admit_next_call();
+                self.admit(Line::Calls, 1);
             }
             return Ok(Received::Handled);
         }
@@ -113,15 +102,13 @@ impl<W: Waiter> Machine<W> {
     pub(crate) fn lose(&mut self) {
         self.calls.lose(&mut self.woken);
         self.streams.lose(&mut self.woken, &mut self.deliver);
-        self.room.admit_all(&mut self.woken);
-        self.one_way_room.admit_all(&mut self.woken);
+        self.lines.admit_all(&mut self.woken);
     }
 
     /// Drops all queued and all later frames.
     pub(crate) fn end(&mut self) {
         self.outgoing.end(&mut self.woken);
-        self.room.admit_all(&mut self.woken);
-        self.one_way_room.admit_all(&mut self.woken);
+        self.lines.admit_all(&mut self.woken);
     }
 
     /// Returns whether a change notifies something, or a stream was opened or has ended.

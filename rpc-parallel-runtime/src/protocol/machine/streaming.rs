@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+#[cfg(any(test, fuzzing))]
+use super::Line;
 use super::Machine;
 use crate::protocol::lane::Ticket;
 use crate::protocol::outgoing::LANE_FULL;
@@ -222,8 +224,8 @@ impl<W: Waiter> Machine<W> {
             ("calls", self.calls.taken()),
             ("streams", self.streams.count()),
             ("open streams", self.streams.open_count()),
-            ("calls in line", usize::from(!self.room.is_empty())),
-            ("one-way calls in line", usize::from(!self.one_way_room.is_empty())),
+            ("calls in line", self.lines[Line::Calls].len()),
+            ("one-way calls in line", self.lines[Line::OneWay].len()),
         ]);
         left.retain(|(_, count)| *count > 0);
         left

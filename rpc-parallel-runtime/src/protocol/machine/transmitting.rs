@@ -36,12 +36,8 @@ impl<W: Waiter> Machine<W> {
     /// Takes back a transmit. What is not written of it is handed out next.
     pub(crate) fn take_back(&mut self, transmit: Transmit) {
         self.outgoing.take_back(transmit, &mut self.woken);
-        if !self.room.is_empty() && self.has_room_now(Line::Calls) {
-            self.room.admit(ADMITTED, &mut self.woken);
-        }
-        if !self.one_way_room.is_empty() && self.has_room_now(Line::OneWay) {
-            self.one_way_room.admit(ADMITTED, &mut self.woken);
-        }
+        self.admit(Line::Calls, ADMITTED);
+        self.admit(Line::OneWay, ADMITTED);
     }
 
     /// Returns whether a frame is written, or was dropped. Otherwise registers the task.

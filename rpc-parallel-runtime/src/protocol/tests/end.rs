@@ -13,10 +13,11 @@ use super::order::Order;
 use crate::protocol::decoder::Decoder;
 use crate::protocol::lane::Ticket;
 use crate::protocol::limits::Limits;
-use crate::protocol::machine::{Line, Machine, Side};
+use crate::protocol::machine::{Machine, Side};
 use crate::protocol::reading::Chunk;
 use crate::protocol::streams::Received;
 use crate::protocol::transmit::Transmit;
+use crate::protocol::waiting_line::Line;
 use crate::protocol::waiting_line::Place;
 use crate::wire::{CallId, Frame, Opened, StreamId, Streams, WrittenBy, largest_frame};
 
@@ -463,7 +464,7 @@ impl End {
                 Waiting::InLine(number) => {
                     let (message, _) = &self.in_line[&number];
                     assert!(
-                        !self.machine.has_room_now(message.kind.line()),
+                        self.machine.free_slots(message.kind.line()) == 0,
                         "a call was forgotten"
                     );
                 }

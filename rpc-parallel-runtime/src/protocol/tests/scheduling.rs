@@ -6,10 +6,11 @@ use std::time::Instant;
 use super::content;
 use super::{Task, limits};
 use crate::protocol::lane::Ticket;
-use crate::protocol::machine::{Line, Machine, Side};
+use crate::protocol::machine::{Machine, Side};
 use crate::protocol::outgoing::{FULL, Outgoing};
 use crate::protocol::reassembly::MAX_TRANSFERS;
 use crate::protocol::transmit::Transmit;
+use crate::protocol::waiting_line::Line;
 use crate::wire::{Large, MAX_FRAGMENT_LEN, StreamId, Unsent};
 
 const BEGIN: u8 = 12;

@@ -94,7 +94,7 @@ impl End {
         let (message, place) = self.in_line.remove(&number).expect("it is in line");
         self.waiting.remove(&Waiting::InLine(number));
         if let Some(place) = place {
-            self.machine.leave_room(message.kind.line(), place);
+            self.machine.leave_room(message.kind.line(), &place);
         }
         self.collect();
     }
