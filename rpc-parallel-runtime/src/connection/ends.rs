@@ -173,7 +173,10 @@ impl WriteEnd {
     pub(super) fn skip(&self, error: &PipeError) -> Elements {
         let mut frame = Vec::new();
         error.write(|it, id| FrameWriter::skipped(it, id), self.id, &mut frame);
-        Elements { frame, large: None, len: 0 }
+        let mut without_error = Vec::new();
+        FrameWriter::skipped(&mut without_error, self.id).finish();
+        let len = frame.len() - without_error.len();
+        Elements { frame, large: None, len }
     }
 
     /// Sends elements if the reader has room for them. Otherwise returns `false` and leaves the

@@ -193,16 +193,14 @@ impl Connection {
     ) -> Locked<'a> {
         let Some(mut callback) = locked.callbacks.remove(&stream) else { return locked };
         drop(locked);
-        let (flow, cost) = match frame {
+        let flow = match frame {
             Frame::Items { count, elements, .. } => {
-                let cost = Chunk::cost_of(elements.bytes().len());
-                (callback(Delivery::Elements { count, elements }), cost)
+                callback(Delivery::Elements { count, elements })
             }
-            Frame::Skipped { error, .. } => {
-                (callback(Delivery::Skipped(self.error_of(error))), Chunk::cost_of(0))
-            }
-            _ => (Flow::Continue, 0),
+            Frame::Skipped { error, .. } => callback(Delivery::Skipped(self.error_of(error))),
+            _ => Flow::Continue,
         };
+        let cost = Chunk::cost_in(&frame);
         self.run_callback(stream, callback, flow, cost);
         self.lock()
     }

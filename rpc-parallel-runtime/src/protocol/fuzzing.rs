@@ -210,13 +210,7 @@ impl Driven {
                     (Frame::Cancel { .. }, Side::Answering) => {}
                     (frame, _) => {
                         if let Received::Deliver(stream) = self.machine.handle(frame)? {
-                            let cost = match frame {
-                                Frame::Items { elements, .. } => {
-                                    Chunk::cost_of(elements.bytes().len())
-                                }
-                                Frame::Skipped { .. } => Chunk::cost_of(0),
-                                _ => 0,
-                            };
+                            let cost = Chunk::cost_in(&frame);
                             run_callback(&mut self.machine, &mut self.callbacks, stream, cost);
                         }
                     }

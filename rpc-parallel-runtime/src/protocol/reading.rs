@@ -6,7 +6,7 @@ use std::mem;
 use bytes::Bytes;
 
 use super::waiter::Waiter;
-use crate::wire::Body;
+use crate::wire::{Body, Frame};
 
 /// A received piece of a stream.
 pub(crate) enum Chunk {
@@ -24,10 +24,18 @@ impl Chunk {
         len + OVERHEAD
     }
 
+    /// Returns the cost of the chunk that a frame contains: 0 for a frame without one.
+    pub(crate) fn cost_in(frame: &Frame<'_>) -> usize {
+        match frame {
+            Frame::Items { elements, .. } => Self::cost_of(elements.bytes().len()),
+            Frame::Skipped { error, .. } => Self::cost_of(error.len()),
+            _ => 0,
+        }
+    }
+
     pub(crate) fn cost(&self) -> usize {
         match self {
-            Self::Elements { bytes, .. } => Self::cost_of(bytes.len()),
-            Self::Skipped(_) => Self::cost_of(0),
+            Self::Elements { bytes, .. } | Self::Skipped(bytes) => Self::cost_of(bytes.len()),
         }
     }
 }
@@ -120,7 +128,11 @@ impl<W: Waiter> Reading<W> {
         if error.is_empty() {
             return Err("skipped element without an error");
         }
-        self.put(Chunk::cost_of(0), || Chunk::Skipped(Bytes::copy_from_slice(error)), woken)
+        self.put(
+            Chunk::cost_of(error.len()),
+            || Chunk::Skipped(Bytes::copy_from_slice(error)),
+            woken,
+        )
     }
 
     fn put(

@@ -93,11 +93,10 @@ impl<W: Waiter> Streams<W> {
             if self.open >= self.max.saturating_mul(2) {
                 return Err(violation(id, "more open streams than `max_pipes` allows"));
             }
-            if id.0 % 2 == self.next % 2 || self.ends.contains_key(&id) {
-                return Err(violation(
-                    id,
-                    "opened with a number that is in use or reserved for this end",
-                ));
+            // Stream 0 stands for the connection, and every second number for a stream of this side.
+            let is_reserved = id.0 == 0 || id.0 % 2 == self.next % 2;
+            if is_reserved || self.ends.contains_key(&id) {
+                return Err(violation(id, "opened with a number that is in use or reserved"));
             }
             if window == 0 || window > LARGEST_WINDOW {
                 return Err(violation(id, "the window is 0 bytes or larger than 1 GiB"));
@@ -147,12 +146,12 @@ impl<W: Waiter> Streams<W> {
     ) -> Result<Received, FrameError> {
         let (stream, put) = match frame {
             Frame::Items { stream, count, elements } => {
-                self.window.receive(Chunk::cost_of(elements.bytes().len()), stream)?;
+                self.window.receive(Chunk::cost_in(&frame), stream)?;
                 let reading = self.open_reading(stream, "elements of a stream that is not open")?;
                 (stream, reading.receive(count, elements, woken))
             }
             Frame::Skipped { stream, error } => {
-                self.window.receive(Chunk::cost_of(0), stream)?;
+                self.window.receive(Chunk::cost_in(&frame), stream)?;
                 let reading =
                     self.open_reading(stream, "a skipped element of a stream that is not open")?;
                 (stream, reading.skip(error, woken))

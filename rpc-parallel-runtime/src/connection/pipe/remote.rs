@@ -69,7 +69,7 @@ impl<T> Incoming<T> {
             }
             match ready!(end.poll_chunk(cx)) {
                 Some(Ok(Chunk::Skipped(error))) => {
-                    self.cost = Chunk::cost_of(0);
+                    self.cost = Chunk::cost_of(error.len());
                     return Poll::Ready(Some(Err(end.connection().error_of(&error))));
                 }
                 Some(Ok(Chunk::Elements { count, bytes })) => {

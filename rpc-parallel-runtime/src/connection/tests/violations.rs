@@ -132,6 +132,13 @@ worker_ends! {
             frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
         ]
         => "stream 1: elements exceed the credit";
+    error_of_skipped_element_counts_as_received:
+        [
+            keep_pipe(1000),
+            frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), &[b'?'; 1000]]),
+            frame(kind::SKIPPED, &[&1_u64.to_le_bytes(), b"?"]),
+        ]
+        => "stream 1: elements exceed the credit";
     elements_of_unknown_stream_end_connection:
         [items(9, 1, &[1])] => "stream 9: elements of a stream that is not open";
     elements_after_end_frame_end_connection:
@@ -171,16 +178,16 @@ worker_ends! {
         [keep_pipe(1000), call(1, COUNT, &[3], &[])] => "call 1: the number is in use";
     opening_stream_with_taken_id_ends_connection:
         [keep_pipe(1000), call(2, KEEP_PIPE, PIPE, &[(1, SENDER, 1000)])]
-        => "stream 1: opened with a number that is in use or reserved for this end";
+        => "stream 1: opened with a number that is in use or reserved";
     message_opening_one_stream_id_twice_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(1, SENDER, 9), (1, RECEIVER, 9)])]
-        => "stream 1: opened with a number that is in use or reserved for this end";
+        => "stream 1: opened with a number that is in use or reserved";
     opening_stream_with_id_of_other_side_ends_connection:
         [call(1, KEEP_PIPE, PIPE, &[(2, SENDER, 1000)])]
-        => "stream 2: opened with a number that is in use or reserved for this end";
+        => "stream 2: opened with a number that is in use or reserved";
     one_way_call_opening_foreign_stream_id_ends_connection:
         [one_way(NOTE, NIL, &[(2, SENDER, 1000)])]
-        => "stream 2: opened with a number that is in use or reserved for this end";
+        => "stream 2: opened with a number that is in use or reserved";
     window_of_zero_bytes_ends_connection:
         [keep_pipe(0)] => "stream 1: the window is 0 bytes or larger than 1 GiB";
     too_large_window_ends_connection:
@@ -398,10 +405,13 @@ mod sent_by_worker {
             [stop(2)] => "stream 2: stop of a stream that this end does not write";
         opening_stream_with_taken_id_ends_connection:
             [answer(7, NIL, &[(2, SENDER, 9), (2, SENDER, 9)])]
-            => "stream 2: opened with a number that is in use or reserved for this end";
+            => "stream 2: opened with a number that is in use or reserved";
         opening_stream_with_id_of_other_side_ends_connection:
             [answer(7, NIL, &[(5, SENDER, 9)])]
-            => "stream 5: opened with a number that is in use or reserved for this end";
+            => "stream 5: opened with a number that is in use or reserved";
+        opening_stream_zero_ends_connection:
+            [answer(7, NIL, &[(0, SENDER, 9)])]
+            => "stream 0: opened with a number that is in use or reserved";
         window_of_zero_bytes_ends_connection:
             [answer(7, NIL, &[(2, SENDER, 0)])] => "stream 2: the window is 0 bytes or larger than 1 GiB";
         fragment_of_unknown_transfer_ends_connection:

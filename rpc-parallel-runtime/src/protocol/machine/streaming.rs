@@ -155,7 +155,7 @@ impl<W: Waiter> Machine<W> {
     }
 
     /// Sends elements of a stream, whose [status](Self::send_status) must be `Room`. `len` is the
-    /// length of the elements in the frame.
+    /// length of the elements in the frame, or of the error that stands for one.
     ///
     /// They are handed out at once if no other frame is queued. Elements that follow within 20 µs
     /// are gathered, and share frames: they are handed out with the first that comes later, when

@@ -51,7 +51,7 @@ impl End {
         let Some(stream) = nth(&self.writers, which) else { return };
         if let SendStatus::Room(_) = self.machine.send_status(stream) {
             let frame = content::skipped(stream, ledger.write(stream, 1));
-            let transmit = self.machine.send_elements(stream, frame, 0, self.clock);
+            let transmit = self.machine.send_elements(stream, frame, size_of::<u32>(), self.clock);
             self.hold(transmit);
         }
     }
