@@ -238,11 +238,15 @@ impl Driver {
             return Poll::Ready(event);
         }
         let connection = &self.end.0.connection;
+        let mut is_flushed = false;
         if !self.unwritable {
             match self.writing.poll_write(connection, &mut Vec::new(), cx) {
                 // The driver is registered, and `close` wakes it.
                 Poll::Ready(Ok(())) if !self.writing.is_closing => return Poll::Pending,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+                Poll::Ready(Ok(())) => is_flushed = true,
+                // Registering the driver would wake it at once, before other tasks run.
+                Poll::Pending if self.writing.has_yielded => return Poll::Pending,
+                Poll::Pending => {}
                 Poll::Ready(Err(WriteError::PeerGone(_))) => {
                     return Poll::Ready(Event::Unwritable);
                 }
@@ -258,7 +262,7 @@ impl Driver {
             return Poll::Pending;
         }
         let Some(flushing) = &mut self.flushing else { return Poll::Ready(Event::Closing) };
-        if self.unwritable || locked.machine.is_idle() {
+        if self.unwritable || is_flushed && locked.machine.is_idle() {
             return Poll::Ready(Event::Flushed);
         }
         drop(locked);

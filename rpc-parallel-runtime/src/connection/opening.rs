@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use super::traffic::Traffic;
-use super::writing::{TransmitWriter, WriteError};
+use super::writing::{TransmitWriter, WriteError, poll_flush};
 use crate::protocol::Transmit;
 use crate::transport::{Halves, Reader, Writer};
 use crate::wire::{
@@ -278,7 +278,8 @@ impl Opening {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let Self { transmit_writer, transmit, writer, traffic, .. } = self;
-        transmit_writer.poll_write(transmit, &**writer, traffic, cx)
+        ready!(transmit_writer.poll_write(transmit, &**writer, traffic, cx))?;
+        poll_flush(&**writer, cx)
     }
 }
 

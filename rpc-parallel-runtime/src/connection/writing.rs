@@ -78,6 +78,17 @@ impl TransmitWriter {
     }
 }
 
+/// Passes all written bytes on to the peer.
+pub(super) fn poll_flush(
+    writer: &dyn Writer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), WriteError>> {
+    writer.poll_flush(cx).map_err(|error| match Fault::of(&error) {
+        Fault::PeerGone => WriteError::PeerGone(error),
+        _ => WriteError::Fatal(error),
+    })
+}
+
 /// The writing half of the driver of a connection.
 #[derive(Default)]
 pub(super) struct Writing {
@@ -101,6 +112,9 @@ pub(super) struct Writing {
     pub(super) is_sharing: bool,
     /// Whether the queue was full when the connection was locked last.
     is_full: bool,
+    /// Whether the last [`poll_write`](Self::poll_write) was pending only to let other tasks run.
+    /// Then the driver runs again without being registered.
+    pub(super) has_yielded: bool,
 }
 
 impl Writing {
@@ -140,6 +154,7 @@ impl Writing {
         answers: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), WriteError>> {
+        self.has_yielded = false;
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
         }
@@ -176,6 +191,7 @@ impl Writing {
             self.written += 1;
             if transmit.is_bulk() && !self.is_discarding {
                 self.is_sharing = transmit.prefers_latency();
+                self.has_yielded = true;
                 connection.lock().machine.take_back(transmit);
                 // Other tasks of this thread run before the next turn. Otherwise a peer that reads
                 // as fast as this task writes would keep the thread busy.
@@ -187,26 +203,14 @@ impl Writing {
             }
             next = self.next(connection, Some(transmit), answers, cx);
         }
-        self.poll_flush(connection, cx)
-    }
-
-    fn poll_flush(
-        &mut self,
-        connection: &Connection,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), WriteError>> {
-        match ready!(connection.writer.poll_flush(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
+        match ready!(poll_flush(&*connection.writer, cx)) {
             Err(_) if self.is_discarding => Poll::Ready(Ok(())),
-            Err(error) if Fault::of(&error) == Fault::PeerGone => {
-                Poll::Ready(Err(WriteError::PeerGone(error)))
-            }
-            Err(error) => Poll::Ready(Err(WriteError::Fatal(error))),
+            flushed => Poll::Ready(flushed),
         }
     }
 
-    /// Gives back a written transmit, adds answers, and takes the next bytes to write. Registers the driver if
-    /// there are none.
+    /// Gives back a written transmit, adds answers, and takes the next bytes to write. Registers the
+    /// driver if there are none.
     fn next(
         &mut self,
         connection: &Connection,

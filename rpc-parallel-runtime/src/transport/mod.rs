@@ -25,6 +25,8 @@ mod suite;
 
 #[cfg(feature = "pool")]
 pub(crate) use self::busy_poll::BusyPolling;
+#[cfg(test)]
+pub(crate) use self::byte_stream::byte_stream;
 pub(crate) use self::descriptors::{receive, send, send_once, try_send};
 pub(crate) use self::dial::Dial;
 pub(crate) use self::fault::{Backoff, Fault};

@@ -22,6 +22,7 @@ mod limits;
 #[cfg(feature = "pool")]
 mod looking;
 mod closing;
+mod flushing;
 mod model;
 mod traffic;
 #[cfg(shuttle)]
