@@ -94,6 +94,10 @@ impl Caller {
 
     /// Closes the connection. The driver still writes all queued frames.
     pub(super) fn close(&self) {
+        // In a forked child another thread of the parent may have held the lock.
+        if self.connection.is_inherited() {
+            return;
+        }
         self.connection.close();
     }
 

@@ -37,7 +37,10 @@ impl InLine {
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
+        // In a forked child another thread of the parent may have held the lock.
+        if let Some(place) = self.place.take()
+            && !self.connection.is_inherited()
+        {
             self.connection.lock().machine.leave_room(self.line, &place);
         }
     }

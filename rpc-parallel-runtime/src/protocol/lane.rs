@@ -44,6 +44,8 @@ pub(super) struct Lane<W> {
     pub(super) written: u64,
     /// Whether the lane has its turns.
     pub(super) is_listed: bool,
+    /// Whether the last frame is the end of a stream.
+    pub(super) has_end: bool,
     /// Tasks that wait until a frame is written.
     pub(super) waiting: WrittenLine<W>,
 }
@@ -115,6 +117,7 @@ impl<W: Waiter> Lane<W> {
             taken: last,
             written: last,
             is_listed: false,
+            has_end: false,
             waiting: WrittenLine::new(),
         }
     }

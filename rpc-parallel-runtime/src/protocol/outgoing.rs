@@ -70,6 +70,8 @@ pub(super) struct Outgoing<W> {
     unopened: FxHashSet<StreamId>,
     /// The number of frames that were added to lanes.
     queued: u64,
+    /// The number of streams whose end waits in their lane, or is being written.
+    unsent_ends: usize,
     next_message: u64,
     messages: usize,
     next_transfer: u32,
@@ -113,6 +115,7 @@ impl<W: Waiter> Outgoing<W> {
             deferred: VecDeque::new(),
             unopened: FxHashSet::default(),
             queued: 0,
+            unsent_ends: 0,
             next_message: 0,
             messages: 0,
             next_transfer: 0,
@@ -253,7 +256,28 @@ impl<W: Waiter> Outgoing<W> {
         self.add_to_lane(LaneId::Stream(stream), frame)
     }
 
-    /// Adds the end of a stream behind its elements, or a frame of its reader.
+    /// Adds the end of a stream that this end writes, behind its elements.
+    pub(super) fn add_end(&mut self, stream: StreamId, frame: &[u8]) {
+        if let Ticket::Lane(id, _) = self.add_control(stream, frame)
+            && let Some(lane) = self.lanes.get_mut(&id)
+        {
+            lane.has_end = true;
+            self.unsent_ends += 1;
+        }
+    }
+
+    /// Returns the number of streams that have ended, and whose peer cannot know it yet.
+    pub(super) fn unsent_ends(&self) -> usize {
+        self.unsent_ends
+    }
+
+    /// Returns whether the end of a stream waits behind its elements.
+    pub(super) fn holds_end(&self, stream: StreamId) -> bool {
+        let lane = self.lanes.get(&LaneId::Stream(stream));
+        lane.is_some_and(|it| it.has_end && !it.frames.is_empty())
+    }
+
+    /// Adds a frame that concerns a stream, behind its elements.
     pub(super) fn add_control(&mut self, stream: StreamId, frame: &[u8]) -> Ticket {
         let lane = LaneId::Stream(stream);
         match self.unopened.contains(&stream) || self.has_lane(lane) {
@@ -330,6 +354,7 @@ impl<W: Waiter> Outgoing<W> {
     /// Removes a lane, and returns what its elements cost.
     fn remove_lane(&mut self, id: LaneId, woken: &mut Vec<W>) -> usize {
         let Some(mut lane) = self.lanes.remove(&id) else { return 0 };
+        self.unsent_ends -= usize::from(lane.has_end);
         let mut cost = 0;
         for frame in lane.frames.drain(..) {
             cost += frame.cost;
@@ -565,6 +590,7 @@ impl<W: Waiter> Outgoing<W> {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.note_written(taken, woken);
             if lane.is_done() {
+                self.unsent_ends -= usize::from(lane.has_end);
                 self.lanes.remove(&id);
             }
         }
@@ -586,17 +612,18 @@ impl<W: Waiter> Outgoing<W> {
         self.turns.clear();
         self.deferred.clear();
         self.unopened.clear();
-        (self.messages, self.transfers) = (0, 0);
+        (self.messages, self.transfers, self.unsent_ends) = (0, 0, 0);
     }
 
     /// Names and counts what is left of lanes and large frames.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn leftovers(&self) -> [(&'static str, usize); 5] {
+    pub(super) fn leftovers(&self) -> [(&'static str, usize); 6] {
         [
             ("lanes", self.lanes.len()),
             ("turns", self.turns.len() + self.deferred.len()),
             ("streams that are not opened", self.unopened.len()),
             ("large messages", self.messages),
+            ("ends of streams", self.unsent_ends),
             ("transfers", self.transfers),
         ]
     }

@@ -168,14 +168,18 @@ impl<W: Waiter> Streams<W> {
             }
             Frame::Stop { stream } => {
                 let wrong = "stop of a stream that this end does not write";
-                if let Some(writing) = self.open_writing(stream, wrong)? {
-                    writing.close(WriteClosed::ReaderGone, woken);
+                let writing = self.open_writing(stream, wrong)?;
+                let is_open = writing.is_some_and(|it| it.close(WriteClosed::ReaderGone, woken));
+                if is_open {
                     self.note_ended(stream);
+                }
+                // Elements before the end of the stream are not sent either.
+                if is_open || outgoing.holds_end(stream) {
                     let unsent = outgoing.drop_frames(stream, woken);
                     self.add_credit_of_connection(unsent, woken);
                     let mut frame = Vec::new();
                     FrameWriter::end(&mut frame, stream).finish();
-                    outgoing.add_control(stream, &frame);
+                    outgoing.add_end(stream, &frame);
                 }
                 (stream, Ok(Put::Buffered))
             }

@@ -247,7 +247,8 @@ impl Settings {
     /// Returns how many pipes of a connection may be open. Default: 65,536.
     ///
     /// A call that would open more fails before it is sent, and a result that would open more is an
-    /// error of its call.
+    /// error of its call. A pipe that this process writes is open until its end is sent, behind its
+    /// last elements.
     #[must_use]
     pub fn max_pipes(&self) -> u32 {
         self.0.max_pipes

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::yield_now;
+
 use super::peer::{
     self, PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame,
     connect_as_caller_with, credit, end, frame, items, kind, one_way,
@@ -143,6 +145,31 @@ async fn call_with_too_many_pipes_lets_next_call_proceed() {
     soon("the second call", second).await.expect_err("it opens too many pipes");
     self::number(&mut peer).await;
     drop(third);
+}
+
+/// The ends of streams follow their elements, which small calls overtake.
+#[tokio::test(start_paused = true)]
+async fn calls_that_overtake_ends_of_streams_keep_limit() {
+    let functions = Functions::default().with(COUNT, async |mut pipe: Pipe<Vec<u8>>| {
+        tokio::spawn(async move { while pipe.next().await.is_some() {} });
+    });
+    let connected = connected_with(500, settings().with_max_pipes(2), functions).await;
+    let mut calls = Vec::new();
+    for _ in 0..20 {
+        let pipe = Pipe::from_items(vec![vec![7_u8; 1000]; 200]);
+        let mut counting = call::<_, ()>(&connected.client, COUNT, pipe);
+        if !is_ready(&mut counting).await {
+            calls.push(counting);
+        }
+        for _ in 0..12 {
+            yield_now().await;
+        }
+    }
+
+    assert!(calls.len() > 2, "several calls follow each other");
+    for call in calls {
+        soon("a call", call).await.expect("the peer keeps the connection");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,9 +17,10 @@ use crate::wire::{FrameError, FrameWriter, Large, Opened, StreamId, Streams as O
 
 /// Streams.
 impl<W: Waiter> Machine<W> {
-    /// Returns whether a message of this side may open `count` streams.
+    /// Returns whether a message of this side may open `count` streams. A stream whose end is not
+    /// sent is still open for the peer.
     pub(crate) fn may_open(&self, count: usize) -> bool {
-        self.streams.may_open(count)
+        self.streams.may_open(count + self.outgoing.unsent_ends())
     }
 
     /// Makes this side's end of a stream that a message of this side opens.
@@ -201,7 +202,7 @@ impl<W: Waiter> Machine<W> {
         let Some(writing) = self.streams.writing(id) else { return };
         if writing.end(&mut self.woken) {
             self.streams.note_ended(id);
-            self.outgoing.add_control(id, frame);
+            self.outgoing.add_end(id, frame);
         }
     }
 

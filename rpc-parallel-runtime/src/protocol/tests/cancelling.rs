@@ -11,7 +11,7 @@ use crate::protocol::machine::{Machine, Side};
 use crate::protocol::reading::ReadEnded;
 use crate::protocol::transmit::Transmit;
 use crate::protocol::writing::{SendStatus, WriteClosed};
-use crate::wire::{CallId, FunctionId, MAX_FRAGMENT_LEN, Opened, StreamId, WrittenBy};
+use crate::wire::{CallId, Frame, FunctionId, MAX_FRAGMENT_LEN, Opened, StreamId, WrittenBy};
 
 /// A large call that opens two streams, and of which one fragment is handed out.
 struct PartlySent {
@@ -162,4 +162,33 @@ fn cancel_of_partly_sent_lasting_call_follows_it() {
     assert!(sent.machine.cancel_call(sent.call, sent.ticket, false));
 
     assert_eq!(sent.finish(), ["call", "cancel"]);
+}
+
+#[test]
+fn stop_of_stream_that_has_ended_drops_its_elements() {
+    let mut machine = Machine::<Task>::new(Side::Calling, limits());
+    let stream = machine.open(WrittenBy::Sender, 100_000).id;
+    // Nothing else is sent while it is handed out.
+    let first =
+        content::send(&mut machine, stream, content::elements(stream, 0, 1, 10), Instant::now());
+    let mut first = first.expect("the first element is sent at once");
+    content::send(&mut machine, stream, content::elements(stream, 1, 1, 50_000), Instant::now());
+    machine.end_stream(stream, &content::end(stream, b""));
+    machine.drop_writer(stream);
+
+    machine.handle(Frame::Stop { stream }).expect("the peer may stop a stream");
+    machine.handle(Frame::Stop { stream }).expect("the peer may not know the end yet");
+
+    first.skip();
+    machine.take_back(first);
+    let (mut decoder, mut frames) = (Decoder::new(MAX), Vec::new());
+    while let Some(mut transmit) = machine.transmit() {
+        for segment in transmit.segments() {
+            receive(&mut decoder, &segment, &mut frames);
+        }
+        transmit.skip();
+        machine.take_back(transmit);
+    }
+    assert_eq!(frames, ["end of a stream"]);
+    assert_eq!(machine.leftovers(), []);
 }
