@@ -42,8 +42,8 @@ pub(super) struct Lane<W> {
     pub(super) taken: u64,
     /// The number of the last one that is written.
     pub(super) written: u64,
-    /// Whether the lane has its turns.
-    pub(super) is_listed: bool,
+    /// The number of its next turn, if it has one.
+    pub(super) turn: Option<u64>,
     /// Whether the last frame is the end of a stream.
     pub(super) has_end: bool,
     /// Tasks that wait until a frame is written.
@@ -116,7 +116,7 @@ impl<W: Waiter> Lane<W> {
             added: last,
             taken: last,
             written: last,
-            is_listed: false,
+            turn: None,
             has_end: false,
             waiting: WrittenLine::new(),
         }

@@ -4,7 +4,7 @@
 //! large frames have lanes, which take turns. A frame that must follow another is never sent before
 //! it: the frames of a stream follow the message that opens it, and one-way calls follow each other.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -63,9 +63,10 @@ pub(super) struct Outgoing<W> {
     waiting: WrittenLine<W>,
     lanes: FxHashMap<LaneId, Lane<W>>,
     /// The lanes with frames that may be sent, in the order of their turns.
-    turns: VecDeque<LaneId>,
+    turns: BTreeMap<u64, LaneId>,
     /// Lanes whose turn is a large frame, which has to wait until another one is sent.
-    deferred: VecDeque<LaneId>,
+    deferred: BTreeMap<u64, LaneId>,
+    next_turn: u64,
     /// Streams whose opening message is not sent completely. Their lanes have no turns.
     unopened: FxHashSet<StreamId>,
     /// The number of frames that were added to lanes.
@@ -111,8 +112,9 @@ impl<W: Waiter> Outgoing<W> {
             written: 0,
             waiting: WrittenLine::new(),
             lanes: FxHashMap::default(),
-            turns: VecDeque::new(),
-            deferred: VecDeque::new(),
+            turns: BTreeMap::new(),
+            deferred: BTreeMap::new(),
+            next_turn: 0,
             unopened: FxHashSet::default(),
             queued: 0,
             unsent_ends: 0,
@@ -304,10 +306,27 @@ impl<W: Waiter> Outgoing<W> {
         self.queued += 1;
         let number = lane.add(frame);
         let may_be_sent = !matches!(id, LaneId::Stream(it) if self.unopened.contains(&it));
-        if may_be_sent && !mem::replace(&mut lane.is_listed, true) {
-            self.turns.push_back(id);
+        if may_be_sent && lane.turn.is_none() {
+            self.give_turn(id);
         }
         Ticket::Lane(id, number)
+    }
+
+    /// Gives a lane a turn behind all others.
+    fn give_turn(&mut self, id: LaneId) {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.turns.insert(turn, id);
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.turn = Some(turn);
+        }
+    }
+
+    /// Gives the first deferred lane a turn.
+    fn resume_deferred(&mut self) {
+        if let Some((_, id)) = self.deferred.pop_first() {
+            self.give_turn(id);
+        }
     }
 
     fn has_lane(&self, lane: LaneId) -> bool {
@@ -368,13 +387,13 @@ impl<W: Waiter> Outgoing<W> {
             }
         }
         lane.waiting.note_written(u64::MAX, woken);
-        if lane.is_listed {
-            self.turns.retain(|it| *it != id);
-            self.deferred.retain(|it| *it != id);
+        if let Some(turn) = lane.turn {
+            self.turns.remove(&turn);
+            self.deferred.remove(&turn);
         }
         // Either a large frame was sent in part, or it was this lane's turn to begin the next one.
         if self.transfers < MAX_TRANSFERS {
-            self.turns.extend(self.deferred.pop_front());
+            self.resume_deferred();
         }
         cost
     }
@@ -477,7 +496,7 @@ impl<W: Waiter> Outgoing<W> {
         let mut left = turn;
         while left > 0
             && tail.is_none()
-            && let Some(id) = self.turns.pop_front()
+            && let Some((_, id)) = self.turns.pop_first()
         {
             let before = head.len();
             tail = self.take_turn(id, (left, turn), head, drained);
@@ -497,7 +516,7 @@ impl<W: Waiter> Outgoing<W> {
     ) -> Option<Segment> {
         let lane = self.lanes.get_mut(&id)?;
         let was_full = lane.bytes >= LANE_FULL;
-        let (mut tail, mut opened, mut taken) = (None, Vec::new(), 0);
+        let (mut tail, mut opened, mut taken, mut resumes) = (None, Vec::new(), 0, false);
         while taken < left
             && tail.is_none()
             && let Some(frame) = lane.frames.front_mut()
@@ -517,7 +536,10 @@ impl<W: Waiter> Outgoing<W> {
                 Content::Large(_) if taken > 0 => break,
                 Content::Large(large) => {
                     if large.id.is_none() && self.transfers == MAX_TRANSFERS {
-                        self.deferred.push_back(id);
+                        let turn = self.next_turn;
+                        self.next_turn += 1;
+                        self.deferred.insert(turn, id);
+                        lane.turn = Some(turn);
                         return None;
                     }
                     let begins = large.id.is_none();
@@ -541,20 +563,24 @@ impl<W: Waiter> Outgoing<W> {
                         lane.taken += 1;
                         self.messages -= usize::from(!matches!(id, LaneId::Stream(_)));
                         self.transfers -= 1;
-                        self.turns.extend(self.deferred.pop_front());
+                        resumes = true;
                     }
                 }
             }
         }
         lane.bytes -= taken;
         self.ending.push((id, lane.taken));
-        lane.is_listed = !lane.frames.is_empty();
-        if lane.is_listed {
-            self.turns.push_back(id);
+        lane.turn = None;
+        let (has_frames, is_drained) =
+            (!lane.frames.is_empty(), was_full && lane.bytes < LANE_FULL);
+        if resumes {
+            self.resume_deferred();
+        }
+        if has_frames {
+            self.give_turn(id);
         }
         if let LaneId::Stream(stream) = id
-            && was_full
-            && lane.bytes < LANE_FULL
+            && is_drained
         {
             drained.push(stream);
         }
@@ -568,9 +594,9 @@ impl<W: Waiter> Outgoing<W> {
         let id = LaneId::Stream(stream);
         if let Some(lane) = self.lanes.get_mut(&id)
             && !lane.frames.is_empty()
-            && !mem::replace(&mut lane.is_listed, true)
+            && lane.turn.is_none()
         {
-            self.turns.push_back(id);
+            self.give_turn(id);
         }
     }
 

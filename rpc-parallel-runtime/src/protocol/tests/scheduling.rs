@@ -372,3 +372,20 @@ fn calls_that_were_sent_before_do_not_shorten_turns() {
 
     assert_eq!([before, turn.prefers_latency()], [false, true]);
 }
+
+/// With a search among all lanes for each, this takes minutes.
+#[test]
+fn frames_of_100_000_streams_are_dropped() {
+    let mut outgoing = Outgoing::<Task>::new();
+    let streams = (1..=100_000).map(StreamId);
+    for stream in streams.clone() {
+        add_elements(&mut outgoing, stream, frame(8, 10));
+    }
+
+    for stream in streams.rev() {
+        outgoing.drop_frames(stream, &mut Vec::new());
+    }
+
+    while next(&mut outgoing).is_some() {}
+    assert_eq!(outgoing.leftovers().map(|(_, count)| count), [0; 6]);
+}
