@@ -234,15 +234,17 @@ impl WriteEnd {
         }
     }
 
-    /// Waits until the reader has room, or is gone.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Waits until the reader has room, or is gone. Returns the room in bytes, which is 0 if the
+    /// reader is gone.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<usize> {
         let mut locked = self.connection.lock();
         match locked.machine.send_status(self.id) {
             SendStatus::Full => {
                 locked.machine.wait_to_send(self.id, cx.waker());
                 Poll::Pending
             }
-            SendStatus::Room(_) | SendStatus::Closed(_) | SendStatus::Ended => Poll::Ready(()),
+            SendStatus::Room(bytes) => Poll::Ready(bytes),
+            SendStatus::Closed(_) | SendStatus::Ended => Poll::Ready(0),
         }
     }
 

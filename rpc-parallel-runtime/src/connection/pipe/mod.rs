@@ -13,6 +13,8 @@ mod into_pipe;
 pub use self::callback::{AbortHandle, CloseReason, PipeEvent};
 pub use self::error::{PipeError, PipeErrorKind};
 pub use self::into_pipe::IntoPipe;
+#[cfg(all(test, shuttle))]
+pub(super) use self::pump::feed;
 pub use self::reader::Pipe;
 pub(super) use self::travel::{Opening, StreamStart, decoding, encoding, open};
 pub use self::writer::{PipeWriter, TrySendError};

@@ -1,7 +1,7 @@
 //! The task that feeds a stream of a connection from elements of this process.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
@@ -41,8 +41,17 @@ impl<T: Send> Source<T> for Incoming<T> {
 /// Starts a task that feeds a stream. The task ends with the source, the reader or the connection.
 pub(super) fn start<T: Send + 'static>(source: Box<dyn Source<T>>, outgoing: Outgoing<T>) {
     let runtime = outgoing.end.connection().runtime.clone();
-    let (elements, left, skipped, end, done) = (None, None, None, None, false);
-    runtime.spawn(task(Pump { source, outgoing, elements, left, skipped, end, done }));
+    runtime.spawn(task(Pump::new(source, outgoing)));
+}
+
+/// Returns the task that feeds a stream, for a test that polls the task in a thread of its own.
+#[cfg(all(test, shuttle))]
+pub(in crate::connection) fn feed<T: crate::wire::Message>(
+    source: impl Stream<Item = T> + Send + 'static,
+    end: crate::connection::ends::WriteEnd,
+) -> impl Future<Output = ()> {
+    let source: Pin<Box<dyn Stream<Item = T> + Send>> = Box::pin(source);
+    Pump::new(Box::new(source), Outgoing::new(end, crate::wire::codec()))
 }
 
 /// A source, and the stream that it feeds.
@@ -72,6 +81,11 @@ impl<T> Drop for Pump<T> {
 }
 
 impl<T: Send + 'static> Pump<T> {
+    fn new(source: Box<dyn Source<T>>, outgoing: Outgoing<T>) -> Self {
+        let (elements, left, skipped, end, done) = (None, None, None, None, false);
+        Self { source, outgoing, elements, left, skipped, end, done }
+    }
+
     fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             let stream = &self.outgoing.end;
@@ -95,10 +109,8 @@ impl<T: Send + 'static> Pump<T> {
                 return Poll::Ready(());
             }
             // No element is taken out of the source before the reader has room for it.
-            if stream.poll_room(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if !self.gather(cx) {
+            let room = ready!(stream.poll_room(cx));
+            if !self.gather(room, cx) {
                 if !self.source.bypass(&self.outgoing) {
                     return Poll::Pending;
                 }
@@ -109,11 +121,12 @@ impl<T: Send + 'static> Pump<T> {
         Poll::Pending
     }
 
-    /// Takes available elements from the source. Returns `false` if there is nothing to send.
-    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Takes available elements from the source, for a reader that has `room` bytes of room. Returns
+    /// `false` if there is nothing to send.
+    fn gather(&mut self, room: usize, cx: &mut Context<'_>) -> bool {
         let Self { source, outgoing, elements, left, skipped, end, .. } = self;
-        // The frame is limited by the room of the reader.
-        let full = outgoing.end.room().min(BATCH);
+        // At least one element: a task that takes none is not woken by room that returns.
+        let full = room.clamp(1, BATCH);
         let mut fail = |error: PipeError| match error.is_of_an_element() {
             true => *skipped = Some(error),
             false => *end = Some(Err(error)),

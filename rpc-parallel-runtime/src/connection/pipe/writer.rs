@@ -148,9 +148,9 @@ impl<T: Send + 'static> PipeWriter<T> {
                 Target::Remote(outgoing) => outgoing.clone(),
                 Target::Ended => return Err(gone()),
             };
-            poll_fn(|cx| outgoing.end.poll_room(cx)).await;
+            let room = poll_fn(|cx| outgoing.end.poll_room(cx)).await;
             // No more than the reader has room for, if only for one element.
-            let full = outgoing.end.room().clamp(1, BATCH);
+            let full = room.clamp(1, BATCH);
             let (frame, failed) = outgoing.encode_all(full, &mut left, || elements.next());
             if let Some(frame) = frame {
                 outgoing.send(frame).await?;
@@ -200,7 +200,7 @@ impl<T: Send + 'static> PipeWriter<T> {
     #[cfg(feature = "pool")]
     pub(crate) async fn room(&self) {
         poll_fn(|cx| match &self.target {
-            Target::Remote(outgoing) => outgoing.end.poll_room(cx),
+            Target::Remote(outgoing) => outgoing.end.poll_room(cx).map(drop),
             Target::Channel(_) | Target::Ended => Poll::Ready(()),
         })
         .await;

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -18,6 +19,7 @@ use super::peer::{frame, kind};
 use crate::connection::delivery::{Delivery, Flow};
 use crate::connection::ends::{Elements, OwnedEnd, ReadEnd, WriteEnd};
 use crate::connection::failure::Loss;
+use crate::connection::pipe::feed;
 use crate::connection::scripted::function;
 use crate::connection::shared::{Connection, Peer};
 use crate::connection::traffic::Traffic;
@@ -51,6 +53,10 @@ thread_local! {
 
 /// Makes a connection over a transport that has room for `room` bytes.
 fn connection(room: usize) -> (Arc<Connection>, Transport) {
+    connection_with(room, Settings::default())
+}
+
+fn connection_with(room: usize, settings: Settings) -> (Arc<Connection>, Transport) {
     let transport = Transport::default();
     transport.make_room(room);
     let label = WorkerLabel {
@@ -62,7 +68,7 @@ fn connection(room: usize) -> (Arc<Connection>, Transport) {
     let runtime = RUNTIME.with(|it| it.borrow().clone()).expect("the test has made it");
     let _entered = runtime.enter();
     let (peer, writer) = (Peer::Worker(Arc::new(label)), Box::new(transport.clone()));
-    let connection = Connection::new(peer, Settings::default(), Traffic::here(), writer);
+    let connection = Connection::new(peer, settings, Traffic::here(), writer);
     (Arc::new(connection), transport)
 }
 
@@ -358,6 +364,35 @@ fn waiting_writer_is_woken_by_credit_or_loss() {
 }
 
 #[test]
+fn task_that_feeds_stream_is_woken_by_credit_of_connection() {
+    const WINDOW: usize = 64 * 1024;
+    /// A stream of one number.
+    struct One(Option<u64>);
+    impl futures_core::Stream for One {
+        type Item = u64;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u64>> {
+            Poll::Ready(self.0.take())
+        }
+    }
+    check(|| {
+        let settings = Settings::default().with_connection_window(WINDOW);
+        let (connection, _transport) = connection_with(2 * WINDOW, settings);
+        let ends = [(); 2].map(|()| OwnedEnd::open(&connection, WrittenBy::Sender, None, None));
+        let [(_, OwnedEnd::Writing(fed)), (_, OwnedEnd::Writing(other))] = ends else {
+            unreachable!("these ends write")
+        };
+        let user = thread::spawn(move || block_on(feed(One(Some(7)), fed)));
+
+        let mut whole_window = Some(elements_of(&other, WINDOW));
+        assert_eq!(other.try_send(&mut whole_window), Ok(true));
+        let bytes = Chunk::cost_of(WINDOW) as u32;
+        handle(&connection, Frame::Credit { stream: StreamId(0), bytes });
+
+        user.join().expect("the thread does not panic");
+    });
+}
+
+#[test]
 fn waiting_reader_is_woken_by_element_and_end() {
     check(|| {
         let (connection, _transport) = connection(1000);
@@ -398,11 +433,15 @@ fn read_direct(end: OwnedEnd, events: Arc<Mutex<Vec<&'static str>>>) {
 }
 
 fn elements(end: &WriteEnd) -> Elements {
-    let encoded = end.encode(1000, |sink| {
-        io::Write::write_all(sink, &[7]).expect("writing to a sink cannot fail");
+    elements_of(end, 1)
+}
+
+fn elements_of(end: &WriteEnd, len: usize) -> Elements {
+    let encoded = end.encode(usize::MAX, |sink| {
+        io::Write::write_all(sink, &vec![7; len]).expect("writing to a sink cannot fail");
         Ok::<_, TooLarge>(1)
     });
-    encoded.expect("the element is small")
+    encoded.expect("the message has no limit")
 }
 
 fn items(stream: StreamId) -> Frame<'static> {
