@@ -62,58 +62,6 @@ impl<T> Channel<T> {
         }))
     }
 
-    /// Sends an element to the reader, if the reader is in this process and has room.
-    pub(super) fn poll_send(
-        &self,
-        element: &mut Option<T>,
-        cx: Option<&Context<'_>>,
-    ) -> Poll<Result<Sent<T>, PipeError>> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let callback = match &mut state.reader {
-            Reader::Away(outgoing) => return Poll::Ready(Ok(Sent::Elsewhere(outgoing.clone()))),
-            Reader::Gone => {
-                return Poll::Ready(Err(PipeError::new(None, PipeErrorKind::ReaderGone)));
-            }
-            Reader::Callback(callback) => callback.take(),
-            Reader::Here(waker) if state.queue.len() < ROOM => {
-                let waker = waker.take();
-                state.queue.extend(element.take());
-                drop(guard);
-                waker.into_iter().for_each(Waker::wake);
-                return Poll::Ready(Ok(Sent::Here));
-            }
-            Reader::Here(_) => None,
-        };
-        let Some(mut callback) = callback else {
-            state.wait(cx);
-            return Poll::Pending;
-        };
-        drop(guard);
-        let flow =
-            element.take().map_or(Flow::Continue, |it| callback.call(PipeEvent::Element(it)));
-        self.put_back(callback, flow);
-        Poll::Ready(Ok(Sent::Here))
-    }
-
-    /// Puts a callback back after it has run.
-    fn put_back(&self, mut callback: Callback<T>, flow: Flow) {
-        let mut state = self.state();
-        // An abort while the callback runs leaves the end of the pipe to this method.
-        let flow = if callback.is_aborted() { Flow::Stop } else { flow };
-        let waiting = mem::take(&mut state.waiting);
-        let end = state.end.take();
-        if flow == Flow::Continue && end.is_none() {
-            state.reader = Reader::Callback(Some(callback));
-            drop(state);
-        } else {
-            state.reader = Reader::Gone;
-            drop(state);
-            callback.call(PipeEvent::Closed(CloseReason::of(flow, end.unwrap_or(Ok(())))));
-        }
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
     /// Returns the next element, or the stream that it comes from.
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         let mut state = self.state();
@@ -202,7 +150,7 @@ impl<T> Channel<T> {
     }
 }
 
-impl<T: Send> Abortable for Channel<T> {
+impl<T: Send + 'static> Abortable for Channel<T> {
     /// Ends the pipe of a callback, unless the callback is running. In that case
     /// [`put_back`](Self::put_back) ends the pipe.
     fn abort(&self) {
@@ -217,6 +165,64 @@ impl<T: Send> Abortable for Channel<T> {
 }
 
 impl<T: Send + 'static> Channel<T> {
+    /// Sends an element to the reader, if the reader is in this process and has room.
+    pub(super) fn poll_send(
+        &self,
+        element: &mut Option<T>,
+        cx: Option<&Context<'_>>,
+    ) -> Poll<Result<Sent<T>, PipeError>> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let callback = match &mut state.reader {
+            Reader::Away(outgoing) => return Poll::Ready(Ok(Sent::Elsewhere(outgoing.clone()))),
+            Reader::Gone => {
+                return Poll::Ready(Err(PipeError::new(None, PipeErrorKind::ReaderGone)));
+            }
+            Reader::Callback(callback) => callback.take(),
+            Reader::Here(waker) if state.queue.len() < ROOM => {
+                let waker = waker.take();
+                state.queue.extend(element.take());
+                drop(guard);
+                waker.into_iter().for_each(Waker::wake);
+                return Poll::Ready(Ok(Sent::Here));
+            }
+            Reader::Here(_) => None,
+        };
+        let Some(mut callback) = callback else {
+            state.wait(cx);
+            return Poll::Pending;
+        };
+        drop(guard);
+        let flow =
+            element.take().map_or(Flow::Continue, |it| callback.call(PipeEvent::Element(it)));
+        self.put_back(callback, flow);
+        Poll::Ready(Ok(Sent::Here))
+    }
+
+    /// Puts a callback back after it has run.
+    fn put_back(&self, mut callback: Callback<T>, flow: Flow) {
+        let mut state = self.state();
+        // An abort while the callback runs leaves the end of the pipe to this method.
+        let flow = if callback.is_aborted() { Flow::Stop } else { flow };
+        let (waiting, away) = (mem::take(&mut state.waiting), state.away.take());
+        let end = state.end.take();
+        if flow == Flow::Continue && away.is_none() && end.is_none() {
+            state.reader = Reader::Callback(Some(callback));
+            drop(state);
+        } else {
+            state.reader = Reader::Gone;
+            drop(state);
+            match away {
+                Some(incoming) if flow == Flow::Continue => callback.read(incoming),
+                _ => {
+                    let end = end.unwrap_or(Ok(()));
+                    callback.call(PipeEvent::Closed(CloseReason::of(flow, end)));
+                }
+            }
+        }
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     /// Calls a callback with all buffered elements, and with all elements from then on.
     fn read_direct(&self, mut callback: Callback<T>) {
         loop {
@@ -228,9 +234,6 @@ impl<T: Send + 'static> Channel<T> {
                     self.state().queue.clear();
                     return self.put_back(callback, Flow::Stop);
                 }
-            } else if let Some(incoming) = state.away.take() {
-                drop(state);
-                return callback.read(incoming);
             } else {
                 drop(state);
                 return self.put_back(callback, Flow::Continue);
@@ -271,9 +274,12 @@ impl<T: Send + 'static> Channel<T> {
                 waker.into_iter().for_each(Waker::wake);
             }
             Reader::Callback(callback) => {
-                if let Some(callback) = callback.take() {
-                    drop(state);
-                    callback.read(incoming);
+                let callback = callback.take();
+                state.away = Some(incoming);
+                drop(state);
+                // While the callback runs, `put_back` takes the stream afterwards.
+                if let Some(callback) = callback {
+                    self.put_back(callback, Flow::Continue);
                 }
             }
             Reader::Away(outgoing) => {

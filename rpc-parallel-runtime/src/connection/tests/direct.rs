@@ -1,6 +1,8 @@
 //! Pipes whose elements go to a callback (`for_each_direct`).
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
 use super::{Connected, connected, join, lock, settle, soon};
 use crate::connection::scripted::{Functions, call, function};
@@ -101,6 +103,37 @@ async fn abort_closes_callback_once_and_stops_writer() {
     handle.abort();
 
     join("the function", written).await.expect("the call succeeds");
+    assert_eq!(close_reasons(&events), [CloseReason::ByAbort]);
+    settle().await;
+    connected.assert_no_open_streams();
+}
+
+#[tokio::test(start_paused = true)]
+async fn callback_that_sends_its_writer_receives_elements_of_other_process() {
+    let connected = connected(100, functions()).await;
+    let (writer, pipe) = Pipe::pair();
+    writer.try_send(100).expect("the pipe has room");
+    let (client, mut writer) = (connected.client.clone(), Some(writer));
+    let (events, written) = (Events::default(), Arc::new(Mutex::new(None)));
+    let (recorded, sent) = (events.clone(), written.clone());
+    let handle = pipe.for_each_direct(move |event| {
+        lock(&recorded).push(event);
+        if let Some(writer) = writer.take() {
+            let mut call = call::<_, u64>(&client, WRITE, writer);
+            assert!(Pin::new(&mut call).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            *lock(&sent) = Some(call);
+        }
+    });
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+
+    let first = Vec::from_iter(lock(&events).iter().take(4).cloned());
+    handle.abort();
+
+    assert_eq!(first, [100, 0, 1, 2].map(PipeEvent::Element));
+    let call = lock(&written).take().expect("the callback has sent the writer");
+    soon("the function", call).await.expect("the call succeeds");
     assert_eq!(close_reasons(&events), [CloseReason::ByAbort]);
     settle().await;
     connected.assert_no_open_streams();
