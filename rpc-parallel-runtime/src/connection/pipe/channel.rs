@@ -15,6 +15,8 @@ use crate::connection::delivery::Flow;
 const ROOM: usize = 64;
 
 /// The state that both ends of a pipe share while they are in this process.
+///
+/// Elements and wakers are dropped after the lock is released: their destructors may use the pipe.
 pub(super) struct Channel<T>(Mutex<State<T>>);
 
 struct State<T> {
@@ -81,7 +83,10 @@ impl<T> Channel<T> {
                 Poll::Ready(Next::Item(error))
             }
             None => {
-                state.reader = Reader::Here(Some(cx.waker().clone()));
+                let reader = Reader::Here(Some(cx.waker().clone()));
+                let replaced = mem::replace(&mut state.reader, reader);
+                drop(state);
+                drop(replaced);
                 Poll::Pending
             }
         }
@@ -116,11 +121,11 @@ impl<T> Channel<T> {
     /// Closes the pipe, because the reader was dropped.
     fn leave(&self) {
         let mut state = self.state();
-        state.reader = Reader::Gone;
+        let reader = mem::replace(&mut state.reader, Reader::Gone);
         let queue = mem::take(&mut state.queue);
         let (away, waiting) = (state.away.take(), mem::take(&mut state.waiting));
         drop(state);
-        drop((queue, away));
+        drop((reader, queue, away));
         waiting.into_iter().for_each(Waker::wake);
     }
 
@@ -225,18 +230,15 @@ impl<T: Send + 'static> Channel<T> {
 
     /// Calls a callback with all buffered elements, and with all elements from then on.
     fn read_direct(&self, mut callback: Callback<T>) {
+        let replaced = mem::replace(&mut self.state().reader, Reader::Callback(None));
+        drop(replaced);
         loop {
-            let mut state = self.state();
-            state.reader = Reader::Callback(None);
-            if let Some(element) = state.queue.pop_front() {
-                drop(state);
-                if callback.call(PipeEvent::Element(element)) == Flow::Stop {
-                    self.state().queue.clear();
-                    return self.put_back(callback, Flow::Stop);
-                }
-            } else {
-                drop(state);
-                return self.put_back(callback, Flow::Continue);
+            let next = self.state().queue.pop_front();
+            let Some(element) = next else { return self.put_back(callback, Flow::Continue) };
+            if callback.call(PipeEvent::Element(element)) == Flow::Stop {
+                let unread = mem::take(&mut self.state().queue);
+                drop(unread);
+                return self.put_back(callback, Flow::Stop);
             }
         }
     }
@@ -256,9 +258,10 @@ impl<T: Send + 'static> Channel<T> {
         if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {
             return false;
         }
-        state.reader = Reader::Away(outgoing.clone());
+        let replaced = mem::replace(&mut state.reader, Reader::Away(outgoing.clone()));
         let waiting = mem::take(&mut state.waiting);
         drop(state);
+        drop(replaced);
         waiting.into_iter().for_each(Waker::wake);
         true
     }
