@@ -5,7 +5,7 @@ use std::mem;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use tokio::sync::Notify;
 
@@ -17,6 +17,9 @@ use crate::connection::panics::catch;
 use crate::connection::shared::Connection;
 use crate::connection::task::task;
 use crate::wire::StreamId;
+
+/// The number of elements of a stream of this process that a callback gets before its task yields.
+const TURNS: usize = 64;
 
 /// The argument of a callback of
 /// [`Pipe::for_each_direct`](super::Pipe::for_each_direct).
@@ -242,8 +245,8 @@ impl<T: Send + 'static> Callback<T> {
                     self.call(PipeEvent::Closed(CloseReason::ByAbort));
                     return Poll::Ready(());
                 }
-                while let Poll::Ready(next) = source.poll_next(cx) {
-                    let closed = match next {
+                for _ in 0..TURNS {
+                    let closed = match ready!(source.poll_next(cx)) {
                         Some(Ok(element)) => match self.call(PipeEvent::Element(element)) {
                             Flow::Continue => continue,
                             Flow::Stop => CloseReason::ByAbort,
@@ -254,6 +257,7 @@ impl<T: Send + 'static> Callback<T> {
                     self.call(PipeEvent::Closed(closed));
                     return Poll::Ready(());
                 }
+                cx.waker().wake_by_ref();
                 Poll::Pending
             })
             .await;

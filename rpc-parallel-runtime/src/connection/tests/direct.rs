@@ -140,6 +140,18 @@ async fn callback_that_sends_its_writer_receives_elements_of_other_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn task_that_reads_ready_stream_yields() {
+    let (handle, events) = record(Pipe::from_items(0..100_000));
+
+    tokio::task::yield_now().await;
+    handle.abort();
+
+    settle().await;
+    assert_eq!(close_reasons(&events), [CloseReason::ByAbort]);
+    assert!(matches!(lock(&events)[0], PipeEvent::Element(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn abort_after_end_has_no_effect() {
     let connected = connected(100, functions()).await;
     let (handle, events) = record(count(&connected, 3, 100).await);
