@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 
-use super::callback::{AbortHandle, Abortable, Callback, CloseReason, PipeEvent};
+use super::callback::{Abortable, Callback, CloseReason, PipeEvent};
 use super::error::{PipeError, PipeErrorKind};
-use super::pump::{self, Source};
+use super::pump;
 use super::remote::{Incoming, Outgoing};
 use crate::connection::delivery::Flow;
 
@@ -46,7 +46,7 @@ pub(super) enum Sent<T> {
 }
 
 /// The result of reading a channel.
-enum Next<T> {
+pub(super) enum Next<T> {
     /// An element, an error or the end.
     Item(Option<Result<T, PipeError>>),
     /// The writer is in another process: read this stream from now on.
@@ -65,7 +65,7 @@ impl<T> Channel<T> {
     }
 
     /// Returns the next element, or the stream that it comes from.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next<T>> {
         let mut state = self.state();
         if let Some(element) = state.queue.pop_front() {
             let waiting = mem::take(&mut state.waiting);
@@ -119,7 +119,7 @@ impl<T> Channel<T> {
     }
 
     /// Closes the pipe, because the reader was dropped.
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         let mut state = self.state();
         let reader = mem::replace(&mut state.reader, Reader::Gone);
         let queue = mem::take(&mut state.queue);
@@ -229,7 +229,7 @@ impl<T: Send + 'static> Channel<T> {
     }
 
     /// Calls a callback with all buffered elements, and with all elements from then on.
-    fn read_direct(&self, mut callback: Callback<T>) {
+    pub(super) fn read_direct(&self, mut callback: Callback<T>) {
         let replaced = mem::replace(&mut self.state().reader, Reader::Callback(None));
         drop(replaced);
         loop {
@@ -243,17 +243,9 @@ impl<T: Send + 'static> Channel<T> {
         }
     }
 
-    /// Sends the elements of the writer to another process.
-    fn send_reader(self: &Arc<Self>, outgoing: Outgoing<T>) {
-        // If elements are buffered, the writer must not overtake them.
-        if !self.send_idle_reader(&outgoing) {
-            pump::start(Box::new(Reading::of(self.clone())), outgoing);
-        }
-    }
-
     /// Sends the elements of the writer to another process if the channel is empty. Returns whether
     /// it was empty.
-    fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
+    pub(super) fn send_idle_reader(&self, outgoing: &Outgoing<T>) -> bool {
         let mut state = self.state();
         if !state.queue.is_empty() || state.away.is_some() || state.end.is_some() {
             return false;
@@ -293,98 +285,6 @@ impl<T: Send + 'static> Channel<T> {
             }
             Reader::Gone => drop(state),
         }
-    }
-}
-
-/// The owned reading end of a channel. Dropping it closes the channel.
-pub(super) struct Reading<T>(ReadFrom<T>);
-
-enum ReadFrom<T> {
-    Channel(Arc<Channel<T>>),
-    /// The writer is in another process.
-    Remote(Box<Incoming<T>>),
-    /// Another process is the reader now.
-    Nothing,
-}
-
-impl<T> Reading<T> {
-    pub(super) fn of(channel: Arc<Channel<T>>) -> Self {
-        Self(ReadFrom::Channel(channel))
-    }
-
-    /// Returns the next element, an error or the end.
-    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
-        loop {
-            match &mut self.0 {
-                ReadFrom::Remote(incoming) => return incoming.poll_next(cx),
-                ReadFrom::Nothing => return Poll::Ready(None),
-                ReadFrom::Channel(channel) => match ready!(channel.poll_next(cx)) {
-                    Next::Item(item) => return Poll::Ready(item),
-                    Next::Elsewhere(incoming) => self.0 = ReadFrom::Remote(Box::new(incoming)),
-                },
-            }
-        }
-    }
-
-    /// Takes the source of the elements, without closing the channel.
-    fn take(&mut self) -> ReadFrom<T> {
-        mem::replace(&mut self.0, ReadFrom::Nothing)
-    }
-
-    /// Returns the stream of a writer in another process.
-    #[cfg(feature = "tracing")]
-    pub(super) fn remote(&self) -> Option<&Incoming<T>> {
-        match &self.0 {
-            ReadFrom::Remote(incoming) => Some(incoming),
-            ReadFrom::Channel(_) | ReadFrom::Nothing => None,
-        }
-    }
-}
-
-impl<T: Send + 'static> Reading<T> {
-    /// Calls a callback with all elements.
-    pub(super) fn read_direct(mut self, callback: Callback<T>, handle: &AbortHandle) {
-        match self.take() {
-            ReadFrom::Channel(channel) => {
-                let abortable: Arc<dyn Abortable> = channel.clone();
-                handle.aborts_channel(&abortable);
-                channel.read_direct(callback);
-            }
-            ReadFrom::Remote(incoming) => callback.read(*incoming),
-            ReadFrom::Nothing => {}
-        }
-    }
-
-    /// Sends all elements to another process.
-    pub(super) fn send(mut self, outgoing: Outgoing<T>) {
-        match self.take() {
-            ReadFrom::Channel(channel) => channel.send_reader(outgoing),
-            ReadFrom::Remote(incoming) => pump::start(incoming, outgoing),
-            ReadFrom::Nothing => {}
-        }
-    }
-}
-
-impl<T> Drop for Reading<T> {
-    fn drop(&mut self) {
-        if let ReadFrom::Channel(channel) = &self.0 {
-            channel.leave();
-        }
-    }
-}
-
-impl<T: Send + 'static> Source<T> for Reading<T> {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, PipeError>>> {
-        Self::poll_next(self, cx)
-    }
-
-    fn bypass(&mut self, outgoing: &Outgoing<T>) -> bool {
-        let ReadFrom::Channel(channel) = &self.0 else { return false };
-        let bypasses = channel.send_idle_reader(outgoing);
-        if bypasses {
-            self.0 = ReadFrom::Nothing;
-        }
-        bypasses
     }
 }
 

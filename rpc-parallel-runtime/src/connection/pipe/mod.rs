@@ -3,6 +3,7 @@
 mod error;
 mod travel;
 mod channel;
+mod reading;
 mod reader;
 mod remote;
 mod writer;

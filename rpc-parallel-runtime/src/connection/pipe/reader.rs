@@ -11,9 +11,10 @@ use futures_core::Stream;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::callback::{AbortHandle, Callback, CloseReason, PipeEvent};
-use super::channel::{Channel, Reading, end_outgoing};
+use super::channel::{Channel, end_outgoing};
 use super::error::{PipeError, PipeErrorKind};
 use super::pump;
+use super::reading::Reading;
 use super::remote::{Incoming, Outgoing};
 use super::travel::{self, Opening, PipeNumber, Start, claim_reading};
 use super::writer::PipeWriter;
