@@ -10,6 +10,7 @@ use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::answering::{Answering, Incoming, Running, Session};
+use super::counted::{Counted, Unanswered};
 use super::deadline::within;
 use super::diagnostics::diagnose;
 use super::ends::OwnedEnd;
@@ -19,7 +20,6 @@ use super::received_one_way::ReceivedOneWay;
 use super::scope::{CallScope, LazyScope};
 use super::shared::Connection;
 use super::spans::{CallSpan, Callers};
-use super::traffic::CountedCall;
 use crate::wire::{Body, CallId, FrameError, FunctionId, Refusal};
 
 /// The calls that have begun and are pending.
@@ -32,6 +32,7 @@ pub(super) struct Calls {
     aborted: FxHashMap<task::Id, CallId>,
     /// Calls that have not begun, and for which a cancel was received.
     pub(super) cancelled: FxHashSet<CallId>,
+    unanswered: Unanswered,
     /// The number of calls that completed in the driver task and are not counted yet.
     pub(super) ended: u64,
 }
@@ -67,11 +68,11 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// A running call has this number, or the peer has more calls than `max` in flight.
+    /// A running call has this number, or the peer has `max` calls in flight already.
     pub(super) fn check(&self, call: CallId, max: u32) -> Result<(), FrameError> {
         let violation = if self.running.contains_key(&call) {
             "the number is in use"
-        } else if self.running.len() >= max as usize {
+        } else if self.unanswered.count() >= max as usize {
             "more calls in flight than `max_calls` allows"
         } else {
             return Ok(());
@@ -111,15 +112,16 @@ impl Calls {
         let Some((rest, span)) = begun else { return in_flight.end_later(&mut self.ended) };
         let deadline = scope.deadline;
         let scope = scope.made();
-        let rest = Unfinished::new(rest, span, in_flight, one_way);
         let (session, connection) = (session.clone(), connection.clone());
         match call {
             Some(call) => {
+                let rest = Unfinished::new(rest, span, self.unanswered.add(in_flight));
                 let lasts = !session.may_cancel(function);
                 let rest = answer_later(Some(call), function, deadline, rest, session, connection);
                 self.spawn_call(call, function, scope, lasts, rest);
             }
             None => {
+                let rest = Unfinished::new(rest, span, Counted::one_way(in_flight, one_way));
                 let rest = answer_later(None, function, deadline, rest, session, connection);
                 self.lasting.spawn(rest);
             }
@@ -135,10 +137,11 @@ impl Calls {
         connection: &Arc<Connection>,
     ) {
         let Arrived { function, arguments, ends, deadline, callers, .. } = arrived;
-        let in_flight = connection.traffic().call_begins();
+        let counted = self.unanswered.add(connection.traffic().call_begins());
         let lasts = !session.may_cancel(function);
         if !lasts && self.cancelled.remove(&call) {
             drop_unfinished(ends, PipeErrorKind::Cancelled);
+            drop(counted);
             return refuse(call, &Refusal::Cancelled, connection);
         }
         let mut scope = LazyScope::new(deadline);
@@ -149,7 +152,7 @@ impl Calls {
             let mut buffer = Vec::new();
             if deadline.is_some_and(|it| it <= Instant::now()) {
                 drop_unfinished(ends, Refusal::Expired.pipe_error_kind());
-                drop(in_flight);
+                drop(counted);
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
             }
@@ -166,8 +169,8 @@ impl Calls {
                 Poll::Ready((begun, answering.into_follow_up()))
             });
             let (begun, follow_up) = begun.await;
-            // If the call has completed, `in_flight` is dropped here, before its answer is queued.
-            let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, in_flight, None));
+            // If the call has completed, `counted` is dropped here, before its answer is queued.
+            let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, counted));
             follow_up.send(&connection, &mut buffer);
             if let Some(rest) = rest {
                 answer_later(Some(call), function, deadline, rest, session, connection).await;
@@ -328,18 +331,12 @@ pub(super) async fn answer_later(
 pub(super) struct Unfinished {
     running: Option<Pin<Box<dyn Running>>>,
     span: CallSpan,
-    _in_flight: CountedCall,
-    _one_way: Option<ReceivedOneWay>,
+    _counted: Counted,
 }
 
 impl Unfinished {
-    pub(super) fn new(
-        running: Pin<Box<dyn Running>>,
-        span: CallSpan,
-        in_flight: CountedCall,
-        one_way: Option<ReceivedOneWay>,
-    ) -> Self {
-        Self { running: Some(running), span, _in_flight: in_flight, _one_way: one_way }
+    pub(super) fn new(running: Pin<Box<dyn Running>>, span: CallSpan, counted: Counted) -> Self {
+        Self { running: Some(running), span, _counted: counted }
     }
 }
 
@@ -383,23 +380,78 @@ pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::scripted::function;
+    use crate::connection::scripted::{Functions, function};
     use crate::connection::shared::Peer;
     use crate::connection::traffic::Traffic;
-    use crate::transport::memory::pair;
+    use crate::transport::memory::{MemoryReader, MemoryWriter, pair};
     use crate::wire::{FunctionInfo, Settings};
 
     const PANICS: &FunctionInfo = &function("panics");
+    /// Returns at once.
+    const RETURN: &FunctionInfo = &function("return");
+    /// Never returns.
+    const WAIT: &FunctionInfo = &function("wait");
+
+    /// The answering end of a connection without a driver.
+    struct Fixture {
+        calls: Calls,
+        session: Arc<dyn Session>,
+        connection: Arc<Connection>,
+        _other_end: (MemoryReader, MemoryWriter),
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let ((_, writer), other_end) = pair(1024);
+            let (settings, traffic) = (Settings::default(), Traffic::here());
+            let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
+            let functions = Functions::default()
+                .with(RETURN, async |(): ()| ())
+                .with(WAIT, async |(): ()| std::future::pending::<()>().await);
+            Self {
+                calls: Calls::default(),
+                session: Arc::new(functions),
+                connection: Arc::new(connection),
+                _other_end: other_end,
+            }
+        }
+
+        fn spawn(&mut self, call: u64, function: &FunctionInfo) {
+            let arrived = Arrived {
+                call: Some(CallId(call)),
+                function: function.id(),
+                arguments: Body::of(&[0xc0]),
+                ends: Vec::new(),
+                deadline: None,
+                callers: Callers::of(Default::default()),
+                one_way: None,
+            };
+            self.calls.spawn(CallId(call), arrived, &self.session, &self.connection);
+        }
+
+        fn cancel(&mut self, call: u64) {
+            self.calls.cancel(CallId(call), &*self.session);
+        }
+
+        /// Returns whether one more call may begin, if `max` may be in flight.
+        fn may_begin(&self, call: u64, max: u32) -> bool {
+            self.calls.check(CallId(call), max).is_ok()
+        }
+    }
+
+    /// Yields until all tasks of the runtime are complete or wait.
+    async fn run_tasks() {
+        for _ in 0..10 {
+            task::yield_now().await;
+        }
+    }
 
     /// Panics of functions are caught inside of the task. Those of destructors and of a `tracing`
     /// subscriber are not.
     #[tokio::test]
     async fn call_whose_task_panics_is_answered() {
-        let ((_, writer), _other_end) = pair(1024);
-        let (settings, traffic) = (Settings::default(), Traffic::here());
-        let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
-        let connection = Arc::new(connection);
-        let (mut calls, mut buffer) = (Calls::default(), Vec::new());
+        let Fixture { mut calls, connection, _other_end, .. } = Fixture::new();
+        let mut buffer = Vec::new();
         let task = async { panic!("scripted panic of a task") };
         calls.spawn_call(CallId(7), PANICS.id(), None, false, task);
 
@@ -411,5 +463,32 @@ mod tests {
 
         let text = String::from_utf8_lossy(&buffer);
         assert!(text.contains("scripted panic of a task"), "{text}");
+    }
+
+    /// The caller sends its next call when it has the answer, which may be before the driver
+    /// observes the end of the task.
+    #[tokio::test]
+    async fn answered_call_does_not_count_although_its_task_is_not_joined() {
+        let mut fixture = Fixture::new();
+
+        fixture.spawn(7, RETURN);
+        assert!(!fixture.may_begin(8, 1));
+        run_tasks().await;
+
+        assert!(fixture.may_begin(8, 1));
+        assert!(!fixture.may_begin(7, 2), "the number of the call is in use");
+    }
+
+    #[tokio::test]
+    async fn cancelled_call_counts_until_its_function_is_dropped() {
+        let mut fixture = Fixture::new();
+        fixture.spawn(7, WAIT);
+        run_tasks().await;
+
+        fixture.cancel(7);
+
+        assert!(!fixture.may_begin(8, 1));
+        run_tasks().await;
+        assert!(fixture.may_begin(8, 1));
     }
 }

@@ -10,6 +10,7 @@ mod call;
 #[cfg(feature = "pool")]
 mod shared_call;
 mod calls;
+mod counted;
 mod caller;
 mod client;
 mod deadline;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::answering::{Answering, Session};
 use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
+use super::counted::Counted;
 use super::ends::OwnedEnd;
 use super::received_one_way::ReceivedOneWay;
 use super::scope::LazyScope;
@@ -77,7 +78,7 @@ async fn answer_all(
             diagnose_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
-            let rest = Unfinished::new(rest, span, in_flight, received);
+            let rest = Unfinished::new(rest, span, Counted::one_way(in_flight, received));
             let (session, connection) = (session.clone(), connection.clone());
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }

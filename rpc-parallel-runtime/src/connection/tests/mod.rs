@@ -19,6 +19,7 @@ mod violations;
 mod slow_peers;
 mod wakers;
 mod limits;
+mod several_threads;
 #[cfg(feature = "pool")]
 mod looking;
 mod closing;
