@@ -1,15 +1,17 @@
 //! The received calls of one connection, from their arrival until their answer.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::answering::{Answering, Incoming, Running, Session};
+use super::answering::{Answering, FollowUp, Incoming, Running, Session};
 use super::counted::{Counted, Unanswered};
 use super::deadline::within;
 use super::diagnostics::diagnose;
@@ -136,38 +138,27 @@ impl Calls {
         session: &Arc<dyn Session>,
         connection: &Arc<Connection>,
     ) {
-        let Arrived { function, arguments, ends, deadline, callers, .. } = arrived;
+        let Arrived { function, deadline, .. } = arrived;
         let counted = self.unanswered.add(connection.traffic().call_begins());
         let lasts = !session.may_cancel(function);
+        let mut queued = QueuedCall::new(arrived);
         if !lasts && self.cancelled.remove(&call) {
-            drop_unfinished(ends, PipeErrorKind::Cancelled);
+            drop(queued);
             drop(counted);
             return refuse(call, &Refusal::Cancelled, connection);
         }
         let mut scope = LazyScope::new(deadline);
         let shared = scope.get();
         let (session, connection) = (session.clone(), connection.clone());
-        let arguments = arguments.keep();
         let answer = async move {
             let mut buffer = Vec::new();
             if deadline.is_some_and(|it| it <= Instant::now()) {
-                drop_unfinished(ends, Refusal::Expired.pipe_error_kind());
+                drop_unfinished(queued.ends.take(), Refusal::Expired.pipe_error_kind());
                 drop(counted);
                 refuse(call, &Refusal::Expired, &connection);
                 return call;
             }
-            let mut given = Some((ends, callers));
-            let begun = poll_fn(|cx| {
-                let mut answering = Answering::new(Some(call), &connection, &mut buffer);
-                let arguments = Body::shared(&arguments);
-                let (ends, callers) = given.take().expect("the future is ready in its first poll");
-                let call = Some(call);
-                let one_way = None;
-                let arrived =
-                    Arrived { call, function, arguments, ends, deadline, callers, one_way };
-                let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
-                Poll::Ready((begun, answering.into_follow_up()))
-            });
+            let begun = queued.begin(&*session, &connection, &mut scope, &mut buffer);
             let (begun, follow_up) = begun.await;
             // If the call has completed, `counted` is dropped here, before its answer is queued.
             let rest = begun.map(|(rest, span)| Unfinished::new(rest, span, counted));
@@ -268,11 +259,68 @@ impl Calls {
     }
 }
 
+/// A call that begins in another task. Dropping it cancels the call.
+pub(super) struct QueuedCall {
+    call: Option<CallId>,
+    pub(super) function: FunctionId,
+    arguments: Bytes,
+    ends: QueuedEnds,
+    deadline: Option<Instant>,
+    callers: Callers,
+}
+
+impl QueuedCall {
+    pub(super) fn new(arrived: Arrived<'_>) -> Self {
+        let Arrived { call, function, arguments, ends, deadline, callers, .. } = arrived;
+        let (arguments, ends) = (arguments.keep(), QueuedEnds(ends));
+        Self { call, function, arguments, ends, deadline, callers }
+    }
+
+    /// Begins the call, and polls it once. Returns the rest of it, if it is pending.
+    pub(super) async fn begin(
+        self,
+        session: &dyn Session,
+        connection: &Arc<Connection>,
+        scope: &mut LazyScope,
+        buffer: &mut Vec<u8>,
+    ) -> (Option<(Pin<Box<dyn Running>>, CallSpan)>, FollowUp) {
+        let mut queued = Some(self);
+        poll_fn(|cx| {
+            let queued = queued.take().expect("the future is ready in its first poll");
+            let Self { call, function, arguments, mut ends, deadline, callers } = queued;
+            let (arguments, ends, one_way) = (Body::shared(&arguments), ends.take(), None);
+            let arrived = Arrived { call, function, arguments, ends, deadline, callers, one_way };
+            let mut answering = Answering::new(call, connection, buffer);
+            let begun = begin(session, arrived, scope, cx, &mut answering);
+            Poll::Ready((begun, answering.into_follow_up()))
+        })
+        .await
+    }
+}
+
+/// The ends of the streams of a call that has not begun. Dropping them ends the streams with an
+/// error.
+struct QueuedEnds(Vec<OwnedEnd>);
+
+impl QueuedEnds {
+    fn take(&mut self) -> Vec<OwnedEnd> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl Drop for QueuedEnds {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            drop_unfinished(self.take(), PipeErrorKind::Cancelled);
+        }
+    }
+}
+
 /// The result of a task of a one-way call.
 const NO_CALL: CallId = CallId(0);
 
 /// Begins a call and polls it once. Returns the rest of it, if it is pending.
-pub(super) fn begin(
+fn begin(
     session: &dyn Session,
     arrived: Arrived<'_>,
     scope: &mut LazyScope,
@@ -379,12 +427,16 @@ pub(super) fn diagnose_failure(session: &dyn Session, function: FunctionId, refu
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSliceMut;
+
     use super::*;
+    use crate::connection::PipeError;
     use crate::connection::scripted::{Functions, function};
     use crate::connection::shared::Peer;
     use crate::connection::traffic::Traffic;
+    use crate::transport::Reader;
     use crate::transport::memory::{MemoryReader, MemoryWriter, pair};
-    use crate::wire::{FunctionInfo, Settings};
+    use crate::wire::{Frame, FunctionInfo, Settings, WrittenBy, split};
 
     const PANICS: &FunctionInfo = &function("panics");
     /// Returns at once.
@@ -397,7 +449,7 @@ mod tests {
         calls: Calls,
         session: Arc<dyn Session>,
         connection: Arc<Connection>,
-        _other_end: (MemoryReader, MemoryWriter),
+        other_end: (MemoryReader, MemoryWriter),
     }
 
     impl Fixture {
@@ -412,16 +464,16 @@ mod tests {
                 calls: Calls::default(),
                 session: Arc::new(functions),
                 connection: Arc::new(connection),
-                _other_end: other_end,
+                other_end,
             }
         }
 
-        fn spawn(&mut self, call: u64, function: &FunctionInfo) {
+        fn spawn(&mut self, call: u64, function: &FunctionInfo, ends: Vec<OwnedEnd>) {
             let arrived = Arrived {
                 call: Some(CallId(call)),
                 function: function.id(),
                 arguments: Body::of(&[0xc0]),
-                ends: Vec::new(),
+                ends,
                 deadline: None,
                 callers: Callers::of(Default::default()),
                 one_way: None,
@@ -450,7 +502,7 @@ mod tests {
     /// subscriber are not.
     #[tokio::test]
     async fn call_whose_task_panics_is_answered() {
-        let Fixture { mut calls, connection, _other_end, .. } = Fixture::new();
+        let Fixture { mut calls, connection, other_end: _other_end, .. } = Fixture::new();
         let mut buffer = Vec::new();
         let task = async { panic!("scripted panic of a task") };
         calls.spawn_call(CallId(7), PANICS.id(), None, false, task);
@@ -471,7 +523,7 @@ mod tests {
     async fn answered_call_does_not_count_although_its_task_is_not_joined() {
         let mut fixture = Fixture::new();
 
-        fixture.spawn(7, RETURN);
+        fixture.spawn(7, RETURN, Vec::new());
         assert!(!fixture.may_begin(8, 1));
         run_tasks().await;
 
@@ -482,7 +534,7 @@ mod tests {
     #[tokio::test]
     async fn cancelled_call_counts_until_its_function_is_dropped() {
         let mut fixture = Fixture::new();
-        fixture.spawn(7, WAIT);
+        fixture.spawn(7, WAIT, Vec::new());
         run_tasks().await;
 
         fixture.cancel(7);
@@ -490,5 +542,23 @@ mod tests {
         assert!(!fixture.may_begin(8, 1));
         run_tasks().await;
         assert!(fixture.may_begin(8, 1));
+    }
+    /// The threads of the runtime may be busy until the cancel is received.
+    #[tokio::test]
+    async fn call_cancelled_before_its_first_poll_ends_its_pipe_with_error() {
+        let mut fixture = Fixture::new();
+        let (_, end) = OwnedEnd::open(&fixture.connection, WrittenBy::Sender, None, None);
+
+        fixture.spawn(7, WAIT, vec![end]);
+        fixture.cancel(7);
+        run_tasks().await;
+
+        let mut buffer = [0; 100];
+        let read = fixture.other_end.0.try_read(&mut [IoSliceMut::new(&mut buffer)]);
+        let len = read.expect("the end of the pipe is written");
+        let frame = split(&buffer[..len], 1024).expect("the frame is valid");
+        let Some((Frame::End { error, .. }, _)) = frame else { panic!("{frame:?}") };
+        let end = PipeError::of_frame(error, None).map_err(|it| it.kind().clone());
+        assert_eq!(end, Err(PipeErrorKind::Cancelled));
     }
 }

@@ -1,24 +1,17 @@
 //! One-way calls on a runtime of several threads.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::answering::{Answering, Session};
-use super::calls::{Arrived, Unfinished, answer_later, begin, diagnose_failure};
+use super::answering::Session;
+use super::calls::{Arrived, QueuedCall, Unfinished, answer_later, diagnose_failure};
 use super::counted::Counted;
-use super::ends::OwnedEnd;
-use super::received_one_way::ReceivedOneWay;
 use super::scope::LazyScope;
 use super::shared::Connection;
-use super::spans::Callers;
 use super::task::task;
 use super::traffic::CountedCall;
-use crate::wire::{Body, FunctionId};
 
 /// The queue of one-way calls of a connection, which begin in the order of their arrival.
 pub(super) struct OneWayQueue(UnboundedSender<OneWay>);
@@ -33,20 +26,16 @@ impl OneWayQueue {
     }
 
     pub(super) fn add(&self, arrived: Arrived<'_>, in_flight: CountedCall) {
-        let Arrived { function, arguments, ends, callers, one_way: received, .. } = arrived;
-        let arguments = arguments.keep();
-        let _ = self.0.send(OneWay { function, arguments, ends, callers, in_flight, received });
+        let mut arrived = arrived;
+        let counted = Counted::one_way(in_flight, arrived.one_way.take());
+        let _ = self.0.send(OneWay { queued: QueuedCall::new(arrived), counted });
     }
 }
 
 /// A one-way call that has not begun.
 struct OneWay {
-    function: FunctionId,
-    arguments: Bytes,
-    ends: Vec<OwnedEnd>,
-    callers: Callers,
-    in_flight: CountedCall,
-    received: Option<ReceivedOneWay>,
+    queued: QueuedCall,
+    counted: Counted,
 }
 
 /// Begins one-way calls one after the other, so that they begin in the order in which they were
@@ -57,32 +46,74 @@ async fn answer_all(
     connection: Arc<Connection>,
 ) {
     let mut running = JoinSet::new();
-    while let Some(one_way) = one_ways.recv().await {
-        let OneWay { function, arguments, ends, callers, in_flight, received } = one_way;
+    while let Some(OneWay { queued, counted }) = one_ways.recv().await {
         while running.try_join_next().is_some() {}
-        let mut buffer = Vec::new();
-        let mut given = Some((ends, callers));
-        let begun = poll_fn(|cx| {
-            let mut answering = Answering::new(None, &connection, &mut buffer);
-            let arguments = Body::shared(&arguments);
-            let (ends, callers) = given.take().expect("the future is ready in its first poll");
-            let (call, deadline) = (None, None);
-            let one_way = None;
-            let arrived = Arrived { call, function, arguments, ends, deadline, callers, one_way };
-            let mut scope = LazyScope::new(None);
-            let begun = begin(&*session, arrived, &mut scope, cx, &mut answering);
-            Poll::Ready((begun, answering.into_follow_up()))
-        });
+        let function = queued.function;
+        let (mut scope, mut buffer) = (LazyScope::new(None), Vec::new());
+        let begun = queued.begin(&*session, &connection, &mut scope, &mut buffer);
         let (begun, follow_up) = begun.await;
         if let Some(refusal) = &follow_up.failed {
             diagnose_failure(&*session, function, refusal);
         }
         if let Some((rest, span)) = begun {
-            let rest = Unfinished::new(rest, span, Counted::one_way(in_flight, received));
+            let rest = Unfinished::new(rest, span, counted);
             let (session, connection) = (session.clone(), connection.clone());
             running.spawn(answer_later(None, function, None, rest, session, connection));
         }
     }
     // One-way calls run to completion, also after the end of the connection.
     running.detach_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSliceMut;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::connection::ends::OwnedEnd;
+    use crate::connection::scripted::{Functions, function};
+    use crate::connection::shared::Peer;
+    use crate::connection::spans::Callers;
+    use crate::connection::traffic::Traffic;
+    use crate::connection::{PipeError, PipeErrorKind};
+    use crate::transport::Reader;
+    use crate::transport::memory::pair;
+    use crate::wire::{Body, Frame, FunctionInfo, Settings, WrittenBy, split};
+
+    const NOTE: &FunctionInfo = &function("note").one_way();
+
+    #[test]
+    fn one_way_call_dropped_in_queue_ends_its_pipe_with_error() {
+        let runtime = Builder::new_current_thread().build().expect("a runtime without drivers");
+        let entered = runtime.enter();
+        let ((_, writer), (mut reader, _keep_open)) = pair(1024);
+        let (settings, traffic) = (Settings::default(), Traffic::here());
+        let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
+        let connection = Arc::new(connection);
+        let session: Arc<dyn Session> = Arc::new(Functions::default());
+        let (_, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);
+        let arrived = Arrived {
+            call: None,
+            function: NOTE.id(),
+            arguments: Body::of(&[0xc0]),
+            ends: vec![end],
+            deadline: None,
+            callers: Callers::of(Default::default()),
+            one_way: None,
+        };
+
+        OneWayQueue::start(&session, &connection).add(arrived, traffic.call_begins());
+        drop(entered);
+        drop(runtime);
+
+        let mut buffer = [0; 100];
+        let read = reader.try_read(&mut [IoSliceMut::new(&mut buffer)]);
+        let len = read.expect("the end of the pipe is written");
+        let frame = split(&buffer[..len], 1024).expect("the frame is valid");
+        let Some((Frame::End { error, .. }, _)) = frame else { panic!("{frame:?}") };
+        let end = PipeError::of_frame(error, None).map_err(|it| it.kind().clone());
+        assert_eq!(end, Err(PipeErrorKind::Cancelled));
+    }
 }
