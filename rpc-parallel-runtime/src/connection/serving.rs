@@ -168,22 +168,30 @@ impl Serving {
                         .await;
                         received = true;
                     } else if !inline {
+                        // A fast sender would keep this task busy, because the pause renews the
+                        // budget of its reads. So it writes the answers after each of them.
+                        self.write_some().await;
                         wake_another_thread().await;
                     } else if self.inbox.decoder.is_receiving_large() {
                         // A fast sender of a large frame would keep this task busy. So it writes
                         // the answers and yields after each fragment.
-                        let Self { writing, answers, end: End(connection), .. } = &mut *self;
-                        poll_fn(|cx| {
-                            writing.write_some(connection, answers, cx);
-                            Poll::Ready(())
-                        })
-                        .await;
+                        self.write_some().await;
                         task::yield_now().await;
                     }
                 }
                 Event::Ended(ended) => return ended,
             }
         }
+    }
+
+    /// Writes answers, and as much as the transport takes without waiting.
+    async fn write_some(&mut self) {
+        let Self { writing, answers, end: End(connection), .. } = self;
+        poll_fn(|cx| {
+            writing.write_some(connection, answers, cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
