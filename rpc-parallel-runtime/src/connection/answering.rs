@@ -100,6 +100,8 @@ pub struct Answering<'a> {
     buffer: &'a mut Vec<u8>,
     start: usize,
     deadline: Option<Instant>,
+    /// Whether the answer is the result of the function.
+    has_result: bool,
     follow_up: FollowUp,
 }
 
@@ -119,8 +121,8 @@ impl<'a> Answering<'a> {
         connection: &'a Arc<Connection>,
         buffer: &'a mut Vec<u8>,
     ) -> Self {
-        let start = buffer.len();
-        Self { call, connection, buffer, start, deadline: None, follow_up: FollowUp::default() }
+        let (start, follow_up) = (buffer.len(), FollowUp::default());
+        Self { call, connection, buffer, start, deadline: None, has_result: false, follow_up }
     }
 
     /// Sets the deadline of the call: a later result becomes a refusal.
@@ -156,6 +158,7 @@ impl<'a> Answering<'a> {
                 let opens = || opened.iter().map(|it| it.id).collect();
                 self.follow_up.large = large.map(|it| (it, opens()));
                 self.follow_up.starts = starts;
+                self.has_result = true;
                 return;
             }
             Err(refusal) => refusal,
@@ -184,13 +187,19 @@ impl<'a> Answering<'a> {
         true
     }
 
-    /// Replaces the answer by the panic of the function.
+    /// Answers with the panic of the function, unless the answer is its result: then the function is
+    /// complete, and the panic is that of a destructor, for example.
     ///
     /// A child that the function has forked exits here. Otherwise it would answer the call of its
     /// parent, and drive the connections of its parent.
     pub(super) fn panicked(&mut self, panic: PanicReport) {
         if self.connection.is_inherited() {
             process::exit(PANICKED);
+        }
+        // The streams of the result are open already. Without the result, the peer would get frames
+        // of streams that it does not know.
+        if self.has_result {
+            return;
         }
         self.buffer.truncate(self.start);
         self.follow_up = FollowUp::default();

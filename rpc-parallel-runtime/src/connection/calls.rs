@@ -364,10 +364,11 @@ pub(super) async fn answer_later(
         polled.map(|()| answering.into_follow_up())
     })
     .await;
-    // The call is complete: a panic of its destructor does not change the answer.
+    // The call is complete: a panic of its destructor, or of that of its span, does not change the
+    // answer.
     let Unfinished { running, span, .. } = &mut unfinished;
     let _ = catch(|| span.run(|| drop(running.take())));
-    drop(unfinished);
+    let _ = catch(|| drop(unfinished));
     if let Some(refusal) = &follow_up.failed {
         diagnose_failure(&*session, function, refusal);
     }

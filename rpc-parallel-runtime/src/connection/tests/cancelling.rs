@@ -265,6 +265,41 @@ async fn panic_in_drop_after_result_keeps_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn panic_in_drop_after_pipe_keeps_answer() {
+    /// Returns its pipe at the first poll, and panics when it is dropped.
+    struct PanicAfterPipe(Option<Pipe<u64>>);
+
+    impl Future for PanicAfterPipe {
+        type Output = Pipe<u64>;
+
+        fn poll(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Pipe<u64>> {
+            std::task::Poll::Ready(self.0.take().expect("the future is polled once"))
+        }
+    }
+
+    impl Drop for PanicAfterPipe {
+        fn drop(&mut self) {
+            panic!("scripted panic in a destructor");
+        }
+    }
+
+    const PANIC_AFTER_PIPE: &FunctionInfo = &function("panic_after_pipe");
+    let (functions, _) = functions();
+    let functions =
+        functions.with(PANIC_AFTER_PIPE, |(): ()| PanicAfterPipe(Some(Pipe::from_items(0..3))));
+    let connected = connected(100, functions).await;
+
+    let pipe = call::<_, Pipe<u64>>(&connected.client, PANIC_AFTER_PIPE, ());
+    let pipe = soon("the result", pipe).await.expect("the call succeeds");
+
+    assert_eq!(read_to_end(pipe).await, [0, 1, 2]);
+    assert_usable(&connected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn call_id_is_reused_only_after_worker_answers() {
     let (functions, counters) = functions();
     let connected = connected(7, functions).await;
