@@ -544,6 +544,7 @@ mod tests {
         run_tasks().await;
         assert!(fixture.may_begin(8, 1));
     }
+
     /// The threads of the runtime may be busy until the cancel is received.
     #[tokio::test]
     async fn call_cancelled_before_its_first_poll_ends_its_pipe_with_error() {
