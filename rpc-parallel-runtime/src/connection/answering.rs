@@ -138,7 +138,7 @@ impl<'a> Answering<'a> {
         if self.deadline.is_some_and(|it| it <= Instant::now()) {
             return self.refuse(&Refusal::Expired);
         }
-        let max = self.connection.settings.max_message_size();
+        let max = self.connection.max_message_size;
         let buffer = &mut *self.buffer;
         let (written, opening) = pipe::encoding(|| match ((answer.split)(result), answer.error) {
             (Ok(value), _) => MessageWriter::answer(buffer, call, Outcome::Value, max)

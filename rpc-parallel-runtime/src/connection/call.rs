@@ -184,7 +184,7 @@ impl<T, E: CallFailure> EncodedCall<T, E> {
     /// Makes the call of a client. It fails if the arguments exceed the limit of the client.
     pub(crate) fn on(mut self, client: &Client) -> Call<T, E> {
         if let State::New(Message { frame, opening }) = &self.state
-            && let Err(too_large) = frame.check(client.settings().max_message_size(), opening.len())
+            && let Err(too_large) = frame.check(client.max_message_size(), opening.len())
         {
             self.state = State::Failed(Box::new(Unsendable::from(too_large).0));
         }
@@ -200,7 +200,7 @@ impl<T, E: CallFailure> Call<T, E> {
         answer: Answer<R, T, E>,
         write_arguments: impl FnOnce(&mut Sink<'_>) -> Result<(), EncodeError>,
     ) -> Self {
-        let max = client.settings().max_message_size();
+        let max = client.max_message_size();
         EncodedCall::new(function, answer, max, write_arguments).route(client)
     }
 

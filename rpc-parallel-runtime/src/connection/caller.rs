@@ -67,10 +67,12 @@ impl Caller {
         process_access: ProcessAccess,
     ) -> Arc<Self> {
         let ProcessAccess { failure_lookup, killer } = process_access;
+        let peer_limits = opening.peer_limits();
         let Opening { reader, writer, inbox, traffic, settings, .. } = opening;
         let label = Arc::new(label);
         let peer = Peer::Worker(label.clone());
-        let connection = Arc::new(Connection::new(peer, settings, traffic, writer));
+        let connection = Connection::new(peer, settings, &peer_limits, traffic, writer);
+        let connection = Arc::new(connection);
         open_connections::add(&connection);
         let caller = Arc::new(Self {
             id,

@@ -437,7 +437,7 @@ mod tests {
     use crate::connection::traffic::Traffic;
     use crate::transport::Reader;
     use crate::transport::memory::{MemoryReader, MemoryWriter, pair};
-    use crate::wire::{Frame, FunctionInfo, Settings, WrittenBy, split};
+    use crate::wire::{Frame, FunctionInfo, ReceiveLimits, Settings, WrittenBy, split};
 
     const PANICS: &FunctionInfo = &function("panics");
     /// Returns at once.
@@ -457,7 +457,9 @@ mod tests {
         fn new() -> Self {
             let ((_, writer), other_end) = pair(1024);
             let (settings, traffic) = (Settings::default(), Traffic::here());
-            let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
+            let limits = ReceiveLimits::of(&settings);
+            let connection =
+                Connection::new(Peer::Caller, settings, &limits, traffic, Box::new(writer));
             let functions = Functions::default()
                 .with(RETURN, async |(): ()| ())
                 .with(WAIT, async |(): ()| std::future::pending::<()>().await);

@@ -82,12 +82,21 @@ impl Client {
         }
     }
 
-    /// Returns the settings of the connection, which both of its ends share.
+    /// Returns the settings of this end of the connection. The limits that the worker announces when
+    /// it accepts the connection apply in addition.
     #[must_use]
     pub fn settings(&self) -> Settings {
         match &self.0 {
             Link::Fixed(hold) => hold.0.connection.settings,
             Link::Restartable(link) => link.settings(),
+        }
+    }
+
+    /// Returns the size limit of the arguments of a call, in bytes: the smaller one of both ends.
+    pub(crate) fn max_message_size(&self) -> usize {
+        match &self.0 {
+            Link::Fixed(hold) => hold.0.connection.max_message_size,
+            Link::Restartable(link) => link.max_message_size(),
         }
     }
 

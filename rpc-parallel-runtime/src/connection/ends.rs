@@ -26,7 +26,11 @@ impl OwnedEnd {
         window: Option<u32>,
         keeper: Option<Keeper>,
     ) -> (Opened, Self) {
-        let window = window.unwrap_or(connection.settings.stream_window() as u32);
+        // The default is that of the end that reads.
+        let window = window.unwrap_or_else(|| match writer {
+            WrittenBy::Sender => connection.write_window,
+            WrittenBy::Receiver => connection.settings.stream_window() as u32,
+        });
         let mut locked = connection.lock();
         let opened = locked.machine.open(writer, window);
         let unused = locked.keep(opened.id, keeper);

@@ -15,7 +15,9 @@ use super::shared::Connection;
 use super::{Pipe, PipeEvent, PipeWriter};
 use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
-use crate::wire::{FrameWriter, FunctionInfo, FuzzInput, Greeting, Settings, WorkerId, fuzz_frame};
+use crate::wire::{
+    FrameWriter, FunctionInfo, FuzzInput, Greeting, ReceiveLimits, Settings, WorkerId, fuzz_frame,
+};
 
 const ECHO: &FunctionInfo = &function("echo");
 const SUM: &FunctionInfo = &function("sum");
@@ -55,7 +57,8 @@ pub(crate) fn converse(bytes: &[u8]) {
     }
 }
 
-async fn with_worker(input: FuzzInput<'_>, capacity: usize) {
+async fn with_worker(mut input: FuzzInput<'_>, capacity: usize) {
+    let limits = peer_limits(&mut input);
     let (here, there) = pair(capacity);
     let mut peer = Peer(here);
     let mut opening = opening(there, settings());
@@ -67,7 +70,7 @@ async fn with_worker(input: FuzzInput<'_>, capacity: usize) {
     });
     let mut greeting = Vec::new();
     let id = WorkerId::random();
-    FrameWriter::connect(&mut greeting, Greeting::new(&[]), id, 0).finish();
+    FrameWriter::connect(&mut greeting, Greeting::new(&[]), id, limits).finish();
     peer.send(&greeting).await;
     let (connection, worker) = worker.await.expect("the task does not panic");
 
@@ -79,14 +82,15 @@ async fn with_worker(input: FuzzInput<'_>, capacity: usize) {
     assert_eq!(connection.open_streams(), 0, "streams are left");
 }
 
-async fn with_client(input: FuzzInput<'_>, capacity: usize, acknowledged: bool) {
+async fn with_client(mut input: FuzzInput<'_>, capacity: usize, acknowledged: bool) {
+    let limits = peer_limits(&mut input);
     let (here, there) = pair(capacity);
     let mut peer = Peer(there);
     let client = tokio::spawn(client(here, settings()));
     if acknowledged {
         peer.send(&fuzz_frame(17, &[])).await;
     }
-    peer.send(&fuzz_frame(2, &[])).await;
+    peer.send(&fuzz_frame(2, &[&limits.to_bytes()])).await;
     let client = client.await.expect("the peer accepts the connection");
     let connection = client.connection();
     let mut begun = JoinSet::new();
@@ -133,6 +137,18 @@ async fn with_client(input: FuzzInput<'_>, capacity: usize, acknowledged: bool) 
 
 fn settings() -> Settings {
     Settings::default().with_max_message_size(MAX_MESSAGE_SIZE).with_stream_window(WINDOW)
+}
+
+/// Takes the limits that the peer announces, in the ranges of their settings.
+fn peer_limits(input: &mut FuzzInput<'_>) -> ReceiveLimits {
+    ReceiveLimits {
+        max_message_size: 1024 + usize::from(input.u8()),
+        stream_window: 1 + usize::from(input.u16()),
+        connection_window: 64 * 1024 + usize::from(input.u16()),
+        max_calls: 1 + u32::from(input.u8()),
+        max_one_way_calls: 1 + u32::from(input.u8()),
+        max_pipes: 1 + u32::from(input.u8()),
+    }
 }
 
 fn functions() -> Functions {

@@ -80,7 +80,7 @@ mod tests {
     use crate::connection::{PipeError, PipeErrorKind};
     use crate::transport::Reader;
     use crate::transport::memory::pair;
-    use crate::wire::{Body, Frame, FunctionInfo, Settings, WrittenBy, split};
+    use crate::wire::{Body, Frame, FunctionInfo, ReceiveLimits, Settings, WrittenBy, split};
 
     const NOTE: &FunctionInfo = &function("note").one_way();
 
@@ -90,7 +90,9 @@ mod tests {
         let entered = runtime.enter();
         let ((_, writer), (mut reader, _keep_open)) = pair(1024);
         let (settings, traffic) = (Settings::default(), Traffic::here());
-        let connection = Connection::new(Peer::Caller, settings, traffic, Box::new(writer));
+        let limits = ReceiveLimits::of(&settings);
+        let connection =
+            Connection::new(Peer::Caller, settings, &limits, traffic, Box::new(writer));
         let connection = Arc::new(connection);
         let session: Arc<dyn Session> = Arc::new(Functions::default());
         let (_, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);

@@ -15,8 +15,8 @@ use super::writing::{TransmitWriter, WriteError, poll_flush};
 use crate::protocol::Transmit;
 use crate::transport::{Halves, Reader, Writer};
 use crate::wire::{
-    Frame, FrameError, FrameWriter, FunctionInfo, Greeting, MalformedMessage, Refusal, Settings,
-    Signature, TooLarge, WorkerId, read_message,
+    Frame, FrameError, FrameWriter, FunctionInfo, Greeting, MalformedMessage, ReceiveLimits,
+    Refusal, Settings, Signature, TooLarge, WorkerId, read_message,
 };
 
 /// The maximum number of bytes that are received ahead of the frames that are handled.
@@ -32,6 +32,8 @@ pub(crate) struct Opening {
     transmit_writer: TransmitWriter,
     pub(super) traffic: &'static Traffic,
     pub(super) settings: Settings,
+    /// The limits that the peer has announced. `None` until its part of the handshake has arrived.
+    peer_limits: Option<ReceiveLimits>,
 }
 
 /// The request of a connecting process.
@@ -81,16 +83,21 @@ pub(crate) fn encode_request(
     settings: Settings,
 ) -> Result<Vec<u8>, OpeningError> {
     let mut request = Vec::new();
-    FrameWriter::connect(&mut request, greeting, worker, settings.max_message_size())
+    FrameWriter::connect(&mut request, greeting, worker, ReceiveLimits::of(&settings))
         .message(|sink| Ok::<_, OpeningError>(sink.write_all(init)?))?;
     Ok(request)
 }
 
 /// Encodes the request for a connection without a state, on which only built-in functions are
 /// called.
-pub(crate) fn encode_control_request(worker: WorkerId, greeting: Greeting) -> Vec<u8> {
+pub(crate) fn encode_control_request(
+    worker: WorkerId,
+    greeting: Greeting,
+    settings: Settings,
+) -> Vec<u8> {
     let mut request = Vec::new();
-    FrameWriter::connect_control(&mut request, greeting, worker).finish();
+    let limits = ReceiveLimits::of(&settings);
+    FrameWriter::connect_control(&mut request, greeting, worker, limits).finish();
     request
 }
 
@@ -98,8 +105,8 @@ pub(crate) fn encode_control_request(worker: WorkerId, greeting: Greeting) -> Ve
 enum Reply {
     /// The request was received, and the decision takes time.
     Acknowledged,
-    /// The connection is accepted.
-    Accepted,
+    /// The connection is accepted. The limits are those of the worker.
+    Accepted(ReceiveLimits),
 }
 
 impl Opening {
@@ -120,6 +127,7 @@ impl Opening {
             transmit_writer: TransmitWriter::default(),
             traffic,
             settings,
+            peer_limits: None,
         }
     }
 
@@ -127,10 +135,20 @@ impl Opening {
         self.settings
     }
 
+    /// Returns the limits that the peer has announced.
+    ///
+    /// # Panics
+    ///
+    /// Panics before [`connect`](Self::connect) or [`receive_request`](Self::receive_request) has
+    /// succeeded.
+    pub(super) fn peer_limits(&self) -> ReceiveLimits {
+        self.peer_limits.expect("the peer has announced its limits in the handshake")
+    }
+
     /// Sends a request of [`encode_request`], or the rest of one, and waits until the peer accepts.
     ///
     /// The peer must acknowledge the request within the `handshake_timeout`. Its decision may take
-    /// any time.
+    /// any time. Calls are sent only after that, because their limits are not known before.
     pub(crate) async fn connect(&mut self, request: &[u8]) -> Result<(), OpeningError> {
         self.transmit.append(request);
         let first = self.within_handshake(async |it| {
@@ -145,21 +163,23 @@ impl Opening {
                 (reply, _) => reply,
             }
         });
-        match first.await? {
-            Reply::Accepted => Ok(()),
+        let limits = match first.await? {
+            Reply::Accepted(limits) => limits,
             Reply::Acknowledged => match self.reply().await? {
-                Reply::Accepted => Ok(()),
+                Reply::Accepted(limits) => limits,
                 Reply::Acknowledged => {
-                    Err(FrameError::OutOfPlace(Frame::Acknowledge.describe()).into())
+                    return Err(FrameError::OutOfPlace(Frame::Acknowledge.describe()).into());
                 }
             },
-        }
+        };
+        self.peer_limits = Some(limits);
+        Ok(())
     }
 
     async fn reply(&mut self) -> Result<Reply, OpeningError> {
         let reply = self.first_frame(|frame| match frame {
             Frame::Acknowledge => Ok(Reply::Acknowledged),
-            Frame::Welcome => Ok(Reply::Accepted),
+            Frame::Welcome { limits } => Ok(Reply::Accepted(limits)),
             Frame::Refuse { refusal } => Err(match read_message(refusal) {
                 Ok(refusal) => OpeningError::Refused(refusal),
                 Err(_) => FrameError::OutOfPlace("undecodable refusal").into(),
@@ -182,16 +202,19 @@ impl Opening {
                     functions = Some(read_message(list)?);
                     Ok(None)
                 }
-                Frame::Connect { greeting, worker, init } => {
+                Frame::Connect { greeting, worker, limits, init } => {
                     let functions = functions.take();
-                    Ok(Some(Request { greeting, worker, init: Some(init.to_vec()), functions }))
+                    let init = Some(init.to_vec());
+                    Ok(Some((Request { greeting, worker, init, functions }, limits)))
                 }
-                Frame::ConnectControl { greeting, worker } => {
-                    Ok(Some(Request { greeting, worker, init: None, functions: None }))
+                Frame::ConnectControl { greeting, worker, limits } => {
+                    let request = Request { greeting, worker, init: None, functions: None };
+                    Ok(Some((request, limits)))
                 }
                 _ => Err(OpeningError::from(FrameError::OutOfPlace("frame before the greeting"))),
             });
-            if let Some(request) = read.await?? {
+            if let Some((request, limits)) = read.await?? {
+                self.peer_limits = Some(limits);
                 return Ok(request);
             }
         }

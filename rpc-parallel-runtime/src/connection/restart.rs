@@ -48,6 +48,8 @@ pub(crate) struct Connected {
 pub(super) struct RestartableLink {
     id: WorkerId,
     settings: Settings,
+    /// That of the first connection. The processes of a worker have the same settings.
+    max_message_size: usize,
     phase: watch::Sender<Phase>,
 }
 
@@ -71,11 +73,12 @@ impl RestartableLink {
         let up = Up::new(first);
         let caller = up.hold.0.clone();
         let (id, settings) = (caller.id, caller.connection.settings);
+        let max_message_size = caller.connection.max_message_size;
         let phase = watch::Sender::new(Phase::Up(up));
         let reconnect_task = ReconnectTask { phase: phase.clone(), reconnect };
         // The task ends when the phase is `Over`. When it is dropped, it sets this phase.
         tokio::spawn(task(reconnect_task.run(caller)));
-        Arc::new(Self { id, settings, phase })
+        Arc::new(Self { id, settings, max_message_size, phase })
     }
 
     pub(super) fn id(&self) -> WorkerId {
@@ -84,6 +87,10 @@ impl RestartableLink {
 
     pub(super) fn settings(&self) -> Settings {
         self.settings
+    }
+
+    pub(super) fn max_message_size(&self) -> usize {
+        self.max_message_size
     }
 
     pub(super) fn label(&self) -> Arc<WorkerLabel> {

@@ -10,7 +10,6 @@ use super::error::{CallErrorKind, MessageKind};
 use super::failure::Loss;
 use super::in_line::InLine;
 use super::pipe::{self, Opening};
-use super::shared::too_many_pipes;
 use crate::protocol::{Line, Ticket};
 use crate::wire::{CallId, FunctionInfo, Unsent};
 
@@ -29,15 +28,15 @@ pub(super) enum Sent {
 /// Why a message was not sent.
 pub(super) enum NotSent {
     Lost(Arc<Loss>),
-    TooManyPipes { max: u32 },
+    TooManyPipes { why: String },
 }
 
 impl From<NotSent> for CallErrorKind {
     fn from(not_sent: NotSent) -> Self {
         match not_sent {
             NotSent::Lost(loss) => (&*loss).into(),
-            NotSent::TooManyPipes { max } => {
-                Self::Unencodable { message: MessageKind::Arguments, why: too_many_pipes(max) }
+            NotSent::TooManyPipes { why } => {
+                Self::Unencodable { message: MessageKind::Arguments, why }
             }
         }
     }
@@ -63,8 +62,8 @@ pub(super) fn poll_send(
     let pipes = message.as_ref().map_or(0, |it| it.opening.len());
     if pipes > 0 && !locked.machine.may_open(pipes) {
         locked.machine.give_up_room(line);
-        let max = connection.settings.max_pipes();
-        return Poll::Ready(Err(NotSent::TooManyPipes { max }));
+        let why = connection.too_many_pipes(&locked);
+        return Poll::Ready(Err(NotSent::TooManyPipes { why }));
     }
     let at_once = locked.machine.writes_next_call_at_once();
     let call = match function.one_way {

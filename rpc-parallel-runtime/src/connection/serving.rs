@@ -26,7 +26,7 @@ use super::spans::Callers;
 use super::traffic::CountedConnection;
 use super::writing::{WriteError, Writing};
 use crate::transport::{Fault, Reader};
-use crate::wire::{Frame, FrameError, FrameWriter, Streams};
+use crate::wire::{Frame, FrameError, FrameWriter, ReceiveLimits, Streams};
 
 /// The maximum time for which an answer is held back, to be written together with others.
 const GATHER_TIME: Duration = Duration::from_micros(50);
@@ -96,14 +96,16 @@ impl ServingError {
 impl Serving {
     /// Accepts a requested connection: queues the welcome for the peer.
     pub(crate) fn welcome(opening: Opening, session: Arc<dyn Session>) -> Self {
+        let peer_limits = opening.peer_limits();
         let Opening { reader, writer, mut inbox, transmit, traffic, settings, .. } = opening;
         inbox.note_arrivals();
-        let end = End(Arc::new(Connection::new(Peer::Caller, settings, traffic, writer)));
+        let connection = Connection::new(Peer::Caller, settings, &peer_limits, traffic, writer);
+        let end = End(Arc::new(connection));
         open_connections::add(&end.0);
         // The rest of the handshake precedes the welcome.
         end.0.lock().machine.take_back(transmit);
         let mut answers = Vec::new();
-        FrameWriter::welcome(&mut answers).finish();
+        FrameWriter::welcome(&mut answers, ReceiveLimits::of(&settings)).finish();
         let counted = session.is_counted().then(|| traffic.connection_opens());
         let (writing, calls) = (Writing::default(), Calls::default());
         let (one_way, ended) = (None, None);

@@ -21,7 +21,7 @@ use crate::protocol::{
     Chunk, DirectStep, Limits, Machine, ReadEnded, Received, Side, Ticket, Transmit,
 };
 use crate::transport::Writer;
-use crate::wire::{Body, Frame, FrameError, Settings, StreamId, WorkerLabel};
+use crate::wire::{Body, Frame, FrameError, ReceiveLimits, Settings, StreamId, WorkerLabel};
 
 /// One end of a connection.
 ///
@@ -30,6 +30,10 @@ use crate::wire::{Body, Frame, FrameError, Settings, StreamId, WorkerLabel};
 pub(crate) struct Connection {
     pub(super) peer: Peer,
     pub(super) settings: Settings,
+    /// The size limit of the messages that this end sends, in bytes: the smaller one of both ends.
+    pub(super) max_message_size: usize,
+    /// The window of a stream that this end opens and writes, unless it has its own, in bytes.
+    pub(super) write_window: u32,
     /// The runtime of the tasks that feed pipes.
     pub(super) runtime: Handle,
     pub(super) traffic: &'static Traffic,
@@ -68,6 +72,7 @@ impl Connection {
     pub(super) fn new(
         peer: Peer,
         settings: Settings,
+        peer_limits: &ReceiveLimits,
         traffic: &'static Traffic,
         writer: Box<dyn Writer>,
     ) -> Self {
@@ -77,8 +82,9 @@ impl Connection {
             Peer::Worker(_) => Side::Calling,
             Peer::Caller => Side::Answering,
         };
+        let limits = Limits::new(&ReceiveLimits::of(&settings), peer_limits);
         let state = State {
-            machine: Machine::new(side, Limits::of(&settings)),
+            machine: Machine::new(side, limits),
             driver: None,
             keepers: FxHashMap::default(),
             callbacks: FxHashMap::default(),
@@ -87,7 +93,9 @@ impl Connection {
             counted: 0,
         };
         let (runtime, state) = (Handle::current(), Mutex::new(state));
-        Self { peer, settings, runtime, traffic, writer, state }
+        let max_message_size = settings.max_message_size().min(peer_limits.max_message_size);
+        let write_window = limits.send.first_window;
+        Self { peer, settings, max_message_size, write_window, runtime, traffic, writer, state }
     }
 
     /// Returns the counters of this connection's traffic.
@@ -128,10 +136,24 @@ impl Connection {
     ///
     /// The connection would have too many. The text says so.
     pub(super) fn check_pipes(&self, pipes: usize) -> Result<(), String> {
-        if pipes == 0 || self.lock().machine.may_open(pipes) {
+        if pipes == 0 {
             return Ok(());
         }
-        Err(too_many_pipes(self.settings.max_pipes()))
+        let locked = self.lock();
+        if locked.machine.may_open(pipes) { Ok(()) } else { Err(self.too_many_pipes(&locked)) }
+    }
+
+    /// Returns the text of the error for a message that would open too many streams. It names the
+    /// smaller limit of both ends.
+    pub(super) fn too_many_pipes(&self, locked: &Locked<'_>) -> String {
+        let limits = locked.machine.limits();
+        let of_peer = match &self.peer {
+            _ if limits.receive.streams <= limits.send.streams => "",
+            Peer::Worker(_) => " of the worker",
+            Peer::Caller => " of the caller",
+        };
+        let max = limits.open_streams();
+        format!("more than {max} pipes would be open on its connection; raise `max_pipes`{of_peer}")
     }
 
     /// Writes bytes that the machine has handed out. The driver writes the rest. Returns whether
@@ -299,11 +321,6 @@ impl Connection {
     pub(super) fn open_streams(&self) -> usize {
         self.lock().machine.open_streams()
     }
-}
-
-/// Returns the text of the error for a message that would open too many streams.
-pub(super) fn too_many_pipes(max: u32) -> String {
-    format!("more than {max} pipes would be open on its connection; raise `max_pipes`")
 }
 
 /// Writes as much of a transmit as the transport has room for.

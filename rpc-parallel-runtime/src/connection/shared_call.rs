@@ -42,7 +42,7 @@ impl SharedCall {
         client: &Client,
         answer: Answer<R, T, E>,
     ) -> Call<T, E> {
-        let max = client.settings().max_message_size();
+        let max = client.max_message_size();
         let message = self.message.clone().and_then(|message| match message.message_len() {
             size if size > max => Err(CallErrorKind::TooLarge {
                 message: MessageKind::Arguments,

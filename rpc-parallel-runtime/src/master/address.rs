@@ -148,7 +148,7 @@ impl WorkerAddress {
         &self.label
     }
 
-    /// Returns the settings of the worker, which its connections share.
+    /// Returns the settings of the worker when the address was made, which its connections use.
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.settings

@@ -278,7 +278,7 @@ pub(crate) async fn open_items(
     started: &Arc<Started>,
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
-    let connect_request = encode_control_request(started.id(), greeting());
+    let connect_request = encode_control_request(started.id(), greeting(), settings);
     let socket = hand_over(started, Started::hand_over_items).await?;
     // The workers of a map take all cores, and polling would take the core of one of them.
     let settings = settings.with_busy_poll(BusyPoll::Never);

@@ -50,7 +50,7 @@ impl Route {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let connect_request = encode_control_request(self.id, greeting());
+        let connect_request = encode_control_request(self.id, greeting(), self.settings);
         if let Some(restarted) = RestartedWorker::find(self.id) {
             return Ok(restarted.connect_once(&connect_request, self.settings).await?.0);
         }

@@ -11,9 +11,10 @@ use crate::wire::{FrameError, StreamId};
 /// Bounds the bytes of all streams in one direction that are sent but not read, in addition to the
 /// windows of the streams.
 pub(super) struct ConnectionWindow {
-    window: usize,
-    /// The number of bytes by which the peer may exceed the window.
+    /// The number of bytes by which the peer may exceed the window of this side.
     overdraft: usize,
+    /// The size of the peer's window, in bytes.
+    peer_window: usize,
     /// The number of bytes that this side may send. One frame may overdraw it.
     credit: i64,
     /// The streams whose writers wait for credit of the connection.
@@ -24,15 +25,15 @@ pub(super) struct ConnectionWindow {
 
 impl ConnectionWindow {
     pub(super) fn new(limits: &Limits) -> Self {
-        let Limits { window, overdraft, .. } = *limits;
-        let credit = i64::try_from(window).unwrap_or(i64::MAX);
-        let (blocked, granted) = (FxHashSet::default(), Grant::new(window));
-        Self { window, overdraft, credit, blocked, granted }
+        let (overdraft, peer_window) = (limits.receive.overdraft, limits.send.window);
+        let credit = i64::try_from(peer_window).unwrap_or(i64::MAX);
+        let (blocked, granted) = (FxHashSet::default(), Grant::new(limits.receive.window));
+        Self { overdraft, peer_window, credit, blocked, granted }
     }
 
-    /// Returns the size of the window, in bytes.
+    /// Returns the size of the window that this side grants, in bytes.
     pub(super) fn size(&self) -> usize {
-        self.window
+        self.granted.limit()
     }
 
     /// Returns whether elements may be sent.
@@ -58,7 +59,7 @@ impl ConnectionWindow {
 
     /// Checks that the peer has not returned more credit than was taken.
     pub(super) fn check_credit(&self) -> Result<(), &'static str> {
-        match usize::try_from(self.credit).is_ok_and(|it| it > self.window) {
+        match usize::try_from(self.credit).is_ok_and(|it| it > self.peer_window) {
             true => Err("credit of the connection for more than was written"),
             false => Ok(()),
         }

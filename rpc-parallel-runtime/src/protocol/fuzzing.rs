@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::calls::CallStatus;
 use super::decoder::Decoder;
 use super::lane::Ticket;
-use super::limits::Limits;
+use super::limits::{DirectionLimits, Limits};
 use super::machine::{Machine, Side};
 use super::reading::{Chunk, DirectStep};
 use super::streams::Received;
@@ -35,12 +35,22 @@ const MAX_MESSAGE_SIZE: usize = 1024;
 
 /// Limits that a peer reaches, and that this end reaches without one.
 const LIMITS: Limits = Limits {
-    calls: 4,
-    one_way_calls: 4,
-    streams: usize::MAX,
-    window: 4096,
-    first_window: 500,
-    overdraft: 2048,
+    receive: DirectionLimits {
+        calls: 4,
+        one_way_calls: 4,
+        streams: usize::MAX,
+        window: 4096,
+        first_window: 500,
+        overdraft: 2048,
+    },
+    send: DirectionLimits {
+        calls: 3,
+        one_way_calls: 2,
+        streams: usize::MAX,
+        window: 2048,
+        first_window: 100,
+        overdraft: 1024,
+    },
 };
 
 /// Drives one end of a connection with the operations of the input. After a violation, the rest of

@@ -19,6 +19,10 @@ impl Grant {
         Self { limit, outstanding: 0, done: 0 }
     }
 
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Records a received amount. Returns `false` if the peer had used all of its credit, and
     /// `overdraft` in addition.
     #[must_use]

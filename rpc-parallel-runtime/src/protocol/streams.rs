@@ -33,10 +33,7 @@ pub(super) struct Streams<W> {
     ended: Vec<StreamId>,
     /// Whether a stream was opened since then.
     has_opened: bool,
-    /// The maximum number of open streams.
-    max: usize,
-    /// The first credit of a stream whose reader has not chosen its window.
-    first_window: u32,
+    limits: Limits,
     pub(super) window: ConnectionWindow,
     is_lost: bool,
 }
@@ -57,8 +54,7 @@ impl<W: Waiter> Streams<W> {
             open: 0,
             ended: Vec::new(),
             has_opened: false,
-            max: limits.streams,
-            first_window: limits.first_window,
+            limits: *limits,
             window: ConnectionWindow::new(limits),
             is_lost: false,
         }
@@ -66,7 +62,7 @@ impl<W: Waiter> Streams<W> {
 
     /// Returns whether a message of this side may open `count` streams.
     pub(super) fn may_open(&self, count: usize) -> bool {
-        self.open + count <= self.max
+        count <= self.limits.open_streams().saturating_sub(self.open)
     }
 
     /// Makes this side's end of a stream that a message of this side opens.
@@ -74,7 +70,10 @@ impl<W: Waiter> Streams<W> {
         let id = StreamId(self.next);
         self.next += 2;
         let end = match writer {
-            WrittenBy::Sender => End::Writing(Writing::new(window, window.min(self.first_window))),
+            WrittenBy::Sender => {
+                let first = window.min(self.limits.send.first_window);
+                End::Writing(Writing::new(window, first))
+            }
             WrittenBy::Receiver => End::Reading(Reading::new(window)),
         };
         self.insert(id, end);
@@ -90,7 +89,7 @@ impl<W: Waiter> Streams<W> {
         let accept = |opened: Opened| {
             let Opened { id, writer, window } = opened;
             // Twice the limit, because the ends of as many streams may be under way.
-            if self.open >= self.max.saturating_mul(2) {
+            if self.open >= self.limits.receive.streams.saturating_mul(2) {
                 return Err(violation(id, "more open streams than `max_pipes` allows"));
             }
             // Stream 0 stands for the connection, and every second number for a stream of this side.
@@ -121,7 +120,8 @@ impl<W: Waiter> Streams<W> {
     pub(super) fn grant_rest(&self, opened: &[Opened], outgoing: &mut Outgoing<W>) {
         for Opened { id, writer, window } in opened {
             if *writer == WrittenBy::Sender {
-                let rest = self.granted(*window).saturating_sub(self.first_window);
+                let first = self.limits.receive.first_window;
+                let rest = self.granted(*window).saturating_sub(first);
                 send_credit(*id, rest as usize, outgoing);
             }
         }

@@ -5,8 +5,8 @@
 //! their sizes in bytes. Numbers are little-endian:
 //!
 //! ```text
-//! connect         length 1  greeting worker:16 init..     first frame of the connecting side
-//! welcome         length 2                                first frame of the accepting side
+//! connect         length 1  greeting worker:16 limits init..   first frame of the connecting side
+//! welcome         length 2  limits                        first frame of the accepting side
 //! refuse          length 3  refusal..                     last frame, instead of `welcome`
 //! call            length 4  call:8 function:8 extras:1 arguments.. trailer
 //! answer          length 5  call:8 outcome:1 extras:1 value.. trailer
@@ -22,15 +22,16 @@
 //! skipped         length 15 stream:8 error..              instead of an unsendable element
 //! introduce       length 16 functions..                   before `connect`, from another program
 //! acknowledge     length 17                               before `welcome`, if `init` takes time
-//! connect_control length 18 greeting worker:16            `connect`, for built-in functions only
+//! connect_control length 18 greeting worker:16 limits     `connect`, for built-in functions only
 //! one_way_credit  length 19 count:4                       so many one-way calls have completed
 //!
 //! trailer         [spans.. count:1] [streams.. count:2] [deadline:8]   selected by `extras`
 //! span            process:8 span:8                        innermost first; of `call` and `one_way`
 //! stream          id:8 writer:1 window:4
+//! limits          message_size:4 stream_window:4 connection_window:8 calls:4 one_way_calls:4 pipes:4
 //! ```
 //!
-//! `credit` for the stream 0 is credit for the connection. The deadline is the remaining time in
+//! The limits are those of what the sender of the frame receives. `credit` for the stream 0 is credit for the connection. The deadline is the remaining time in
 //! microseconds. A large frame travels without its length;
 //! its `total` is that length. A fragment has at most 64 KiB of it.
 //!
@@ -44,6 +45,7 @@ use super::fragment::{MAX_FRAGMENT_LEN, TransferId};
 use super::frame_error::FrameError;
 use super::greeting::{GREETING_LEN, Greeting};
 use super::id::{FunctionId, WorkerId};
+use super::receive_limits::ReceiveLimits;
 use super::span_key::{KEY_LEN, MAX_SPAN_KEYS, SpanKeys};
 use super::stream::{OPENED_LEN, StreamId, Streams};
 
@@ -92,6 +94,7 @@ pub(crate) enum Frame<'a> {
     Connect {
         greeting: Greeting,
         worker: WorkerId,
+        limits: ReceiveLimits,
         init: &'a [u8],
     },
     Introduce {
@@ -101,8 +104,11 @@ pub(crate) enum Frame<'a> {
     ConnectControl {
         greeting: Greeting,
         worker: WorkerId,
+        limits: ReceiveLimits,
     },
-    Welcome,
+    Welcome {
+        limits: ReceiveLimits,
+    },
     Refuse {
         refusal: &'a [u8],
     },
@@ -173,7 +179,7 @@ impl Frame<'_> {
             Self::Connect { .. } | Self::ConnectControl { .. } => "greeting",
             Self::Introduce { .. } => "introduction",
             Self::Acknowledge => "acknowledgement of a greeting",
-            Self::Welcome => "welcome",
+            Self::Welcome { .. } => "welcome",
             Self::Refuse { .. } => "refusal",
             Self::Call { .. } => "call",
             Self::Answer { .. } => "answer",
@@ -293,9 +299,10 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         1 => Ok(Frame::Connect {
             greeting: Greeting::from_bytes(fields.take()?)?,
             worker: WorkerId::from_bytes(*fields.take()?),
+            limits: fields.limits()?,
             init: fields.rest,
         }),
-        2 => Ok(Frame::Welcome),
+        2 => Ok(Frame::Welcome { limits: fields.limits()? }),
         3 => Ok(Frame::Refuse { refusal: fields.rest }),
         4 => {
             let call = CallId(fields.u64()?);
@@ -336,6 +343,7 @@ pub(crate) fn parse(frame: Body<'_>) -> Result<Frame<'_>, FrameError> {
         18 => Ok(Frame::ConnectControl {
             greeting: Greeting::from_bytes(fields.take()?)?,
             worker: WorkerId::from_bytes(*fields.take()?),
+            limits: fields.limits()?,
         }),
         19 => Ok(Frame::OneWayCredit { count: fields.u32()? }),
         value => Err(FrameError::Unknown { what: "kind of frame", value }),
@@ -394,6 +402,10 @@ impl<'a> Fields<'a> {
 
     fn stream(&mut self) -> Result<StreamId, FrameError> {
         Ok(StreamId(self.u64()?))
+    }
+
+    fn limits(&mut self) -> Result<ReceiveLimits, FrameError> {
+        ReceiveLimits::from_bytes(self.take()?)
     }
 
     /// Parses the `extras` flags, and takes the trailer off the end.

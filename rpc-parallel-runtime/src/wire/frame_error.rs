@@ -45,6 +45,14 @@ pub enum FrameError {
     /// The greeting in the frame is invalid.
     #[error(transparent)]
     Greeting(#[from] GreetingError),
+    /// A limit that the peer announces is out of its range.
+    #[error("announced limit `{limit}` is out of range: {value}")]
+    Limit {
+        /// The name of the setting.
+        limit: &'static str,
+        /// The announced value.
+        value: u64,
+    },
     /// The protocol does not allow this frame at this point.
     #[error("unexpected {0}")]
     OutOfPlace(&'static str),

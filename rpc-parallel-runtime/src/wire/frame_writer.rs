@@ -13,8 +13,9 @@ use super::frame::{
     CallId, LENGTH_LEN, Outcome, SMALLEST_LIMIT, SPANS_LEN, WITH_DEADLINE, WITH_STREAMS,
     largest_frame,
 };
-use super::greeting::{GREETING_LEN, Greeting};
+use super::greeting::Greeting;
 use super::id::{FunctionId, WorkerId};
+use super::receive_limits::ReceiveLimits;
 use super::sink::{Sink, Splice, TooLarge};
 #[cfg(any(feature = "tracing", test))]
 use super::span_key::SpanKey;
@@ -43,17 +44,19 @@ impl<'a> FrameWriter<'a> {
         buffer: &'a mut Vec<u8>,
         greeting: Greeting,
         worker: WorkerId,
-        max: usize,
+        limits: ReceiveLimits,
     ) -> Self {
-        Self::begin(buffer, 1, &connect_fields(greeting, worker), max)
+        let fields = connect_fields(greeting, worker, limits);
+        Self::begin(buffer, 1, &fields, limits.max_message_size)
     }
 
     pub(crate) fn connect_control(
         buffer: &'a mut Vec<u8>,
         greeting: Greeting,
         worker: WorkerId,
+        limits: ReceiveLimits,
     ) -> Self {
-        Self::begin(buffer, 18, &connect_fields(greeting, worker), 0)
+        Self::begin(buffer, 18, &connect_fields(greeting, worker, limits), 0)
     }
 
     pub(crate) fn introduce(buffer: &'a mut Vec<u8>) -> Self {
@@ -64,8 +67,8 @@ impl<'a> FrameWriter<'a> {
         Self::begin(buffer, 17, &[], 0)
     }
 
-    pub(crate) fn welcome(buffer: &'a mut Vec<u8>) -> Self {
-        Self::begin(buffer, 2, &[], 0)
+    pub(crate) fn welcome(buffer: &'a mut Vec<u8>, limits: ReceiveLimits) -> Self {
+        Self::begin(buffer, 2, &limits.to_bytes(), 0)
     }
 
     pub(crate) fn refuse(buffer: &'a mut Vec<u8>) -> Self {
@@ -486,10 +489,6 @@ pub(crate) fn write_fragment_header(
 }
 
 /// Returns the fields of a `connect` or `connect_control` frame.
-fn connect_fields(greeting: Greeting, worker: WorkerId) -> [u8; GREETING_LEN + 16] {
-    let mut fields = [0; GREETING_LEN + 16];
-    let (before, after) = fields.split_at_mut(GREETING_LEN);
-    before.copy_from_slice(&greeting.to_bytes());
-    after.copy_from_slice(&worker.to_bytes());
-    fields
+fn connect_fields(greeting: Greeting, worker: WorkerId, limits: ReceiveLimits) -> Vec<u8> {
+    [&greeting.to_bytes()[..], &worker.to_bytes(), &limits.to_bytes()].concat()
 }

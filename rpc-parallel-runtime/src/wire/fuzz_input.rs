@@ -115,7 +115,7 @@ impl<'a> FuzzInput<'a> {
     /// Takes one operation, and appends its bytes.
     pub(crate) fn next_operation(&mut self, bytes: &mut Vec<u8>) {
         let operation = self.u8();
-        match operation % 18 {
+        match operation % 19 {
             0 => bytes.extend(fuzz_frame(4, &[&self.call(), &self.function(), &self.message()])),
             1 => bytes.extend(fuzz_frame(7, &[&self.function(), &self.message()])),
             2 => {
@@ -164,7 +164,12 @@ impl<'a> FuzzInput<'a> {
                 }
             }
             15 => bytes.extend(fuzz_frame(17, &[])),
-            16 => bytes.extend(fuzz_frame(19, &[&self.u32().to_le_bytes()])),
+            16 => {
+                // A welcome whose limits are usually out of range.
+                let limits: Vec<u8> = (0..7).flat_map(|_| self.u32().to_le_bytes()).collect();
+                bytes.extend(fuzz_frame(2, &[&limits]));
+            }
+            17 => bytes.extend(fuzz_frame(19, &[&self.u32().to_le_bytes()])),
             _ => bytes.extend_from_slice(self.bytes()),
         }
     }

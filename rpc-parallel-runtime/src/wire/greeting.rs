@@ -3,7 +3,7 @@
 use super::id::hash_fields;
 
 /// The protocol version. It changes whenever an older peer would misread the frames of a newer one.
-const PROTOCOL: u16 = 3;
+const PROTOCOL: u16 = 4;
 
 const MAGIC: [u8; 4] = *b"rpcp";
 

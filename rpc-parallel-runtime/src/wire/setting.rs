@@ -52,9 +52,12 @@ pub(super) struct Size {
 }
 
 impl Size {
+    pub(super) fn allows(&self, bytes: usize) -> bool {
+        (self.min..=self.max).contains(&bytes)
+    }
+
     pub(super) fn check(&self, bytes: usize) -> Result<usize, SettingsError> {
-        let allowed = (self.min..=self.max).contains(&bytes);
-        if allowed { Ok(bytes) } else { Err(self.wrong(&bytes.to_string())) }
+        if self.allows(bytes) { Ok(bytes) } else { Err(self.wrong(&bytes.to_string())) }
     }
 
     /// Reads a size, and checks it.
@@ -78,9 +81,12 @@ pub(super) struct Count {
 }
 
 impl Count {
+    pub(super) fn allows(&self, count: u32) -> bool {
+        (self.min..=self.max).contains(&count)
+    }
+
     pub(super) fn check(&self, count: u32) -> Result<u32, SettingsError> {
-        let allowed = (self.min..=self.max).contains(&count);
-        if allowed { Ok(count) } else { Err(self.wrong(&count.to_string())) }
+        if self.allows(count) { Ok(count) } else { Err(self.wrong(&count.to_string())) }
     }
 
     /// Reads a count, and checks it.

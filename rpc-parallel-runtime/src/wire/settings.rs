@@ -14,23 +14,25 @@ use super::sink::Sink;
 
 /// The minimum leaves room for small arguments. Lengths travel in 32 bits: the maximum leaves room
 /// for the other fields of a frame.
-const MAX_MESSAGE_SIZE: Size =
+pub(super) const MAX_MESSAGE_SIZE: Size =
     Size { field: "max_message_size", min: 1024, max: 4095 * 1024 * 1024 };
 
 /// The largest flow-control window of a stream, in bytes.
 pub(crate) const LARGEST_WINDOW: u32 = 1024 * 1024 * 1024;
 
-const STREAM_WINDOW: Size = Size { field: "stream_window", min: 1, max: LARGEST_WINDOW as usize };
+pub(super) const STREAM_WINDOW: Size =
+    Size { field: "stream_window", min: 1, max: LARGEST_WINDOW as usize };
 
 /// The minimum leaves room for a frame of several elements.
-const CONNECTION_WINDOW: Size =
+pub(super) const CONNECTION_WINDOW: Size =
     Size { field: "connection_window", min: 64 * 1024, max: 1024 * 1024 * 1024 * 1024 };
 
-const MAX_CALLS: Count = Count { field: "max_calls", min: 1, max: 1 << 30 };
+pub(super) const MAX_CALLS: Count = Count { field: "max_calls", min: 1, max: 1 << 30 };
 
-const MAX_ONE_WAY_CALLS: Count = Count { field: "max_one_way_calls", min: 1, max: 1 << 30 };
+pub(super) const MAX_ONE_WAY_CALLS: Count =
+    Count { field: "max_one_way_calls", min: 1, max: 1 << 30 };
 
-const MAX_PIPES: Count = Count { field: "max_pipes", min: 1, max: 1 << 30 };
+pub(super) const MAX_PIPES: Count = Count { field: "max_pipes", min: 1, max: 1 << 30 };
 
 const OTHER_BUILDS: &str = "other_builds";
 
@@ -54,6 +56,9 @@ const HEARTBEATS_PER_TIMEOUT: u32 = 3;
 /// A program sets them with `#[entry(settings = ..)]` or [`MasterBuilder::settings`]. A worker
 /// inherits the settings of the process that starts it, unless [`Spawner::settings`] gives it
 /// others. Its connections and the workers that it starts use the settings of the worker.
+///
+/// Sizes, windows and counts limit what a process receives. Each end of a connection announces its
+/// own limits when the connection is opened, and keeps to those of the other end, which may differ.
 ///
 /// The setters accept any value. The settings are [validated](Self::validate) once, where they are
 /// used: when a program or a server starts, and when a worker is spawned.
@@ -163,7 +168,8 @@ impl Settings {
     ///
     /// A message is the arguments of a call, its result, an element of a pipe, or the argument of
     /// an `init`. The limit is checked before a message is sent, and before memory is allocated for
-    /// a message that arrives. If a message exceeds the limit, its call or element fails, and the
+    /// a message that arrives. The smaller limit of both ends of a connection applies, except to the
+    /// argument of an `init`, which is sent before the limit of the worker is known. If a message exceeds the limit, its call or element fails, and the
     /// connection stays open.
     #[must_use]
     pub fn max_message_size(&self) -> usize {
@@ -178,7 +184,8 @@ impl Settings {
 
     /// Returns the flow-control window of a stream, in bytes. Default: 256 KiB.
     ///
-    /// A writer may send this many bytes that the reader has not consumed yet. If a reader is slow,
+    /// A writer may send this many bytes that the reader has not consumed yet. The process that
+    /// reads the stream grants the window. If a reader is slow,
     /// each end of its pipe holds at most this many bytes and one element. A larger window raises
     /// the throughput of a pipe with a high latency, because the writer waits less for credit.
     /// [`Pipe::with_window`](crate::Pipe::with_window) sets the window of one pipe.
@@ -197,7 +204,7 @@ impl Settings {
     ///
     /// All writers of one end together may send this many bytes that their readers have not
     /// consumed yet, in addition to the limit of each [stream](Self::stream_window). Beyond it,
-    /// writers wait until any of the readers has read. So it bounds the memory that all pipes of a
+    /// writers wait until any of the readers has read. The process that reads grants the window. So it bounds the memory that all pipes of a
     /// connection take up at each end.
     #[must_use]
     pub fn connection_window(&self) -> usize {
@@ -213,7 +220,8 @@ impl Settings {
 
     /// Returns how many calls of a connection may wait for their answers. Default: 1,048,576.
     ///
-    /// Further calls are not sent before others are answered. Their timeouts run meanwhile.
+    /// The limit of the worker applies. Further calls are not sent before others are answered. Their
+    /// timeouts run meanwhile.
     #[must_use]
     pub fn max_calls(&self) -> u32 {
         self.0.max_calls
@@ -230,7 +238,8 @@ impl Settings {
     /// Returns how many one-way calls of a connection may be sent before their functions have
     /// completed. Default: 65,536.
     ///
-    /// Further one-way calls are not sent before others have completed. So it bounds the memory of
+    /// The limit of the worker applies. Further one-way calls are not sent before others have
+    /// completed. So it bounds the memory of
     /// a worker whose one-way functions are slower than their callers.
     #[must_use]
     pub fn max_one_way_calls(&self) -> u32 {
@@ -246,9 +255,9 @@ impl Settings {
 
     /// Returns how many pipes of a connection may be open. Default: 65,536.
     ///
-    /// A call that would open more fails before it is sent, and a result that would open more is an
-    /// error of its call. A pipe that this process writes is open until its end is sent, behind its
-    /// last elements.
+    /// The smaller limit of both ends applies. A call that would open more fails before it is sent,
+    /// and a result that would open more is an error of its call. A pipe that this process writes is
+    /// open until its end is sent, behind its last elements.
     #[must_use]
     pub fn max_pipes(&self) -> u32 {
         self.0.max_pipes

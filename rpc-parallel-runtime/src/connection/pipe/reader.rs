@@ -159,7 +159,8 @@ impl<T: Send + 'static> Pipe<T> {
     /// Sets the flow-control window of the pipe, in bytes: the limit of what is sent but not yet
     /// read.
     ///
-    /// Default: [`stream_window`](crate::Settings::stream_window).
+    /// Default: the [`stream_window`](crate::Settings::stream_window) of the process that reads the
+    /// pipe.
     ///
     /// The encoded elements count, and 64 bytes for each frame. An element larger than the window
     /// is sent alone. The value is clamped to the range from 1 byte to 1 GiB.

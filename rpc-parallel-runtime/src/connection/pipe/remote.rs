@@ -198,7 +198,7 @@ impl<T> Outgoing<T> {
 
     /// Encodes a frame of one element.
     pub(super) fn encode(&self, element: &T) -> Result<Elements, PipeError> {
-        let max = self.end.connection().settings.max_message_size();
+        let max = self.end.connection().max_message_size;
         let elements = self.end.encode(max, |sink| {
             (self.codec.encode)(element, sink)?;
             Ok::<_, Unsendable>(1)
@@ -216,7 +216,7 @@ impl<T> Outgoing<T> {
         left: &mut Option<T>,
         mut next: impl FnMut() -> Option<T>,
     ) -> (Option<Elements>, Option<PipeErrorKind>) {
-        let max = self.end.connection().settings.max_message_size();
+        let max = self.end.connection().max_message_size;
         let (mut count, mut failed) = (0, None);
         let elements = self.end.encode(max, |sink| {
             while sink.len() < full

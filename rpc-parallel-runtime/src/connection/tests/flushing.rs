@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 
-use super::peer::{frame, kind};
+use super::peer::welcome;
 use super::{join, settings, soon};
 use crate::connection::call::Call;
 use crate::connection::scripted::{call, function};
@@ -38,7 +38,7 @@ async fn large_request_reaches_peer() {
     let connecting = tokio::spawn(async move { opening.connect(&request).await });
     let mut read = vec![0; sent.len()];
     soon("the request", received.read_exact(&mut read)).await.expect("the pipe is open");
-    sending.write_all(&frame(kind::WELCOME, &[])).await.expect("the pipe has room");
+    sending.write_all(&welcome(settings())).await.expect("the pipe has room");
 
     join("the handshake", connecting).await.expect("the peer accepts");
     assert!(read == sent);
@@ -47,7 +47,7 @@ async fn large_request_reaches_peer() {
 #[tokio::test]
 async fn last_message_of_closed_connection_reaches_peer() {
     let (halves, mut received, mut sending) = pipes();
-    sending.write_all(&frame(kind::WELCOME, &[])).await.expect("the pipe has room");
+    sending.write_all(&welcome(settings())).await.expect("the pipe has room");
     let mut opening = Opening::new(halves, settings());
     opening.connect(&request(&[])).await.expect("the peer accepts");
     let (worker_type, host) = ("Scripted".to_owned(), "here".to_owned());

@@ -9,14 +9,16 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use super::peer::{
-    self, PIPE, Peer, SENDER, accept_as_worker_with, answer, call as call_frame,
-    connect_as_caller_with, credit, end, frame, items, kind, one_way,
+    self, PIPE, Peer, SENDER, accept_as_worker_of, accept_as_worker_with, answer,
+    call as call_frame, connect_as_caller_with, credit, end, frame, items, kind, one_way,
 };
-use super::{connected_with, join, lock, read_to_end, settings, settle, soon};
+use super::{connected_between, connected_with, join, lock, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
-use crate::connection::scripted::{Functions, call, function};
+use crate::connection::opening::OpeningError;
+use crate::connection::scripted::{Functions, call, function, opening, try_client};
 use crate::connection::{Call, CallErrorKind, Pipe, ServingError};
-use crate::wire::{FunctionInfo, Settings};
+use crate::transport::memory::pair;
+use crate::wire::{FrameWriter, FunctionInfo, Greeting, ReceiveLimits, Settings, WorkerId};
 
 /// Never returns.
 const WAIT: &FunctionInfo = &function("wait");
@@ -30,6 +32,12 @@ const KEEP: &FunctionInfo = &function("keep");
 const COUNT: &FunctionInfo = &function("count");
 /// Returns its argument.
 const ECHO: &FunctionInfo = &function("echo");
+/// Returns the length of its argument.
+const LEN: &FunctionInfo = &function("len");
+/// Returns as many bytes as its argument says.
+const BYTES: &FunctionInfo = &function("bytes");
+/// Returns the number of a pipe's elements, without those that were not sent.
+const READ: &FunctionInfo = &function("read");
 /// Returns as many endless pipes as its argument says.
 const PIPES: &FunctionInfo = &function("pipes");
 
@@ -43,6 +51,15 @@ fn functions() -> Functions {
             drop(pipe);
         })
         .with(COUNT, async |pipe: Pipe<Vec<u8>>| read_to_end(pipe).await.len() as u64)
+        .with(LEN, async |bytes: Vec<u8>| bytes.len() as u64)
+        .with(BYTES, async |len: usize| vec![7_u8; len])
+        .with(READ, async |mut pipe: Pipe<Vec<u8>>| {
+            let mut read = 0_u64;
+            while let Some(next) = pipe.next().await {
+                read += u64::from(next.is_ok());
+            }
+            read
+        })
         .with(PIPES, async |pipes: u64| {
             (0..pipes).map(|_| Pipe::from_items(0_u64..)).collect::<Vec<_>>()
         })
@@ -273,6 +290,156 @@ async fn dropped_pipes_return_credit_of_connection() {
     assert_eq!(soon("a pipe", count).await.ok(), Some(1000));
     settle().await;
     connected.assert_no_open_streams();
+}
+
+/// Makes one-way calls, one after the other.
+async fn note_all(client: &Client, count: usize) {
+    for _ in 0..count {
+        let note = call::<_, ()>(client, NOTE, ());
+        soon("a one-way call", note).await.expect("the call is written");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_keeps_to_smaller_call_limits_of_worker() {
+    let worker = settings().with_max_calls(2).with_max_one_way_calls(2);
+    let connected = connected_between(settings(), worker, functions()).await;
+    let client = &connected.client;
+
+    let calls: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(call::<_, u64>(client, COUNT, Pipe::from_items(elements()))))
+        .collect();
+    for counted in calls {
+        assert_eq!(join("a call", counted).await.ok(), Some(1000));
+    }
+    note_all(client, 100).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn caller_waits_at_announced_limits_of_worker() {
+    let worker = settings().with_max_calls(1).with_max_one_way_calls(2);
+    let (mut peer, client) = accept_as_worker_of(worker, settings()).await;
+    note_all(&client, 2).await;
+    let mut third_note = call::<_, ()>(&client, NOTE, ());
+    let [mut first, mut second, _] = calls(&client);
+
+    assert!(!is_ready(&mut third_note).await);
+    assert!(!is_ready(&mut first).await && !is_ready(&mut second).await);
+    settle().await;
+
+    let mut kinds = Vec::new();
+    while poll_fn(|cx| Poll::Ready(peer.has_received(cx))).await {}
+    while let Some(frame) = peer.take_frame() {
+        kinds.push(frame[0]);
+    }
+    assert_eq!(kinds, [kind::ONE_WAY, kind::ONE_WAY, kind::CALL]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_ends_keep_to_smaller_pipe_limit() {
+    let small = settings().with_max_pipes(2);
+    for (caller, worker, whose) in
+        [(settings(), small, [" of the worker", ""]), (small, settings(), ["", " of the caller"])]
+    {
+        let connected = connected_between(caller, worker, functions()).await;
+        let client = &connected.client;
+        let _open = call::<_, Vec<Pipe<u64>>>(client, PIPES, 2_u64).await.expect("two are allowed");
+
+        let sent = call::<_, ()>(client, KEEP, Pipe::from_items([vec![7]]));
+        let sent = soon("the call with a pipe", sent).await;
+        let returned = call::<_, Vec<Pipe<u64>>>(client, PIPES, 1_u64);
+        let returned = soon("the call that returns a pipe", returned).await;
+
+        let errors = [sent.map(drop), returned.map(drop)].map(Result::unwrap_err);
+        for (error, whose) in errors.into_iter().zip(whose) {
+            let CallErrorKind::Unencodable { why, .. } = error.kind() else { panic!("{error}") };
+            let text = "more than 2 pipes would be open on its connection; raise `max_pipes`";
+            assert_eq!(*why, format!("{text}{whose}"));
+        }
+        assert!(!client.is_closed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writers_keep_to_smaller_windows_of_reader() {
+    let small = settings().with_connection_window(64 * 1024).with_stream_window(1000);
+    for (caller, worker) in [(settings(), small), (small, settings())] {
+        let connected = connected_between(caller, worker, functions()).await;
+        let client = &connected.client;
+        // Two pipes that are never read, one of them with a window larger than the connection's.
+        let keep = |pipe| tokio::spawn(call::<_, ()>(client, KEEP, pipe));
+        let kept = [
+            keep(Pipe::from_items(elements())),
+            keep(Pipe::from_items(elements()).with_window(50_000)),
+        ];
+        let _unread = call::<_, Vec<Pipe<u64>>>(client, PIPES, 20_u64).await.expect("no limit");
+        settle().await;
+
+        let count = call::<_, u64>(client, COUNT, Pipe::from_items(elements()));
+        assert_eq!(soon("a pipe", count).await.ok(), Some(1000));
+        let mut pipes = call::<_, Vec<Pipe<u64>>>(client, PIPES, 1_u64).await.expect("no limit");
+        for expected in 0..5000 {
+            let element = soon("an element", pipes[0].next()).await;
+            assert_eq!(element.and_then(Result::ok), Some(expected));
+        }
+        assert!(!client.is_closed());
+        for keep in kept {
+            keep.abort();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unread_pipe_holds_default_window_of_reader() {
+    let worker = settings().with_stream_window(1024);
+    let (mut peer, client) = accept_as_worker_of(worker, settings()).await;
+
+    let calling = tokio::spawn(call::<_, u64>(&client, COUNT, Pipe::from_items(0_u64..)));
+
+    let sent = received_elements(&mut peer).await;
+    assert!((500..2 * 1024).contains(&sent), "{sent} bytes");
+    calling.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_beyond_smaller_limit_of_peer_fails_before_it_is_sent() {
+    const MAX: usize = 64 * 1024;
+    let small = settings().with_max_message_size(MAX);
+    for (caller, worker) in [(settings(), small), (small, settings())] {
+        let connected = connected_between(caller, worker, functions()).await;
+        let client = &connected.client;
+
+        let argument = call::<_, u64>(client, LEN, vec![7_u8; 2 * MAX]).await;
+        let result = call::<_, Vec<u8>>(client, BYTES, 2 * MAX).await;
+        let element = call::<_, u64>(client, READ, Pipe::from_items([vec![7_u8; 2 * MAX]])).await;
+
+        for error in [argument.map(drop), result.map(drop)].map(Result::unwrap_err) {
+            let CallErrorKind::TooLarge { too_large, .. } = error.kind() else { panic!("{error}") };
+            assert_eq!(too_large.max, MAX);
+        }
+        assert_eq!(element.ok(), Some(0), "the element is skipped");
+        assert!(!client.is_closed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_out_of_range_fails_handshake() {
+    let limits = ReceiveLimits { max_calls: 0, ..ReceiveLimits::of(&settings()) };
+    let text = "announced limit `max_calls` is out of range: 0";
+    let (client_end, worker_end) = pair(1024);
+    Peer::new(worker_end).send(&frame(kind::WELCOME, &[&limits.to_bytes()]));
+    let connected = soon("the client", try_client(client_end, settings())).await;
+    let Err(OpeningError::Frame(error)) = connected else { panic!("{connected:?}") };
+    assert_eq!(error.to_string(), text);
+
+    let (client_end, worker_end) = pair(1024);
+    let mut request = Vec::new();
+    let (greeting, id) = (Greeting::new(&[]), WorkerId::random());
+    FrameWriter::connect(&mut request, greeting, id, limits).finish();
+    Peer::new(client_end).send(&request);
+    let received = soon("the worker", opening(worker_end, settings()).receive_request()).await;
+    let Err(OpeningError::Frame(error)) = received.map(drop) else { panic!("no error") };
+    assert_eq!(error.to_string(), text);
 }
 
 /// Sends frames to a worker with these settings, and returns the violation that they are.

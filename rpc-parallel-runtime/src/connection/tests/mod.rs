@@ -72,20 +72,35 @@ async fn connected_with(capacity: usize, settings: Settings, functions: Function
     connected_to_process(capacity, settings, functions, ProcessAccess::none()).await
 }
 
+/// Connects a client to `functions`. The two ends have different settings.
+async fn connected_between(caller: Settings, worker: Settings, functions: Functions) -> Connected {
+    connect(1_000_000, caller, worker, functions, ProcessAccess::none()).await
+}
+
 async fn connected_to_process(
     capacity: usize,
     settings: Settings,
     functions: Functions,
     process_access: ProcessAccess,
 ) -> Connected {
+    connect(capacity, settings, settings, functions, process_access).await
+}
+
+async fn connect(
+    capacity: usize,
+    caller: Settings,
+    worker: Settings,
+    functions: Functions,
+    process_access: ProcessAccess,
+) -> Connected {
     let (here, there) = pair(capacity);
-    let mut opening = opening(there, settings);
+    let mut opening = opening(there, worker);
     let serving = tokio::spawn(async move {
         opening.receive_request().await.expect("the client sends its request at once");
         let serving = Serving::welcome(opening, Arc::new(functions));
         (serving.connection(), tokio::spawn(serving.run()))
     });
-    let client = client_of_process(here, settings, process_access).await;
+    let client = client_of_process(here, caller, process_access).await;
     let client = client.expect("the worker accepts every client");
     let (worker_connection, worker) = serving.await.expect("the task does not panic");
     Connected { client, worker, worker_connection }

@@ -135,7 +135,7 @@ async fn acknowledged_client_notices_lost_worker() {
 async fn second_acknowledge_frame_ends_connection() {
     let acknowledge = || frame(kind::ACKNOWLEDGE, &[]);
 
-    let frames = [acknowledge(), acknowledge(), frame(kind::WELCOME, &[])];
+    let frames = [acknowledge(), acknowledge(), peer::welcome(settings())];
     let (error, took) = connect_to_frames(&frames).await;
 
     let OpeningError::Frame(FrameError::OutOfPlace(what)) = error else { panic!("{error:?}") };
@@ -235,7 +235,10 @@ async fn call_sent_before_welcome_is_answered_after_it() {
 
     peer.send(&peer::call(1, ECHO, &[7], &[]));
 
-    assert_eq!(soon("the welcome", peer.receive()).await, Some(vec![kind::WELCOME]));
+    assert_eq!(
+        soon("the welcome", peer.receive()).await,
+        Some(peer::welcome(settings())[4..].to_vec())
+    );
     let answer = soon("the answer", peer.receive()).await;
     assert_eq!(answer.as_deref(), Some(&peer::answer(1, &[7], &[])[4..]));
     drop(peer);

@@ -14,7 +14,7 @@ use crate::connection::shared::Connection;
 use crate::connection::{Serving, ServingError};
 use crate::transport::memory::pair;
 use crate::transport::{Reader, Writer};
-use crate::wire::{FrameWriter, FunctionInfo, Greeting, Settings, WorkerId};
+use crate::wire::{FrameWriter, FunctionInfo, Greeting, ReceiveLimits, Settings, WorkerId};
 
 /// The kinds of frames, as the header of `wire/frame.rs` lists them.
 pub(super) mod kind {
@@ -73,14 +73,15 @@ pub(super) async fn connect_as_caller_over(
     let (client_end, worker_end) = pair(capacity);
     let mut peer = Peer::new(client_end);
     let mut request = Vec::new();
-    FrameWriter::connect(&mut request, Greeting::new(&[]), WorkerId::random(), 0).finish();
+    let (greeting, id) = (Greeting::new(&[]), WorkerId::random());
+    FrameWriter::connect(&mut request, greeting, id, ReceiveLimits::of(&settings)).finish();
     peer.send(&request);
     let mut opening = opening(worker_end, settings);
     opening.receive_request().await.expect("the request has been sent");
     let serving = Serving::welcome(opening, Arc::new(functions));
     let connection = serving.connection();
     let worker = tokio::spawn(serving.run());
-    assert_eq!(peer.receive().await.as_deref(), Some(&[kind::WELCOME][..]));
+    assert_eq!(peer.receive().await.as_deref(), Some(&welcome(settings)[4..]));
     (peer, worker, connection)
 }
 
@@ -91,10 +92,16 @@ pub(super) async fn accept_as_worker() -> (Peer, Client) {
 
 /// Connects a client with these settings to a peer that acts as its worker.
 pub(super) async fn accept_as_worker_with(settings: Settings) -> (Peer, Client) {
+    accept_as_worker_of(settings, settings).await
+}
+
+/// Connects a client with the settings `caller` to a peer that announces the limits of the settings
+/// `worker`.
+pub(super) async fn accept_as_worker_of(worker: Settings, caller: Settings) -> (Peer, Client) {
     let (client_end, worker_end) = pair(CAPACITY);
     let mut peer = Peer::new(worker_end);
-    peer.send(&frame(kind::WELCOME, &[]));
-    let client = client(client_end, settings).await;
+    peer.send(&welcome(worker));
+    let client = client(client_end, caller).await;
     assert_eq!(peer.receive().await.map(|it| it[0]), Some(kind::CONNECT));
     (peer, client)
 }
@@ -192,6 +199,11 @@ pub(super) fn frame(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     let fields = fields.concat();
     let length = u32::try_from(1 + fields.len()).expect("frames of tests are short");
     [&length.to_le_bytes()[..], &[kind], &fields].concat()
+}
+
+/// Encodes the welcome of a worker with these settings.
+pub(super) fn welcome(settings: Settings) -> Vec<u8> {
+    frame(kind::WELCOME, &[&ReceiveLimits::of(&settings).to_bytes()])
 }
 
 /// A stream that a message opens: its id, its writer (`SENDER` or `RECEIVER`), and its window.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use super::peer::{Peer, frame, kind};
+use super::peer::{Peer, welcome};
 use super::{join, lock, read_all, settings, settle, soon};
 use crate::connection::client::Client;
 use crate::connection::failure::Loss;
@@ -121,7 +121,7 @@ async fn connect_to_idle(id: WorkerId, record: &Arc<Record>) -> Connected {
     let (client_end, worker_end) = pair(1024);
     let driver = tokio::spawn(async move {
         let peer = Peer::new(worker_end);
-        peer.send(&frame(kind::WELCOME, &[]));
+        peer.send(&welcome(settings()));
         std::future::pending::<()>().await;
         drop(peer);
     });

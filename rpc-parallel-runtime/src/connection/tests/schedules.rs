@@ -27,8 +27,8 @@ use crate::connection::writing::Writing;
 use crate::protocol::{Chunk, SendStatus};
 use crate::transport::Writer;
 use crate::wire::{
-    Body, Frame, FunctionInfo, MAX_FRAGMENT_LEN, MessageWriter, Settings, StreamId, TooLarge,
-    Unsent, WorkerLabel, WrittenBy,
+    Body, Frame, FunctionInfo, MAX_FRAGMENT_LEN, MessageWriter, ReceiveLimits, Settings, StreamId,
+    TooLarge, Unsent, WorkerLabel, WrittenBy,
 };
 
 const FUNCTION: &FunctionInfo = &function("function");
@@ -68,7 +68,8 @@ fn connection_with(room: usize, settings: Settings) -> (Arc<Connection>, Transpo
     let runtime = RUNTIME.with(|it| it.borrow().clone()).expect("the test has made it");
     let _entered = runtime.enter();
     let (peer, writer) = (Peer::Worker(Arc::new(label)), Box::new(transport.clone()));
-    let connection = Connection::new(peer, settings, Traffic::here(), writer);
+    let limits = ReceiveLimits::of(&settings);
+    let connection = Connection::new(peer, settings, &limits, Traffic::here(), writer);
     (Arc::new(connection), transport)
 }
 

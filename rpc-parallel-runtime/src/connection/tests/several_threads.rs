@@ -10,10 +10,10 @@ use tokio::task::{JoinHandle, JoinSet, yield_now};
 use super::peer;
 use super::{Connected, connected_with, join, settings, soon};
 use crate::connection::scripted::{Functions, call, function, opening};
-use crate::connection::{Serving, ServingError, Traffic};
+use crate::connection::{Serving, ServingError, Traffic, encode_request};
 use crate::transport::Reader;
 use crate::transport::memory::{MemoryReader, pair};
-use crate::wire::FunctionInfo;
+use crate::wire::{FunctionInfo, Greeting, WorkerId};
 
 const ECHO: &FunctionInfo = &function("echo");
 /// Returns 1000 bytes.
@@ -65,6 +65,8 @@ async fn concurrent_calls_at_limit_keep_connection() {
 
 /// Sends calls without a pause.
 struct Flood {
+    /// The request for the connection, until it is sent.
+    request: Option<Vec<u8>>,
     traffic: Arc<OnceLock<&'static Traffic>>,
     /// The number of bytes that were sent before the first call, which is the welcome.
     welcome: Option<u64>,
@@ -81,6 +83,10 @@ impl Reader for Flood {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(request) = self.request.take() {
+            buffers[0][..request.len()].copy_from_slice(&request);
+            return Poll::Ready(Ok(request.len()));
+        }
         let sent = self.traffic.get().expect("the test has set it").counts().bytes_sent;
         if sent == 0 {
             cx.waker().wake_by_ref();
@@ -99,24 +105,32 @@ impl Reader for Flood {
 
 /// Serves a [`Flood`]. Returns the driver, its counters, and the end that gets the answers, of which
 /// `capacity` bytes fit into the transport.
-fn serve_flood(
+async fn serve_flood(
     capacity: usize,
     most: u64,
     ends_with_answer: bool,
 ) -> (JoinHandle<Result<(), ServingError>>, &'static Traffic, MemoryReader) {
     let (traffic, ((_, writer), (other_end, _))) = (Arc::default(), pair(capacity));
-    let flood =
-        Flood { traffic: Arc::clone(&traffic), welcome: None, calls: 0, most, ends_with_answer };
-    let opening = opening((flood, writer), settings());
+    let request = encode_request(WorkerId::random(), Greeting::new(&[]), &[], settings());
+    let flood = Flood {
+        request: request.ok(),
+        traffic: Arc::clone(&traffic),
+        welcome: None,
+        calls: 0,
+        most,
+        ends_with_answer,
+    };
+    let mut opening = opening((flood, writer), settings());
     let counters = opening.traffic;
     traffic.set(counters).expect("it is set once");
+    opening.receive_request().await.expect("the flood begins with a request");
     let serving = Serving::welcome(opening, Arc::new(functions()));
     (tokio::spawn(serving.run()), counters, other_end)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn answers_are_written_while_calls_arrive() {
-    let (worker, traffic, _other_end) = serve_flood(1_000_000, 1000, true);
+    let (worker, traffic, _other_end) = serve_flood(1_000_000, 1000, true).await;
 
     join("the worker", worker).await.expect("the caller closes the connection");
 
@@ -127,7 +141,7 @@ async fn answers_are_written_while_calls_arrive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn unread_answers_hold_up_calls_that_keep_arriving() {
     const MOST: u64 = 20_000;
-    let (worker, traffic, other_end) = serve_flood(1000, MOST, false);
+    let (worker, traffic, other_end) = serve_flood(1000, MOST, false).await;
 
     // The only thread of the runtime runs the driver and the calls between two polls of this task.
     let idle = tokio::spawn(async {

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::peer::{
     PIPE, Peer, RECEIVER, SENDER, WRITER, accept_as_worker, answer, begin, call, connect_as_caller,
-    credit, end, fragment, frame, items, kind, one_way, stop,
+    credit, end, fragment, frame, items, kind, one_way, stop, welcome,
 };
 use super::{connected, join, lock, read_to_end, settings, settle, soon};
 use crate::connection::client::Client;
@@ -240,12 +240,12 @@ worker_ends! {
     answer_to_worker_ends_connection:
         [answer(1, NIL, &[])] => "unexpected answer";
     second_greeting_ends_connection:
-        [frame(kind::CONNECT, &[b"rpcp\x03\0\0\0", &[0; 8], &[0; 16]])]
+        [frame(kind::CONNECT, &[b"rpcp\x04\0\0\0", &[0; 8], &[0; 16], &welcome(settings())[5..]])]
         => "unexpected greeting";
     acknowledgement_to_worker_ends_connection:
         [frame(kind::ACKNOWLEDGE, &[])] => "unexpected acknowledgement of a greeting";
     welcome_to_worker_ends_connection:
-        [frame(kind::WELCOME, &[])] => "unexpected welcome";
+        [welcome(settings())] => "unexpected welcome";
     refusal_to_worker_ends_connection:
         [frame(kind::REFUSE, &[])] => "unexpected refusal";
 }
@@ -427,11 +427,11 @@ mod sent_by_worker {
         cancel_to_client_ends_connection:
             [frame(kind::CANCEL, &[&[0; 8]])] => "unexpected cancel";
         second_welcome_ends_connection:
-            [frame(kind::WELCOME, &[])] => "unexpected welcome";
+            [welcome(settings())] => "unexpected welcome";
         answer_before_violation_completes_its_call:
-            [answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])] => "unexpected welcome";
+            [answer(FIRST, NIL, &[]), welcome(settings())] => "unexpected welcome";
         elements_before_violation_are_read:
-            [items(1, 1, &[1]), frame(kind::WELCOME, &[])] => "unexpected welcome";
+            [items(1, 1, &[1]), welcome(settings())] => "unexpected welcome";
     }
 
     #[tokio::test(start_paused = true)]
@@ -453,7 +453,7 @@ async fn call_answered_before_violation_succeeds() {
     let Called { peer, call, .. } = called().await;
     yield_now().await;
 
-    peer.send(&[answer(FIRST, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[answer(FIRST, NIL, &[]), welcome(settings())].concat());
 
     assert_eq!(join("the call", call).await, Ok(()));
 }
@@ -464,7 +464,7 @@ async fn element_before_violation_wakes_its_reader() {
     let read = tokio::spawn(async move { (pipe.next().await, pipe.next().await) });
     settle().await;
 
-    peer.send(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[items(1, 1, &[7]), welcome(settings())].concat());
 
     let (first, second) = join("the reader", read).await;
     assert_eq!(first, Some(Ok(7)));
@@ -491,7 +491,7 @@ async fn element_before_violation_wakes_reader_in_worker() {
     peer.send(&call(1, READ, PIPE, &[(1, SENDER, 100)]));
     settle().await;
 
-    peer.send(&[items(1, 1, &[7]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[items(1, 1, &[7]), welcome(settings())].concat());
 
     let (first, second) = soon("the reader", read).await.expect("the task sends what it has read");
     assert_eq!(first, Some(Ok(7)));
@@ -515,7 +515,7 @@ async fn violation_does_not_stop_no_cancel_function() {
     });
     let (peer, worker, _) = connect_as_caller(functions).await;
 
-    peer.send(&[call(1, SLEEP, NIL, &[]), frame(kind::WELCOME, &[])].concat());
+    peer.send(&[call(1, SLEEP, NIL, &[]), welcome(settings())].concat());
 
     worker.await.expect("the driver does not panic").expect_err("the peer violates the protocol");
     soon("the function", returned).await.expect("the function runs to its end");

@@ -107,7 +107,7 @@ async fn items_run_on_several_threads() {
     let opening = Opening::new(split(theirs, BusyPoll::Never).expect("register it"), settings);
     let serving = tokio::spawn(async move { serve_connection(opening).await });
     let mut opening = Opening::new(split(ours, BusyPoll::Never).expect("register it"), settings);
-    let request_bytes = encode_control_request(id, greeting());
+    let request_bytes = encode_control_request(id, greeting(), settings);
     soon("the handshake", opening.connect(&request_bytes)).await.expect("it accepts");
     let client = Client::begin(opening, id, label, ProcessAccess::none());
 

@@ -166,7 +166,7 @@ impl MapTask {
     fn update(&mut self, update: MemberUpdate, now: Instant) -> Result<(), MapEnd> {
         match update {
             MemberUpdate::Joined(member) => {
-                let max_message = member.client().settings().max_message_size();
+                let max_message = member.client().max_message_size();
                 self.max_item = self.max_item.min(max_message.saturating_sub(BATCH_OVERHEAD));
                 self.sessions.open(member, self.request.clone());
             }

@@ -44,7 +44,7 @@ impl<W: Waiter> Machine<W> {
             return 0;
         }
         let free = match line {
-            Line::Calls => self.limits.calls.saturating_sub(self.calls.in_use()),
+            Line::Calls => self.limits.send.calls.saturating_sub(self.calls.in_use()),
             Line::OneWay => self.one_way_credit as usize,
         };
         free.saturating_sub(self.lines[line].admitted())
@@ -119,7 +119,7 @@ impl<W: Waiter> Machine<W> {
 
     pub(super) fn add_one_way_credit(&mut self, count: u32) -> Result<(), FrameError> {
         let credit = self.one_way_credit.saturating_add(count);
-        if credit > self.limits.one_way_calls {
+        if credit > self.limits.send.one_way_calls {
             return Err(FrameError::OutOfPlace("credit for one-way calls that were not sent"));
         }
         self.one_way_credit = credit;

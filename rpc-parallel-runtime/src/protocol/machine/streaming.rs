@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Line;
 use super::Machine;
 use crate::protocol::lane::Ticket;
+use crate::protocol::limits::Limits;
 use crate::protocol::outgoing::LANE_FULL;
 use crate::protocol::reading::{Chunk, DirectStep, ReadEnded};
 use crate::protocol::streams::send_credit;
@@ -21,6 +22,11 @@ impl<W: Waiter> Machine<W> {
     /// sent is still open for the peer.
     pub(crate) fn may_open(&self, count: usize) -> bool {
         self.streams.may_open(count + self.outgoing.unsent_ends())
+    }
+
+    /// Returns the limits of the connection.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Makes this side's end of a stream that a message of this side opens.
@@ -236,14 +242,14 @@ impl<W: Waiter> Machine<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::limits::Limits;
     use crate::protocol::machine::Side;
-    use crate::protocol::tests::Task;
-    use crate::wire::{Frame, LARGEST_WINDOW, Settings, split};
+    use crate::protocol::tests::{Task, limits};
+    use crate::wire::{Frame, LARGEST_WINDOW, split};
 
     #[test]
     fn credit_beyond_u32_is_returned_completely() {
-        let limits = Limits { window: usize::MAX, ..Limits::of(&Settings::default()) };
+        let mut limits = limits();
+        limits.receive.window = usize::MAX;
         let mut machine = Machine::<Task>::new(Side::Calling, limits);
         let Opened { id, .. } = machine.open(WrittenBy::Receiver, LARGEST_WINDOW);
         // The largest number of bytes without credit, and the largest element, which overdraws the

@@ -12,7 +12,7 @@ use super::ledger::Ledger;
 use super::order::Order;
 use crate::protocol::decoder::Decoder;
 use crate::protocol::lane::Ticket;
-use crate::protocol::limits::Limits;
+use crate::protocol::limits::{DirectionLimits, Limits};
 use crate::protocol::machine::{Machine, Side};
 use crate::protocol::reading::Chunk;
 use crate::protocol::streams::Received;
@@ -21,9 +21,9 @@ use crate::protocol::waiting_line::Line;
 use crate::protocol::waiting_line::Place;
 use crate::wire::{CallId, Frame, Opened, StreamId, Streams, WrittenBy, largest_frame};
 
-/// Limits that random steps reach. The number of streams is not limited, because a message that
-/// would open too many is not sent.
-const LIMITS: Limits = Limits {
+/// The limits of what the answering end receives, which random steps reach. The number of streams
+/// is not limited, because a message that would open too many is not sent.
+const OF_ANSWERING: DirectionLimits = DirectionLimits {
     calls: 6,
     one_way_calls: 3,
     streams: usize::MAX,
@@ -31,6 +31,23 @@ const LIMITS: Limits = Limits {
     first_window: 500,
     overdraft: MAX + 1000,
 };
+
+/// The limits of what the calling end receives. They differ from those of its peer.
+const OF_CALLING: DirectionLimits = DirectionLimits {
+    calls: 1,
+    one_way_calls: 1,
+    streams: usize::MAX,
+    window: 800,
+    first_window: 60,
+    overdraft: MAX + 1000,
+};
+
+fn limits(side: Side) -> Limits {
+    match side {
+        Side::Calling => Limits { receive: OF_CALLING, send: OF_ANSWERING },
+        Side::Answering => Limits { receive: OF_ANSWERING, send: OF_CALLING },
+    }
+}
 
 /// A message that an application sends.
 #[derive(Clone, Debug)]
@@ -159,7 +176,7 @@ impl End {
     pub(super) fn new(side: Side) -> Self {
         Self {
             side,
-            machine: Machine::new(side, LIMITS),
+            machine: Machine::new(side, limits(side)),
             clock: Instant::now(),
             running_one_ways: 0,
             decoder: Some(Decoder::new(MAX)),

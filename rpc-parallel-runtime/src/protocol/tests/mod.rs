@@ -11,7 +11,7 @@ mod gathering;
 
 use super::limits::Limits;
 use super::waiter::Waiter;
-use crate::wire::Settings;
+use crate::wire::{ReceiveLimits, Settings};
 
 /// A task that waits for a change of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,6 +24,7 @@ impl Waiter for Task {
 }
 
 /// The limits of connections with the default settings.
-fn limits() -> Limits {
-    Limits::of(&Settings::default())
+pub(super) fn limits() -> Limits {
+    let limits = ReceiveLimits::of(&Settings::default());
+    Limits::new(&limits, &limits)
 }

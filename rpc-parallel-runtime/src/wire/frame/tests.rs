@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::{
-    FrameWriter, MAX_FRAGMENT_LEN, MessageWriter, Opened, Sink, SpanKey, TooLarge, Unsent,
-    WrittenBy,
+    FrameWriter, MAX_FRAGMENT_LEN, MessageWriter, Opened, Settings, Sink, SpanKey, TooLarge,
+    Unsent, WrittenBy,
 };
 
 const MAX: usize = 100;
@@ -29,6 +29,10 @@ fn key(number: u64) -> SpanKey {
     SpanKey { process: 1 << 63 | number, span: number }
 }
 
+fn limits() -> ReceiveLimits {
+    ReceiveLimits::of(&Settings::default().with_max_message_size(2000).with_max_calls(7))
+}
+
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let message = proptest::collection::vec(any::<u8>(), 0..MAX);
     (0..12, any::<(u64, u64)>(), any::<[u8; 16]>(), message).prop_map(
@@ -47,7 +51,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
                     3 => MessageWriter::items(out, stream, MAX).message(put),
                     _ => {
                         return match kind {
-                            4 => FrameWriter::welcome(out).finish(),
+                            4 => FrameWriter::welcome(out, limits()).finish(),
                             5 => FrameWriter::cancel(out, call).finish(),
                             6 => FrameWriter::stop(out, stream).finish(),
                             7 => FrameWriter::credit(out, stream, 7).finish(),
@@ -55,7 +59,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
                             9 => FrameWriter::refuse(out).message(put).expect("it fits"),
                             10 => FrameWriter::acknowledge(out).finish(),
                             _ => {
-                                let connect = FrameWriter::connect(out, greeting, worker, MAX);
+                                let connect = FrameWriter::connect(out, greeting, worker, limits());
                                 connect.message(put).expect("it fits");
                             }
                         };
@@ -95,6 +99,32 @@ proptest! {
 
         prop_assert!(matches!(split(received, MAX), Ok(None)));
     }
+}
+
+#[test]
+fn handshake_frames_keep_limits() {
+    let (greeting, worker) = (Greeting { fingerprint: 7 }, WorkerId::from_bytes([7; 16]));
+    let connect = written(|out| {
+        FrameWriter::connect(out, greeting, worker, limits())
+            .message(put(b"init"))
+            .expect("it fits");
+    });
+    let control =
+        written(|out| FrameWriter::connect_control(out, greeting, worker, limits()).finish());
+    let welcome = written(|out| FrameWriter::welcome(out, limits()).finish());
+
+    let announced = [connect, control, welcome].map(|it| {
+        match split(&it, MAX).expect("it is a frame").expect("it is whole").0 {
+            Frame::Connect { limits, init, .. } => {
+                assert_eq!(init, b"init");
+                limits
+            }
+            Frame::ConnectControl { limits, .. } | Frame::Welcome { limits } => limits,
+            frame => panic!("{frame:?}"),
+        }
+    });
+
+    assert_eq!(announced, [limits(); 3]);
 }
 
 #[test]
