@@ -16,8 +16,8 @@ use super::pipe::{self, PipeErrorKind};
 use super::scope::LazyScope;
 use super::shared::Connection;
 use crate::wire::{
-    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Outcome, PanicReport, Refusal,
-    StreamId, TooLarge, write_message,
+    Body, CallId, EncodeError, FunctionId, Large, MessageWriter, Opened, Outcome, PanicReport,
+    Refusal, StreamId, TooLarge, write_message,
 };
 
 /// Answers the calls of one connection.
@@ -148,12 +148,9 @@ impl<'a> Answering<'a> {
             (Err(_), None) => unreachable!("only a `Result` has an error"),
         });
         let written = written.and_then(|it| Ok(it.room_for(opening.len())?));
-        let pipes = self.connection.check_pipes(opening.len());
-        let pipes = pipes.map_err(|why| Unsendable(Refusal::Unencodable { why }));
-        let written = written.and_then(|it| pipes.map(|()| it));
+        let written = written.and_then(|it| Ok((it, open_streams(opening, self.connection)?)));
         let refusal = match written.map_err(|Unsendable(refusal)| refusal) {
-            Ok(frame) => {
-                let (opened, starts) = pipe::open(opening, self.connection, None);
+            Ok((frame, (opened, starts))) => {
                 let large = frame.streams(&opened).finish();
                 let opens = || opened.iter().map(|it| it.id).collect();
                 self.follow_up.large = large.map(|it| (it, opens()));
@@ -228,6 +225,25 @@ impl FollowUp {
         drop(locked);
         self.starts.into_iter().for_each(|start| start());
     }
+}
+
+/// Makes this side's ends of the streams that an answer opens, unless the connection would have too
+/// many.
+fn open_streams(
+    opening: Vec<pipe::Opening>,
+    connection: &Arc<Connection>,
+) -> Result<(Vec<Opened>, Vec<pipe::StreamStart>), Unsendable> {
+    if opening.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut locked = connection.lock();
+    if locked.machine.may_open(opening.len()) {
+        return Ok(pipe::open(opening, connection, &mut locked, None));
+    }
+    let why = connection.too_many_pipes(&locked);
+    // The pipes are dropped after that, because destructors of the user may run.
+    drop(locked);
+    Err(Unsendable(Refusal::Unencodable { why }))
 }
 
 /// The reason why a result cannot be sent.

@@ -551,7 +551,10 @@ mod tests {
     #[tokio::test]
     async fn call_cancelled_before_its_first_poll_ends_its_pipe_with_error() {
         let mut fixture = Fixture::new();
-        let (_, end) = OwnedEnd::open(&fixture.connection, WrittenBy::Sender, None, None);
+        let (_, end) = {
+            let mut locked = fixture.connection.lock();
+            OwnedEnd::open(&fixture.connection, &mut locked, WrittenBy::Sender, None, None)
+        };
 
         fixture.spawn(7, WAIT, vec![end]);
         fixture.cancel(7);

@@ -19,23 +19,24 @@ pub(super) enum OwnedEnd {
 }
 
 impl OwnedEnd {
-    /// Opens a stream by a message of this process, and returns this side's end of it.
+    /// Opens a stream by a message of this process, and returns this side's end of it. The caller
+    /// keeps the keeper too, so that dropping it here has no effect.
     pub(super) fn open(
         connection: &Arc<Connection>,
+        locked: &mut Locked<'_>,
         writer: WrittenBy,
         window: Option<u32>,
-        keeper: Option<Keeper>,
+        keeper: Option<&Keeper>,
     ) -> (Opened, Self) {
         // The default is that of the end that reads.
         let window = window.unwrap_or_else(|| match writer {
             WrittenBy::Sender => connection.write_window,
             WrittenBy::Receiver => connection.settings.stream_window() as u32,
         });
-        let mut locked = connection.lock();
         let opened = locked.machine.open(writer, window);
-        let unused = locked.keep(opened.id, keeper);
-        drop(locked);
-        drop(unused);
+        if let Some(keeper) = keeper {
+            locked.keep(opened.id, Some(keeper.clone()));
+        }
         let writes = writer == WrittenBy::Sender;
         (opened, Self::new(connection, opened.id, writes))
     }

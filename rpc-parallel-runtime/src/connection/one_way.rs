@@ -95,7 +95,10 @@ mod tests {
             Connection::new(Peer::Caller, settings, &limits, traffic, Box::new(writer));
         let connection = Arc::new(connection);
         let session: Arc<dyn Session> = Arc::new(Functions::default());
-        let (_, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);
+        let (_, end) = {
+            let mut locked = connection.lock();
+            OwnedEnd::open(&connection, &mut locked, WrittenBy::Sender, None, None)
+        };
         let arrived = Arrived {
             call: None,
             function: NOTE.id(),

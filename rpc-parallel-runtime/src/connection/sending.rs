@@ -10,6 +10,7 @@ use super::error::{CallErrorKind, MessageKind};
 use super::failure::Loss;
 use super::in_line::InLine;
 use super::pipe::{self, Opening};
+use super::shared::Keeper;
 use crate::protocol::{Line, Ticket};
 use crate::wire::{CallId, FunctionInfo, Unsent};
 
@@ -77,13 +78,13 @@ pub(super) fn poll_send(
         },
     };
     let Message { mut frame, opening } = message.take().expect("a message is sent only once");
-    let (mut opened, mut starts) = (Vec::new(), Vec::new());
-    if !opening.is_empty() {
-        // It locks the connection. The number and the credit of this call are taken already.
-        drop(locked);
-        (opened, starts) = pipe::open(opening, connection, Some(hold.clone()));
-        locked = connection.lock();
-    }
+    let (opened, starts) = match opening.is_empty() {
+        true => (Vec::new(), Vec::new()),
+        false => {
+            let keeper: Keeper = hold.clone();
+            pipe::open(opening, connection, &mut locked, Some(&keeper))
+        }
+    };
     let (ticket, transmit) = match call {
         Some(call) => {
             frame.set_call(&opened, call, deadline.map(|it| it - Instant::now()));

@@ -130,19 +130,6 @@ impl Connection {
         self.writer.is_inherited()
     }
 
-    /// Checks that a message of this side may open a number of streams.
-    ///
-    /// # Errors
-    ///
-    /// The connection would have too many. The text says so.
-    pub(super) fn check_pipes(&self, pipes: usize) -> Result<(), String> {
-        if pipes == 0 {
-            return Ok(());
-        }
-        let locked = self.lock();
-        if locked.machine.may_open(pipes) { Ok(()) } else { Err(self.too_many_pipes(&locked)) }
-    }
-
     /// Returns the text of the error for a message that would open too many streams. It names the
     /// smaller limit of both ends.
     pub(super) fn too_many_pipes(&self, locked: &Locked<'_>) -> String {

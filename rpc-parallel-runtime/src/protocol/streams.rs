@@ -88,7 +88,7 @@ impl<W: Waiter> Streams<W> {
     pub(super) fn accept(&mut self, streams: Opens<'_>) -> Result<Vec<Opened>, FrameError> {
         let accept = |opened: Opened| {
             let Opened { id, writer, window } = opened;
-            // Twice the limit, because the ends of as many streams may be under way.
+            // Twice the limit, because both ends may open as many at the same time.
             if self.open >= self.limits.receive.streams.saturating_mul(2) {
                 return Err(violation(id, "more open streams than `max_pipes` allows"));
             }

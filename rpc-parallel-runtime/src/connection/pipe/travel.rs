@@ -14,7 +14,7 @@ use serde::{Deserialize, Serializer, ser};
 use super::error::PipeErrorKind;
 use crate::connection::ends::{OwnedEnd, ReadEnd, WriteEnd};
 use crate::connection::panics::drop_unfinished;
-use crate::connection::shared::{Connection, Keeper};
+use crate::connection::shared::{Connection, Keeper, Locked};
 use crate::wire::{Opened, StreamId, WrittenBy};
 
 /// The name of a pipe in a message.
@@ -131,19 +131,20 @@ impl Drop for OuterEncoding {
     }
 }
 
-/// Makes this side's ends of the streams that a message opens. The returned closures start the
-/// streams after the message was sent.
+/// Makes this side's ends of the streams that a message opens, in the lock in which their number was
+/// checked. The returned closures start the streams after the message was sent.
 pub(in crate::connection) fn open(
     opening: Vec<Opening>,
     connection: &Arc<Connection>,
-    keep: Option<Keeper>,
+    locked: &mut Locked<'_>,
+    keep: Option<&Keeper>,
 ) -> (Vec<Opened>, Vec<StreamStart>) {
     let open = |Opening { window, start }: Opening| {
         let writer = match &start {
             Start::Read(_) => WrittenBy::Receiver,
             Start::Write(_) => WrittenBy::Sender,
         };
-        let (opened, end) = OwnedEnd::open(connection, writer, window, keep.clone());
+        let (opened, end) = OwnedEnd::open(connection, locked, writer, window, keep);
         let start: StreamStart = match (start, end) {
             (Start::Read(start), OwnedEnd::Reading(end)) => Box::new(move || start(end)),
             (Start::Write(start), OwnedEnd::Writing(end)) => Box::new(move || start(end)),

@@ -255,6 +255,31 @@ async fn call_that_opens_too_many_pipes_fails() {
     assert!(!client.is_closed());
 }
 
+/// The frames of calls overtake those of streams. So the ends of earlier pipes may be queued when the
+/// next call opens a pipe.
+#[tokio::test(start_paused = true)]
+async fn short_pipes_keep_to_pipe_limit_while_peer_reads_slowly() {
+    let settings = settings().with_max_pipes(1);
+    for capacity in [64, 1000, 10_000] {
+        let connected = connected_with(capacity, settings, functions()).await;
+        let mut kept = Vec::new();
+        for _ in 0..200 {
+            let pipe = Pipe::from_items(vec![vec![7; 3000]; 3]);
+            kept.push(tokio::spawn(call::<_, u64>(&connected.client, COUNT, pipe)));
+            yield_now().await;
+        }
+        for counted in kept {
+            match join("a call", counted).await {
+                Ok(count) => assert_eq!(count, 3),
+                Err(error) => {
+                    let kind = error.kind();
+                    assert!(matches!(kind, CallErrorKind::Unencodable { .. }), "{error}");
+                }
+            }
+        }
+    }
+}
+
 fn elements() -> Vec<Vec<u8>> {
     vec![vec![7; 1000]; 1000]
 }

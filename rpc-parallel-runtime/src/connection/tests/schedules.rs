@@ -229,7 +229,7 @@ fn cancel_beside_end_of_connection_leaves_nothing() {
         let call = connection.lock().machine.begin_call(FUNCTION, waker);
         let call = call.expect("the connection is not lost");
         let ends = [WrittenBy::Sender, WrittenBy::Receiver]
-            .map(|it| OwnedEnd::open(&connection, it, None, None));
+            .map(|it| OwnedEnd::open(&connection, &mut connection.lock(), it, None, None));
         let [(written, writer), (read, reader)] = ends;
         let mut buffer = Vec::new();
         let message = MessageWriter::call(&mut buffer, FUNCTION.id(), usize::MAX);
@@ -266,7 +266,8 @@ fn cancel_beside_end_of_connection_leaves_nothing() {
 fn dropped_writer_and_stop_send_one_end() {
     check(|| {
         let (connection, transport) = connection(1000);
-        let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);
+        let (opened, end) =
+            OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Sender, None, None);
         let user = thread::spawn(move || {
             let OwnedEnd::Writing(end) = end else { unreachable!("this end writes") };
             let _ = end.try_send(&mut Some(elements(&end)));
@@ -292,7 +293,8 @@ fn dropped_writer_and_stop_send_one_end() {
 fn dropped_reader_beside_end_of_stream_leaves_nothing() {
     check(|| {
         let (connection, transport) = connection(1000);
-        let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Receiver, None, None);
+        let (opened, end) =
+            OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Receiver, None, None);
         let user = thread::spawn(move || drop(end));
         let driver = thread::spawn({
             let connection = connection.clone();
@@ -315,7 +317,8 @@ fn dropped_reader_beside_end_of_stream_leaves_nothing() {
 fn callback_gets_elements_in_order_and_one_end() {
     check(|| {
         let (connection, _transport) = connection(1000);
-        let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Receiver, None, None);
+        let (opened, end) =
+            OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Receiver, None, None);
         let events = Arc::new(Mutex::new(Vec::new()));
         let user = thread::spawn({
             let events = events.clone();
@@ -340,7 +343,8 @@ fn callback_gets_elements_in_order_and_one_end() {
 fn waiting_writer_is_woken_by_credit_or_loss() {
     check(|| {
         let (connection, _transport) = connection(1000);
-        let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Sender, Some(1), None);
+        let (opened, end) =
+            OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Sender, Some(1), None);
         let OwnedEnd::Writing(end) = end else { unreachable!("this end writes") };
         let user = thread::spawn(move || {
             for _ in 0..2 {
@@ -397,7 +401,8 @@ fn task_that_feeds_stream_is_woken_by_credit_of_connection() {
 fn waiting_reader_is_woken_by_element_and_end() {
     check(|| {
         let (connection, _transport) = connection(1000);
-        let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Receiver, None, None);
+        let (opened, end) =
+            OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Receiver, None, None);
         let OwnedEnd::Reading(end) = end else { unreachable!("this end reads") };
         let user = thread::spawn(move || {
             let mut chunks = 0;

@@ -326,7 +326,8 @@ async fn crossing_stop_and_end_frames_close_stream() {
 async fn stream_ended_at_both_ends_sends_one_end_frame() {
     let (mut peer, client) = accept_as_worker().await;
     let connection = client.connection();
-    let (opened, end) = OwnedEnd::open(&connection, WrittenBy::Sender, None, None);
+    let (opened, end) =
+        OwnedEnd::open(&connection, &mut connection.lock(), WrittenBy::Sender, None, None);
     let OwnedEnd::Writing(end) = end else { panic!("expected the writing end") };
 
     // The driver has received the reader's `stop` just when the writer ends the stream.

@@ -19,7 +19,7 @@ use crate::wire::{FrameError, FrameWriter, Large, Opened, StreamId, Streams as O
 /// Streams.
 impl<W: Waiter> Machine<W> {
     /// Returns whether a message of this side may open `count` streams. A stream whose end is not
-    /// sent is still open for the peer.
+    /// sent is still open for the peer. The streams must be opened before anything else changes.
     pub(crate) fn may_open(&self, count: usize) -> bool {
         self.streams.may_open(count + self.outgoing.unsent_ends())
     }

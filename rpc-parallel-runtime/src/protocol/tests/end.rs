@@ -21,12 +21,11 @@ use crate::protocol::waiting_line::Line;
 use crate::protocol::waiting_line::Place;
 use crate::wire::{CallId, Frame, Opened, StreamId, Streams, WrittenBy, largest_frame};
 
-/// The limits of what the answering end receives, which random steps reach. The number of streams
-/// is not limited, because a message that would open too many is not sent.
+/// The limits of what the answering end receives, which random steps reach.
 const OF_ANSWERING: DirectionLimits = DirectionLimits {
     calls: 6,
     one_way_calls: 3,
-    streams: usize::MAX,
+    streams: 6,
     window: 5000,
     first_window: 500,
     overdraft: MAX + 1000,
@@ -36,7 +35,7 @@ const OF_ANSWERING: DirectionLimits = DirectionLimits {
 const OF_CALLING: DirectionLimits = DirectionLimits {
     calls: 1,
     one_way_calls: 1,
-    streams: usize::MAX,
+    streams: 8,
     window: 800,
     first_window: 60,
     overdraft: MAX + 1000,
@@ -422,7 +421,7 @@ impl End {
             }
             Frame::Skipped { error, .. } => {
                 ledger.read_skipped(stream, error);
-                reader.owed = Chunk::cost_of(0);
+                reader.owed = Chunk::cost_of(error.len());
             }
             _ => {}
         }

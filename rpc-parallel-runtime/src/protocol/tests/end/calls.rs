@@ -70,12 +70,14 @@ impl End {
         self.hold(transmit);
     }
 
+    /// Opens the streams of a message, unless there would be too many. Then the message opens none.
     pub(super) fn open(
         &mut self,
         streams: &[Stream],
         opener: u32,
         ledger: &mut Ledger,
     ) -> Vec<Opened> {
+        let streams = if self.machine.may_open(streams.len()) { streams } else { &[] };
         let open = |it: &Stream| {
             let sender = it.is_written_by_sender;
             let writer = if sender { WrittenBy::Sender } else { WrittenBy::Receiver };
