@@ -164,31 +164,6 @@ async fn call_with_too_many_pipes_lets_next_call_proceed() {
     drop(third);
 }
 
-/// The ends of streams follow their elements, which small calls overtake.
-#[tokio::test(start_paused = true)]
-async fn calls_that_overtake_ends_of_streams_keep_limit() {
-    let functions = Functions::default().with(COUNT, async |mut pipe: Pipe<Vec<u8>>| {
-        tokio::spawn(async move { while pipe.next().await.is_some() {} });
-    });
-    let connected = connected_with(500, settings().with_max_pipes(2), functions).await;
-    let mut calls = Vec::new();
-    for _ in 0..20 {
-        let pipe = Pipe::from_items(vec![vec![7_u8; 1000]; 200]);
-        let mut counting = call::<_, ()>(&connected.client, COUNT, pipe);
-        if !is_ready(&mut counting).await {
-            calls.push(counting);
-        }
-        for _ in 0..12 {
-            yield_now().await;
-        }
-    }
-
-    assert!(calls.len() > 2, "several calls follow each other");
-    for call in calls {
-        soon("a call", call).await.expect("the peer keeps the connection");
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn dropped_waiting_call_lets_next_call_proceed() {
     let (mut peer, client) = accept_as_worker_with(settings().with_max_calls(1)).await;
