@@ -382,7 +382,10 @@ fn task_that_feeds_stream_is_woken_by_credit_of_connection() {
     check(|| {
         let settings = Settings::default().with_connection_window(WINDOW);
         let (connection, _transport) = connection_with(2 * WINDOW, settings);
-        let ends = [(); 2].map(|()| OwnedEnd::open(&connection, WrittenBy::Sender, None, None));
+        let ends = [(); 2].map(|()| {
+            let mut locked = connection.lock();
+            OwnedEnd::open(&connection, &mut locked, WrittenBy::Sender, None, None)
+        });
         let [(_, OwnedEnd::Writing(fed)), (_, OwnedEnd::Writing(other))] = ends else {
             unreachable!("these ends write")
         };
