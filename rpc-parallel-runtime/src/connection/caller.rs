@@ -5,7 +5,7 @@ use std::io;
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -124,8 +124,18 @@ impl Caller {
     /// number: 0 if no bytes are available, or the driver is receiving them.
     #[cfg(feature = "pool")]
     pub(super) fn look(&self) -> usize {
-        let Ok(mut receiving) = self.receiving.try_lock() else { return 0 };
+        let Some(mut receiving) = self.try_receiving() else { return 0 };
         receiving.as_mut().map_or(0, |it| it.look(&self.connection))
+    }
+
+    /// Locks the receiving half, unless it is locked.
+    fn try_receiving(&self) -> Option<MutexGuard<'_, Option<Receiving>>> {
+        match self.receiving.try_lock() {
+            Ok(receiving) => Some(receiving),
+            // A waker of the user has panicked in a thread that looked. The half is still valid.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Waits until the connection has ended, and returns the reason.
@@ -282,7 +292,7 @@ impl Driver {
     /// Receives and handles frames until one ends the connection.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let Self { end: End(caller), writing, flushing, .. } = self;
-        let Ok(mut receiving) = caller.receiving.try_lock() else {
+        let Some(mut receiving) = caller.try_receiving() else {
             // A thread that looks for its answer is receiving. It handles what it receives, but does
             // not wait for more.
             wake_after_events(cx);

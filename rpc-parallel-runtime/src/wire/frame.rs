@@ -31,9 +31,9 @@
 //! limits          message_size:4 stream_window:4 connection_window:8 calls:4 one_way_calls:4 pipes:4
 //! ```
 //!
-//! The limits are those of what the sender of the frame receives. `credit` for the stream 0 is credit for the connection. The deadline is the remaining time in
-//! microseconds. A large frame travels without its length;
-//! its `total` is that length. A fragment has at most 64 KiB of it.
+//! The limits are those of what the sender of the frame receives. `credit` for the stream 0 is credit
+//! for the connection. The deadline is the remaining time in microseconds. A large frame travels
+//! without its length; its `total` is that length. A fragment has at most 64 KiB of it.
 //!
 //! The trailer follows the message because its content is known later: the streams of a message
 //! after it has been encoded, the remaining time and the caller's spans when it is sent.

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use tokio::task::yield_now;
 
@@ -86,6 +87,22 @@ async fn driver_receives_when_thread_has_looked() {
     assert!(!before);
     let answer = soon("the answer", call).await.expect("the task does not panic");
     assert_eq!(answer.expect("the call succeeds"), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn driver_receives_after_panic_of_thread_that_looked() {
+    let (mut peer, client) = accept_as_worker().await;
+    let (call, id) = send(&client, &mut peer).await;
+    let caller = client.caller();
+
+    let looking = thread::spawn(move || {
+        let _receiving = lock(&caller.receiving);
+        panic!("scripted panic of a waker");
+    });
+    looking.join().expect_err("the thread panics");
+    peer.send(&answer(id, &[7], &[]));
+
+    assert_eq!(soon("the answer", call).await.expect("the call succeeds"), 7);
 }
 
 #[tokio::test(start_paused = true)]
