@@ -19,7 +19,7 @@ use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, ProcessAccess, encode_control_request};
-use crate::launch::{Children, KILL_TIMEOUT};
+use crate::launch::{Children, KILL_TIMEOUT, Started};
 use crate::transport::{Halves, ListenerDial, address_owner, connected_pair};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
@@ -54,15 +54,16 @@ impl Route {
         if let Some(restarted) = RestartedWorker::find(self.id) {
             return Ok(restarted.connect_once(&connect_request, self.settings).await?.0);
         }
-        if let Some(failure) = Children::get().find_dead(self.id) {
+        // Looked up in this order, because the worker may die meanwhile.
+        let started = Children::get().find(self.id);
+        if started.is_none()
+            && let Some(failure) = Children::get().find_dead(self.id)
+        {
             return Err(ControlErrorKind::WorkerDied(failure));
         }
         let connected = async {
-            let process_access = match Children::get().find(self.id) {
-                Some(started) => started.process_access(),
-                None => ProcessAccess::none(),
-            };
-            let halves = self.open_transport().await?;
+            let halves = self.open_transport(started.as_deref()).await?;
+            let process_access = started.map_or_else(ProcessAccess::none, |it| it.process_access());
             let worker = (self.id, self.label.clone());
             open(halves, self.settings, worker, &connect_request, process_access).await
         };
@@ -70,12 +71,12 @@ impl Route {
     }
 
     /// Opens a transport whose other end the worker serves.
-    async fn open_transport(&self) -> Result<Halves, ConnectErrorKind> {
+    async fn open_transport(&self, started: Option<&Started>) -> Result<Halves, ConnectErrorKind> {
         let local = serving::open_socket(self.id, self.settings).map_err(socket_error)?;
         if let Some((socket, _)) = local {
             return over_socket(socket, self.settings);
         }
-        if let Some(started) = Children::get().find(self.id) {
+        if let Some(started) = started {
             let (ours, theirs) = connected_pair().map_err(socket_error)?;
             started.hand_over(theirs).map_err(socket_error)?;
             return over_socket(ours, self.settings);

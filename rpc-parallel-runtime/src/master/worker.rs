@@ -305,9 +305,6 @@ impl<S: Served> Worker<S> {
                 let connected = reconnecting::connect(restarted, connect_request, *self.settings);
                 return Ok(S::Client::from_client(connected.await?));
             }
-            if let Some(failure) = Children::get().find_dead(self.id) {
-                return Err(ConnectErrorKind::WorkerDied(failure));
-            }
             let (halves, failure_source) = self.open_transport().await?;
             let worker = (self.id, self.label.clone());
             let process_access = failure_source.process_access();
@@ -343,6 +340,10 @@ impl<S: Served> Worker<S> {
                 }
                 Err(error) => Err(socket_error(error)),
             };
+        }
+        // Looked up in this order, because the worker may die meanwhile.
+        if let Some(failure) = Children::get().find_dead(self.id) {
+            return Err(ConnectErrorKind::WorkerDied(failure));
         }
         match &self.path {
             Some(path) => {
