@@ -49,8 +49,8 @@ pub(crate) fn converse(bytes: &[u8]) {
     let runtime = runtime.expect("a runtime without sockets can be made");
     let mut input = FuzzInput::new(bytes, &FUNCTIONS);
     let side = input.u8();
-    // The minimum holds the greeting.
-    let capacity = 64 + usize::from(input.u16()) % 4096;
+    // The minimum holds the request, which the peer does not read before it accepts.
+    let capacity = 128 + usize::from(input.u16()) % 4096;
     match side % 2 {
         0 => runtime.block_on(with_worker(input, capacity)),
         _ => runtime.block_on(with_client(input, capacity, side & 2 != 0)),
