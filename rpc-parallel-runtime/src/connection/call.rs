@@ -534,7 +534,7 @@ impl<T, E: CallFailure> Call<T, E> {
         let Ok(mut looking) = hold.0.looking.try_lock() else { return Poll::Pending };
         looking.found(0, std::time::Instant::now);
         loop {
-            match hold.0.look() {
+            match hold.0.try_receive() {
                 0 if !looking.looks_again(std::time::Instant::now) => return Poll::Pending,
                 0 => {}
                 received => looking.found(received, std::time::Instant::now),

@@ -41,8 +41,8 @@ pub(super) struct Caller {
     /// Why the connection has ended. Set after the driver has written the last frame.
     ended: OnceLock<Arc<Loss>>,
     over: Notify,
-    /// `None` when the driver has ended. Nobody waits for this lock: the driver and the thread that
-    /// looks for its answer leave the rest to each other.
+    /// `None` when the driver has ended. The driver and a thread in `Call::wait` use `try_lock`, so
+    /// neither blocks the other.
     pub(super) receiving: Mutex<Option<Receiving>>,
     /// Decides for the thread that looks for its answer. Only one thread at a time does.
     #[cfg(feature = "pool")]
@@ -123,9 +123,9 @@ impl Caller {
     /// Receives and handles available bytes for a thread that waits for an answer. Returns their
     /// number: 0 if no bytes are available, or the driver is receiving them.
     #[cfg(feature = "pool")]
-    pub(super) fn look(&self) -> usize {
+    pub(super) fn try_receive(&self) -> usize {
         let Some(mut receiving) = self.try_receiving() else { return 0 };
-        receiving.as_mut().map_or(0, |it| it.look(&self.connection))
+        receiving.as_mut().map_or(0, |it| it.try_receive(&self.connection))
     }
 
     /// Locks the receiving half, unless it is locked.

@@ -53,9 +53,9 @@ impl Receiving {
     /// Receives and handles available bytes for a thread that waits for an answer. Returns their
     /// number.
     ///
-    /// What ends the connection is left to the driver.
+    /// The driver handles the end of the stream, and errors.
     #[cfg(feature = "pool")]
-    pub(super) fn look(&mut self, connection: &Connection) -> usize {
+    pub(super) fn try_receive(&mut self, connection: &Connection) -> usize {
         if self.broken.is_some() {
             return 0;
         }

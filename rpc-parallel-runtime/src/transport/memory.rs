@@ -67,39 +67,37 @@ impl Reader for MemoryReader {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.try_read(buffers) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut state = self.0.state();
-                // A writer may have come first.
-                if !state.bytes.is_empty() || state.ended {
-                    drop(state);
-                    return self.poll_read(cx, buffers);
-                }
-                state.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            read => Poll::Ready(read),
+        let mut state = self.0.state();
+        if state.bytes.is_empty() && !state.ended {
+            state.reader = Some(cx.waker().clone());
+            return Poll::Pending;
         }
+        Poll::Ready(take(state, buffers))
     }
 
     fn try_read(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let mut state = self.0.state();
+        let state = self.0.state();
         if state.bytes.is_empty() && !state.ended {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let mut len = 0;
-        for buffer in buffers {
-            let mut filled = 0;
-            while filled < buffer.len() && !state.bytes.is_empty() {
-                filled += state.bytes.read(&mut buffer[filled..])?;
-            }
-            len += filled;
-        }
-        let writer = state.writer.take();
-        drop(state);
-        writer.into_iter().for_each(Waker::wake);
-        Ok(len)
+        take(state, buffers)
     }
+}
+
+/// Takes bytes out of a stream, and wakes its writer.
+fn take(mut state: MutexGuard<'_, State>, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    let mut len = 0;
+    for buffer in buffers {
+        let mut filled = 0;
+        while filled < buffer.len() && !state.bytes.is_empty() {
+            filled += state.bytes.read(&mut buffer[filled..])?;
+        }
+        len += filled;
+    }
+    let writer = state.writer.take();
+    drop(state);
+    writer.into_iter().for_each(Waker::wake);
+    Ok(len)
 }
 
 impl Drop for MemoryReader {
