@@ -19,6 +19,7 @@ impl Grant {
         Self { limit, outstanding: 0, done: 0 }
     }
 
+    /// Returns the amount that the peer may send before any of it was dealt with.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }

@@ -268,7 +268,7 @@ impl<W: Waiter> Outgoing<W> {
         }
     }
 
-    /// Returns the number of streams that have ended, and whose peer cannot know it yet.
+    /// Returns the number of ended streams whose end frame is not written yet.
     pub(super) fn unsent_ends(&self) -> usize {
         self.unsent_ends
     }

@@ -49,6 +49,7 @@ impl<W> IndexMut<Line> for Lines<W> {
 /// for it. So no change notifies more tasks than can proceed, and no task overtakes another. A task
 /// that is dropped must [leave](Self::leave).
 pub(crate) struct WaitingLine<W> {
+    /// The number of the next place.
     next: u64,
     waiting: BTreeMap<u64, W>,
     /// The number of tasks that were admitted, and have not proceeded yet.

@@ -29,6 +29,7 @@ pub(crate) struct Machine<W> {
     calls: Calls<W>,
     streams: Streams<W>,
     outgoing: Outgoing<W>,
+    /// The calls that wait until they may be sent.
     lines: Lines<W>,
     /// The number of one-way calls that may be sent before others have completed.
     one_way_credit: u32,
