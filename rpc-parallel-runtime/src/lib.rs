@@ -43,7 +43,8 @@ pub use self::connection::{
 #[cfg(feature = "pool")]
 pub use self::launch::worker_index;
 pub use self::launch::{
-    Launcher, PanicPolicy, Redirect, ResourceLimit, RuntimeFlavor, WorkerCommand, WrapperLauncher,
+    LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
+    RuntimeFlavor, WrapperLauncher,
 };
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,

@@ -1,6 +1,8 @@
 //! Launchers: a worker behind another program behaves and ends like a worker without one.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -8,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use rpc_parallel::Spawner;
 use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
-use rpc_parallel::launch::{Launcher, WorkerCommand, WrapperLauncher};
+use rpc_parallel::launch::{LaunchRequest, Launcher, Launching, WrapperLauncher};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::KILLED;
 use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::process::{ends, ends_within, is_gone, kill};
 use rpc_parallel_tests::program::Program;
 use rpc_parallel_tests::script::{Action, Script};
-use rpc_parallel_tests::spawn_ok::SpawnerOk as _;
+use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe::Receiver;
@@ -153,16 +155,23 @@ async fn dropping_spawn_future_ends_worker_and_wrapper() {
 
 #[rpc_parallel::test]
 async fn wrapper_that_does_not_wait_for_worker_is_refused() {
-    let (stdout, pipe) = Redirect::piped().expect("make a pipe");
+    let directory = tempfile::tempdir().expect("make a directory");
+    let file = directory.path().join("pid");
     // The worker starts after its wrapper has exited.
-    let exiting = shell(r#"exec 3<&0; (sleep 0.2; exec "$@") <&3 3<&- & exit 0"#).stdout(stdout);
+    let worker =
+        format!("echo $$ >{0}.new; mv {0}.new {0}; sleep 0.2; exec \"$@\"", file.display());
+    let wrapper = format!(
+        "exec 3<&0; sh -c '{worker}' sh \"$@\" <&3 3<&- & until [ -e {} ]; do sleep 0.01; done",
+        file.display()
+    );
 
-    let error = soon(exiting.spawn(blocked_in_init())).await.expect_err("the wrapper has exited");
+    let error = soon(shell(&wrapper).spawn(Script::default())).await;
 
+    let error = error.expect_err("the wrapper has exited");
     let SpawnErrorKind::Died(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), ExitReason::Exited(0));
-    let [pid, _] = pids_from(pipe).await;
-    assert!(ends(pid).await, "no process is left");
+    let pid = fs::read_to_string(file).expect("the wrapper has waited for the file");
+    assert!(ends(pid.trim().parse().expect("it is a process id")).await, "no process is left");
 }
 
 #[rpc_parallel::test]
@@ -199,14 +208,31 @@ async fn missing_wrapper_is_named() {
     assert!(matches!(error.kind(), SpawnErrorKind::Process { .. }));
 }
 
-/// A launcher that records each command and starts it unchanged.
+/// A launcher that starts each worker unchanged, and records what it was given.
 #[derive(Clone, Default)]
-struct Recording(Arc<Mutex<Vec<WorkerCommand>>>);
+struct Recording(Arc<Mutex<Vec<Recorded>>>);
+
+#[derive(PartialEq, Debug)]
+struct Recorded {
+    program: PathBuf,
+    arg0: OsString,
+    first_argument: Option<OsString>,
+    clears_environment: bool,
+    environment: Vec<(OsString, Option<OsString>)>,
+}
 
 impl Launcher for Recording {
-    fn command(&self, worker: &WorkerCommand) -> Command {
-        self.0.lock().expect("no thread panics with the lock").push(worker.clone());
-        worker.command()
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
+        let environment = worker.envs().map(|(name, value)| (name.into(), value.map(Into::into)));
+        self.0.lock().expect("no thread panics with the lock").push(Recorded {
+            program: worker.program().to_owned(),
+            arg0: worker.arg0().to_owned(),
+            first_argument: worker.args().next().map(Into::into),
+            clears_environment: worker.is_env_cleared(),
+            environment: environment.collect(),
+        });
+        let command = worker.command();
+        Box::pin(async move { worker.exec(command) })
     }
 }
 
@@ -218,14 +244,76 @@ async fn custom_launcher_receives_program_arguments_and_environment() {
     let client = spawner.env("SET", "1").env_remove("REMOVED").spawn_ok(()).await;
 
     assert_eq!(client.parent_pid().await, Ok(std::process::id()));
-    let command = launcher.0.lock().expect("no thread panics with the lock").pop();
-    let command = command.expect("the launcher is called");
-    assert_eq!(command.program(), PathBuf::from(format!("/proc/{}/exe", std::process::id())));
-    assert_eq!(Some(command.arg0()), std::env::args_os().next().as_deref());
-    assert_eq!(command.args().next(), Some("--exact".as_ref()));
-    assert!(!command.is_env_cleared());
-    let changes: Vec<_> = command.envs().take(2).collect();
-    assert_eq!(changes, [("SET".as_ref(), Some("1".as_ref())), ("REMOVED".as_ref(), None)]);
+    let recorded = launcher.0.lock().expect("no thread panics with the lock").pop();
+    let expected = Recorded {
+        program: format!("/proc/{}/exe", std::process::id()).into(),
+        arg0: std::env::args_os().next().expect("the program has a name"),
+        first_argument: Some("--exact".into()),
+        clears_environment: false,
+        environment: vec![("SET".into(), Some("1".into())), ("REMOVED".into(), None)],
+    };
+    assert_eq!(recorded, Some(expected));
+}
+
+/// A launcher that answers after the other starts that are requested together, and fails.
+struct Failing;
+
+impl Launcher for Failing {
+    fn launch(&self, _: LaunchRequest) -> Launching<'_> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            Err(io::Error::other("no host is free"))
+        })
+    }
+}
+
+#[rpc_parallel::test]
+async fn error_of_launcher_is_error_of_spawn() {
+    let error = Fixture::spawner().launcher(Failing).spawn(Script::default()).await;
+
+    let error = error.expect_err("the launcher fails").to_string();
+    assert!(error.contains("failed to launch its process: no host is free"), "{error}");
+}
+
+/// A launcher that never answers.
+struct Hanging;
+
+impl Launcher for Hanging {
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(worker);
+            unreachable!("`pending` never completes")
+        })
+    }
+}
+
+#[rpc_parallel::test]
+async fn hanging_launcher_delays_only_its_own_start() {
+    let hanging = Fixture::spawner().launcher(Hanging).spawn_timeout(Duration::from_millis(300));
+    let hanging = tokio::spawn(hanging.spawn(Script::default()));
+
+    let other = Fixture::spawn_ok(()).await;
+    let error = soon(hanging).await.expect("no panic").expect_err("the launcher never answers");
+
+    assert_eq!(other.double(3).await, Ok(6));
+    assert!(matches!(error.kind(), SpawnErrorKind::TimedOut { .. }), "{error}");
+}
+
+#[rpc_parallel::test]
+async fn failed_start_ends_hanging_wrapper_and_its_children() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let pids = directory.path().join("pids");
+    let script = format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", pids.display());
+
+    let hanging = shell(&script).connect_timeout(Duration::from_millis(500));
+    let error = soon(hanging.spawn(Script::default())).await.expect_err("no worker is started");
+
+    assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
+    let pids = fs::read_to_string(pids).expect("the shell has written it");
+    for pid in pids.split_whitespace() {
+        assert!(ends(pid.parse().expect("it is a process id")).await, "process {pid} is left");
+    }
 }
 
 #[rpc_parallel::test]

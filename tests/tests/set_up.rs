@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rpc_parallel::Spawner;
 use rpc_parallel::error::{CallErrorKind, ExitReason, SpawnErrorKind};
-use rpc_parallel::launch::{ResourceLimit, WrapperLauncher};
+use rpc_parallel::launch::{LaunchRequest, Launcher, Launching, ResourceLimit, WrapperLauncher};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::is_gone;
 use rpc_parallel_tests::program::{Program, ProgramOutput};
@@ -411,9 +411,9 @@ fn can_trace() -> bool {
     traced.is_ok_and(|it| it.status.success())
 }
 
-/// Starts a worker on a system whose `execve` takes 3 s. Returns the kind of the error and the
+/// Starts a worker from this program on a system whose `execve` takes 3 s. Returns the kind of the error and the
 /// remaining children, or `None` without `strace`.
-fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
+fn start_slowly(program: &[&str], variables: &[(&str, &str)]) -> Option<[String; 2]> {
     if !can_trace() {
         println!("skipped: `strace`, which delays `execve`, does not work here");
         return None;
@@ -421,8 +421,8 @@ fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
     let mut command = Command::new("strace");
     // The delay is that of a program on a slow file system.
     let slow = "--inject=execve:delay_enter=3000000";
-    command.args(["-f", "-o", "/dev/null", "-P", "/bin/cat", slow]);
-    command.args([env!("CARGO_BIN_EXE_unstartable"), "/bin/cat"]).envs(variables.iter().copied());
+    command.args(["-f", "-o", "/dev/null", "-P", program[0], slow]);
+    command.arg(env!("CARGO_BIN_EXE_unstartable")).args(program).envs(variables.iter().copied());
     let began = Instant::now();
 
     let output = Program::run(&mut command);
@@ -434,18 +434,18 @@ fn start_slowly(variables: &[(&str, &str)]) -> Option<[String; 2]> {
 
 #[test]
 fn spawn_timeout_includes_slow_process_creation() {
-    let Some([kind, left]) = start_slowly(&[("LIMIT_ALL", "")]) else { return };
+    let Some([kind, left]) = start_slowly(&["/bin/cat"], &[("LIMIT_ALL", "")]) else { return };
 
     assert_eq!(kind, "TimedOut");
     assert!(left.ends_with("after 0 s"), "{left}");
 }
 
 #[test]
-fn connect_timeout_includes_slow_process_creation() {
-    let Some([kind, left]) = start_slowly(&[]) else { return };
+fn connect_timeout_counts_from_execution_of_program() {
+    let Some([kind, left]) = start_slowly(&["/bin/sleep", "1000"], &[]) else { return };
 
     assert_eq!(kind, "StartupTimedOut");
-    assert!(left.ends_with("after 0 s"), "{left}");
+    assert!(left.ends_with("after 3 s"), "{left}");
 }
 
 #[rpc_parallel::test]
@@ -484,8 +484,8 @@ async fn illegal_variables_are_refused_before_start() {
 /// A launcher that panics if it is called.
 struct PanickingLauncher;
 
-impl rpc_parallel::launch::Launcher for PanickingLauncher {
-    fn command(&self, worker: &rpc_parallel::launch::WorkerCommand) -> Command {
+impl Launcher for PanickingLauncher {
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
         panic!("called to start {worker:?}")
     }
 }

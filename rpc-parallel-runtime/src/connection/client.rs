@@ -214,6 +214,7 @@ impl WeakClient {
 }
 
 /// A view of the calls of one connection, which does not keep the connection open.
+#[derive(Clone)]
 pub(crate) struct InFlight(Weak<Caller>);
 
 impl InFlight {

@@ -73,6 +73,9 @@ pub enum ExitReason {
         /// The time that the call had.
         after: Duration,
     },
+    /// The control connection of the worker has ended, and this process cannot learn how its process
+    /// ended: its launcher gives no access to that, see [`launch`](crate::launch).
+    Disconnected,
     /// The process has exited, but its exit status is unknown: this program ignores `SIGCHLD`, or
     /// another part of it has reaped the process.
     Unknown,
@@ -100,18 +103,12 @@ fields!(enum ExitReason {
     6 => ServerEnded,
     7 => Unknown,
     8 => DeadlineExceeded { after },
+    9 => Disconnected,
 });
 
 impl WorkerFailure {
     pub(crate) fn new(report: FailureReport) -> Self {
         Self(Arc::new(report))
-    }
-
-    /// Adds a panic, unless the report holds one.
-    pub(crate) fn add_panic(&mut self, panic: Option<PanicReport>) {
-        if self.0.panic.is_none() && panic.is_some() {
-            Arc::make_mut(&mut self.0).panic = panic;
-        }
     }
 
     /// Adds the reason why the worker ended, unless the report holds one.
@@ -291,6 +288,7 @@ impl fmt::Display for ExitReason {
                 write!(f, "missed heartbeats for {} and was killed", Rounded(silence))
             }
             Self::ClosedControl => f.write_str("closed its control connection and was killed"),
+            Self::Disconnected => f.write_str("lost its control connection"),
             Self::NotStarted => f.write_str("failed to restart"),
             Self::ServerEnded => f.write_str("was ended by the process that serves it"),
             Self::DeadlineExceeded { after } => {

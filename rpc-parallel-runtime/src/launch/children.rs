@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::control_command;
+use super::control_command::{ConnectionUse, ControlCommand};
+use super::control_connection::ControlConnection;
 use super::process::{End, EndKind, Process};
-use super::supervisor::{ENDING_TIMEOUT, Supervisor};
+use super::supervised::ENDING_TIMEOUT;
+use super::supervisor::Supervisor;
 use crate::connection::{FailureLookup, InFlight, Killer, ProcessAccess, WorkerFailure};
 use crate::protocol::Progress;
-use crate::transport::Address;
-use crate::wire::{WorkerId, WorkerLabel};
+use crate::transport::{Address, Halves};
+use crate::wire::{BusyPoll, WorkerId, WorkerLabel};
 use crate::worker::WorkerStats;
 
 /// How long the exit of a worker is awaited after the loss of its connection.
@@ -221,7 +223,7 @@ impl Started {
         if let Some(control) = self.process.control() {
             // It fails if the worker is already ending, has closed its end, or if memory is short
             // for 1 s. The supervisor ends the process in all of these cases.
-            let _ = control_command::send_end(control, within);
+            let _ = control.send(ControlCommand::End { within });
         }
     }
 
@@ -229,7 +231,7 @@ impl Started {
     pub(crate) fn detach(&self) {
         if let Some(control) = self.process.control() {
             // It fails only if the worker has exited.
-            let _ = control_command::send_detach(control);
+            let _ = control.send(ControlCommand::Detach);
         }
     }
 
@@ -252,20 +254,22 @@ impl Started {
     /// Closes the control socket.
     fn close_control(&self) {
         if let Some(control) = self.process.control() {
-            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
+            control.close();
         }
     }
 
-    /// Sends the worker its end of a new connection.
-    pub(crate) fn hand_over(&self, socket: impl AsFd) -> io::Result<()> {
-        control_command::send_connection(self.control()?, socket.as_fd())
-    }
-
-    /// Sends the worker its end of a new connection for the items of maps, which a separate thread of
-    /// the worker serves.
-    #[cfg(feature = "pool")]
-    pub(crate) fn hand_over_items(&self, socket: impl AsFd) -> io::Result<()> {
-        control_command::send_items_connection(self.control()?, socket.as_fd())
+    /// Opens a transport whose other end the worker serves.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::PeerGone`](crate::transport::Fault::PeerGone) means that the worker has ended, and
+    /// that the supervisor may not have reaped it yet.
+    pub(crate) async fn open(
+        &self,
+        purpose: ConnectionUse,
+        busy_poll: BusyPoll,
+    ) -> io::Result<Halves> {
+        self.control()?.open(purpose, busy_poll).await
     }
 
     /// Returns the path of the worker's listener, which is made first if the worker has none.
@@ -285,7 +289,7 @@ impl Started {
     /// Sends the worker a listener, whose address the caller keeps.
     pub(crate) fn take_over(&self, listener: impl AsFd) -> io::Result<()> {
         // Connections that arrive before the worker has the listener wait in its queue.
-        control_command::send_listener(self.control()?, listener.as_fd())
+        self.control()?.send_listener(listener.as_fd())
     }
 
     /// Keeps the address of a listener that was sent to the worker.
@@ -381,7 +385,7 @@ impl Started {
         (failure, progress)
     }
 
-    fn control(&self) -> io::Result<&OwnedFd> {
+    fn control(&self) -> io::Result<&dyn ControlConnection> {
         self.process.control().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 

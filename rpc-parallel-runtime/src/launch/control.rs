@@ -18,7 +18,7 @@ use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_sig
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::children::Children;
-use super::control_command::ControlCommand;
+use super::control_command::{ConnectionUse, ControlCommand, ReceivedCommand};
 use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
@@ -134,6 +134,17 @@ impl ControlConnection {
         self.kill_after_grace_period();
     }
 
+    /// Waits for the owning connection, which the master sends right after the start message.
+    /// Returns `None` if the master has ended.
+    pub(super) fn receive_connection(&self) -> io::Result<Option<OwnedFd>> {
+        match ReceivedCommand::receive(&self.socket)? {
+            Some(ReceivedCommand::Connection(ConnectionUse::Calls, socket)) => Ok(Some(socket)),
+            Some(ReceivedCommand::MissingDescriptor(error)) => Err(error),
+            Some(other) => Err(io::Error::other(format!("expected a connection, found {other:?}"))),
+            None => Ok(None),
+        }
+    }
+
     fn is_detached(&self) -> bool {
         self.is_detached.load(Ordering::Acquire)
     }
@@ -183,40 +194,44 @@ impl ControlConnection {
                 }
                 Err(_) => return,
             }
-            let Ok(Some(received)) = ControlCommand::receive(&self.socket) else { return };
+            let Ok(Some(received)) = ReceivedCommand::receive(&self.socket) else { return };
             if let Some(heartbeat) = &mut heartbeat {
                 heartbeat.record_activity(Instant::now());
             }
             let command = match received {
-                ControlCommand::Ping => {
+                ReceivedCommand::Plain(ControlCommand::Ping) => {
                     pong_due = !self.send_pong();
                     continue;
                 }
-                ControlCommand::Stats => {
+                ReceivedCommand::Plain(ControlCommand::Stats) => {
                     let _ = self.send_event(&ControlEvent::Stats(Box::new(WorkerStats::here())));
                     continue;
                 }
-                ControlCommand::Connection(socket) => RuntimeCommand::Connection(socket),
+                ReceivedCommand::Plain(ControlCommand::Detach) => {
+                    self.is_detached.store(true, Ordering::Release);
+                    // A detached worker does not need its master.
+                    heartbeat = None;
+                    continue;
+                }
+                ReceivedCommand::Plain(ControlCommand::End { within }) => {
+                    RuntimeCommand::End { within }
+                }
+                ReceivedCommand::Connection(ConnectionUse::Calls, socket) => {
+                    RuntimeCommand::Connection(socket)
+                }
                 // The items thread gets the socket from here, because the runtime may be busy.
                 #[cfg(feature = "pool")]
-                ControlCommand::ItemsConnection(socket) => {
+                ReceivedCommand::Connection(ConnectionUse::Items, socket) => {
                     match serve_items(&mut items_thread, socket, settings) {
                         Ok(()) => continue,
                         Err(error) => RuntimeCommand::MissingDescriptor(error),
                     }
                 }
-                ControlCommand::Listener(listener) => RuntimeCommand::Listener(listener),
-                ControlCommand::End { within } => RuntimeCommand::End { within },
+                ReceivedCommand::Listener(listener) => RuntimeCommand::Listener(listener),
                 // The runtime writes the diagnostic, because stderr may be full and block this
                 // thread.
-                ControlCommand::MissingDescriptor(error) => {
+                ReceivedCommand::MissingDescriptor(error) => {
                     RuntimeCommand::MissingDescriptor(error)
-                }
-                ControlCommand::Detach => {
-                    self.is_detached.store(true, Ordering::Release);
-                    // A detached worker does not need its master.
-                    heartbeat = None;
-                    continue;
                 }
             };
             let _ = commands.send(command);

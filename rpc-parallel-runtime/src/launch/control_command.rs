@@ -1,24 +1,14 @@
-//! Control commands, which a master sends to a worker over the control socket.
-//!
-//! A send that fails because memory is short is retried for 1 s, and blocks the thread. After an
-//! error the worker has received nothing of the command.
+//! Control commands, which a master sends to a worker over the control connection.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use crate::transport::{receive, send, send_once};
+use crate::transport::receive;
 
-/// A command of the master to the worker.
-#[derive(Debug)]
+/// A command that needs no descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ControlCommand {
-    /// Serve this connection.
-    Connection(OwnedFd),
-    /// Serve this connection for the items of maps.
-    #[cfg(feature = "pool")]
-    ItemsConnection(OwnedFd),
-    /// Serve the connections of this listener.
-    Listener(OwnedFd),
     /// Answer with a heartbeat.
     Ping,
     /// Send the stats of the process.
@@ -27,6 +17,26 @@ pub(super) enum ControlCommand {
     End { within: Duration },
     /// Keep running after the end of the master, whose `start_detached` has returned a handle.
     Detach,
+}
+
+/// The use of a connection between a master and its worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ConnectionUse {
+    /// Calls of the worker's functions. The worker's runtime serves it.
+    Calls,
+    /// The items of maps. A separate thread of the worker serves it.
+    #[cfg(feature = "pool")]
+    Items,
+}
+
+/// A command as the worker receives it from its control socket.
+#[derive(Debug)]
+pub(super) enum ReceivedCommand {
+    Plain(ControlCommand),
+    /// Serve this connection.
+    Connection(ConnectionUse, OwnedFd),
+    /// Serve the connections of this listener.
+    Listener(OwnedFd),
     /// A command whose descriptor this process failed to receive: it has too many open files.
     MissingDescriptor(io::Error),
 }
@@ -40,50 +50,35 @@ const DETACH: u8 = 6;
 #[cfg(feature = "pool")]
 const ITEMS_CONNECTION: u8 = 7;
 
-/// Sends the worker its end of a new connection.
-pub(super) fn send_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
-    send(control, &[CONNECTION], &[socket])
+/// Returns the command that a descriptor of the connection accompanies.
+pub(super) fn connection_command(purpose: ConnectionUse) -> u8 {
+    match purpose {
+        ConnectionUse::Calls => CONNECTION,
+        #[cfg(feature = "pool")]
+        ConnectionUse::Items => ITEMS_CONNECTION,
+    }
 }
 
-/// Sends the worker its end of a new connection for the items of maps.
-#[cfg(feature = "pool")]
-pub(super) fn send_items_connection(control: impl AsFd, socket: BorrowedFd<'_>) -> io::Result<()> {
-    send(control, &[ITEMS_CONNECTION], &[socket])
-}
-
-/// Sends the worker a listener, whose connections it then serves.
-pub(super) fn send_listener(control: impl AsFd, listener: BorrowedFd<'_>) -> io::Result<()> {
-    send(control, &[LISTENER], &[listener])
-}
-
-/// Requests a heartbeat. It does not block.
-///
-/// # Errors
-///
-/// The request was not sent.
-pub(super) fn send_ping(control: impl AsFd) -> io::Result<()> {
-    send_once(control, PING)
-}
-
-/// Requests the stats of the worker's process.
-pub(super) fn request_stats(control: impl AsFd) -> io::Result<()> {
-    send(control, &[STATS], &[])
-}
-
-/// Lets a detached worker keep running after the end of its master.
-pub(super) fn send_detach(control: impl AsFd) -> io::Result<()> {
-    send(control, &[DETACH], &[])
-}
-
-/// Requests the orderly end of a worker within this time.
-pub(super) fn send_end(control: impl AsFd, within: Duration) -> io::Result<()> {
-    let mut bytes = [END, 0, 0, 0, 0];
-    let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-    bytes[1..].copy_from_slice(&millis.to_le_bytes());
-    send(control, &bytes, &[])
+/// Returns the command that a descriptor of the listener accompanies.
+pub(super) fn listener_command() -> u8 {
+    LISTENER
 }
 
 impl ControlCommand {
+    pub(super) fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Ping => vec![PING],
+            Self::Stats => vec![STATS],
+            Self::Detach => vec![DETACH],
+            Self::End { within } => {
+                let millis = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
+                [&[END], &millis.to_le_bytes()[..]].concat()
+            }
+        }
+    }
+}
+
+impl ReceivedCommand {
     /// Waits for the next command. Returns `None` after the master has closed its end.
     pub(super) fn receive(control: impl AsFd) -> io::Result<Option<Self>> {
         let (mut kind, mut descriptors) = ([0], Vec::new());
@@ -102,20 +97,20 @@ impl ControlCommand {
             descriptors.pop().ok_or_else(missing)
         };
         Ok(Some(match kind[0] {
-            CONNECTION => Self::Connection(descriptor()?),
+            CONNECTION => Self::Connection(ConnectionUse::Calls, descriptor()?),
             #[cfg(feature = "pool")]
-            ITEMS_CONNECTION => Self::ItemsConnection(descriptor()?),
+            ITEMS_CONNECTION => Self::Connection(ConnectionUse::Items, descriptor()?),
             LISTENER => Self::Listener(descriptor()?),
-            PING => Self::Ping,
-            STATS => Self::Stats,
-            DETACH => Self::Detach,
+            PING => Self::Plain(ControlCommand::Ping),
+            STATS => Self::Plain(ControlCommand::Stats),
+            DETACH => Self::Plain(ControlCommand::Detach),
             END => {
                 let mut millis = [0; 4];
                 if receive(&control, &mut millis, &mut Vec::new())? < millis.len() {
                     return Ok(None);
                 }
                 let within = Duration::from_millis(u32::from_le_bytes(millis).into());
-                Self::End { within }
+                Self::Plain(ControlCommand::End { within })
             }
             other => return Err(io::Error::other(format!("unknown control command {other}"))),
         }))

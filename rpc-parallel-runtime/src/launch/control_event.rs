@@ -48,6 +48,11 @@ pub(super) enum ControlEvent {
     ShutDown {
         in_time: bool,
     },
+    /// The process exits with this code. Only a worker whose master has no access to its process
+    /// sends it, as its last event.
+    Exiting {
+        code: i32,
+    },
 }
 
 fields!(enum ControlEvent {
@@ -60,6 +65,7 @@ fields!(enum ControlEvent {
     6 => Closed,
     7 => Ending { within },
     8 => ShutDown { in_time },
+    9 => Exiting { code },
 });
 
 impl ControlEvent {
@@ -89,7 +95,8 @@ impl ControlEvent {
             | Self::Stats(_)
             | Self::Closed
             | Self::Ending { .. }
-            | Self::ShutDown { .. }) => short,
+            | Self::ShutDown { .. }
+            | Self::Exiting { .. }) => short,
         }
     }
 

@@ -1,122 +1,55 @@
-//! Launchers: they build the command that starts a worker's process.
+//! Launchers: they start the processes of workers.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::future::ready;
+use std::io;
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::environment::Environment;
+use super::launch_request::{LaunchRequest, Launched};
 
-/// Builds the command that starts a worker's process, for
-/// [`Spawner::launcher`](crate::Spawner::launcher).
+/// Starts the processes of workers, for [`Spawner::launcher`](crate::Spawner::launcher).
 ///
-/// The process of the command either becomes the worker (`exec`), or starts the worker and runs as
-/// long as the worker. The master treats the exit of this process as the exit of the worker, and
-/// kills the worker if it still runs then. The [exit reason](crate::ExitReason) is that of this
-/// process: behind a shell, a worker killed by `SIGKILL` has exited with code 137.
-///
-/// # Standard streams
-///
-/// The stdin of the process is the control socket of the worker, and its stdout and stderr are the
-/// worker's. A launcher must not replace any of them. A worker whose stdin was replaced exits with
-/// an error that says so, if the launcher executes the worker in its own process, or if the worker
-/// begins with `#[entry]`. Otherwise, behind a launcher that forks, a program that calls
-/// [`worker_main`](crate::worker_main) continues as a master, and only
-/// [`max_depth`](crate::Settings::max_depth) bounds the number of processes that it starts.
+/// A launcher decides where and how a process is started. It passes the command that it wants to
+/// [`LaunchRequest::exec`], which does the rest:
 ///
 /// ```
 /// use std::process::Command;
 ///
-/// use rpc_parallel::launch::{Launcher, WorkerCommand};
+/// use rpc_parallel::launch::{LaunchRequest, Launcher, Launching};
 ///
 /// /// Runs workers with the lowest I/O priority.
 /// struct IdleIo;
 ///
 /// impl Launcher for IdleIo {
-///     fn command(&self, worker: &WorkerCommand) -> Command {
+///     fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
 ///         let mut ionice = Command::new("ionice");
 ///         ionice.args(["-c", "3"]);
-///         worker.behind(ionice)
+///         let command = worker.behind(ionice);
+///         Box::pin(async move { worker.exec(command) })
 ///     }
 /// }
 /// // Ledger::spawner().launcher(IdleIo).start(path).await?
 /// ```
 pub trait Launcher: Send + Sync + 'static {
-    /// Returns the command that starts a worker.
+    /// Starts the process of one worker.
     ///
-    /// The master sets stdin, stdout and stderr of the command afterwards. The function must not
-    /// block.
-    fn command(&self, worker: &WorkerCommand) -> Command;
+    /// The future runs in the runtime of the program that starts the worker. It may wait, for other
+    /// processes and other hosts: only this start waits for it, and
+    /// [`spawn_timeout`](crate::Spawner::spawn_timeout) limits it. If it is dropped, the worker is
+    /// ended. Starts that the program requests together call this function concurrently, so a
+    /// launcher can start several workers in one step.
+    ///
+    /// # Errors
+    ///
+    /// The process was not started. The error of the spawner contains this error.
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_>;
 }
 
-/// The command line of a worker, and the changes to the environment that it inherits.
-#[derive(Clone, Debug)]
-pub struct WorkerCommand {
-    pub(super) program: OsString,
-    pub(super) arg0: OsString,
-    pub(super) arguments: Vec<OsString>,
-    pub(super) environment: Environment,
-}
-
-impl WorkerCommand {
-    /// Returns the path of the program.
-    ///
-    /// Default: the running executable of the master, as `/proc/1234/exe` with the master's process
-    /// id. That path is valid only in the PID namespace of the master.
-    #[must_use]
-    pub fn program(&self) -> &Path {
-        Path::new(&self.program)
-    }
-
-    /// Returns the `argv[0]` of the worker.
-    ///
-    /// A launcher that cannot set `argv[0]` may ignore it.
-    #[must_use]
-    pub fn arg0(&self) -> &OsStr {
-        &self.arg0
-    }
-
-    /// Returns the arguments after `argv[0]`.
-    pub fn args(&self) -> impl Iterator<Item = &OsStr> {
-        self.arguments.iter().map(|it| &**it)
-    }
-
-    /// Returns whether the worker inherits no environment variables of this process.
-    #[must_use]
-    pub fn is_env_cleared(&self) -> bool {
-        self.environment.is_cleared()
-    }
-
-    /// Returns the changes to the inherited environment, in the order in which they apply.
-    ///
-    /// A variable with a value is set, a variable without one is removed.
-    pub fn envs(&self) -> impl Iterator<Item = (&OsStr, Option<&OsStr>)> {
-        self.environment.changes()
-    }
-
-    /// Appends the program and arguments of the worker to the arguments of `wrapper`.
-    ///
-    /// The changes to the environment apply to the wrapper, and so to the worker that inherits its
-    /// environment.
-    #[must_use]
-    pub fn behind(&self, mut wrapper: Command) -> Command {
-        wrapper.arg(&self.program).args(&self.arguments);
-        self.environment.apply(&mut wrapper);
-        wrapper
-    }
-
-    /// Returns the command that runs the worker directly.
-    #[must_use]
-    pub fn command(&self) -> Command {
-        use std::os::unix::process::CommandExt;
-
-        let mut command = Command::new(&self.program);
-        command.arg0(&self.arg0).args(&self.arguments);
-        self.environment.apply(&mut command);
-        command
-    }
-}
+/// The future of a process that a [`Launcher`] starts.
+pub type Launching<'a> = Pin<Box<dyn Future<Output = io::Result<Launched>> + Send + 'a>>;
 
 /// A launcher that starts workers through another program, such as `strace` or `taskset`, which
 /// takes the worker's command line as its last arguments.
@@ -157,10 +90,11 @@ impl WrapperLauncher {
 }
 
 impl Launcher for WrapperLauncher {
-    fn command(&self, worker: &WorkerCommand) -> Command {
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments);
-        worker.behind(command)
+        let command = worker.behind(command);
+        Box::pin(ready(worker.exec(command)))
     }
 }
 

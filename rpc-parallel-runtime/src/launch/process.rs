@@ -2,20 +2,20 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Child;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::control_command;
+use super::control_command::ControlCommand;
+use super::control_connection::ControlConnection;
+use super::process_handle::ProcessHandle;
 use super::relay::Outputs;
+use super::start_progress::StartProgress;
 use crate::connection::{
     ExitReason, FailureReport, InFlight, MAX_IN_PROGRESS, OverdueCall, WorkerFailure,
 };
@@ -27,20 +27,22 @@ use crate::worker::WorkerStats;
 /// How long a killed process may take to be reaped.
 pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A process that this process has started. It may have exited.
+/// The process of a worker that this process has started, from its launch on. It may have exited.
 pub(crate) struct Process {
     pub(super) serial: u64,
     id: WorkerId,
     label: WorkerLabel,
-    /// The label of the worker, if a launcher's process has started the worker as another process.
+    /// The label of the worker with its process id, from the worker's hello on.
     worker_label: OnceLock<WorkerLabel>,
-    pidfd: OwnedFd,
+    /// Set when the launch is complete. `None` if the launcher has no access to the process, or has
+    /// started none.
+    handle: OnceLock<Option<ProcessHandle>>,
+    /// The master's end of the control connection, from the launch on.
+    control: OnceLock<Arc<dyn ControlConnection>>,
+    progress: StartProgress,
     origin: Origin,
     outputs: Outputs,
     began: Instant,
-    /// The master's end of the control socket, which is set after the start handshake. `None` if
-    /// the process was reaped before.
-    control: OnceLock<Option<OwnedFd>>,
     /// Whether this process has requested the end of the process.
     end_requested: AtomicBool,
     /// Whether this process has sent `SIGTERM` to the process.
@@ -56,6 +58,9 @@ pub(crate) struct Process {
     /// The pending requests for stats, in the order of the answers.
     stats_requests: Mutex<VecDeque<oneshot::Sender<WorkerStats>>>,
     end: watch::Sender<Option<End>>,
+    /// Whether the end is recorded, for threads that block until then.
+    has_ended: Mutex<bool>,
+    end_recorded: Condvar,
 }
 
 /// The end of a process.
@@ -83,26 +88,19 @@ pub(crate) enum EndKind {
 }
 
 impl Process {
-    pub(super) fn new(
-        serial: u64,
-        id: WorkerId,
-        label: WorkerLabel,
-        child: &Child,
-        outputs: Outputs,
-    ) -> io::Result<Self> {
-        // Only the supervisor reaps the process, so its process id is not reused before that.
-        let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-        let label = WorkerLabel { pid: Some(child.id()), ..label };
-        Ok(Self {
+    /// Describes a process that is about to be launched.
+    pub(super) fn new(serial: u64, id: WorkerId, label: WorkerLabel, outputs: Outputs) -> Self {
+        Self {
             serial,
             id,
             label,
             worker_label: OnceLock::new(),
-            pidfd,
+            handle: OnceLock::new(),
+            control: OnceLock::new(),
+            progress: StartProgress::new(),
             origin: Origin::here(),
             outputs,
             began: Instant::now(),
-            control: OnceLock::new(),
             end_requested: AtomicBool::new(false),
             terminated: AtomicBool::new(false),
             killed: AtomicBool::new(false),
@@ -111,7 +109,9 @@ impl Process {
             connections: Mutex::default(),
             stats_requests: Mutex::default(),
             end: watch::Sender::new(None),
-        })
+            has_ended: Mutex::default(),
+            end_recorded: Condvar::new(),
+        }
     }
 
     pub(super) fn id(&self) -> WorkerId {
@@ -122,43 +122,68 @@ impl Process {
         self.worker_label.get().unwrap_or(&self.label)
     }
 
-    /// Sets the process id of the worker, which differs from that of this process if a launcher
-    /// forks.
-    pub(super) fn set_worker_pid(&self, pid: u32) {
-        if self.label.pid != Some(pid) {
-            self.worker_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
-            self.outputs.set_pid(pid);
-        }
+    pub(super) fn outputs(&self) -> &Outputs {
+        &self.outputs
     }
 
-    /// Stores the control socket.
-    ///
-    /// # Errors
-    ///
-    /// The process has been reaped. The socket is returned.
-    pub(super) fn register_control(&self, control: OwnedFd) -> Result<&OwnedFd, OwnedFd> {
-        let mut control = Some(control);
-        match self.control.get_or_init(|| control.take()) {
-            Some(taken) => Ok(taken),
-            None => {
-                Err(control.take().unwrap_or_else(|| unreachable!("the socket was not stored")))
+    pub(super) fn progress(&self) -> &StartProgress {
+        &self.progress
+    }
+
+    /// Sets the process id of the worker, as its hello contains it.
+    pub(super) fn set_worker_pid(&self, pid: u32) {
+        self.worker_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
+        self.outputs.set_pid(pid);
+    }
+
+    /// Stores the master's end of the control connection. Only the first one is stored.
+    pub(super) fn set_control(&self, control: Arc<dyn ControlConnection>) {
+        let _ = self.control.set(control);
+    }
+
+    /// Returns the control connection. Returns `None` before the launch, and in a process that was
+    /// forked from the master.
+    pub(super) fn control(&self) -> Option<&dyn ControlConnection> {
+        self.control.get().filter(|_| !self.origin.is_other_process()).map(|it| &**it)
+    }
+
+    /// Completes the launch: with the launched process, or without one. Only the first call has an
+    /// effect.
+    pub(super) fn set_handle(&self, handle: Option<ProcessHandle>) {
+        let _ = self.handle.set(handle);
+        self.progress.launched();
+        // They may have been requested before there was a process to send them to.
+        for (requested, signal) in [(&self.terminated, Signal::TERM), (&self.killed, Signal::KILL)]
+        {
+            if requested.load(Ordering::SeqCst) {
+                self.signal_process(signal);
             }
         }
     }
 
-    /// Returns the control socket. Returns `None` before the end of the start handshake, and in a
-    /// process that was forked from the master.
-    pub(super) fn control(&self) -> Option<&OwnedFd> {
-        self.control.get()?.as_ref().filter(|_| !self.origin.is_other_process())
+    /// Returns the launched process, if the launcher has access to it.
+    pub(super) fn handle(&self) -> Option<&ProcessHandle> {
+        self.handle.get()?.as_ref()
     }
 
-    /// Makes later calls of [`register_control`](Self::register_control) fail, because the process
-    /// has exited.
-    pub(super) fn refuse_control(&self) {
-        self.control.get_or_init(|| None);
+    /// Returns whether the launch is complete.
+    pub(super) fn is_launched(&self) -> bool {
+        self.handle.get().is_some()
     }
 
-    /// Kills the process, unless it has exited. Returns whether this was the first `SIGKILL`.
+    /// Returns whether the launch is complete, and this process has no access to the process.
+    pub(super) fn has_no_handle(&self) -> bool {
+        matches!(self.handle.get(), Some(None))
+    }
+
+    /// Returns the id of the launched process. It differs from that of the worker if a launcher
+    /// forks.
+    pub(super) fn launched_pid(&self) -> Option<u32> {
+        self.handle().map(ProcessHandle::pid)
+    }
+
+    /// Kills the process, unless it has exited. If it has not been launched yet, it is killed as
+    /// soon as it is. Returns whether this was the first `SIGKILL`.
     pub(super) fn kill(&self) -> bool {
         self.signal(Signal::KILL, &self.killed)
     }
@@ -177,20 +202,27 @@ impl Process {
 
     /// Sends a signal to the process, unless it has exited. Returns whether the signal was sent,
     /// and was not sent before.
-    fn signal(&self, signal: Signal, sent: &AtomicBool) -> bool {
+    fn signal(&self, signal: Signal, requested: &AtomicBool) -> bool {
         // A forked child drops the start guards of its parent, which must not end the processes.
         if self.origin.is_other_process() {
             return false;
         }
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let exited = poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now));
         // Sending a signal to a zombie succeeds, although the signal is not why the process ended.
-        if exited == Ok(1) {
+        if self.handle().is_some_and(ProcessHandle::has_exited) {
             return false;
         }
-        let sent_before = sent.swap(true, Ordering::AcqRel);
-        let _ = pidfd_send_signal(&self.pidfd, signal);
-        !sent_before
+        let requested_before = requested.swap(true, Ordering::SeqCst);
+        self.signal_process(signal);
+        !requested_before
+    }
+
+    fn signal_process(&self, signal: Signal) {
+        match (self.handle.get(), self.control()) {
+            (Some(Some(handle)), _) => handle.signal(signal),
+            // A worker ends with its control connection.
+            (Some(None), Some(control)) => control.close(),
+            (Some(None), None) | (None, _) => {}
+        }
     }
 
     /// Returns whether this process has sent `SIGTERM` to the process.
@@ -244,14 +276,16 @@ impl Process {
         let control = self.control().ok_or(io::ErrorKind::NotConnected)?;
         // Locked while the command is sent: answers arrive in the order of the commands.
         let mut stats_requests = self.stats_requests();
-        control_command::request_stats(control)?;
+        control.send(ControlCommand::Stats)?;
         stats_requests.push_back(request);
         Ok(answer)
     }
 
     /// Answers the oldest request for stats.
     pub(super) fn deliver_stats(&self, stats: WorkerStats) {
-        if let Some(request) = self.stats_requests().pop_front() {
+        // Taken in a statement of its own: sending wakes the caller, not under the lock.
+        let request = self.stats_requests().pop_front();
+        if let Some(request) = request {
             // The receiver may have been dropped.
             let _ = request.send(stats);
         }
@@ -272,26 +306,18 @@ impl Process {
         self.end.borrow().is_some()
     }
 
-    /// Returns whether the process has exited with code 0.
-    pub(super) fn exited_with_success(&self) -> bool {
-        self.ended().is_some_and(|it| it.failure.exit_reason() == ExitReason::Exited(0))
-    }
-
     pub(super) fn ended(&self) -> Option<End> {
         self.end.borrow().clone()
     }
 
     /// Blocks until the process has exited, or until the deadline.
     pub(super) fn wait_until(&self, deadline: Instant) {
-        // The supervisor may not have reaped the process yet, so this polls the descriptor.
-        let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
-        {
-            match poll(&mut pidfd, Some(&left)) {
-                Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => return,
-            }
+        if let Some(handle) = self.handle() {
+            // The supervisor may not have reaped the process yet, so this waits for the exit.
+            return handle.wait_until(deadline);
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.end_recorded.wait_timeout_while(self.has_ended(), left, |it| !*it);
     }
 
     /// Returns the last lines of stderr of the process.
@@ -312,7 +338,8 @@ impl Process {
         let (mut in_progress, mut progress) = (Vec::new(), Progress::default());
         // The calls of these connections are still pending, because their drivers wait until this
         // end is recorded.
-        for connection in &*self.connections() {
+        let connections = self.connections().clone();
+        for connection in &connections {
             connection.add_functions(MAX_IN_PROGRESS, &mut in_progress);
             progress = progress.merge(connection.progress());
         }
@@ -327,11 +354,14 @@ impl Process {
             uptime: self.uptime(),
             stderr: self.last_lines(),
         };
-        self.stats_requests().clear();
+        // Dropping the requests wakes their callers, not under the lock.
+        drop(mem::take(&mut *self.stats_requests()));
         let failure = WorkerFailure::new(failure_report);
         self.end.send_replace(Some(End { failure, kind, requested, progress }));
+        *self.has_ended() = true;
+        self.end_recorded.notify_all();
         // A process that the worker has forked may keep the sockets open.
-        for connection in &*self.connections() {
+        for connection in self.connections().clone() {
             connection.end();
         }
     }
@@ -344,14 +374,12 @@ impl Process {
         self.stats_requests.lock().expect("no thread panics while it holds this lock")
     }
 
+    fn has_ended(&self) -> MutexGuard<'_, bool> {
+        self.has_ended.lock().expect("no thread panics while it holds this lock")
+    }
+
     fn connections(&self) -> MutexGuard<'_, Vec<InFlight>> {
         self.connections.lock().expect("no thread panics while it holds this lock")
-    }
-}
-
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use super::boot_token::BootToken;
 use super::start::SpawnDefaults;
 
@@ -19,6 +21,8 @@ struct Assumed {
     role: Role,
     spawn_defaults: SpawnDefaults,
     depth: u32,
+    /// The CPU affinity of the thread that set the role. `None` if the kernel does not tell it.
+    affinity: Option<CpuSet>,
 }
 
 static ROLE: OnceLock<Assumed> = OnceLock::new();
@@ -34,7 +38,8 @@ impl Role {
         let assumed = ROLE.get_or_init(|| {
             is_first = true;
             // The depth is read once, because the program may change its environment later.
-            Assumed { role: self, spawn_defaults, depth: BootToken::depth_here() }
+            let affinity = sched_getaffinity(None).ok();
+            Assumed { role: self, spawn_defaults, depth: BootToken::depth_here(), affinity }
         });
         if is_first { Ok(()) } else { Err(assumed.role) }
     }
@@ -51,5 +56,16 @@ impl Role {
     /// Returns the number of masters above this process. Default: 0.
     pub(crate) fn depth() -> u32 {
         ROLE.get().map_or(0, |it| it.depth)
+    }
+
+    /// Gives this thread the CPU affinity that the process had when its role was set.
+    ///
+    /// A new thread inherits the affinity of the thread that starts it, and workers inherit that of
+    /// the thread that starts them.
+    pub(super) fn restore_affinity() {
+        if let Some(affinity) = ROLE.get().and_then(|it| it.affinity) {
+            // It fails if the processors were taken from this process meanwhile.
+            let _ = sched_setaffinity(None, &affinity);
+        }
     }
 }

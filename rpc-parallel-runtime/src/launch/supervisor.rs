@@ -1,61 +1,46 @@
-//! The supervisor: the thread that starts processes, receives their control events, enforces their
-//! end, and reaps them.
+//! The supervisor: the thread that receives the control events of processes, enforces their end, and
+//! reaps them.
 //!
-//! It is one thread for the lifetime of this process, because the kernel ties a worker's death
-//! signal to the thread that started the worker. It is not a task, because a tokio runtime may be
-//! busy, or may end before a worker.
+//! It is one thread for the lifetime of this process. It is not a task, because a tokio runtime may
+//! be busy, or may end before a worker. It never waits for a process or for code of the user.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
 use rustix::process::Signal;
-use tokio::sync::oneshot;
 
-use super::control_command;
-use super::control_event::ControlEvent;
-use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
+use super::control_command::ControlCommand;
+use super::essential_thread::start_essential_thread;
+use super::heartbeat::HeartbeatAction;
 #[cfg(feature = "pool")]
 use super::job_socket::{self, JobSocket};
 use super::memory::OutOfMemory;
-use super::process::{EndKind, Process, StartGuard};
-use super::relay::Outputs;
-use super::thread::start_thread;
+use super::process::Process;
+use super::process_handle::{Exit, ProcessHandle};
+use super::supervised::{
+    ENDING_TIMEOUT, EndPhase, NewProcess, Received, Supervised, TERMINATE_TIMEOUT,
+};
 use crate::connection::{ExitReason, OverdueCall};
 use crate::transport::{Fault, Origin};
-use crate::wire::{PanicReport, Settings, WorkerId, WorkerLabel};
 #[cfg(feature = "pool")]
 use crate::worker::AcceptJobs;
 
 const FORKED: &str = "this process was forked without exec from the one that started workers, and \
                       cannot start workers itself";
 
-/// The request to start a process.
-pub(super) struct StartRequest {
-    pub(super) command: Command,
-    pub(super) id: WorkerId,
-    /// The label of the worker, without its process id.
-    pub(super) label: WorkerLabel,
-    pub(super) settings: Settings,
-    pub(super) outputs: Outputs,
-    /// Runs after the end of the process was recorded.
-    pub(super) on_exit: Box<dyn FnOnce() + Send>,
-    /// If the receiver was dropped, the guard is dropped, which kills the process.
-    pub(super) reply: oneshot::Sender<io::Result<StartGuard>>,
-}
-
 /// A request to the supervisor thread.
 enum Request {
-    Start(Box<StartRequest>),
+    Supervise(Box<NewProcess>),
+    /// The process was not launched.
+    NotLaunched(Arc<Process>),
     /// Enforce the end of the process. Its end was requested within this time.
     EnforceEnd(Arc<Process>, Duration),
     /// Enforce the end of the process within the default time, unless its end is enforced already.
@@ -72,15 +57,6 @@ const END_NOTICE_TIMEOUT: Duration = Duration::from_millis(500);
 /// counts as ended. It is long, because the kernel first frees the memory of the process.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The time from `SIGTERM` to `SIGKILL`.
-const TERMINATE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The exit code of a worker whose `on_shutdown` exceeded its time, as in OCaml's `rpc_parallel`.
-pub(super) const EXIT_FORCED: i32 = 1;
-
-/// The default time of an orderly end.
-pub(super) const ENDING_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The pause before a ping that failed because memory is short is sent again.
 const PING_RETRY: Duration = Duration::from_millis(100);
 
@@ -90,6 +66,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The handle on the supervisor thread.
 pub(super) struct Supervisor {
     requests: Sender<Request>,
+    serial: AtomicU64,
     wake: OwnedFd,
     epoll: Arc<OwnedFd>,
     origin: Origin,
@@ -146,34 +123,60 @@ impl Supervisor {
             requests,
             supervised: HashMap::new(),
             timers: BinaryHeap::new(),
-            serial: 0,
             out_of_memory: None,
         };
-        start_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
-        Ok(Self { requests: sender, wake, epoll, origin: Origin::here() })
+        start_essential_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
+        let serial = AtomicU64::new(1);
+        Ok(Self { requests: sender, serial, wake, epoll, origin: Origin::here() })
     }
 
-    /// Requests the start of a process. The result is sent to `reply` of the request.
-    pub(super) fn start_process(&self, start: StartRequest) {
-        self.request(Request::Start(Box::new(start)));
+    /// Takes over a process that is about to be launched, and returns its serial number.
+    pub(super) fn supervise(&self, new: NewProcess) {
+        // The thread is not woken: it takes the request with the first event of the process.
+        self.requests
+            .send(Request::Supervise(Box::new(new)))
+            .unwrap_or_else(|_| unreachable!("the supervisor thread never ends"));
     }
 
-    /// Registers the control socket of a process that has completed the start handshake.
-    pub(super) fn register_control(
+    /// Returns a number that no other process of this supervisor has.
+    pub(super) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Receives the events of the control connection of a process from now on.
+    pub(super) fn watch_control(&self, process: &Process) -> io::Result<()> {
+        let Some(descriptor) = process.control().and_then(|it| it.descriptor()) else {
+            return Ok(());
+        };
+        let data = epoll::EventData::new_u64(process.serial | CONTROL_EVENT);
+        Ok(epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?)
+    }
+
+    /// Completes the launch of a process, and reaps it when it exits. `None` is a process to which
+    /// this process has no access.
+    ///
+    /// # Errors
+    ///
+    /// The process cannot be watched. It is killed.
+    pub(super) fn watch_process(
         &self,
         process: &Process,
-        control: OwnedFd,
-    ) -> Result<(), RegisterError> {
-        let control = process.register_control(control).map_err(RegisterError::AlreadyReaped)?;
-        let data = epoll::EventData::new_u64(process.serial | CONTROL_EVENT);
-        let added = epoll::add(&self.epoll, control, data, epoll::EventFlags::IN);
-        added.map_err(|errno| RegisterError::Io(errno.into()))?;
-        if process.is_dead() {
-            // The supervisor may have reaped the process before the socket was added, and would not
-            // remove it.
-            let _ = epoll::delete(&self.epoll, control);
-        }
-        Ok(())
+        handle: Option<ProcessHandle>,
+    ) -> io::Result<()> {
+        process.set_handle(handle);
+        let Some(handle) = process.handle() else { return Ok(()) };
+        let data = epoll::EventData::new_u64(process.serial);
+        // Edge-triggered: see `SupervisorThread::reap`.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, handle, data, flags).map_err(|errno| {
+            process.kill();
+            errno.into()
+        })
+    }
+
+    /// Records that a process was not launched.
+    pub(super) fn not_launched(&self, process: Arc<Process>) {
+        self.request(Request::NotLaunched(process));
     }
 
     /// Enforces the end of a process. Its end was requested within this time, but the process may
@@ -195,7 +198,9 @@ impl Supervisor {
     // The queue needs no bound: each process has at most one request for each of its calls, and the
     // supervisor takes all requests whenever it wakes.
     fn request(&self, request: Request) {
-        self.requests.send(request).unwrap_or_else(|_| panic!("the supervisor thread has ended"));
+        self.requests
+            .send(request)
+            .unwrap_or_else(|_| unreachable!("the supervisor thread never ends"));
         // It fails only if the counter overflows, and then the thread wakes anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -209,13 +214,6 @@ impl Supervisor {
 #[cfg(feature = "pool")]
 pub(crate) fn start_supervisor() -> io::Result<()> {
     Supervisor::get().map(drop)
-}
-
-/// The control socket of a process was not registered.
-pub(super) enum RegisterError {
-    /// The process was reaped. Its last events are still in the control socket, which is returned.
-    AlreadyReaped(OwnedFd),
-    Io(io::Error),
 }
 
 /// Marks an epoll event as a new request.
@@ -239,7 +237,6 @@ struct SupervisorThread {
     supervised: HashMap<u64, Supervised>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
-    serial: u64,
     /// Set with the first process that is started.
     out_of_memory: Option<OutOfMemory>,
 }
@@ -251,36 +248,8 @@ enum Timer {
     End,
     /// The process has been killed and must have exited.
     Exit,
-}
-
-struct Supervised {
-    child: Child,
-    process: Arc<Process>,
-    /// Set until the end of the process is recorded.
-    on_exit: Option<Box<dyn FnOnce() + Send>>,
-    settings: Settings,
-    /// Received bytes of an incomplete event.
-    unparsed: Vec<u8>,
-    heartbeat: Option<HeartbeatMonitor>,
-    panic: Option<PanicReport>,
-    /// Set when the process has announced its end, which takes at most this time.
-    ending: Option<Duration>,
-    /// Set when `on_shutdown` is over: whether it was in time.
-    shut_down: Option<bool>,
-    end: Option<EndPhase>,
-    /// Whether the process closed its control socket without announcing its end.
-    closed_control: bool,
-    /// Why this process has killed the process.
-    kill_reason: Option<ExitReason>,
-    /// The first call that exceeded its deadline and requested the end of the process.
-    overdue: Option<OverdueCall>,
-}
-
-/// The phase of an enforced end.
-#[derive(Clone, Copy)]
-enum EndPhase {
-    Requested { end_by: Instant },
-    Terminated { kill_at: Instant },
+    /// The process has exited, and could not be reaped.
+    Reap,
 }
 
 impl SupervisorThread {
@@ -294,9 +263,11 @@ impl SupervisorThread {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => panic!("failed to wait for events of workers: {errno}"),
             }
+            // Taken first: a process is requested before its first event.
+            self.take_requests();
             for event in &events {
                 match event.data.u64() {
-                    WAKE => self.take_requests(),
+                    WAKE => {}
                     #[cfg(feature = "pool")]
                     JOB_REQUEST => self.accept_jobs(),
                     event if event & CONTROL_EVENT != 0 => {
@@ -321,7 +292,8 @@ impl SupervisorThread {
     fn take_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
             match request {
-                Request::Start(start) => self.start_process(*start),
+                Request::Supervise(new) => self.supervise(*new),
+                Request::NotLaunched(process) => self.forget(process.serial),
                 Request::EnforceEnd(process, within) => {
                     // A worker that has announced its end enforces the time itself.
                     let end = within.saturating_add(TERMINATE_TIMEOUT);
@@ -383,95 +355,50 @@ impl SupervisorThread {
                 Timer::Heartbeat => self.check_heartbeat(serial, now),
                 Timer::End => self.escalate(serial, now),
                 Timer::Exit => self.abandon(serial),
+                Timer::Reap => self.reap(serial),
             }
         }
     }
 
-    fn start_process(&mut self, start: StartRequest) {
-        let StartRequest { mut command, id, label, settings, outputs, on_exit, reply } = start;
-        let started = command.spawn();
-        // The command owns the worker's ends of sockets and pipes, which only the worker may keep
-        // open.
-        drop(command);
-        let process = started.and_then(|child| {
-            let supervised = self.supervise(child, |serial, child| {
-                outputs.begin(child.id())?;
-                Process::new(serial, id, label, child, outputs)
-            });
-            supervised.map(|(child, process)| {
-                let supervised = Supervised {
-                    child,
-                    process: process.clone(),
-                    on_exit: Some(on_exit),
-                    settings,
-                    unparsed: Vec::new(),
-                    heartbeat: settings.heartbeat_timeout().map(|limit| {
-                        HeartbeatMonitor::active(settings.heartbeat_period(), limit, Instant::now())
-                    }),
-                    panic: None,
-                    ending: None,
-                    shut_down: None,
-                    end: None,
-                    closed_control: false,
-                    kill_reason: None,
-                    overdue: None,
-                };
-                self.supervised.insert(process.serial, supervised);
-                if settings.heartbeat_timeout().is_some() {
-                    let next = Instant::now() + settings.heartbeat_period();
-                    self.set_timer(next, process.serial, Timer::Heartbeat);
-                }
-                process
-            })
-        });
-        let _ = reply.send(process.map(StartGuard::new));
-        // Reading the counters takes a moment, so it is done after the reply.
+    fn supervise(&mut self, new: NewProcess) {
+        let serial = new.process.serial;
+        self.supervised.insert(serial, Supervised::new(new));
         self.out_of_memory.get_or_insert_with(OutOfMemory::watch);
     }
 
-    /// Registers a new process. Kills the process if that fails.
-    fn supervise(
-        &mut self,
-        mut child: Child,
-        process: impl FnOnce(u64, &Child) -> io::Result<Process>,
-    ) -> io::Result<(Child, Arc<Process>)> {
-        self.serial += 1;
-        let process = process(self.serial, &child).and_then(|process| {
-            let data = epoll::EventData::new_u64(process.serial);
-            epoll::add(&self.epoll, &process, data, epoll::EventFlags::IN)?;
-            Ok(Arc::new(process))
-        });
-        match process {
-            Ok(process) => Ok((child, process)),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
-        }
+    /// Records the end of a process that was not launched.
+    fn forget(&mut self, serial: u64) {
+        let Some(mut supervised) = self.supervised.remove(&serial) else { return };
+        supervised.end_control(&self.epoll);
+        supervised.record_end(ExitReason::NotStarted);
     }
 
     /// Receives the events of a process, and enforces its end if they announce it.
     fn receive_events(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let within = match supervised.receive_events() {
-            Received::Events => match supervised.end_timeout() {
-                Some(within) => within,
-                None => return,
-            },
+            Received::Events => {
+                if let Some(next) = supervised.begin_heartbeats(Instant::now()) {
+                    self.set_timer(next, serial, Timer::Heartbeat);
+                }
+                match self.supervised.get(&serial).and_then(Supervised::end_timeout) {
+                    Some(within) => within,
+                    None => return,
+                }
+            }
             Received::Nothing => return,
             Received::End => {
+                supervised.closed_control = supervised.ending.is_none();
+                supervised.end_control(&self.epoll);
+                if supervised.process.has_no_handle() {
+                    return self.end_without_process(serial);
+                }
                 // The process either exits or keeps running without a master. Its end is enforced
                 // in both cases.
-                if let Some(control) = supervised.process.control() {
-                    let _ = epoll::delete(&self.epoll, control);
-                }
-                supervised.heartbeat = None;
-                supervised.closed_control = supervised.ending.is_none();
                 CLOSED_TIMEOUT
             }
         };
-        if supervised.end.is_none() {
+        if self.supervised.get(&serial).is_some_and(|it| it.end.is_none()) {
             self.schedule_end(serial, within, within);
         }
     }
@@ -480,16 +407,12 @@ impl SupervisorThread {
     fn check_heartbeat(&mut self, serial: u64, now: Instant) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let Some(heartbeat) = &mut supervised.heartbeat else { return };
-        let Some(control) = supervised.process.control() else {
-            // The start handshake is not complete.
-            let again = now + supervised.settings.heartbeat_period();
-            return self.set_timer(again, serial, Timer::Heartbeat);
-        };
+        let Some(control) = supervised.process.control() else { return };
         match heartbeat.poll(now) {
             HeartbeatAction::Ping => {
                 // After other errors the process is ending, or its socket is full and it will miss
                 // the heartbeat.
-                if let Err(error) = control_command::send_ping(control)
+                if let Err(error) = control.send(ControlCommand::Ping)
                     && Fault::of(&error) == Fault::Transient
                 {
                     heartbeat.ping_failed(now, PING_RETRY);
@@ -541,190 +464,76 @@ impl SupervisorThread {
     fn abandon(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         if let Some(reason) = supervised.kill_reason {
-            supervised.receive_last_events();
-            supervised.record_end(reason, &self.epoll);
+            supervised.receive_last_events(&self.epoll);
+            supervised.record_end(reason);
         }
+    }
+
+    /// Records the end of a worker whose process this process has no access to.
+    fn end_without_process(&mut self, serial: u64) {
+        let Some(mut supervised) = self.supervised.remove(&serial) else { return };
+        let announced = supervised.exit_code.map(ExitReason::Exited);
+        let exit_reason = supervised.kill_reason.or(announced);
+        supervised.record_end(exit_reason.unwrap_or(ExitReason::Disconnected));
     }
 
     /// Reaps a process, and records its end.
     fn reap(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
-        let status = match supervised.child.try_wait() {
-            Ok(Some(status)) => Some(status),
-            Ok(None) => return,
-            // The process was already reaped: by the kernel, if this process ignores `SIGCHLD`, or
-            // by other code of the program that waits for every child.
-            Err(_) => None,
+        let Some(handle) = supervised.process.handle() else { return };
+        let Some(exit) = handle.try_reap() else {
+            // Another process traces this one, and has not noticed its exit yet. The pidfd is
+            // readable all the time, and edge-triggered events do not report it again.
+            return self.set_timer(Instant::now() + REAP_RETRY, serial, Timer::Reap);
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
-        let _ = epoll::delete(&self.epoll, &supervised.process);
-        supervised.receive_last_events();
-        let exit_reason = match status {
-            Some(status) => self.exit_reason(&supervised.process, status, supervised.kill_reason),
-            None => supervised.kill_reason.unwrap_or(ExitReason::Unknown),
-        };
-        supervised.record_end(exit_reason, &self.epoll);
+        if let Some(handle) = supervised.process.handle() {
+            let _ = epoll::delete(&self.epoll, handle);
+        }
+        supervised.receive_last_events(&self.epoll);
+        let exit_reason = self.exit_reason(&supervised.process, exit, supervised.kill_reason);
+        supervised.record_end(exit_reason);
     }
 
     /// Returns the exit reason of a process.
     fn exit_reason(
         &mut self,
         process: &Process,
-        status: ExitStatus,
+        exit: Exit,
         kill_reason: Option<ExitReason>,
     ) -> ExitReason {
-        let killed = status.signal() == Some(Signal::KILL.as_raw());
-        let terminated = status.signal() == Some(Signal::TERM.as_raw());
-        match (status.code(), status.signal(), kill_reason) {
-            // With another signal or an exit code, the process ended before the signal of this
-            // process reached it.
-            (None, Some(_), Some(kill_reason)) if killed || terminated => kill_reason,
-            (Some(code), ..) => ExitReason::Exited(code),
-            (None, signal, _) => {
-                let pid = process.label().pid().unwrap_or_default();
-                let oom_killed = killed && {
-                    self.out_of_memory.get_or_insert_with(OutOfMemory::watch).has_killed(pid)
-                };
-                let aborted = signal == Some(Signal::ABORT.as_raw());
-                if oom_killed || (aborted && is_failed_allocation(&process.last_lines())) {
-                    return ExitReason::OutOfMemory;
-                }
-                let (signal, core_dumped) = (signal.unwrap_or_default(), status.core_dumped());
-                ExitReason::Signaled { signal, core_dumped }
-            }
+        let (signal, core_dumped) = match exit {
+            Exit::Code(code) => return ExitReason::Exited(code),
+            Exit::Unknown => return kill_reason.unwrap_or(ExitReason::Unknown),
+            Exit::Signal { signal, core_dumped } => (signal, core_dumped),
+        };
+        let killed = signal == Signal::KILL.as_raw();
+        // With another signal, the process ended before the signal of this process reached it.
+        if let Some(kill_reason) = kill_reason
+            && (killed || signal == Signal::TERM.as_raw())
+        {
+            return kill_reason;
         }
+        let pid = process.label().pid().or(process.launched_pid()).unwrap_or_default();
+        let oom_killed =
+            killed && self.out_of_memory.get_or_insert_with(OutOfMemory::watch).has_killed(pid);
+        let aborted = signal == Signal::ABORT.as_raw();
+        if oom_killed || (aborted && is_failed_allocation(&process.last_lines())) {
+            return ExitReason::OutOfMemory;
+        }
+        ExitReason::Signaled { signal, core_dumped }
     }
 }
 
-/// How long a process may take to exit after it has closed its control socket.
+/// How long a process may take to exit after it has closed its control connection.
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause before another attempt to reap a process that another process traces.
+const REAP_RETRY: Duration = Duration::from_millis(50);
 
 /// Returns whether the last lines of stderr end with the message of std for a failed allocation.
 fn is_failed_allocation(lines: &[String]) -> bool {
     lines.iter().rev().take(3).any(|it| {
         it.starts_with("memory allocation of ") && it.trim_end().ends_with(" bytes failed")
     })
-}
-
-/// The result of reading a control socket.
-enum Received {
-    Events,
-    Nothing,
-    /// The process has closed the socket, or has sent an invalid event.
-    End,
-}
-
-impl Supervised {
-    /// Returns the time within which the process must exit, because it has announced its end or
-    /// reported a panic.
-    fn end_timeout(&self) -> Option<Duration> {
-        if let Some(within) = self.ending {
-            // The worker enforces the time itself, and needs a moment to exit.
-            return Some(within.saturating_add(TERMINATE_TIMEOUT));
-        }
-        // The exit runs exit handlers of the user and of libraries. With `panic = "abort"` there is
-        // no limit, because a core dump may take longer.
-        (self.panic.is_some() && cfg!(panic = "unwind")).then_some(ENDING_TIMEOUT)
-    }
-
-    /// Returns whether this process has requested the end, or the worker has announced it.
-    fn is_end_requested(&self) -> bool {
-        self.process.is_end_requested() || self.ending.is_some()
-    }
-
-    /// Receives the events that the process has sent until its end, and closes its control socket.
-    fn receive_last_events(&mut self) {
-        // If the control socket is not registered yet, the code that tries to register it reads
-        // them.
-        self.process.refuse_control();
-        while let Received::Events = self.receive_events() {}
-        if let Some(control) = self.process.control() {
-            // If this was a launcher's process, the worker may still run. This ends it.
-            let _ = rustix::net::shutdown(control, rustix::net::Shutdown::Both);
-        }
-    }
-
-    /// Records the end of the process, once.
-    fn record_end(&mut self, exit_reason: ExitReason, epoll: &OwnedFd) {
-        let Some(on_exit) = self.on_exit.take() else { return };
-        let overdue =
-            self.overdue.filter(|_| matches!(exit_reason, ExitReason::DeadlineExceeded { .. }));
-        let (kind, requested) = (self.end_kind(exit_reason), self.is_end_requested());
-        self.process.record_end(exit_reason, overdue, self.panic.take(), kind, requested);
-        if let Some(control) = self.process.control() {
-            // After the end is recorded, `register_control` removes the socket itself.
-            let _ = epoll::delete(epoll, control);
-        }
-        on_exit();
-    }
-
-    /// Returns whether the end of the process, which has exited, was orderly.
-    fn end_kind(&self, exit_reason: ExitReason) -> EndKind {
-        let (terminated, killed) = (self.process.was_terminated(), self.process.was_killed());
-        match (exit_reason, self.shut_down) {
-            _ if self.panic.is_some() => EndKind::Failed,
-            (ExitReason::Exited(0) | ExitReason::Unknown, Some(true)) => EndKind::Orderly,
-            (ExitReason::Exited(EXIT_FORCED), Some(false)) => EndKind::Forced,
-            _ if !self.is_end_requested() => EndKind::Failed,
-            // A handler of `SIGTERM` may exit with any code, as may a launcher's process.
-            (ExitReason::Exited(_) | ExitReason::Unknown, _) if terminated || killed => {
-                EndKind::Forced
-            }
-            (ExitReason::ClosedControl, _) => EndKind::Forced,
-            (ExitReason::Signaled { signal, .. }, _)
-                if (terminated && signal == Signal::TERM.as_raw())
-                    || (killed && signal == Signal::KILL.as_raw()) =>
-            {
-                EndKind::Forced
-            }
-            _ => EndKind::Failed,
-        }
-    }
-
-    /// Reads the control socket once, and handles the complete events.
-    fn receive_events(&mut self) -> Received {
-        let Some(control) = self.process.control() else { return Received::End };
-        let mut buffer = [0; 1024];
-        let received = match rustix::net::recv(control, &mut buffer[..], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return Received::End,
-            Ok((received, _)) => received,
-            Err(errno) => {
-                return match Fault::of(&errno.into()) {
-                    Fault::NotReady | Fault::Transient => Received::Nothing,
-                    Fault::PeerGone | Fault::Fatal => Received::End,
-                };
-            }
-        };
-        self.unparsed.extend_from_slice(&buffer[..received]);
-        loop {
-            match ControlEvent::decode(&self.unparsed) {
-                Ok(Some((event, len))) => {
-                    self.unparsed.drain(..len);
-                    self.handle_event(event);
-                }
-                Ok(None) => return Received::Events,
-                Err(_) => return Received::End,
-            }
-        }
-    }
-
-    fn handle_event(&mut self, event: ControlEvent) {
-        if let Some(heartbeat) = &mut self.heartbeat {
-            heartbeat.record_activity(Instant::now());
-        }
-        match event {
-            ControlEvent::Panicked(panic) => {
-                // The first panic is the cause, and later ones are its consequences.
-                self.panic.get_or_insert(panic);
-            }
-            ControlEvent::Closed => self.process.close(),
-            ControlEvent::Stats(stats) => self.process.deliver_stats(*stats),
-            ControlEvent::Ending { within } => self.ending = Some(within),
-            ControlEvent::ShutDown { in_time } => self.shut_down = Some(in_time),
-            ControlEvent::Pong
-            | ControlEvent::Hello { .. }
-            | ControlEvent::Started { .. }
-            | ControlEvent::Failed(_) => {}
-        }
-    }
 }

@@ -30,7 +30,7 @@ use super::panics::PanicPolicy;
 use super::role::Role;
 use super::start::{HEADER_LEN, Header, Lifetime, Start, StartError};
 use super::start_failure::StartFailure;
-use super::supervisor::{ENDING_TIMEOUT, EXIT_FORCED};
+use super::supervised::{ENDING_TIMEOUT, EXIT_FORCED};
 use super::worker_index;
 use crate::connection::{AnyError, Opening, diagnose, handle_no_panics, on_unhandled, task};
 use crate::transport::{Address, receive, split};
@@ -60,6 +60,8 @@ enum WorkError {
     Socket(#[source] io::Error),
     #[error("failed to receive the start message")]
     Receive(#[source] io::Error),
+    #[error("failed to receive the owning connection")]
+    Connection(#[source] io::Error),
     #[error("failed to decode the start message")]
     Start(#[from] StartError),
     #[error(
@@ -94,11 +96,7 @@ fn run() -> Result<i32, WorkError> {
     name_process(start.spawn_defaults.arg0.as_deref().unwrap_or_default());
     #[cfg(feature = "pool")]
     let descriptors = JobSocket::inherit(start.job_keeper.clone(), descriptors);
-    let mut descriptors = descriptors.into_iter();
-    let first = match start.lifetime {
-        Lifetime::WithConnection => descriptors.next(),
-        Lifetime::WithMaster | Lifetime::Detached => None,
-    };
+    let descriptors = descriptors.into_iter();
     if let Err(failure) = start.set_up.apply([&start.stdout, &start.stderr], descriptors) {
         send_event(control, &ControlEvent::Failed(failure))?;
         return Ok(EXIT_FAILED);
@@ -108,7 +106,7 @@ fn run() -> Result<i32, WorkError> {
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
     let mut code = Ok(EXIT_FAILED);
-    block_on(&runtime, pin!(async { code = serve(start, init, first, control).await }));
+    block_on(&runtime, pin!(async { code = serve(start, init, control).await }));
     // Blocking tasks that still run after the grace period end with the process.
     runtime.shutdown_timeout(GRACE_PERIOD);
     code
@@ -197,7 +195,6 @@ enum Event {
 async fn serve(
     start: Start,
     init: Vec<u8>,
-    first: Option<OwnedFd>,
     control: &'static ControlConnection,
 ) -> Result<i32, WorkError> {
     let server = match start_server(&start, init).await {
@@ -220,7 +217,9 @@ async fn serve(
             return Ok(EXIT_FAILED);
         }
     };
-    if let Some(socket) = first {
+    if start.lifetime == Lifetime::WithConnection {
+        let received = control.receive_connection().map_err(WorkError::Connection)?;
+        let socket = received.ok_or(WorkError::NoMaster)?;
         send_event(control, &ControlEvent::Started { listens_at })?;
         if let Some(opening) = take_over(socket, start.settings) {
             let failed = owner_failed.clone();

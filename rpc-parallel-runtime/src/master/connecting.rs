@@ -9,7 +9,8 @@ use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
 use crate::connection::{self, AnyError, Client, Opening, ProcessAccess};
-use crate::transport::{Dial, Halves, split};
+use crate::launch::{ConnectionUse, Started};
+use crate::transport::{Dial, Fault, Halves, split};
 use crate::wire::{
     EncodeError, FunctionInfo, Message, Settings, Sink, WorkerId, WorkerLabel, encode,
 };
@@ -34,6 +35,25 @@ pub(super) fn over_socket(
     settings: Settings,
 ) -> Result<Halves, ConnectErrorKind> {
     split(socket, settings.busy_poll()).map_err(ConnectErrorKind::Unreachable)
+}
+
+/// Opens a transport to a worker that this process has started.
+pub(super) async fn open_to_process(
+    started: &Started,
+    purpose: ConnectionUse,
+    settings: Settings,
+) -> Result<Halves, ConnectErrorKind> {
+    match started.open(purpose, settings.busy_poll()).await {
+        Ok(halves) => Ok(halves),
+        // The process has ended, and the supervisor may not have reaped it yet.
+        Err(error) if Fault::of(&error) == Fault::PeerGone => {
+            Err(match started.failure_lookup().await {
+                Some(failure) => ConnectErrorKind::WorkerDied(failure),
+                None => socket_error(error),
+            })
+        }
+        Err(error) => Err(socket_error(error)),
+    }
 }
 
 /// Opens a connection to a worker over a transport. `request` is the [`connect_request`], or the

@@ -6,7 +6,6 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
@@ -16,13 +15,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{open, over_socket, socket_error};
+use super::connecting::{open, open_to_process};
 use super::restart_policy::RestartPolicy;
 #[cfg(feature = "pool")]
 use crate::connection::encode_control_request;
 use crate::connection::{Client, RestartLimitReached, WorkerFailure};
-use crate::launch::{End, Started};
-use crate::transport::{Address, Fault, connected_pair};
+use crate::launch::{ConnectionUse, End, Started};
+use crate::transport::{Address, Fault, Halves};
 #[cfg(feature = "pool")]
 use crate::wire::BusyPoll;
 use crate::wire::{Settings, WorkerId, WorkerLabel};
@@ -265,8 +264,8 @@ pub(crate) async fn connect(
     connect_request: &[u8],
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
-    let socket = hand_over(started, Started::hand_over).await?;
-    let client = open_over(socket, started, connect_request, settings).await?;
+    let halves = open_to_process(started, ConnectionUse::Calls, settings).await?;
+    let client = open_over(halves, started, connect_request, settings).await?;
     started.note_caller(client.in_flight());
     Ok(client)
 }
@@ -279,42 +278,19 @@ pub(crate) async fn open_items(
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let connect_request = encode_control_request(started.id(), greeting(), settings);
-    let socket = hand_over(started, Started::hand_over_items).await?;
     // The workers of a map take all cores, and polling would take the core of one of them.
     let settings = settings.with_busy_poll(BusyPoll::Never);
+    let halves = open_to_process(started, ConnectionUse::Items, settings).await?;
     // Failure reports do not name the call of such a connection, which is no function of the user.
-    open_over(socket, started, &connect_request, settings).await
-}
-
-/// Makes two connected sockets, and sends one of them to the worker.
-async fn hand_over(
-    started: &Started,
-    send: impl FnOnce(&Started, UnixStream) -> io::Result<()>,
-) -> Result<UnixStream, ConnectErrorKind> {
-    let socket = connected_pair().and_then(|(ours, theirs)| {
-        send(started, theirs)?;
-        Ok(ours)
-    });
-    match socket {
-        Ok(socket) => Ok(socket),
-        // The process has ended, and the supervisor may not have reaped it yet.
-        Err(error) if Fault::of(&error) == Fault::PeerGone => {
-            Err(match started.failure_lookup().await {
-                Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                None => socket_error(error),
-            })
-        }
-        Err(error) => Err(socket_error(error)),
-    }
+    open_over(halves, started, &connect_request, settings).await
 }
 
 async fn open_over(
-    socket: UnixStream,
+    halves: Halves,
     started: &Arc<Started>,
     connect_request: &[u8],
     settings: Settings,
 ) -> Result<Client, ConnectErrorKind> {
     let worker = (started.id(), started.label().clone());
-    let halves = over_socket(socket, settings)?;
     open(halves, settings, worker, connect_request, started.process_access()).await
 }

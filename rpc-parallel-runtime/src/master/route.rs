@@ -14,13 +14,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{dial, open, over_socket, socket_error};
+use super::connecting::{dial, open, open_to_process, over_socket, socket_error};
 use super::control_error::ControlErrorKind;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, ProcessAccess, encode_control_request};
-use crate::launch::{Children, KILL_TIMEOUT, Started};
-use crate::transport::{Halves, ListenerDial, address_owner, connected_pair};
+use crate::launch::{Children, ConnectionUse, KILL_TIMEOUT, Started};
+use crate::transport::{Halves, ListenerDial, address_owner};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -77,9 +77,7 @@ impl Route {
             return over_socket(socket, self.settings);
         }
         if let Some(started) = started {
-            let (ours, theirs) = connected_pair().map_err(socket_error)?;
-            started.hand_over(theirs).map_err(socket_error)?;
-            return over_socket(ours, self.settings);
+            return open_to_process(started, ConnectionUse::Calls, self.settings).await;
         }
         match &self.path {
             Some(path) => {

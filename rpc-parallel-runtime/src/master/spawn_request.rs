@@ -1,7 +1,6 @@
 //! A request to start one worker: for its first process and for each restart.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io::IoSlice;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,14 +10,13 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{open, over_socket};
+use super::connecting::open;
 use super::restart_policy::{LimitReached, ProcessRecord, Restarts};
 use super::spawn_error::{SpawnErrorKind, SpawnFailure};
 use crate::connection::{
     Client, ExitReason, FailureReport, RestartLimitReached, WorkerFailure, task,
 };
-use crate::launch::{Lifetime, SpawnConfig, SpawnDefaults, Started};
-use crate::transport::{Fault, connected_pair, try_send};
+use crate::launch::{FailedStart, Lifetime, SpawnConfig, SpawnDefaults, Started, StartingWorker};
 use crate::wire::WorkerId;
 use crate::worker::WorkerType;
 
@@ -58,7 +56,8 @@ impl SpawnRequest {
     /// Dropping the future before it is ready ends the worker.
     pub(super) fn start(&self, lifetime: Lifetime) -> RequestFuture<'_, Arc<Started>> {
         Box::pin(async move {
-            let started = self.start_process((lifetime, None)).await?;
+            let serving = self.launch(lifetime).await?.serving().await;
+            let started = serving.map_err(|it| self.failure(it))?;
             self.watch_for_failure(&started);
             Ok(started)
         })
@@ -75,17 +74,23 @@ impl SpawnRequest {
     ) -> RequestFuture<'a, (Client, Arc<Started>)> {
         Box::pin(async move {
             let start = Instant::now();
-            // Made first, so that the worker finds the connect request when it starts.
-            let FirstConnection { socket, theirs, written } =
-                FirstConnection::new(connect_request)?;
-            let connection = Some(theirs.into());
-            let started = self.start_process((Lifetime::WithConnection, connection)).await?;
+            let starting = self.launch(Lifetime::WithConnection).await?;
+            let settings = self.spawn_defaults.settings;
+            let opened = starting.open(settings).await;
+            let halves = opened.map_err(|it| self.failure(it))?;
+            // Written first, so that the worker finds the request when it serves.
+            let written = match halves.1.try_write(&[IoSlice::new(connect_request)]) {
+                Ok(written) => written,
+                // Nothing was written. The request is written, or fails, when the connection is
+                // opened.
+                Err(_) => 0,
+            };
+            let serving = starting.serving().await;
+            let started = serving.map_err(|it| self.failure(it))?;
             let connected = async {
                 let worker = (self.id, started.label().clone());
-                let (settings, rest) = (self.spawn_defaults.settings, &connect_request[written..]);
                 let process_access = started.clone().owner_process_access();
-                let halves = over_socket(socket, settings)?;
-                open(halves, settings, worker, rest, process_access).await
+                open(halves, settings, worker, &connect_request[written..], process_access).await
             };
             let connected = match self.config.spawn_timeout {
                 Some(within) => timeout(within.saturating_sub(start.elapsed()), connected)
@@ -142,14 +147,14 @@ impl SpawnRequest {
         }
     }
 
-    async fn start_process(
-        &self,
-        lifetime: (Lifetime, Option<OwnedFd>),
-    ) -> Result<Arc<Started>, SpawnFailure> {
+    async fn launch(&self, lifetime: Lifetime) -> Result<StartingWorker, SpawnFailure> {
         let Self { config, spawn_defaults, worker_type, id, init, .. } = self;
-        let started = config.start(spawn_defaults, worker_type, *id, lifetime, init).await;
-        let current_dir = config.set_up.current_dir.as_ref().map(PathBuf::from);
-        started.map_err(|failed| SpawnFailure::of(failed, current_dir))
+        let launched = config.launch(spawn_defaults, worker_type, *id, lifetime, init).await;
+        launched.map_err(|it| self.failure(it))
+    }
+
+    fn failure(&self, failed: FailedStart) -> SpawnFailure {
+        SpawnFailure::of(failed, self.config.set_up.current_dir.as_ref().map(PathBuf::from))
     }
 
     /// Spawns a task that calls the callback if the worker fails.
@@ -192,31 +197,5 @@ impl SpawnRequest {
             uptime: Duration::ZERO,
             stderr,
         })
-    }
-}
-
-/// The first connection to a worker. It is made before the worker's process is started.
-struct FirstConnection {
-    socket: UnixStream,
-    /// The worker's end.
-    theirs: UnixStream,
-    /// The number of bytes of the connect request that have been written to it.
-    written: usize,
-}
-
-impl FirstConnection {
-    /// Makes a connection, and writes as much of the connect request as it has room for.
-    fn new(connect_request: &[u8]) -> Result<Self, SpawnErrorKind> {
-        let made = connected_pair().and_then(|(socket, theirs)| {
-            socket.set_nonblocking(true)?;
-            let written = match try_send(&socket, connect_request) {
-                // Nothing was written. The request is written when the connection is opened.
-                Err(error) if matches!(Fault::of(&error), Fault::NotReady | Fault::Transient) => 0,
-                written => written?,
-            };
-            Ok(Self { socket, theirs, written })
-        });
-        let tried = "make a socket pair".to_owned();
-        made.map_err(|source| SpawnErrorKind::Process { tried, source })
     }
 }

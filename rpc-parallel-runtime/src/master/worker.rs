@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
-use super::connecting::{connect_request, dial, encode_init, open, over_socket, socket_error};
+use super::connecting::{
+    connect_request, dial, encode_init, open, open_to_process, over_socket, socket_error,
+};
 use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
@@ -21,8 +23,8 @@ use super::restarted_worker::RestartedWorker;
 use super::route::Route;
 use super::serving;
 use super::shutdown::Shutdown;
-use crate::launch::Children;
-use crate::transport::{Halves, ListenerDial, connected_pair};
+use crate::launch::{Children, ConnectionUse};
+use crate::transport::{Halves, ListenerDial};
 use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
@@ -323,23 +325,8 @@ impl<S: Served> Worker<S> {
             return Ok((over_socket(socket, *self.settings)?, failure_source));
         }
         if let Some(started) = Children::get().find(self.id) {
-            let handed_over = connected_pair().and_then(|(ours, theirs)| {
-                started.hand_over(theirs)?;
-                Ok(ours)
-            });
-            return match handed_over {
-                Ok(ours) => {
-                    Ok((over_socket(ours, *self.settings)?, FailureSource::Process(started)))
-                }
-                // The worker has ended without having been reaped yet.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    Err(match started.failure().await {
-                        Some(failure) => ConnectErrorKind::WorkerDied(failure),
-                        None => socket_error(error),
-                    })
-                }
-                Err(error) => Err(socket_error(error)),
-            };
+            let halves = open_to_process(&started, ConnectionUse::Calls, *self.settings).await?;
+            return Ok((halves, FailureSource::Process(started)));
         }
         // Looked up in this order, because the worker may die meanwhile.
         if let Some(failure) = Children::get().find_dead(self.id) {

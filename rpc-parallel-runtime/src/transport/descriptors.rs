@@ -67,16 +67,6 @@ pub(crate) fn try_send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// Sends one byte without blocking and without retrying.
-///
-/// # Errors
-///
-/// The byte was not sent. [`Fault::of`] classifies the error.
-pub(crate) fn send_once(socket: impl AsFd, byte: u8) -> io::Result<()> {
-    try_send(socket, &[byte])?;
-    Ok(())
-}
-
 /// The retries of one blocking operation.
 struct Retries {
     began: Option<Instant>,

@@ -27,12 +27,12 @@ mod suite;
 pub(crate) use self::busy_poll::BusyPolling;
 #[cfg(test)]
 pub(crate) use self::byte_stream::byte_stream;
-pub(crate) use self::descriptors::{receive, send, send_once, try_send};
-pub(crate) use self::dial::Dial;
+pub(crate) use self::descriptors::{receive, send, try_send};
+pub(crate) use self::dial::{Dial, Dialing};
 pub(crate) use self::fault::{Backoff, Fault};
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, address_owner};
-pub(crate) use self::origin::{Origin, Registered};
+pub(crate) use self::origin::Origin;
 pub(crate) use self::socket::split;
 pub(crate) use self::turn::wake_after_events;
-pub(crate) use self::unix::{ListenerDial, accept, adopt, connected_pair, listen};
+pub(crate) use self::unix::{ListenerDial, accept, connected_pair, listen, send_all};

@@ -32,17 +32,13 @@ pub(crate) struct Registered<T> {
     origin: Origin,
 }
 
-const TAKEN_LAST: &str = "only `into_inner` and `drop` remove the resource";
-
 impl<T> Registered<T> {
     pub(super) fn new(resource: T) -> Self {
         Self { resource: Some(resource), origin: Origin::here() }
     }
-
-    pub(crate) fn into_inner(mut self) -> T {
-        self.resource.take().expect(TAKEN_LAST)
-    }
 }
+
+const TAKEN_LAST: &str = "only `drop` removes the resource";
 
 impl<T> Deref for Registered<T> {
     type Target = T;

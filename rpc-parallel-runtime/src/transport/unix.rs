@@ -1,16 +1,21 @@
 //! Unix sockets: connected pairs, which are inherited or passed to another process, and listeners,
 //! which accept processes of the same user.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rpc_parallel_os::{Direction, Readiness};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
 
+use super::descriptors::try_send;
 use super::dial::{Dial, Dialing};
+use super::fault::{Backoff, Fault};
 use super::listener::is_stale;
 use super::origin::Registered;
 use super::socket::split;
@@ -24,11 +29,40 @@ pub(crate) fn connected_pair() -> io::Result<(StdStream, StdStream)> {
     StdStream::pair()
 }
 
-/// Registers a socket with the current tokio runtime.
-pub(crate) fn adopt(socket: impl Into<OwnedFd>) -> io::Result<Registered<UnixStream>> {
-    let socket = StdStream::from(socket.into());
-    socket.set_nonblocking(true)?;
-    UnixStream::from_std(socket).map(Registered::new)
+/// Sends all bytes over a non-blocking socket.
+///
+/// # Errors
+///
+/// [`Fault::of`] classifies the error. The peer may have received the beginning.
+pub(crate) async fn send_all(socket: &Arc<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    let mut readiness = None;
+    let mut backoff = Backoff::default();
+    while !bytes.is_empty() {
+        let error = match try_send(socket, bytes) {
+            Ok(sent) => {
+                bytes = &bytes[sent..];
+                backoff.reset();
+                continue;
+            }
+            Err(error) => error,
+        };
+        match Fault::of(&error) {
+            Fault::NotReady => {
+                let readiness = match &readiness {
+                    Some(readiness) => readiness,
+                    None => {
+                        let new = Readiness::register(socket.clone(), Direction::Write)?;
+                        readiness.insert(Registered::new(new))
+                    }
+                };
+                // It fails if this runtime is shut down.
+                poll_fn(|cx| readiness.poll_ready(cx)).await?.clear_ready();
+            }
+            Fault::Transient => sleep(backoff.pause()).await,
+            Fault::PeerGone | Fault::Fatal => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Opens transports to a listener, which must run as the same user as this process.

@@ -1,0 +1,86 @@
+//! A control connection over a Unix socket, which also carries descriptors.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
+
+use super::control_command::{ConnectionUse, ControlCommand, connection_command, listener_command};
+use super::control_connection::{ControlConnection, SendingStart};
+use crate::transport::{Dialing, Fault, connected_pair, send, send_all, split, try_send};
+use crate::wire::BusyPoll;
+
+/// The number of bytes of the start message that are sent with its descriptors. Every socket buffer
+/// has room for them.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// The master's end of the control socket of a worker on this host.
+pub(super) struct SocketControl {
+    socket: Arc<OwnedFd>,
+}
+
+impl SocketControl {
+    /// Makes a control connection, and returns the worker's end too.
+    pub(super) fn new() -> io::Result<(Self, UnixStream)> {
+        let (ours, theirs) = connected_pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((Self { socket: Arc::new(ours.into()) }, theirs))
+    }
+}
+
+impl ControlConnection for SocketControl {
+    fn send_start<'a>(
+        &'a self,
+        message: &'a [u8],
+        descriptors: &'a [BorrowedFd<'a>],
+    ) -> SendingStart<'a> {
+        let (first, rest) = message.split_at(message.len().min(FIRST_BYTES));
+        // Sent here, so that the descriptors need not outlive the first poll.
+        let sent = send(&*self.socket, first, descriptors);
+        Box::pin(async move {
+            let sent = match sent {
+                Ok(()) => send_all(&self.socket, rest).await,
+                Err(error) => Err(error),
+            };
+            sent.or_else(|error| match Fault::of(&error) {
+                Fault::PeerGone => Ok(()),
+                _ => Err(error),
+            })
+        })
+    }
+
+    fn send(&self, command: ControlCommand) -> io::Result<()> {
+        match command {
+            // The supervisor sends pings, and must not wait.
+            ControlCommand::Ping => try_send(&*self.socket, &command.encode()).map(drop),
+            _ => send(&*self.socket, &command.encode(), &[]),
+        }
+    }
+
+    fn open(&self, purpose: ConnectionUse, busy_poll: BusyPoll) -> Dialing<'_> {
+        let opened = connected_pair().and_then(|(ours, theirs)| {
+            send(&*self.socket, &[connection_command(purpose)], &[theirs.as_fd()])?;
+            Ok(ours)
+        });
+        Box::pin(async move { split(opened?, busy_poll) })
+    }
+
+    fn send_listener(&self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        send(&*self.socket, &[listener_command()], &[listener])
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(&*self.socket, buffer, RecvFlags::DONTWAIT)?.0)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn close(&self) {
+        // It fails only if the worker has closed its end.
+        let _ = shutdown(&*self.socket, Shutdown::Both);
+    }
+}

@@ -1,0 +1,120 @@
+//! The starter: the thread that starts processes.
+//!
+//! It is one thread for the lifetime of this process, because the kernel ties a worker's death
+//! signal to the thread that started the worker. It is not the supervisor: starting a program
+//! blocks, for any time if its file system hangs.
+
+use std::io;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::boot_slots::BootSlot;
+use super::essential_thread::start_essential_thread;
+use super::process::Process;
+use super::process_handle::ProcessHandle;
+use super::starting_error::{StartingError, io as io_error};
+use super::supervisor::Supervisor;
+
+/// A launch that is not complete. Dropping it records that the process was not launched.
+pub(super) struct PendingLaunch {
+    process: Arc<Process>,
+    supervisor: &'static Supervisor,
+    is_complete: bool,
+}
+
+impl PendingLaunch {
+    pub(super) fn new(process: Arc<Process>, supervisor: &'static Supervisor) -> Self {
+        Self { process, supervisor, is_complete: false }
+    }
+
+    /// Completes the launch. `None` is a process to which this process has no access.
+    pub(super) fn complete(mut self, handle: Option<ProcessHandle>) -> io::Result<()> {
+        self.is_complete = true;
+        self.supervisor.watch_process(&self.process, handle)
+    }
+
+    /// Records why the process was not launched.
+    pub(super) fn fail(self, error: StartingError) {
+        self.process.progress().failed(error);
+    }
+}
+
+impl Drop for PendingLaunch {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            let error = io::Error::other("the launcher has dropped the request");
+            self.process.progress().failed(io_error("launch its process")(error));
+            self.process.set_handle(None);
+            self.supervisor.not_launched(self.process.clone());
+        }
+    }
+}
+
+/// The request to start a process.
+pub(super) struct StartRequest {
+    pub(super) command: Command,
+    /// Whether the process leads a process group, which is killed with it.
+    pub(super) leads_group: bool,
+    pub(super) launch: PendingLaunch,
+}
+
+/// Requests the start of a process. A failure is recorded in its progress.
+///
+/// # Errors
+///
+/// The thread cannot be started.
+pub(super) fn start_process(request: StartRequest) -> io::Result<()> {
+    // The queue needs no bound: the future of each start has at most one request in it.
+    let sent = starter()?.send(request);
+    sent.unwrap_or_else(|_| unreachable!("the starter thread never ends"));
+    Ok(())
+}
+
+fn starter() -> io::Result<&'static Sender<StartRequest>> {
+    static STARTER: OnceLock<Sender<StartRequest>> = OnceLock::new();
+    static STARTING: Mutex<()> = Mutex::new(());
+    if let Some(starter) = STARTER.get() {
+        return Ok(starter);
+    }
+    // A failure is not stored: it may be due to a temporary lack of threads.
+    let _guard = STARTING.lock();
+    if let Some(starter) = STARTER.get() {
+        return Ok(starter);
+    }
+    let (sender, requests) = mpsc::channel();
+    start_essential_thread("rpc-parallel starter", Box::new(move || run(requests)))?;
+    Ok(STARTER.get_or_init(|| sender))
+}
+
+fn run(requests: Receiver<StartRequest>) {
+    for request in requests {
+        let slot = BootSlot::acquire();
+        start(request, slot);
+    }
+}
+
+fn start(request: StartRequest, slot: BootSlot) {
+    let StartRequest { mut command, leads_group, launch } = request;
+    // The future of the start was dropped, or its time is over.
+    if launch.process.was_killed() {
+        return;
+    }
+    let spawned = command.spawn().and_then(|it| ProcessHandle::of_child(it, leads_group));
+    let handle = match spawned {
+        Ok(handle) => handle,
+        Err(error) => {
+            // Recorded before the worker's end of the control socket is closed.
+            let program = command.get_program().display();
+            return launch.fail(io_error(&format!("start the program `{program}`"))(error));
+        }
+    };
+    // The command owns the worker's ends of sockets and pipes, which only the worker may keep open.
+    drop(command);
+    let process = launch.process.clone();
+    process.progress().hold(slot);
+    let relayed = process.outputs().begin(handle.pid());
+    if let Err(error) = launch.complete(Some(handle)).and(relayed) {
+        process.progress().failed(io_error("watch its process")(error));
+    }
+}
