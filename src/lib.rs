@@ -145,8 +145,8 @@ pub mod error {
 /// [`Spawner`] and [`Worker::shutdown`].
 pub mod launch {
     pub use rpc_parallel_runtime::{
-        LaunchRequest, Launched, Launcher, Launching, PanicPolicy, ResourceLimit, RuntimeFlavor,
-        Shutdown, Spawning, WrapperLauncher,
+        InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, ResourceLimit,
+        RuntimeFlavor, Shutdown, Spawning, WrapperLauncher,
     };
 }
 

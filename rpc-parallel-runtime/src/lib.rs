@@ -43,7 +43,7 @@ pub use self::connection::{
 #[cfg(feature = "pool")]
 pub use self::launch::worker_index;
 pub use self::launch::{
-    LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
+    InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
     RuntimeFlavor, WrapperLauncher,
 };
 pub use self::master::{

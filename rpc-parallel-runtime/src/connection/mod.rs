@@ -78,8 +78,8 @@ pub(crate) use self::opening::{
     Opening, OpeningError, Request, encode_control_request, encode_introduction, encode_request,
 };
 pub(crate) use self::panics::{
-    Owner, catch_future, drop_silently, handle_no_panics, install_hook, on_unhandled,
-    set_panic_owner,
+    Owner, catch_future, drop_silently, handle_no_panics, handle_no_panics_of_thread, install_hook,
+    on_unhandled, set_panic_owner,
 };
 pub use self::panics::{blocking, handles_panics};
 #[cfg(feature = "pool")]

@@ -27,6 +27,8 @@ thread_local! {
     static HANDLED: Cell<usize> = const { Cell::new(0) };
     /// The callback for unhandled panics of this thread, which otherwise concern the whole process.
     static OWNER: RefCell<Option<Owner>> = const { RefCell::new(None) };
+    /// Whether all panics on this thread count as unhandled, also those that are caught.
+    static NONE_IS_HANDLED_HERE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A callback for the unhandled panics of the threads that belong to a server.
@@ -53,7 +55,8 @@ pub(crate) fn install_hook() {
             previous(info);
             // With `panic = "abort"` no panic is handled, and each ends the whole process.
             let aborts = cfg!(panic = "abort");
-            let handled = HANDLED.get() > 0 && !NONE_IS_HANDLED.load(Ordering::Relaxed);
+            let none = NONE_IS_HANDLED.load(Ordering::Relaxed) || NONE_IS_HANDLED_HERE.get();
+            let handled = HANDLED.get() > 0 && !none;
             if handled && !aborts {
                 return;
             }
@@ -70,6 +73,11 @@ pub(crate) fn install_hook() {
 /// Treats every panic as unhandled from now on.
 pub(crate) fn handle_no_panics() {
     NONE_IS_HANDLED.store(true, Ordering::Relaxed);
+}
+
+/// Treats every panic on this thread as unhandled from now on.
+pub(crate) fn handle_no_panics_of_thread() {
+    NONE_IS_HANDLED_HERE.set(true);
 }
 
 /// Sets the callback for unhandled panics of this process. Only the first call has an effect.

@@ -14,11 +14,14 @@ pub(super) type SendingStart<'a> = Pin<Box<dyn Future<Output = io::Result<()>> +
 /// The master's end of the control connection of one worker. How its bytes travel depends on the
 /// launcher. None of its functions waits for the worker, except for the futures.
 pub(crate) trait ControlConnection: Send + Sync + 'static {
+    /// Returns whether the connection carries descriptors.
+    fn carries_descriptors(&self) -> bool;
+
     /// Sends the start message and its descriptors. It is the first message of the connection.
     ///
     /// # Errors
     ///
-    /// The connection failed, or carries no descriptors. It is no error if the worker has ended:
+    /// The connection failed. It is no error if the worker has ended:
     /// the events that it has sent before contain the reason.
     fn send_start<'a>(
         &'a self,

@@ -26,16 +26,31 @@ fields!(enum RuntimeFlavor { 0 => CurrentThread, 1 => MultiThread { threads } })
 
 impl RuntimeFlavor {
     pub(crate) fn build(self) -> io::Result<Runtime> {
-        match self {
-            Self::CurrentThread => Builder::new_current_thread().enable_all().build(),
+        self.builder().build()
+    }
+
+    /// Builds a runtime each of whose threads begins with this function, except for the thread that
+    /// calls `block_on`.
+    pub(super) fn build_with(
+        self,
+        begin_thread: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Runtime> {
+        self.builder().on_thread_start(begin_thread).build()
+    }
+
+    fn builder(self) -> Builder {
+        let mut builder = match self {
+            Self::CurrentThread => Builder::new_current_thread(),
             Self::MultiThread { threads } => {
                 let mut builder = Builder::new_multi_thread();
                 if let Some(threads) = threads {
                     builder.worker_threads(threads);
                 }
-                builder.enable_all().build()
+                builder
             }
-        }
+        };
+        builder.enable_all();
+        builder
     }
 }
 

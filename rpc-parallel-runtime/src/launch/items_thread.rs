@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::task::{Poll, ready};
 
@@ -13,48 +12,64 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
 use super::flavor::{RuntimeFlavor, block_on};
+use super::runtime_command::NewConnection;
 use super::thread::start_thread;
 use crate::connection::{Opening, diagnose};
-use crate::transport::split;
 use crate::wire::{BusyPoll, Settings};
 use crate::worker::connection_task;
 
 /// Sends connections to the items thread. The thread ends when it is dropped.
 pub(super) struct ItemsThread {
-    // It has no bound: each element is a descriptor that the master has sent.
-    sockets: UnboundedSender<OwnedFd>,
+    // It has no bound: each element is a connection that the master has opened.
+    connections: UnboundedSender<NewConnection>,
 }
 
 impl ItemsThread {
     /// Starts the thread.
     pub(super) fn start(settings: Settings) -> io::Result<Self> {
-        let (sockets, received) = unbounded_channel();
+        let (connections, received) = unbounded_channel();
         start_thread("rpc-parallel items", Box::new(move || run(received, settings)))?;
-        Ok(Self { sockets })
+        Ok(Self { connections })
     }
 
     /// Lets the thread serve a connection. If the thread has ended, the connection is closed.
-    pub(super) fn serve(&self, socket: OwnedFd) {
-        let _ = self.sockets.send(socket);
+    fn serve(&self, connection: NewConnection) {
+        let _ = self.connections.send(connection);
     }
 }
 
-fn run(mut sockets: UnboundedReceiver<OwnedFd>, settings: Settings) {
+/// Lets the items thread serve a connection. Starts the thread, if it has not been started.
+pub(super) fn serve_items(
+    thread: &mut Option<ItemsThread>,
+    connection: NewConnection,
+    settings: Settings,
+) -> io::Result<()> {
+    let thread = match thread {
+        Some(thread) => thread,
+        None => thread.insert(ItemsThread::start(settings)?),
+    };
+    thread.serve(connection);
+    Ok(())
+}
+
+fn run(mut received: UnboundedReceiver<NewConnection>, settings: Settings) {
     match RuntimeFlavor::CurrentThread.build() {
-        Ok(runtime) => block_on(&runtime, pin!(serve(&mut sockets, settings))),
+        Ok(runtime) => block_on(&runtime, pin!(serve(&mut received, settings))),
         Err(error) => diagnose(format_args!("failed to make the runtime of maps: {error}")),
     }
 }
 
 /// Serves connections until no more can arrive.
-async fn serve(sockets: &mut UnboundedReceiver<OwnedFd>, settings: Settings) {
+async fn serve(received: &mut UnboundedReceiver<NewConnection>, settings: Settings) {
     let mut connections = JoinSet::new();
     let mut next = async || {
         poll_fn(|cx| {
             while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
-            let Some(socket) = ready!(sockets.poll_recv(cx)) else { return Poll::Ready(false) };
+            let Some(connection) = ready!(received.poll_recv(cx)) else {
+                return Poll::Ready(false);
+            };
             // Items take longer than a wake-up, and polling would take the core of their worker.
-            match split(socket, BusyPoll::Never) {
+            match connection.open(BusyPoll::Never) {
                 Ok(halves) => {
                     connections.spawn(connection_task(Opening::new(halves, settings)));
                 }

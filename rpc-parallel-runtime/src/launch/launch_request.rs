@@ -64,6 +64,8 @@ pub(super) struct Streams {
     /// Whether stdout is that of the master. Otherwise it is discarded until the worker redirects
     /// it.
     pub(super) inherits_stdout: bool,
+    /// Whether this process prefixes the lines of stderr.
+    pub(super) prefixes_stderr: bool,
     /// The pipe that this process relays. `None` inherits the stderr of the master.
     pub(super) stderr: Option<PipeWriter>,
 }
@@ -171,7 +173,7 @@ impl LaunchRequest {
     }
 
     fn start(self, mut command: Command, leads_group: bool) -> Result<Launched, StartingError> {
-        let Self { streams: Streams { inherits_stdout, stderr }, launch, .. } = self;
+        let Self { streams: Streams { inherits_stdout, stderr, .. }, launch, .. } = self;
         let (control, worker_end) = SocketControl::new().map_err(tried("make a socket pair"))?;
         let socket = SocketId::of(&worker_end).map_err(tried("inspect its control socket"))?;
         let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));

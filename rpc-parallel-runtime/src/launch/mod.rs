@@ -40,10 +40,14 @@ mod children;
 mod starting;
 mod listening;
 mod worker_index;
+mod runtime_command;
 #[cfg(feature = "pool")]
 mod items_thread;
-mod control;
+mod control_socket;
+mod host;
+mod serve;
 mod work;
+mod in_process;
 
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};
 pub(crate) use self::children::{Children, Started};
@@ -51,6 +55,7 @@ pub(crate) use self::control_command::ConnectionUse;
 pub(crate) use self::environment::BadVariable;
 pub use self::flavor::RuntimeFlavor;
 pub(crate) use self::flavor::block_on;
+pub use self::in_process::InProcess;
 #[cfg(feature = "pool")]
 pub(crate) use self::job_keeper::JobKeeper;
 #[cfg(feature = "pool")]

@@ -31,6 +31,10 @@ impl SocketControl {
 }
 
 impl ControlConnection for SocketControl {
+    fn carries_descriptors(&self) -> bool {
+        true
+    }
+
     fn send_start<'a>(
         &'a self,
         message: &'a [u8],

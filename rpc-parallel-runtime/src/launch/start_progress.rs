@@ -172,7 +172,7 @@ impl StartProgress {
                 _ => (limits.connect, None),
             };
             let since = if exceeded.is_some() { phase.since } else { Instant::now() };
-            let deadline = limit.map(|it| since + it);
+            let deadline = limit.and_then(|it| since.checked_add(it));
             let Some(deadline) = deadline else {
                 let _ = phases.changed().await;
                 continue;

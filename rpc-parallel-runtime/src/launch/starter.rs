@@ -28,6 +28,14 @@ impl PendingLaunch {
         Self { process, supervisor, is_complete: false }
     }
 
+    pub(super) fn serial(&self) -> u64 {
+        self.process.serial
+    }
+
+    pub(super) fn supervisor(&self) -> &'static Supervisor {
+        self.supervisor
+    }
+
     /// Completes the launch. `None` is a process to which this process has no access.
     pub(super) fn complete(mut self, handle: Option<ProcessHandle>) -> io::Result<()> {
         self.is_complete = true;

@@ -116,6 +116,7 @@ impl SpawnConfig {
             streams: Streams {
                 inherits_stdout: self.stdout.output() == Output::Inherit
                     && !spawn_defaults.prints_before_worker_main,
+                prefixes_stderr: self.stderr.is_prefixed(),
                 stderr,
             },
             foreground: self.set_up.foreground,
@@ -137,7 +138,10 @@ impl SpawnConfig {
         let sent = async {
             process.set_control(launched?.control);
             supervisor.watch_control(&process).map_err(io("watch its control connection"))?;
-            let start = self.message(spawn_defaults, worker_type, id, lifetime);
+            let mut start = self.message(spawn_defaults, worker_type, id, lifetime);
+            if process.control().is_some_and(|it| !it.carries_descriptors()) {
+                self.need_no_descriptors(&mut start)?;
+            }
             let sending = unless_ended(&process, self.send(&process, &start, stdout, init));
             spawn_deadline.enforce(sending).await
         };
@@ -145,6 +149,28 @@ impl SpawnConfig {
             Ok(()) => Ok(starting),
             Err(error) => Err(starting.fail(error).await),
         }
+    }
+
+    /// Changes the start message so that no descriptors accompany it.
+    ///
+    /// # Errors
+    ///
+    /// The output of the worker is to be redirected to a pipe of this process.
+    fn need_no_descriptors(&self, start: &mut Start) -> Result<(), StartingError> {
+        (start.stdout, start.stderr) = (self.stdout.output(), self.stderr.output());
+        if self.stderr.is_prefixed() {
+            // The launcher passes it on.
+            start.stderr = Output::Inherit;
+        }
+        for (output, stream) in [(&start.stdout, "stdout"), (&start.stderr, "stderr")] {
+            if *output == Output::Descriptor {
+                let why = "its launcher cannot pass it a pipe of this process";
+                let (stream, why) = (stream.to_owned(), why.to_owned());
+                return Err(StartingError::Failed(StartFailure::Redirect { stream, why }));
+            }
+        }
+        start.job_keeper = None;
+        Ok(())
     }
 
     /// Sends the start message, with the worker's end of its relayed stdout.
@@ -163,7 +189,9 @@ impl SpawnConfig {
         let descriptors = stdout_pipe.into_iter().chain(self.stderr.pipe());
         // It was made with the supervisor.
         #[cfg(feature = "pool")]
-        let descriptors = descriptors.chain(JobSocket::get().map(JobSocket::as_fd));
+        let job_socket = start.job_keeper.as_ref().and_then(|_| JobSocket::get());
+        #[cfg(feature = "pool")]
+        let descriptors = descriptors.chain(job_socket.map(JobSocket::as_fd));
         let descriptors: Vec<_> = descriptors.collect();
         let control = process.control().expect("it was launched by this process");
         control.send_start(&bytes, &descriptors).await.map_err(io("send it the start message"))

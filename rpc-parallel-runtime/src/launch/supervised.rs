@@ -174,6 +174,7 @@ impl Supervised {
                 EndKind::Forced
             }
             (ExitReason::ClosedControl, _) => EndKind::Forced,
+            (ExitReason::Disconnected, _) if terminated || killed => EndKind::Forced,
             (ExitReason::Signaled { signal, .. }, _)
                 if (terminated && signal == Signal::TERM.as_raw())
                     || (killed && signal == Signal::KILL.as_raw()) =>
@@ -214,7 +215,7 @@ impl Supervised {
         }
     }
 
-    fn handle_event(&mut self, event: ControlEvent) {
+    pub(super) fn handle_event(&mut self, event: ControlEvent) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.record_activity(Instant::now());
         }

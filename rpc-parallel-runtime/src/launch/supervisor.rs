@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::control_command::ControlCommand;
+use super::control_event::ControlEvent;
 use super::essential_thread::start_essential_thread;
 use super::heartbeat::HeartbeatAction;
 #[cfg(feature = "pool")]
@@ -41,6 +42,9 @@ enum Request {
     Supervise(Box<NewProcess>),
     /// The process was not launched.
     NotLaunched(Arc<Process>),
+    /// A worker in this process has sent an event, or has ended its control connection.
+    Event(u64, ControlEvent),
+    ControlEnd(u64),
     /// Enforce the end of the process. Its end was requested within this time.
     EnforceEnd(Arc<Process>, Duration),
     /// Enforce the end of the process within the default time, unless its end is enforced already.
@@ -174,6 +178,16 @@ impl Supervisor {
         })
     }
 
+    /// Passes on an event of a worker in this process.
+    pub(super) fn push_event(&self, serial: u64, event: ControlEvent) {
+        self.request(Request::Event(serial, event));
+    }
+
+    /// Ends the control connection of a worker in this process.
+    pub(super) fn push_control_end(&self, serial: u64) {
+        self.request(Request::ControlEnd(serial));
+    }
+
     /// Records that a process was not launched.
     pub(super) fn not_launched(&self, process: Arc<Process>) {
         self.request(Request::NotLaunched(process));
@@ -294,6 +308,13 @@ impl SupervisorThread {
             match request {
                 Request::Supervise(new) => self.supervise(*new),
                 Request::NotLaunched(process) => self.forget(process.serial),
+                Request::Event(serial, event) => {
+                    if let Some(supervised) = self.supervised.get_mut(&serial) {
+                        supervised.handle_event(event);
+                        self.after_events(serial);
+                    }
+                }
+                Request::ControlEnd(serial) => self.control_ended(serial),
                 Request::EnforceEnd(process, within) => {
                     // A worker that has announced its end enforces the time itself.
                     let end = within.saturating_add(TERMINATE_TIMEOUT);
@@ -373,33 +394,38 @@ impl SupervisorThread {
         supervised.record_end(ExitReason::NotStarted);
     }
 
-    /// Receives the events of a process, and enforces its end if they announce it.
+    /// Receives the events of a process.
     fn receive_events(&mut self, serial: u64) {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
-        let within = match supervised.receive_events() {
-            Received::Events => {
-                if let Some(next) = supervised.begin_heartbeats(Instant::now()) {
-                    self.set_timer(next, serial, Timer::Heartbeat);
-                }
-                match self.supervised.get(&serial).and_then(Supervised::end_timeout) {
-                    Some(within) => within,
-                    None => return,
-                }
-            }
-            Received::Nothing => return,
-            Received::End => {
-                supervised.closed_control = supervised.ending.is_none();
-                supervised.end_control(&self.epoll);
-                if supervised.process.has_no_handle() {
-                    return self.end_without_process(serial);
-                }
-                // The process either exits or keeps running without a master. Its end is enforced
-                // in both cases.
-                CLOSED_TIMEOUT
-            }
-        };
-        if self.supervised.get(&serial).is_some_and(|it| it.end.is_none()) {
+        match supervised.receive_events() {
+            Received::Events => self.after_events(serial),
+            Received::Nothing => {}
+            Received::End => self.control_ended(serial),
+        }
+    }
+
+    /// Begins the heartbeats of a process that serves, and enforces the end that it has announced.
+    fn after_events(&mut self, serial: u64) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        let (end, is_enforced) = (supervised.end_timeout(), supervised.end.is_some());
+        if let Some(next) = supervised.begin_heartbeats(Instant::now()) {
+            self.set_timer(next, serial, Timer::Heartbeat);
+        }
+        if let Some(within) = end.filter(|_| !is_enforced) {
             self.schedule_end(serial, within, within);
+        }
+    }
+
+    fn control_ended(&mut self, serial: u64) {
+        let Some(supervised) = self.supervised.get_mut(&serial) else { return };
+        supervised.closed_control = supervised.ending.is_none();
+        supervised.end_control(&self.epoll);
+        if supervised.process.has_no_handle() {
+            self.end_without_process(serial);
+        } else if supervised.end.is_none() {
+            // The process either exits or keeps running without a master. Its end is enforced in
+            // both cases.
+            self.schedule_end(serial, CLOSED_TIMEOUT, CLOSED_TIMEOUT);
         }
     }
 

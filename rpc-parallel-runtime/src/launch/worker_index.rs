@@ -1,8 +1,19 @@
 //! The index of this worker in the pool that started it.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 static WORKER_INDEX: OnceLock<usize> = OnceLock::new();
+
+thread_local! {
+    /// The index of the worker that this thread belongs to, if the worker is no process.
+    static INDEX_OF_THREAD: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Stores the index for a thread of a worker that shares the process of its master.
+pub(super) fn set_of_thread(index: Option<u64>) {
+    INDEX_OF_THREAD.set(index.and_then(|it| usize::try_from(it).ok()));
+}
 
 /// Stores the index that the start message holds.
 pub(super) fn set(index: Option<u64>) {
@@ -37,5 +48,5 @@ pub(super) fn set(index: Option<u64>) {
 #[cfg(feature = "pool")]
 #[must_use]
 pub fn worker_index() -> Option<usize> {
-    WORKER_INDEX.get().copied()
+    INDEX_OF_THREAD.get().or_else(|| WORKER_INDEX.get().copied())
 }

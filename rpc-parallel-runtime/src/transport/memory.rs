@@ -1,11 +1,12 @@
-//! Two connected in-memory transports, for the tests and fuzz targets of the layers above.
+//! Two connected transports in memory: for workers in the process of their master, and for the tests
+//! and fuzz targets of the layers above.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::halves::{Reader, Writer};
+use super::halves::{Halves, Reader, Writer};
 
 /// One direction, which buffers up to `capacity` bytes.
 #[derive(Clone)]
@@ -30,6 +31,13 @@ pub(crate) struct MemoryWriter {
 
 /// One end of a transport in memory.
 type End = (MemoryReader, MemoryWriter);
+
+/// Makes two connected transports. Each direction buffers up to `capacity` bytes.
+pub(crate) fn memory_pair(capacity: usize) -> (Halves, Halves) {
+    let ((first_reader, first_writer), (second_reader, second_writer)) = pair(capacity);
+    let boxed = |reader, writer| -> Halves { (Box::new(reader), Box::new(writer)) };
+    (boxed(first_reader, first_writer), boxed(second_reader, second_writer))
+}
 
 /// Makes two connected ends. Each direction buffers up to `capacity` bytes.
 pub(crate) fn pair(capacity: usize) -> (End, End) {

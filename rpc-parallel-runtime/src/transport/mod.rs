@@ -15,7 +15,6 @@ mod socket;
     expect(dead_code, reason = "no launcher of this version connects workers by such a stream")
 )]
 mod byte_stream;
-#[cfg(any(test, fuzzing))]
 pub(crate) mod memory;
 mod descriptors;
 mod listener;
@@ -32,6 +31,7 @@ pub(crate) use self::dial::{Dial, Dialing};
 pub(crate) use self::fault::{Backoff, Fault};
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, address_owner};
+pub(crate) use self::memory::memory_pair;
 pub(crate) use self::origin::Origin;
 pub(crate) use self::socket::split;
 pub(crate) use self::turn::wake_after_events;

@@ -24,9 +24,16 @@ pub(crate) struct Servers {
 struct Table {
     servers: HashMap<WorkerId, Arc<dyn Serves>>,
     connections: usize,
-    /// The server for which this process was started.
-    own: Option<WorkerId>,
-    /// The timeout of a requested shutdown of this process.
+    /// The workers that this process was started as, or that are threads of this process.
+    workers: HashMap<WorkerId, Own>,
+}
+
+/// A worker that ends on request.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    /// Whether this process was started as the worker.
+    is_process: bool,
+    /// The timeout of a requested shutdown.
     shutdown_timeout: Option<Duration>,
 }
 
@@ -69,33 +76,37 @@ impl Servers {
         self.table().servers.values().cloned().collect()
     }
 
-    /// Returns whether this process was started for this server.
+    /// Returns whether this process was started as this worker.
     pub(crate) fn is_own(&self, id: WorkerId) -> bool {
-        self.table().own == Some(id)
+        self.table().workers.get(&id).is_some_and(|it| it.is_process)
     }
 
-    /// Sets the server for which this process was started.
-    pub(crate) fn set_own(&self, id: WorkerId) {
-        self.table().own = Some(id);
+    /// Adds a worker that ends on request. `is_process` is whether this process was started as it.
+    pub(crate) fn add_worker(&self, id: WorkerId, is_process: bool) {
+        self.table().workers.insert(id, Own { is_process, shutdown_timeout: None });
     }
 
-    /// Requests that this process ends within this time. Returns `false` if it was not started for
-    /// this server.
+    /// Removes a worker that has ended.
+    pub(crate) fn remove_worker(&self, id: WorkerId) {
+        self.table().workers.remove(&id);
+    }
+
+    /// Requests that a worker ends within this time. Returns `false` if the server is no worker of
+    /// its own.
     pub(super) fn shut_down(&self, id: WorkerId, within: Duration) -> bool {
         let mut table = self.table();
-        if table.own != Some(id) {
-            return false;
-        }
-        table.shutdown_timeout.get_or_insert(within);
+        let Some(worker) = table.workers.get_mut(&id) else { return false };
+        worker.shutdown_timeout.get_or_insert(within);
         drop(table);
         self.changed.notify_waiters();
         true
     }
 
-    /// Waits until a shutdown of this process is requested, and returns its timeout.
-    pub(crate) async fn shutdown_requested(&self) -> Duration {
-        self.changed_until(|it| it.shutdown_timeout.is_some()).await;
-        self.table().shutdown_timeout.unwrap_or_default()
+    /// Waits until the shutdown of a worker is requested, and returns its timeout.
+    pub(crate) async fn shutdown_requested(&self, id: WorkerId) -> Duration {
+        let requested = |it: &Table| it.workers.get(&id)?.shutdown_timeout;
+        self.changed_until(|it| requested(it).is_some()).await;
+        requested(&self.table()).unwrap_or_default()
     }
 
     /// Waits until this process has no servers and no connections to servers.
@@ -120,7 +131,7 @@ impl Servers {
         self.changed_until(|table| !table.servers.contains_key(&id)).await;
     }
 
-    pub(super) fn find(&self, id: WorkerId) -> Option<Arc<dyn Serves>> {
+    pub(crate) fn find(&self, id: WorkerId) -> Option<Arc<dyn Serves>> {
         self.table().servers.get(&id).cloned()
     }
 

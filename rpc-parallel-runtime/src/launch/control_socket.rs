@@ -22,7 +22,8 @@ use super::control_command::{ConnectionUse, ControlCommand, ReceivedCommand};
 use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
-use super::items_thread::ItemsThread;
+use super::items_thread::serve_items;
+use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::thread::start_thread;
 use crate::connection::write_queued_frames;
 use crate::transport::{Fault, Origin, send};
@@ -40,7 +41,7 @@ const PONG_RETRY: Duration = Duration::from_millis(100);
 pub(super) const EXIT_FAILED: i32 = 254;
 
 /// The worker's end of its control socket.
-pub(super) struct ControlConnection {
+pub(super) struct ControlSocket {
     socket: OwnedFd,
     /// The process of the worker. Children that user code forks send no events.
     origin: Origin,
@@ -50,24 +51,9 @@ pub(super) struct ControlConnection {
     is_detached: AtomicBool,
 }
 
-/// A command of the control thread to the runtime of the worker.
-pub(super) enum RuntimeCommand {
-    Connection(OwnedFd),
-    Listener(OwnedFd),
-    End {
-        within: Duration,
-    },
-    /// This process failed to receive a descriptor, or to serve its connection.
-    MissingDescriptor(io::Error),
-    /// The master has missed heartbeats for this time.
-    MasterTimedOut {
-        silence: Duration,
-    },
-}
+static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
 
-static CONTROL: OnceLock<ControlConnection> = OnceLock::new();
-
-impl ControlConnection {
+impl ControlSocket {
     /// Stores the socket for the lifetime of this process.
     pub(super) fn init(socket: OwnedFd) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
@@ -136,9 +122,11 @@ impl ControlConnection {
 
     /// Waits for the owning connection, which the master sends right after the start message.
     /// Returns `None` if the master has ended.
-    pub(super) fn receive_connection(&self) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn receive_connection(&self) -> io::Result<Option<NewConnection>> {
         match ReceivedCommand::receive(&self.socket)? {
-            Some(ReceivedCommand::Connection(ConnectionUse::Calls, socket)) => Ok(Some(socket)),
+            Some(ReceivedCommand::Connection(ConnectionUse::Calls, socket)) => {
+                Ok(Some(NewConnection::Socket(socket)))
+            }
             Some(ReceivedCommand::MissingDescriptor(error)) => Err(error),
             Some(other) => Err(io::Error::other(format!("expected a connection, found {other:?}"))),
             None => Ok(None),
@@ -217,12 +205,13 @@ impl ControlConnection {
                     RuntimeCommand::End { within }
                 }
                 ReceivedCommand::Connection(ConnectionUse::Calls, socket) => {
-                    RuntimeCommand::Connection(socket)
+                    RuntimeCommand::Connection(NewConnection::Socket(socket))
                 }
                 // The items thread gets the socket from here, because the runtime may be busy.
                 #[cfg(feature = "pool")]
                 ReceivedCommand::Connection(ConnectionUse::Items, socket) => {
-                    match serve_items(&mut items_thread, socket, settings) {
+                    let connection = NewConnection::Socket(socket);
+                    match serve_items(&mut items_thread, connection, settings) {
                         Ok(()) => continue,
                         Err(error) => RuntimeCommand::MissingDescriptor(error),
                     }
@@ -255,21 +244,6 @@ impl ControlConnection {
             process::abort();
         }
     }
-}
-
-/// Lets the items thread serve a connection. Starts the thread, if it has not been started.
-#[cfg(feature = "pool")]
-fn serve_items(
-    thread: &mut Option<ItemsThread>,
-    socket: OwnedFd,
-    settings: Settings,
-) -> io::Result<()> {
-    let thread = match thread {
-        Some(thread) => thread,
-        None => thread.insert(ItemsThread::start(settings)?),
-    };
-    thread.serve(socket);
-    Ok(())
 }
 
 /// Ends this process because of an unhandled panic, which is reported to the master.

@@ -1,0 +1,39 @@
+//! Commands to the runtime of a worker, from the thread that receives those of the master.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::transport::{Halves, split};
+use crate::wire::BusyPoll;
+
+/// A command to the runtime of a worker.
+pub(super) enum RuntimeCommand {
+    Connection(NewConnection),
+    Listener(OwnedFd),
+    End {
+        within: Duration,
+    },
+    /// This process failed to receive a descriptor, or to serve its connection.
+    MissingDescriptor(io::Error),
+    /// The master has missed heartbeats for this time.
+    MasterTimedOut {
+        silence: Duration,
+    },
+}
+
+/// The worker's end of a connection that the master has opened.
+pub(super) enum NewConnection {
+    Socket(OwnedFd),
+    Memory(Halves),
+}
+
+impl NewConnection {
+    /// Returns its transport, for the current tokio runtime.
+    pub(super) fn open(self, busy_poll: BusyPoll) -> io::Result<Halves> {
+        match self {
+            Self::Socket(socket) => split(socket, busy_poll),
+            Self::Memory(halves) => Ok(halves),
+        }
+    }
+}
