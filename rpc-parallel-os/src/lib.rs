@@ -6,4 +6,14 @@
 
 mod readiness;
 
+mod threads;
+mod environment;
+mod joined_thread;
+
 pub use self::readiness::{Direction, Readiness};
+
+pub use self::environment::{EnvironmentError, remove_variable, replace_variables, set_variable};
+pub use self::joined_thread::{JoinedThreadError, run_on_joined_thread};
+pub use self::threads::{
+    NotSingleThreaded, Thread, check_single_threaded, wait_until_single_threaded,
+};
