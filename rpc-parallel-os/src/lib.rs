@@ -10,6 +10,9 @@ mod threads;
 mod environment;
 mod joined_thread;
 
+mod plain;
+mod sealed;
+
 pub use self::readiness::{Direction, Readiness};
 
 pub use self::environment::{EnvironmentError, remove_variable, replace_variables, set_variable};
@@ -17,3 +20,6 @@ pub use self::joined_thread::{JoinedThreadError, run_on_joined_thread};
 pub use self::threads::{
     NotSingleThreaded, Thread, check_single_threaded, wait_until_single_threaded,
 };
+
+pub use self::plain::Plain;
+pub use self::sealed::{SealedSlice, SealedSliceBuilder};
