@@ -10,6 +10,16 @@ mod threads;
 mod environment;
 mod joined_thread;
 
+mod signals;
+mod fresh_child;
+mod open_descriptors;
+mod queues;
+mod descriptors;
+mod output;
+mod sibling;
+mod fork;
+mod exit;
+
 mod plain;
 mod sealed;
 
@@ -20,6 +30,15 @@ pub use self::joined_thread::{JoinedThreadError, run_on_joined_thread};
 pub use self::threads::{
     NotSingleThreaded, Thread, check_single_threaded, wait_until_single_threaded,
 };
+
+pub use self::descriptors::Released;
+pub use self::exit::exit_immediately;
+pub use self::fork::{ForkError, Forked, NewProcess, Parent, fork, fork_sibling};
+pub use self::fresh_child::FreshChild;
+pub use self::output::flush_output;
+pub use self::queues::Queue;
+pub use self::sibling::NoSibling;
+pub use self::signals::SignalActions;
 
 pub use self::plain::Plain;
 pub use self::sealed::{SealedSlice, SealedSliceBuilder};

@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
@@ -40,7 +41,7 @@ impl<T: Plain> SealedSlice<T> {
         let file = if size == 0 { None } else { Some(create(size)?) };
         let writable = ProtFlags::READ | ProtFlags::WRITE;
         let mapping = Mapping::new(file.as_ref(), len, writable, MapFlags::SHARED)?;
-        Ok(SealedSliceBuilder { mapping, file })
+        Ok(SealedSliceBuilder { mapping, file, _being_filled: BeingFilled::new() })
     }
 
     /// Copies elements into memory of its own.
@@ -73,10 +74,13 @@ impl<T: Plain> fmt::Debug for SealedSlice<T> {
 }
 
 /// The elements of a [`SealedSlice`] while they can be changed.
+///
+/// The process must not be forked while this exists, because both processes could change them.
 pub struct SealedSliceBuilder<T: Plain> {
     mapping: Mapping<T>,
     /// `None` if there are no bytes.
     file: Option<OwnedFd>,
+    _being_filled: BeingFilled,
 }
 
 impl<T: Plain> SealedSliceBuilder<T> {
@@ -86,7 +90,7 @@ impl<T: Plain> SealedSliceBuilder<T> {
     ///
     /// Another process maps the same memory, or the address space is exhausted.
     pub fn seal(self) -> io::Result<SealedSlice<T>> {
-        let Self { mapping, file } = self;
+        let Self { mapping, file, _being_filled } = self;
         let len = mapping.len;
         // A file cannot be sealed while a mapping of it can be written to.
         drop(mapping);
@@ -106,8 +110,8 @@ impl<T: Plain> Deref for SealedSliceBuilder<T> {
 
     fn deref(&self) -> &[T] {
         // SAFETY: the mapping is readable and has the size and alignment of the slice until it is
-        // dropped, and all bytes are values (`Plain`). Only this process maps the file, and
-        // `DerefMut` borrows `self` mutably.
+        // dropped, and all bytes are values (`Plain`). Only this process maps the file, it is not
+        // forked meanwhile (`BeingFilled`), and `DerefMut` borrows `self` mutably.
         unsafe { slice::from_raw_parts(self.mapping.address.as_ptr(), self.mapping.len) }
     }
 }
@@ -194,6 +198,30 @@ fn failed(attempt: &str, size: usize, errno: Errno) -> io::Error {
         error.kind(),
         format!("failed to {attempt} {size} bytes of shared memory: {error}"),
     )
+}
+
+/// How many slices exist that can be changed.
+static BEING_FILLED: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a slice that can be changed.
+struct BeingFilled(());
+
+impl BeingFilled {
+    fn new() -> Self {
+        BEING_FILLED.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for BeingFilled {
+    fn drop(&mut self) {
+        BEING_FILLED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Returns whether a [`SealedSliceBuilder`] exists.
+pub(crate) fn is_being_filled() -> bool {
+    BEING_FILLED.load(Ordering::Relaxed) > 0
 }
 
 #[cfg(test)]
