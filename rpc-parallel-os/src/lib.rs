@@ -19,6 +19,7 @@ mod output;
 mod sibling;
 mod fork;
 mod exit;
+mod pidfd;
 
 mod plain;
 mod sealed;
@@ -36,6 +37,7 @@ pub use self::exit::exit_immediately;
 pub use self::fork::{ForkError, Forked, NewProcess, Parent, fork, fork_sibling};
 pub use self::fresh_child::FreshChild;
 pub use self::output::flush_output;
+pub use self::pidfd::{PidfdCause, PidfdError};
 pub use self::queues::Queue;
 pub use self::sibling::NoSibling;
 pub use self::signals::SignalActions;
