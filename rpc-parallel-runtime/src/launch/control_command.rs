@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use crate::transport::receive;
+use super::runtime_command::NewConnection;
+use crate::transport::{Halves, receive};
 
 /// A command that needs no descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,12 +30,11 @@ pub(crate) enum ConnectionUse {
     Items,
 }
 
-/// A command as the worker receives it from its control socket.
-#[derive(Debug)]
+/// A command as the worker receives it.
 pub(super) enum ReceivedCommand {
     Plain(ControlCommand),
     /// Serve this connection.
-    Connection(ConnectionUse, OwnedFd),
+    Connection(ConnectionUse, NewConnection),
     /// Serve the connections of this listener.
     Listener(OwnedFd),
     /// A command whose descriptor this process failed to receive: it has too many open files.
@@ -49,6 +49,9 @@ const STATS: u8 = 5;
 const DETACH: u8 = 6;
 #[cfg(feature = "pool")]
 const ITEMS_CONNECTION: u8 = 7;
+const CHANNEL: u8 = 8;
+#[cfg(feature = "pool")]
+const ITEMS_CHANNEL: u8 = 9;
 
 /// Returns the command that a descriptor of the connection accompanies.
 pub(super) fn connection_command(purpose: ConnectionUse) -> u8 {
@@ -57,6 +60,17 @@ pub(super) fn connection_command(purpose: ConnectionUse) -> u8 {
         #[cfg(feature = "pool")]
         ConnectionUse::Items => ITEMS_CONNECTION,
     }
+}
+
+/// Encodes the command to serve a channel of the stream that carries the command.
+pub(super) fn channel_command(purpose: ConnectionUse, channel: u32) -> [u8; 5] {
+    let kind = match purpose {
+        ConnectionUse::Calls => CHANNEL,
+        #[cfg(feature = "pool")]
+        ConnectionUse::Items => ITEMS_CHANNEL,
+    };
+    let [c0, c1, c2, c3] = channel.to_le_bytes();
+    [kind, c0, c1, c2, c3]
 }
 
 /// Returns the command that a descriptor of the listener accompanies.
@@ -97,9 +111,13 @@ impl ReceivedCommand {
             descriptors.pop().ok_or_else(missing)
         };
         Ok(Some(match kind[0] {
-            CONNECTION => Self::Connection(ConnectionUse::Calls, descriptor()?),
+            CONNECTION => {
+                Self::Connection(ConnectionUse::Calls, NewConnection::Socket(descriptor()?))
+            }
             #[cfg(feature = "pool")]
-            ITEMS_CONNECTION => Self::Connection(ConnectionUse::Items, descriptor()?),
+            ITEMS_CONNECTION => {
+                Self::Connection(ConnectionUse::Items, NewConnection::Socket(descriptor()?))
+            }
             LISTENER => Self::Listener(descriptor()?),
             PING => Self::Plain(ControlCommand::Ping),
             STATS => Self::Plain(ControlCommand::Stats),
@@ -112,7 +130,39 @@ impl ReceivedCommand {
                 let within = Duration::from_millis(u32::from_le_bytes(millis).into());
                 Self::Plain(ControlCommand::End { within })
             }
-            other => return Err(io::Error::other(format!("unknown control command {other}"))),
+            other => return Err(unknown(other)),
         }))
     }
+
+    /// Decodes the first command of a stream, and returns it with its length in bytes. Returns `None`
+    /// if it is incomplete. `channel` opens a channel of the stream.
+    pub(super) fn decode(
+        bytes: &[u8],
+        channel: impl Fn(u32) -> Halves,
+    ) -> io::Result<Option<(Self, usize)>> {
+        let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
+        let number = rest.first_chunk().map(|it| u32::from_le_bytes(*it));
+        let connection =
+            |purpose, id| Self::Connection(purpose, NewConnection::Halves(channel(id)));
+        Ok(Some(match (*kind, number) {
+            (PING, _) => (Self::Plain(ControlCommand::Ping), 1),
+            (STATS, _) => (Self::Plain(ControlCommand::Stats), 1),
+            (DETACH, _) => (Self::Plain(ControlCommand::Detach), 1),
+            (END, Some(millis)) => {
+                let within = Duration::from_millis(millis.into());
+                (Self::Plain(ControlCommand::End { within }), 5)
+            }
+            (CHANNEL, Some(id)) => (connection(ConnectionUse::Calls, id), 5),
+            #[cfg(feature = "pool")]
+            (ITEMS_CHANNEL, Some(id)) => (connection(ConnectionUse::Items, id), 5),
+            (END | CHANNEL, None) => return Ok(None),
+            #[cfg(feature = "pool")]
+            (ITEMS_CHANNEL, None) => return Ok(None),
+            (other, _) => return Err(unknown(other)),
+        }))
+    }
+}
+
+fn unknown(kind: u8) -> io::Error {
+    io::Error::other(format!("unknown control command {kind}"))
 }

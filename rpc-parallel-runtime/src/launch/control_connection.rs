@@ -1,8 +1,9 @@
 //! The master's end of a control connection: commands go down to the worker, events come up.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use super::control_command::{ConnectionUse, ControlCommand};
 use crate::transport::Dialing;
@@ -54,9 +55,17 @@ pub(crate) trait ControlConnection: Send + Sync + 'static {
     /// `WouldBlock` means that no bytes have arrived.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Returns the descriptor that becomes readable when [`receive`](Self::receive) has bytes.
-    /// `None` if the connection passes its events to the supervisor itself.
-    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Registers the connection with the epoll instance of the supervisor, so that an event with this
+    /// data arrives when [`receive`](Self::receive) may have bytes. A connection that passes its
+    /// events to the supervisor itself registers nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel lacks memory for it.
+    fn register(&self, epoll: &Arc<OwnedFd>, data: u64) -> io::Result<()>;
+
+    /// Removes the connection from the epoll instance.
+    fn deregister(&self, epoll: &OwnedFd);
 
     /// Ends the connection.
     fn close(&self);

@@ -24,6 +24,8 @@ pub(super) enum ControlEvent {
     /// from the one that the master has started, if a launcher forks.
     Hello {
         pid: u32,
+        /// The name of its host, if that may be another one than the master's.
+        host: Option<String>,
     },
     /// The worker's `init` has returned its state, and the worker serves.
     Started {
@@ -56,7 +58,7 @@ pub(super) enum ControlEvent {
 }
 
 fields!(enum ControlEvent {
-    0 => Hello { pid },
+    0 => Hello { pid, host },
     1 => Started { listens_at },
     2 => Failed(failure),
     3 => Pong,

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::control_end::ControlEnd;
 use super::control_event::ControlEvent;
-use super::control_socket::ControlSocket;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::supervisor::Supervisor;
 use crate::connection::handle_no_panics;
@@ -17,7 +17,7 @@ use crate::worker::{Servers, Serves};
 /// Where a worker runs.
 #[derive(Clone)]
 pub(super) enum Host {
-    Process(&'static ControlSocket),
+    Process(&'static ControlEnd),
     Thread(Arc<ThreadHost>),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct ThreadHost {
 pub(super) struct Commands {
     received: UnboundedReceiver<RuntimeCommand>,
     /// The control socket, and where its commands go, until its thread runs.
-    socket: Option<(&'static ControlSocket, UnboundedSender<RuntimeCommand>)>,
+    socket: Option<(&'static ControlEnd, UnboundedSender<RuntimeCommand>)>,
 }
 
 impl Host {
@@ -101,6 +101,15 @@ impl Host {
 }
 
 impl Commands {
+    /// Starts the thread already now if it moves the bytes of all connections, and so also notices the
+    /// end of the master.
+    pub(super) fn begin(&mut self, settings: Settings) -> io::Result<()> {
+        match &self.socket {
+            Some((control, _)) if control.link().is_stream() => self.attend(settings),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the owning connection, which the master opens right after the start message.
     /// Returns `None` if the master has ended.
     pub(super) async fn first_connection(&mut self) -> io::Result<Option<NewConnection>> {

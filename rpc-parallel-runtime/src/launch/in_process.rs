@@ -2,7 +2,7 @@
 
 use std::future::{poll_fn, ready};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,8 +13,8 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::control_command::{ConnectionUse, ControlCommand};
 use super::control_connection::{ControlConnection, SendingStart};
+use super::control_end::EXIT_FAILED;
 use super::control_event::ControlEvent;
-use super::control_socket::EXIT_FAILED;
 use super::flavor::block_on;
 use super::host::{Host, ThreadHost};
 #[cfg(feature = "pool")]
@@ -26,7 +26,7 @@ use super::redirect::Output;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::serve::{Ended, serve};
 use super::set_up::SetUp;
-use super::start::{HEADER_LEN, Header, Lifetime, Start, StartError};
+use super::start::{HEADER_LEN, Header, Start, StartError};
 use super::start_failure::StartFailure;
 use super::thread::start_thread;
 use super::worker_index;
@@ -168,7 +168,7 @@ impl ControlConnection for InProcessControl {
 
     fn open(&self, purpose: ConnectionUse, _: BusyPoll) -> Dialing<'_> {
         let (ours, theirs) = memory_pair(CONNECTION_BUFFER);
-        let connection = NewConnection::Memory(theirs);
+        let connection = NewConnection::Halves(theirs);
         let opened = match purpose {
             ConnectionUse::Calls => self.command(RuntimeCommand::Connection(connection)),
             #[cfg(feature = "pool")]
@@ -189,9 +189,11 @@ impl ControlConnection for InProcessControl {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn register(&self, _: &Arc<OwnedFd>, _: u64) -> io::Result<()> {
+        Ok(())
     }
+
+    fn deregister(&self, _: &OwnedFd) {}
 
     fn close(&self) {
         let commands = self.commands().take();
@@ -219,7 +221,7 @@ fn run(start: Start, init: Vec<u8>, thread: Arc<ThreadHost>) {
 }
 
 fn run_until_end(start: Start, init: Vec<u8>, host: &Host) -> Result<(), StartFailure> {
-    send(host, ControlEvent::Hello { pid: process::id() });
+    send(host, ControlEvent::Hello { pid: process::id(), host: None });
     refuse(&start)?;
     let panicked = Arc::new(Notify::new());
     let owner = panic_owner(host.clone(), panicked.clone());
@@ -272,9 +274,7 @@ fn refuse(start: &Start) -> Result<(), StartFailure> {
         Err(StartFailure::SetUp { tried: tried.to_owned(), why })
     };
     let SetUp { foreground: _, nice, cpus, umask, current_dir, limits } = &start.set_up;
-    if start.lifetime == Lifetime::Detached {
-        return refused("detach it from its master");
-    } else if nice.is_some() {
+    if nice.is_some() {
         return refused("set its nice value");
     } else if cpus.is_some() {
         return refused("set its CPU affinity");

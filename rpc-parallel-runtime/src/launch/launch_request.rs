@@ -1,25 +1,25 @@
 //! The request to start the process of one worker, which a launcher fulfils.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, SocketId};
+use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId, RUNNING_PROGRAM};
 use super::control_connection::ControlConnection;
 use super::environment::Environment;
 use super::role::Role;
 use super::socket_control::SocketControl;
 use super::starter::{PendingLaunch, StartRequest, start_process};
 use super::starting_error::{StartingError, io as tried};
-
-/// The default program of a worker: the running executable, even if its file was renamed, replaced
-/// or deleted.
-const RUNNING_PROGRAM: &str = "/proc/self/exe";
+use super::stream_control::StreamControl;
+use crate::transport::connected_pair;
 
 /// A request to a [`Launcher`](super::Launcher) to start the process of one worker.
 ///
@@ -165,6 +165,98 @@ impl LaunchRequest {
         })
     }
 
+    /// Starts the worker by a command that connects this process to the worker's stdin and stdout,
+    /// such as `ssh` or `docker exec -i`.
+    ///
+    /// All connections of this process to the worker are channels of that one stream, so the worker
+    /// may run on another host, and in other namespaces. The program that the command starts there
+    /// becomes a worker if the environment variable [`boot_variable`](Self::boot_variable) is set.
+    /// [`shell_command`](Self::shell_command) returns a command line that sets it. The command must
+    /// not read or write the stream itself.
+    ///
+    /// The process of the command counts as the process of the worker: its exit is the end of the
+    /// worker, although the [exit reason](crate::ExitReason) is the exit code that the worker itself
+    /// reports, if it does. If the start fails, this process is killed, with all processes of its
+    /// process group.
+    ///
+    /// # What differs
+    ///
+    /// - The stdout of the worker is its stderr, and the stderr of the command is relayed.
+    ///   [`Redirect::piped`](crate::Redirect::piped), and a prefix for stdout, are errors.
+    /// - Only this process can connect to the worker: sending its handle to another process fails.
+    /// - The environment of this process is not inherited by a worker on another host. Its changes
+    ///   are part of [`shell_command`](Self::shell_command).
+    /// - A detached worker is an error, because the stream ends with this process.
+    ///
+    /// # Errors
+    ///
+    /// The sockets cannot be made. A failure to execute the command is reported by the start itself,
+    /// because this function does not wait for it.
+    pub fn over_stdio(self, mut command: Command) -> io::Result<Launched> {
+        let Self { streams, launch, .. } = self;
+        let (ours, theirs) = connected_pair()?;
+        command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+        command.stderr(streams.stderr.map_or_else(Stdio::inherit, Stdio::from));
+        command.process_group(0);
+        let control = StreamControl::new(ours.try_clone()?.into(), ours.into())?;
+        start_process(StartRequest { command, leads_group: true, launch })?;
+        Ok(Launched { control: Arc::new(control) })
+    }
+
+    /// Uses a worker that something else starts, and that is connected to this process by a stream of
+    /// bytes: two descriptors, which may be of the same socket.
+    ///
+    /// Everything that [`over_stdio`](Self::over_stdio) says about the stream holds. This process has
+    /// no access to the process of the worker: it can neither signal it nor see how it ends, so the
+    /// end of the stream is the end of the worker. Its exit reason is
+    /// [`Disconnected`](crate::ExitReason::Disconnected), unless the worker reports an exit code.
+    ///
+    /// # Errors
+    ///
+    /// The descriptors cannot be made non-blocking.
+    pub fn over_stream(
+        self,
+        incoming: impl Into<OwnedFd>,
+        outgoing: impl Into<OwnedFd>,
+    ) -> io::Result<Launched> {
+        let control = StreamControl::new(incoming.into(), outgoing.into())?;
+        self.launch.complete(None)?;
+        Ok(Launched { control: Arc::new(control) })
+    }
+
+    /// Returns the environment variable that makes the program a worker whose control connection is
+    /// its stdin and stdout.
+    #[must_use]
+    pub fn boot_variable(&self) -> (&'static str, String) {
+        (BOOT_TOKEN_VARIABLE, BootToken::over_stdio(Role::depth()).to_string())
+    }
+
+    /// Returns a command line for a POSIX shell that runs this program as the worker over its stdin
+    /// and stdout, with the arguments of the worker and the changes to its environment.
+    ///
+    /// `program` is a path or name on the host of the shell. All parts are quoted.
+    #[must_use]
+    pub fn shell_command(&self, program: impl AsRef<OsStr>) -> OsString {
+        let (name, value) = self.boot_variable();
+        let mut line = OsString::from("exec env");
+        if self.is_env_cleared() {
+            line.push(" -i");
+        }
+        // The last change of each variable counts. `env` takes removals before all assignments.
+        let last: BTreeMap<&OsStr, Option<&OsStr>> = self.envs().collect();
+        for name in last.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name) {
+            line.push(" -u");
+            push_quoted(&mut line, &[name]);
+        }
+        for (name, value) in last.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+            push_quoted(&mut line, &[name, "=".as_ref(), value]);
+        }
+        push_quoted(&mut line, &[name.as_ref(), "=".as_ref(), value.as_ref()]);
+        push_quoted(&mut line, &[program.as_ref()]);
+        self.args().for_each(|it| push_quoted(&mut line, &[it]));
+        line
+    }
+
     /// Starts the worker without a launcher.
     pub(super) fn exec_directly(self) -> Result<Launched, StartingError> {
         let command = self.command();
@@ -175,7 +267,7 @@ impl LaunchRequest {
     fn start(self, mut command: Command, leads_group: bool) -> Result<Launched, StartingError> {
         let Self { streams: Streams { inherits_stdout, stderr, .. }, launch, .. } = self;
         let (control, worker_end) = SocketControl::new().map_err(tried("make a socket pair"))?;
-        let socket = SocketId::of(&worker_end).map_err(tried("inspect its control socket"))?;
+        let socket = FileId::of_socket(&worker_end).map_err(tried("inspect its control socket"))?;
         let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
         let token = BootToken::for_worker(socket, Role::depth());
         command
@@ -191,6 +283,20 @@ impl LaunchRequest {
         requested.map_err(tried("start the thread that starts processes"))?;
         Ok(Launched { control: Arc::new(control) })
     }
+}
+
+/// Appends a space and one word, quoted for a POSIX shell.
+fn push_quoted(line: &mut OsString, parts: &[&OsStr]) {
+    let word: Vec<u8> = parts.iter().flat_map(|it| it.as_bytes()).copied().collect();
+    let mut quoted = b" '".to_vec();
+    for byte in word {
+        match byte {
+            b'\'' => quoted.extend_from_slice(b"'\\''"),
+            byte => quoted.push(byte),
+        }
+    }
+    quoted.push(b'\'');
+    line.push(OsStr::from_bytes(&quoted));
 }
 
 impl fmt::Debug for LaunchRequest {

@@ -130,9 +130,12 @@ impl Process {
         &self.progress
     }
 
-    /// Sets the process id of the worker, as its hello contains it.
-    pub(super) fn set_worker_pid(&self, pid: u32) {
-        self.worker_label.get_or_init(|| WorkerLabel { pid: Some(pid), ..self.label.clone() });
+    /// Sets the process id and the host of the worker, as its hello contains them.
+    pub(super) fn set_worker_pid(&self, pid: u32, host: Option<String>) {
+        self.worker_label.get_or_init(|| {
+            let label = WorkerLabel { pid: Some(pid), ..self.label.clone() };
+            host.map_or(label.clone(), |host| WorkerLabel { host, ..label })
+        });
         self.outputs.set_pid(pid);
     }
 

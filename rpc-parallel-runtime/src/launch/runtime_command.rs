@@ -25,7 +25,8 @@ pub(super) enum RuntimeCommand {
 /// The worker's end of a connection that the master has opened.
 pub(super) enum NewConnection {
     Socket(OwnedFd),
-    Memory(Halves),
+    /// A transport that needs no registration: memory, or a channel of a stream.
+    Halves(Halves),
 }
 
 impl NewConnection {
@@ -33,7 +34,7 @@ impl NewConnection {
     pub(super) fn open(self, busy_poll: BusyPoll) -> io::Result<Halves> {
         match self {
             Self::Socket(socket) => split(socket, busy_poll),
-            Self::Memory(halves) => Ok(halves),
+            Self::Halves(halves) => Ok(halves),
         }
     }
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::task::{self, JoinSet};
 use tokio::time::timeout;
 
+use super::control_end::{EXIT_FAILED, GRACE_PERIOD};
 use super::control_event::ControlEvent;
-use super::control_socket::{EXIT_FAILED, GRACE_PERIOD};
 use super::host::{Commands, Host};
 use super::listening::listen;
 use super::panics::PanicPolicy;
@@ -72,6 +72,8 @@ fn send_event(host: &Host, event: &ControlEvent) -> Result<(), ServeError> {
 
 /// Starts the server of a worker, serves its connections until its end, and returns its exit code.
 pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<Ended, ServeError> {
+    let mut commands = host.commands();
+    commands.begin(start.settings).map_err(ServeError::ControlThread)?;
     let server = match start_server(&start, init, host).await {
         Ok(server) => server,
         Err(failure) => {
@@ -79,7 +81,6 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
             return Ok(Ended::Exited(EXIT_FAILED));
         }
     };
-    let mut commands = host.commands();
     let mut connections = JoinSet::new();
     let mut owner = JoinSet::new();
     // Whether the owning connection could not be opened, or its socket failed.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use super::control_command::{ConnectionUse, ControlCommand, connection_command, listener_command};
@@ -79,8 +80,12 @@ impl ControlConnection for SocketControl {
         Ok(recv(&*self.socket, buffer, RecvFlags::DONTWAIT)?.0)
     }
 
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.socket.as_fd())
+    fn register(&self, epoll: &Arc<OwnedFd>, data: u64) -> io::Result<()> {
+        Ok(epoll::add(epoll, &self.socket, EventData::new_u64(data), EventFlags::IN)?)
+    }
+
+    fn deregister(&self, epoll: &OwnedFd) {
+        let _ = epoll::delete(epoll, &self.socket);
     }
 
     fn close(&self) {

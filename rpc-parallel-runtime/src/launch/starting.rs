@@ -170,6 +170,11 @@ impl SpawnConfig {
             }
         }
         start.job_keeper = None;
+        if start.lifetime == Lifetime::Detached {
+            let tried = "detach it from its master".to_owned();
+            let why = "its control connection ends with its master".to_owned();
+            return Err(StartingError::Failed(StartFailure::SetUp { tried, why }));
+        }
         Ok(())
     }
 

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll;
 use rustix::process::Signal;
 
 use super::control_event::ControlEvent;
 use super::heartbeat::HeartbeatMonitor;
 use super::process::{EndKind, Process};
+use super::start::StartError;
 use super::starting_error::StartingError;
 use crate::connection::{ExitReason, OverdueCall};
 use crate::transport::Fault;
@@ -134,8 +134,8 @@ impl Supervised {
         }
         self.control_ended = true;
         self.heartbeat = None;
-        if let Some(descriptor) = self.process.control().and_then(|it| it.descriptor()) {
-            let _ = epoll::delete(epoll, descriptor);
+        if let Some(control) = self.process.control() {
+            control.deregister(epoll);
         }
         self.process.progress().disconnected();
     }
@@ -185,34 +185,39 @@ impl Supervised {
         }
     }
 
-    /// Reads the control connection once, and handles the complete events.
+    /// Reads what the control connection has, and handles the complete events.
     pub(super) fn receive_events(&mut self) -> Received {
-        let Some(control) = self.process.control() else { return Received::End };
-        let mut buffer = [0; 1024];
-        let received = match control.receive(&mut buffer) {
-            Ok(0) => return Received::End,
-            Ok(received) => received,
-            Err(error) => {
-                return match Fault::of(&error) {
-                    Fault::NotReady | Fault::Transient => Received::Nothing,
-                    Fault::PeerGone | Fault::Fatal => Received::End,
-                };
-            }
-        };
-        self.unparsed.extend_from_slice(&buffer[..received]);
         loop {
-            match ControlEvent::decode(&self.unparsed) {
-                Ok(Some((event, len))) => {
-                    self.unparsed.drain(..len);
-                    self.handle_event(event);
-                }
-                Ok(None) => return Received::Events,
+            let Some(control) = self.process.control() else { return Received::End };
+            let mut buffer = [0; 1024];
+            let received = match control.receive(&mut buffer) {
+                Ok(0) => return Received::End,
+                Ok(received) => received,
                 Err(error) => {
-                    self.process.progress().failed(StartingError::Message(error));
-                    return Received::End;
+                    return match Fault::of(&error) {
+                        Fault::NotReady | Fault::Transient => Received::Nothing,
+                        Fault::PeerGone | Fault::Fatal => Received::End,
+                    };
                 }
+            };
+            self.unparsed.extend_from_slice(&buffer[..received]);
+            if let Err(error) = self.handle_events() {
+                self.process.progress().failed(StartingError::Message(error));
+                return Received::End;
+            }
+            // A stream reports bytes that it has received only once.
+            if received < buffer.len() {
+                return Received::Events;
             }
         }
+    }
+
+    fn handle_events(&mut self) -> Result<(), StartError> {
+        while let Some((event, len)) = ControlEvent::decode(&self.unparsed)? {
+            self.unparsed.drain(..len);
+            self.handle_event(event);
+        }
+        Ok(())
     }
 
     pub(super) fn handle_event(&mut self, event: ControlEvent) {
@@ -220,8 +225,8 @@ impl Supervised {
             heartbeat.record_activity(Instant::now());
         }
         match event {
-            ControlEvent::Hello { pid } => {
-                self.process.set_worker_pid(pid);
+            ControlEvent::Hello { pid, host } => {
+                self.process.set_worker_pid(pid, host);
                 self.process.progress().hello(self.awaits_hello);
             }
             // A panic of another thread was reported before, and is ending the process.
@@ -238,7 +243,13 @@ impl Supervised {
             ControlEvent::Stats(stats) => self.process.deliver_stats(*stats),
             ControlEvent::Ending { within } => self.ending = Some(within),
             ControlEvent::ShutDown { in_time } => self.shut_down = Some(in_time),
-            ControlEvent::Exiting { code } => self.exit_code = Some(code),
+            ControlEvent::Exiting { code } => {
+                self.exit_code = Some(code);
+                // The launcher's process may wait for the end of the stream.
+                if let Some(control) = self.process.control() {
+                    control.close();
+                }
+            }
             ControlEvent::Pong => {}
         }
     }

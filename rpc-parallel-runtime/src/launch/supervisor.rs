@@ -149,11 +149,10 @@ impl Supervisor {
 
     /// Receives the events of the control connection of a process from now on.
     pub(super) fn watch_control(&self, process: &Process) -> io::Result<()> {
-        let Some(descriptor) = process.control().and_then(|it| it.descriptor()) else {
-            return Ok(());
-        };
-        let data = epoll::EventData::new_u64(process.serial | CONTROL_EVENT);
-        Ok(epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?)
+        match process.control() {
+            Some(control) => control.register(&self.epoll, process.serial | CONTROL_EVENT),
+            None => Ok(()),
+        }
     }
 
     /// Completes the launch of a process, and reaps it when it exits. `None` is a process to which
@@ -517,7 +516,9 @@ impl SupervisorThread {
             let _ = epoll::delete(&self.epoll, handle);
         }
         supervised.receive_last_events(&self.epoll);
-        let exit_reason = self.exit_reason(&supervised.process, exit, supervised.kill_reason);
+        let announced = supervised.exit_code.map(ExitReason::Exited);
+        let exit_reason = announced
+            .unwrap_or_else(|| self.exit_reason(&supervised.process, exit, supervised.kill_reason));
         supervised.record_end(exit_reason);
     }
 

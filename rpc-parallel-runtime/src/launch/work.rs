@@ -8,23 +8,23 @@ use std::path::Path;
 use std::pin::pin;
 use std::process;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use super::boot_token::SocketId;
+use super::boot_token::{BootToken, FileId};
+use super::control_end::{ControlEnd, EXIT_FAILED, GRACE_PERIOD, end_by_panic};
 use super::control_event::ControlEvent;
-use super::control_socket::{ControlSocket, EXIT_FAILED, GRACE_PERIOD, end_by_panic};
 use super::flavor::block_on;
 use super::host::Host;
 #[cfg(feature = "pool")]
 use super::job_socket::JobSocket;
+use super::link::Link;
 use super::role::Role;
 use super::serve::{Ended, ServeError, serve};
 use super::start::{HEADER_LEN, Header, Start, StartError};
 use super::start_failure::StartFailure;
 use super::worker_index;
 use crate::connection::{AnyError, diagnose, on_unhandled};
-use crate::transport::receive;
+use crate::wire::host_name;
 use crate::worker::greeting;
 
 /// Runs this process as a worker, and exits with its exit code.
@@ -43,7 +43,7 @@ pub(crate) fn work() -> ! {
 /// A process failed to become a worker, and could not report the failure to its master.
 #[derive(Debug, thiserror::Error)]
 enum WorkError {
-    #[error("failed to move the control socket away from stdin")]
+    #[error("failed to take the control connection from stdin")]
     Socket(#[source] io::Error),
     #[error("failed to receive the start message")]
     Receive(#[source] io::Error),
@@ -68,8 +68,20 @@ enum WorkError {
     Role(Role),
 }
 
+/// Finds the control connection of this process.
+fn link() -> io::Result<Link> {
+    match BootToken::inherited() {
+        Some(token) if token.identifies_no_stdin() => Err(token.execute_again()),
+        Some(token) if token.is_over_stdio() => {
+            let (incoming, outgoing) = FileId::take_stdio()?;
+            Link::stream(incoming, outgoing)
+        }
+        _ => Ok(Link::Socket(FileId::take_socket()?)),
+    }
+}
+
 fn run() -> Result<i32, WorkError> {
-    let control = ControlSocket::init(SocketId::take_socket().map_err(WorkError::Socket)?);
+    let control = ControlEnd::init(link().map_err(WorkError::Socket)?);
     let Some(StartMessage { start, init, descriptors }) = receive_start(control)? else {
         return Ok(EXIT_FAILED);
     };
@@ -89,7 +101,8 @@ fn run() -> Result<i32, WorkError> {
         return Ok(EXIT_FAILED);
     }
     Role::Worker.assume(start.spawn_defaults.clone()).map_err(WorkError::Role)?;
-    send_event(control, &ControlEvent::Hello { pid: process::id() })?;
+    let host = control.link().is_stream().then(host_name);
+    send_event(control, &ControlEvent::Hello { pid: process::id(), host })?;
 
     let runtime = start.flavor.build().map_err(WorkError::Runtime)?;
     let mut ended = Ok(Ended::Killed);
@@ -97,10 +110,15 @@ fn run() -> Result<i32, WorkError> {
     block_on(&runtime, pin!(async { ended = serve(start, init, &host).await }));
     // Blocking tasks that still run after the grace period end with the process.
     runtime.shutdown_timeout(GRACE_PERIOD);
-    Ok(match ended? {
+    let code = match ended? {
         Ended::Exited(code) => code,
         Ended::Killed => EXIT_FAILED,
-    })
+    };
+    if control.link().is_stream() {
+        // It fails only if the master has ended.
+        let _ = control.send_event(&ControlEvent::Exiting { code });
+    }
+    Ok(code)
 }
 
 /// The start message of the master.
@@ -113,11 +131,11 @@ struct StartMessage {
 
 /// Receives the start message. Returns `None` if the master is of another build, after reporting
 /// that.
-fn receive_start(control: &ControlSocket) -> Result<Option<StartMessage>, WorkError> {
+fn receive_start(control: &ControlEnd) -> Result<Option<StartMessage>, WorkError> {
     let mut descriptors = Vec::new();
     let mut fill = |len| {
         let mut bytes = vec![0; len];
-        match receive(control.socket(), &mut bytes, &mut descriptors) {
+        match control.link().fill(&mut bytes, &mut descriptors) {
             Ok(received) if received == len => Ok(bytes),
             Ok(_) => Err(WorkError::NoMaster),
             Err(error) => Err(WorkError::Receive(error)),
@@ -139,26 +157,21 @@ fn receive_start(control: &ControlSocket) -> Result<Option<StartMessage>, WorkEr
     Ok(Some(StartMessage { start, init, descriptors }))
 }
 
-fn send_event(control: &ControlSocket, event: &ControlEvent) -> Result<(), WorkError> {
+fn send_event(control: &ControlEnd, event: &ControlEvent) -> Result<(), WorkError> {
     control.send_event(event).map_err(WorkError::Send)
 }
 
 /// Makes this process end with its master, for the time before the control thread runs.
-fn end_with_master(control: &'static ControlSocket, start: &Start) -> Result<(), WorkError> {
+fn end_with_master(control: &'static ControlEnd, start: &Start) -> Result<(), WorkError> {
     // If it fails, the control thread still notices the end of the master.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     let parent = getppid().map(|it| Pid::as_raw(Some(it)));
-    if parent != i32::try_from(start.master).ok() {
+    if parent != i32::try_from(start.master).ok() && !control.link().is_stream() {
         // The parent is a launcher's process, so the signal comes with the end of that process.
         control.watch_master().map_err(WorkError::ControlThread)?;
     }
-    // A master that ended before the signal was set has closed its end of the socket.
-    let mut control = [PollFd::new(control.socket(), PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut control, Some(&now)) {
-        Ok(ready) if ready > 0 => Err(WorkError::NoMaster),
-        Ok(_) | Err(_) => Ok(()),
-    }
+    // A master that ended before the signal was set has closed its end.
+    if control.link().is_closed() { Err(WorkError::NoMaster) } else { Ok(()) }
 }
 
 /// Sets the name of this process to the file name of its program, instead of `exe`.

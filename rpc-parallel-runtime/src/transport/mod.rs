@@ -18,6 +18,7 @@ mod byte_stream;
 pub(crate) mod memory;
 mod descriptors;
 mod listener;
+mod multiplexer;
 mod unix;
 #[cfg(test)]
 mod suite;
@@ -32,6 +33,7 @@ pub(crate) use self::fault::{Backoff, Fault};
 pub(crate) use self::halves::{Halves, Reader, Writer};
 pub(crate) use self::listener::{Address, address_owner};
 pub(crate) use self::memory::memory_pair;
+pub(crate) use self::multiplexer::{CONTROL, Multiplexer};
 pub(crate) use self::origin::Origin;
 pub(crate) use self::socket::split;
 pub(crate) use self::turn::wake_after_events;

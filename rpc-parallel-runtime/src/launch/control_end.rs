@@ -1,18 +1,17 @@
-//! The worker's end of its control socket, and the control thread, which receives the commands of
+//! The worker's end of its control connection, and the control thread, which receives the commands of
 //! the master.
 //!
 //! The control thread never waits for a lock or a resource that user code may hold. So it answers
 //! while functions compute, and it reliably ends the process after the end of the master.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
 use tokio::sync::mpsc::UnboundedSender;
@@ -23,10 +22,11 @@ use super::control_event::ControlEvent;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
 use super::items_thread::serve_items;
+use super::link::Link;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::thread::start_thread;
 use crate::connection::write_queued_frames;
-use crate::transport::{Fault, Origin, send};
+use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings};
 use crate::worker::WorkerStats;
 
@@ -40,9 +40,9 @@ const PONG_RETRY: Duration = Duration::from_millis(100);
 /// connection failed, and of a worker with a panic outside of any call.
 pub(super) const EXIT_FAILED: i32 = 254;
 
-/// The worker's end of its control socket.
-pub(super) struct ControlSocket {
-    socket: OwnedFd,
+/// The worker's end of its control connection.
+pub(super) struct ControlEnd {
+    link: Link,
     /// The process of the worker. Children that user code forks send no events.
     origin: Origin,
     /// Held while an event is sent, so that events of several threads do not mix.
@@ -51,18 +51,18 @@ pub(super) struct ControlSocket {
     is_detached: AtomicBool,
 }
 
-static CONTROL: OnceLock<ControlSocket> = OnceLock::new();
+static CONTROL: OnceLock<ControlEnd> = OnceLock::new();
 
-impl ControlSocket {
-    /// Stores the socket for the lifetime of this process.
-    pub(super) fn init(socket: OwnedFd) -> &'static Self {
+impl ControlEnd {
+    /// Stores the link for the lifetime of this process.
+    pub(super) fn init(link: Link) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
         let origin = Origin::here();
-        CONTROL.get_or_init(|| Self { socket, origin, sending, is_detached })
+        CONTROL.get_or_init(|| Self { link, origin, sending, is_detached })
     }
 
-    pub(super) fn socket(&self) -> &OwnedFd {
-        &self.socket
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Sends an event to the master.
@@ -77,7 +77,7 @@ impl ControlSocket {
             return Ok(());
         }
         let _guard = self.sending.lock();
-        send(&self.socket, &event.encode(), &[])
+        self.link.send(&event.encode())
     }
 
     /// Starts the control thread. It notices the end of the master and leaves the worker time to
@@ -99,8 +99,7 @@ impl ControlSocket {
     /// control thread runs.
     pub(super) fn watch_master(&'static self) -> io::Result<()> {
         let watch = || {
-            let mut end = [PollFd::new(&self.socket, PollFlags::empty())];
-            while poll(&mut end, None).is_err() {}
+            self.link.wait_for_end();
             self.kill_after_grace_period();
         };
         start_thread("rpc-parallel watch", Box::new(watch))
@@ -123,12 +122,12 @@ impl ControlSocket {
     /// Waits for the owning connection, which the master sends right after the start message.
     /// Returns `None` if the master has ended.
     pub(super) fn receive_connection(&self) -> io::Result<Option<NewConnection>> {
-        match ReceivedCommand::receive(&self.socket)? {
-            Some(ReceivedCommand::Connection(ConnectionUse::Calls, socket)) => {
-                Ok(Some(NewConnection::Socket(socket)))
+        match self.link.receive()? {
+            Some(ReceivedCommand::Connection(ConnectionUse::Calls, connection)) => {
+                Ok(Some(connection))
             }
             Some(ReceivedCommand::MissingDescriptor(error)) => Err(error),
-            Some(other) => Err(io::Error::other(format!("expected a connection, found {other:?}"))),
+            Some(_) => Err(io::Error::other("expected a connection, found another command")),
             None => Ok(None),
         }
     }
@@ -158,8 +157,8 @@ impl ControlSocket {
             let left = left.map(|it| {
                 Timespec::try_from(it).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
             });
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], left.as_ref()) {
-                Ok(0) => {
+            match self.link.wait(left.as_ref()) {
+                Ok(false) => {
                     if pong_due {
                         pong_due = !self.send_pong();
                     }
@@ -173,7 +172,7 @@ impl ControlSocket {
                     }
                     continue;
                 }
-                Ok(_) => {}
+                Ok(true) => {}
                 Err(errno) if Fault::of(&errno.into()) == Fault::Transient => {
                     if errno != Errno::INTR {
                         thread::sleep(PONG_RETRY);
@@ -182,7 +181,7 @@ impl ControlSocket {
                 }
                 Err(_) => return,
             }
-            let Ok(Some(received)) = ReceivedCommand::receive(&self.socket) else { return };
+            let Ok(Some(received)) = self.link.receive() else { return };
             if let Some(heartbeat) = &mut heartbeat {
                 heartbeat.record_activity(Instant::now());
             }
@@ -204,13 +203,12 @@ impl ControlSocket {
                 ReceivedCommand::Plain(ControlCommand::End { within }) => {
                     RuntimeCommand::End { within }
                 }
-                ReceivedCommand::Connection(ConnectionUse::Calls, socket) => {
-                    RuntimeCommand::Connection(NewConnection::Socket(socket))
+                ReceivedCommand::Connection(ConnectionUse::Calls, connection) => {
+                    RuntimeCommand::Connection(connection)
                 }
-                // The items thread gets the socket from here, because the runtime may be busy.
+                // The items thread gets the connection from here, because the runtime may be busy.
                 #[cfg(feature = "pool")]
-                ReceivedCommand::Connection(ConnectionUse::Items, socket) => {
-                    let connection = NewConnection::Socket(socket);
+                ReceivedCommand::Connection(ConnectionUse::Items, connection) => {
                     match serve_items(&mut items_thread, connection, settings) {
                         Ok(()) => continue,
                         Err(error) => RuntimeCommand::MissingDescriptor(error),
