@@ -170,8 +170,9 @@ pub mod function {
 /// The name is that of the module with the same purpose in Jane Street's rpc_parallel.
 pub mod expert {
     pub use rpc_parallel_runtime::{
-        Initialized, Master, MasterBuilder, OneWorkerTraitPerType, Registry, Served, WorkerAddress,
-        WorkerType, WorkerTypeId, handles_panics, initialized, is_worker, registry, worker_main,
+        Initialized, ListenerAddress, Master, MasterBuilder, OneWorkerTraitPerType, Registry,
+        Served, WorkerAddress, WorkerType, WorkerTypeId, handles_panics, initialized, is_worker,
+        registry, worker_main,
     };
 }
 

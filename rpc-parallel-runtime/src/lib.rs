@@ -47,9 +47,10 @@ pub use self::launch::{
     RuntimeFlavor, WrapperLauncher,
 };
 pub use self::master::{
-    ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized, Master,
-    MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError, SpawnErrorKind, Spawner,
-    Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker, worker_main,
+    ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized,
+    ListenerAddress, Master, MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError,
+    SpawnErrorKind, Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker,
+    worker_main,
 };
 #[cfg(feature = "pool")]
 pub use self::pool::{

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use futures_util::stream;
 use rpc_parallel::Settings;
 use rpc_parallel::error::{CallErrorKind, MessageKind, PipeErrorKind};
+use rpc_parallel::expert::WorkerAddress;
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::process::TEST_TIMEOUT;
 use rpc_parallel_tests::program::{Program, ProgramOutput};
@@ -208,6 +209,22 @@ async fn other_program(settings: Settings, task: &str) -> ProgramOutput {
         Program::run(Command::new(program).args([&address, &task]))
     };
     tokio::task::spawn_blocking(run).await.expect("the task does not panic")
+}
+
+#[rpc_parallel::test]
+async fn stored_address_contains_version_of_its_format() {
+    let worker = QuoteWorker::spawner().start_ok(()).await;
+    let address = worker.address().expect("the worker has a listener");
+    let stored = serde_json::to_string(&address).expect("an address can be serialized");
+
+    let read: WorkerAddress = serde_json::from_str(&stored).expect("it is an address");
+    let later = stored.replace("version 1", "version 7");
+    let refused: Result<WorkerAddress, _> = serde_json::from_str(&later);
+
+    assert_eq!(read, address);
+    assert!(stored.starts_with(r#"{"version 1":{"id":"#), "{stored}");
+    let error = refused.expect_err("the version is unknown").to_string();
+    assert!(error.contains("unknown variant `version 7`, expected `version 1`"), "{error}");
 }
 
 fn accept_other_builds() -> Settings {

@@ -1,14 +1,13 @@
 //! The address of a worker, for programs that share its protocol and not its type.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::connecting::{connect_request, dial, encode_init, introduction, open};
+use super::connecting::{connect_request, encode_init, introduction, open};
+use super::listener_address::ListenerAddress;
 use crate::connection::ProcessAccess;
-use crate::transport::ListenerDial;
 use crate::wire::{Message, Settings, WorkerId, WorkerLabel};
 use crate::worker::WorkerClient;
 
@@ -81,12 +80,37 @@ use crate::worker::WorkerClient;
 ///
 /// An address does not keep its worker alive. It identifies one worker: when that worker no longer
 /// accepts connections, connecting fails. Only processes of the same user can connect.
+///
+/// The serialised form contains the version of its format, so a later version of this crate reads or
+/// refuses stored addresses by name.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct WorkerAddress {
     pub(super) id: WorkerId,
     pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
-    pub(super) path: PathBuf,
+    pub(super) listener: ListenerAddress,
+}
+
+/// The serialised form of an address.
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    #[serde(rename = "version 1")]
+    Version1 { id: WorkerId, label: WorkerLabel, settings: Settings, listener: ListenerAddress },
+}
+
+impl From<WorkerAddress> for Stored {
+    fn from(address: WorkerAddress) -> Self {
+        let WorkerAddress { id, label, settings, listener } = address;
+        Self::Version1 { id, label, settings, listener }
+    }
+}
+
+impl From<Stored> for WorkerAddress {
+    fn from(stored: Stored) -> Self {
+        let Stored::Version1 { id, label, settings, listener } = stored;
+        Self { id, label, settings, listener }
+    }
 }
 
 impl WorkerAddress {
@@ -124,9 +148,7 @@ impl WorkerAddress {
         });
         let connected = async {
             let frames = frames?;
-            let halves =
-                dial(&ListenerDial::new(&self.path, self.settings.busy_poll()), self.settings)
-                    .await?;
+            let halves = self.listener.dial(&self.label, self.settings).await?;
             let worker = (self.id, self.label.clone());
             open(halves, self.settings, worker, &frames, ProcessAccess::none()).await
         };
@@ -154,20 +176,15 @@ impl WorkerAddress {
         self.settings
     }
 
-    /// Returns the path of the Unix socket on which the worker listens.
-    ///
-    /// The socket is in no directory. The path is `/proc/PID/fd/N`, a descriptor of the worker's
-    /// master, of a detached worker itself, or of the process that [serves](crate::Spawn::serve)
-    /// the worker. It becomes invalid when that process exits. It has no meaning on another host,
-    /// or in a container with a PID namespace of its own.
+    /// Returns where the worker accepts connections.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn listener(&self) -> &ListenerAddress {
+        &self.listener
     }
 }
 
 impl fmt::Display for WorkerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}", self.label, self.path.display())
+        write!(f, "{} at {}", self.label, self.listener)
     }
 }

@@ -106,7 +106,7 @@ fn route(client: &impl WorkerClient) -> Route {
         id: client.worker_id(),
         label: (*client.label()).clone(),
         settings: client.settings(),
-        path: None,
+        listener: None,
         client: Some(client.clone()),
     }
 }

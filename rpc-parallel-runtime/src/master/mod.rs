@@ -16,6 +16,7 @@ mod serving;
 mod dedicated_thread;
 mod failure_source;
 mod worker;
+mod listener_address;
 mod address;
 mod connecting;
 mod connect_error;
@@ -43,6 +44,7 @@ pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_work
 #[cfg(feature = "pool")]
 pub(crate) use self::harness::spawn_defaults;
 pub use self::harness::{Test, initialized};
+pub use self::listener_address::ListenerAddress;
 #[cfg(feature = "pool")]
 pub(crate) use self::prepared_spawn::PreparedSpawn;
 pub use self::restart_policy::RestartPolicy;

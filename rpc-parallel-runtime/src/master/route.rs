@@ -4,7 +4,6 @@
 //! other process opens a connection to the worker, or uses the connection of its client.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +13,14 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::time::timeout;
 
 use super::connect_error::ConnectErrorKind;
-use super::connecting::{dial, open, open_to_process, over_socket, socket_error};
+use super::connecting::{open, open_to_process, over_socket, socket_error};
 use super::control_error::ControlErrorKind;
+use super::listener_address::ListenerAddress;
 use super::restarted_worker::RestartedWorker;
 use super::serving;
 use crate::connection::{CallErrorKind, Client, ProcessAccess, encode_control_request};
 use crate::launch::{Children, ConnectionUse, KILL_TIMEOUT, Started};
-use crate::transport::{Halves, ListenerDial, address_owner};
+use crate::transport::Halves;
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 #[cfg(feature = "tracing")]
 use crate::worker::ask_for_logs;
@@ -39,7 +39,7 @@ pub(super) struct Route {
     pub(super) id: WorkerId,
     pub(super) label: WorkerLabel,
     pub(super) settings: Settings,
-    pub(super) path: Option<PathBuf>,
+    pub(super) listener: Option<ListenerAddress>,
     /// The client that the request is made through, if it is not a handle.
     pub(super) client: Option<Client>,
 }
@@ -79,10 +79,8 @@ impl Route {
         if let Some(started) = started {
             return open_to_process(started, ConnectionUse::Calls, self.settings).await;
         }
-        match &self.path {
-            Some(path) => {
-                dial(&ListenerDial::new(path, self.settings.busy_poll()), self.settings).await
-            }
+        match &self.listener {
+            Some(listener) => listener.dial(&self.label, self.settings).await,
             None => Err(ConnectErrorKind::NoSuchWorker),
         }
     }
@@ -145,7 +143,7 @@ impl Route {
         } else if Servers::get().is_own(self.id) {
             // To its master, a worker that kills itself has failed.
             return Err(ControlErrorKind::UnknownProcess);
-        } else if self.path.is_none() && self.client.is_none() {
+        } else if self.listener.is_none() && self.client.is_none() {
             // This process has made the handle, and has reaped the worker.
             true
         } else {
@@ -166,7 +164,7 @@ impl Route {
     /// It is for a detached worker, which keeps its own address. The address is looked up after the
     /// process was opened, so the process id cannot have been reused in between.
     fn is_pid_certain(&self) -> bool {
-        let owner = self.path.as_deref().and_then(|path| address_owner(path, self.id));
+        let owner = self.listener.as_ref().and_then(|it| it.owner(self.id));
         owner.is_some() && owner == self.label.pid
     }
 

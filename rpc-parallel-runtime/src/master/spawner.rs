@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::connecting::encode_init;
+use super::listener_address::ListenerAddress;
 #[cfg(feature = "pool")]
 use super::prepared_spawn::PreparedSpawn;
 use super::restart_policy::RestartPolicy;
@@ -457,8 +458,8 @@ impl<S: Served> Spawner<S> {
         let starting = self.options.start(S::WORKER_TYPE, &init, lifetime);
         Spawning(Box::pin(async move {
             let (started, settings) = starting.await?;
-            let (label, path) = (started.label().clone(), started.listens_at());
-            Ok(Worker::new(started.id(), label, settings, path))
+            let listener = started.listens_at().map(|path| ListenerAddress::Unix { path });
+            Ok(Worker::new(started.id(), started.label().clone(), settings, listener))
         }))
     }
 }

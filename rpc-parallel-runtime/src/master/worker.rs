@@ -13,18 +13,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 use super::address::WorkerAddress;
 use super::connect_error::{ConnectError, ConnectErrorKind};
 use super::connecting::{
-    connect_request, dial, encode_init, open, open_to_process, over_socket, socket_error,
+    connect_request, encode_init, open, open_to_process, over_socket, socket_error,
 };
 use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
+use super::listener_address::ListenerAddress;
 use super::reconnecting;
 use super::restarted_worker::RestartedWorker;
 use super::route::Route;
 use super::serving;
 use super::shutdown::Shutdown;
 use crate::launch::{Children, ConnectionUse};
-use crate::transport::{Halves, ListenerDial};
+use crate::transport::Halves;
 use crate::wire::{Settings, WorkerId, WorkerLabel, WorkerTypeId};
 #[cfg(feature = "tracing")]
 use crate::worker::logs::Logs;
@@ -69,7 +70,7 @@ pub struct Worker<S> {
     label: WorkerLabel,
     /// Shared, so that handles are small.
     settings: Arc<Settings>,
-    path: Option<PathBuf>,
+    listener: Option<ListenerAddress>,
     of: PhantomData<fn() -> S>,
 }
 
@@ -81,9 +82,9 @@ impl<S> Worker<S> {
         id: WorkerId,
         label: WorkerLabel,
         settings: Settings,
-        path: Option<PathBuf>,
+        listener: Option<ListenerAddress>,
     ) -> Self {
-        Self { id, label, settings: Arc::new(settings), path, of: PhantomData }
+        Self { id, label, settings: Arc::new(settings), listener, of: PhantomData }
     }
 
     /// Returns the id of the worker.
@@ -116,10 +117,10 @@ impl<S> Worker<S> {
     /// The worker has ended, its server was closed, or it failed to listen.
     pub fn address(&self) -> io::Result<WorkerAddress> {
         let Self { id, label, settings, .. } = self;
-        let path = self.path()?;
+        let listener = self.listener()?;
         let restarted = RestartedWorker::find(*id).and_then(|it| it.label());
         let label = restarted.unwrap_or_else(|| label.clone());
-        Ok(WorkerAddress { id: *id, label, settings: **settings, path })
+        Ok(WorkerAddress { id: *id, label, settings: **settings, listener })
     }
 
     /// Shuts the worker down, and waits until its process has exited.
@@ -200,15 +201,19 @@ impl<S> Worker<S> {
     }
 
     fn route_to_process(&self) -> Route {
-        let Self { id, label, settings, path, .. } = self.clone();
-        Route { id, label, settings: *settings, path, client: None }
+        let Self { id, label, settings, listener, .. } = self.clone();
+        Route { id, label, settings: *settings, listener, client: None }
     }
 
-    /// Returns the path of the worker's listener, which is made if there is none.
-    fn path(&self) -> io::Result<PathBuf> {
-        if let Some(path) = &self.path {
-            return Ok(path.clone());
+    /// Returns the address of the worker's listener, which is made if there is none.
+    fn listener(&self) -> io::Result<ListenerAddress> {
+        match &self.listener {
+            Some(listener) => Ok(listener.clone()),
+            None => Ok(ListenerAddress::Unix { path: self.listen()? }),
         }
+    }
+
+    fn listen(&self) -> io::Result<PathBuf> {
         let ended = || {
             let why = format!("{} has ended, or its server was closed", self.label);
             io::Error::new(io::ErrorKind::NotFound, why)
@@ -332,11 +337,9 @@ impl<S: Served> Worker<S> {
         if let Some(failure) = Children::get().find_dead(self.id) {
             return Err(ConnectErrorKind::WorkerDied(failure));
         }
-        match &self.path {
-            Some(path) => {
-                let halves =
-                    dial(&ListenerDial::new(path, self.settings.busy_poll()), *self.settings)
-                        .await?;
+        match &self.listener {
+            Some(listener) => {
+                let halves = listener.dial(&self.label, *self.settings).await?;
                 Ok((halves, FailureSource::Unknown))
             }
             None => Err(ConnectErrorKind::NoSuchWorker),
@@ -359,19 +362,19 @@ impl<'de, S: Served> Deserialize<'de> for Worker<S> {
             let why = format!("expected a handle of {expected}, found one of {}", address.label);
             return Err(serde::de::Error::custom(why));
         }
-        let WorkerAddress { id, label, settings, path } = address;
-        Ok(Self::new(id, label, settings, Some(path)))
+        let WorkerAddress { id, label, settings, listener } = address;
+        Ok(Self::new(id, label, settings, Some(listener)))
     }
 }
 
 impl<S> Clone for Worker<S> {
     fn clone(&self) -> Self {
-        let Self { id, label, settings, path, of } = self;
+        let Self { id, label, settings, listener, of } = self;
         Self {
             id: *id,
             label: label.clone(),
             settings: settings.clone(),
-            path: path.clone(),
+            listener: listener.clone(),
             of: *of,
         }
     }
