@@ -40,6 +40,8 @@ pub(crate) struct Process {
     /// The master's end of the control connection, from the launch on.
     control: OnceLock<Arc<dyn ControlConnection>>,
     progress: StartProgress,
+    /// Whether the control connection has ended.
+    disconnected: AtomicBool,
     origin: Origin,
     outputs: Outputs,
     began: Instant,
@@ -98,6 +100,7 @@ impl Process {
             handle: OnceLock::new(),
             control: OnceLock::new(),
             progress: StartProgress::new(),
+            disconnected: AtomicBool::new(false),
             origin: Origin::here(),
             outputs,
             began: Instant::now(),
@@ -148,6 +151,16 @@ impl Process {
     /// forked from the master.
     pub(super) fn control(&self) -> Option<&dyn ControlConnection> {
         self.control.get().filter(|_| !self.origin.is_other_process()).map(|it| &**it)
+    }
+
+    /// Records that the control connection has ended.
+    pub(super) fn disconnect(&self) {
+        self.disconnected.store(true, Ordering::SeqCst);
+        self.progress.disconnected();
+    }
+
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.disconnected.load(Ordering::SeqCst)
     }
 
     /// Completes the launch: with the launched process, or without one. Only the first call has an
@@ -313,12 +326,8 @@ impl Process {
         self.end.borrow().clone()
     }
 
-    /// Blocks until the process has exited, or until the deadline.
+    /// Blocks until the process is reaped, or until the deadline.
     pub(super) fn wait_until(&self, deadline: Instant) {
-        if let Some(handle) = self.handle() {
-            // The supervisor may not have reaped the process yet, so this waits for the exit.
-            return handle.wait_until(deadline);
-        }
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = self.end_recorded.wait_timeout_while(self.has_ended(), left, |it| !*it);
     }

@@ -3,22 +3,36 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rpc_parallel_os::{PidfdCause, PidfdError};
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
-    pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group,
+    pidfd_open, pidfd_send_signal, waitid,
 };
 
-/// The handle of a child process. It identifies the process by a pidfd, so it never refers to
-/// another process that got the same id later.
+/// The handle of a child process.
+///
+/// A pidfd identifies the process, so the handle never refers to another process that got the same id
+/// later. It is opened when it is needed: to send a signal, and to wait for an exit that has been
+/// announced by the end of the control connection. So an idle worker costs no descriptor for it. Until
+/// this process reaps its child, the id of the child is not reused.
 pub(super) struct ProcessHandle {
     pid: Pid,
-    pidfd: OwnedFd,
     /// Whether a `SIGKILL` goes to the process group that the process leads.
     leads_group: bool,
+    /// Locked during system calls, which do not block: none of them may follow the one that reaps.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Set while the exit of the process is watched.
+    pidfd: Option<OwnedFd>,
+    /// Whether the process was reaped, so that its id may belong to another process.
+    is_reaped: bool,
 }
 
 /// How a process ended.
@@ -39,37 +53,70 @@ impl ProcessHandle {
     ///
     /// # Errors
     ///
-    /// The kernel gives no pidfd. The child is killed and reaped.
+    /// The kernel has no pidfds. The child is killed and reaped.
     pub(super) fn of_child(mut child: Child, leads_group: bool) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { pid, pidfd, leads_group }),
-            Err(errno) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(refused(errno))
-            }
+        if let Err(errno) = check_pidfds(pid) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(refused(errno));
         }
+        Ok(Self { pid, leads_group, state: Mutex::default() })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_pid().unsigned_abs()
     }
 
+    /// Returns whether the exit of the process is watched from its start, because it is not the
+    /// process that holds the control connection.
+    pub(super) fn is_launcher(&self) -> bool {
+        self.leads_group
+    }
+
     /// Sends a signal. It has no effect after the process was reaped.
     pub(super) fn signal(&self, signal: Signal) {
+        let state = self.state();
+        if state.is_reaped {
+            return;
+        }
         if self.leads_group && signal == Signal::KILL {
             // The processes that a launcher has started, and a worker that has not left the group
-            // yet. The process is not reaped, so its id and that of its group are not reused.
+            // yet.
             let _ = kill_process_group(self.pid, signal);
         }
-        let _ = pidfd_send_signal(&self.pidfd, signal);
+        let _ = match self.pidfd(&state) {
+            Some(pidfd) => pidfd_send_signal(pidfd, signal),
+            // This process has too many open files.
+            None => kill_process(self.pid, signal),
+        };
     }
 
     /// Returns whether the process has exited.
     pub(super) fn has_exited(&self) -> bool {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&now)) == Ok(1)
+        let state = self.state();
+        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // An error means that it was reaped.
+        state.is_reaped || self.wait(&state, peek).map_or(true, |it| it.is_some())
+    }
+
+    /// Watches the exit of the process: an epoll instance gets an event with this data. Has no effect
+    /// if it is watched already.
+    ///
+    /// # Errors
+    ///
+    /// This process has too many open files, or the kernel lacks memory.
+    pub(super) fn watch(&self, epoll: &OwnedFd, data: u64) -> io::Result<()> {
+        let mut state = self.state();
+        if state.is_reaped || state.pidfd.is_some() {
+            return Ok(());
+        }
+        let pidfd = pidfd_open(self.pid, PidfdFlags::empty())?;
+        // Edge-triggered: a process that cannot be reaped yet stays readable all the time.
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(epoll, &pidfd, EventData::new_u64(data), flags)?;
+        state.pidfd = Some(pidfd);
+        Ok(())
     }
 
     /// Reaps the process if it has exited, and returns how it ended.
@@ -77,51 +124,89 @@ impl ProcessHandle {
     /// Returns `None` also for a process that has exited while another process traces it, until the
     /// tracer has noticed that.
     pub(super) fn try_reap(&self) -> Option<Exit> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(Errno::INTR) => {}
-                Err(_) => return Some(Exit::Unknown),
-                Ok(status) => break status?,
+        let mut state = self.state();
+        let reaped = self.wait(&state, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        let exit = match reaped {
+            Ok(status) => {
+                status.map(|status| match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Exit::Code(code),
+                    (None, Some(signal)) => Exit::Signal { signal, core_dumped: status.dumped() },
+                    (None, None) => Exit::Unknown,
+                })
             }
+            Err(_) => Some(Exit::Unknown),
         };
-        Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Exit::Code(code),
-            (None, Some(signal)) => Exit::Signal { signal, core_dumped: status.dumped() },
-            (None, None) => Exit::Unknown,
-        })
+        if exit.is_some() {
+            // This also removes it from the epoll instance.
+            *state = State { pidfd: None, is_reaped: true };
+        }
+        exit
     }
 
-    /// Blocks until the process has exited, or until the deadline.
-    pub(super) fn wait_until(&self, deadline: Instant) {
-        let mut pidfd = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
-        {
-            match poll(&mut pidfd, Some(&left)) {
+    fn wait(
+        &self,
+        state: &State,
+        options: WaitIdOptions,
+    ) -> rustix::io::Result<Option<WaitIdStatus>> {
+        let pidfd = self.pidfd(state);
+        loop {
+            let id = match &pidfd {
+                Some(pidfd) => WaitId::PidFd(pidfd.as_fd()),
+                None => WaitId::Pid(self.pid),
+            };
+            match waitid(id, options) {
                 Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => return,
+                waited => return waited,
             }
+        }
+    }
+
+    /// Returns the pidfd, which is opened if there is none. `None` if this process has too many open
+    /// files.
+    fn pidfd<'a>(&self, state: &'a State) -> Option<Pidfd<'a>> {
+        match &state.pidfd {
+            Some(pidfd) => Some(Pidfd::Watched(pidfd)),
+            None => pidfd_open(self.pid, PidfdFlags::empty()).ok().map(Pidfd::Opened),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics while it holds this lock")
+    }
+}
+
+/// A pidfd for one operation.
+enum Pidfd<'a> {
+    Watched(&'a OwnedFd),
+    Opened(OwnedFd),
+}
+
+impl AsFd for Pidfd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Watched(pidfd) => pidfd.as_fd(),
+            Self::Opened(pidfd) => pidfd.as_fd(),
         }
     }
 }
 
-impl AsFd for ProcessHandle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+/// Checks once whether the kernel has pidfds.
+fn check_pidfds(child: Pid) -> Result<(), Errno> {
+    static AVAILABLE: OnceLock<()> = OnceLock::new();
+    if AVAILABLE.get().is_none() {
+        match pidfd_open(child, PidfdFlags::empty()) {
+            Ok(_) => AVAILABLE.get_or_init(|| ()),
+            Err(errno) => return Err(errno),
+        };
     }
+    Ok(())
 }
 
 /// Explains why the kernel gave no pidfd.
 fn refused(errno: Errno) -> io::Error {
-    match errno {
-        Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::NODEV => io::Error::new(
-            io::Error::from(errno).kind(),
-            format!(
-                "the system call `pidfd_open` is not available ({errno}): rpc-parallel requires \
-                 Linux 5.4, and sandboxes and tracers (gVisor, old container runtimes, valgrind \
-                 before 3.20) must allow it"
-            ),
-        ),
+    let error = PidfdError::new(errno);
+    match error.cause() {
+        PidfdCause::Unsupported | PidfdCause::Forbidden => io::Error::other(error),
         _ => errno.into(),
     }
 }

@@ -31,7 +31,7 @@ use super::starter::PendingLaunch;
 use super::starting_error::{StartingError, io};
 use super::supervised::NewProcess;
 use super::supervisor::Supervisor;
-use crate::transport::Halves;
+use crate::transport::{Fault, Halves};
 use crate::wire::{Settings, WorkerId, WorkerLabel, host_name};
 use crate::worker::{WorkerType, greeting};
 
@@ -288,12 +288,23 @@ pub(crate) struct StartingWorker {
 }
 
 impl StartingWorker {
-    /// Opens the owning connection of the worker.
-    pub(crate) async fn open(&self, settings: Settings) -> Result<Halves, FailedStart> {
+    /// Opens the owning connection of the worker, and returns it with the start.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the process.
+    pub(crate) async fn open(self, settings: Settings) -> Result<(Self, Halves), FailedStart> {
         let process = self.guard.process();
         let control = process.control().expect("it was launched by this process");
-        let opened = control.open(ConnectionUse::Calls, settings.busy_poll()).await;
-        Ok(opened.map_err(io("open a connection to it"))?)
+        match control.open(ConnectionUse::Calls, settings.busy_poll()).await {
+            Ok(halves) => Ok((self, halves)),
+            // The process was not started, or has ended. The reason follows.
+            Err(error) if Fault::of(&error) == Fault::PeerGone => match self.serving().await {
+                Ok(_) => Err(io("open a connection to it")(error).into()),
+                Err(failed) => Err(failed),
+            },
+            Err(error) => Err(self.fail(io("open a connection to it")(error).into()).await),
+        }
     }
 
     /// Waits until the worker serves.

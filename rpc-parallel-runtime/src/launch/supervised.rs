@@ -137,7 +137,7 @@ impl Supervised {
         if let Some(control) = self.process.control() {
             control.deregister(epoll);
         }
-        self.process.progress().disconnected();
+        self.process.disconnect();
     }
 
     /// Receives the events that the process has sent until its end, and closes its control

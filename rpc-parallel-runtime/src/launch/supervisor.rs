@@ -127,6 +127,7 @@ impl Supervisor {
             requests,
             supervised: HashMap::new(),
             timers: BinaryHeap::new(),
+            scans: false,
             out_of_memory: None,
         };
         start_essential_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
@@ -167,14 +168,17 @@ impl Supervisor {
         handle: Option<ProcessHandle>,
     ) -> io::Result<()> {
         process.set_handle(handle);
-        let Some(handle) = process.handle() else { return Ok(()) };
-        let data = epoll::EventData::new_u64(process.serial);
-        // Edge-triggered: see `SupervisorThread::reap`.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&self.epoll, handle, data, flags).map_err(|errno| {
-            process.kill();
-            errno.into()
-        })
+        match process.handle() {
+            // A launcher's process may exit before the worker, which holds the control connection.
+            Some(handle) if handle.is_launcher() || process.is_disconnected() => {
+                let watched = handle.watch(&self.epoll, process.serial);
+                watched.inspect_err(|_| {
+                    process.kill();
+                })
+            }
+            // The end of its control connection announces its exit.
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Passes on an event of a worker in this process.
@@ -250,6 +254,8 @@ struct SupervisorThread {
     supervised: HashMap<u64, Supervised>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
+    /// Whether the timer for scans is set.
+    scans: bool,
     /// Set with the first process that is started.
     out_of_memory: Option<OutOfMemory>,
 }
@@ -263,6 +269,9 @@ enum Timer {
     Exit,
     /// The process has exited, and could not be reaped.
     Reap,
+    /// A process may have exited although a process that it has forked keeps its control connection
+    /// open. This timer concerns all processes.
+    Scan,
 }
 
 impl SupervisorThread {
@@ -376,6 +385,7 @@ impl SupervisorThread {
                 Timer::End => self.escalate(serial, now),
                 Timer::Exit => self.abandon(serial),
                 Timer::Reap => self.reap(serial),
+                Timer::Scan => self.scan(),
             }
         }
     }
@@ -384,6 +394,23 @@ impl SupervisorThread {
         let serial = new.process.serial;
         self.supervised.insert(serial, Supervised::new(new));
         self.out_of_memory.get_or_insert_with(OutOfMemory::watch);
+        if !self.scans {
+            self.scans = true;
+            self.set_timer(Instant::now() + SCAN_INTERVAL, 0, Timer::Scan);
+        }
+    }
+
+    /// Reaps processes that have exited without the end of their control connection.
+    fn scan(&mut self) {
+        let exited = |it: &Supervised| it.process.handle().is_some_and(ProcessHandle::has_exited);
+        let exited = self.supervised.iter().filter(|(_, it)| exited(it)).map(|(serial, _)| *serial);
+        for serial in exited.collect::<Vec<_>>() {
+            self.reap(serial);
+        }
+        self.scans = !self.supervised.is_empty();
+        if self.scans {
+            self.set_timer(Instant::now() + SCAN_INTERVAL, 0, Timer::Scan);
+        }
     }
 
     /// Records the end of a process that was not launched.
@@ -421,7 +448,15 @@ impl SupervisorThread {
         supervised.end_control(&self.epoll);
         if supervised.process.has_no_handle() {
             self.end_without_process(serial);
-        } else if supervised.end.is_none() {
+            return;
+        }
+        if let Some(handle) = supervised.process.handle()
+            && handle.watch(&self.epoll, serial).is_err()
+        {
+            // This process has too many open files.
+            self.set_timer(Instant::now() + REAP_RETRY, serial, Timer::Reap);
+        }
+        if self.supervised.get(&serial).is_some_and(|it| it.end.is_none()) {
             // The process either exits or keeps running without a master. Its end is enforced in
             // both cases.
             self.schedule_end(serial, CLOSED_TIMEOUT, CLOSED_TIMEOUT);
@@ -507,14 +542,10 @@ impl SupervisorThread {
         let Some(supervised) = self.supervised.get_mut(&serial) else { return };
         let Some(handle) = supervised.process.handle() else { return };
         let Some(exit) = handle.try_reap() else {
-            // Another process traces this one, and has not noticed its exit yet. The pidfd is
-            // readable all the time, and edge-triggered events do not report it again.
+            // Another process traces this one, and has not noticed its exit yet.
             return self.set_timer(Instant::now() + REAP_RETRY, serial, Timer::Reap);
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
-        if let Some(handle) = supervised.process.handle() {
-            let _ = epoll::delete(&self.epoll, handle);
-        }
         supervised.receive_last_events(&self.epoll);
         let announced = supervised.exit_code.map(ExitReason::Exited);
         let exit_reason = announced
@@ -554,6 +585,10 @@ impl SupervisorThread {
 
 /// How long a process may take to exit after it has closed its control connection.
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The interval at which processes are looked at that have exited without the end of their control
+/// connection.
+const SCAN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pause before another attempt to reap a process that another process traces.
 const REAP_RETRY: Duration = Duration::from_millis(50);

@@ -77,7 +77,7 @@ impl SpawnRequest {
             let starting = self.launch(Lifetime::WithConnection).await?;
             let settings = self.spawn_defaults.settings;
             let opened = starting.open(settings).await;
-            let halves = opened.map_err(|it| self.failure(it))?;
+            let (starting, halves) = opened.map_err(|it| self.failure(it))?;
             // Written first, so that the worker finds the request when it serves.
             let written = match halves.1.try_write(&[IoSlice::new(connect_request)]) {
                 Ok(written) => written,

@@ -4,13 +4,16 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rpc_parallel_os::{Direction, Readiness};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{set_socket_send_buffer_size, socket_send_buffer_size};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg};
+use tokio::time::{Sleep, sleep};
 
 use super::busy_poll::BusyPolling;
 use super::halves::{Halves, Reader, Writer};
@@ -25,20 +28,16 @@ const SMALL_SEND_BUFFER: usize = 16 * 1024;
 pub(crate) fn split(socket: impl Into<OwnedFd>, busy_poll: BusyPoll) -> io::Result<Halves> {
     let socket = UnixStream::from(socket.into());
     socket.set_nonblocking(true)?;
-    let incoming = Arc::new(OwnedFd::from(socket.try_clone()?));
+    // The kernel doubles the value that is set, to account for its own overhead.
+    let usual_buffer = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
+    let socket = Arc::new(OwnedFd::from(socket));
     let reader = SocketReader {
-        registered: Registered::new(Readiness::register(incoming, Direction::Read)?),
+        registered: Registered::new(Readiness::register(socket.clone(), Direction::Read)?),
         polling: BusyPolling::of_task(busy_poll),
         looks: false,
     };
-    // The kernel doubles the value that is set, to account for its own overhead.
-    let usual_buffer = socket_send_buffer_size(&socket).ok().map(|it| it / 2);
-    let writer = SocketWriter {
-        socket: Arc::new(socket.into()),
-        usual_buffer,
-        room: Mutex::new(None),
-        origin: Origin::here(),
-    };
+    let writer =
+        SocketWriter { socket, usual_buffer, room: Mutex::new(None), origin: Origin::here() };
     Ok((Box::new(reader), Box::new(writer)))
 }
 
@@ -126,17 +125,40 @@ fn read(socket: &OwnedFd, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     })
 }
 
-/// Writes to a socket. Its descriptor is another one than that of the reader, because a runtime
-/// registers each descriptor only once. Duplicating it when the socket is full would fail in a
-/// process that has too many open files.
+/// Writes to a socket.
 struct SocketWriter {
     socket: Arc<OwnedFd>,
     /// The usual size of the send buffer, in bytes, as it is passed to the kernel.
     usual_buffer: Option<usize>,
-    /// The registration for write readiness, from the time when the socket is full until all bytes
-    /// are written. Only the driver uses it, so no thread waits for the lock.
-    room: Mutex<Option<Registered<Readiness>>>,
+    /// What waits for free space, from the time when the socket is full until all bytes are written.
+    /// Only the driver uses it, so no thread waits for the lock.
+    room: Mutex<Option<Room>>,
     origin: Origin,
+}
+
+/// What waits for free space of a full socket.
+enum Room {
+    /// A duplicate of the descriptor, which is registered for write readiness. A runtime registers
+    /// each descriptor only once, and that of the reader is registered for read readiness.
+    Registered(Registered<Readiness>),
+    /// A timer, in a process that has too many open files for a duplicate.
+    Timer(Pin<Box<Sleep>>),
+}
+
+/// The pause before a write is tried again without a registration.
+const ROOM_RETRY: Duration = Duration::from_millis(1);
+
+impl Room {
+    fn of(socket: &OwnedFd) -> io::Result<Self> {
+        match fcntl_dupfd_cloexec(socket, 3) {
+            Ok(duplicate) => {
+                let readiness = Readiness::register(Arc::new(duplicate), Direction::Write)?;
+                Ok(Self::Registered(Registered::new(readiness)))
+            }
+            Err(Errno::MFILE | Errno::NFILE) => Ok(Self::Timer(Box::pin(sleep(ROOM_RETRY)))),
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 const LOCK: &str = "no code panics while it holds this lock";
@@ -154,17 +176,22 @@ impl Writer for SocketWriter {
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut room = self.room.lock().expect(LOCK);
-        let registered = match &mut *room {
-            Some(registered) => registered,
-            None => {
-                let readiness = Readiness::register(self.socket.clone(), Direction::Write)?;
-                room.insert(Registered::new(readiness))
-            }
+        let waiting = match &mut *room {
+            Some(waiting) => waiting,
+            None => room.insert(Room::of(&self.socket)?),
         };
-        let mut ready = ready!(registered.poll_ready(cx))?;
-        // The caller writes until the socket is full again. After that, new free space makes it
-        // ready again.
-        ready.clear_ready();
+        match waiting {
+            Room::Registered(registered) => {
+                let mut ready = ready!(registered.poll_ready(cx))?;
+                // The caller writes until the socket is full again. After that, new free space makes
+                // it ready again.
+                ready.clear_ready();
+            }
+            Room::Timer(timer) => {
+                ready!(timer.as_mut().poll(cx));
+                *room = None;
+            }
+        }
         Poll::Ready(Ok(()))
     }
 
