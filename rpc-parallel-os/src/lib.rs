@@ -19,6 +19,7 @@ mod output;
 mod sibling;
 mod fork;
 mod exit;
+mod termination;
 mod pidfd;
 
 mod plain;
@@ -41,6 +42,7 @@ pub use self::pidfd::{PidfdCause, PidfdError};
 pub use self::queues::Queue;
 pub use self::sibling::NoSibling;
 pub use self::signals::SignalActions;
+pub use self::termination::Termination;
 
 pub use self::plain::Plain;
 pub use self::sealed::{SealedSlice, SealedSliceBuilder};

@@ -5,12 +5,14 @@
 //! while functions compute, and it reliably ends the process after the end of the master.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rpc_parallel_os::Termination;
 use rustix::event::Timespec;
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
@@ -24,6 +26,7 @@ use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 use super::items_thread::serve_items;
 use super::link::Link;
 use super::runtime_command::{NewConnection, RuntimeCommand};
+use super::supervised::ENDING_TIMEOUT;
 use super::thread::start_thread;
 use crate::connection::write_queued_frames;
 use crate::transport::{Fault, Origin};
@@ -49,6 +52,8 @@ pub(super) struct ControlEnd {
     sending: Mutex<()>,
     /// Whether this process keeps running after the end of its master.
     is_detached: AtomicBool,
+    /// The `SIGTERM` signals of other processes than the master.
+    termination: OnceLock<&'static Termination>,
 }
 
 static CONTROL: OnceLock<ControlEnd> = OnceLock::new();
@@ -58,7 +63,24 @@ impl ControlEnd {
     pub(super) fn init(link: Link) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
         let origin = Origin::here();
-        CONTROL.get_or_init(|| Self { link, origin, sending, is_detached })
+        let termination = OnceLock::new();
+        CONTROL.get_or_init(|| Self { link, origin, sending, is_detached, termination })
+    }
+
+    /// Turns the first `SIGTERM` that does not come from the master into an orderly end.
+    pub(super) fn watch_termination(&self, master: u32) -> io::Result<()> {
+        if let Some(termination) = Termination::watch(master)? {
+            let _ = self.termination.set(termination);
+        }
+        Ok(())
+    }
+
+    /// Ends this process by `SIGTERM`, which it has received.
+    pub(super) fn end_by_termination(&self) -> ! {
+        match self.termination.get() {
+            Some(termination) => termination.end(),
+            None => unreachable!("only a received signal leads here"),
+        }
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -146,9 +168,12 @@ impl ControlEnd {
         let mut items_thread = None;
         // Whether a heartbeat could not be sent.
         let mut pong_due = false;
+        // When the process must have ended because of `SIGTERM`.
+        let mut end_by = None;
         loop {
-            let left =
-                heartbeat.as_ref().map(|it| it.next().saturating_duration_since(Instant::now()));
+            let heartbeat_due = heartbeat.as_ref().map(HeartbeatMonitor::next);
+            let due = [heartbeat_due, end_by].into_iter().flatten().min();
+            let left = due.map(|it| it.saturating_duration_since(Instant::now()));
             let left = if pong_due {
                 Some(left.map_or(PONG_RETRY, |it| it.min(PONG_RETRY)))
             } else {
@@ -157,22 +182,9 @@ impl ControlEnd {
             let left = left.map(|it| {
                 Timespec::try_from(it).unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 })
             });
-            match self.link.wait(left.as_ref()) {
-                Ok(false) => {
-                    if pong_due {
-                        pong_due = !self.send_pong();
-                    }
-                    let now = Instant::now();
-                    let polled = heartbeat.as_mut().filter(|it| it.next() <= now);
-                    let polled = polled.map(|it| it.poll(now));
-                    if let Some(HeartbeatAction::Dead(silent_for)) = polled {
-                        let _ =
-                            commands.send(RuntimeCommand::MasterTimedOut { silence: silent_for });
-                        return;
-                    }
-                    continue;
-                }
-                Ok(true) => {}
+            let termination = self.termination.get().copied();
+            let woken = match self.link.wait(termination.map(AsFd::as_fd), left.as_ref()) {
+                Ok(woken) => woken,
                 Err(errno) if Fault::of(&errno.into()) == Fault::Transient => {
                     if errno != Errno::INTR {
                         thread::sleep(PONG_RETRY);
@@ -180,6 +192,30 @@ impl ControlEnd {
                     continue;
                 }
                 Err(_) => return,
+            };
+            let now = Instant::now();
+            if let Some(termination) = termination {
+                let is_second = woken.by_other && end_by.is_some();
+                if is_second || end_by.is_some_and(|it| it <= now) {
+                    termination.end();
+                }
+                if woken.by_other {
+                    termination.clear();
+                    end_by = Some(now + ENDING_TIMEOUT);
+                    let _ = commands.send(RuntimeCommand::Terminate);
+                }
+            }
+            if !woken.by_command {
+                if pong_due {
+                    pong_due = !self.send_pong();
+                }
+                let polled = heartbeat.as_mut().filter(|it| it.next() <= now);
+                let polled = polled.map(|it| it.poll(now));
+                if let Some(HeartbeatAction::Dead(silent_for)) = polled {
+                    let _ = commands.send(RuntimeCommand::MasterTimedOut { silence: silent_for });
+                    return;
+                }
+                continue;
             }
             let Ok(Some(received)) = self.link.receive() else { return };
             if let Some(heartbeat) = &mut heartbeat {

@@ -252,7 +252,7 @@ fn run_until_end(start: Start, init: Vec<u8>, host: &Host) -> Result<(), StartFa
     drop_silently(|| runtime.shutdown_background());
     match served {
         Some(Ok(Ended::Exited(code))) => send(host, ControlEvent::Exiting { code }),
-        Some(Ok(Ended::Killed)) => {}
+        Some(Ok(Ended::Terminated | Ended::Killed)) => {}
         Some(Err(error)) => {
             diagnose(format_args!("a worker in this process failed: {}", AnyError::from(error)));
             send(host, ControlEvent::Exiting { code: EXIT_FAILED });

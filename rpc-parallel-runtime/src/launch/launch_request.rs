@@ -19,7 +19,6 @@ use super::socket_control::SocketControl;
 use super::starter::{PendingLaunch, StartRequest, start_process};
 use super::starting_error::{StartingError, io as tried};
 use super::stream_control::StreamControl;
-use crate::transport::connected_pair;
 
 /// A request to a [`Launcher`](super::Launcher) to start the process of one worker.
 ///
@@ -190,15 +189,18 @@ impl LaunchRequest {
     ///
     /// # Errors
     ///
-    /// The sockets cannot be made. A failure to execute the command is reported by the start itself,
+    /// The pipes cannot be made. A failure to execute the command is reported by the start itself,
     /// because this function does not wait for it.
     pub fn over_stdio(self, mut command: Command) -> io::Result<Launched> {
         let Self { streams, launch, .. } = self;
-        let (ours, theirs) = connected_pair()?;
-        command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+        // Two pipes and not one socket: the worker makes its stdin non-blocking, which must not
+        // concern the stdout of another process.
+        let (stdin, outgoing) = io::pipe()?;
+        let (incoming, stdout) = io::pipe()?;
+        command.stdin(stdin).stdout(stdout);
         command.stderr(streams.stderr.map_or_else(Stdio::inherit, Stdio::from));
         command.process_group(0);
-        let control = StreamControl::new(ours.try_clone()?.into(), ours.into())?;
+        let control = StreamControl::new(incoming.into(), outgoing.into())?;
         start_process(StartRequest { command, leads_group: true, launch })?;
         Ok(Launched { control: Arc::new(control) })
     }

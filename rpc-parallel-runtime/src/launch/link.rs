@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -17,6 +17,19 @@ pub(super) enum Link {
     Socket(OwnedFd),
     /// A stream of bytes, whose channels are the connections of the worker.
     Stream(StreamLink),
+}
+
+/// What has ended a wait. All are false after the timeout.
+#[derive(Clone, Copy)]
+pub(super) struct Woken {
+    /// Whether [`Link::receive`] returns without blocking.
+    pub(super) by_command: bool,
+    /// Whether the other event has arrived.
+    pub(super) by_other: bool,
+}
+
+impl Woken {
+    const BY_COMMAND: Self = Self { by_command: true, by_other: false };
 }
 
 /// A multiplexed stream, and the commands that it has received.
@@ -72,15 +85,27 @@ impl Link {
         }
     }
 
-    /// Blocks until a command may have arrived, or until the timeout. Returns whether
-    /// [`receive`](Self::receive) returns without blocking.
-    pub(super) fn wait(&self, timeout: Option<&Timespec>) -> Result<bool, Errno> {
-        match self {
-            Self::Socket(socket) => {
-                Ok(poll(&mut [PollFd::new(socket, PollFlags::IN)], timeout)? > 0)
-            }
-            Self::Stream(link) => link.wait(timeout),
-        }
+    /// Blocks until a command or the other event may have arrived, or until the timeout.
+    pub(super) fn wait(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        timeout: Option<&Timespec>,
+    ) -> Result<Woken, Errno> {
+        let own = match self {
+            Self::Socket(socket) => socket.as_fd(),
+            Self::Stream(link) if link.is_ready() => return Ok(Woken::BY_COMMAND),
+            Self::Stream(link) => link.epoll.as_fd(),
+        };
+        let mut watched = vec![PollFd::from_borrowed_fd(own, PollFlags::IN)];
+        watched.extend(other.map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN)));
+        poll(&mut watched, timeout)?;
+        let mut ready = watched.iter().map(|it| !it.revents().is_empty());
+        let (own, other) = (ready.next() == Some(true), ready.next() == Some(true));
+        let by_command = match self {
+            Self::Socket(_) => own,
+            Self::Stream(link) => own && link.wait(None)?,
+        };
+        Ok(Woken { by_command, by_other: other })
     }
 
     /// Returns the next command. Returns `None` after the end of the connection.
@@ -148,13 +173,17 @@ impl StreamLink {
         Ok(())
     }
 
+    /// Waits for an event of the stream, and returns whether a command has arrived.
     fn wait(&self, timeout: Option<&Timespec>) -> Result<bool, Errno> {
-        self.parse();
-        if !self.received().is_ready() {
+        if !self.is_ready() {
             self.pump(timeout)?;
-            self.parse();
         }
-        Ok(self.received().is_ready())
+        Ok(self.is_ready())
+    }
+
+    fn is_ready(&self) -> bool {
+        self.parse();
+        self.received().is_ready()
     }
 
     /// Decodes the commands that have been received.

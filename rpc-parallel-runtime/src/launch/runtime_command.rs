@@ -16,6 +16,8 @@ pub(super) enum RuntimeCommand {
     },
     /// This process failed to receive a descriptor, or to serve its connection.
     MissingDescriptor(io::Error),
+    /// This process has received `SIGTERM`, and not from its master.
+    Terminate,
     /// The master has missed heartbeats for this time.
     MasterTimedOut {
         silence: Duration,

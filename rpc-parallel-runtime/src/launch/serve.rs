@@ -49,6 +49,8 @@ enum Event {
 pub(super) enum Ended {
     /// With this exit code.
     Exited(i32),
+    /// Because of a `SIGTERM` that did not come from the master.
+    Terminated,
     /// The master has killed a worker that is a thread, which runs no more code of the user.
     Killed,
 }
@@ -127,6 +129,7 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
         connections.spawn(task(send_closed(start.id, host.clone())));
     }
 
+    let mut terminated = false;
     // The exit code, the time for the end, and whether the end is announced to the master.
     let (code, within, announce) = loop {
         let next = next_event(&start, host, &mut commands, &mut owner, &mut connections);
@@ -145,6 +148,11 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
             }
             Event::Command(RuntimeCommand::MasterTimedOut { silence }) => {
                 diagnose(format_args!("the master missed heartbeats for {silence:?}"));
+            }
+            // The master sees a failure: the signal.
+            Event::Command(RuntimeCommand::Terminate) => {
+                terminated = true;
+                break (EXIT_FAILED, ENDING_TIMEOUT, false);
             }
             Event::Command(RuntimeCommand::End { within })
             | Event::ShutdownRequested { within } => {
@@ -175,6 +183,9 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
     connections.shutdown().await;
     owner.shutdown().await;
     host.remove_servers(start.id);
+    if terminated {
+        return Ok(Ended::Terminated);
+    }
     Ok(Ended::Exited(match ended {
         Ok(Ok(())) => code,
         Ok(Err(Panicked)) => EXIT_FAILED,

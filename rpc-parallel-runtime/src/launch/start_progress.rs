@@ -57,6 +57,9 @@ pub(super) struct StartLimits {
     pub(super) init: Option<Duration>,
 }
 
+/// Returns the error for a limit that was exceeded.
+type Exceeded = fn(Duration) -> StartingError;
+
 /// The end of a start that did not lead to a serving worker.
 pub(super) enum NotServing {
     Failed(StartingError),
@@ -165,7 +168,7 @@ impl StartProgress {
             if let Some(outcome) = self.outcome() {
                 return outcome;
             }
-            let (limit, exceeded): (_, Option<fn(Duration) -> StartingError>) = match phase.kind {
+            let (limit, exceeded): (_, Option<Exceeded>) = match phase.kind {
                 PhaseKind::Initializing => (limits.init, Some(StartingError::InitTimedOut)),
                 PhaseKind::Booting => (limits.connect, Some(StartingError::StartupTimedOut)),
                 // The limit begins when the process runs, which may be at any moment.

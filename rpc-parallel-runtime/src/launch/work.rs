@@ -56,6 +56,8 @@ enum WorkError {
     HeaderRead(#[source] StartError),
     #[error("failed to send an event to the master")]
     Send(#[source] io::Error),
+    #[error("failed to handle SIGTERM")]
+    Termination(#[source] io::Error),
     #[error("failed to make the tokio runtime")]
     Runtime(#[source] io::Error),
     #[error("failed to start the control thread")]
@@ -100,6 +102,7 @@ fn run() -> Result<i32, WorkError> {
         send_event(control, &ControlEvent::Failed(failure))?;
         return Ok(EXIT_FAILED);
     }
+    control.watch_termination(start.master).map_err(WorkError::Termination)?;
     Role::Worker.assume(start.spawn_defaults.clone()).map_err(WorkError::Role)?;
     let host = control.link().is_stream().then(host_name);
     send_event(control, &ControlEvent::Hello { pid: process::id(), host })?;
@@ -112,6 +115,10 @@ fn run() -> Result<i32, WorkError> {
     runtime.shutdown_timeout(GRACE_PERIOD);
     let code = match ended? {
         Ended::Exited(code) => code,
+        Ended::Terminated => {
+            rpc_parallel_os::flush_output();
+            control.end_by_termination()
+        }
         Ended::Killed => EXIT_FAILED,
     };
     if control.link().is_stream() {

@@ -78,13 +78,9 @@ impl SpawnRequest {
             let settings = self.spawn_defaults.settings;
             let opened = starting.open(settings).await;
             let (starting, halves) = opened.map_err(|it| self.failure(it))?;
-            // Written first, so that the worker finds the request when it serves.
-            let written = match halves.1.try_write(&[IoSlice::new(connect_request)]) {
-                Ok(written) => written,
-                // Nothing was written. The request is written, or fails, when the connection is
-                // opened.
-                Err(_) => 0,
-            };
+            // Written first, so that the worker finds the request when it serves. After an error
+            // nothing was written: the request is written, or fails, when the connection is opened.
+            let written = halves.1.try_write(&[IoSlice::new(connect_request)]).unwrap_or_default();
             let serving = starting.serving().await;
             let started = serving.map_err(|it| self.failure(it))?;
             let connected = async {
