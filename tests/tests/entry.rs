@@ -1,6 +1,8 @@
 //! The role of a process is decided before its `main`; otherwise no worker starts.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use rpc_parallel_tests::program::{Program, ProgramOutput};
@@ -93,6 +95,19 @@ fn main_returning_error_exits_with_code_1() {
 
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.contains("Error: an argument is `fail`"), "{output:?}");
+}
+
+#[test]
+fn argument_that_is_not_unicode_is_error_with_position() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_async_main"));
+    let invalid = OsStr::from_bytes(b"two \xff");
+
+    let output = Program::run(command.arg("one").arg(invalid));
+
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{output:?}");
+    let error = r#"failed to read the arguments of the program: argument 2 is not valid UTF-8: "two \xFF"; a `main` with the parameter `Vec<OsString>` takes any argument"#;
+    assert!(output.stderr.contains(error), "{output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
 }
 
 #[test]

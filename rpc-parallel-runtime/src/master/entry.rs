@@ -201,8 +201,24 @@ impl FromArgs for ArgsOs {
 
 impl FromArgs for Vec<String> {
     fn from_args() -> Self {
-        std::env::args().collect()
+        let all = std::env::args_os().enumerate().map(|(position, argument)| {
+            argument.into_string().map_err(|argument| NotUnicode { position, argument })
+        });
+        let all: Result<_, _> = all.collect();
+        all.unwrap_or_else(|it| exit_with_error("read the arguments of the program", &it))
     }
+}
+
+/// An argument of the program is not Unicode, and `main` takes its arguments as `String`s.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "argument {position} is not valid UTF-8: {argument:?}; a `main` with the parameter \
+     `Vec<OsString>` takes any argument"
+)]
+struct NotUnicode {
+    /// 1 for the first argument after the name of the program.
+    position: usize,
+    argument: OsString,
 }
 
 impl FromArgs for Vec<OsString> {
