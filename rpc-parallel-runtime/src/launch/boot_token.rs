@@ -30,11 +30,10 @@ use std::process::Command;
 
 use rustix::process::{Pid, child_subreaper, getpid, getppid};
 
+use super::running_program::RUNNING_PROGRAM;
+
 /// The environment variable that holds the boot token.
 pub(crate) const BOOT_TOKEN_VARIABLE: &str = "RPC_PARALLEL_WORKER";
-
-/// The running executable, even if its file was renamed, replaced or deleted.
-pub(super) const RUNNING_PROGRAM: &str = "/proc/self/exe";
 
 /// The identity of a socket or pipe on this host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,14 +11,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId, RUNNING_PROGRAM};
+use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId};
 use super::control_connection::ControlConnection;
 use super::environment::Environment;
 use super::role::Role;
+use super::running_program::{RUNNING_PROGRAM, path_for_others};
 use super::socket_control::SocketControl;
 use super::starter::{PendingLaunch, StartRequest, start_process};
 use super::starting_error::{StartingError, io as tried};
 use super::stream_control::StreamControl;
+use crate::transport::proc_pid;
 
 /// A request to a [`Launcher`](super::Launcher) to start the process of one worker.
 ///
@@ -52,8 +54,7 @@ impl CommandLine {
         arguments: Vec<OsString>,
         environment: Environment,
     ) -> Self {
-        let own = || format!("/proc/{}/exe", std::process::id()).into();
-        let path = program.clone().unwrap_or_else(own);
+        let path = program.clone().unwrap_or_else(path_for_others);
         Self { program, path, arg0, arguments, environment }
     }
 }
@@ -78,7 +79,7 @@ impl LaunchRequest {
     /// Returns the path of the program.
     ///
     /// Default: the running executable of the master, as `/proc/1234/exe` with the master's process
-    /// id. That path is valid only in the PID namespace of the master.
+    /// id. That path is valid only where the `/proc` of the master is mounted.
     #[must_use]
     pub fn program(&self) -> &Path {
         Path::new(&self.command_line.path)
@@ -152,9 +153,13 @@ impl LaunchRequest {
     ///
     /// # Errors
     ///
-    /// The control socket cannot be made. A failure to execute the command is reported by the start
-    /// itself, because this function does not wait for it.
+    /// The control socket cannot be made, or the program is the running executable and this process
+    /// is not in `/proc`. A failure to execute the command is reported by the start itself, because
+    /// this function does not wait for it.
     pub fn exec(self, command: Command) -> io::Result<Launched> {
+        if self.command_line.program.is_none() {
+            proc_pid()?;
+        }
         let leads_group = !self.foreground;
         self.start(command, leads_group).map_err(|error| match error {
             StartingError::Io(tried, error) => {

@@ -13,6 +13,7 @@ use super::boot_slots::BootSlot;
 use super::essential_thread::start_essential_thread;
 use super::process::Process;
 use super::process_handle::ProcessHandle;
+use super::running_program::explain_start_error;
 use super::starting_error::{StartingError, io as io_error};
 use super::supervisor::Supervisor;
 
@@ -113,6 +114,7 @@ fn start(request: StartRequest, slot: BootSlot) {
         Ok(handle) => handle,
         Err(error) => {
             // Recorded before the worker's end of the control socket is closed.
+            let error = explain_start_error(command.get_program(), error);
             let program = command.get_program().display();
             return launch.fail(io_error(&format!("start the program `{program}`"))(error));
         }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::transport::proc_pid;
+
 /// How often the resident size, and calls that no guard ends, are checked.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -70,8 +72,12 @@ impl Recycling {
     }
 }
 
-/// Returns the resident size of a process in bytes, if it is running.
+/// Returns the resident size of a process in bytes, if it is running. Returns `None` if `/proc`
+/// belongs to another PID namespace, where the process id is that of another process.
 fn resident_size(process: u32) -> Option<u64> {
+    if proc_pid().ok() != Some(std::process::id()) {
+        return None;
+    }
     let statm = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)

@@ -2,19 +2,20 @@
 //!
 //! Binding a socket creates a file. The process that creates a listener unlinks the file at once
 //! and keeps a descriptor of it, so that other processes reach it as `/proc/<pid>/fd/<descriptor>`.
+//! The process id in this path is that of the mounted `/proc`.
 //! The kernel removes the file with the last descriptor, however the process ends.
 
 use std::fs::read_link;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmod, fstat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{bind, listen, socket_with};
 
+use super::proc_pid::proc_pid;
 use crate::wire::WorkerId;
 
 /// The number of connections that may wait to be accepted. The kernel limits it further
@@ -25,30 +26,38 @@ const BACKLOG: i32 = 4096;
 ///
 /// The process that holds it need not be the one that accepts connections. If no process listens
 /// any more, connecting fails with an error.
-pub(crate) struct Address(OwnedFd);
+pub(crate) struct Address {
+    #[cfg_attr(not(test), expect(dead_code, reason = "the path leads to it while it is open"))]
+    file: OwnedFd,
+    path: PathBuf,
+}
 
 impl Address {
     /// Creates a listener for a worker, and its address.
     ///
     /// # Errors
     ///
-    /// The socket cannot be created in the directory for temporary files. The error names the
-    /// directory.
+    /// This process is not in `/proc`, or the socket cannot be created in the directory for
+    /// temporary files. The error names the directory.
     pub(crate) fn of_new_listener(worker: WorkerId) -> io::Result<(OwnedFd, Self)> {
+        let pid = proc_pid()?;
         let directory = std::env::temp_dir();
-        listen_in(&directory, worker).map_err(|error| {
+        let made = listen_in(&directory, worker).map_err(|error| {
             let directory = directory.display();
             let why = format!(
                 "failed to create a socket in `{directory}` (set TMPDIR to use another directory): \
                  {error}"
             );
             io::Error::new(error.kind(), why)
-        })
+        });
+        let (listener, file) = made?;
+        let path = path_of(pid, &file);
+        Ok((listener, Self { file, path }))
     }
 
     /// Returns the path to connect to. Only processes of the same user can connect.
     pub(crate) fn path(&self) -> PathBuf {
-        path_of(process::id(), &self.0)
+        self.path.clone()
     }
 }
 
@@ -71,7 +80,13 @@ fn path_of(pid: u32, descriptor: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd/{}", descriptor.as_raw_fd()))
 }
 
-fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address)> {
+/// Returns a path of a descriptor that only this process can use.
+fn own_path_of(descriptor: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
+}
+
+/// Creates a listener, and returns it and its file.
+fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, OwnedFd)> {
     let found = OFlags::PATH | OFlags::CLOEXEC;
     let directory = openat(CWD, directory, found | OFlags::DIRECTORY, Mode::empty())?;
     let name = name(worker);
@@ -79,7 +94,7 @@ fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
 
     // A socket path is limited to 107 bytes, and the path of the directory may be longer.
-    bind(&listener, &SocketAddrUnix::new(path_of(process::id(), &directory).join(&name))?)?;
+    bind(&listener, &SocketAddrUnix::new(own_path_of(&directory).join(&name))?)?;
     let file = openat(&directory, &name, found | OFlags::NOFOLLOW, Mode::empty());
     unlinkat(&directory, &name, AtFlags::empty())?;
 
@@ -90,9 +105,9 @@ fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, Address
         return Err(io::Error::other("another process has replaced the file of the socket"));
     }
     // Sets the mode regardless of the umask. No process can connect before `listen`.
-    chmod(path_of(process::id(), &file), Mode::RUSR | Mode::WUSR)?;
+    chmod(own_path_of(&file), Mode::RUSR | Mode::WUSR)?;
     listen(&listener, BACKLOG)?;
-    Ok((listener, Address(file)))
+    Ok((listener, file))
 }
 
 /// Returns whether an error of `connect` means that no process listens at a former path of an
@@ -160,14 +175,14 @@ mod tests {
         let worker = WorkerId::random();
         let (_listener, address) = Address::of_new_listener(worker).expect("there is a directory");
 
-        assert_eq!(address_owner(&address.path(), worker), Some(process::id()));
+        assert_eq!(address_owner(&address.path(), worker), Some(std::process::id()));
         assert_eq!(address_owner(&address.path(), WorkerId::random()), None);
         assert_eq!(address_owner(Path::new("/proc/4194305/fd/3"), worker), None);
     }
 
     #[test]
     fn child_process_inherits_no_listener() {
-        let (listener, Address(file)) = listener();
+        let (listener, Address { file, .. }) = listener();
 
         for descriptor in [listener.into(), file] {
             let flags = rustix::io::fcntl_getfd(descriptor).expect("it is open");
@@ -184,8 +199,8 @@ mod tests {
 
         // Fails if a file is left in the directory.
         fs::remove_dir(&directory).expect("it is empty");
-        let (_listener, address) = listening.map_err(|it| it.to_string()).expect("it listens");
-        UnixStream::connect(address.path()).expect("it listens");
+        let (_listener, file) = listening.map_err(|it| it.to_string()).expect("it listens");
+        UnixStream::connect(own_path_of(&file)).expect("it listens");
     }
 
     #[test]
@@ -204,7 +219,7 @@ mod tests {
         let (socket, _other) = UnixStream::pair().expect("two sockets");
         let file = fs::File::open("/proc/self/stat").expect("there is a /proc");
         let directory = fs::File::open("/").expect("there is a root");
-        let own = process::id();
+        let own = std::process::id();
         let paths = [
             path_of(own, &socket.into()),
             path_of(own, &file.into()),

@@ -18,6 +18,7 @@ use super::dial::{Dial, Dialing};
 use super::fault::{Backoff, Fault};
 use super::listener::is_stale;
 use super::origin::Registered;
+use super::proc_pid::proc_pid;
 use super::socket::split;
 use crate::wire::BusyPoll;
 
@@ -71,6 +72,7 @@ pub(crate) async fn send_all(socket: &Arc<OwnedFd>, mut bytes: &[u8]) -> io::Res
 ///
 /// - `NotFound`: no process listens at the path any more.
 /// - `PermissionDenied`: the listener runs as another user.
+/// - `Unsupported`: this process is not in `/proc`.
 pub(crate) struct ListenerDial<'a> {
     path: &'a Path,
     busy_poll: BusyPoll,
@@ -90,6 +92,8 @@ impl<'a> ListenerDial<'a> {
                     sleep(CONNECT_RETRY_PAUSE).await;
                 }
                 Err(error) if is_stale(self.path, &error) => {
+                    // Outside of `/proc`, this process finds no process there.
+                    proc_pid()?;
                     return Err(io::Error::new(io::ErrorKind::NotFound, error));
                 }
                 Err(error) => return Err(error),

@@ -9,7 +9,6 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
@@ -156,7 +155,7 @@ fn remove(parent: &OwnedFd, name: &Path, directory: &OwnedFd) -> io::Result<()> 
 
 /// Returns a path that leads to this open directory, even if it was renamed.
 fn descriptor_path(directory: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/fd/{}", process::id(), directory.as_raw_fd()))
+    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
 }
 
 #[cfg(test)]
