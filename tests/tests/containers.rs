@@ -1,13 +1,20 @@
-//! Masters and workers in namespaces of their own, as containers have them.
+//! Masters and workers in unusual environments: namespaces of their own, as containers have them, no
+//! `/proc` or `/dev/null`, an unusable `TMPDIR`, and processes that others cannot inspect.
 //!
 //! `unshare` runs the program `contained` in new namespaces. Where it is not permitted, the tests
 //! print that and succeed.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rpc_parallel_tests::program::{Program, ProgramOutput};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_contained");
+
+/// A user id that no other process has.
+const UNUSED_UID: u32 = 54322;
 
 /// The options of `unshare` for a mount namespace.
 const MOUNTS: &[&str] = &["-Urm"];
@@ -25,6 +32,54 @@ fn run_script(options: &[&str], script: &str) -> Option<ProgramOutput> {
     let mut command = Command::new("unshare");
     command.args(options).args(["/bin/sh", "-e", "-c", script, PROGRAM]);
     Some(Program::run(&mut command))
+}
+
+#[test]
+fn empty_tmpdir_selects_tmp() {
+    let output = Program::run(Command::new(PROGRAM).arg("handle").env("TMPDIR", ""));
+
+    assert_eq!(output.stdout, ["handle: 42"], "{output:?}");
+}
+
+#[test]
+fn unusable_tmpdir_is_named_with_reason() {
+    for (directory, reason) in [("/there/is/none", "No such file"), (PROGRAM, "Not a directory")] {
+        let output = Program::run(Command::new(PROGRAM).arg("handle").env("TMPDIR", directory));
+
+        let error = format!(
+            "failed to create a socket in `{directory}` (set TMPDIR to use another directory): \
+             {reason}"
+        );
+        assert!(output.stdout[0].contains(&error), "{output:?}");
+    }
+}
+
+#[test]
+fn undumpable_master_starts_workers_and_reports_unreachable_handle() {
+    // The kernel lets root inspect every process.
+    if !rustix::process::getuid().is_root() {
+        println!("skipped: only root can start a program as another user");
+        return;
+    }
+    // The other user may not read the target directory.
+    let directory = tempfile::tempdir_in("/tmp").expect("make a directory");
+    let program = directory.path().join("contained");
+    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status();
+    assert!(copied.is_ok_and(|it| it.success()), "copy the program");
+    for path in [directory.path(), &program] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("set permissions");
+    }
+
+    let mut command = Command::new(program);
+    command.args(["undumpable", "call", "launcher", "handle"]);
+    command.current_dir("/").env("TMPDIR", "/tmp").uid(UNUSED_UID).gid(UNUSED_UID);
+    let output = Program::run(&mut command);
+
+    let [undumpable, called, launched, handle] = &output.stdout[..] else { panic!("{output:?}") };
+    let expected = ["undumpable: done", "call: 42", "launcher: 42"];
+    assert_eq!([undumpable, called, launched], expected, "{output:?}");
+    assert!(handle.contains("Permission denied"), "{output:?}");
+    assert!(handle.contains("because it is not dumpable"), "{output:?}");
 }
 
 #[test]
@@ -60,6 +115,26 @@ fn missing_proc_is_error_with_cause_and_cure() {
     }
     let cure = "or select the executable with `MasterBuilder::worker_program`";
     assert!(output.stdout[0].ends_with(cure), "{output:?}");
+}
+
+#[test]
+fn worker_without_dev_null_has_empty_stdin() {
+    let script = "mount -t tmpfs none /dev; exec \"$0\" stdin call handle";
+    let Some(output) = run_script(MOUNTS, script) else { return };
+
+    assert_eq!(output.stdout, ["stdin: 0 bytes", "call: 42", "handle: 42"], "{output:?}");
+}
+
+#[test]
+fn redirecting_to_missing_dev_null_is_error_that_names_it() {
+    let script = "mount -t tmpfs none /dev; exec \"$0\" null null-stderr";
+    let Some(output) = run_script(MOUNTS, script) else { return };
+
+    let [stdout, stderr] = &output.stdout[..] else { panic!("{output:?}") };
+    let error = "failed to open `/dev/null` as its stdout: No such file or directory";
+    assert!(stdout.contains(error), "{output:?}");
+    let error = "failed to redirect its stderr: failed to open `/dev/null`: No such file";
+    assert!(stderr.contains(error), "{output:?}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, child_subreaper, getpid, getppid};
 
+use super::null::null_input;
 use super::running_program::RUNNING_PROGRAM;
 
 /// The environment variable that holds the boot token.
@@ -60,7 +61,7 @@ impl FileId {
         Some(Self { device: field()?, inode: field()? })
     }
 
-    /// Moves the streams of a worker over stdio to other descriptors. Stdin becomes `/dev/null`, and
+    /// Moves the streams of a worker over stdio to other descriptors. Stdin becomes empty, and
     /// stdout becomes stderr: the launcher passes that on.
     pub(crate) fn take_stdio() -> io::Result<(OwnedFd, OwnedFd)> {
         let incoming = Self::take_socket()?;
@@ -69,11 +70,10 @@ impl FileId {
         Ok((incoming, outgoing))
     }
 
-    /// Moves the socket from stdin to another descriptor, and makes stdin `/dev/null`.
+    /// Moves the socket from stdin to another descriptor, and makes stdin empty.
     pub(crate) fn take_socket() -> io::Result<OwnedFd> {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
-        let null = File::open("/dev/null")?;
-        rustix::stdio::dup2_stdin(null)?;
+        rustix::stdio::dup2_stdin(null_input()?)?;
         Ok(socket)
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId};
 use super::control_connection::ControlConnection;
 use super::environment::Environment;
+use super::null::{NULL, null_output};
 use super::role::Role;
 use super::running_program::{RUNNING_PROGRAM, path_for_others};
 use super::socket_control::SocketControl;
@@ -277,10 +278,14 @@ impl LaunchRequest {
         let socket = FileId::of_socket(&worker_end).map_err(tried("inspect its control socket"))?;
         let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
         let token = BootToken::for_worker(socket, Role::depth());
+        let stdout = match inherits_stdout {
+            true => Stdio::inherit(),
+            false => null_output().map_err(tried(&format!("open `{NULL}` as its stdout")))?.into(),
+        };
         command
             .env(BOOT_TOKEN_VARIABLE, token.to_string())
             .stdin(OwnedFd::from(worker_end))
-            .stdout(if inherits_stdout { Stdio::inherit() } else { Stdio::null() })
+            .stdout(stdout)
             .stderr(stderr.map_or_else(Stdio::inherit, Stdio::from));
         if leads_group {
             // The worker leaves this session itself, but a launcher's process may stay in it.

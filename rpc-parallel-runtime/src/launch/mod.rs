@@ -1,6 +1,7 @@
 //! Worker processes, from both sides: how a master starts, supervises and ends one, and what the
 //! worker process does before and around the user's code.
 
+mod null;
 mod running_program;
 mod boot_token;
 mod role;

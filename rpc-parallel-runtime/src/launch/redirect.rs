@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use tokio::net::unix::pipe::Receiver;
 
+use super::null::null_output;
 use crate::wire::fields;
 
 /// The target of a worker's stdout or stderr.
@@ -168,7 +169,7 @@ impl Output {
     ) -> io::Result<Option<OwnedFd>> {
         match self {
             Self::Inherit => Ok(None),
-            Self::Null => Ok(Some(OpenOptions::new().write(true).open("/dev/null")?.into())),
+            Self::Null => null_output().map(Some),
             Self::File { path, append } => Ok(Some(open(Path::new(path), *append)?.into())),
             Self::Descriptor => match descriptors.next() {
                 Some(descriptor) => Ok(Some(descriptor)),

@@ -13,6 +13,7 @@ use rustix::process::{Pid, getpriority_process, setpriority_process, setsid, uma
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::limit::ResourceLimit;
+use super::null::NULL;
 use super::redirect::Output;
 use super::start_failure::StartFailure;
 use crate::wire::fields;
@@ -82,7 +83,8 @@ fn redirect(
             Output::File { path, .. } => {
                 format!("failed to open `{}`: {error}", Path::new(path).display())
             }
-            Output::Inherit | Output::Null | Output::Descriptor => error.to_string(),
+            Output::Null => format!("failed to open `{NULL}`: {error}"),
+            Output::Inherit | Output::Descriptor => error.to_string(),
         };
         StartFailure::Redirect { stream: stream.into(), why }
     })

@@ -41,7 +41,7 @@ impl Address {
     /// temporary files. The error names the directory.
     pub(crate) fn of_new_listener(worker: WorkerId) -> io::Result<(OwnedFd, Self)> {
         let pid = proc_pid()?;
-        let directory = std::env::temp_dir();
+        let directory = temporary_directory();
         let made = listen_in(&directory, worker).map_err(|error| {
             let directory = directory.display();
             let why = format!(
@@ -68,6 +68,12 @@ pub(crate) fn address_owner(path: &Path, worker: WorkerId) -> Option<u32> {
     // The kernel appends this to the path of an unlinked file.
     let name = format!("{} (deleted)", name(worker));
     read_link(path).ok()?.ends_with(name).then_some(process)
+}
+
+/// Returns the directory for temporary files: `TMPDIR`, or `/tmp` if that is empty or not set.
+fn temporary_directory() -> PathBuf {
+    let directory = std::env::temp_dir();
+    if directory.as_os_str().is_empty() { "/tmp".into() } else { directory }
 }
 
 /// Returns the name of a listener's file. It identifies the worker, even if a process was killed

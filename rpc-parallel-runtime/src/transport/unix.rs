@@ -71,7 +71,8 @@ pub(crate) async fn send_all(socket: &Arc<OwnedFd>, mut bytes: &[u8]) -> io::Res
 /// While the backlog of the listener is full, dialing waits. Its errors are:
 ///
 /// - `NotFound`: no process listens at the path any more.
-/// - `PermissionDenied`: the listener runs as another user.
+/// - `PermissionDenied`: the process that holds the listener runs as another user, or is not
+///   dumpable.
 /// - `Unsupported`: this process is not in `/proc`.
 pub(crate) struct ListenerDial<'a> {
     path: &'a Path,
@@ -95,6 +96,9 @@ impl<'a> ListenerDial<'a> {
                     // Outside of `/proc`, this process finds no process there.
                     proc_pid()?;
                     return Err(io::Error::new(io::ErrorKind::NotFound, error));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(not_permitted(&error));
                 }
                 Err(error) => return Err(error),
             }
@@ -130,6 +134,15 @@ pub(crate) async fn accept(listener: &UnixListener) -> io::Result<StdStream> {
             return socket.into_std();
         }
     }
+}
+
+fn not_permitted(error: &io::Error) -> io::Error {
+    let why = format!(
+        "{error}: the process that holds its socket runs as another user, or does not permit \
+         access to its descriptors because it is not dumpable (it runs a setuid program, or has \
+         called `prctl(PR_SET_DUMPABLE, 0)`)"
+    );
+    io::Error::new(error.kind(), why)
 }
 
 fn of_same_user(socket: &UnixStream) -> io::Result<()> {

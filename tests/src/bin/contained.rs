@@ -5,10 +5,14 @@
 //! - `call`: starts a worker and calls it.
 //! - `handle`: starts a worker, and sends its handle to a second worker, which connects and calls.
 //! - `launcher`: starts a worker through a launcher, and calls it.
-//! - `null`: starts a worker whose stdout is redirected to `/dev/null`, and calls it.
+//! - `null`, `null-stderr`: starts a worker whose stdout or stderr is redirected to `/dev/null`, and
+//!   calls it.
+//! - `stdin`: starts a worker, which reads its stdin.
 //! - `program`: as `call`. Workers of all modes run `argv[0]` instead of `/proc/self/exe`.
 //! - `undumpable`: other processes cannot inspect this process any more.
 //! - `pid`: prints the process id, as this process and its worker see it.
+
+use std::io;
 
 use rpc_parallel::Spawner;
 use rpc_parallel::expert::{Master, is_worker, worker_main};
@@ -22,6 +26,7 @@ trait Contained {
     async fn double_by(&self, other: Worker<ContainedWorker>, number: u32)
     -> Result<u32, AnyError>;
     fn pids(&self) -> (u32, u32);
+    fn read_stdin(&self) -> Result<u64, AnyError>;
 }
 
 #[derive(Default, WorkerState)]
@@ -44,6 +49,10 @@ impl Contained for ContainedWorker {
     fn pids(&self) -> (u32, u32) {
         (std::os::unix::process::parent_id(), std::process::id())
     }
+
+    fn read_stdin(&self) -> Result<u64, AnyError> {
+        Ok(io::copy(&mut io::stdin(), &mut io::sink())?)
+    }
 }
 
 async fn call(spawner: Spawner<ContainedWorker>) -> Result<String, AnyError> {
@@ -61,6 +70,11 @@ async fn run(mode: &str) -> Result<String, AnyError> {
         }
         "launcher" => call(spawner.launcher(WrapperLauncher::new("env"))).await,
         "null" => call(spawner.stdout(Redirect::null())).await,
+        "null-stderr" => call(spawner.stderr(Redirect::null())).await,
+        "stdin" => {
+            let worker = spawner.spawn(()).await?;
+            Ok(format!("{} bytes", worker.read_stdin().await?))
+        }
         "undumpable" => {
             set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
             Ok("done".to_owned())
