@@ -7,6 +7,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rpc_parallel_tests::program::{Program, ProgramOutput};
@@ -32,6 +33,17 @@ fn run_script(options: &[&str], script: &str) -> Option<ProgramOutput> {
     let mut command = Command::new("unshare");
     command.args(options).args(["/bin/sh", "-e", "-c", script, PROGRAM]);
     Some(Program::run(&mut command))
+}
+
+/// Returns the dynamic loader that this executable uses.
+fn loader() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+    let mut files = maps.lines().filter_map(|it| it.split_whitespace().nth(5));
+    let loader = files.find(|it| it.rsplit('/').next().is_some_and(|it| it.starts_with("ld-")));
+    if loader.is_none() {
+        println!("skipped: this executable uses no dynamic loader");
+    }
+    loader.map(PathBuf::from)
 }
 
 #[test]
@@ -80,6 +92,21 @@ fn undumpable_master_starts_workers_and_reports_unreachable_handle() {
     assert_eq!([undumpable, called, launched], expected, "{output:?}");
     assert!(handle.contains("Permission denied"), "{output:?}");
     assert!(handle.contains("because it is not dumpable"), "{output:?}");
+}
+
+#[test]
+fn program_run_by_dynamic_loader_starts_workers() {
+    let Some(loader) = loader() else { return };
+    let directory = tempfile::tempdir().expect("make a directory");
+    let program = directory.path().join("a program");
+    let copied = Command::new("cp").arg(PROGRAM).arg(&program).status();
+    assert!(copied.is_ok_and(|it| it.success()), "copy the program");
+    let options = ["--library-path", "/there/is/none"];
+
+    let mut command = Command::new(loader);
+    let output = Program::run(command.args(options).arg(program).args(["call", "launcher"]));
+
+    assert_eq!(output.stdout, ["call: 42", "launcher: 42"], "{output:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ use std::process::Command;
 use rustix::process::{Pid, child_subreaper, getpid, getppid};
 
 use super::null::null_input;
-use super::running_program::RUNNING_PROGRAM;
+use super::running_program::{RUNNING_PROGRAM, loader_arguments};
 
 /// The environment variable that holds the boot token.
 pub(crate) const BOOT_TOKEN_VARIABLE: &str = "RPC_PARALLEL_WORKER";
@@ -139,7 +139,8 @@ impl BootToken {
         };
         let token = Self { link: TokenLink::Stream { stdin }, ..self };
         let mut command = Command::new(RUNNING_PROGRAM);
-        command.arg0(arguments.next().unwrap_or_default()).args(arguments);
+        command.arg0(arguments.next().unwrap_or_default());
+        command.args(loader_arguments()).args(arguments);
         command.env(BOOT_TOKEN_VARIABLE, token.to_string()).exec()
     }
 

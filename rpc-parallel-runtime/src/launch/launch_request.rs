@@ -16,7 +16,7 @@ use super::control_connection::ControlConnection;
 use super::environment::Environment;
 use super::null::{NULL, null_output};
 use super::role::Role;
-use super::running_program::{RUNNING_PROGRAM, path_for_others};
+use super::running_program::{RUNNING_PROGRAM, loader_arguments, path_for_others};
 use super::socket_control::SocketControl;
 use super::starter::{PendingLaunch, StartRequest, start_process};
 use super::starting_error::{StartingError, io as tried};
@@ -55,7 +55,10 @@ impl CommandLine {
         arguments: Vec<OsString>,
         environment: Environment,
     ) -> Self {
-        let path = program.clone().unwrap_or_else(path_for_others);
+        let (path, arguments) = match &program {
+            Some(program) => (program.clone(), arguments),
+            None => (path_for_others(), [loader_arguments(), &arguments].concat()),
+        };
         Self { program, path, arg0, arguments, environment }
     }
 }

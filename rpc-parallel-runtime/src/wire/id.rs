@@ -13,15 +13,15 @@ use super::field::{Field, MalformedMessage, Unread, fields};
 use super::sink::Sink;
 
 /// The offset basis and the prime of 64-bit FNV-1a, as published.
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+pub(super) const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+pub(super) const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// Terminates a field. The byte does not occur in UTF-8, so that different lists of fields are
 /// different byte sequences.
 const FIELD_END: &[u8] = &[0xff];
 
 /// Continues a 64-bit FNV-1a hash with more bytes.
-const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+pub(super) const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
     while at < bytes.len() {
         hash = (hash ^ bytes[at] as u64).wrapping_mul(FNV_PRIME);

@@ -5,6 +5,7 @@
 
 mod error_text;
 mod id;
+mod content_hash;
 mod declaration;
 mod messagepack;
 mod byte_buffer;
@@ -46,6 +47,7 @@ pub(crate) use self::codec::own_codec;
 pub use self::codec::{Codec, codec};
 #[cfg(feature = "pool")]
 pub(crate) use self::codec::{decode_all, encoded_codec};
+pub(crate) use self::content_hash::ContentHash;
 pub(crate) use self::declaration::worker_type_id;
 pub use self::declaration::{FunctionInfo, SourceLocation, WorkerTrait, assert_distinct};
 pub(crate) use self::error_text::{debug_as_display, new_causes, write_chain};

@@ -1,6 +1,8 @@
 //! Worker servers: their states, their functions, and the dispatch of calls to them.
 
 mod arguments;
+mod elf;
+mod own_object;
 mod build_id;
 mod builtin;
 mod context;
@@ -49,6 +51,7 @@ pub use self::function::{
 };
 #[cfg(feature = "pool")]
 pub use self::items::attempt;
+pub(crate) use self::own_object::OwnObject;
 #[cfg(feature = "pool")]
 pub use self::process_client::ProcessClient;
 #[cfg(feature = "pool")]
