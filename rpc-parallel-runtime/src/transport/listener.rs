@@ -2,19 +2,20 @@
 //!
 //! Binding a socket creates a file. The process that creates a listener unlinks the file at once
 //! and keeps a descriptor of it, so that other processes reach it as `/proc/<pid>/fd/<descriptor>`.
-//! The process id in this path is that of the mounted `/proc`.
-//! The kernel removes the file with the last descriptor, however the process ends.
+//! The process id in this path is that of the mounted `/proc`. The kernel removes the file with the
+//! last descriptor, however the process ends.
 
 use std::fs::read_link;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmod, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmod, fstat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::net::{bind, listen, socket_with};
 
+use super::bind_record::{BindRecord, file_name, is_own_socket};
 use super::proc_pid::proc_pid;
 use crate::wire::WorkerId;
 
@@ -66,7 +67,7 @@ impl Address {
 pub(crate) fn address_owner(path: &Path, worker: WorkerId) -> Option<u32> {
     let process = path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()?;
     // The kernel appends this to the path of an unlinked file.
-    let name = format!("{} (deleted)", name(worker));
+    let name = format!("{} (deleted)", file_name(worker));
     read_link(path).ok()?.ends_with(name).then_some(process)
 }
 
@@ -74,12 +75,6 @@ pub(crate) fn address_owner(path: &Path, worker: WorkerId) -> Option<u32> {
 fn temporary_directory() -> PathBuf {
     let directory = std::env::temp_dir();
     if directory.as_os_str().is_empty() { "/tmp".into() } else { directory }
-}
-
-/// Returns the name of a listener's file. It identifies the worker, even if a process was killed
-/// before it unlinked the file.
-fn name(worker: WorkerId) -> String {
-    format!("rpc-parallel-{worker}")
 }
 
 fn path_of(pid: u32, descriptor: &OwnedFd) -> PathBuf {
@@ -95,19 +90,19 @@ fn own_path_of(descriptor: &OwnedFd) -> PathBuf {
 fn listen_in(directory: &Path, worker: WorkerId) -> io::Result<(OwnedFd, OwnedFd)> {
     let found = OFlags::PATH | OFlags::CLOEXEC;
     let directory = openat(CWD, directory, found | OFlags::DIRECTORY, Mode::empty())?;
-    let name = name(worker);
+    let name = file_name(worker);
     let listener =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
 
+    let record = BindRecord::create(&directory, &name)?;
     // A socket path is limited to 107 bytes, and the path of the directory may be longer.
     bind(&listener, &SocketAddrUnix::new(own_path_of(&directory).join(&name))?)?;
     let file = openat(&directory, &name, found | OFlags::NOFOLLOW, Mode::empty());
     unlinkat(&directory, &name, AtFlags::empty())?;
+    drop(record);
 
     let file = file?;
-    let status = fstat(&file)?;
-    let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
-    if !is_socket || status.st_uid != rustix::process::geteuid().as_raw() {
+    if !is_own_socket(&fstat(&file)?) {
         return Err(io::Error::other("another process has replaced the file of the socket"));
     }
     // Sets the mode regardless of the umask. No process can connect before `listen`.

@@ -18,6 +18,7 @@ mod byte_stream;
 pub(crate) mod memory;
 mod descriptors;
 mod proc_pid;
+mod bind_record;
 mod listener;
 mod multiplexer;
 mod unix;
