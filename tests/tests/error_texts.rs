@@ -2,6 +2,9 @@
 
 use std::error::Error;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rpc_parallel::Settings;
@@ -12,6 +15,37 @@ use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::{Fixture, call_error};
 use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{SpawnOk as _, SpawnerOk as _};
+use tokio::runtime::Builder;
+
+/// Polls a future outside of a tokio runtime, and returns the message of its panic.
+fn poll_without_runtime(future: impl Future) -> String {
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        let _ = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
+    }));
+    let panic = polled.expect_err("there is no runtime");
+    panic.downcast_ref::<String>().cloned().unwrap_or_default()
+}
+
+#[test]
+fn awaiting_without_runtime_panics_with_cure() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("make a runtime");
+    let served = runtime.block_on(Fixture::serve(Script::default())).expect("`init` succeeds");
+    let pool = Fixture::pool().workers(1).spawn(Script::default());
+
+    let messages = [
+        ("starting a worker", poll_without_runtime(Fixture::spawn(Script::default()))),
+        ("starting a worker", poll_without_runtime(Fixture::spawner().start(Script::default()))),
+        ("serving a worker", poll_without_runtime(Fixture::serve(Script::default()))),
+        ("connecting to a worker", poll_without_runtime(served.connect(()))),
+        ("starting a pool", poll_without_runtime(pool)),
+    ];
+
+    for (subject, message) in messages {
+        let expected =
+            format!("{subject} requires a tokio runtime; await it in an `async fn main`");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
 
 #[rpc_parallel::test]
 async fn debug_of_call_error_prints_display() {

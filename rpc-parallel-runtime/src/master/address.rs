@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
+use super::in_runtime::require_runtime;
 use super::connecting::{connect_request, encode_init, introduction, open};
 use super::listener_address::ListenerAddress;
 use crate::connection::ProcessAccess;
@@ -137,10 +138,15 @@ impl WorkerAddress {
     ///   [`InitArgument`](super::ConnectErrorKind::InitArgument): the `init` of the connection
     ///   state failed, or its argument could not be encoded or decoded.
     ///
+    /// # Panics
+    ///
+    /// Polling the future panics outside of a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
     pub async fn connect<C: WorkerClient>(&self, init: impl Message) -> Result<C, ConnectError> {
+        require_runtime("connecting to a worker");
         let init = encode_init(&init, self.settings);
         let frames = introduction(C::functions()).and_then(|mut frames| {
             frames.extend(connect_request(self.id, init, self.settings)?);

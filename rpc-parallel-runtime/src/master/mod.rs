@@ -1,5 +1,6 @@
 //! The roles of a process, and the API that starts workers and connects to them.
 
+mod in_runtime;
 mod spawn;
 mod spawner;
 mod spawn_options;
@@ -45,6 +46,8 @@ pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_work
 pub(crate) use self::harness::spawn_defaults;
 pub use self::harness::{Test, initialized};
 pub use self::listener_address::ListenerAddress;
+#[cfg(feature = "pool")]
+pub(crate) use self::in_runtime::require_runtime;
 #[cfg(feature = "pool")]
 pub(crate) use self::prepared_spawn::PreparedSpawn;
 pub use self::restart_policy::RestartPolicy;

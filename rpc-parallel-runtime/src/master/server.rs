@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::connecting::encode_init;
 use super::dedicated_thread::DedicatedThread;
 use super::harness::spawn_defaults;
+use super::in_runtime::require_runtime;
 use super::serving::{self, ServerHost};
 use super::spawn_error::{SpawnError, SpawnErrorKind};
 use super::spawn_request::{OnFailure, in_current_span};
@@ -141,6 +142,7 @@ impl<S: Served> Server<S> {
         // The callback runs in the span of this call, or without one in the span of the first poll.
         let on_failure = self.on_failure.map(in_current_span);
         async move {
+            require_runtime("serving a worker");
             let on_failure = on_failure.map(in_current_span);
             install_hook();
             let id = WorkerId::random();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::connecting::connect_request;
 use super::expert::SETTINGS_VARIABLE;
 use super::harness::spawn_defaults;
+use super::in_runtime::require_runtime;
 #[cfg(feature = "pool")]
 use super::prepared_spawn::PreparedSpawn;
 use super::restart_policy::RestartPolicy;
@@ -26,6 +27,9 @@ const RESERVED: [(&str, &str); 2] = [
     (BOOT_TOKEN_VARIABLE, "it is reserved"),
     (SETTINGS_VARIABLE, "masters read it, and workers do not; use `Spawner::settings`"),
 ];
+
+/// What requires a tokio runtime.
+const STARTING: &str = "starting a worker";
 
 /// The options of a spawner.
 #[derive(Clone, Default)]
@@ -56,6 +60,7 @@ impl SpawnOptions {
         Box::pin(async move {
             let spawned = async {
                 let (mut spawn_request, connect_request) = prepared?;
+                require_runtime(STARTING);
                 spawn_request.on_failure = spawn_request.on_failure.map(in_current_span);
                 restarting::spawn(spawn_request, connect_request, policy).await
             };
@@ -75,6 +80,7 @@ impl SpawnOptions {
         Box::pin(async move {
             let started = async {
                 let mut spawn_request = prepared?;
+                require_runtime(STARTING);
                 spawn_request.on_failure = spawn_request.on_failure.map(in_current_span);
                 let settings = spawn_request.spawn_defaults.settings;
                 let started = restarting::start(spawn_request, lifetime, policy).await?;

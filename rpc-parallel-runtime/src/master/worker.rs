@@ -18,6 +18,7 @@ use super::connecting::{
 use super::control;
 use super::control_error::ControlError;
 use super::failure_source::FailureSource;
+use super::in_runtime::require_runtime;
 use super::listener_address::ListenerAddress;
 use super::reconnecting;
 use super::restarted_worker::RestartedWorker;
@@ -300,10 +301,15 @@ impl<S: Served> Worker<S> {
     ///   [`InitArgument`](crate::ConnectErrorKind::InitArgument): the `init` of the connection
     ///   state failed, or its argument could not be encoded or decoded.
     ///
+    /// # Panics
+    ///
+    /// Polling the future panics outside of a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
     pub async fn connect(&self, init: ConnectionInit<S>) -> Result<S::Client, ConnectError> {
+        require_runtime("connecting to a worker");
         let init = encode_init(&init, *self.settings);
         let connect_request = connect_request(self.id, init, *self.settings);
         let connected = async {

@@ -18,7 +18,9 @@ use super::slot_task::add_workers;
 use super::template::{Init, Template};
 use crate::connection::WorkerFailure;
 use crate::launch::{Launcher, SharedLauncher};
-use crate::master::{OnFailure, PreparedSpawn, RestartPolicy, Spawn, Spawner, encode_init};
+use crate::master::{
+    OnFailure, PreparedSpawn, RestartPolicy, Spawn, Spawner, encode_init, require_runtime,
+};
 use crate::wire::Settings;
 use crate::worker::{InitWithoutArgument, Served, WorkerClient};
 
@@ -275,7 +277,9 @@ impl<S: Served> PoolBuilder<S> {
             .backoff(Duration::from_millis(1)..=Duration::from_secs(1))
             .limit(times, within);
         PoolSpawning(Box::pin(async move {
-            let lease = start(prepared?, recycling, policy).await?;
+            let prepared = prepared?;
+            require_runtime("starting a pool");
+            let lease = start(prepared, recycling, policy).await?;
             Ok(Pool::new(lease, template))
         }))
     }
