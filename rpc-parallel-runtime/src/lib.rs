@@ -20,38 +20,55 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!("rpc-parallel requires Linux: it uses pidfds, `/proc` and Unix sockets");
+
+#[cfg(target_os = "linux")]
 mod wire;
+#[cfg(target_os = "linux")]
 mod protocol;
+#[cfg(target_os = "linux")]
 mod transport;
+#[cfg(target_os = "linux")]
 mod connection;
+#[cfg(target_os = "linux")]
 mod worker;
+#[cfg(target_os = "linux")]
 mod launch;
+#[cfg(target_os = "linux")]
 mod master;
+#[cfg(target_os = "linux")]
 #[cfg(feature = "pool")]
 mod pool;
 
+#[cfg(target_os = "linux")]
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
 
+#[cfg(target_os = "linux")]
 pub use self::connection::{
     AbortHandle, AnyError, Call, CallError, CallErrorKind, Client, CloseReason, Execution,
     ExitReason, FunctionError, IntoPipe, KillOutcome, MessageKind, Never, Pipe, PipeError,
     PipeErrorKind, PipeEvent, PipeWriter, TryCall, TrySendError, WorkerFailure, blocking,
     handles_panics,
 };
+#[cfg(target_os = "linux")]
 #[cfg(feature = "pool")]
 pub use self::launch::worker_index;
+#[cfg(target_os = "linux")]
 pub use self::launch::{
     InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
     RuntimeFlavor, WrapperLauncher,
 };
+#[cfg(target_os = "linux")]
 pub use self::master::{
     ConnectError, ConnectErrorKind, Control, ControlError, ControlErrorKind, Initialized,
     ListenerAddress, Master, MasterBuilder, RestartPolicy, Server, Shutdown, Spawn, SpawnError,
     SpawnErrorKind, Spawner, Spawning, StartupError, Worker, WorkerAddress, initialized, is_worker,
     worker_main,
 };
+#[cfg(target_os = "linux")]
 #[cfg(feature = "pool")]
 pub use self::pool::{
     Bottleneck, Combine, FirstProcess, FirstProcessError, IntoItems, Job, JobId, JoinError, Map,
@@ -61,27 +78,33 @@ pub use self::pool::{
     TryStartJob, Unordered, Verdict, Wait, WorkerShare, configure, run_directory,
     run_program as run, shutdown,
 };
+#[cfg(target_os = "linux")]
 pub use self::wire::{
     BusyPoll, FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings,
     SettingsError, SourceLocation, TooLarge, WorkerId, WorkerLabel, WorkerTypeId,
 };
+#[cfg(target_os = "linux")]
 #[cfg(feature = "pool")]
 pub use self::worker::attempt;
+#[cfg(target_os = "linux")]
 pub use self::worker::{
     BoxError, CallOptions, ConnectionState, Context, DeclaredFunction, DuplicateId, Function,
     MapInput, MapOutput, MapOutputCall, OneWorkerTraitPerType, Registry, Served, WorkerClient,
     WorkerState, WorkerStats, WorkerType, registry,
 };
+#[cfg(target_os = "linux")]
 #[cfg(feature = "pool")]
 pub use self::worker::{ProcessClient, Processes};
 
 /// Log records of workers, which [`Control::logs`] returns.
+#[cfg(target_os = "linux")]
 #[cfg(feature = "tracing")]
 pub mod logs {
     pub use crate::worker::logs::{Forwarding, LogItem, LogRecord, LogSpan, Logs, forward, layer};
 }
 
 /// The functions that the fuzz targets call.
+#[cfg(target_os = "linux")]
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing {

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::connect_error::ConnectError;
-use super::in_runtime::require_runtime;
 use super::connecting::{connect_request, encode_init, introduction, open};
+use super::in_runtime::require_runtime;
 use super::listener_address::ListenerAddress;
 use crate::connection::ProcessAccess;
 use crate::wire::{Message, Settings, WorkerId, WorkerLabel};

@@ -45,9 +45,9 @@ pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_work
 #[cfg(feature = "pool")]
 pub(crate) use self::harness::spawn_defaults;
 pub use self::harness::{Test, initialized};
-pub use self::listener_address::ListenerAddress;
 #[cfg(feature = "pool")]
 pub(crate) use self::in_runtime::require_runtime;
+pub use self::listener_address::ListenerAddress;
 #[cfg(feature = "pool")]
 pub(crate) use self::prepared_spawn::PreparedSpawn;
 pub use self::restart_policy::RestartPolicy;
