@@ -1,12 +1,14 @@
 //! Killing a worker by its handle or by a client.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rpc_parallel::error::{CallErrorKind, ControlErrorKind, Execution, ExitReason};
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::failures::Failures;
 use rpc_parallel_tests::fixture::{Fixture, call_error};
-use rpc_parallel_tests::process::is_gone;
+use rpc_parallel_tests::process::{is_gone, kill, state, until};
 use rpc_parallel_tests::script::{Action, Script};
 use rpc_parallel_tests::spawn_ok::{ConnectOk as _, SpawnOk as _, SpawnerOk as _};
 use rpc_parallel_tests::waiting::soon;
@@ -30,6 +32,55 @@ async fn killing_worker_ends_its_process_at_once() {
     let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
     assert_eq!(failure.exit_reason(), KILLED);
     assert_eq!(error.execution(), Execution::WorkerGone);
+}
+
+/// Returns the processor time that this process has used.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("it is positive")
+}
+
+/// Traces a process by `PTRACE_SEIZE` until its stdin ends, and never notices its exit.
+const TRACER: &str = "import ctypes, sys
+traced = ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), None, None) == 0
+print('traced' if traced else 'refused', flush=True)
+sys.stdin.read()";
+
+#[rpc_parallel::test]
+async fn killed_worker_is_reaped_when_its_tracer_ends() {
+    let client = Fixture::spawn_ok(()).await;
+    let pid = client.pid().await.expect("the worker runs");
+    let mut tracer = Command::new("python3");
+    tracer.args(["-c", TRACER, &pid.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(mut tracer) = tracer.spawn() else {
+        println!("skipped: python3 is not installed");
+        return;
+    };
+    let mut line = String::new();
+    let stdout = tracer.stdout.as_mut().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("read a line");
+    if line != "traced\n" {
+        println!("skipped: processes cannot be traced here");
+        return;
+    }
+    let waiting = tokio::spawn(client.wait());
+
+    kill(pid);
+    let zombie = until(|| (state(pid) == Some('Z')).then_some(()));
+    let before = cpu_time();
+    // The time in which a supervisor that spins would use the processor.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let used = cpu_time() - before;
+    let has_failed = waiting.is_finished();
+    drop(tracer.stdin.take());
+    let error = soon(waiting).await.expect("no panic").expect_err("the worker was killed");
+
+    assert!(zombie.is_some(), "the worker is a zombie");
+    assert!(used < Duration::from_millis(250), "{used:?}");
+    assert!(!has_failed, "its exit status is not known before");
+    let CallErrorKind::WorkerDied(failure) = error.kind() else { panic!("{error}") };
+    assert_eq!(failure.exit_reason(), KILLED);
+    tracer.wait().expect("it exits with its stdin");
 }
 
 #[rpc_parallel::test]

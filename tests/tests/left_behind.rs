@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rpc_parallel_tests::process::{ends_within, is_gone, kill};
 use rpc_parallel_tests::process_tree::{End, LIMIT, ProcessTree, describe};
+use rpc_parallel_tests::program::Program;
 
 /// Starts a master without waiting for its workers.
 fn start(behavior: &str, generations: usize) -> ProcessTree {
@@ -178,4 +179,13 @@ fn killed_worker_ends_only_generations_below_it() {
         assert!(!is_gone(tree.master.pid()));
         tree.end(End::Return);
     }
+}
+
+#[test]
+fn master_that_adopts_orphans_reaps_those_of_its_workers() {
+    let output = Program::run(&mut Command::new(env!("CARGO_BIN_EXE_subreaper")));
+
+    let [orphan, own] = &output.stdout[..] else { panic!("{output:?}") };
+    assert!(orphan.starts_with("orphan ") && orphan.ends_with(" reaped"), "{output:?}");
+    assert_eq!(own, "own child exited with Some(0)", "the program reaps its own children");
 }

@@ -35,6 +35,7 @@ mod socket_control;
 mod stream_control;
 mod process_handle;
 mod process;
+mod orphans;
 mod supervised;
 mod supervisor;
 mod starter;

@@ -24,6 +24,7 @@ use super::heartbeat::HeartbeatAction;
 #[cfg(feature = "pool")]
 use super::job_socket::{self, JobSocket};
 use super::memory::OutOfMemory;
+use super::orphans::Orphans;
 use super::process::Process;
 use super::process_handle::{Exit, ProcessHandle};
 use super::supervised::{
@@ -128,6 +129,7 @@ impl Supervisor {
             supervised: HashMap::new(),
             timers: BinaryHeap::new(),
             scans: false,
+            orphans: Orphans::default(),
             out_of_memory: None,
         };
         start_essential_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
@@ -256,6 +258,7 @@ struct SupervisorThread {
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     /// Whether the timer for scans is set.
     scans: bool,
+    orphans: Orphans,
     /// Set with the first process that is started.
     out_of_memory: Option<OutOfMemory>,
 }
@@ -400,14 +403,14 @@ impl SupervisorThread {
         }
     }
 
-    /// Reaps processes that have exited without the end of their control connection.
+    /// Reaps processes that have exited without the end of their control connection, and orphans.
     fn scan(&mut self) {
         let exited = |it: &Supervised| it.process.handle().is_some_and(ProcessHandle::has_exited);
         let exited = self.supervised.iter().filter(|(_, it)| exited(it)).map(|(serial, _)| *serial);
         for serial in exited.collect::<Vec<_>>() {
             self.reap(serial);
         }
-        self.scans = !self.supervised.is_empty();
+        self.scans = self.orphans.reap() || !self.supervised.is_empty();
         if self.scans {
             self.set_timer(Instant::now() + SCAN_INTERVAL, 0, Timer::Scan);
         }
@@ -546,6 +549,9 @@ impl SupervisorThread {
             return self.set_timer(Instant::now() + REAP_RETRY, serial, Timer::Reap);
         };
         let Some(mut supervised) = self.supervised.remove(&serial) else { return };
+        if let Some(pid) = supervised.process.launched_pid() {
+            self.orphans.add(pid);
+        }
         supervised.receive_last_events(&self.epoll);
         let announced = supervised.exit_code.map(ExitReason::Exited);
         let exit_reason = announced

@@ -6,6 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit};
+
 use super::connect_error::ConnectErrorKind;
 use super::expert::StartupError;
 use crate::connection::{AnyError, WorkerFailure, last_lines};
@@ -223,7 +226,10 @@ impl fmt::Display for SpawnErrorKind {
             Self::InitArgument { why } => {
                 write!(f, "failed to send the argument of its `init`: {why}")
             }
-            Self::Process { tried, source } => write!(f, "failed to {tried}: {source}"),
+            Self::Process { tried, source } => {
+                write!(f, "failed to {tried}: {source}")?;
+                f.write_str(&descriptor_hint(source))
+            }
             Self::CurrentDir { path, why } => {
                 write!(f, "failed to enter the directory `{}`: {why}", path.display())
             }
@@ -260,6 +266,21 @@ impl fmt::Display for SpawnErrorKind {
             Self::Connect(kind) => write!(f, "its first connection failed: {kind}"),
         }
     }
+}
+
+/// Returns what to do if this process has too many open files.
+fn descriptor_hint(error: &io::Error) -> String {
+    if error.raw_os_error() != Some(Errno::MFILE.raw_os_error()) {
+        return String::new();
+    }
+    let limit = |it: Option<u64>| it.map_or("unlimited".to_owned(), |it| it.to_string());
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    format!(
+        "; a master needs 3 descriptors for each worker with a connection, and its limit is {}: \
+         raise it by `ulimit -n` or `LimitNOFILE=`, up to {}",
+        limit(current),
+        limit(maximum)
+    )
 }
 
 impl From<SpawnErrorKind> for SpawnFailure {
