@@ -63,6 +63,25 @@ async fn second_sigterm_ends_worker_at_once() {
 }
 
 #[rpc_parallel::test]
+async fn terminated_worker_that_computes_ends_without_on_shutdown() {
+    let client = Fixture::spawner().spawn_ok(()).await;
+    let pid = client.pid().await.expect("call the worker");
+    let blocked = tokio::spawn(client.block());
+    let began = Instant::now();
+
+    soon(async {
+        // The function has begun when the worker answers no other call.
+        while client.pid().timeout(Duration::from_millis(50)).await.is_ok() {}
+    })
+    .await;
+    terminate(pid);
+
+    let error = soon(blocked).await.expect("no panic").expect_err("the worker has ended");
+    assert!(error.to_string().contains("SIGTERM"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[rpc_parallel::test]
 async fn programs_of_worker_do_not_inherit_handling_of_sigterm() {
     let client = Fixture::spawner().spawn_ok(()).await;
 

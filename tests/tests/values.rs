@@ -545,7 +545,7 @@ async fn handles_survive_json_with_ids_as_hexadecimal_text() {
         handles
     );
     assert_eq!(value["id"], handles.plain.id.to_string());
-    assert_eq!(value["address"]["id"], handles.plain.id.to_string());
+    assert_eq!(value["address"]["version 1"]["id"], handles.plain.id.to_string());
     let worker_type = value["worker"][0].as_str().expect("the id of a worker type is text");
     assert!(worker_type.len() == 16 && u64::from_str_radix(worker_type, 16).is_ok());
 }

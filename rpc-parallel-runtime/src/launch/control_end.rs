@@ -54,6 +54,8 @@ pub(super) struct ControlEnd {
     is_detached: AtomicBool,
     /// The `SIGTERM` signals of other processes than the master.
     termination: OnceLock<&'static Termination>,
+    /// Whether the runtime has begun the end that such a signal has requested.
+    is_shutting_down: AtomicBool,
 }
 
 static CONTROL: OnceLock<ControlEnd> = OnceLock::new();
@@ -63,8 +65,15 @@ impl ControlEnd {
     pub(super) fn init(link: Link) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
         let origin = Origin::here();
-        let termination = OnceLock::new();
-        CONTROL.get_or_init(|| Self { link, origin, sending, is_detached, termination })
+        let (termination, is_shutting_down) = (OnceLock::new(), AtomicBool::new(false));
+        CONTROL.get_or_init(|| Self {
+            link,
+            origin,
+            sending,
+            is_detached,
+            termination,
+            is_shutting_down,
+        })
     }
 
     /// Turns the first `SIGTERM` that does not come from the master into an orderly end.
@@ -73,6 +82,11 @@ impl ControlEnd {
             let _ = self.termination.set(termination);
         }
         Ok(())
+    }
+
+    /// Records that the runtime has begun the end that `SIGTERM` has requested.
+    pub(super) fn begin_shutdown(&self) {
+        self.is_shutting_down.store(true, Ordering::Release);
     }
 
     /// Ends this process by `SIGTERM`, which it has received.
@@ -168,8 +182,8 @@ impl ControlEnd {
         let mut items_thread = None;
         // Whether a heartbeat could not be sent.
         let mut pong_due = false;
-        // When the process must have ended because of `SIGTERM`.
-        let mut end_by = None;
+        // When the process must have ended because of `SIGTERM`, and whether `on_shutdown` runs.
+        let (mut end_by, mut shuts_down) = (None, false);
         loop {
             let heartbeat_due = heartbeat.as_ref().map(HeartbeatMonitor::next);
             let due = [heartbeat_due, end_by].into_iter().flatten().min();
@@ -195,13 +209,15 @@ impl ControlEnd {
             };
             let now = Instant::now();
             if let Some(termination) = termination {
-                let is_second = woken.by_other && end_by.is_some();
-                if is_second || end_by.is_some_and(|it| it <= now) {
+                let is_late = end_by.is_some_and(|it| it <= now);
+                if is_late && !shuts_down && self.is_shutting_down.load(Ordering::Acquire) {
+                    (end_by, shuts_down) = (Some(now + ENDING_TIMEOUT), true);
+                } else if is_late || (woken.by_other && end_by.is_some()) {
                     termination.end();
-                }
-                if woken.by_other {
+                } else if woken.by_other {
                     termination.clear();
-                    end_by = Some(now + ENDING_TIMEOUT);
+                    // A function that computes cannot be waited for.
+                    end_by = Some(now + GRACE_PERIOD);
                     let _ = commands.send(RuntimeCommand::Terminate);
                 }
             }

@@ -66,6 +66,15 @@ impl Host {
         }
     }
 
+    /// Records that the end begins that a signal has requested.
+    pub(super) fn begin_shutdown(&self) {
+        match self {
+            Self::Process(control) => control.begin_shutdown(),
+            // A thread receives no signals of its own.
+            Self::Thread(_) => {}
+        }
+    }
+
     /// Treats all panics of the worker as unhandled from now on.
     pub(super) fn handle_no_panics(&self) {
         match self {

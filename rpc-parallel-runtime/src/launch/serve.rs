@@ -152,6 +152,7 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
             // The master sees a failure: the signal.
             Event::Command(RuntimeCommand::Terminate) => {
                 terminated = true;
+                host.begin_shutdown();
                 break (EXIT_FAILED, ENDING_TIMEOUT, false);
             }
             Event::Command(RuntimeCommand::End { within })

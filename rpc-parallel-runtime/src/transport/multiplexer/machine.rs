@@ -204,37 +204,45 @@ impl Machine {
     ///
     /// The peer has broken the protocol.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<(), MultiplexError> {
+        // Taken and put back, because handling a frame needs the rest of the machine.
         let mut unparsed = mem::take(&mut self.unparsed);
         unparsed.extend_from_slice(bytes);
-        let mut rest = &unparsed[..];
+        let parsed = self.parse(&unparsed);
+        if let Ok(parsed) = parsed {
+            unparsed.drain(..parsed);
+            self.unparsed = unparsed;
+        }
+        parsed.map(|_| ())
+    }
+
+    /// Handles the complete frames at the beginning of the bytes, and returns their length.
+    fn parse(&mut self, bytes: &[u8]) -> Result<usize, MultiplexError> {
+        let mut parsed = 0;
         if self.awaits_preamble {
-            match rest.windows(PREAMBLE.len()).position(|it| it == PREAMBLE) {
+            match bytes.windows(PREAMBLE.len()).position(|it| it == PREAMBLE) {
                 Some(at) => {
                     self.awaits_preamble = false;
-                    rest = &rest[at + PREAMBLE.len()..];
+                    parsed = at + PREAMBLE.len();
                 }
-                None if rest.len() > MAX_BEFORE_PREAMBLE + PREAMBLE.len() => {
+                None if bytes.len() > MAX_BEFORE_PREAMBLE + PREAMBLE.len() => {
                     return Err(MultiplexError::NoPreamble(MAX_BEFORE_PREAMBLE));
                 }
-                None => {
-                    self.unparsed = unparsed;
-                    return Ok(());
-                }
+                None => return Ok(0),
             }
         }
-        while let Some(header) = Header::decode(rest)? {
+        while let Some(header) = Header::decode(&bytes[parsed..])? {
+            let begin = parsed + HEADER_LEN;
             let data = match header {
-                Header::Data { len, .. } => match rest.get(HEADER_LEN..HEADER_LEN + len) {
+                Header::Data { len, .. } => match bytes.get(begin..begin + len) {
                     Some(data) => data,
                     None => break,
                 },
                 Header::Credit { .. } | Header::End { .. } => &[],
             };
             self.handle(header, data)?;
-            rest = &rest[HEADER_LEN + data.len()..];
+            parsed = begin + data.len();
         }
-        self.unparsed = rest.to_vec();
-        Ok(())
+        Ok(parsed)
     }
 
     fn handle(&mut self, header: Header, data: &[u8]) -> Result<(), MultiplexError> {
@@ -343,6 +351,18 @@ mod tests {
 
     fn write(machine: &mut Machine, channel: u32, bytes: &[u8]) -> io::Result<usize> {
         machine.write(channel, &[IoSlice::new(bytes)])
+    }
+
+    /// Reads what the channels of a machine have.
+    fn read_all(machine: &mut Machine, received: &mut [Vec<u8>]) {
+        for (channel, received) in (0..).zip(received) {
+            // A channel that is not open has ended.
+            while let Ok(bytes) = read(machine, channel)
+                && !bytes.is_empty()
+            {
+                received.extend(bytes);
+            }
+        }
     }
 
     /// Passes what one end has to send on to the other, until it has nothing more to send.
@@ -495,20 +515,12 @@ mod tests {
                         worker.receive(&bytes[..cut]).expect("the master keeps the protocol");
                         bytes = &bytes[cut..];
                     }
-                    for channel in 0..4 {
-                        while let Ok(bytes) = read(&mut worker, channel) {
-                            received[channel as usize].extend(bytes);
-                        }
-                    }
+                    read_all(&mut worker, &mut received);
                     pass(&mut worker, &mut master);
                 }
             }
             while pass(&mut master, &mut worker) > 0 {
-                for channel in 0..4 {
-                    while let Ok(bytes) = read(&mut worker, channel) {
-                        received[channel as usize].extend(bytes);
-                    }
-                }
+                read_all(&mut worker, &mut received);
                 pass(&mut worker, &mut master);
             }
             prop_assert!(received == sent);
