@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use tokio::task::{self, JoinSet};
@@ -113,6 +114,8 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
         // that reads it.
         task::yield_now().await;
         task::yield_now().await;
+        // The master, which waits for the answer, runs before the thread is made.
+        thread::yield_now();
         commands.attend(start.settings).map_err(ServeError::ControlThread)?;
     } else {
         // The thread must exist before `Started` is sent: after it, the master may detach the
