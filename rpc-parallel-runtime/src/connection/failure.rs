@@ -74,7 +74,7 @@ pub enum ExitReason {
         after: Duration,
     },
     /// The control connection of the worker has ended, and this process cannot learn how its process
-    /// ended: its launcher gives no access to that, see [`launch`](crate::launch).
+    /// ended: its launcher gives no access to that, as [`over_stream`](crate::LaunchRequest::over_stream).
     Disconnected,
     /// The process has exited, but its exit status is unknown: this program ignores `SIGCHLD`, or
     /// another part of it has reaped the process.
