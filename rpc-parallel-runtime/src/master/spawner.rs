@@ -261,7 +261,8 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets the timeout for the new process to become a worker. Default: 10 s.
+    /// Sets the timeout for the new process to become a worker, from the execution of its program.
+    /// Default: 10 s.
     ///
     /// The time that the worker's `init` takes does not count.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
