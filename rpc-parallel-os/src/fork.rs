@@ -79,7 +79,7 @@ pub enum ForkError {
 /// io_uring), or a [`SealedSliceBuilder`](crate::SealedSliceBuilder). Or the kernel refuses,
 /// because there are too many processes or too little memory.
 pub fn fork(actions: &SignalActions) -> Result<Forked<Pid>, ForkError> {
-    check()?;
+    check_forkable()?;
     fork_checked(actions).map_err(ForkError::Refused)
 }
 
@@ -97,10 +97,10 @@ pub fn fork(actions: &SignalActions) -> Result<Forked<Pid>, ForkError> {
 ///
 /// As [`fork`].
 pub fn fork_sibling(actions: &SignalActions) -> Result<Forked<NewProcess>, ForkError> {
-    check()?;
+    check_forkable()?;
     flush_output();
     let signals = AllBlocked::new();
-    // SAFETY: `check` has found no other thread. This thread is in no function of the C library,
+    // SAFETY: `check_forkable` has found no other thread. This thread is in no function of the C library,
     // because Rust code calls this function. Only a signal handler could interrupt one; it must not
     // call functions that allocate, such as this, and whoever installs it guarantees that.
     match unsafe { sibling::clone() } {
@@ -119,7 +119,12 @@ pub fn fork_sibling(actions: &SignalActions) -> Result<Forked<NewProcess>, ForkE
     }
 }
 
-fn check() -> Result<(), ForkError> {
+/// Checks that this process could be forked now.
+///
+/// # Errors
+///
+/// As [`fork`], except for a refusal of the kernel.
+pub fn check_forkable() -> Result<(), ForkError> {
     check_single_threaded()?;
     if let Some(queue) = find_queue().map_err(ForkError::Descriptors)? {
         return Err(ForkError::Queue(queue));

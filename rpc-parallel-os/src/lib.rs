@@ -35,7 +35,7 @@ pub use self::threads::{
 
 pub use self::descriptors::Released;
 pub use self::exit::exit_immediately;
-pub use self::fork::{ForkError, Forked, NewProcess, Parent, fork, fork_sibling};
+pub use self::fork::{ForkError, Forked, NewProcess, Parent, check_forkable, fork, fork_sibling};
 pub use self::fresh_child::FreshChild;
 pub use self::output::flush_output;
 pub use self::pidfd::{PidfdCause, PidfdError};

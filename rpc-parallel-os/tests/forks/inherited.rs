@@ -18,6 +18,7 @@ crate::harness::tests! {
     handlers_of_program_are_reset
     ignored_pipe_signal_stays_ignored
     blocked_signals_are_unblocked
+    exit_runs_own_handlers_only
 }
 
 /// A file with contents.
@@ -149,3 +150,30 @@ fn blocked_signals_are_unblocked() {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     assert!(status.contains("SigBlk:\tfffffffe7ff"), "the caller's stay blocked: {status}");
 }
+
+#[cfg(target_env = "gnu")]
+fn exit_runs_own_handlers_only() {
+    extern "C" fn inherited() {
+        println!("inherited");
+    }
+    extern "C" fn own() {
+        println!("own");
+    }
+    let register = |handler| {
+        // SAFETY: the handler is valid as long as this process.
+        assert_eq!(unsafe { libc::atexit(handler) }, 0);
+    };
+    register(inherited);
+
+    let ended = run_in_sibling(move |child| {
+        assert!(child.skip_inherited_exit_handlers());
+        register(own);
+        std::process::exit(3);
+    });
+
+    assert_eq!(ended.status.exit_status(), Some(3));
+    assert_eq!(ended.output, "own\n");
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn exit_runs_own_handlers_only() {}
