@@ -1,11 +1,12 @@
 //! The role of this process, master or worker, which is set once.
 
-use std::sync::OnceLock;
+use std::sync::{PoisonError, RwLock};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::boot_token::BootToken;
 use super::start::SpawnDefaults;
+use crate::transport::Origin;
 
 /// The role of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,39 +24,48 @@ struct Assumed {
     depth: u32,
     /// The CPU affinity of the thread that set the role. `None` if the kernel does not tell it.
     affinity: Option<CpuSet>,
+    /// The process that set the role.
+    origin: Origin,
 }
 
-static ROLE: OnceLock<Assumed> = OnceLock::new();
+// A worker that is forked from its master replaces the role that it has inherited.
+static ROLE: RwLock<Option<&'static Assumed>> = RwLock::new(None);
 
 impl Role {
     /// Sets the role of this process.
     ///
     /// # Errors
     ///
-    /// The process already has a role, which is returned.
+    /// The process already has a role, which is returned. A role that it has inherited by a fork does
+    /// not count.
     pub(crate) fn assume(self, spawn_defaults: SpawnDefaults) -> Result<(), Self> {
-        let mut is_first = false;
-        let assumed = ROLE.get_or_init(|| {
-            is_first = true;
-            // The depth is read once, because the program may change its environment later.
-            let affinity = sched_getaffinity(None).ok();
-            Assumed { role: self, spawn_defaults, depth: BootToken::depth_here(), affinity }
-        });
-        if is_first { Ok(()) } else { Err(assumed.role) }
+        let mut assumed = ROLE.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(assumed) = *assumed
+            && !assumed.origin.is_other_process()
+        {
+            return Err(assumed.role);
+        }
+        let affinity = sched_getaffinity(None).ok();
+        // The depth is read once, because the program may change its environment later.
+        let (depth, origin) = (BootToken::depth_here(), Origin::here());
+        let new = Assumed { role: self, spawn_defaults, depth, affinity, origin };
+        // It lasts as long as the process, which sets it once.
+        *assumed = Some(Box::leak(Box::new(new)));
+        Ok(())
     }
 
     pub(crate) fn current() -> Option<Self> {
-        ROLE.get().map(|it| it.role)
+        assumed().map(|it| it.role)
     }
 
     /// Returns the spawn defaults of this process. Returns `None` if it has no role yet.
     pub(crate) fn spawn_defaults() -> Option<&'static SpawnDefaults> {
-        ROLE.get().map(|it| &it.spawn_defaults)
+        assumed().map(|it| &it.spawn_defaults)
     }
 
     /// Returns the number of masters above this process. Default: 0.
     pub(crate) fn depth() -> u32 {
-        ROLE.get().map_or(0, |it| it.depth)
+        assumed().map_or(0, |it| it.depth)
     }
 
     /// Gives this thread the CPU affinity that the process had when its role was set.
@@ -63,9 +73,13 @@ impl Role {
     /// A new thread inherits the affinity of the thread that starts it, and workers inherit that of
     /// the thread that starts them.
     pub(super) fn restore_affinity() {
-        if let Some(affinity) = ROLE.get().and_then(|it| it.affinity) {
+        if let Some(affinity) = assumed().and_then(|it| it.affinity) {
             // It fails if the processors were taken from this process meanwhile.
             let _ = sched_setaffinity(None, &affinity);
         }
     }
+}
+
+fn assumed() -> Option<&'static Assumed> {
+    *ROLE.read().unwrap_or_else(PoisonError::into_inner)
 }

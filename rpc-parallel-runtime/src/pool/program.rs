@@ -4,6 +4,7 @@
 //! used, which may end before the program.
 
 use std::env;
+use std::mem;
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use tokio::sync::{oneshot, watch};
@@ -16,6 +17,7 @@ use super::race::{Either, race};
 use super::size::MAX_WORKERS;
 use crate::connection::task;
 use crate::launch::Role;
+use crate::transport::Origin;
 use crate::worker::{InitWithoutArgument, Processes, Served, WorkerClient};
 
 /// The environment variable that sets the number of workers.
@@ -75,6 +77,8 @@ pub(in crate::pool) async fn pool() -> Result<Pool<Processes>, PoolError> {
 pub(in crate::pool) struct ProgramPool<S>(Mutex<State<S>>);
 
 struct State<S> {
+    /// The process that was configured.
+    origin: Origin,
     builder: PoolBuilder<S>,
     current: Option<Current<S>>,
 }
@@ -94,7 +98,7 @@ where
     S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
 {
     pub(in crate::pool) fn new() -> Self {
-        Self(Mutex::new(State { builder: PoolBuilder::new(), current: None }))
+        Self(Mutex::new(State::new()))
     }
 
     /// Configures the pool. Several calls add to each other.
@@ -112,7 +116,7 @@ where
         if state.current.as_ref().is_some_and(Current::is_usable) {
             return Err(PoolErrorKind::Running.into());
         }
-        let previous = std::mem::replace(&mut state.builder, configured);
+        let previous = mem::replace(&mut state.builder, configured);
         drop(state);
         drop(previous);
         Ok(())
@@ -170,7 +174,22 @@ where
     }
 
     fn state(&self) -> MutexGuard<'_, State<S>> {
-        self.0.lock().expect("no thread panics while it holds this lock")
+        let mut state = self.0.lock().expect("no thread panics while it holds this lock");
+        // A worker that was forked from its master begins unconfigured, like one that was executed.
+        if state.origin.is_other_process() {
+            // Not dropped under the lock: it holds launchers of the user.
+            mem::forget(mem::replace(&mut *state, State::new()));
+        }
+        state
+    }
+}
+
+impl<S> State<S>
+where
+    S: Served<Init = (), Client: WorkerClient<Connection: InitWithoutArgument<S>>>,
+{
+    fn new() -> Self {
+        Self { origin: Origin::here(), builder: PoolBuilder::new(), current: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The registry of the worker types in this executable.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -85,7 +85,9 @@ impl Registry {
     ///
     /// Two declarations have the same id.
     pub(crate) fn check(&self) -> Result<(), DuplicateId> {
-        let mut claims = HashMap::new();
+        // Not a `HashMap`: it would draw the keys of this thread's hash tables, which all workers that
+        // are forked from this process would share.
+        let mut claims = BTreeMap::new();
         let mut claim = |id, what, path: &str, place: &SourceLocation| {
             let claim = format!("{what} `{path}` ({}:{})", place.file, place.line);
             match claims.insert((what, id), claim.clone()) {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Span, dispatcher};
 
 use super::callers::Callers;
+use crate::transport::Origin;
 use crate::wire::{MAX_SPAN_KEYS, SpanKey, Unsent, WorkerId};
 
 /// How long a span is kept after its call while logs are read, which may arrive after the answer.
@@ -86,11 +87,18 @@ impl Drop for Reading {
 
 /// Returns a random number that identifies this process.
 pub(crate) fn process() -> u64 {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| {
-        let [.., a, b, c, d, e, f, g, h] = WorkerId::random().to_bytes();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
-    });
-    *PROCESS
+    static PROCESS: Mutex<Option<(Origin, u64)>> = Mutex::new(None);
+    let mut process = PROCESS.lock().expect("no thread panics while it holds this lock");
+    // A process that was forked from this one needs another number.
+    if let Some((origin, number)) = *process
+        && !origin.is_other_process()
+    {
+        return number;
+    }
+    let [.., a, b, c, d, e, f, g, h] = WorkerId::random().to_bytes();
+    let number = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    *process = Some((Origin::here(), number));
+    number
 }
 
 /// Returns the innermost of these spans that is a registered span of this process.
