@@ -145,8 +145,9 @@ pub mod error {
 /// [`Spawner`] and [`Worker::shutdown`].
 pub mod launch {
     pub use rpc_parallel_runtime::{
-        InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, ResourceLimit,
-        RuntimeFlavor, Shutdown, Spawning, WrapperLauncher,
+        InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Plain, ResourceLimit,
+        RuntimeFlavor, SealedSlice, SealedSliceBuilder, Shutdown, Snapshot, SnapshotError,
+        Spawning, WrapperLauncher,
     };
 }
 

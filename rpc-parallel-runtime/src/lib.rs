@@ -59,7 +59,7 @@ pub use self::launch::worker_index;
 #[cfg(target_os = "linux")]
 pub use self::launch::{
     InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
-    RuntimeFlavor, WrapperLauncher,
+    RuntimeFlavor, Snapshot, SnapshotError, WrapperLauncher,
 };
 #[cfg(target_os = "linux")]
 pub use self::master::{
@@ -78,6 +78,10 @@ pub use self::pool::{
     TryStartJob, Unordered, Verdict, Wait, WorkerShare, configure, run_directory,
     run_program as run, shutdown,
 };
+/// Memory that all workers of a [`Snapshot`] share.
+#[cfg(target_os = "linux")]
+pub use rpc_parallel_os::{Plain, SealedSlice, SealedSliceBuilder};
+
 #[cfg(target_os = "linux")]
 pub use self::wire::{
     BusyPoll, FunctionId, FunctionInfo, Message, PanicReport, ParseWorkerIdError, Settings,

@@ -9,7 +9,9 @@ pub use crate::connection::{
     TravelsAsError, TryCall, error_codec, fallible, plain,
 };
 pub use crate::launch::RuntimeFlavor;
-pub use crate::master::{Entry, FromArgs, IntoSettings, Test, from_args, settings};
+pub use crate::master::{
+    Entry, FromArgs, IntoSettings, IntoWarmed, Test, from_args, settings, warmed,
+};
 #[cfg(feature = "pool")]
 pub use crate::pool::{
     ACCEPT_JOBS, Combine, IntoItems, Map, MapReduce, OfProcess, Ordered, ProcessFunction,

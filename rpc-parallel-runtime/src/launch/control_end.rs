@@ -21,6 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::children::Children;
 use super::control_command::{ConnectionUse, ControlCommand, ReceivedCommand};
 use super::control_event::ControlEvent;
+use super::exit::exit_process;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
 use super::items_thread::serve_items;
@@ -308,6 +309,6 @@ pub(super) fn end_by_panic(panic: PanicReport) {
     }
     // With `panic = "abort"` the process is about to abort.
     if !cfg!(panic = "abort") {
-        process::exit(EXIT_FAILED);
+        exit_process(EXIT_FAILED);
     }
 }

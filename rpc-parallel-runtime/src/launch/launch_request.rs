@@ -61,6 +61,11 @@ impl CommandLine {
         };
         Self { program, path, arg0, arguments, environment }
     }
+
+    /// Returns whether the worker runs another program than the running executable of the master.
+    pub(super) fn has_program(&self) -> bool {
+        self.program.is_some()
+    }
 }
 
 /// The output streams with which the process of a worker starts.

@@ -64,6 +64,20 @@ impl ProcessHandle {
         Ok(Self { pid, leads_group, state: Mutex::default() })
     }
 
+    /// Takes a child that was forked for this process, and that nobody has reaped.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no pidfds. The child is killed and reaped.
+    pub(super) fn of_forked(pid: Pid) -> io::Result<Self> {
+        if let Err(errno) = check_pidfds(pid) {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
+            return Err(refused(errno));
+        }
+        Ok(Self { pid, leads_group: false, state: Mutex::default() })
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid.as_raw_pid().unsigned_abs()
     }

@@ -29,6 +29,16 @@ impl SocketControl {
         ours.set_nonblocking(true)?;
         Ok((Self { socket: Arc::new(ours.into()) }, theirs))
     }
+
+    /// Sends bytes that the process reads before the start message.
+    ///
+    /// # Errors
+    ///
+    /// The connection failed. It is no error if the process has ended, or was not started: its
+    /// launch reports the reason.
+    pub(super) async fn send_before_start(&self, bytes: &[u8]) -> io::Result<()> {
+        unless_gone(send_all(&self.socket, bytes).await)
+    }
 }
 
 impl ControlConnection for SocketControl {
@@ -49,10 +59,7 @@ impl ControlConnection for SocketControl {
                 Ok(()) => send_all(&self.socket, rest).await,
                 Err(error) => Err(error),
             };
-            sent.or_else(|error| match Fault::of(&error) {
-                Fault::PeerGone => Ok(()),
-                _ => Err(error),
-            })
+            unless_gone(sent)
         })
     }
 
@@ -92,4 +99,12 @@ impl ControlConnection for SocketControl {
         // It fails only if the worker has closed its end.
         let _ = shutdown(&*self.socket, Shutdown::Both);
     }
+}
+
+/// Ignores that the peer has closed its end.
+fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
+    sent.or_else(|error| match Fault::of(&error) {
+        Fault::PeerGone => Ok(()),
+        _ => Err(error),
+    })
 }

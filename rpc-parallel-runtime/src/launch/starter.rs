@@ -43,6 +43,26 @@ impl PendingLaunch {
         self.supervisor.watch_process(&self.process, handle)
     }
 
+    /// Returns whether the start was given up: its future was dropped, or its time is over.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.process.was_killed()
+    }
+
+    /// Records that the process was requested. The time until its hello counts from here.
+    pub(super) fn requested(&self) {
+        self.process.progress().launched();
+    }
+
+    /// Completes the launch with a process of this host. Returns the process.
+    pub(super) fn started(self, handle: ProcessHandle) -> Arc<Process> {
+        let process = self.process.clone();
+        let relayed = process.outputs().begin(handle.pid());
+        if let Err(error) = self.complete(Some(handle)).and(relayed) {
+            process.progress().failed(io_error("watch its process")(error));
+        }
+        process
+    }
+
     /// Records why the process was not launched.
     pub(super) fn fail(self, error: StartingError) {
         self.process.progress().failed(error);
@@ -105,8 +125,7 @@ fn run(requests: Receiver<StartRequest>) {
 
 fn start(request: StartRequest, slot: BootSlot) {
     let StartRequest { mut command, leads_group, launch } = request;
-    // The future of the start was dropped, or its time is over.
-    if launch.process.was_killed() {
+    if launch.is_given_up() {
         return;
     }
     let spawned = command.spawn().and_then(|it| ProcessHandle::of_child(it, leads_group));
@@ -121,10 +140,6 @@ fn start(request: StartRequest, slot: BootSlot) {
     };
     // The command owns the worker's ends of sockets and pipes, which only the worker may keep open.
     drop(command);
-    let process = launch.process.clone();
-    process.progress().hold(slot);
-    let relayed = process.outputs().begin(handle.pid());
-    if let Err(error) = launch.complete(Some(handle)).and(relayed) {
-        process.progress().failed(io_error("watch its process")(error));
-    }
+    launch.process.progress().hold(slot);
+    launch.started(handle);
 }

@@ -343,7 +343,11 @@ impl StartingWorker {
             NotServing::Failed(error) => {
                 match error {
                     // It is killed when it is launched, which may take any time.
-                    StartingError::TimedOut(_) if !process.is_launched() => drop(process.kill()),
+                    StartingError::TimedOut(_) | StartingError::StartupTimedOut(_)
+                        if !process.is_launched() =>
+                    {
+                        process.kill();
+                    }
                     _ => drop(process.kill_and_wait().await),
                 }
                 error

@@ -21,6 +21,7 @@ use super::control_command::ControlCommand;
 use super::control_event::ControlEvent;
 use super::essential_thread::start_essential_thread;
 use super::heartbeat::HeartbeatAction;
+use super::helper_process::HelperProcess;
 #[cfg(feature = "pool")]
 use super::job_socket::{self, JobSocket};
 use super::memory::OutOfMemory;
@@ -108,6 +109,11 @@ impl Supervisor {
         SUPERVISOR.get().is_some_and(|it| it.origin.is_other_process())
     }
 
+    /// Returns whether this process has a supervisor.
+    pub(super) fn is_running() -> bool {
+        SUPERVISOR.get().is_some_and(|it| !it.origin.is_other_process())
+    }
+
     fn spawn_thread() -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -120,8 +126,14 @@ impl Supervisor {
             let data = epoll::EventData::new_u64(JOB_REQUEST);
             epoll::add(&epoll, socket, data, epoll::EventFlags::IN)?;
         }
+        let helpers = HelperProcess::all();
+        for (index, helper) in helpers.iter().enumerate() {
+            let data = epoll::EventData::new_u64(index as u64 | HELPER_EXIT);
+            epoll::add(&epoll, &**helper, data, epoll::EventFlags::IN)?;
+        }
         let (sender, requests) = mpsc::channel();
         let thread = SupervisorThread {
+            helpers,
             #[cfg(feature = "pool")]
             job_requests,
             epoll: epoll.clone(),
@@ -246,6 +258,9 @@ const JOB_REQUEST: u64 = u64::MAX - 1;
 /// process.
 const CONTROL_EVENT: u64 = 1 << 63;
 
+/// Marks an epoll event as the exit of a helper process.
+const HELPER_EXIT: u64 = 1 << 62;
+
 /// The state of the supervisor thread.
 struct SupervisorThread {
     epoll: Arc<OwnedFd>,
@@ -254,6 +269,8 @@ struct SupervisorThread {
     #[cfg(feature = "pool")]
     job_requests: Option<(OwnedFd, AcceptJobs)>,
     supervised: HashMap<u64, Supervised>,
+    /// They were started before this thread, because it is one that they must not be started with.
+    helpers: Vec<Arc<HelperProcess>>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     /// Whether the timer for scans is set.
@@ -298,6 +315,7 @@ impl SupervisorThread {
                     event if event & CONTROL_EVENT != 0 => {
                         self.receive_events(event & !CONTROL_EVENT);
                     }
+                    event if event & HELPER_EXIT != 0 => self.reap_helper(event & !HELPER_EXIT),
                     serial => self.reap(serial),
                 }
             }
@@ -557,6 +575,14 @@ impl SupervisorThread {
         let exit_reason = announced
             .unwrap_or_else(|| self.exit_reason(&supervised.process, exit, supervised.kill_reason));
         supervised.record_end(exit_reason);
+    }
+
+    fn reap_helper(&self, index: u64) {
+        let Some(helper) = self.helpers.get(index as usize) else { return };
+        // Until it is reaped, the event is repeated: while another process traces the helper.
+        if helper.reap().is_some() {
+            let _ = epoll::delete(&self.epoll, &**helper);
+        }
     }
 
     /// Returns the exit reason of a process.

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use super::boot_token::{BootToken, FileId};
 use super::control_end::{ControlEnd, EXIT_FAILED, GRACE_PERIOD, end_by_panic};
 use super::control_event::ControlEvent;
+use super::exit::exit_process;
 use super::flavor::block_on;
 use super::host::Host;
 #[cfg(feature = "pool")]
@@ -37,7 +38,7 @@ pub(crate) fn work() -> ! {
         }
         EXIT_FAILED
     });
-    process::exit(code)
+    exit_process(code)
 }
 
 /// A process failed to become a worker, and could not report the failure to its master.

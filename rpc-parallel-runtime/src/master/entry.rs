@@ -12,9 +12,11 @@ use tokio::runtime::Runtime;
 use super::expert::{Master, MasterBuilder, StartupError};
 use crate::connection::{AnyError, diagnose};
 use crate::launch::{
-    BootToken, Children, Outputs, RuntimeFlavor, StartedAs, block_on, is_name_of_worker, work,
+    BootToken, Children, Outputs, RuntimeFlavor, StartedAs, block_on, end_snapshot_of_entry,
+    initial_signals, is_name_of_worker, take_snapshot_of_entry, work,
 };
 use crate::wire::{Settings, SettingsError};
+use crate::worker::BoxError;
 
 /// The configuration of a process and its workers by `#[entry]` or `#[test]`.
 #[doc(hidden)]
@@ -24,6 +26,17 @@ pub struct Entry {
     worker_flavor: RuntimeFlavor,
     settings: Option<fn() -> Result<Settings, SettingsError>>,
     worker_logs: bool,
+    snapshot: TakesSnapshot,
+}
+
+/// Whether `#[entry]` takes a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+enum TakesSnapshot {
+    #[default]
+    No,
+    Yes,
+    /// After this function has run.
+    After(fn() -> Result<(), BoxError>),
 }
 
 impl Entry {
@@ -51,6 +64,16 @@ impl Entry {
     #[must_use]
     pub fn worker_logs(self, worker_logs: bool) -> Self {
         Self { worker_logs, ..self }
+    }
+
+    #[must_use]
+    pub fn snapshot(self) -> Self {
+        Self { snapshot: TakesSnapshot::Yes, ..self }
+    }
+
+    #[must_use]
+    pub fn warm_snapshot(self, warm: fn() -> Result<(), BoxError>) -> Self {
+        Self { snapshot: TakesSnapshot::After(warm), ..self }
     }
 
     /// Runs a `main` that is not async, in a master.
@@ -82,6 +105,14 @@ impl Entry {
         work_if_started_as_worker(|mut arguments| {
             arguments.next().is_some_and(|first| is_name_of_worker(&first))
         });
+        // User code may install signal handlers from here on.
+        initial_signals();
+        // Before this process has a role, or code of the user has run.
+        match self.snapshot {
+            TakesSnapshot::No => {}
+            TakesSnapshot::Yes => take_snapshot_of_entry(None),
+            TakesSnapshot::After(warm) => take_snapshot_of_entry(Some(warm)),
+        }
         let started = self.master().map_err(StartupError::Settings).and_then(MasterBuilder::start);
         started.unwrap_or_else(|it| exit_with_error("start the program", &it));
     }
@@ -129,6 +160,7 @@ struct EndWorkers;
 impl Drop for EndWorkers {
     fn drop(&mut self) {
         Children::get().end_all(END_TIMEOUT);
+        end_snapshot_of_entry();
         Outputs::flush_all();
     }
 }
@@ -167,6 +199,28 @@ impl IntoSettings for Result<Settings, SettingsError> {
     fn into_settings(self) -> Result<Settings, SettingsError> {
         self
     }
+}
+
+/// The results of the function in `#[entry(snapshot = function)]`.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "the function of a snapshot cannot return `{Self}`",
+    label = "not a `Result<(), E>` whose error converts to `BoxError`",
+    note = "let the function return `Result<(), rpc_parallel::BoxError>`"
+)]
+pub trait IntoWarmed {
+    fn into_warmed(self) -> Result<(), BoxError>;
+}
+
+impl<E: Into<BoxError>> IntoWarmed for Result<(), E> {
+    fn into_warmed(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+#[doc(hidden)]
+pub fn warmed<T: IntoWarmed>(result: T) -> Result<(), BoxError> {
+    result.into_warmed()
 }
 
 /// The types of the optional parameter of `main`, which receives the arguments of the program.

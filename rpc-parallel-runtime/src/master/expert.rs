@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use tokio::runtime::Handle;
 
 use super::listing::print_list_if_requested;
-use crate::launch::{Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, work};
+use crate::launch::{
+    Outputs, Role, RuntimeFlavor, SpawnDefaults, StartedAs, initial_signals, work,
+};
 use crate::wire::{Overrides, Settings, SettingsError, debug_as_display};
 use crate::worker::{DuplicateId, registry};
 
@@ -223,6 +225,9 @@ impl MasterBuilder {
             (None, StartedAs::WorkerWithoutSocket) => return Err(StartupError::StdinReplaced),
             (Some(Role::Master), _) | (None, StartedAs::Program) => {}
         }
+        // User code may install signal handlers from here on, which workers of a snapshot must not
+        // have.
+        initial_signals();
         let registry = registry();
         print_list_if_requested(&registry);
         registry.check()?;

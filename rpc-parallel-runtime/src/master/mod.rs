@@ -40,7 +40,7 @@ pub(crate) use self::connecting::connect_over;
 pub(crate) use self::connecting::encode_init;
 pub use self::control::Control;
 pub use self::control_error::{ControlError, ControlErrorKind};
-pub use self::entry::{Entry, FromArgs, IntoSettings, from_args, settings};
+pub use self::entry::{Entry, FromArgs, IntoSettings, IntoWarmed, from_args, settings, warmed};
 pub use self::expert::{Initialized, Master, MasterBuilder, StartupError, is_worker, worker_main};
 #[cfg(feature = "pool")]
 pub(crate) use self::harness::spawn_defaults;

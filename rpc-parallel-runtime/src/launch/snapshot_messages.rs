@@ -1,0 +1,172 @@
+//! What a master and its snapshot process send each other, over a socket that keeps the boundaries
+//! of messages.
+//!
+//! A request is a serial number, which the descriptors of the worker accompany. All replies are
+//! messages of [`Reply`].
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair as make_socketpair,
+};
+
+use crate::transport::{Fault, receive, send};
+use crate::wire::{PanicReport, Sink, fields, read_message, write_message};
+
+/// The maximum length of a reply, in bytes.
+const MAX_LEN: usize = 64 * 1024;
+
+/// The length of a request, in bytes.
+const REQUEST_LEN: usize = 8;
+
+/// The number of descriptors of a request.
+const DESCRIPTORS: usize = 4;
+
+/// The descriptors of a worker that is to be forked.
+pub(super) struct WorkerDescriptors {
+    /// The worker's end of its control socket.
+    pub(super) control: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) current_dir: OwnedFd,
+}
+
+/// A message of the snapshot process, or of a worker that it has just forked.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Reply {
+    /// The snapshot is taken. `probe` is a child of the master that exits with code 0 if a worker
+    /// would start. `no_sibling` is why the snapshot process cannot make children of the master.
+    Ready { probe: u32, no_sibling: Option<String> },
+    /// The function of the snapshot has returned an error.
+    Failed { why: String },
+    /// The function of the snapshot has panicked.
+    Panicked { panic: PanicReport },
+    /// The snapshot process cannot be forked after the function.
+    Unforkable { why: String },
+    /// The snapshot process could not prepare itself.
+    Unprepared { why: String },
+    /// The process exists. It sends this message too, in case the snapshot process is killed.
+    Forked { serial: u64, pid: u32 },
+    /// The process could not be forked.
+    NotForked { serial: u64, why: String },
+}
+
+fields!(enum Reply {
+    0 => Ready { probe, no_sibling },
+    1 => Failed { why },
+    2 => Panicked { panic },
+    3 => Unforkable { why },
+    4 => Unprepared { why },
+    5 => Forked { serial, pid },
+    6 => NotForked { serial, why },
+});
+
+/// Makes the two ends of the socket. Both are close-on-exec.
+pub(super) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(make_socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Requests a worker.
+pub(super) fn send_request(
+    socket: &OwnedFd,
+    serial: u64,
+    descriptors: &WorkerDescriptors,
+) -> io::Result<()> {
+    let WorkerDescriptors { control, stdout, stderr, current_dir } = descriptors;
+    let descriptors: [BorrowedFd<'_>; DESCRIPTORS] =
+        [control, stdout, stderr, current_dir].map(AsFd::as_fd);
+    send(socket, &serial.to_le_bytes(), &descriptors)
+}
+
+/// Receives a request. Returns `None` if the master has closed the socket.
+pub(super) fn receive_request(socket: &OwnedFd) -> io::Result<Option<(u64, WorkerDescriptors)>> {
+    let (mut serial, mut descriptors) = ([0; REQUEST_LEN], Vec::new());
+    if receive(socket, &mut serial, &mut descriptors)? == 0 {
+        return Ok(None);
+    }
+    let descriptors = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|it| {
+        io::Error::other(format!("expected {DESCRIPTORS} descriptors, found {}", it.len()))
+    })?;
+    let [control, stdout, stderr, current_dir] = descriptors;
+    let descriptors = WorkerDescriptors { control, stdout, stderr, current_dir };
+    Ok(Some((u64::from_le_bytes(serial), descriptors)))
+}
+
+/// Sends a reply.
+pub(super) fn send_reply(socket: &OwnedFd, reply: &Reply) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut sink = Sink::new(&mut bytes, MAX_LEN);
+    write_message(reply, &mut sink);
+    sink.finish().map_err(io::Error::other)?;
+    send(socket, &bytes, &[])
+}
+
+/// Waits for a reply. Returns `None` if the snapshot process has ended.
+pub(super) fn receive_reply(socket: &OwnedFd) -> io::Result<Option<Reply>> {
+    let mut bytes = vec![0; MAX_LEN];
+    loop {
+        match recv(socket, &mut bytes[..], RecvFlags::empty()) {
+            Ok((0, _)) => return Ok(None),
+            Ok((len, _)) => return read_message(&bytes[..len]).map(Some).map_err(io::Error::other),
+            Err(errno) => match Fault::of(&errno.into()) {
+                Fault::Transient => {}
+                Fault::PeerGone => return Ok(None),
+                Fault::NotReady | Fault::Fatal => return Err(errno.into()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn null() -> OwnedFd {
+        File::open("/dev/null").expect("open /dev/null").into()
+    }
+
+    #[test]
+    fn replies_keep_their_boundaries() {
+        let (master, snapshot) = socket_pair().expect("make a socket pair");
+        let forked = Reply::Forked { serial: 1, pid: 7 };
+        let refused = Reply::NotForked { serial: 2, why: "no memory".to_owned() };
+
+        send_reply(&snapshot, &forked).expect("send the first reply");
+        send_reply(&snapshot, &refused).expect("send the second reply");
+        drop(snapshot);
+
+        let received = [(); 3].map(|()| receive_reply(&master).expect("the replies are valid"));
+        assert_eq!(received, [Some(forked), Some(refused), None]);
+    }
+
+    #[test]
+    fn request_without_descriptors_is_refused() {
+        let (master, snapshot) = socket_pair().expect("make a socket pair");
+
+        send(&master, &1_u64.to_le_bytes(), &[]).expect("send a request");
+
+        let error = receive_request(&snapshot).map(drop).expect_err("it has no descriptors");
+        assert_eq!(error.to_string(), "expected 4 descriptors, found 0");
+    }
+
+    #[test]
+    fn request_arrives_with_its_descriptors() {
+        let (master, snapshot) = socket_pair().expect("make a socket pair");
+        let descriptors = WorkerDescriptors {
+            control: null(),
+            stdout: null(),
+            stderr: null(),
+            current_dir: File::open("/").expect("open the root").into(),
+        };
+
+        send_request(&master, 3, &descriptors).expect("send a request");
+
+        let received = receive_request(&snapshot).expect("it is valid").expect("it was sent");
+        let (serial, WorkerDescriptors { current_dir, .. }) = received;
+        let is_directory = File::from(current_dir).metadata().expect("it is open").is_dir();
+        assert_eq!((serial, is_directory), (3, true));
+    }
+}
