@@ -133,6 +133,13 @@ pub(crate) struct EntryArgs {
     pub(crate) worker_runtime: RuntimeArgs,
     pub(crate) settings: Option<Expr>,
     pub(crate) worker_logs: Option<Expr>,
+    /// Whether the master takes a snapshot. Only `#[entry]` has it.
+    pub(crate) snapshot: Option<SnapshotArg>,
+}
+
+/// `snapshot` and `snapshot = function`
+pub(crate) struct SnapshotArg {
+    pub(crate) warm: Option<Path>,
 }
 
 impl EntryArgs {
@@ -142,20 +149,52 @@ impl EntryArgs {
         "worker(flavor = \"..\", threads = number)",
         "settings = value",
         "worker_logs = bool",
+        "snapshot",
+        "snapshot = function",
         "crate = path",
     ];
 
-    /// Parses the arguments of the attribute `on`, as errors call it.
-    pub(crate) fn parse(args: TokenStream, on: &str, errors: &mut Errors) -> EntryArgs {
+    const POSSIBLE_IN_TESTS: &'static [&'static str] = &[
+        "flavor = \"..\"",
+        "threads = number",
+        "worker(flavor = \"..\", threads = number)",
+        "settings = value",
+        "worker_logs = bool",
+        "crate = path",
+    ];
+
+    /// Parses the arguments of `#[entry]`.
+    pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> EntryArgs {
         let mut raw = RawArgs::parse(args, errors);
+        let snapshot = raw.snapshot(errors);
+        EntryArgs { snapshot, ..Self::take(raw, "`#[entry]`", Self::POSSIBLE, errors) }
+    }
+
+    /// Parses the arguments of `#[test]`.
+    pub(crate) fn parse_of_test(args: TokenStream, errors: &mut Errors) -> EntryArgs {
+        let mut raw = RawArgs::parse(args, errors);
+        if let Some(snapshot) = raw.take("snapshot", errors) {
+            errors.add(
+                snapshot.name,
+                "`snapshot` must be on the `main` of a program",
+                "libtest has threads, with which no snapshot can be taken; let the test start a \
+                 program whose `main` takes it",
+            );
+        }
+        Self::take(raw, "`#[rpc_parallel::test]`", Self::POSSIBLE_IN_TESTS, errors)
+    }
+
+    /// Takes the arguments that both attributes have. Errors call the attribute `on`.
+    fn take(mut raw: RawArgs, on: &str, possible: &[&str], errors: &mut Errors) -> EntryArgs {
         let args = EntryArgs {
             facade: raw.facade(errors),
             runtime: RuntimeArgs::take(&mut raw, errors),
             worker_runtime: RuntimeArgs::take_nested(&mut raw, errors),
             worker_logs: raw.value("worker_logs", "`true` or `false`", errors),
             settings: raw.value("settings", "a value of type `Settings`", errors),
+            snapshot: None,
         };
-        raw.finish(on, Self::POSSIBLE, errors);
+        raw.finish(on, possible, errors);
         args
     }
 }
@@ -352,6 +391,20 @@ impl RawArgs {
         }
     }
 
+    /// Takes `snapshot` or `snapshot = path`.
+    fn snapshot(&mut self, errors: &mut Errors) -> Option<SnapshotArg> {
+        let arg = self.take("snapshot", errors)?;
+        let warm = match &arg.value {
+            RawValue::None => None,
+            RawValue::One(value) => Path::parse_mod_style.parse2(value.to_token_stream()).ok(),
+            RawValue::List(_) => None,
+        };
+        if warm.is_none() && !matches!(arg.value, RawValue::None) {
+            malformed(&arg, "snapshot", "alone, or the path of a function", errors);
+        }
+        Some(SnapshotArg { warm })
+    }
+
     fn facade(&mut self, errors: &mut Errors) -> Facade {
         Facade::new(self.path("crate", errors))
     }
@@ -380,6 +433,7 @@ fn malformed(wrong: &impl ToTokens, name: &str, form: &str, errors: &mut Errors)
         "client" => "client = path::to::Client",
         "flavor" => "flavor = \"multi_thread\"",
         "settings" => "settings = Settings::default()",
+        "snapshot" => "snapshot = load_tables",
         "threads" => "threads = 4",
         "worker_logs" => "worker_logs = true",
         "worker" => "worker(flavor = \"multi_thread\")",

@@ -15,7 +15,7 @@ pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     if !errors.is_empty() {
         return quote!(#item #errors);
     }
-    let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
+    let args = EntryArgs::parse(args, &mut errors);
     let Some(main) = errors.absorb(syn::parse2::<FunctionHead>(item.clone())) else {
         return quote!(#item #errors);
     };

@@ -251,11 +251,17 @@ pub fn process(args: TokenStream, item: TokenStream) -> TokenStream {
 /// | `worker(flavor = .., threads = ..)` | The same for the runtime of each worker. | `"current_thread"` |
 /// | `settings = ..` | The [`Settings`] of the program and its workers. | `Settings::default()` |
 /// | `worker_logs = true` | Workers keep their logs for `logs()`. Needs the feature `tracing`. | `false` |
+/// | `snapshot` | The master takes a [`Snapshot`], from which workers can be forked. | no snapshot |
+/// | `snapshot = warm` | The same, after the function `warm` has run in the process of the snapshot. | no snapshot |
 /// | `crate = path` | Path of the crate `rpc-parallel`. | `::rpc_parallel` |
 ///
 /// The value of `settings` is any expression of type `Settings`, or a `Result` of it. Only the
 /// master evaluates it. If the settings are invalid, the program prints the reason and exits with
 /// code 2.
+///
+/// The value of `snapshot` is the path of a function without parameters, which returns
+/// `Result<(), E>` with any `E` that converts to `BoxError`. `Snapshot::of_entry` returns the
+/// snapshot, or why it could not be taken.
 ///
 /// ```
 /// use rpc_parallel::Settings;
@@ -271,6 +277,7 @@ pub fn process(args: TokenStream, item: TokenStream) -> TokenStream {
 /// a runtime of its own. `flavor` and `threads` are errors there, as on each sync `main`.
 ///
 /// [`Settings`]: https://docs.rs/rpc-parallel/latest/rpc_parallel/struct.Settings.html
+/// [`Snapshot`]: https://docs.rs/rpc-parallel/latest/rpc_parallel/launch/struct.Snapshot.html
 #[proc_macro_attribute]
 pub fn entry(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::expand(args.into(), &item.into()).into()

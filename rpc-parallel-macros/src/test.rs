@@ -15,7 +15,7 @@ pub(crate) fn expand(args: TokenStream, item: &TokenStream) -> TokenStream {
     if !errors.is_empty() {
         return quote!(#item #errors);
     }
-    let args = EntryArgs::parse(args, "`#[rpc_parallel::test]`", &mut errors);
+    let args = EntryArgs::parse_of_test(args, &mut errors);
     let Some(function) = errors.absorb(syn::parse2::<FunctionHead>(item.clone())) else {
         return quote!(#item #errors);
     };

@@ -31,14 +31,14 @@ fn errors_of_impl(args: TokenStream, item: TokenStream) -> Vec<String> {
 
 fn errors_of_main(args: TokenStream, item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
-    let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
+    let args = EntryArgs::parse(args, &mut errors);
     main(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
     errors.sentences()
 }
 
 fn errors_of_test(item: TokenStream) -> Vec<String> {
     let mut errors = Errors::default();
-    let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
+    let args = EntryArgs::parse_of_test(quote!(), &mut errors);
     test(&args, &syn::parse2(item).expect("the tokens are a function"), &mut errors);
     errors.sentences()
 }
@@ -816,6 +816,21 @@ fn unknown_runtime_arguments_are_error() {
         &errors_of_main(quote!(worker_logs), main()),
         "`worker_logs` must be `true` or `false`",
     );
+    for snapshot in [quote!(snapshot = true), quote!(snapshot(load)), quote!(snapshot = load())] {
+        assert_one_error(
+            &errors_of_main(snapshot, main()),
+            "`snapshot` must be alone, or the path of a function",
+        );
+    }
+}
+
+#[test]
+fn snapshot_in_test_is_error() {
+    let mut errors = Errors::default();
+
+    EntryArgs::parse_of_test(quote!(snapshot), &mut errors);
+
+    assert_one_error(&errors.sentences(), "`snapshot` must be on the `main` of a program");
 }
 
 #[test]

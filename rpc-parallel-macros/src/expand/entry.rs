@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote_spanned};
 use syn::{Expr, FnArg, Type};
 
-use crate::args::{EntryArgs, FlavorArg, RuntimeArgs};
+use crate::args::{EntryArgs, FlavorArg, RuntimeArgs, SnapshotArg};
 use crate::head::FunctionHead;
 use crate::names;
 
@@ -72,7 +72,20 @@ pub(super) fn entry_value(args: &EntryArgs, function: &FunctionHead) -> TokenStr
     let settings = settings.map(|it| quote_spanned!(span=> .settings(|| #it)));
     let logs = args.worker_logs.as_ref();
     let logs = logs.map(|it| quote_spanned!(span=> .worker_logs(#it)));
-    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings #logs)
+    let snapshot = args.snapshot.as_ref().map(|it| snapshot(args, it, function));
+    quote_spanned!(span=> #p::Entry::new() #flavor #worker_flavor #settings #logs #snapshot)
+}
+
+/// Writes the snapshot. The one place that requires `IntoWarmed` of the function's result, at its
+/// span.
+fn snapshot(args: &EntryArgs, snapshot: &SnapshotArg, function: &FunctionHead) -> TokenStream {
+    let Some(warm) = &snapshot.warm else {
+        let span = names::at(&function.sig.ident);
+        return quote_spanned!(span=> .snapshot());
+    };
+    let span = names::at(warm);
+    let p = args.facade.private(span);
+    quote_spanned!(span=> .warm_snapshot(|| #p::warmed(#warm())))
 }
 
 /// Writes the settings. The one place that requires `IntoSettings` of the value, at its span.

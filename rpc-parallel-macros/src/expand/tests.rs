@@ -41,7 +41,7 @@ fn infos(facade: &Facade, worker: &Worker) -> TokenStream {
 
 fn of_main(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let args = EntryArgs::parse(args, "`#[entry]`", &mut errors);
+    let args = EntryArgs::parse(args, &mut errors);
     entry(&args, &syn::parse2(item).expect("the tokens are a function"))
 }
 
@@ -811,9 +811,37 @@ fn sync_main_runs_without_runtime() {
 }
 
 #[test]
+fn snapshot_is_taken_with_or_without_function() {
+    let main = quote!(
+        fn main() {}
+    );
+
+    check(
+        of_main(quote!(snapshot), main.clone()),
+        expect![[r#"
+        fn main() {
+            fn main() {}
+            P::Entry::new().snapshot().run_sync(|| main())
+        }
+    "#]],
+    );
+    check(
+        of_main(quote!(snapshot = tables::load), main),
+        expect![[r#"
+        fn main() {
+            fn main() {}
+            P::Entry::new()
+                .warm_snapshot(|| P::warmed(tables::load()))
+                .run_sync(|| main())
+        }
+    "#]],
+    );
+}
+
+#[test]
 fn test_is_registered_with_its_path() {
     let mut errors = Errors::default();
-    let args = EntryArgs::parse(quote!(), "`#[test]`", &mut errors);
+    let args = EntryArgs::parse_of_test(quote!(), &mut errors);
     let function = syn::parse_quote!(
         #[should_panic]
         async fn fails() {

@@ -1,0 +1,2 @@
+#[rpc_parallel::entry(snapshot = true)]
+async fn main() {}

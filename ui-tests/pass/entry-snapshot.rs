@@ -1,0 +1,6 @@
+fn load() -> Result<(), String> {
+    Ok(())
+}
+
+#[rpc_parallel::entry(snapshot = load)]
+fn main() {}
