@@ -13,6 +13,7 @@ pub mod exit_codes;
 pub mod failures;
 pub mod script;
 pub mod fixture;
+pub mod inspector;
 pub mod node;
 pub mod spawn_ok;
 pub mod pools;
