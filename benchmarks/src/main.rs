@@ -41,6 +41,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use rpc_parallel::expert::{self, Master};
 
+use contenders::rpc_parallel::snapshots;
 use options::Command;
 use report::Report;
 
@@ -74,6 +75,13 @@ fn run() -> anyhow::Result<()> {
 fn measure(options: &options::Options) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("warning: debug build; only `cargo run --release` gives valid figures");
+    }
+    for group in &options.groups {
+        for figure in (group.figures)()? {
+            if figure.name.starts_with(&options.name_prefix) {
+                snapshots::take_for(figure.name)?;
+            }
+        }
     }
     let mut report = Report::begin(options.format)?;
     let mut measured = 0;

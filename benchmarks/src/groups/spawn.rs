@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::contenders::floor::calls::FloorCaller;
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
+use crate::contenders::rpc_parallel::snapshots::{
+    GibibyteOfHeap, GibibyteSealed, Nothing, SnapshotCaller,
+};
 use crate::contenders::tarpc::calls::TarpcCaller;
 use crate::echo_caller::{self, EchoCaller};
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL, TARPC};
@@ -15,7 +18,8 @@ const CONCURRENT_STARTS: u32 = 100;
 /// Long enough for work that a worker defers until after its first answer.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 
-// tarpc does not start processes, so the first two figures do not measure it.
+// tarpc does not start processes, so the figures of starts do not measure it. The floor of a snapshot
+// is an `exec`, too: a ratio below 1 is what the snapshot saves.
 pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("spawn.sequential", "us")
@@ -24,6 +28,16 @@ pub(crate) fn figures() -> anyhow::Result<Vec<Figure>> {
         Figure::new("spawn.hundred", "ms")
             .contender(FLOOR, concurrent_starts::<FloorCaller>)
             .contender(RPC_PARALLEL, concurrent_starts::<RpcParallelCaller>),
+        Figure::new("spawn.snapshot", "us")
+            .contender(FLOOR, sequential_start::<FloorCaller>)
+            .contender(RPC_PARALLEL, sequential_start::<SnapshotCaller<Nothing>>),
+        Figure::new("spawn.snapshot_hundred", "ms")
+            .contender(FLOOR, concurrent_starts::<FloorCaller>)
+            .contender(RPC_PARALLEL, concurrent_starts::<SnapshotCaller<Nothing>>),
+        Figure::new("spawn.snapshot_1GiB", "us")
+            .contender(FLOOR, sequential_start::<FloorCaller>)
+            .contender(RPC_PARALLEL, sequential_start::<SnapshotCaller<GibibyteSealed>>)
+            .contender("rpc-parallel (heap)", sequential_start::<SnapshotCaller<GibibyteOfHeap>>),
         Figure::new("worker.idle_memory", "MiB")
             .contender(FLOOR, idle_memory::<FloorCaller>)
             .contender(RPC_PARALLEL, idle_memory::<RpcParallelCaller>)

@@ -18,7 +18,7 @@ pub(crate) trait Echo {
 }
 
 #[derive(Default, WorkerState)]
-struct EchoState;
+pub(super) struct EchoState;
 
 #[rpc_parallel::worker]
 impl Echo for EchoState {
@@ -33,7 +33,7 @@ impl Echo for EchoState {
 
 #[derive(Clone)]
 pub(crate) struct RpcParallelCaller {
-    client: EchoClient,
+    pub(super) client: EchoClient,
 }
 
 impl WorkerHandle for RpcParallelCaller {

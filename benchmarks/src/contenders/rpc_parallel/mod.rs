@@ -7,6 +7,7 @@ pub(crate) mod failure;
 pub(crate) mod computing_workers;
 pub(crate) mod pipes;
 pub(crate) mod maps;
+pub(crate) mod snapshots;
 
 use std::path::PathBuf;
 
