@@ -145,9 +145,9 @@ pub mod error {
 /// [`Spawner`] and [`Worker::shutdown`].
 pub mod launch {
     pub use rpc_parallel_runtime::{
-        InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Plain, ResourceLimit,
-        RuntimeFlavor, SealedSlice, SealedSliceBuilder, Shutdown, Snapshot, SnapshotError,
-        Spawning, WrapperLauncher,
+        Exec, InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Plain,
+        ResourceLimit, RuntimeFlavor, SealedSlice, SealedSliceBuilder, Shutdown, Snapshot,
+        SnapshotError, Spawning, WrapperLauncher,
     };
 }
 

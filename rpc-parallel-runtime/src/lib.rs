@@ -58,8 +58,8 @@ pub use self::connection::{
 pub use self::launch::worker_index;
 #[cfg(target_os = "linux")]
 pub use self::launch::{
-    InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect, ResourceLimit,
-    RuntimeFlavor, Snapshot, SnapshotError, WrapperLauncher,
+    Exec, InProcess, LaunchRequest, Launched, Launcher, Launching, PanicPolicy, Redirect,
+    ResourceLimit, RuntimeFlavor, Snapshot, SnapshotError, WrapperLauncher,
 };
 #[cfg(target_os = "linux")]
 pub use self::master::{

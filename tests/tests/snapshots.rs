@@ -75,8 +75,13 @@ fn hundred_workers_are_forked_at_once() {
 }
 
 #[test]
-fn killed_snapshot_fails_later_starts_only() {
+fn workers_of_killed_snapshot_without_function_are_executed() {
     entry("killed");
+}
+
+#[test]
+fn killed_snapshot_with_function_fails_later_starts_only() {
+    run(Command::new(env!("CARGO_BIN_EXE_entry_snapshot")).arg("kill"));
 }
 
 #[test]
@@ -159,7 +164,16 @@ fn entry_without_snapshot_has_none() {
 
 #[test]
 fn function_of_entry_runs_before_main() {
-    run(&mut Command::new(env!("CARGO_BIN_EXE_entry_snapshot")));
+    run(Command::new(env!("CARGO_BIN_EXE_entry_snapshot")).arg("use"));
+}
+
+#[test]
+fn process_functions_and_jobs_run_in_snapshot_of_entry() {
+    run(Command::new(env!("CARGO_BIN_EXE_entry_snapshot")).arg("process"));
+}
+
+#[test]
+fn failed_function_of_entry_fails_process_functions() {
     run(Command::new(env!("CARGO_BIN_EXE_entry_snapshot")).arg("fail"));
 }
 

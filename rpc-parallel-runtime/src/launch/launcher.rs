@@ -51,6 +51,36 @@ pub trait Launcher: Send + Sync + 'static {
 /// The future of a process that a [`Launcher`] starts.
 pub type Launching<'a> = Pin<Box<dyn Future<Output = io::Result<Launched>> + Send + 'a>>;
 
+/// The launcher that executes the program again, on this host. It is the default of all workers,
+/// except for process functions and jobs of a program whose `#[entry]` takes a
+/// [`Snapshot`](crate::Snapshot).
+///
+/// ```
+/// use rpc_parallel::launch::Exec;
+/// use rpc_parallel::prelude::*;
+///
+/// #[rpc_parallel::process]
+/// fn square(x: u64) -> u64 {
+///     x * x
+/// }
+///
+/// # async fn example() -> Result<(), AnyError> {
+/// let executed = square::run(12).spawner(|it| it.launcher(Exec)).await?;
+/// assert_eq!(executed, 144);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "a launcher does nothing until it is passed to a spawner"]
+pub struct Exec;
+
+impl Launcher for Exec {
+    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
+        let command = worker.command();
+        Box::pin(ready(worker.exec(command)))
+    }
+}
+
 /// A launcher that starts workers through another program, such as `strace` or `taskset`, which
 /// takes the worker's command line as its last arguments.
 ///

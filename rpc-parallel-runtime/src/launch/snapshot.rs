@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::iter::once;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rpc_parallel_os::check_forkable;
 use rustix::fs::{Mode, OFlags, open};
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId, StartedAs};
 use super::inheritance::Inheritance;
 use super::launch_request::{LaunchRequest, Launched, Streams};
-use super::launcher::{Launcher, Launching};
+use super::launcher::{Exec, Launcher, Launching};
 use super::null::null_output;
 use super::role::Role;
 use super::snapshot_error::SnapshotError;
@@ -112,10 +112,17 @@ use crate::worker::BoxError;
 ///
 /// The process of the snapshot ends when the last clone of this value is dropped, and with the
 /// program. That of `#[entry]` ends with the program. If it is killed, running workers continue, and
-/// the next start fails with an error that contains its exit reason.
+/// starts that have begun fail with an error that contains its exit reason. Later starts fail with
+/// the same error if the snapshot has a function, and execute the program otherwise.
 ///
 /// A snapshot belongs to the process that has taken it. Its workers cannot start workers from it, but
 /// can execute them as usual.
+///
+/// # Process functions
+///
+/// Functions with `#[process]`, and jobs, run in processes of the snapshot that `#[entry]` has taken,
+/// unless their spawner sets another launcher, such as [`Exec`]. If it could not be taken, they fail
+/// with the same error as [`of_entry`](Self::of_entry).
 ///
 /// # Old kernels and sandboxes
 ///
@@ -128,32 +135,16 @@ pub struct Snapshot(Arc<Source>);
 
 /// How the workers of a snapshot are started.
 enum Source {
-    Forked(SnapshotLink),
+    Forked {
+        link: SnapshotLink,
+        /// Whether a function has run before, on whose data the workers may rely.
+        has_data: bool,
+    },
     /// By executing the program, because a process cannot make siblings here.
     Executed,
 }
 
-/// The snapshot that `#[entry]` has taken.
-static OF_ENTRY: OnceLock<Result<Snapshot, SnapshotError>> = OnceLock::new();
-
 impl Snapshot {
-    /// Returns the snapshot that `#[rpc_parallel::entry(snapshot)]` has taken.
-    ///
-    /// # Errors
-    ///
-    /// - The attribute has no argument `snapshot`.
-    /// - This process is a worker.
-    /// - The snapshot could not be taken, for example because a library has started a thread before
-    ///   `main`, or because the function of the snapshot has failed.
-    pub fn of_entry() -> Result<Self, SnapshotError> {
-        check_master()?;
-        let snapshot = OF_ENTRY.get().ok_or(SnapshotError::NotTaken)?.clone()?;
-        match &*snapshot.0 {
-            Source::Forked(link) if link.is_of_other_process() => Err(SnapshotError::NotMaster),
-            _ => Ok(snapshot),
-        }
-    }
-
     /// Runs a function in a process that is forked from this one, and takes a snapshot of that
     /// process.
     ///
@@ -192,31 +183,43 @@ impl Snapshot {
         Self::take(Some(Box::new(function)))
     }
 
-    fn take(warm: Option<Warm<'_>>) -> Result<Self, SnapshotError> {
+    pub(super) fn take(warm: Option<Warm<'_>>) -> Result<Self, SnapshotError> {
         check_master()?;
         check_forkable()?;
         if Handle::try_current().is_ok() {
             return Err(SnapshotError::Runtime);
         }
-        let is_warm = warm.is_some();
+        let has_data = warm.is_some();
         match SnapshotLink::take(warm)? {
-            Taken::Forks(link) => Ok(Self(Arc::new(Source::Forked(link)))),
-            Taken::NoSibling(why) if is_warm => Err(SnapshotError::NoSibling { why }),
+            Taken::Forks(link) => Ok(Self(Arc::new(Source::Forked { link, has_data }))),
+            Taken::NoSibling(why) if has_data => Err(SnapshotError::NoSibling { why }),
             Taken::NoSibling(_) => Ok(Self(Arc::new(Source::Executed))),
+        }
+    }
+
+    /// Returns whether this process was forked from the one that has taken the snapshot.
+    pub(super) fn is_of_other_process(&self) -> bool {
+        matches!(&*self.0, Source::Forked { link, .. } if link.is_of_other_process())
+    }
+
+    /// Ends the snapshot process.
+    pub(super) fn end(&self) {
+        if let Source::Forked { link, .. } = &*self.0 {
+            link.end();
         }
     }
 
     async fn start(&self, worker: LaunchRequest) -> io::Result<Launched> {
         let link = match &*self.0 {
-            Source::Executed => {
-                let command = worker.command();
-                return worker.exec(command);
+            Source::Executed => return Exec.launch(worker).await,
+            Source::Forked { link, has_data: false } if link.has_ended() => {
+                return Exec.launch(worker).await;
             }
-            Source::Forked(link) => link,
+            Source::Forked { link, .. } => link,
         };
         if link.is_of_other_process() {
             return Err(io::Error::other(
-                "the snapshot belongs to the master of this process; start the worker without it",
+                "the snapshot belongs to the master of this process; use the launcher `Exec`",
             ));
         }
         check_needs_no_exec(&worker)?;
@@ -247,29 +250,14 @@ impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut snapshot = f.debug_struct("Snapshot");
         match &*self.0 {
-            Source::Forked(link) => snapshot.field("pid", &link.pid()).finish(),
+            Source::Forked { link, .. } => snapshot.field("pid", &link.pid()).finish(),
             Source::Executed => snapshot.finish_non_exhaustive(),
         }
     }
 }
 
-/// Takes the snapshot of `#[entry]`. A failure is returned by [`Snapshot::of_entry`].
-pub(crate) fn take_snapshot_of_entry(warm: Option<fn() -> Result<(), BoxError>>) {
-    let taken = Snapshot::take(warm.map(|it| Box::new(it) as Warm<'_>));
-    let _ = OF_ENTRY.set(taken);
-}
-
-/// Ends the process of the snapshot of `#[entry]`, because the program ends.
-pub(crate) fn end_snapshot_of_entry() {
-    if let Some(Ok(snapshot)) = OF_ENTRY.get()
-        && let Source::Forked(link) = &*snapshot.0
-    {
-        link.end();
-    }
-}
-
 /// Checks that this process is no worker, and was not started as one.
-fn check_master() -> Result<(), SnapshotError> {
+pub(super) fn check_master() -> Result<(), SnapshotError> {
     match (Role::current(), StartedAs::here()) {
         (Some(Role::Master), _) | (None, StartedAs::Program) => Ok(()),
         (Some(Role::Worker), _) | (None, _) => Err(SnapshotError::NotMaster),
@@ -285,8 +273,8 @@ fn check_needs_no_exec(worker: &LaunchRequest) -> io::Result<()> {
         return Ok(());
     };
     Err(io::Error::other(format!(
-        "a worker of a snapshot is not executed, which {setting} requires; start the worker \
-         without the snapshot"
+        "a worker of a snapshot is not executed, which {setting} requires; use the launcher \
+         `Exec`"
     )))
 }
 

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use rpc_parallel_os::{Forked, fork};
@@ -25,7 +25,7 @@ use super::snapshot_process::{Warm, run_snapshot};
 use super::starter::PendingLaunch;
 use super::starting_error::io as tried;
 use super::supervisor::Supervisor;
-use crate::connection::ExitReason;
+use crate::connection::{ExitReason, diagnose};
 
 /// How long a process that has closed its socket, or was killed, may take to exit.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,6 +35,8 @@ pub(super) struct SnapshotLink {
     channel: Arc<Channel>,
     /// Set with the first request: a program must have no thread while it takes snapshots.
     requests: Mutex<Option<Sender<ForkRequest>>>,
+    /// Whether the end of the snapshot process was reported.
+    reported_end: Once,
 }
 
 /// What a new snapshot process can do.
@@ -72,8 +74,8 @@ impl SnapshotLink {
         drop((theirs, warm));
         let process = HelperProcess::of_child(pid);
         let process = process.map_err(SnapshotError::system("watch the snapshot process"))?;
-        let link =
-            Self { channel: Arc::new(Channel { socket, process }), requests: Mutex::default() };
+        let channel = Arc::new(Channel { socket, process });
+        let link = Self { channel, requests: Mutex::default(), reported_end: Once::new() };
         match receive_reply(&link.channel.socket) {
             Ok(Some(Reply::Ready { probe, no_sibling: None })) => {
                 reap_probe(probe)?;
@@ -100,6 +102,19 @@ impl SnapshotLink {
     /// Returns whether this process was forked from the one that has taken the snapshot.
     pub(super) fn is_of_other_process(&self) -> bool {
         self.channel.process.is_of_other_process()
+    }
+
+    /// Returns whether the snapshot process has ended. The first call that finds it ended prints its
+    /// exit reason.
+    pub(super) fn has_ended(&self) -> bool {
+        let Some(reason) = self.channel.process.reap() else { return false };
+        self.reported_end.call_once(|| {
+            let pid = self.pid();
+            diagnose(format_args!(
+                "the snapshot process {pid} {reason}: its workers are executed from now on"
+            ));
+        });
+        true
     }
 
     /// Requests a worker. A failure is recorded in the progress of its start.

@@ -221,10 +221,11 @@ impl<S: Served> Spawner<S> {
         self
     }
 
-    /// Sets the launcher, which makes the command that starts the worker's process. Default: none,
-    /// the program is started directly.
+    /// Sets the launcher, which starts the worker's process. Default: [`Exec`](crate::Exec), which
+    /// executes the program again.
     ///
-    /// See [`Launcher`] and [`WrapperLauncher`](crate::WrapperLauncher).
+    /// See [`Launcher`], [`Snapshot`](crate::Snapshot) and
+    /// [`WrapperLauncher`](crate::WrapperLauncher).
     pub fn launcher(self, launcher: impl Launcher) -> Self {
         self.shared_launcher(SharedLauncher(Arc::new(launcher)))
     }

@@ -17,15 +17,15 @@ use super::start_error::StartJobError;
 use super::table::{Claim, Gone, JobTable};
 use crate::connection::{Call, FunctionError, Opening, diagnose, fallible, task};
 use crate::launch::{Children, Role, Started};
-use crate::master::Spawn;
 use crate::pool::background::runtime;
+use crate::pool::process::process_spawner;
 use crate::pool::race::{Either, race};
 use crate::transport::split;
 use crate::wire::{
     BusyPoll, FunctionId, Settings, Sink, WorkerId, WorkerLabel, encode, encoded_codec,
 };
 use crate::worker::{
-    AcceptJobs, BoxError, Dispatch, OneWorkerTraitPerType, Processes, Servers, Table, WorkerClient,
+    AcceptJobs, BoxError, Dispatch, OneWorkerTraitPerType, Servers, Table, WorkerClient,
     WorkerState, WorkerType, asynchronous, boxed, connection_task, find_process, synchronous,
 };
 
@@ -90,7 +90,7 @@ impl Keeper {
         let Some(running) = RunningJobs::get().begin() else {
             return Err(not_started("the program is ending".to_owned()));
         };
-        let mut spawner = Processes::spawner().name(function.name());
+        let mut spawner = process_spawner(function.name());
         if let Some((name, value)) = run_directory_variable() {
             spawner = spawner.env(name, value);
         }

@@ -6,7 +6,8 @@ use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::master::{Spawn, SpawnError, Spawner, Spawning};
+use super::spawner::process_spawner;
+use crate::master::{SpawnError, Spawner, Spawning};
 use crate::worker::{Declares, ProcessClient, Processes};
 
 /// The type beside a process function. `#[process]` implements it.
@@ -76,12 +77,13 @@ where
 
 impl<H> Reuse<H> {
     fn new(name: &str) -> Self {
-        let spawner = Processes::spawner().name(name);
+        let spawner = process_spawner(name);
         Self { state: State::New(Box::new(spawner)), of: PhantomData }
     }
 
     /// Changes the options of the process: environment, limits, redirects, launcher, settings.
-    /// Default: those of [`Spawner`], and the name of the function as the name of the worker.
+    /// Default: those of [`Spawner`], the name of the function as the name of the worker, and the
+    /// [`Snapshot`](crate::Snapshot) of `#[entry]`, if there is one, as its launcher.
     ///
     /// Calling this function after the first poll has no effect.
     pub fn spawner(

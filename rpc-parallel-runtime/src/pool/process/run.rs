@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::run_error::RunError;
+use super::spawner::process_spawner;
 use crate::connection::{Call, EncodedCall, FunctionError, IsResult, Never, TimeLimit};
-use crate::master::{Control, RestartPolicy, Spawn, Spawner, Spawning};
+use crate::master::{Control, RestartPolicy, Spawner, Spawning};
 use crate::wire::{FunctionInfo, Settings};
 use crate::worker::{Arguments, Declares, FunctionErrorOf, ProcessClient, Processes, WorkerClient};
 
@@ -117,7 +118,7 @@ where
 impl<T, E> ProcessRun<T, E> {
     fn new(call: FallibleCall<T, E>) -> Self {
         let (function, inherited) = (call.function(), call.inherited_deadline());
-        let spawner = Processes::spawner().name(function.name());
+        let spawner = process_spawner(function.name());
         let state = State::New(Box::new(spawner), call);
         Self { function, inherited, timeout: None, limit: None, state }
     }
@@ -136,7 +137,8 @@ impl<T, E> ProcessRun<T, E> {
     }
 
     /// Changes the options of the process: environment, limits, redirects, launcher, settings.
-    /// Default: those of [`Spawner`], and the name of the function as the name of the worker.
+    /// Default: those of [`Spawner`], the name of the function as the name of the worker, and the
+    /// [`Snapshot`](crate::Snapshot) of `#[entry]`, if there is one, as its launcher.
     ///
     /// The spawner's [`restart`](Spawner::restart) has no effect, because the process runs one call.
     /// Calling this function after the first poll has no effect.
