@@ -133,6 +133,11 @@ fn workers_share_data_of_their_snapshot() {
 }
 
 #[test]
+fn data_of_snapshot_is_not_private_memory_of_worker() {
+    warm("memory");
+}
+
+#[test]
 fn dropping_last_clone_ends_snapshot_process() {
     warm("dropped");
 }

@@ -43,6 +43,7 @@ pub struct WorkerStats {
     host: String,
     uptime: Duration,
     resident_memory: u64,
+    private_memory: u64,
     cpu_time: Duration,
     calls_in_flight: u64,
     calls_done: u64,
@@ -57,6 +58,7 @@ fields!(struct WorkerStats {
     host,
     uptime,
     resident_memory,
+    private_memory,
     cpu_time,
     calls_in_flight,
     calls_done,
@@ -67,7 +69,8 @@ fields!(struct WorkerStats {
 });
 
 impl WorkerStats {
-    /// Returns the statistics of this process. This does not block, and takes a few microseconds.
+    /// Returns the statistics of this process. This takes 50 µs, and 5 ms more for each GiB of
+    /// memory, because the kernel counts the private pages.
     pub(crate) fn here() -> Self {
         let Counts {
             calls_in_flight,
@@ -82,6 +85,7 @@ impl WorkerStats {
             host: host_name(),
             uptime: Servers::get().uptime(),
             resident_memory: resident_memory(),
+            private_memory: private_memory(),
             cpu_time: cpu_time(),
             calls_in_flight,
             calls_done,
@@ -125,6 +129,19 @@ impl WorkerStats {
     #[must_use]
     pub fn resident_memory(&self) -> u64 {
         self.resident_memory
+    }
+
+    /// Returns the memory in bytes that the process shares with no other one: what would be free if
+    /// the process ended.
+    ///
+    /// It is less than [`resident_memory`](Self::resident_memory) by the code of the program and its
+    /// libraries, which all processes of the program share, by the data of its
+    /// [`Snapshot`](crate::Snapshot), and by other shared mappings.
+    ///
+    /// Returns 0 if there is no `/proc`.
+    #[must_use]
+    pub fn private_memory(&self) -> u64 {
+        self.private_memory
     }
 
     /// Returns the processor time that all threads of the process have used, in user and kernel
@@ -190,11 +207,12 @@ impl fmt::Display for WorkerStats {
         let Self { pid, host, calls_in_flight, calls_done, open_pipes, connections, .. } = self;
         write!(
             f,
-            "pid {pid} on {host}: up {:.1} s, {} of memory, {:.1} s of cpu time; {calls_in_flight} \
-             calls in flight, {calls_done} done; {} received, {} sent; {open_pipes} pipes and \
-             {connections} connections open",
+            "pid {pid} on {host}: up {:.1} s, {} of memory ({} private), {:.1} s of cpu time; \
+             {calls_in_flight} calls in flight, {calls_done} done; {} received, {} sent; \
+             {open_pipes} pipes and {connections} connections open",
             self.uptime.as_secs_f64(),
             Bytes(self.resident_memory),
+            Bytes(self.private_memory),
             self.cpu_time.as_secs_f64(),
             Bytes(self.bytes_received),
             Bytes(self.bytes_sent),
@@ -230,6 +248,14 @@ fn resident_memory() -> u64 {
     pages.unwrap_or(0_u64) * page_size() as u64
 }
 
+/// Returns the memory in bytes that this process shares with no other one; 0 if there is no `/proc`.
+fn private_memory() -> u64 {
+    let sums = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let private = sums.lines().filter(|it| it.starts_with("Private_"));
+    let kibibytes = private.filter_map(|it| it.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kibibytes.sum::<u64>() * 1024
+}
+
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
@@ -246,6 +272,7 @@ mod tests {
             host: "ada".to_owned(),
             uptime: Duration::from_millis(83_250),
             resident_memory: 12_900_000,
+            private_memory: 2_900_000,
             cpu_time: Duration::from_millis(1960),
             calls_in_flight: 3,
             calls_done: 1_000_000,
@@ -260,8 +287,8 @@ mod tests {
     fn stats_print_as_one_line() {
         assert_eq!(
             stats().to_string(),
-            "pid 4711 on ada: up 83.2 s, 12.3 MiB of memory, 2.0 s of cpu time; 3 calls in flight, \
-             1000000 done; 1023 bytes received, 1.0 GiB sent; 0 pipes and 2 connections open"
+            "pid 4711 on ada: up 83.2 s, 12.3 MiB of memory (2.8 MiB private), 2.0 s of cpu time; \
+             3 calls in flight, 1000000 done; 1023 bytes received, 1.0 GiB sent; 0 pipes and 2 connections open"
         );
     }
 
@@ -285,8 +312,10 @@ mod tests {
         drop(used);
         assert!(before.resident_memory() > 1024 * 1024, "{before}");
         // Other tests in this process free memory at the same time.
-        let more = after.resident_memory().saturating_sub(before.resident_memory());
-        assert!(more > LEN as u64 / 2, "{before}\n{after}");
+        for memory in [WorkerStats::resident_memory, WorkerStats::private_memory] {
+            let more = memory(&after).saturating_sub(memory(&before));
+            assert!(more > LEN as u64 / 2, "{before}\n{after}");
+        }
     }
 
     #[test]

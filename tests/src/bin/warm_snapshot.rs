@@ -1,7 +1,7 @@
 //! A `main` that is not async and takes snapshots: `warm_snapshot SCENARIO`.
 
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 
 use anyhow::Context as _;
@@ -23,6 +23,7 @@ fn main(args: Vec<String>) -> anyhow::Result<ExitCode> {
         "threads" => threads()?,
         "signals" => signals()?,
         "after_runtime" => after_runtime()?,
+        "memory" => memory()?,
         "of_entry" => of_entry()?,
         other => anyhow::bail!("unknown scenario {other:?}"),
     }
@@ -182,6 +183,44 @@ fn after_runtime() -> anyhow::Result<()> {
     assert!(error.to_string().contains("a tokio runtime has existed before"), "{error}");
     assert_eq!(children()?, [0; 0], "no process is left");
     Ok(())
+}
+
+/// Data of the snapshot is resident in a worker that reads it, and not private.
+fn memory() -> anyhow::Result<()> {
+    const LEN: usize = 32 << 20;
+    let snapshot = Snapshot::warm(|| Ok(BYTES.set(vec![1; LEN]).map_err(|_| "built before")?))?;
+
+    let stats = runtime().block_on(async {
+        let reader = Reader::spawner().launcher(snapshot.clone()).spawn(()).await?;
+        let before = reader.stats().await?;
+        assert_eq!(reader.sum().await?, LEN as u64);
+        anyhow::Ok((before, reader.stats().await?))
+    })?;
+
+    let (before, after) = stats;
+    assert!(after.resident_memory() > LEN as u64, "{after}");
+    let more = after.private_memory().saturating_sub(before.private_memory());
+    assert!((1..LEN as u64 / 8).contains(&before.private_memory()), "{before}");
+    assert!(more < LEN as u64 / 8, "{before}\n{after}");
+    Ok(())
+}
+
+static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+
+#[rpc_parallel::worker]
+trait Read {
+    /// Returns the sum of [`BYTES`].
+    fn sum(&self) -> u64;
+}
+
+#[derive(Default, WorkerState)]
+struct Reader;
+
+#[rpc_parallel::worker]
+impl Read for Reader {
+    fn sum(&self) -> u64 {
+        BYTES.get().map_or(0, |it| it.iter().map(|&it| u64::from(it)).sum())
+    }
 }
 
 fn of_entry() -> anyhow::Result<()> {
