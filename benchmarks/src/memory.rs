@@ -1,4 +1,4 @@
-//! The anonymous and shared memory of a process.
+//! The memory of a process: what it uses for itself, and what it shares with no other one.
 
 use std::fs;
 
@@ -10,11 +10,22 @@ use anyhow::Context;
 /// pages of the executable (relocated data, statics). It excludes unwritten pages of the executable
 /// and of libraries, which all workers share with their master.
 pub(crate) fn anonymous_mebibytes(process: u32) -> anyhow::Result<f64> {
+    Ok(read(process, anonymous_kibibytes)? / 1024.0)
+}
+
+/// Reads the memory that a process shares with no other one, in KiB.
+pub(crate) fn private_kibibytes(process: u32) -> anyhow::Result<f64> {
+    read(process, private)
+}
+
+fn read(process: u32, value: fn(&str) -> Option<f64>) -> anyhow::Result<f64> {
     let path = format!("/proc/{process}/smaps_rollup");
     let rollup = fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-    anonymous_kibibytes(&rollup)
-        .map(|it| it / 1024.0)
-        .with_context(|| format!("expected the fields of smaps_rollup in {path}"))
+    value(&rollup).with_context(|| format!("expected the fields of smaps_rollup in {path}"))
+}
+
+fn private(rollup: &str) -> Option<f64> {
+    Some(field(rollup, "Private_Clean:")? + field(rollup, "Private_Dirty:")?)
 }
 
 fn anonymous_kibibytes(rollup: &str) -> Option<f64> {
@@ -37,7 +48,14 @@ Pss:                 412 kB
 Pss_Anon:            168 kB
 Pss_File:            140 kB
 Pss_Shmem:           104 kB
+Private_Clean:         4 kB
+Private_Dirty:       136 kB
 ";
+
+    #[test]
+    fn private_memory_is_clean_and_dirty() {
+        assert_eq!(private(ROLLUP), Some(140.0));
+    }
 
     #[test]
     fn file_backed_pages_do_not_count() {

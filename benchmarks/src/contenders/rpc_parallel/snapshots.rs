@@ -71,7 +71,7 @@ impl Held for GibibyteOfHeap {
 /// Takes the snapshots that a figure needs.
 pub(crate) fn take_for(figure: &str) -> anyhow::Result<()> {
     match figure {
-        "spawn.snapshot" | "spawn.snapshot_hundred" => take::<Nothing>(),
+        "spawn.snapshot" | "spawn.snapshot_hundred" | "worker.snapshot_memory" => take::<Nothing>(),
         "spawn.snapshot_1GiB" => {
             take::<GibibyteSealed>()?;
             take::<GibibyteOfHeap>()
