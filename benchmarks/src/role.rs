@@ -15,6 +15,7 @@ use crate::contenders::rpc_parallel::calls::{
     RpcParallelCaller, RpcParallelHeartbeatCaller, RpcParallelUnconnectedWorker,
 };
 use crate::contenders::rpc_parallel::pipes::RpcParallelPipes;
+use crate::contenders::rpc_parallel::snapshots::{self, Nothing, SnapshotCaller};
 use crate::contenders::tarpc;
 use crate::groups::life::{idle, thousand_workers};
 use crate::groups::map::master_cost;
@@ -49,6 +50,7 @@ pub(crate) enum Role {
     /// Fresh masters that start 1,000 workers.
     ThousandBareProcesses,
     ThousandWorkers,
+    ThousandForkedWorkers,
     /// Runs items and sends the sum of their results.
     Items,
     /// Sends the time and exits.
@@ -64,7 +66,7 @@ pub(crate) enum Role {
     Busy,
 }
 
-const ROLES: [Role; 25] = [
+const ROLES: [Role; 26] = [
     Role::Echo,
     Role::BulkEcho,
     Role::BlockingEcho,
@@ -83,6 +85,7 @@ const ROLES: [Role; 25] = [
     Role::HeartbeatWakeUps,
     Role::ThousandBareProcesses,
     Role::ThousandWorkers,
+    Role::ThousandForkedWorkers,
     Role::Items,
     Role::CompletionTime,
     Role::SleepingEcho,
@@ -113,6 +116,7 @@ impl Role {
             Self::HeartbeatWakeUps => "heartbeat-wake-ups",
             Self::ThousandBareProcesses => "thousand-bare-processes",
             Self::ThousandWorkers => "thousand-workers",
+            Self::ThousandForkedWorkers => "thousand-forked-workers",
             Self::Items => "items",
             Self::CompletionTime => "completion-time",
             Self::SleepingEcho => "sleeping-echo",
@@ -159,7 +163,13 @@ impl Role {
             Self::BareProcessWakeUps => idle::send_wake_ups::<FloorCaller>(socket),
             Self::HeartbeatWakeUps => idle::send_wake_ups::<RpcParallelHeartbeatCaller>(socket),
             Self::ThousandBareProcesses => thousand_workers::send_bare_measurement(socket),
-            Self::ThousandWorkers => thousand_workers::send_measurement(socket),
+            Self::ThousandWorkers => {
+                thousand_workers::send_measurement::<RpcParallelCaller>(socket)
+            }
+            Self::ThousandForkedWorkers => {
+                snapshots::take::<Nothing>()?;
+                thousand_workers::send_measurement::<SnapshotCaller<Nothing>>(socket)
+            }
             Self::Items => floor::items::serve(socket),
             Self::CompletionTime => floor::items::send_completion_time(socket),
             Self::SleepingEcho => calls::echo_blocking(socket, master_cost::SLEEP),

@@ -77,13 +77,14 @@ pub(crate) use self::open_connections::write_queued_frames;
 pub(crate) use self::opening::{
     Opening, OpeningError, Request, encode_control_request, encode_introduction, encode_request,
 };
+pub(crate) use self::panics::catch;
+#[cfg(feature = "pool")]
+pub(crate) use self::panics::drop_unfinished;
 pub(crate) use self::panics::{
     Owner, catch_future, drop_silently, handle_no_panics, handle_no_panics_of_thread, install_hook,
     on_unhandled, set_panic_owner,
 };
 pub use self::panics::{blocking, handles_panics};
-#[cfg(feature = "pool")]
-pub(crate) use self::panics::{catch, drop_unfinished};
 pub use self::pipe::{
     AbortHandle, CloseReason, IntoPipe, Pipe, PipeError, PipeErrorKind, PipeEvent, PipeWriter,
     TrySendError,

@@ -1,10 +1,7 @@
 //! The snapshot that `#[rpc_parallel::entry(snapshot)]` takes before `main`.
 
-use std::io;
 use std::sync::OnceLock;
 
-use super::launch_request::LaunchRequest;
-use super::launcher::{Launcher, Launching};
 use super::snapshot::{Snapshot, check_master};
 use super::snapshot_error::SnapshotError;
 use super::snapshot_process::Warm;
@@ -41,31 +38,5 @@ pub(crate) fn take_snapshot_of_entry(warm: Option<fn() -> Result<(), BoxError>>)
 pub(crate) fn end_snapshot_of_entry() {
     if let Some(Ok(snapshot)) = OF_ENTRY.get() {
         snapshot.end();
-    }
-}
-
-/// The launcher of process functions: the snapshot of `#[entry]`, which may have failed.
-#[cfg(feature = "pool")]
-pub(crate) struct EntrySnapshot(Result<Snapshot, SnapshotError>);
-
-#[cfg(feature = "pool")]
-impl EntrySnapshot {
-    /// Returns `None` if `#[entry]` takes no snapshot, or if this process is a worker.
-    pub(crate) fn get() -> Option<Self> {
-        match Snapshot::of_entry() {
-            Err(SnapshotError::NotTaken | SnapshotError::NotMaster) => None,
-            taken => Some(Self(taken)),
-        }
-    }
-}
-
-#[cfg(feature = "pool")]
-impl Launcher for EntrySnapshot {
-    fn launch(&self, worker: LaunchRequest) -> Launching<'_> {
-        match &self.0 {
-            Ok(snapshot) => snapshot.launch(worker),
-            // Without the snapshot, the process would lack the data that its functions expect.
-            Err(error) => Box::pin(async move { Err(io::Error::other(error.clone())) }),
-        }
     }
 }

@@ -67,8 +67,6 @@ mod entry_snapshot;
 pub(crate) use self::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, StartedAs};
 pub(crate) use self::children::{Children, Started};
 pub(crate) use self::control_command::ConnectionUse;
-#[cfg(feature = "pool")]
-pub(crate) use self::entry_snapshot::EntrySnapshot;
 pub(crate) use self::entry_snapshot::{end_snapshot_of_entry, take_snapshot_of_entry};
 pub(crate) use self::environment::BadVariable;
 pub use self::flavor::RuntimeFlavor;

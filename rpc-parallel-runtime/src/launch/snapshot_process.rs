@@ -30,7 +30,7 @@ use super::work::work;
 use crate::connection::{AnyError, catch, diagnose, install_hook};
 use crate::transport::{receive, send};
 use crate::wire::shorten;
-use crate::worker::{BoxError, greeting};
+use crate::worker::{BoxError, count_private_pages, greeting};
 
 /// The name of the process. The kernel keeps 15 bytes.
 const NAME: &str = "rpc-snapshot";
@@ -206,6 +206,7 @@ fn become_worker(
     let _ = send_reply(&socket, &Reply::Forked { serial, pid: std::process::id() });
     drop(socket);
     let own = child.skip_inherited_exit_handlers();
+    count_private_pages();
     set_forked(if own { ExitHandlers::Own } else { ExitHandlers::None });
     match inherit(descriptors) {
         Ok(true) => work(),

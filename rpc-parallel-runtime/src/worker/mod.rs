@@ -70,4 +70,5 @@ pub use self::state::{
     BoxError, ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerState,
 };
 pub use self::stats::WorkerStats;
+pub(crate) use self::stats::count_private_pages;
 pub use self::worker_type::WorkerType;

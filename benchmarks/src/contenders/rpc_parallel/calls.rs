@@ -64,9 +64,15 @@ impl RpcParallelCaller {
     }
 
     /// Shuts the worker down and waits for its exit.
-    pub(crate) async fn shut_down(self) -> anyhow::Result<()> {
+    pub(crate) async fn shut_down(&self) -> anyhow::Result<()> {
         self.client.shutdown().await?;
         Ok(())
+    }
+}
+
+impl AsRef<Self> for RpcParallelCaller {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

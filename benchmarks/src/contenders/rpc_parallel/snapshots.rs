@@ -80,7 +80,8 @@ pub(crate) fn take_for(figure: &str) -> anyhow::Result<()> {
     }
 }
 
-fn take<H: Held>() -> anyhow::Result<()> {
+/// Takes the snapshot of this kind, if it was not taken before.
+pub(crate) fn take<H: Held>() -> anyhow::Result<()> {
     if H::snapshot().get().is_none() {
         let snapshot = Snapshot::warm(H::warm)?;
         H::snapshot().get_or_init(|| snapshot);
@@ -107,6 +108,12 @@ impl<H: Held> WorkerHandle for SnapshotCaller<H> {
 
     async fn stop(self) -> anyhow::Result<()> {
         self.caller.stop().await
+    }
+}
+
+impl<H: Held> AsRef<RpcParallelCaller> for SnapshotCaller<H> {
+    fn as_ref(&self) -> &RpcParallelCaller {
+        &self.caller
     }
 }
 

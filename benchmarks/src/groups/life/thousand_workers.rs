@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::contenders::rpc_parallel::calls::RpcParallelCaller;
 use crate::descriptors;
-use crate::echo_caller;
+use crate::echo_caller::{self, EchoCaller};
 use crate::figure::{FLOOR, Figure, RPC_PARALLEL};
 use crate::fresh_master::{self, SharedRuns};
 use crate::role::Role;
 use crate::runtime::{self, CallFrom};
-use crate::worker_handle::WorkerHandle;
 use crate::worker_process;
 
 const WORKERS: usize = 1_000;
@@ -36,6 +35,7 @@ struct Measurement {
 pub(super) fn figures() -> Vec<Figure> {
     let floor = SharedRuns::<Measurement>::new(Role::ThousandBareProcesses);
     let workers = SharedRuns::<Measurement>::new(Role::ThousandWorkers);
+    let forked = SharedRuns::<Measurement>::new(Role::ThousandForkedWorkers);
     let figure = |name, unit| Figure::new(name, unit).with_max_rounds(MAX_ROUNDS);
     vec![
         figure("life.thousand", "ms")
@@ -43,7 +43,8 @@ pub(super) fn figures() -> Vec<Figure> {
             .contender(RPC_PARALLEL, workers.value(Measurement::milliseconds))
             .contender("rpc-parallel (started)", workers.value(|it| it.started))
             .contender("rpc-parallel (asked)", workers.value(|it| it.asked))
-            .contender("rpc-parallel (ended)", workers.value(|it| it.ended)),
+            .contender("rpc-parallel (ended)", workers.value(|it| it.ended))
+            .contender("rpc-parallel (snapshot)", forked.value(Measurement::milliseconds)),
         figure("life.thousand.descriptors", "per worker")
             .contender(FLOOR, floor.value(|it| it.descriptors))
             .contender(RPC_PARALLEL, workers.value(|it| it.descriptors)),
@@ -51,26 +52,29 @@ pub(super) fn figures() -> Vec<Figure> {
 }
 
 /// Runs as a fresh master of workers.
-pub(crate) fn send_measurement(socket: UnixStream) -> anyhow::Result<()> {
+pub(crate) fn send_measurement<C>(socket: UnixStream) -> anyhow::Result<()>
+where
+    C: EchoCaller + AsRef<RpcParallelCaller>,
+{
     descriptors::allow_all()?;
     let measurement = runtime::run(CallFrom::SpawnedTask, async {
-        let first = RpcParallelCaller::start().await?;
+        let first = C::start().await?;
         let before = descriptors::count()?;
 
         let begin = Instant::now();
-        let starts = (0..WORKERS).map(|_| echo_caller::start_and_call::<RpcParallelCaller>());
+        let starts = (0..WORKERS).map(|_| echo_caller::start_and_call::<C>());
         let workers: Vec<_> =
             stream::iter(starts).buffer_unordered(CONCURRENT_STARTS).try_collect().await?;
         let started = begin.elapsed();
         let descriptors = descriptors::count()? - before;
 
         let begin = Instant::now();
-        let requests = workers.iter().map(RpcParallelCaller::request_stats);
+        let requests: Vec<_> = workers.iter().map(|it| it.as_ref().request_stats()).collect();
         stream::iter(requests).buffer_unordered(WORKERS).try_collect::<()>().await?;
         let asked = begin.elapsed();
 
         let begin = Instant::now();
-        let shutdowns = workers.into_iter().map(RpcParallelCaller::shut_down);
+        let shutdowns: Vec<_> = workers.iter().map(|it| it.as_ref().shut_down()).collect();
         stream::iter(shutdowns).buffer_unordered(WORKERS).try_collect::<()>().await?;
         let ended = begin.elapsed();
         first.stop().await?;
