@@ -1,5 +1,6 @@
 //! The workers of one master.
 
+use rpc_parallel::launch::Snapshot;
 use rpc_parallel::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -7,8 +8,9 @@ use tokio::task::JoinSet;
 use crate::bounds::EXIT_BOUND;
 use crate::event::{ProblemKind, ProcessEvent, report, report_problem};
 use crate::fleet_state::FleetState;
+use crate::launching::start_by;
 use crate::lifecycle::WorkerLifecycle;
-use crate::plan::{WorkerEnding, WorkerPlan};
+use crate::plan::{StartMethod, WorkerEnding, WorkerPlan};
 use crate::resources::Resources;
 use crate::worker::{TestState, TestWorkerClient, TestWorkerConfig};
 
@@ -27,16 +29,25 @@ pub(crate) struct WorkerFleet {
 
 impl WorkerFleet {
     /// Starts one lifecycle task for each worker.
-    pub(crate) async fn start(workers: Vec<WorkerPlan>, name: String) -> Self {
-        // The first event and the first worker create resources that the process keeps.
+    pub(crate) async fn start(
+        workers: Vec<WorkerPlan>,
+        name: String,
+        snapshot: Option<Snapshot>,
+    ) -> Self {
+        // The first event and the first workers create resources that the process keeps.
         report(ProcessEvent::MasterStarted { name: name.clone() });
-        let first = TestState::bounded_spawner().spawn(TestWorkerConfig::default());
-        if let Ok(first) = first.await {
-            let _ = first.shutdown().await;
+        let methods = [StartMethod::Exec, StartMethod::Snapshot];
+        for method in &methods[..1 + usize::from(snapshot.is_some())] {
+            let spawner = start_by(*method, snapshot.as_ref(), TestState::bounded_spawner());
+            let has_data = *method == StartMethod::Snapshot;
+            let config = TestWorkerConfig { has_data, ..TestWorkerConfig::default() };
+            if let Ok(first) = spawner.spawn(config).await {
+                let _ = first.shutdown().await;
+            }
         }
         let baseline = Resources::current();
         let (stopping, stopping_receiver) = watch::channel(false);
-        let state = FleetState::new(stopping_receiver);
+        let state = FleetState::new(stopping_receiver, snapshot);
         let leaves_workers = workers.iter().any(|it| it.ending == WorkerEnding::LeaveRunning);
         let has_detached = workers.iter().any(WorkerPlan::has_detached);
         let mut lifecycles = JoinSet::new();

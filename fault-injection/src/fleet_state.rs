@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rpc_parallel::Worker;
+use rpc_parallel::launch::Snapshot;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -17,12 +18,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 pub(crate) struct FleetState {
     /// True when the master stops its workers.
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) snapshot: Option<Snapshot>,
     workers: Arc<Mutex<BTreeMap<String, Worker<TestState>>>>,
 }
 
 impl FleetState {
-    pub(crate) fn new(stopping: watch::Receiver<bool>) -> Self {
-        Self { stopping, workers: Arc::default() }
+    pub(crate) fn new(stopping: watch::Receiver<bool>, snapshot: Option<Snapshot>) -> Self {
+        Self { stopping, snapshot, workers: Arc::default() }
     }
 
     /// Adds a worker that others may call.

@@ -12,7 +12,8 @@ use crate::bounds::{CALL_BOUND, EXIT_BOUND, HEARTBEAT_BOUND, START_BOUND};
 use crate::deadline::{Deadline, within};
 use crate::event::{ProblemKind, ProcessEvent, report, report_problem};
 use crate::fleet_state::{FleetState, lock, wait_until_true};
-use crate::plan::{Lifetime, Milestone, WorkerEnding, WorkerPlan, Workload};
+use crate::launching::start_by;
+use crate::plan::{Lifetime, Milestone, StartMethod, WorkerEnding, WorkerPlan, Workload};
 use crate::process::{self, ProcessState};
 use crate::worker::{TestState, TestWorkerClient, TestWorkerConfig};
 use crate::workload::{self, WorkloadOutcome};
@@ -52,6 +53,7 @@ impl WorkerLifecycle {
         self.report_milestone(Milestone::Starting);
         let worker = match within(START_BOUND, self.start()).await {
             Ok(Ok(worker)) => worker,
+            Ok(Err(_)) if self.plan.start_method.hangs() => return None,
             Ok(Err(reason)) => {
                 self.report_failure(reason);
                 return None;
@@ -61,6 +63,9 @@ impl WorkerLifecycle {
                 return None;
             }
         };
+        if self.plan.start_method.hangs() {
+            self.problem(ProblemKind::Lost, "started by a launcher that starts nothing".to_owned());
+        }
         self.report_milestone(Milestone::Started);
         if let Some(handle) = &worker.handle {
             self.fleet.add(self.plan.name.clone(), handle.clone());
@@ -100,14 +105,16 @@ impl WorkerLifecycle {
 
     async fn start(&self) -> Result<RunningWorker, String> {
         let WorkerPlan { name, init, shutdown_time, self_fault, lifetime, .. } = &self.plan;
+        let method = self.plan.start_method;
         let config = TestWorkerConfig {
             name: name.clone(),
             init: Some(*init),
             shutdown_time: *shutdown_time,
             self_fault: *self_fault,
+            has_data: method == StartMethod::Snapshot,
         };
         let failures = self.failures.clone();
-        let spawner = TestState::bounded_spawner()
+        let spawner = start_by(method, self.fleet.snapshot.as_ref(), TestState::bounded_spawner())
             .name(name)
             .on_failure(move |failure| lock(&failures).push(failure));
         let pid =

@@ -19,6 +19,7 @@ mod deadline;
 mod resources;
 mod worker;
 mod workload;
+mod launching;
 mod lifecycle;
 mod fleet_state;
 mod fleet;

@@ -21,6 +21,8 @@ const MAX_WORKERS: usize = 9;
 pub(crate) struct RoundPlan {
     /// Whether the runtime of the first master has several threads.
     pub(crate) multi_thread: bool,
+    /// Whether the first master takes a snapshot.
+    pub(crate) snapshot: bool,
     pub(crate) workers: Vec<WorkerPlan>,
     pub(crate) faults: Vec<PlannedFault>,
     pub(crate) workload_time: Duration,
@@ -32,6 +34,7 @@ pub(crate) struct RoundPlan {
 pub(crate) struct WorkerPlan {
     pub(crate) name: String,
     pub(crate) lifetime: Lifetime,
+    pub(crate) start_method: StartMethod,
     /// The time that the master waits before it starts the worker.
     pub(crate) start_delay: Duration,
     pub(crate) init: InitBehavior,
@@ -50,6 +53,20 @@ pub(crate) enum Lifetime {
     Client,
     Master,
     Detached,
+}
+
+/// How a worker is started.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) enum StartMethod {
+    Exec,
+    /// From the snapshot of the first master.
+    Snapshot,
+    /// By a program that executes the worker after this time.
+    Delayed(Duration),
+    /// By a program that never executes the worker. The start fails after this time.
+    Hanging(Duration),
+    /// By a launcher that never starts a process. The start fails after this time.
+    Pending(Duration),
 }
 
 /// What the `init` of a worker does.
@@ -144,6 +161,8 @@ pub(crate) enum FaultTarget {
     Worker(String),
     /// The process that was started last. It may not run as a worker yet.
     Newest,
+    /// The snapshot process of the first master.
+    Snapshot,
     /// Every second process.
     EverySecond,
     All,
@@ -165,16 +184,18 @@ impl RoundPlan {
     pub(crate) fn generate(seed: u64, round: u64) -> Self {
         let mut random = Random::new(seed, round);
         let mut remaining = 1 + random.index(MAX_WORKERS);
-        let workers = generate_workers(&mut random, "w", &mut remaining, MAX_DEPTH);
+        let snapshot = random.chance(50);
+        let workers = generate_workers(&mut random, "w", &mut remaining, MAX_DEPTH, snapshot);
         let mut names = Vec::new();
         collect_names(&workers, &mut names);
         let workload_time =
             MAX_WORKLOAD_TIME / 4 + duration_below(&mut random, MAX_WORKLOAD_TIME * 3 / 4);
         let faults = (0..1 + random.below(3))
-            .map(|_| PlannedFault::generate(&mut random, &names, workload_time));
+            .map(|_| PlannedFault::generate(&mut random, &names, workload_time, snapshot));
         Self {
             faults: faults.collect(),
             multi_thread: random.chance(30),
+            snapshot,
             workers,
             workload_time,
             master_exit: random.weighted(&[
@@ -187,19 +208,39 @@ impl RoundPlan {
     }
 }
 
-/// Generates the workers of one master.
+impl RoundPlan {
+    /// Returns the plan of the worker of this name.
+    pub(crate) fn worker(&self, name: &str) -> Option<&WorkerPlan> {
+        let mut workers = &self.workers;
+        loop {
+            let worker = workers.iter().find(|it| is_or_descends_from(name, &it.name))?;
+            if worker.name == name {
+                return Some(worker);
+            }
+            workers = &worker.workers;
+        }
+    }
+}
+
+/// Returns whether `name` is the worker `ancestor` or one of its descendants.
+pub(crate) fn is_or_descends_from(name: &str, ancestor: &str) -> bool {
+    name.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Generates the workers of one master, which may have a snapshot.
 fn generate_workers(
     random: &mut Random,
     prefix: &str,
     remaining: &mut usize,
     depth: usize,
+    snapshot: bool,
 ) -> Vec<WorkerPlan> {
     let mut workers = Vec::new();
     let count = 1 + random.index(4);
     while *remaining > 0 && workers.len() < count {
         *remaining -= 1;
         let name = format!("{prefix}{}", workers.len());
-        workers.push(WorkerPlan::generate(random, name, remaining, depth));
+        workers.push(WorkerPlan::generate(random, name, remaining, depth, snapshot));
     }
     workers
 }
@@ -212,7 +253,13 @@ fn collect_names(workers: &[WorkerPlan], names: &mut Vec<String>) {
 }
 
 impl WorkerPlan {
-    fn generate(random: &mut Random, name: String, remaining: &mut usize, depth: usize) -> Self {
+    fn generate(
+        random: &mut Random,
+        name: String,
+        remaining: &mut usize,
+        depth: usize,
+        snapshot: bool,
+    ) -> Self {
         let lifetime = random.weighted(&[
             (6, Lifetime::Client),
             (3, Lifetime::Master),
@@ -233,7 +280,8 @@ impl WorkerPlan {
         };
         let mut workloads: Vec<_> = (0..1 + random.below(3)).map(|_| workload(random)).collect();
         let workers = if depth > 1 && random.chance(40) {
-            generate_workers(random, &format!("{name}."), remaining, depth - 1)
+            // A snapshot belongs to the process that has taken it.
+            generate_workers(random, &format!("{name}."), remaining, depth - 1, false)
         } else {
             Vec::new()
         };
@@ -283,6 +331,7 @@ impl WorkerPlan {
         Self {
             name,
             lifetime,
+            start_method: StartMethod::generate(random, snapshot),
             start_delay,
             init,
             shutdown_time,
@@ -299,9 +348,10 @@ impl WorkerPlan {
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, lifetime, start_delay, init, workloads, workers, .. } = self;
-        let Self { ending, shutdown_time, self_fault, .. } = self;
-        write!(f, "  {name}: lifetime {lifetime:?}, start delay {start_delay:?}, init {init:?}, ")?;
+        let Self { name, lifetime, start_method, start_delay, init, workloads, .. } = self;
+        let Self { ending, shutdown_time, self_fault, workers, .. } = self;
+        write!(f, "  {name}: lifetime {lifetime:?}, start by {start_method:?} after ")?;
+        write!(f, "{start_delay:?}, init {init:?}, ")?;
         writeln!(f, "workloads {workloads:?}, ending {ending:?}, on_shutdown {shutdown_time:?}")?;
         if let Some((milestone, fault)) = self_fault {
             writeln!(f, "    injects {fault:?} into itself at {milestone:?}")?;
@@ -313,9 +363,10 @@ impl WorkerPlan {
 /// Lists the workers and the faults, one per line.
 impl fmt::Display for RoundPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { multi_thread, workers, faults, workload_time, master_exit } = self;
+        let Self { multi_thread, snapshot, workers, faults, workload_time, master_exit } = self;
         let runtime = if *multi_thread { "multi-thread" } else { "current-thread" };
-        write!(f, "  first master: {runtime} runtime, workloads for {workload_time:?}, ")?;
+        write!(f, "  first master: {runtime} runtime, snapshot {snapshot}, ")?;
+        write!(f, "workloads for {workload_time:?}, ")?;
         writeln!(f, "exit by {master_exit:?}")?;
         workers.iter().try_for_each(|worker| worker.describe(f))?;
         for PlannedFault { trigger, delay, target, fault } in faults {
@@ -325,8 +376,32 @@ impl fmt::Display for RoundPlan {
     }
 }
 
+impl StartMethod {
+    fn generate(random: &mut Random, snapshot: bool) -> Self {
+        let delay = duration_below(random, Duration::from_millis(30));
+        let timeout = Duration::from_millis(1) + duration_below(random, MAX_WORKLOAD_TIME);
+        random.weighted(&[
+            (if snapshot { 20 } else { 80 }, Self::Exec),
+            (if snapshot { 60 } else { 0 }, Self::Snapshot),
+            (10, Self::Delayed(delay)),
+            (7, Self::Hanging(timeout)),
+            (3, Self::Pending(timeout)),
+        ])
+    }
+
+    /// Returns whether the start fails without a fault.
+    pub(crate) fn hangs(self) -> bool {
+        matches!(self, Self::Hanging(_) | Self::Pending(_))
+    }
+}
+
 impl PlannedFault {
-    fn generate(random: &mut Random, names: &[String], workload_time: Duration) -> Self {
+    fn generate(
+        random: &mut Random,
+        names: &[String],
+        workload_time: Duration,
+        snapshot: bool,
+    ) -> Self {
         let name = names[random.index(names.len())].clone();
         let (trigger, delay) = if random.chance(50) {
             let milestone = random.weighted(&[
@@ -346,6 +421,7 @@ impl PlannedFault {
             (Trigger::RoundStart, duration_below(random, workload_time))
         };
         let target = match random.below(100) {
+            0..20 if snapshot => FaultTarget::Snapshot,
             0..60 => FaultTarget::Worker(name),
             60..72 => FaultTarget::Newest,
             72..90 => FaultTarget::FirstMaster,
@@ -406,9 +482,21 @@ mod tests {
         for lifetime in [Lifetime::Client, Lifetime::Master, Lifetime::Detached] {
             assert!(workers.iter().any(|it| it.lifetime == lifetime), "{lifetime:?}");
         }
+        assert!(workers.iter().any(|it| it.start_method == StartMethod::Snapshot));
+        assert!(workers.iter().any(|it| it.start_method.hangs()));
         for fault in [Fault::Kill, Fault::Segv, Fault::Term, Fault::Stop] {
             let has_fault = |plan: &RoundPlan| plan.faults.iter().any(|it| it.fault == fault);
             assert!(plans.iter().any(has_fault), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn only_first_master_has_snapshot() {
+        for plan in (0..300).map(|it| RoundPlan::generate(7, it)) {
+            let mut forked = all(&plan.workers);
+            forked.retain(|it| it.start_method == StartMethod::Snapshot);
+
+            assert!(forked.iter().all(|it| plan.snapshot && !it.name.contains('.')), "{plan}");
         }
     }
 

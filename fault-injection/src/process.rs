@@ -94,10 +94,19 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat_from_state(pid).split(' ').nth(1)?.parse().ok()
 }
 
-/// Returns whether a process has executed a program since its parent forked it.
+/// The thread that executes programs, by the name that the kernel keeps, of 15 bytes. A new process has
+/// this name until it executes its program.
+const STARTER_THREAD: &str = "rpc-parallel st";
+
+/// Returns whether a process runs the program of a worker or a launcher.
 pub(crate) fn has_executed(pid: u32) -> bool {
-    let command = |pid| fs::read(format!("/proc/{pid}/cmdline")).ok();
-    parent(pid).is_none_or(|parent| command(parent) != command(pid))
+    name(pid) != STARTER_THREAD
+}
+
+/// Returns the name of a process, of 15 bytes at most. It is empty if the process does not exist.
+pub(crate) fn name(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// Returns the fields of `/proc/PID/stat` from the state on.

@@ -29,6 +29,8 @@ use crate::process::{self, RoundProcess};
 
 /// The time after which the driver resumes a stopped process that has no master.
 const ORPHAN_STOP_TIME: Duration = Duration::from_millis(80);
+/// The name of a snapshot process.
+const SNAPSHOT_NAME: &str = "rpc-snapshot";
 /// Small, because endless streams with larger windows would keep all cores busy.
 const STREAM_WINDOW: usize = 16 * 1024;
 
@@ -65,6 +67,8 @@ struct Round {
     master_socket: Option<UnixStream>,
     /// For each planned fault, whether it has not been injected yet.
     pending_faults: Vec<bool>,
+    /// The first master has its snapshot, and starts workers.
+    master_started: bool,
     /// The driver has asked the first master to stop its workers.
     stop_requested: bool,
     workload_time_over: bool,
@@ -99,6 +103,7 @@ pub(crate) async fn play(plan: RoundPlan, directory: PathBuf) -> anyhow::Result<
     let mut round = Round {
         start: Instant::now(),
         pending_faults: vec![true; plan.faults.len()],
+        master_started: false,
         stop_requested: false,
         workload_time_over: false,
         master_stopped: false,
@@ -247,6 +252,7 @@ impl Round {
         match event {
             ProcessEvent::MasterStarted { name } => {
                 self.log(&format!("`{name}` ({pid}) becomes a master"));
+                self.master_started = true;
             }
             ProcessEvent::Reached { name, milestone } => {
                 self.log(&format!("{name} ({pid}): {milestone:?}"));
@@ -321,6 +327,11 @@ impl Round {
             FaultTarget::Newest => {
                 process::tree(self.master).into_iter().skip(1).max().into_iter().collect()
             }
+            FaultTarget::Snapshot => {
+                let mut children = process::children(self.master);
+                children.retain(|it| process::name(*it) == SNAPSHOT_NAME);
+                children
+            }
             FaultTarget::EverySecond => process::tree(self.master).into_iter().step_by(2).collect(),
             FaultTarget::All => process::tree(self.master),
         }
@@ -333,6 +344,10 @@ impl Round {
             Fault::Pause(time) => self.resume_later(pid, time),
             // No master detects that an orphan is stopped.
             Fault::Stop if self.is_orphan(pid) => self.resume_later(pid, ORPHAN_STOP_TIME),
+            // The master waits for its snapshot as long as the function of the snapshot runs.
+            Fault::Stop if !self.master_started && pid != self.master => {
+                self.resume_later(pid, ORPHAN_STOP_TIME);
+            }
             Fault::Stop => self.master_stopped |= pid == self.master,
             Fault::Kill | Fault::Segv | Fault::Term => {}
         }

@@ -12,10 +12,10 @@ use rpc_parallel::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::START_BOUND;
-use crate::event::{ProcessEvent, report};
-use crate::fault;
+use crate::event::{ProblemKind, ProcessEvent, report, report_problem};
 use crate::fleet::WorkerFleet;
 use crate::plan::{Fault, InitBehavior, Milestone, WorkerPlan};
+use crate::{fault, launching};
 
 #[rpc_parallel::worker]
 pub(crate) trait TestWorker {
@@ -59,6 +59,8 @@ pub(crate) struct TestWorkerConfig {
     pub(crate) init: Option<InitBehavior>,
     pub(crate) shutdown_time: Duration,
     pub(crate) self_fault: Option<(Milestone, Fault)>,
+    /// Whether the process must have the data of a snapshot.
+    pub(crate) has_data: bool,
 }
 
 impl WorkerState for TestState {
@@ -67,6 +69,11 @@ impl WorkerState for TestState {
     async fn init(config: TestWorkerConfig) -> Result<Self, BoxError> {
         let state = Self { config, ..Self::default() };
         state.reach(Milestone::Init);
+        let TestWorkerConfig { name, has_data, .. } = &state.config;
+        // A server without a name runs in a process of another worker.
+        if !name.is_empty() && launching::has_data() != *has_data {
+            report_problem(ProblemKind::Lost, format!("{name}: data of the snapshot is wrong"));
+        }
         match state.config.init {
             None | Some(InitBehavior::Immediate) => {}
             Some(InitBehavior::Sleep(time)) => tokio::time::sleep(time).await,
@@ -148,7 +155,7 @@ impl TestWorker for TestState {
     }
 
     async fn start_workers(&self, workers: Vec<WorkerPlan>) {
-        let fleet = WorkerFleet::start(workers, self.config.name.clone()).await;
+        let fleet = WorkerFleet::start(workers, self.config.name.clone(), None).await;
         *self.fleet() = Some(fleet);
     }
 

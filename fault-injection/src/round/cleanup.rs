@@ -10,16 +10,11 @@ use tokio::time::{sleep, timeout};
 use super::{Round, temporary};
 use crate::bounds::{EXIT_BOUND, HEARTBEAT_BOUND};
 use crate::event::ProblemKind;
-use crate::plan::Lifetime;
+use crate::plan::{Lifetime, is_or_descends_from};
 use crate::process::{self, ProcessState, RoundProcess};
 use crate::worker::TestState;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
-
-/// Returns whether `name` is the worker `ancestor` or one of its descendants.
-fn is_or_descends_from(name: &str, ancestor: &str) -> bool {
-    name.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
 
 impl Round {
     /// Ends what remains of the round, and checks that nothing else remains.
@@ -148,6 +143,9 @@ impl Round {
             Some(_) if self.is_unreachable(process.pid) => {
                 self.log(&format!("no process has a handle of {description}"));
             }
+            None if self.is_left_by_launcher(process.pid) => {
+                self.log(&format!("left by a launcher without a master: {description}"));
+            }
             None if process::state(process.pid) == ProcessState::Stopped => {
                 self.log(&format!("stopped before any of our code ran: {description}"));
             }
@@ -156,6 +154,16 @@ impl Round {
                 self.problem(ProblemKind::LeftOver, format!("{name}: {description}"));
             }
         }
+    }
+
+    /// Returns whether a process is one of a launcher that hangs, which does not notice that its master
+    /// was killed.
+    fn is_left_by_launcher(&self, pid: u32) -> bool {
+        let is_master = |pid: &u32| match self.names.get(pid) {
+            Some(name) => self.plan.worker(name).is_some_and(|it| !it.workers.is_empty()),
+            None => true,
+        };
+        ["sh", "sleep"].contains(&&*process::name(pid)) && self.faulted.iter().any(is_master)
     }
 
     /// Returns whether a process is, or descends from, a detached worker whose master exited before
@@ -178,7 +186,7 @@ impl Round {
         detached
     }
 
-    /// Checks that no file of the round remains, except sockets of processes that were killed.
+    /// Checks that no file of the round remains, except those of killed processes that made a socket.
     async fn check_files(&mut self) {
         let temporary = temporary(&self.directory);
         let files = || {
@@ -189,15 +197,24 @@ impl Round {
         while !files().is_empty() && start.elapsed() <= EXIT_BOUND {
             sleep(POLL_INTERVAL).await;
         }
+        // A socket that is being made has a file and a record of it. The next process that makes one
+        // in this directory removes both.
+        let (mut sockets, mut records) = (0, 0);
         for file in files() {
-            let is_socket = fs::metadata(&file).is_ok_and(|it| it.file_type().is_socket());
-            if is_socket && !self.faulted.is_empty() {
-                self.log(&format!("killed between `bind` and removal of the name: {file:?}"));
-                self.outcome.socket_files += 1;
-            } else {
-                self.problem(ProblemKind::LeftOver, format!("file {file:?}"));
+            let file_type = fs::symlink_metadata(&file).map(|it| it.file_type());
+            match file_type {
+                Ok(it) if it.is_socket() && !self.faulted.is_empty() => sockets += 1,
+                Ok(it) if it.is_symlink() && !self.faulted.is_empty() => records += 1,
+                _ => {
+                    self.problem(ProblemKind::LeftOver, format!("file {file:?}"));
+                    continue;
+                }
             }
+            self.log(&format!(
+                "left by a process that was killed while it made a socket: {file:?}"
+            ));
         }
+        self.outcome.socket_files += records.max(sockets);
     }
 
     /// Checks that a fault explains each reported failure: in the worker or in one of its
