@@ -296,13 +296,34 @@ async fn cpu_affinity_applies_to_all_threads() {
 
     let threads = client.threads("status").await.expect("the files are readable");
 
-    let allowed = |it: &String| {
-        let line = it.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:"));
-        line.map(|it| it.trim().to_owned())
-    };
-    let allowed: Vec<_> = threads.iter().filter_map(allowed).collect();
+    let allowed: Vec<_> = threads.iter().filter_map(|it| allowed_cpus(it)).collect();
     assert!(allowed.len() > 1, "{allowed:?}");
-    assert!(allowed.iter().all(|it| it == "0"), "{allowed:?}");
+    assert!(allowed.iter().all(|it| *it == "0"), "{allowed:?}");
+}
+
+#[rpc_parallel::test]
+async fn all_threads_have_cpus_of_master() {
+    let client = spawn(spawner()).await;
+    let own = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let own = allowed_cpus(&own).expect("the kernel lists the CPUs");
+
+    // A thread that has just been started is about to leave the CPU of the one that started it.
+    let same = async {
+        loop {
+            let threads = client.threads("status").await.expect("the files are readable");
+            let allowed: Vec<_> = threads.iter().filter_map(|it| allowed_cpus(it)).collect();
+            if allowed.len() > 1 && allowed.iter().all(|it| *it == own) {
+                break;
+            }
+        }
+    };
+
+    soon(same).await;
+}
+
+/// Returns the list of CPUs in the text of `/proc/PID/status`.
+fn allowed_cpus(status: &str) -> Option<&str> {
+    status.lines().find_map(|it| it.strip_prefix("Cpus_allowed_list:")).map(str::trim)
 }
 
 #[rpc_parallel::test]

@@ -28,7 +28,7 @@ use super::items_thread::serve_items;
 use super::link::Link;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::supervised::ENDING_TIMEOUT;
-use super::thread::start_thread;
+use super::thread::{start_thread, start_thread_on_this_cpu};
 use crate::connection::write_queued_frames;
 use crate::transport::{Fault, Origin};
 use crate::wire::{PanicReport, Settings};
@@ -124,7 +124,11 @@ impl ControlEnd {
         settings: Settings,
         commands: UnboundedSender<RuntimeCommand>,
     ) -> io::Result<()> {
-        start_thread("rpc-parallel control", Box::new(move || self.run(settings, commands)))?;
+        // Neither this thread nor the master, which shall start a call, waits for the new thread.
+        start_thread_on_this_cpu(
+            "rpc-parallel control",
+            Box::new(move || self.run(settings, commands)),
+        )?;
         // The thread ends the process after the end of the master, for which the process must not
         // be stopped: `SIGCONT` resumes it. If the call fails, the earlier death signal stays in
         // force, which is wrong only for a detached worker.

@@ -7,10 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::thread;
 use std::time::Duration;
 
-use tokio::task::{self, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::control_end::{EXIT_FAILED, GRACE_PERIOD};
@@ -96,10 +95,21 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
             return Ok(Ended::Exited(EXIT_FAILED));
         }
     };
+    let mut owning_connection = None;
     if start.lifetime == Lifetime::WithConnection {
         let received = commands.first_connection().await.map_err(ServeError::Connection)?;
-        let connection = received.ok_or(ServeError::NoMaster)?;
-        send_event(host, &ControlEvent::Started { listens_at })?;
+        owning_connection = Some(received.ok_or(ServeError::NoMaster)?);
+    }
+    // The thread must exist before `Started` is sent. After it, a function may compute while the
+    // thread answers heartbeats, and the master may detach the worker and end.
+    if let Err(error) = commands.attend(start.settings) {
+        let tried = "start its control thread".to_owned();
+        let failure = StartFailure::SetUp { tried, why: error.to_string() };
+        send_event(host, &ControlEvent::Failed(failure))?;
+        return Ok(Ended::Exited(EXIT_FAILED));
+    }
+    send_event(host, &ControlEvent::Started { listens_at })?;
+    if let Some(connection) = owning_connection {
         if let Some(opening) = take_over(connection, start.settings) {
             let failed = owner_failed.clone();
             owner.spawn(task(async move {
@@ -109,24 +119,6 @@ pub(super) async fn serve(start: Start, init: Vec<u8>, host: &Host) -> Result<En
         } else {
             owner_failed.store(true, Ordering::Relaxed);
         }
-        // The first call is answered before the control thread is started, because starting a
-        // thread takes as long as answering the call. One turn polls the socket, and one the task
-        // that reads it.
-        task::yield_now().await;
-        task::yield_now().await;
-        // The master, which waits for the answer, runs before the thread is made.
-        thread::yield_now();
-        commands.attend(start.settings).map_err(ServeError::ControlThread)?;
-    } else {
-        // The thread must exist before `Started` is sent: after it, the master may detach the
-        // worker and end.
-        if let Err(error) = commands.attend(start.settings) {
-            let tried = "start its control thread".to_owned();
-            let failure = StartFailure::SetUp { tried, why: error.to_string() };
-            send_event(host, &ControlEvent::Failed(failure))?;
-            return Ok(Ended::Exited(EXIT_FAILED));
-        }
-        send_event(host, &ControlEvent::Started { listens_at })?;
     }
     if start.lifetime == Lifetime::WithMaster {
         connections.spawn(task(send_closed(start.id, host.clone())));
