@@ -92,7 +92,7 @@ const SECTIONS: [(&str, &[RangeInclusive<u32>]); 16] = [
     ("RS", &[1..=8]),
     ("MG", &[1..=5]),
     ("MR", &[1..=13]),
-    ("LW", &[3..=13, 18..=18]),
+    ("LW", &[1..=19]),
     ("NP", &[1..=21]),
     // NS-9 and NS-10 are about kernel resources, which are not supported yet.
     ("NS", &[1..=8, 11..=11]),
