@@ -24,6 +24,12 @@ trait Limited {
     fn pid(&self) -> u32;
     /// Allows this process this many descriptors more than it has open.
     fn leave_descriptors(&self, count: usize);
+    /// The same, without lowering the hard limit. Returns the soft limit.
+    fn leave_descriptors_softly(&self, count: usize) -> u64;
+    /// Returns the soft and the hard limit of descriptors.
+    fn descriptor_limits(&self) -> [Option<u64>; 2];
+    /// Starts a worker and returns these limits of it.
+    async fn limits_of_new_worker(&self) -> Result<[Option<u64>; 2], AnyError>;
     /// Opens files until no descriptor is left.
     fn exhaust_descriptors(&self);
     /// Closes those files and drops all clients.
@@ -83,10 +89,27 @@ impl Limited for LimitedWorker {
 
     fn leave_descriptors(&self, count: usize) {
         let (used, _) = descriptors_and_threads().expect("read /proc");
-        let limit = getrlimit(Resource::Nofile);
         let current = Some((used + count) as u64);
-        let lowered = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+        // With a higher hard limit, the starts of workers raise the soft one.
+        let lowered = setrlimit(Resource::Nofile, Rlimit { current, maximum: current });
         lowered.expect("the limit is below the maximum");
+    }
+
+    fn leave_descriptors_softly(&self, count: usize) -> u64 {
+        let (used, _) = descriptors_and_threads().expect("read /proc");
+        let soft = (used + count) as u64;
+        let limit = Rlimit { current: Some(soft), ..getrlimit(Resource::Nofile) };
+        setrlimit(Resource::Nofile, limit).expect("the limit is below the maximum");
+        soft
+    }
+
+    fn descriptor_limits(&self) -> [Option<u64>; 2] {
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        [current, maximum]
+    }
+
+    async fn limits_of_new_worker(&self) -> Result<[Option<u64>; 2], AnyError> {
+        Ok(LimitedWorker::spawn(()).await?.descriptor_limits().await?)
     }
 
     fn exhaust_descriptors(&self) {
@@ -173,6 +196,24 @@ async fn master_without_descriptors_keeps_its_workers() {
     assert_eq!(soon(numbers.next()).await.and_then(Result::ok), Some(0));
     master.end_waiting().await.expect("call `end_waiting`");
     assert_eq!(soon(waiting).await.expect("no panic"), Ok(()));
+}
+
+#[rpc_parallel::test]
+async fn soft_limit_of_descriptors_is_raised_in_master_only() {
+    let master = LimitedWorker::spawn_ok(()).await;
+    let soft = soon(master.leave_descriptors_softly(40)).await.expect("call the master");
+    let [low, hard] = master.descriptor_limits().await.expect("call the master");
+
+    for _ in 0..30 {
+        soon(master.start_kept()).await.expect("the limit is raised");
+    }
+
+    assert_eq!(low, Some(soft));
+    assert_ne!(hard, low);
+    assert_eq!(master.descriptor_limits().await, Ok([hard, hard]));
+    let of_worker = soon(master.limits_of_new_worker()).await;
+    assert_eq!(of_worker.expect("the worker starts"), [low, hard]);
+    assert_eq!(soon(master.call_all()).await, Ok(30));
 }
 
 #[rpc_parallel::test]

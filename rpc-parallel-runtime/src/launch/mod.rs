@@ -9,6 +9,7 @@ mod flavor;
 mod panics;
 mod environment;
 mod limit;
+mod open_files;
 mod redirect;
 mod job_keeper;
 #[cfg(feature = "pool")]

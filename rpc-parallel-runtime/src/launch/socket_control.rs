@@ -10,6 +10,7 @@ use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 
 use super::control_command::{ConnectionUse, ControlCommand, connection_command, listener_command};
 use super::control_connection::{ControlConnection, SendingStart};
+use super::open_files::make_room;
 use crate::transport::{Dialing, Fault, connected_pair, send, send_all, split, try_send};
 use crate::wire::BusyPoll;
 
@@ -26,6 +27,7 @@ impl SocketControl {
     /// Makes a control connection, and returns the worker's end too.
     pub(super) fn new() -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = connected_pair()?;
+        make_room(theirs.as_fd());
         ours.set_nonblocking(true)?;
         Ok((Self { socket: Arc::new(ours.into()) }, theirs))
     }

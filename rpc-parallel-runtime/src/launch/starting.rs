@@ -19,6 +19,7 @@ use super::environment::Environment;
 use super::job_socket::JobSocket;
 use super::launch_request::{CommandLine, LaunchRequest, Streams};
 use super::launcher::SharedLauncher;
+use super::open_files::inherited_limit;
 use super::panics::PanicPolicy;
 use super::process::{Process, StartGuard};
 use super::redirect::{Output, Redirect};
@@ -141,6 +142,11 @@ impl SpawnConfig {
             let mut start = self.message(spawn_defaults, worker_type, id, lifetime);
             if process.control().is_some_and(|it| !it.carries_descriptors()) {
                 self.need_no_descriptors(&mut start)?;
+            } else if let Some(limit) = inherited_limit() {
+                let limits = &mut start.set_up.limits;
+                if !limits.iter().any(|it| it.concerns(&limit)) {
+                    limits.push(limit);
+                }
             }
             let sending = unless_ended(&process, self.send(&process, &start, stdout, init));
             spawn_deadline.enforce(sending).await

@@ -3,18 +3,22 @@
 //! It prints the result of each start, and the numbers of descriptors, threads and children before
 //! and after.
 
+use std::fs::File;
+use std::io;
+
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::resources::{count, count_after_release};
 use rpc_parallel_tests::script::Script;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Starts a worker under a limit.
-async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
-    let before = getrlimit(resource);
-    setrlimit(resource, Rlimit { current: Some(limit), ..before })?;
+/// The number of descriptors that are left for the last start.
+const DESCRIPTORS: u64 = 30;
+
+/// Starts a worker, and releases what occupies the limit.
+async fn start_under_limit<T>(occupying: T) -> anyhow::Result<()> {
     let spawned = Fixture::spawn(Script::default()).await;
-    setrlimit(resource, before)?;
+    drop(occupying);
     match spawned {
         Ok(worker) => match worker.pid().await {
             Ok(_) => println!("running"),
@@ -25,6 +29,33 @@ async fn try_with(resource: Resource, limit: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Starts workers with 0 descriptors, with 1, and so on.
+async fn start_with_few_descriptors(open: usize) -> anyhow::Result<()> {
+    let limit = Some(u64::try_from(open)? + DESCRIPTORS);
+    // With a higher hard limit, the starts of workers raise the soft one.
+    setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
+    for left in 0..DESCRIPTORS {
+        let files = (left..DESCRIPTORS).map(|_| File::open("/dev/null"));
+        start_under_limit(files.collect::<io::Result<Vec<_>>>()?).await?;
+    }
+    Ok(())
+}
+
+/// Resets a limit when it is dropped.
+struct Lowered(Resource, Rlimit);
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        let _ = setrlimit(self.0, self.1);
+    }
+}
+
+async fn start_without_processes() -> anyhow::Result<()> {
+    let lowered = Lowered(Resource::Nproc, getrlimit(Resource::Nproc));
+    setrlimit(Resource::Nproc, Rlimit { current: Some(1), ..lowered.1 })?;
+    start_under_limit(lowered).await
+}
+
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let earlier = Fixture::spawn(Script::default()).await?;
@@ -33,13 +64,8 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let before = count()?;
 
     match args.get(1).map(String::as_str) {
-        Some("descriptors") => {
-            let open = u64::try_from(before.0)?;
-            for more in 0..30 {
-                try_with(Resource::Nofile, open + more).await?;
-            }
-        }
-        Some("processes") => try_with(Resource::Nproc, 1).await?,
+        Some("descriptors") => start_with_few_descriptors(before.0).await?,
+        Some("processes") => start_without_processes().await?,
         _ => anyhow::bail!("usage: exhausted descriptors|processes"),
     }
 
