@@ -15,13 +15,16 @@ use std::time::{Duration, Instant};
 use rpc_parallel_os::Termination;
 use rustix::event::Timespec;
 use rustix::io::Errno;
-use rustix::process::{Signal, getpid, kill_process, set_parent_process_death_signal};
+use rustix::process::{
+    Signal, getpid, kill_process, kill_process_group, set_parent_process_death_signal,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::children::Children;
 use super::control_command::{ConnectionUse, ControlCommand, ReceivedCommand};
 use super::control_event::ControlEvent;
 use super::exit::exit_process;
+use super::exiting::is_parent_exiting;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
 use super::items_thread::serve_items;
@@ -53,6 +56,8 @@ pub(super) struct ControlEnd {
     sending: Mutex<()>,
     /// Whether this process keeps running after the end of its master.
     is_detached: AtomicBool,
+    /// Whether the process group of this process is killed at its end.
+    kills_children: AtomicBool,
     /// The `SIGTERM` signals of other processes than the master.
     termination: OnceLock<&'static Termination>,
     /// Whether the runtime has begun the end that such a signal has requested.
@@ -65,6 +70,7 @@ impl ControlEnd {
     /// Stores the link for the lifetime of this process.
     pub(super) fn init(link: Link) -> &'static Self {
         let (sending, is_detached) = (Mutex::new(()), AtomicBool::new(false));
+        let kills_children = AtomicBool::new(false);
         let origin = Origin::here();
         let (termination, is_shutting_down) = (OnceLock::new(), AtomicBool::new(false));
         CONTROL.get_or_init(|| Self {
@@ -72,6 +78,7 @@ impl ControlEnd {
             origin,
             sending,
             is_detached,
+            kills_children,
             termination,
             is_shutting_down,
         })
@@ -85,6 +92,23 @@ impl ControlEnd {
         Ok(())
     }
 
+    /// Lets this process kill its process group at its end, unless the master then lives, which kills
+    /// the group itself.
+    pub(super) fn kill_children_at_end(&self) {
+        self.kills_children.store(true, Ordering::Relaxed);
+    }
+
+    /// Kills the process group of this process, and so this process, if
+    /// [`kill_children_at_end`](Self::kill_children_at_end) was called and the master has ended. The end
+    /// of the master may be why this process ends, when the control connection is not closed yet.
+    pub(super) fn kill_children_if_orphan(&self) {
+        let kills_children = self.kills_children.load(Ordering::Relaxed);
+        if kills_children && (self.link.is_closed() || is_parent_exiting()) {
+            // It fails if this process leads no group, so that the group is not its own.
+            let _ = kill_process_group(getpid(), Signal::KILL);
+        }
+    }
+
     /// Records that the runtime has begun the end that `SIGTERM` has requested.
     pub(super) fn begin_shutdown(&self) {
         self.is_shutting_down.store(true, Ordering::Release);
@@ -92,6 +116,7 @@ impl ControlEnd {
 
     /// Ends this process by `SIGTERM`, which it has received.
     pub(super) fn end_by_termination(&self) -> ! {
+        self.kill_children_if_orphan();
         match self.termination.get() {
             Some(termination) => termination.end(),
             None => unreachable!("only a received signal leads here"),
@@ -294,6 +319,7 @@ impl ControlEnd {
         thread::sleep(GRACE_PERIOD);
         // `Detach` may have been handled after the end of the master was noticed.
         if !self.is_detached() {
+            self.kill_children_if_orphan();
             let _ = kill_process(getpid(), Signal::KILL);
             // The init process of a PID namespace cannot kill itself.
             process::abort();
@@ -303,7 +329,8 @@ impl ControlEnd {
 
 /// Ends this process because of an unhandled panic, which is reported to the master.
 pub(super) fn end_by_panic(panic: PanicReport) {
-    if let Some(control) = CONTROL.get() {
+    let control = CONTROL.get();
+    if let Some(control) = control {
         // A child that user code has forked is not a worker: the panic ends only its thread.
         if control.origin.is_other_process() {
             return;
@@ -313,6 +340,9 @@ pub(super) fn end_by_panic(panic: PanicReport) {
     }
     // With `panic = "abort"` the process is about to abort.
     if !cfg!(panic = "abort") {
+        if let Some(control) = control {
+            control.kill_children_if_orphan();
+        }
         exit_process(EXIT_FAILED);
     }
 }

@@ -25,7 +25,7 @@ use super::panics::PanicPolicy;
 use super::redirect::Output;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::serve::{Ended, serve};
-use super::set_up::SetUp;
+use super::set_up::{KILL_CHILDREN, SetUp};
 use super::start::{HEADER_LEN, Header, Start, StartError};
 use super::start_failure::StartFailure;
 use super::thread::start_thread;
@@ -273,8 +273,11 @@ fn refuse(start: &Start) -> Result<(), StartFailure> {
         let why = "an in-process worker shares the process of its master".to_owned();
         Err(StartFailure::SetUp { tried: tried.to_owned(), why })
     };
-    let SetUp { foreground: _, nice, cpus, umask, current_dir, limits } = &start.set_up;
-    if nice.is_some() {
+    let SetUp { foreground: _, kill_children, nice, cpus, umask, current_dir, limits } =
+        &start.set_up;
+    if *kill_children {
+        return refused(KILL_CHILDREN);
+    } else if nice.is_some() {
         return refused("set its nice value");
     } else if cpus.is_some() {
         return refused("set its CPU affinity");

@@ -50,6 +50,7 @@ mod worker_index;
 #[cfg(feature = "pool")]
 mod items_thread;
 mod link;
+mod exiting;
 mod control_end;
 mod host;
 mod serve;

@@ -23,6 +23,8 @@ pub(super) struct ProcessHandle {
     pid: Pid,
     /// Whether a `SIGKILL` goes to the process group that the process leads.
     leads_group: bool,
+    /// Whether the process group of the process is killed at its end.
+    kills_group: bool,
     /// Locked during system calls, which do not block: none of them may follow the one that reaps.
     state: Mutex<State>,
 }
@@ -61,7 +63,7 @@ impl ProcessHandle {
             let _ = child.wait();
             return Err(refused(errno));
         }
-        Ok(Self { pid, leads_group, state: Mutex::default() })
+        Ok(Self { pid, leads_group, kills_group: false, state: Mutex::default() })
     }
 
     /// Takes a child that was forked for this process, and that nobody has reaped.
@@ -75,7 +77,12 @@ impl ProcessHandle {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
             return Err(refused(errno));
         }
-        Ok(Self { pid, leads_group: false, state: Mutex::default() })
+        Ok(Self { pid, leads_group: false, kills_group: false, state: Mutex::default() })
+    }
+
+    /// Kills the process group that the process leads, if it leads one, when the process is reaped.
+    pub(super) fn kill_group_at_end(self) -> Self {
+        Self { kills_group: true, ..self }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -109,9 +116,8 @@ impl ProcessHandle {
     /// Returns whether the process has exited.
     pub(super) fn has_exited(&self) -> bool {
         let state = self.state();
-        let peek = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         // An error means that it was reaped.
-        state.is_reaped || self.wait(&state, peek).map_or(true, |it| it.is_some())
+        state.is_reaped || self.peek(&state).map_or(true, |it| it.is_some())
     }
 
     /// Watches the exit of the process: an epoll instance gets an event with this data. Has no effect
@@ -139,6 +145,10 @@ impl ProcessHandle {
     /// tracer has noticed that.
     pub(super) fn try_reap(&self) -> Option<Exit> {
         let mut state = self.state();
+        // Before the process is reaped, its id is not that of another group.
+        if self.kills_group && matches!(self.peek(&state), Ok(Some(_))) {
+            let _ = kill_process_group(self.pid, Signal::KILL);
+        }
         let reaped = self.wait(&state, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         let exit = match reaped {
             Ok(status) => {
@@ -155,6 +165,11 @@ impl ProcessHandle {
             *state = State { pidfd: None, is_reaped: true };
         }
         exit
+    }
+
+    /// Looks whether the process has exited, without reaping it.
+    fn peek(&self, state: &State) -> rustix::io::Result<Option<WaitIdStatus>> {
+        self.wait(state, WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT)
     }
 
     fn wait(

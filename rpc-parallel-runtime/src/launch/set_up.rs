@@ -23,6 +23,8 @@ use crate::wire::fields;
 pub(crate) struct SetUp {
     /// Whether the process stays in the session of its master.
     pub(crate) foreground: bool,
+    /// Whether the process group of the process is killed at its end.
+    pub(crate) kill_children: bool,
     pub(crate) nice: Option<i32>,
     pub(crate) cpus: Option<Vec<usize>>,
     pub(crate) umask: Option<u32>,
@@ -31,7 +33,7 @@ pub(crate) struct SetUp {
     pub(crate) limits: Vec<ResourceLimit>,
 }
 
-fields!(struct SetUp { foreground, nice, cpus, umask, current_dir, limits });
+fields!(struct SetUp { foreground, kill_children, nice, cpus, umask, current_dir, limits });
 
 impl SetUp {
     /// Applies the attributes and redirects to this process.
@@ -42,6 +44,10 @@ impl SetUp {
     ) -> Result<(), StartFailure> {
         if !self.foreground {
             leave_session().map_err(failure("create a session for it"))?;
+        }
+        if self.kill_children && self.foreground {
+            let why = "in the foreground it shares the process group of its master";
+            return Err(failure(KILL_CHILDREN)(io::Error::other(why)));
         }
         if let Some(nice) = self.nice {
             set_nice(nice).map_err(failure(format!("set its nice value to {nice}")))?;
@@ -65,6 +71,9 @@ impl SetUp {
         Ok(())
     }
 }
+
+/// What a process that cannot kill its children has failed to do.
+pub(super) const KILL_CHILDREN: &str = "let its children end with it";
 
 fn failure(tried: impl Into<String>) -> impl FnOnce(io::Error) -> StartFailure {
     |error| StartFailure::SetUp { tried: tried.into(), why: error.to_string() }

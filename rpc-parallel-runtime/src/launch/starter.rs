@@ -21,12 +21,18 @@ use super::supervisor::Supervisor;
 pub(super) struct PendingLaunch {
     process: Arc<Process>,
     supervisor: &'static Supervisor,
+    /// Whether the process group of the process is killed at its end.
+    kills_children: bool,
     is_complete: bool,
 }
 
 impl PendingLaunch {
-    pub(super) fn new(process: Arc<Process>, supervisor: &'static Supervisor) -> Self {
-        Self { process, supervisor, is_complete: false }
+    pub(super) fn new(
+        process: Arc<Process>,
+        supervisor: &'static Supervisor,
+        kills_children: bool,
+    ) -> Self {
+        Self { process, supervisor, kills_children, is_complete: false }
     }
 
     pub(super) fn serial(&self) -> u64 {
@@ -40,6 +46,10 @@ impl PendingLaunch {
     /// Completes the launch. `None` is a process to which this process has no access.
     pub(super) fn complete(mut self, handle: Option<ProcessHandle>) -> io::Result<()> {
         self.is_complete = true;
+        let handle = match self.kills_children {
+            true => handle.map(ProcessHandle::kill_group_at_end),
+            false => handle,
+        };
         self.supervisor.watch_process(&self.process, handle)
     }
 

@@ -121,7 +121,7 @@ impl SpawnConfig {
                 stderr,
             },
             foreground: self.set_up.foreground,
-            launch: PendingLaunch::new(process.clone(), supervisor),
+            launch: PendingLaunch::new(process.clone(), supervisor, self.set_up.kill_children),
         };
         let launched = match &self.launcher {
             Some(SharedLauncher(launcher)) => {

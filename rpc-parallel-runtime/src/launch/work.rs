@@ -103,6 +103,9 @@ fn run() -> Result<i32, WorkError> {
         send_event(control, &ControlEvent::Failed(failure))?;
         return Ok(EXIT_FAILED);
     }
+    if start.set_up.kill_children {
+        control.kill_children_at_end();
+    }
     control.watch_termination(start.master).map_err(WorkError::Termination)?;
     Role::Worker.assume(start.spawn_defaults.clone()).map_err(WorkError::Role)?;
     let host = control.link().is_stream().then(host_name);
@@ -126,6 +129,7 @@ fn run() -> Result<i32, WorkError> {
         // It fails only if the master has ended.
         let _ = control.send_event(&ControlEvent::Exiting { code });
     }
+    control.kill_children_if_orphan();
     Ok(code)
 }
 

@@ -221,6 +221,23 @@ impl<S: Served> Spawner<S> {
         self
     }
 
+    /// Kills the processes that the worker has started, when the worker has ended, in whatever way.
+    /// Default: they continue.
+    ///
+    /// `SIGKILL` goes to the process group of the worker: to its children and their descendants,
+    /// except for those that have a process group or a session of their own, as daemons and the jobs
+    /// of an interactive shell do. Workers of the worker have their own sessions, and end with it
+    /// anyway.
+    ///
+    /// The processes continue if the worker and its master are killed at the same time, if the worker
+    /// is on another host, or if a launcher's process stays the parent of the worker. A worker in the
+    /// [`foreground`](Self::foreground) has no process group of its own: its start fails with
+    /// [`SpawnErrorKind::SetUp`](crate::SpawnErrorKind::SetUp).
+    pub fn kill_children(mut self) -> Self {
+        self.options.config.set_up.kill_children = true;
+        self
+    }
+
     /// Sets the launcher, which starts the worker's process. Default: [`Exec`](crate::Exec), which
     /// executes the program again.
     ///
