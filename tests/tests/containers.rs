@@ -112,31 +112,37 @@ fn program_run_by_dynamic_loader_starts_workers() {
 #[test]
 fn process_1_starts_workers_and_sends_handles() {
     let options = [PROCESSES, &["--mount-proc"]].concat();
-    let Some(output) = run_script(&options, "exec \"$0\" pid call handle launcher") else { return };
-
-    let [pid, others @ ..] = &output.stdout[..] else { panic!("{output:?}") };
-    assert!(pid.starts_with("pid: 1 1 "), "{output:?}");
-    assert_eq!(others, ["call: 42", "handle: 42", "launcher: 42"], "{output:?}");
-}
-
-#[test]
-fn workers_and_handles_work_with_proc_of_outer_pid_namespace() {
-    let Some(output) = run_script(PROCESSES, "exec \"$0\" pid call handle launcher") else {
+    let Some(output) = run_script(&options, "exec \"$0\" pid call handle launcher snapshot") else {
         return;
     };
 
     let [pid, others @ ..] = &output.stdout[..] else { panic!("{output:?}") };
     assert!(pid.starts_with("pid: 1 1 "), "{output:?}");
-    assert_eq!(others, ["call: 42", "handle: 42", "launcher: 42"], "{output:?}");
+    assert_eq!(others, ["call: 42", "handle: 42", "launcher: 42", "snapshot: 42"], "{output:?}");
+}
+
+#[test]
+fn workers_and_handles_work_with_proc_of_outer_pid_namespace() {
+    let Some(output) = run_script(PROCESSES, "exec \"$0\" pid call handle launcher snapshot")
+    else {
+        return;
+    };
+
+    let [pid, others @ ..] = &output.stdout[..] else { panic!("{output:?}") };
+    assert!(pid.starts_with("pid: 1 1 "), "{output:?}");
+    assert_eq!(others, ["call: 42", "handle: 42", "launcher: 42", "snapshot: 42"], "{output:?}");
 }
 
 #[test]
 fn missing_proc_is_error_with_cause_and_cure() {
-    let script = "mount -t tmpfs none /proc; exec \"$0\" call launcher";
+    let script = "mount -t tmpfs none /proc; exec \"$0\" call launcher snapshot";
     let Some(output) = run_script(MOUNTS, script) else { return };
 
-    assert_eq!(output.stdout.len(), 2, "{output:?}");
-    for line in &output.stdout {
+    let [executed @ .., snapshot] = &output.stdout[..] else { panic!("{output:?}") };
+    assert!(snapshot.starts_with("snapshot: failed to "), "{output:?}");
+    assert!(snapshot.contains("in /proc/self/fd: "), "{output:?}");
+    assert_eq!(executed.len(), 2, "{output:?}");
+    for line in executed {
         let cause = "this process is not in `/proc`; mount the `/proc` of its PID namespace";
         assert!(line.contains(cause), "{output:?}");
     }
@@ -146,10 +152,44 @@ fn missing_proc_is_error_with_cause_and_cure() {
 
 #[test]
 fn worker_without_dev_null_has_empty_stdin() {
-    let script = "mount -t tmpfs none /dev; exec \"$0\" stdin call handle";
+    let script = "mount -t tmpfs none /dev; exec \"$0\" stdin call handle snapshot";
     let Some(output) = run_script(MOUNTS, script) else { return };
 
-    assert_eq!(output.stdout, ["stdin: 0 bytes", "call: 42", "handle: 42"], "{output:?}");
+    let expected = ["stdin: 0 bytes", "call: 42", "handle: 42", "snapshot: 42"];
+    assert_eq!(output.stdout, expected, "{output:?}");
+}
+
+#[test]
+fn ignored_sigchld_loses_exit_reasons_only() {
+    let mut command = Command::new("env");
+    command.args(["--ignore-signal=CHLD", PROGRAM, "call", "launcher", "snapshot", "killed"]);
+
+    let output = Program::run(&mut command);
+
+    let [working @ .., killed] = &output.stdout[..] else { panic!("{output:?}") };
+    assert_eq!(working, ["call: 42", "launcher: 42", "snapshot: 42"], "{output:?}");
+    assert!(killed.starts_with("killed: "), "{output:?}");
+    assert!(killed.contains("unknown"), "{output:?}");
+}
+
+#[test]
+fn limit_of_64_descriptors_fails_starts_beyond_it_only() {
+    let script = "ulimit -n 64; exec \"$0\" many many-launcher call handle launcher snapshot";
+    let mut command = Command::new("/bin/sh");
+
+    let output = Program::run(command.args(["-e", "-c", script, PROGRAM]));
+
+    let [many @ .., _, _, _, _] = &output.stdout[..] else { panic!("{output:?}") };
+    let others = &output.stdout[many.len()..];
+    for many in many {
+        let (_, many) = many.split_once(": ").expect("a mode and its result");
+        let (count, error) = many.split_once(" workers, then ").expect("a number and an error");
+        let count: usize = count.parse().expect("a number");
+        assert!(count > 10, "{output:?}");
+        assert!(error.contains("Too many open files"), "{output:?}");
+        assert!(error.contains("its limit is 64: raise it"), "{output:?}");
+    }
+    assert_eq!(others, ["call: 42", "handle: 42", "launcher: 42", "snapshot: 42"], "{output:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::role::Role;
 use super::running_program::{RUNNING_PROGRAM, loader_arguments, path_for_others};
 use super::socket_control::SocketControl;
 use super::starter::{PendingLaunch, StartRequest, start_process};
-use super::starting_error::{StartingError, io as tried};
+use super::starting_error::{LaunchError, StartingError, io as tried};
 use super::stream_control::StreamControl;
 use crate::transport::proc_pid;
 
@@ -171,9 +171,7 @@ impl LaunchRequest {
         }
         let leads_group = !self.foreground;
         self.start(command, leads_group).map_err(|error| match error {
-            StartingError::Io(tried, error) => {
-                io::Error::new(error.kind(), format!("failed to {tried}: {error}"))
-            }
+            StartingError::Io(tried, error) => LaunchError::io(tried, error),
             _ => unreachable!("only system calls fail here"),
         })
     }

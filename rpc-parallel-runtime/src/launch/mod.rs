@@ -94,7 +94,7 @@ pub use self::snapshot_error::SnapshotError;
 pub(crate) use self::start::{Lifetime, SpawnDefaults};
 pub(crate) use self::start_failure::StartFailure;
 pub(crate) use self::starting::{FailedStart, SpawnConfig, StartingWorker, is_name_of_worker};
-pub(crate) use self::starting_error::StartingError;
+pub(crate) use self::starting_error::{LaunchError, StartingError};
 #[cfg(feature = "pool")]
 pub(crate) use self::supervisor::start_supervisor;
 pub(crate) use self::thread::start_thread;

@@ -26,3 +26,25 @@ pub(crate) enum StartingError {
 pub(super) fn io(tried: &str) -> impl FnOnce(io::Error) -> StartingError {
     move |error| StartingError::Io(tried.to_owned(), error)
 }
+
+/// The error of a system call of a launcher, with what was tried.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {tried}: {error}")]
+pub(crate) struct LaunchError {
+    tried: String,
+    // Not a source: its text is part of this error's own text.
+    error: io::Error,
+}
+
+impl LaunchError {
+    /// Converts the error of a system call. `tried` completes "failed to ..".
+    pub(super) fn io(tried: String, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self { tried, error })
+    }
+
+    /// Returns the error of the system call, which a launcher may have returned.
+    pub(crate) fn system_error(error: &io::Error) -> &io::Error {
+        let inner = error.get_ref().and_then(|it| it.downcast_ref::<Self>());
+        inner.map_or(error, |it| &it.error)
+    }
+}

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit};
 use super::connect_error::ConnectErrorKind;
 use super::expert::StartupError;
 use crate::connection::{AnyError, WorkerFailure, last_lines};
-use crate::launch::{FailedStart, StartFailure, StartingError};
+use crate::launch::{FailedStart, LaunchError, StartFailure, StartingError};
 use crate::wire::{PanicReport, SettingsError, debug_as_display};
 use crate::worker::InitError;
 
@@ -270,6 +270,7 @@ impl fmt::Display for SpawnErrorKind {
 
 /// Returns what to do if this process has too many open files.
 fn descriptor_hint(error: &io::Error) -> String {
+    let error = LaunchError::system_error(error);
     if error.raw_os_error() != Some(Errno::MFILE.raw_os_error()) {
         return String::new();
     }

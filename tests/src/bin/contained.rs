@@ -5,6 +5,10 @@
 //! - `call`: starts a worker and calls it.
 //! - `handle`: starts a worker, and sends its handle to a second worker, which connects and calls.
 //! - `launcher`: starts a worker through a launcher, and calls it.
+//! - `snapshot`: starts a worker from a snapshot, which is taken at first, and calls it.
+//! - `many`, `many-launcher`: starts workers until that fails, calls them, and prints how many have answered, and the
+//!   error.
+//! - `killed`: kills a worker, and prints its exit reason.
 //! - `null`, `null-stderr`: starts a worker whose stdout or stderr is redirected to `/dev/null`, and
 //!   calls it.
 //! - `stdin`: starts a worker, which reads its stdin.
@@ -15,9 +19,11 @@
 use std::io;
 
 use rpc_parallel::Spawner;
+use rpc_parallel::error::CallErrorKind;
 use rpc_parallel::expert::{Master, is_worker, worker_main};
-use rpc_parallel::launch::WrapperLauncher;
+use rpc_parallel::launch::{Snapshot, SnapshotError, WrapperLauncher};
 use rpc_parallel::prelude::*;
+use rpc_parallel_tests::process::kill;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 #[rpc_parallel::worker]
@@ -59,9 +65,41 @@ async fn call(spawner: Spawner<ContainedWorker>) -> Result<String, AnyError> {
     Ok(spawner.spawn(()).await?.double(21).await?.to_string())
 }
 
-async fn run(mode: &str) -> Result<String, AnyError> {
+/// Starts workers until that fails.
+async fn start_many(spawner: Spawner<ContainedWorker>) -> Result<String, AnyError> {
+    let mut workers = Vec::new();
+    let error = loop {
+        match spawner.clone().spawn(()).await {
+            Ok(worker) => workers.push(worker),
+            Err(error) => break error,
+        }
+    };
+    for worker in &workers {
+        worker.double(21).await?;
+        worker.shutdown().await?;
+    }
+    Ok(format!("{} workers, then {error}", workers.len()))
+}
+
+async fn run(
+    mode: &str,
+    snapshot: Option<&Result<Snapshot, SnapshotError>>,
+) -> Result<String, AnyError> {
     let spawner = ContainedWorker::spawner();
     match mode {
+        "snapshot" => {
+            let snapshot = snapshot.ok_or("no snapshot was taken")?.clone()?;
+            call(spawner.launcher(snapshot)).await
+        }
+        "many" => start_many(spawner).await,
+        "many-launcher" => start_many(spawner.launcher(WrapperLauncher::new("env"))).await,
+        "killed" => {
+            let worker = spawner.spawn(()).await?;
+            kill(worker.pids().await?.1);
+            let error = worker.double(21).await.err().ok_or("it was not killed")?;
+            let CallErrorKind::WorkerDied(failure) = error.kind() else { return Err(error.into()) };
+            Ok(failure.exit_reason().to_string())
+        }
         "call" | "program" => call(spawner).await,
         "handle" => {
             let first = spawner.clone().start(()).await?;
@@ -99,9 +137,11 @@ fn main() -> anyhow::Result<()> {
         true => master.worker_program(own).start()?,
         false => master.start()?,
     };
+    let needs_snapshot = modes.iter().any(|it| it == "snapshot");
+    let snapshot = needs_snapshot.then(|| Snapshot::warm(|| Ok(())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for mode in modes {
-        match runtime.block_on(run(&mode)) {
+        match runtime.block_on(run(&mode, snapshot.as_ref())) {
             Ok(result) => println!("{mode}: {result}"),
             Err(error) => println!("{mode}: {error}"),
         }
