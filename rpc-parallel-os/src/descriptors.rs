@@ -33,7 +33,7 @@ impl FreshChild {
     /// # Errors
     ///
     /// The process has created an epoll instance or an io_uring since the fork, as a tokio runtime
-    /// does. Or `/proc` or `/dev/null` is missing, or too many files are open; some descriptors may
+    /// does. Or `/proc` is missing, or too many files are open; some descriptors may
     /// have been released then.
     pub fn release_descriptors(
         &self,
@@ -45,8 +45,9 @@ impl FreshChild {
                 format!("failed to release descriptors: the process has an {kind} ({descriptor})");
             return Err(io::Error::other(text));
         }
-        // Not readable and not writable, and no directory in which `openat` could find a file.
-        let closed = open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        // A file that every process has. It is neither readable nor writable by this descriptor, and no
+        // directory in which `openat` could find a file.
+        let closed = open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         for number in open_descriptors()? {
             let keep = number <= libc::STDERR_FILENO
                 || number == closed.as_raw_fd()
