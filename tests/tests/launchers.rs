@@ -317,6 +317,25 @@ async fn failed_start_ends_hanging_wrapper_and_its_children() {
 }
 
 #[rpc_parallel::test]
+async fn process_that_is_stopped_before_it_is_a_worker_is_killed() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let pids = directory.path().join("pids");
+    let script = format!(
+        "sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $$; exec \"$@\"",
+        pids.display()
+    );
+
+    let stopped = shell(&script).connect_timeout(Duration::from_millis(500));
+    let error = soon(stopped.spawn(Script::default())).await.expect_err("it never continues");
+
+    assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
+    let pids = fs::read_to_string(pids).expect("the shell has written it");
+    for pid in pids.split_whitespace() {
+        assert!(ends(pid.parse().expect("it is a process id")).await, "process {pid} is left");
+    }
+}
+
+#[rpc_parallel::test]
 async fn worker_runs_under_tracer() {
     let directory = tempfile::tempdir().expect("make a directory");
     let trace = directory.path().join("trace");
