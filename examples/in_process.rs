@@ -1,5 +1,5 @@
-//! The same workers as processes, or as threads of this process: for debuggers, profilers and tests
-//! that need no isolation.
+//! The same workers as processes, or as threads of this process: for debuggers, profilers, Miri, and
+//! tests that need no isolation.
 //!
 //! ```text
 //! cargo run --example in_process                # one worker of each kind
@@ -38,6 +38,9 @@ impl Primes for Sieve {
     }
 }
 
+/// Miri runs programs a thousand times more slowly.
+const LIMIT: u32 = if cfg!(miri) { 100 } else { 100_000 };
+
 #[rpc_parallel::entry]
 async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let debug = args.iter().any(|it| it == "--debug");
@@ -50,7 +53,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
 
     println!("this is process {}", std::process::id());
     for worker in [process, thread] {
-        let (pid, primes) = (worker.pid().await?, worker.count_below(100_000).await?);
+        let (pid, primes) = (worker.pid().await?, worker.count_below(LIMIT).await?);
         println!("a worker in process {pid} has found {primes} primes");
         // A panic is an error of the call in both cases. A crash of native code would end this process
         // too, if the worker is a thread of it.

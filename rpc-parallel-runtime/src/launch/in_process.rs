@@ -38,7 +38,7 @@ use crate::transport::{Dialing, Halves, memory_pair};
 use crate::wire::{BusyPoll, Settings};
 use crate::worker::{Servers, WorkerStats};
 
-/// A launcher that starts workers as threads of this process: for debuggers, profilers, and tests
+/// A launcher that starts workers as threads of this process: for debuggers, profilers, Miri, and tests
 /// that need no isolation.
 ///
 /// The program does not change: functions, states, lifetimes, `on_shutdown`, pools and handles work

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 
 use super::lines::Lines;
@@ -153,7 +154,7 @@ struct State {
 impl Relayed {
     fn new(relay: &'static Relay, prefix: Prefix) -> io::Result<(Arc<Self>, PipeWriter)> {
         let (pipe, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&pipe, true)?;
+        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
         Ok((Arc::new(Self { pipe, relay, prefix, state: Mutex::default() }), writer))
     }
 

@@ -22,6 +22,10 @@ pub(super) const RUNNING_PROGRAM: &str = "/proc/self/exe";
 /// Returns the path of the running executable for other processes, in which `/proc/self` is that
 /// process. It leads nowhere if this process is not in `/proc`.
 pub(super) fn path_for_others() -> OsString {
+    if cfg!(miri) {
+        // Miri has no `prctl`, and no processes that could execute the path.
+        return RUNNING_PROGRAM.into();
+    }
     let file = match dumpable_behavior() {
         Ok(DumpableBehavior::Dumpable) => None,
         // Other processes of the same user cannot open the links of this one.
@@ -43,6 +47,9 @@ pub(super) fn loader_arguments() -> &'static [OsString] {
 }
 
 fn read_loader_arguments() -> Vec<OsString> {
+    if cfg!(miri) {
+        return Vec::new();
+    }
     let object = OwnObject::find();
     // Otherwise the executable is the program, or has loaded a shared library with this code.
     let Some(program) = object.program_run_by_loader() else { return Vec::new() };

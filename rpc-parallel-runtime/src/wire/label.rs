@@ -66,5 +66,9 @@ impl fmt::Display for WorkerLabel {
 
 /// Returns the name of this host.
 pub(crate) fn host_name() -> String {
+    if cfg!(miri) {
+        // Miri leaves fields of `utsname` uninitialized, which `uname` reads.
+        return "localhost".to_owned();
+    }
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

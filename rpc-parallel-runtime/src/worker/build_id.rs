@@ -18,6 +18,10 @@ const HASHED_LEN: usize = 64 * 1024;
 /// device and the inode of a shared library that was deleted, and empty if there is no `/proc` or
 /// if the executable is not readable.
 pub(super) fn build_id() -> String {
+    if cfg!(miri) {
+        // The file of this process is Miri's, and interpreted code takes minutes to hash it.
+        return String::new();
+    }
     let object = OwnObject::find();
     let identified = object.image().and_then(|it| identify(it).ok());
     identified.or_else(|| object.loaded().map(|it| it.id.clone())).unwrap_or_default()
