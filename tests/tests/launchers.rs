@@ -300,14 +300,16 @@ async fn hanging_launcher_delays_only_its_own_start() {
     assert!(matches!(error.kind(), SpawnErrorKind::TimedOut { .. }), "{error}");
 }
 
-#[rpc_parallel::test]
-async fn failed_start_ends_hanging_wrapper_and_its_children() {
+/// Starts a worker by a shell that starts a child, and then runs this script. Checks that the start
+/// fails, and that neither process is left.
+async fn assert_failed_start_leaves_nothing(script: &str) {
     let directory = tempfile::tempdir().expect("make a directory");
     let pids = directory.path().join("pids");
-    let script = format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; wait", pids.display());
+    let pids_script = format!("sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}", pids.display());
+    let spawner = shell(&format!("{pids_script}; {script}"));
 
-    let hanging = shell(&script).connect_timeout(Duration::from_millis(500));
-    let error = soon(hanging.spawn(Script::default())).await.expect_err("no worker is started");
+    let starting = spawner.connect_timeout(Duration::from_millis(500)).spawn(Script::default());
+    let error = soon(starting).await.expect_err("no worker is started");
 
     assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
     let pids = fs::read_to_string(pids).expect("the shell has written it");
@@ -317,22 +319,13 @@ async fn failed_start_ends_hanging_wrapper_and_its_children() {
 }
 
 #[rpc_parallel::test]
+async fn failed_start_ends_hanging_wrapper_and_its_children() {
+    assert_failed_start_leaves_nothing("wait").await;
+}
+
+#[rpc_parallel::test]
 async fn process_that_is_stopped_before_it_is_a_worker_is_killed() {
-    let directory = tempfile::tempdir().expect("make a directory");
-    let pids = directory.path().join("pids");
-    let script = format!(
-        "sleep 1000 & echo $$ $! >{0}.new; mv {0}.new {0}; kill -STOP $$; exec \"$@\"",
-        pids.display()
-    );
-
-    let stopped = shell(&script).connect_timeout(Duration::from_millis(500));
-    let error = soon(stopped.spawn(Script::default())).await.expect_err("it never continues");
-
-    assert!(matches!(error.kind(), SpawnErrorKind::StartupTimedOut { .. }), "{error}");
-    let pids = fs::read_to_string(pids).expect("the shell has written it");
-    for pid in pids.split_whitespace() {
-        assert!(ends(pid.parse().expect("it is a process id")).await, "process {pid} is left");
-    }
+    assert_failed_start_leaves_nothing("kill -STOP $$; exec \"$@\"").await;
 }
 
 #[rpc_parallel::test]

@@ -39,6 +39,8 @@ mod helper_process;
 mod process;
 mod orphans;
 mod supervised;
+mod supervisor_request;
+mod supervisor_thread;
 mod supervisor;
 mod starter;
 mod launch_request;

@@ -87,7 +87,7 @@ use crate::worker::BoxError;
 /// # Differences
 ///
 /// - Values that were computed before the snapshot keep the state of that time in all workers. This
-///   includes values that were read from the environment.
+///   includes values that were read from the environment, a panic hook and a `tracing` subscriber.
 /// - The command line, which `ps` and `std::env::args` show, is that of the master. Arguments of
 ///   [`MasterBuilder::worker_args`](crate::MasterBuilder::worker_args) are ignored.
 /// - The nice value, capabilities, cgroup and namespaces are those of the time of the snapshot,
