@@ -26,6 +26,8 @@ pub trait Inspect {
     fn sealed(&self, index: usize) -> Option<u64>;
     /// Returns a hash of nothing, which depends on the keys of new hash tables.
     fn hash(&self) -> u64;
+    /// Logs a message, with the feature `tracing`.
+    fn log(&self, message: &str);
     /// Returns the environment.
     fn environment(&self) -> BTreeMap<String, String>;
     /// Returns the current directory.
@@ -86,6 +88,13 @@ impl Inspect for Inspector {
 
     fn hash(&self) -> u64 {
         hash()
+    }
+
+    fn log(&self, message: &str) {
+        #[cfg(feature = "tracing")]
+        tracing::info!("{message}");
+        #[cfg(not(feature = "tracing"))]
+        let _ = message;
     }
 
     fn environment(&self) -> BTreeMap<String, String> {

@@ -64,6 +64,12 @@ fn forked_worker_is_restarted() {
     entry("restart");
 }
 
+#[cfg(feature = "tracing")]
+#[test]
+fn logs_of_forked_worker_are_read() {
+    entry("logs");
+}
+
 #[test]
 fn pool_runs_on_snapshot() {
     entry("pool");

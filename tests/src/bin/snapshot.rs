@@ -20,7 +20,7 @@ use rpc_parallel_tests::waiting::soon;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
-#[rpc_parallel::entry(snapshot)]
+#[rpc_parallel::entry(snapshot, worker_logs = true)]
 async fn main(args: Vec<String>) -> anyhow::Result<ExitCode> {
     let snapshot = Snapshot::of_entry()?;
     match args.get(1).map_or("", String::as_str) {
@@ -31,6 +31,8 @@ async fn main(args: Vec<String>) -> anyhow::Result<ExitCode> {
         "descriptors" => same_descriptors(snapshot).await?,
         "hash_keys" => hash_keys(snapshot).await?,
         "restart" => restart(snapshot).await?,
+        #[cfg(feature = "tracing")]
+        "logs" => logs(snapshot).await?,
         "pool" => pool(snapshot).await?,
         "killed" => killed(snapshot).await?,
         "stopped" => stopped(snapshot).await?,
@@ -324,6 +326,25 @@ async fn stopped(snapshot: Snapshot) -> anyhow::Result<()> {
     let rest = until(|| children().ok().filter(|it| it.iter().all(|it| running.contains(it))));
     assert!(rest.is_some(), "workers whose starts were given up are reaped: {:?}", children()?);
     Ok(())
+}
+
+#[cfg(feature = "tracing")]
+async fn logs(snapshot: Snapshot) -> anyhow::Result<()> {
+    use rpc_parallel::logs::LogItem;
+
+    let inspector = Inspector::spawner().launcher(snapshot).name("forked").spawn(()).await?;
+    let mut logs = inspector.logs().await?;
+
+    inspector.log("from a fork").await?;
+
+    loop {
+        let item = soon(logs.next()).await.context("the worker runs")??;
+        if let LogItem::Record(record) = item
+            && record.message() == "from a fork"
+        {
+            return Ok(());
+        }
+    }
 }
 
 async fn masters(snapshot: Snapshot) -> anyhow::Result<()> {
