@@ -41,8 +41,8 @@ pub(super) struct SnapshotLink {
 
 /// What a new snapshot process can do.
 pub(super) enum Taken {
-    /// It forks children of this process.
-    Forks(SnapshotLink),
+    /// It forks children of this process. Its anonymous memory has this size, in bytes.
+    Forks(SnapshotLink, u64),
     /// It cannot, for this reason. It has ended.
     NoSibling(String),
 }
@@ -77,9 +77,9 @@ impl SnapshotLink {
         let channel = Arc::new(Channel { socket, process });
         let link = Self { channel, requests: Mutex::default(), reported_end: Once::new() };
         match receive_reply(&link.channel.socket) {
-            Ok(Some(Reply::Ready { probe, no_sibling: None })) => {
+            Ok(Some(Reply::Ready { probe, heap, no_sibling: None })) => {
                 reap_probe(probe)?;
-                Ok(Taken::Forks(link))
+                Ok(Taken::Forks(link, heap))
             }
             Ok(Some(Reply::Ready { no_sibling: Some(why), .. })) => Ok(Taken::NoSibling(why)),
             Ok(Some(Reply::Failed { why })) => Err(SnapshotError::Failed { why }),

@@ -36,8 +36,9 @@ pub(super) struct WorkerDescriptors {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Reply {
     /// The snapshot is taken. `probe` is a child of the master that exits with code 0 if a worker
-    /// would start. `no_sibling` is why the snapshot process cannot make children of the master.
-    Ready { probe: u32, no_sibling: Option<String> },
+    /// would start. `heap` is the anonymous memory of the snapshot process, in bytes. `no_sibling` is
+    /// why the snapshot process cannot make children of the master.
+    Ready { probe: u32, heap: u64, no_sibling: Option<String> },
     /// The function of the snapshot has returned an error.
     Failed { why: String },
     /// The function of the snapshot has panicked.
@@ -53,7 +54,7 @@ pub(super) enum Reply {
 }
 
 fields!(enum Reply {
-    0 => Ready { probe, no_sibling },
+    0 => Ready { probe, heap, no_sibling },
     1 => Failed { why },
     2 => Panicked { panic },
     3 => Unforkable { why },

@@ -30,7 +30,7 @@ use super::work::work;
 use crate::connection::{AnyError, catch, diagnose, install_hook};
 use crate::transport::{receive, send};
 use crate::wire::shorten;
-use crate::worker::{BoxError, count_private_pages, greeting};
+use crate::worker::{BoxError, count_private_pages, greeting, resident_and_anonymous_memory};
 
 /// The name of the process. The kernel keeps 15 bytes.
 const NAME: &str = "rpc-snapshot";
@@ -112,11 +112,12 @@ fn probe(is_warm: bool) -> io::Result<Reply> {
             exit_immediately(if works { 0 } else { EXIT_FAILED })
         }
         Forked::Caller(NewProcess { pid, parent: Parent::ParentOfCaller }) => {
-            Ok(Reply::Ready { probe: pid.as_raw_pid().unsigned_abs(), no_sibling: None })
+            let (_, heap) = resident_and_anonymous_memory();
+            Ok(Reply::Ready { probe: pid.as_raw_pid().unsigned_abs(), heap, no_sibling: None })
         }
         Forked::Caller(NewProcess { pid, parent }) => {
             reap(pid);
-            Ok(Reply::Ready { probe: 0, no_sibling: Some(reason(&parent)) })
+            Ok(Reply::Ready { probe: 0, heap: 0, no_sibling: Some(reason(&parent)) })
         }
     }
 }

@@ -70,5 +70,5 @@ pub use self::state::{
     BoxError, ConnectionState, InitWithoutArgument, OneWorkerTraitPerType, Served, WorkerState,
 };
 pub use self::stats::WorkerStats;
-pub(crate) use self::stats::count_private_pages;
+pub(crate) use self::stats::{count_private_pages, resident_and_anonymous_memory};
 pub use self::worker_type::WorkerType;

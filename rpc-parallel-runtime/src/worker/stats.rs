@@ -254,7 +254,7 @@ pub(crate) fn count_private_pages() {
 
 /// Returns the resident set size of this process, and the part that no file holds, in bytes; 0 if
 /// there is no `/proc`.
-fn resident_and_anonymous_memory() -> (u64, u64) {
+pub(crate) fn resident_and_anonymous_memory() -> (u64, u64) {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = statm.split(' ').skip(1).map(|it| it.parse().unwrap_or(0_u64));
     let (resident, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));

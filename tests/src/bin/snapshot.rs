@@ -55,7 +55,9 @@ fn snapshot_pid() -> u32 {
 
 async fn relatives(snapshot: Snapshot) -> anyhow::Result<()> {
     let pid = snapshot_pid();
-    assert_eq!(format!("{snapshot:?}"), format!("Snapshot {{ pid: {pid} }}"));
+    let heap = snapshot.heap_size();
+    assert!((1..10 << 20).contains(&heap), "{snapshot:?}");
+    assert_eq!(format!("{snapshot:?}"), format!("Snapshot {{ pid: {pid}, heap_size: {heap} }}"));
 
     let fixture = Fixture::spawner()
         .launcher(snapshot.clone())

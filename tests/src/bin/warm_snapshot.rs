@@ -189,6 +189,7 @@ fn after_runtime() -> anyhow::Result<()> {
 fn memory() -> anyhow::Result<()> {
     const LEN: usize = 32 << 20;
     let snapshot = Snapshot::warm(|| Ok(BYTES.set(vec![1; LEN]).map_err(|_| "built before")?))?;
+    assert!((LEN as u64..2 * LEN as u64).contains(&snapshot.heap_size()), "{snapshot:?}");
 
     let stats = runtime().block_on(async {
         let reader = Reader::spawner().launcher(snapshot.clone()).spawn(()).await?;
