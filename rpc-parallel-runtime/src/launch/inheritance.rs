@@ -7,7 +7,6 @@
 //!
 //! It is sent over the control socket before the start message.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -90,19 +89,18 @@ impl Inheritance {
         clears_environment: bool,
         changes: impl Iterator<Item = (&'a OsStr, Option<&'a OsStr>)>,
     ) -> Self {
-        let mut environment = BTreeMap::new();
+        let mut environment = Vec::new();
         if !clears_environment {
-            environment.extend(env::vars_os());
+            environment.extend(env::vars_os().map(|(name, value)| Variable { name, value }));
         }
         for (name, value) in changes {
-            match value {
-                Some(value) => environment.insert(name.to_owned(), value.to_owned()),
-                None => environment.remove(name),
-            };
+            environment.retain(|it| it.name != name);
+            if let Some(value) = value {
+                environment.push(Variable { name: name.to_owned(), value: value.to_owned() });
+            }
         }
-        let variables = environment.into_iter().map(|(name, value)| Variable { name, value });
         Self {
-            environment: variables.collect(),
+            environment,
             umask: own_umask(),
             limits: RESOURCES.map(limit).to_vec(),
             ids: Ids::here(),

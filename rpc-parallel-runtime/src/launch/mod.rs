@@ -2,6 +2,7 @@
 //! worker process does before and around the user's code.
 
 mod null;
+mod queue;
 mod running_program;
 mod boot_token;
 mod role;

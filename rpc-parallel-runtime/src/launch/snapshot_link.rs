@@ -5,8 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use rpc_parallel_os::{Forked, fork};
@@ -17,6 +16,7 @@ use super::essential_thread::start_essential_thread;
 use super::helper_process::HelperProcess;
 use super::initial_signals::initial_signals;
 use super::process_handle::ProcessHandle;
+use super::queue::Queue;
 use super::snapshot_error::SnapshotError;
 use super::snapshot_messages::{
     Reply, WorkerDescriptors, receive_reply, send_request, socket_pair,
@@ -34,7 +34,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct SnapshotLink {
     channel: Arc<Channel>,
     /// Set with the first request: a program must have no thread while it takes snapshots.
-    requests: Mutex<Option<Sender<ForkRequest>>>,
+    requests: Mutex<Option<Arc<Queue<ForkRequest>>>>,
     /// Whether the end of the snapshot process was reported.
     reported_end: Once,
 }
@@ -124,20 +124,20 @@ impl SnapshotLink {
     /// The thread cannot be started.
     pub(super) fn request(&self, request: ForkRequest) -> io::Result<()> {
         let mut requests = self.requests.lock().expect("no thread panics while it holds this lock");
-        let sender = match &*requests {
-            Some(sender) => sender,
+        let queue = match &*requests {
+            Some(queue) => queue,
             None => {
-                let (sender, receiver) = mpsc::channel();
-                let channel = self.channel.clone();
-                let run = Box::new(move || channel.run(receiver));
+                let queue = Arc::new(Queue::new());
+                let (channel, requests_of_thread) = (self.channel.clone(), queue.clone());
+                let run = Box::new(move || channel.run(&requests_of_thread));
                 // A failure is not stored: it may be due to a temporary lack of threads.
                 start_essential_thread("rpc-parallel snapshot", run)?;
-                requests.insert(sender)
+                requests.insert(queue)
             }
         };
         request.launch.requested();
         // The queue needs no bound: the future of each start has at most one request in it.
-        sender.send(request).unwrap_or_else(|_| unreachable!("the thread ends after the sender"));
+        queue.push(request);
         Ok(())
     }
 
@@ -157,6 +157,10 @@ impl SnapshotLink {
 impl Drop for SnapshotLink {
     fn drop(&mut self) {
         self.end();
+        let requests = self.requests.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = requests {
+            queue.close();
+        }
     }
 }
 
@@ -176,8 +180,9 @@ fn reap_probe(pid: u32) -> Result<(), SnapshotError> {
 }
 
 impl Channel {
-    fn run(&self, requests: Receiver<ForkRequest>) {
-        for (serial, request) in (1..).zip(requests) {
+    fn run(&self, requests: &Queue<ForkRequest>) {
+        for serial in 1.. {
+            let Some(request) = requests.pop() else { return };
             self.fork(serial, request);
         }
     }

@@ -6,13 +6,13 @@
 
 use std::io;
 use std::process::Command;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::boot_slots::BootSlot;
 use super::essential_thread::start_essential_thread;
 use super::process::Process;
 use super::process_handle::ProcessHandle;
+use super::queue::Queue;
 use super::running_program::explain_start_error;
 use super::starting_error::{StartingError, io as io_error};
 use super::supervisor::Supervisor;
@@ -105,13 +105,13 @@ pub(super) struct StartRequest {
 /// The thread cannot be started.
 pub(super) fn start_process(request: StartRequest) -> io::Result<()> {
     // The queue needs no bound: the future of each start has at most one request in it.
-    let sent = starter()?.send(request);
-    sent.unwrap_or_else(|_| unreachable!("the starter thread never ends"));
+    starter()?.push(request);
     Ok(())
 }
 
-fn starter() -> io::Result<&'static Sender<StartRequest>> {
-    static STARTER: OnceLock<Sender<StartRequest>> = OnceLock::new();
+/// Returns the queue of the starter thread. The first use starts the thread.
+fn starter() -> io::Result<&'static Queue<StartRequest>> {
+    static STARTER: OnceLock<Arc<Queue<StartRequest>>> = OnceLock::new();
     static STARTING: Mutex<()> = Mutex::new(());
     if let Some(starter) = STARTER.get() {
         return Ok(starter);
@@ -121,13 +121,14 @@ fn starter() -> io::Result<&'static Sender<StartRequest>> {
     if let Some(starter) = STARTER.get() {
         return Ok(starter);
     }
-    let (sender, requests) = mpsc::channel();
-    start_essential_thread("rpc-parallel starter", Box::new(move || run(requests)))?;
-    Ok(STARTER.get_or_init(|| sender))
+    let queue = Arc::new(Queue::new());
+    let requests = queue.clone();
+    start_essential_thread("rpc-parallel starter", Box::new(move || run(&requests)))?;
+    Ok(STARTER.get_or_init(|| queue))
 }
 
-fn run(requests: Receiver<StartRequest>) {
-    for request in requests {
+fn run(requests: &Queue<StartRequest>) {
+    while let Some(request) = requests.pop() {
         let slot = BootSlot::acquire();
         start(request, slot);
     }

@@ -6,7 +6,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::essential_thread::start_essential_thread;
 use super::job_socket::JobSocket;
 use super::process::Process;
 use super::process_handle::ProcessHandle;
+use super::queue::Queue;
 use super::supervised::NewProcess;
 #[cfg(feature = "pool")]
 use super::supervisor_request::JOB_REQUEST;
@@ -31,7 +31,7 @@ const FORKED: &str = "this process was forked without exec from the one that sta
 
 /// The handle on the supervisor thread.
 pub(super) struct Supervisor {
-    requests: Sender<Request>,
+    requests: Arc<Queue<Request>>,
     serial: AtomicU64,
     wake: OwnedFd,
     epoll: Arc<OwnedFd>,
@@ -86,24 +86,22 @@ impl Supervisor {
             let data = epoll::EventData::new_u64(JOB_REQUEST);
             epoll::add(&epoll, socket, data, epoll::EventFlags::IN)?;
         }
-        let (sender, requests) = mpsc::channel();
+        let requests = Arc::new(Queue::new());
         let thread = SupervisorThread::new(
             epoll.clone(),
-            requests,
+            requests.clone(),
             #[cfg(feature = "pool")]
             job_requests,
         )?;
         start_essential_thread("rpc-parallel supervisor", Box::new(move || thread.run()))?;
         let serial = AtomicU64::new(1);
-        Ok(Self { requests: sender, serial, wake, epoll, origin: Origin::here() })
+        Ok(Self { requests, serial, wake, epoll, origin: Origin::here() })
     }
 
     /// Takes over a process that is about to be launched, and returns its serial number.
     pub(super) fn supervise(&self, new: NewProcess) {
         // The thread is not woken: it takes the request with the first event of the process.
-        self.requests
-            .send(Request::Supervise(Box::new(new)))
-            .unwrap_or_else(|_| unreachable!("the supervisor thread never ends"));
+        self.requests.push(Request::Supervise(Box::new(new)));
     }
 
     /// Returns a number that no other process of this supervisor has.
@@ -178,9 +176,7 @@ impl Supervisor {
     // The queue needs no bound: each process has at most one request for each of its calls, and the
     // supervisor takes all requests whenever it wakes.
     fn request(&self, request: Request) {
-        self.requests
-            .send(request)
-            .unwrap_or_else(|_| unreachable!("the supervisor thread never ends"));
+        self.requests.push(request);
         // It fails only if the counter overflows, and then the thread wakes anyway.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }

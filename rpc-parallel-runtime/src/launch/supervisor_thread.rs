@@ -6,7 +6,6 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -22,6 +21,7 @@ use super::memory::OutOfMemory;
 use super::orphans::Orphans;
 use super::process::Process;
 use super::process_handle::{Exit, ProcessHandle};
+use super::queue::Queue;
 use super::supervised::{
     ENDING_TIMEOUT, EndPhase, NewProcess, Received, Supervised, TERMINATE_TIMEOUT,
 };
@@ -60,7 +60,7 @@ const REAP_RETRY: Duration = Duration::from_millis(50);
 /// The state of the supervisor thread.
 pub(super) struct SupervisorThread {
     epoll: Arc<OwnedFd>,
-    requests: Receiver<Request>,
+    requests: Arc<Queue<Request>>,
     /// The socket by which other processes request connections to the keeper of jobs.
     #[cfg(feature = "pool")]
     job_requests: Option<(OwnedFd, AcceptJobs)>,
@@ -101,7 +101,7 @@ impl SupervisorThread {
     /// The kernel lacks memory.
     pub(super) fn new(
         epoll: Arc<OwnedFd>,
-        requests: Receiver<Request>,
+        requests: Arc<Queue<Request>>,
         #[cfg(feature = "pool")] job_requests: Option<(OwnedFd, AcceptJobs)>,
     ) -> io::Result<Self> {
         let helpers = HelperProcess::all();
@@ -162,7 +162,7 @@ impl SupervisorThread {
     }
 
     fn take_requests(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
+        while let Some(request) = self.requests.try_pop() {
             match request {
                 Request::Supervise(new) => self.supervise(*new),
                 Request::NotLaunched(process) => self.forget(process.serial),
