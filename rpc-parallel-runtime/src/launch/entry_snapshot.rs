@@ -12,8 +12,8 @@ static OF_ENTRY: OnceLock<Result<Snapshot, SnapshotError>> = OnceLock::new();
 impl Snapshot {
     /// Returns the snapshot that `#[rpc_parallel::entry(snapshot)]` has taken.
     ///
-    /// Process functions and jobs run in processes of this snapshot without any call of this
-    /// function.
+    /// Process functions, their maps and their jobs run in processes of this snapshot without any call
+    /// of this function.
     ///
     /// # Errors
     ///

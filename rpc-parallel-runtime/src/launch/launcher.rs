@@ -52,8 +52,7 @@ pub trait Launcher: Send + Sync + 'static {
 pub type Launching<'a> = Pin<Box<dyn Future<Output = io::Result<Launched>> + Send + 'a>>;
 
 /// The launcher that executes the program again, on this host. It is the default of all workers,
-/// except for process functions and jobs of a program whose `#[entry]` takes a
-/// [`Snapshot`](crate::Snapshot).
+/// except for process functions of a program whose `#[entry]` takes a [`Snapshot`](crate::Snapshot).
 ///
 /// ```
 /// use rpc_parallel::launch::Exec;

@@ -121,9 +121,9 @@ use crate::worker::BoxError;
 ///
 /// # Process functions
 ///
-/// Functions with `#[process]`, and jobs, run in processes of the snapshot that `#[entry]` has taken,
-/// unless their spawner sets another launcher, such as [`Exec`]. If it could not be taken, they fail
-/// with the same error as [`of_entry`](Self::of_entry).
+/// Functions with `#[process]`, their maps and their jobs run in processes of the snapshot that
+/// `#[entry]` has taken, unless their spawner sets another launcher, such as [`Exec`]. If it could not
+/// be taken, they fail with the same error as [`of_entry`](Self::of_entry).
 ///
 /// # Old kernels and sandboxes
 ///

@@ -125,6 +125,12 @@ impl<S: Served> PoolBuilder<S> {
         self
     }
 
+    /// Sets what starts the workers without a launcher of their own. Default: an exec.
+    pub(super) fn local_launcher(mut self, launcher: Option<SharedLauncher>) -> Self {
+        self.groups.local_launcher = launcher;
+        self
+    }
+
     /// Adds workers that a launcher starts. Several calls add several groups of workers.
     ///
     /// The workers without a launcher have the first indices, and the groups follow in the order of

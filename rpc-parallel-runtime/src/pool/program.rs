@@ -13,6 +13,7 @@ use super::background;
 use super::builder::PoolBuilder;
 use super::error::{PoolError, PoolErrorKind};
 use super::handle::Pool;
+use super::process::process_launcher;
 use super::race::{Either, race};
 use super::size::MAX_WORKERS;
 use crate::connection::task;
@@ -210,7 +211,7 @@ where
         let fail = publish.clone();
         let run = async move {
             let pool = match with_environment(builder) {
-                Ok(builder) => builder.spawn(()).await,
+                Ok(builder) => builder.local_launcher(process_launcher()).spawn(()).await,
                 Err(error) => Err(error),
             };
             publish.send_replace(Some(pool.clone()));

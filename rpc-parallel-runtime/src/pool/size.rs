@@ -14,6 +14,8 @@ pub(super) const MAX_WORKERS: usize = 65_536;
 pub(super) struct Groups {
     /// The number of workers without a launcher, if it was set.
     pub(super) local: Option<usize>,
+    /// What starts these workers instead of an exec.
+    pub(super) local_launcher: Option<SharedLauncher>,
     pub(super) launched: Vec<(SharedLauncher, usize)>,
 }
 
@@ -39,7 +41,7 @@ impl Groups {
     pub(super) fn launcher(&self, index: usize) -> Option<&SharedLauncher> {
         let mut end = self.local();
         if index < end {
-            return None;
+            return self.local_launcher.as_ref();
         }
         for (launcher, workers) in &self.launched {
             end = end.saturating_add(*workers);
@@ -91,7 +93,8 @@ mod tests {
 
     #[test]
     fn launchers_alone_start_no_local_workers() {
-        let groups = Groups { local: None, launched: vec![(launcher(), 2), (launcher(), 3)] };
+        let groups =
+            Groups { launched: vec![(launcher(), 2), (launcher(), 3)], ..Groups::default() };
 
         assert!(groups.workers().is_ok_and(|it| it == 5));
         assert!((0..7).all(|it| groups.launcher(it).is_some()));
@@ -99,7 +102,8 @@ mod tests {
 
     #[test]
     fn local_workers_have_the_first_indices() {
-        let groups = Groups { local: Some(2), launched: vec![(launcher(), 1)] };
+        let groups =
+            Groups { local: Some(2), launched: vec![(launcher(), 1)], ..Groups::default() };
 
         assert!(groups.workers().is_ok_and(|it| it == 3));
         assert_eq!(
@@ -111,13 +115,17 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_errors() {
         for (workers, expected) in [(0, "zero workers"), (usize::MAX, "at most 65536 workers")] {
-            let groups = Groups { local: Some(workers), launched: Vec::new() };
+            let groups = Groups { local: Some(workers), ..Groups::default() };
 
             let error = groups.workers().expect_err("the number is out of range");
 
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let groups = Groups { local: Some(usize::MAX), launched: vec![(launcher(), usize::MAX)] };
+        let groups = Groups {
+            local: Some(usize::MAX),
+            launched: vec![(launcher(), usize::MAX)],
+            ..Groups::default()
+        };
         assert!(groups.workers().is_err());
     }
 }

@@ -62,6 +62,10 @@ async fn run_processes() -> anyhow::Result<()> {
     assert_eq!(reused.call(1).await?, (None, process::id()));
     let job = soon(element::start(0)).await?;
     assert_eq!(soon(job.join()).await?, forked);
+    let mut mapped = element::map(vec![0; 100]);
+    while let Some(result) = soon(mapped.next()).await {
+        assert_eq!(result?, forked, "a map runs in the pool of the program");
+    }
 
     let executed = soon(element::run(0).spawner(|it| it.launcher(Exec))).await?;
     assert_eq!(executed, (None, process::id()));
@@ -81,6 +85,9 @@ async fn fail() -> anyhow::Result<()> {
     assert!(spawn_error.to_string().contains(&failed.to_string()), "{error}");
     let error = soon(element::start(0)).await.err().context("there is no table")?;
     assert!(error.to_string().contains(&failed.to_string()), "{error}");
+    let mut mapped = element::map(vec![0; 3]);
+    let error = soon(mapped.next()).await.context("an item")?.err().context("no table")?;
+    assert!(format!("{error:?}").contains(&failed.to_string()), "{error:?}");
     assert_eq!(soon(element::run(0).spawner(|it| it.launcher(Exec))).await?.0, None);
     Ok(())
 }

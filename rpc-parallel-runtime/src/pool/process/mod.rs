@@ -10,4 +10,4 @@ pub use self::function::ProcessFunction;
 pub use self::reuse::{OfProcess, Reuse, reuse};
 pub use self::run::{ProcessRun, TryProcessRun, run};
 pub use self::run_error::RunError;
-pub(in crate::pool) use self::spawner::process_spawner;
+pub(in crate::pool) use self::spawner::{process_launcher, process_spawner};

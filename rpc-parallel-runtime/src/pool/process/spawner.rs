@@ -1,20 +1,30 @@
-//! The spawner of process functions and jobs.
+//! How the processes of process functions are started.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::launch::{LaunchRequest, Launcher, Launching, Snapshot, SnapshotError};
+use crate::launch::{LaunchRequest, Launcher, Launching, SharedLauncher, Snapshot, SnapshotError};
 use crate::master::{Spawn, Spawner};
 use crate::worker::Processes;
 
-/// Returns the spawner of a process for the function of this name. The process is forked from the
-/// snapshot of `#[entry]`, if this process has one.
+/// Returns the spawner of a process for the function of this name.
 pub(in crate::pool) fn process_spawner(name: &str) -> Spawner<Processes> {
     let spawner = Processes::spawner().name(name);
-    match Snapshot::of_entry() {
-        Ok(snapshot) => spawner.launcher(snapshot),
-        Err(SnapshotError::NotTaken | SnapshotError::NotMaster) => spawner,
-        Err(error) => spawner.launcher(NotTaken(error)),
+    match process_launcher() {
+        Some(launcher) => spawner.shared_launcher(launcher),
+        None => spawner,
     }
+}
+
+/// Returns the snapshot of `#[entry]`, from which processes are forked by default. Returns `None` if
+/// this process has none.
+pub(in crate::pool) fn process_launcher() -> Option<SharedLauncher> {
+    let launcher: Arc<dyn Launcher> = match Snapshot::of_entry() {
+        Ok(snapshot) => Arc::new(snapshot),
+        Err(SnapshotError::NotTaken | SnapshotError::NotMaster) => return None,
+        Err(error) => Arc::new(NotTaken(error)),
+    };
+    Some(SharedLauncher(launcher))
 }
 
 /// The launcher of a program whose snapshot could not be taken: without it, processes would lack the
