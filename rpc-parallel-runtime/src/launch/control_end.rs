@@ -149,7 +149,7 @@ impl ControlEnd {
         settings: Settings,
         commands: UnboundedSender<RuntimeCommand>,
     ) -> io::Result<()> {
-        // Neither this thread nor the master, which shall start a call, waits for the new thread.
+        // Neither this thread nor the master, which is about to send a call, waits for the new thread.
         start_thread_on_this_cpu(
             "rpc-parallel control",
             Box::new(move || self.run(settings, commands)),

@@ -27,7 +27,7 @@ pub(super) fn make_room(new: BorrowedFd<'_>) {
     if number + MARGIN.min(soft / 4) < soft || limits.maximum == Some(soft) {
         return;
     }
-    // If it fails, the starts fail that find no descriptor, and tell how to raise the limit.
+    // If this fails, the errors of starts without a descriptor tell how to raise the limit.
     if setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }).is_ok() {
         let _ = BEFORE.set((limits, Origin::here()));
     }

@@ -92,7 +92,7 @@ fn prepare(child: &FreshChild, socket: &OwnedFd, master: Pid) -> io::Result<()> 
         }
     }
     child.release_descriptors(Released::CloseOnExec, &[socket.as_fd()])?;
-    // It becomes the session of no worker, because each makes its own.
+    // No worker belongs to this session, because each makes its own.
     setsid()?;
     rustix::stdio::dup2_stdin(null_input()?)?;
     // Without it, the process has the name of the program.

@@ -65,7 +65,7 @@ pub(super) struct SupervisorThread {
     #[cfg(feature = "pool")]
     job_requests: Option<(OwnedFd, AcceptJobs)>,
     supervised: HashMap<u64, Supervised>,
-    /// They were started before this thread, because it is one that they must not be started with.
+    /// They were forked before this thread was started: a process with threads cannot be forked.
     helpers: Vec<Arc<HelperProcess>>,
     /// The timers of the processes. Those of exited processes stay until they are due.
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
