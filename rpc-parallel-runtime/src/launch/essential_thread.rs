@@ -8,8 +8,8 @@ use super::role::Role;
 use super::thread::start_thread;
 use crate::connection::diagnose;
 
-/// Starts a thread that runs as long as this process, with the CPU affinity of its entry. If it panics, this process aborts: otherwise
-/// everything that waits for the thread would wait for ever.
+/// Starts a thread that runs as long as this process, with the CPU affinity of its entry. If it panics,
+/// this process aborts: otherwise everything that waits for the thread would wait for ever.
 pub(super) fn start_essential_thread(
     name: &'static str,
     run: Box<dyn FnOnce() + Send>,

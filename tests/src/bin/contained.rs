@@ -6,8 +6,8 @@
 //! - `handle`: starts a worker, and sends its handle to a second worker, which connects and calls.
 //! - `launcher`: starts a worker through a launcher, and calls it.
 //! - `snapshot`: starts a worker from a snapshot, which is taken at first, and calls it.
-//! - `many`, `many-launcher`: starts workers until that fails, calls them, and prints how many have answered, and the
-//!   error.
+//! - `many`, `many-launcher`: starts workers until that fails, calls them, and prints how many have
+//!   answered, and the error.
 //! - `killed`: kills a worker, and prints its exit reason.
 //! - `null`, `null-stderr`: starts a worker whose stdout or stderr is redirected to `/dev/null`, and
 //!   calls it.
