@@ -154,15 +154,6 @@ impl EntryArgs {
         "crate = path",
     ];
 
-    const POSSIBLE_IN_TESTS: &'static [&'static str] = &[
-        "flavor = \"..\"",
-        "threads = number",
-        "worker(flavor = \"..\", threads = number)",
-        "settings = value",
-        "worker_logs = bool",
-        "crate = path",
-    ];
-
     /// Parses the arguments of `#[entry]`.
     pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> EntryArgs {
         let mut raw = RawArgs::parse(args, errors);
@@ -181,7 +172,9 @@ impl EntryArgs {
                  program whose `main` takes it",
             );
         }
-        Self::take(raw, "`#[rpc_parallel::test]`", Self::POSSIBLE_IN_TESTS, errors)
+        let is_possible = |it: &&str| !it.starts_with("snapshot");
+        let possible: Vec<_> = Self::POSSIBLE.iter().copied().filter(is_possible).collect();
+        Self::take(raw, "`#[rpc_parallel::test]`", &possible, errors)
     }
 
     /// Takes the arguments that both attributes have. Errors call the attribute `on`.
