@@ -24,11 +24,11 @@ use super::children::Children;
 use super::control_command::{ConnectionUse, ControlCommand, ReceivedCommand};
 use super::control_event::ControlEvent;
 use super::exit::exit_process;
-use super::exiting::is_parent_exiting;
 use super::heartbeat::{HeartbeatAction, HeartbeatMonitor};
 #[cfg(feature = "pool")]
 use super::items_thread::serve_items;
 use super::link::Link;
+use super::parent_exit::is_parent_exiting;
 use super::runtime_command::{NewConnection, RuntimeCommand};
 use super::supervised::ENDING_TIMEOUT;
 use super::thread::{start_thread, start_thread_on_this_cpu};

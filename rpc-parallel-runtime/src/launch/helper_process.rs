@@ -1,25 +1,19 @@
 //! Child processes that are no workers: this process kills them, and reaps them when they exit.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use rpc_parallel_os::PidfdError;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal,
-    waitid,
-};
+use rustix::process::{Pid, Signal};
 
+use super::process_handle::ProcessHandle;
 use crate::connection::ExitReason;
 use crate::transport::Origin;
 
-/// A child process that is no worker. The supervisor reaps it, or whoever waits for it before.
+/// A child process that is no worker. The supervisor reaps it, or the thread that waits for its exit.
 pub(super) struct HelperProcess {
-    pid: Pid,
-    pidfd: OwnedFd,
+    handle: ProcessHandle,
     /// The parent of the process. A process that was forked from it has no children of it.
     origin: Origin,
     exit: Mutex<Option<ExitReason>>,
@@ -29,19 +23,14 @@ pub(super) struct HelperProcess {
 static RUNNING: Mutex<Vec<Arc<HelperProcess>>> = Mutex::new(Vec::new());
 
 impl HelperProcess {
-    /// Takes a child of this process that nobody has reaped.
+    /// Takes a child that this process has forked, and that has not been reaped.
     ///
     /// # Errors
     ///
-    /// The kernel gives no pidfd. The child is killed and reaped.
-    pub(super) fn of_child(pid: Pid) -> io::Result<Arc<Self>> {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| {
-            let _ = kill_process(pid, Signal::KILL);
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED);
-            io::Error::other(PidfdError::new(errno))
-        })?;
-        let (origin, exit) = (Origin::here(), Mutex::new(None));
-        let helper = Arc::new(Self { pid, pidfd, origin, exit });
+    /// The kernel has no pidfds. The child is killed and reaped.
+    pub(super) fn of_forked(pid: Pid) -> io::Result<Arc<Self>> {
+        let handle = ProcessHandle::of_forked(pid)?;
+        let helper = Arc::new(Self { handle, origin: Origin::here(), exit: Mutex::new(None) });
         running().push(helper.clone());
         Ok(helper)
     }
@@ -52,7 +41,7 @@ impl HelperProcess {
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.pid.as_raw_pid().unsigned_abs()
+        self.handle.pid()
     }
 
     /// Returns whether this process was forked from the parent of the helper process.
@@ -63,15 +52,25 @@ impl HelperProcess {
     /// Kills the process, unless it has exited or is a child of another process.
     pub(super) fn kill(&self) {
         if !self.is_of_other_process() {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.handle.signal(Signal::KILL);
         }
     }
 
-    /// Reaps the process if it has exited, and returns how it ended.
+    /// Watches the exit of the process: an epoll instance gets an event with this data.
+    ///
+    /// # Errors
+    ///
+    /// This process has too many open files, or the kernel lacks memory.
+    pub(super) fn watch(&self, epoll: &OwnedFd, data: u64) -> io::Result<()> {
+        self.handle.watch(epoll, data)
+    }
+
+    /// Reaps the process if it has exited, and returns how it ended. While another process traces it,
+    /// it has not.
     pub(super) fn reap(self: &Arc<Self>) -> Option<ExitReason> {
         let mut exit = self.exit.lock().expect("no thread panics while it holds this lock");
         if exit.is_none() && !self.is_of_other_process() {
-            *exit = self.try_reap();
+            *exit = self.handle.try_reap().map(ExitReason::from);
             if exit.is_some() {
                 running().retain(|it| !Arc::ptr_eq(it, self));
             }
@@ -79,41 +78,10 @@ impl HelperProcess {
         *exit
     }
 
-    /// Reaps the process if it has exited. While another process traces it, it has not.
-    fn try_reap(&self) -> Option<ExitReason> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(Errno::INTR) => {}
-                // It was reaped elsewhere.
-                Err(_) => return Some(ExitReason::Unknown),
-                Ok(status) => break status?,
-            }
-        };
-        Some(match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => ExitReason::Exited(code),
-            (None, Some(signal)) => ExitReason::Signaled { signal, core_dumped: status.dumped() },
-            (None, None) => ExitReason::Unknown,
-        })
-    }
-
     /// Blocks until the process has exited, or until the deadline, and reaps it.
     pub(super) fn wait_until(self: &Arc<Self>, deadline: Instant) -> Option<ExitReason> {
-        let mut exit = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
-        {
-            match poll(&mut exit, Some(&left)) {
-                Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
+        self.handle.wait_until(deadline);
         self.reap()
-    }
-}
-
-impl AsFd for HelperProcess {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
     }
 }
 

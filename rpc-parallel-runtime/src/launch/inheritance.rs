@@ -186,7 +186,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_are_an_inheritance_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn arbitrary_bytes_are_an_inheritance_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
             let _ = Inheritance::decode(&bytes);
         }
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -170,10 +171,7 @@ impl LaunchRequest {
             proc_pid()?;
         }
         let leads_group = !self.foreground;
-        self.start(command, leads_group).map_err(|error| match error {
-            StartingError::Io(tried, error) => LaunchError::io(tried, error),
-            _ => unreachable!("only system calls fail here"),
-        })
+        self.start(command, leads_group).map_err(LaunchError::io)
     }
 
     /// Starts the worker by a command that connects this process to the worker's stdin and stdout,
@@ -280,10 +278,7 @@ impl LaunchRequest {
 
     fn start(self, mut command: Command, leads_group: bool) -> Result<Launched, StartingError> {
         let Self { streams: Streams { inherits_stdout, stderr, .. }, launch, .. } = self;
-        let (control, worker_end) = SocketControl::new().map_err(tried("make a socket pair"))?;
-        let socket = FileId::of_socket(&worker_end).map_err(tried("inspect its control socket"))?;
-        let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
-        let token = BootToken::for_worker(socket, Role::depth());
+        let (control, worker_end, token) = control_socket()?;
         let stdout = match inherits_stdout {
             true => Stdio::inherit(),
             false => null_output().map_err(tried(&format!("open `{NULL}` as its stdout")))?.into(),
@@ -301,6 +296,15 @@ impl LaunchRequest {
         requested.map_err(tried("start the thread that starts processes"))?;
         Ok(Launched { control: Arc::new(control) })
     }
+}
+
+/// Makes the control socket of a worker on this host. Returns the master's end, the worker's end, and
+/// the boot token that names it.
+pub(super) fn control_socket() -> Result<(SocketControl, UnixStream, BootToken), StartingError> {
+    let (control, worker_end) = SocketControl::new().map_err(tried("make a socket pair"))?;
+    let socket = FileId::of_socket(&worker_end).map_err(tried("inspect its control socket"))?;
+    let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
+    Ok((control, worker_end, BootToken::for_worker(socket, Role::depth())))
 }
 
 /// Appends a space and one word, quoted for a POSIX shell.

@@ -53,7 +53,7 @@ mod worker_index;
 #[cfg(feature = "pool")]
 mod items_thread;
 mod link;
-mod exiting;
+mod parent_exit;
 mod control_end;
 mod host;
 mod serve;

@@ -4,14 +4,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 use rpc_parallel_os::{PidfdCause, PidfdError};
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group,
     pidfd_open, pidfd_send_signal, waitid,
 };
+
+use crate::connection::ExitReason;
 
 /// The handle of a child process.
 ///
@@ -50,8 +54,19 @@ pub(super) enum Exit {
     Unknown,
 }
 
+impl From<Exit> for ExitReason {
+    /// Converts the exit of a process that this process has not killed.
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(code) => Self::Exited(code),
+            Exit::Signal { signal, core_dumped } => Self::Signaled { signal, core_dumped },
+            Exit::Unknown => Self::Unknown,
+        }
+    }
+}
+
 impl ProcessHandle {
-    /// Takes a child of this process that nobody has reaped.
+    /// Takes a child of this process that has not been reaped.
     ///
     /// # Errors
     ///
@@ -66,7 +81,7 @@ impl ProcessHandle {
         Ok(Self { pid, leads_group, kills_group: false, state: Mutex::default() })
     }
 
-    /// Takes a child that was forked for this process, and that nobody has reaped.
+    /// Takes a child that was forked for this process, and that has not been reaped.
     ///
     /// # Errors
     ///
@@ -137,6 +152,20 @@ impl ProcessHandle {
         epoll::add(epoll, &pidfd, EventData::new_u64(data), flags)?;
         state.pidfd = Some(pidfd);
         Ok(())
+    }
+
+    /// Blocks until the process has exited, or until the deadline. Returns at once if the process was
+    /// reaped, or if this process has too many open files.
+    pub(super) fn wait_until(&self, deadline: Instant) {
+        let pidfd = {
+            let state = self.state();
+            if state.is_reaped { None } else { pidfd_open(self.pid, PidfdFlags::empty()).ok() }
+        };
+        let Some(pidfd) = pidfd else { return };
+        let mut exit = [PollFd::new(&pidfd, PollFlags::IN)];
+        while let Ok(left) = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            && poll(&mut exit, Some(&left)) == Err(Errno::INTR)
+        {}
     }
 
     /// Reaps the process if it has exited, and returns how it ended.

@@ -72,7 +72,7 @@ impl SetUp {
     }
 }
 
-/// What a process that cannot kill its children has failed to do.
+/// The failed step in the error of a worker whose children cannot end with it.
 pub(super) const KILL_CHILDREN: &str = "let its children end with it";
 
 fn failure(tried: impl Into<String>) -> impl FnOnce(io::Error) -> StartFailure {

@@ -12,9 +12,9 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use tokio::runtime::Handle;
 
-use super::boot_token::{BOOT_TOKEN_VARIABLE, BootToken, FileId, StartedAs};
+use super::boot_token::{BOOT_TOKEN_VARIABLE, StartedAs};
 use super::inheritance::Inheritance;
-use super::launch_request::{LaunchRequest, Launched, Streams};
+use super::launch_request::{LaunchRequest, Launched, Streams, control_socket};
 use super::launcher::{Exec, Launcher, Launching};
 use super::null::null_output;
 use super::role::Role;
@@ -22,7 +22,7 @@ use super::snapshot_error::SnapshotError;
 use super::snapshot_link::{ForkRequest, SnapshotLink, Taken};
 use super::snapshot_messages::WorkerDescriptors;
 use super::snapshot_process::Warm;
-use super::socket_control::SocketControl;
+use super::starting_error::LaunchError;
 use crate::worker::BoxError;
 
 /// A launcher that forks workers from a snapshot of this program, instead of executing it again.
@@ -138,7 +138,7 @@ pub struct Snapshot(Arc<Source>);
 enum Source {
     Forked {
         link: SnapshotLink,
-        /// Whether a function has run before, on whose data the workers may rely.
+        /// Whether the snapshot has a function, whose data the workers may need.
         has_data: bool,
         /// The anonymous memory of the snapshot process, in bytes.
         heap: u64,
@@ -240,10 +240,8 @@ impl Snapshot {
             ));
         }
         check_needs_no_exec(&worker)?;
-        let (control, worker_end) = SocketControl::new()?;
-        let socket = FileId::of_socket(&worker_end)?;
-        let socket = socket.unwrap_or_else(|| unreachable!("the descriptor is a socket"));
-        let token = BootToken::for_worker(socket, Role::depth()).to_string();
+        let (control, worker_end, token) = control_socket().map_err(LaunchError::io)?;
+        let token = token.to_string();
         let boot_token = (OsStr::new(BOOT_TOKEN_VARIABLE), Some(OsStr::new(&token)));
         let changes = worker.envs().chain(once(boot_token));
         let inheritance = Inheritance::of_this_process(worker.is_env_cleared(), changes);
@@ -277,10 +275,11 @@ impl fmt::Debug for Snapshot {
 
 /// Checks that this process is no worker, and was not started as one.
 pub(super) fn check_master() -> Result<(), SnapshotError> {
-    match (Role::current(), StartedAs::here()) {
-        (Some(Role::Master), _) | (None, StartedAs::Program) => Ok(()),
-        (Some(Role::Worker), _) | (None, _) => Err(SnapshotError::NotMaster),
-    }
+    let is_master = match Role::current() {
+        Some(role) => role == Role::Master,
+        None => matches!(StartedAs::here(), StartedAs::Program),
+    };
+    if is_master { Ok(()) } else { Err(SnapshotError::NotMaster) }
 }
 
 fn check_needs_no_exec(worker: &LaunchRequest) -> io::Result<()> {

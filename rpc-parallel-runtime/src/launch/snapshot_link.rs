@@ -72,7 +72,7 @@ impl SnapshotLink {
             Forked::Caller(pid) => pid,
         };
         drop((theirs, warm));
-        let process = HelperProcess::of_child(pid);
+        let process = HelperProcess::of_forked(pid);
         let process = process.map_err(SnapshotError::system("watch the snapshot process"))?;
         let channel = Arc::new(Channel { socket, process });
         let link = Self { channel, requests: Mutex::default(), reported_end: Once::new() };

@@ -47,7 +47,7 @@ pub(super) enum Reply {
     Unforkable { why: String },
     /// The snapshot process could not prepare itself.
     Unprepared { why: String },
-    /// The process exists. It sends this message too, in case the snapshot process is killed.
+    /// The process exists. The process sends this message too, in case its snapshot process is killed.
     Forked { serial: u64, pid: u32 },
     /// The process could not be forked.
     NotForked { serial: u64, why: String },

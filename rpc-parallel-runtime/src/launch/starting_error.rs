@@ -37,9 +37,12 @@ pub(crate) struct LaunchError {
 }
 
 impl LaunchError {
-    /// Converts the error of a system call. `tried` completes "failed to ..".
-    pub(super) fn io(tried: String, error: io::Error) -> io::Error {
-        io::Error::new(error.kind(), Self { tried, error })
+    /// Converts the error of a launcher, which only makes system calls.
+    pub(super) fn io(error: StartingError) -> io::Error {
+        match error {
+            StartingError::Io(tried, error) => io::Error::new(error.kind(), Self { tried, error }),
+            _ => unreachable!("only system calls fail in a launcher"),
+        }
     }
 
     /// Returns the error of the system call, which a launcher may have returned.

@@ -98,7 +98,7 @@ impl SupervisorThread {
     ///
     /// # Errors
     ///
-    /// The kernel lacks memory.
+    /// This process has too many open files, or the kernel lacks memory.
     pub(super) fn new(
         epoll: Arc<OwnedFd>,
         requests: Arc<Queue<Request>>,
@@ -106,9 +106,7 @@ impl SupervisorThread {
     ) -> io::Result<Self> {
         let helpers = HelperProcess::all();
         for (index, helper) in helpers.iter().enumerate() {
-            let data = epoll::EventData::new_u64(index as u64 | HELPER_EXIT);
-            // Edge-triggered, as the exit of a worker.
-            epoll::add(&epoll, &**helper, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+            helper.watch(&epoll, index as u64 | HELPER_EXIT)?;
         }
         Ok(Self {
             epoll,
@@ -421,10 +419,10 @@ impl SupervisorThread {
         exit: Exit,
         kill_reason: Option<ExitReason>,
     ) -> ExitReason {
-        let (signal, core_dumped) = match exit {
-            Exit::Code(code) => return ExitReason::Exited(code),
+        let signal = match exit {
+            Exit::Code(_) => return exit.into(),
             Exit::Unknown => return kill_reason.unwrap_or(ExitReason::Unknown),
-            Exit::Signal { signal, core_dumped } => (signal, core_dumped),
+            Exit::Signal { signal, .. } => signal,
         };
         let killed = signal == Signal::KILL.as_raw();
         // With another signal, the process ended before the signal of this process reached it.
@@ -440,7 +438,7 @@ impl SupervisorThread {
         if oom_killed || (aborted && is_failed_allocation(&process.last_lines())) {
             return ExitReason::OutOfMemory;
         }
-        ExitReason::Signaled { signal, core_dumped }
+        exit.into()
     }
 }
 

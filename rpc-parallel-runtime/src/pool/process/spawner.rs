@@ -27,8 +27,8 @@ pub(in crate::pool) fn process_launcher() -> Option<SharedLauncher> {
     Some(SharedLauncher(launcher))
 }
 
-/// The launcher of a program whose snapshot could not be taken: without it, processes would lack the
-/// data that their functions expect.
+/// A launcher that fails each start with the error of the snapshot. Without the snapshot, processes
+/// would lack the data that their functions expect.
 struct NotTaken(SnapshotError);
 
 impl Launcher for NotTaken {
