@@ -33,8 +33,8 @@ impl FreshChild {
     /// # Errors
     ///
     /// The process has created an epoll instance or an io_uring since the fork, as a tokio runtime
-    /// does. Or `/proc` is missing, or too many files are open; some descriptors may
-    /// have been released then.
+    /// does. Or `/proc` is missing, or too many files are open; some descriptors may have been
+    /// released then.
     pub fn release_descriptors(
         &self,
         released: Released,

@@ -100,8 +100,8 @@ pub fn fork_sibling(actions: &SignalActions) -> Result<Forked<NewProcess>, ForkE
     check_forkable()?;
     flush_output();
     let signals = AllBlocked::new();
-    // SAFETY: `check_forkable` has found no other thread. This thread is in no function of the C library,
-    // because Rust code calls this function. Only a signal handler could interrupt one; it must not
+    // SAFETY: `check_forkable` has found no other thread. This thread is in no function of the C
+    // library, because Rust code calls this function. Only a signal handler could interrupt one; it must not
     // call functions that allocate, such as this, and whoever installs it guarantees that.
     match unsafe { sibling::clone() } {
         Ok(Some(pid)) => Ok(Forked::Caller(NewProcess { pid, parent: Parent::ParentOfCaller })),
