@@ -3,16 +3,17 @@
 //! It prints the result of each start, and the numbers of descriptors, threads and children before
 //! and after.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 
 use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::resources::{count, count_after_release};
 use rpc_parallel_tests::script::Script;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The number of descriptors that are left for the last start.
+/// The number of starts, and of the descriptors that are left for the last one.
 const DESCRIPTORS: u64 = 30;
 
 /// Starts a worker, and releases what occupies the limit.
@@ -29,14 +30,30 @@ async fn start_under_limit<T>(occupying: T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens files until no descriptor is left, and closes as many as shall be left.
+fn occupy_all_but(left: usize) -> io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    let error = loop {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(error) => break error,
+        }
+    };
+    files.truncate(files.len().saturating_sub(left));
+    if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) { Ok(files) } else { Err(error) }
+}
+
 /// Starts workers with 0 descriptors, with 1, and so on.
-async fn start_with_few_descriptors(open: usize) -> anyhow::Result<()> {
-    let limit = Some(u64::try_from(open)? + DESCRIPTORS);
+async fn start_with_few_descriptors() -> anyhow::Result<()> {
+    // The limit is one of numbers, and this process may have inherited a descriptor of any number.
+    let numbers = fs::read_dir("/proc/self/fd")?
+        .map(|it| Ok(it?.file_name().to_string_lossy().parse()?))
+        .collect::<anyhow::Result<Vec<u64>>>()?;
+    let limit = numbers.into_iter().max().map(|it| it + DESCRIPTORS);
     // With a higher hard limit, the starts of workers raise the soft one.
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
-    for left in 0..DESCRIPTORS {
-        let files = (left..DESCRIPTORS).map(|_| File::open("/dev/null"));
-        start_under_limit(files.collect::<io::Result<Vec<_>>>()?).await?;
+    for left in 0..usize::try_from(DESCRIPTORS)? {
+        start_under_limit(occupy_all_but(left)?).await?;
     }
     Ok(())
 }
@@ -64,7 +81,7 @@ async fn main(args: Vec<String>) -> anyhow::Result<()> {
     let before = count()?;
 
     match args.get(1).map(String::as_str) {
-        Some("descriptors") => start_with_few_descriptors(before.0).await?,
+        Some("descriptors") => start_with_few_descriptors().await?,
         Some("processes") => start_without_processes().await?,
         _ => anyhow::bail!("usage: exhausted descriptors|processes"),
     }
