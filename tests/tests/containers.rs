@@ -185,7 +185,8 @@ fn limit_of_64_descriptors_fails_starts_beyond_it_only() {
         let (_, many) = many.split_once(": ").expect("a mode and its result");
         let (count, error) = many.split_once(" workers, then ").expect("a number and an error");
         let count: usize = count.parse().expect("a number");
-        assert!(count > 10, "{output:?}");
+        // This process may have inherited descriptors.
+        assert!(count >= 5, "{output:?}");
         assert!(error.contains("Too many open files"), "{output:?}");
         assert!(error.contains("its limit is 64: raise it"), "{output:?}");
     }
