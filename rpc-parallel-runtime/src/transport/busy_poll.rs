@@ -240,17 +240,20 @@ impl Budget {
 }
 
 /// The time that all readers of a process together may poll in vain. It grows with time.
+///
+/// It begins empty: a new process would spend it on its first calls, just when many processes start
+/// that need the cores.
 struct Grant {
     left: i64,
     counted: Option<Instant>,
 }
 
 impl Grant {
-    /// The largest grant, in nanoseconds, which is also the first one.
+    /// The largest grant, in nanoseconds.
     const MAX: i64 = 2 * AUTO_WINDOW.as_nanos() as i64;
 
     const fn new() -> Self {
-        Self { left: Self::MAX, counted: None }
+        Self { left: 0, counted: None }
     }
 
     /// Takes nanoseconds from the grant if it has as many.
@@ -294,10 +297,15 @@ mod tests {
         now: Instant,
     }
 
+    /// The budget of a process that has run for a while.
+    fn full_grant() -> &'static Mutex<Grant> {
+        Box::leak(Box::new(Mutex::new(Grant { left: Grant::MAX, counted: None })))
+    }
+
     impl Reader {
         fn new(setting: BusyPoll, placement: Placement) -> Self {
-            let grant = Box::leak(Box::new(Mutex::new(Grant::new())));
-            Self { polling: BusyPolling::new(setting, placement, grant), now: Instant::now() }
+            let polling = BusyPolling::new(setting, placement, full_grant());
+            Self { polling, now: Instant::now() }
         }
 
         fn auto() -> Self {
@@ -348,6 +356,24 @@ mod tests {
     }
 
     #[test]
+    fn new_process_polls_after_it_has_run_for_a_while() {
+        let grant = Box::leak(Box::new(Mutex::new(Grant::new())));
+        let mut reader =
+            Reader { polling: BusyPolling::new(BusyPoll::Auto, FREE, grant), now: Instant::now() };
+        let began = reader.now;
+
+        let mut finds = 0..10_000;
+        let polls = finds.any(|_| {
+            reader.find(10 * MICROSECOND);
+            reader.looks_again(10 * MICROSECOND)
+        });
+
+        let ran_for = reader.now - began;
+        assert!(polls);
+        assert!((Duration::from_millis(20)..Duration::from_millis(25)).contains(&ran_for));
+    }
+
+    #[test]
     fn reader_that_finds_soon_polls_always() {
         let mut reader = Reader::auto();
 
@@ -391,7 +417,7 @@ mod tests {
 
     #[test]
     fn readers_of_process_share_grant() {
-        let grant: &'static Mutex<Grant> = Box::leak(Box::new(Mutex::new(Grant::new())));
+        let grant = full_grant();
         let now = Instant::now();
         let mut readers: Vec<_> = std::iter::repeat_with(|| Reader {
             polling: BusyPolling::new(BusyPoll::Auto, FREE, grant),
@@ -407,7 +433,7 @@ mod tests {
 
     #[test]
     fn reader_that_earned_depends_on_no_other_reader() {
-        let grant: &'static Mutex<Grant> = Box::leak(Box::new(Mutex::new(Grant::new())));
+        let grant = full_grant();
         let polling = || BusyPolling::new(BusyPoll::Auto, FREE, grant);
         let now = Instant::now();
         let mut busy = Reader { polling: polling(), now };
