@@ -6,6 +6,9 @@
 
 mod readiness;
 
+mod cpu;
+mod own_image;
+
 mod threads;
 mod environment;
 mod joined_thread;
@@ -26,6 +29,9 @@ mod plain;
 mod sealed;
 
 pub use self::readiness::{Direction, Readiness};
+
+pub use self::cpu::current_cpu;
+pub use self::own_image::program_headers_address;
 
 pub use self::environment::{EnvironmentError, remove_variable, replace_variables, set_variable};
 pub use self::joined_thread::{JoinedThreadError, run_on_joined_thread};

@@ -6,7 +6,8 @@
 use std::io;
 use std::thread::Builder;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rpc_parallel_os::current_cpu;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Starts a detached thread.
 pub(crate) fn start_thread(name: &str, run: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -22,10 +23,12 @@ pub(super) fn start_thread_on_this_cpu(
     name: &str,
     run: Box<dyn FnOnce() + Send>,
 ) -> io::Result<()> {
-    // It fails on a system with more CPUs than `CpuSet` has, and in some sandboxes.
-    let Ok(all) = sched_getaffinity(None) else { return start_thread(name, run) };
+    // The first fails on a system with more CPUs than `CpuSet` has, both fail in some sandboxes.
+    let (Ok(all), Ok(cpu)) = (sched_getaffinity(None), current_cpu()) else {
+        return start_thread(name, run);
+    };
     let mut this = CpuSet::new();
-    this.set(sched_getcpu().min(CpuSet::MAX_CPU - 1));
+    this.set(cpu.min(CpuSet::MAX_CPU - 1));
     if sched_setaffinity(None, &this).is_err() {
         return start_thread(name, run);
     }

@@ -1,14 +1,15 @@
 //! The main function of a worker process: the start handshake, the worker's runtime, and the end of
 //! the process.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::pin;
 use std::process;
 
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
+use rustix::thread::{gettid, set_name};
 
 use super::boot_token::{BootToken, FileId};
 use super::control_end::{ControlEnd, EXIT_FAILED, GRACE_PERIOD, end_by_panic};
@@ -188,7 +189,11 @@ fn end_with_master(control: &'static ControlEnd, start: &Start) -> Result<(), Wo
 
 /// Sets the name of this process to the file name of its program, instead of `exe`.
 fn name_process(program: &OsStr) {
-    let name = Path::new(program).file_name().unwrap_or_default();
-    // The file sets the name of the main thread, also if this is another thread.
-    let _ = std::fs::write("/proc/self/comm", name.as_encoded_bytes());
+    let name = Path::new(program).file_name().unwrap_or_default().as_encoded_bytes();
+    // The name of a process is that of its main thread. Other threads, such as those of tests, set it
+    // by the file, which takes longer.
+    let _ = match CString::new(name) {
+        Ok(name) if gettid() == getpid() => set_name(&name).map_err(io::Error::from),
+        _ => std::fs::write("/proc/self/comm", name),
+    };
 }

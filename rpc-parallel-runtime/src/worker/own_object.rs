@@ -9,13 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rpc_parallel_os::program_headers_address;
+
 use super::elf::{is_in_image, names_loader};
 
 /// The number of bytes of a file that are read. The headers and notes are at its beginning.
 const PREFIX_LEN: usize = 4096;
-
-/// The number of bytes of `/proc/self/auxv` that are read. The kernel returns all in one read.
-const AUXILIARY_LEN: usize = 1024;
 
 /// The number of bytes of `/proc/self/maps` that are read at once. They usually contain the first
 /// mappings of the executable. The kernel takes longer for each further mapping.
@@ -55,8 +54,9 @@ impl OwnObject {
         let executable = Image::open(Path::new(EXECUTABLE)).ok();
         let address = Self::find as *const () as usize;
         // This is the usual case, and quicker than `/proc/self/maps`.
-        let auxiliary_vector = read_auxiliary_vector().unwrap_or_default();
-        let contains_code = |it: &Image| is_in_image(&it.prefix, &auxiliary_vector, address as u64);
+        let headers = program_headers_address();
+        let contains_code =
+            |it: &Image| headers.is_some_and(|at| is_in_image(&it.prefix, at, address as u64));
         if executable.as_ref().is_some_and(contains_code) {
             return Self { loaded: None, image: executable };
         }
@@ -102,14 +102,6 @@ impl MappedFile {
         let mapped = Image::open(&Path::new("/proc/self/map_files").join(&self.range));
         mapped.or_else(|_| Image::open(&self.path))
     }
-}
-
-/// Reads what the kernel has passed to this process.
-fn read_auxiliary_vector() -> io::Result<Vec<u8>> {
-    let mut vector = vec![0; AUXILIARY_LEN];
-    let read = File::open("/proc/self/auxv")?.read(&mut vector)?;
-    vector.truncate(read);
-    Ok(vector)
 }
 
 /// Finds the file whose mapping contains an address. Returns `None` if it is the executable.
@@ -235,9 +227,9 @@ mod tests {
     fn both_ways_find_executable() {
         let address = OwnObject::find as *const () as usize;
         let executable = Image::open(Path::new(EXECUTABLE)).expect("/proc is mounted");
-        let vector = read_auxiliary_vector().expect("/proc is mounted");
+        let headers = program_headers_address().expect("the kernel passes it to each program");
 
-        assert!(is_in_image(&executable.prefix, &vector, address as u64));
+        assert!(is_in_image(&executable.prefix, headers, address as u64));
         assert_eq!(find_loaded(address), None);
     }
 
@@ -251,11 +243,11 @@ mod tests {
         };
         let (range, _) = parse_line(library.as_bytes()).expect("the kernel wrote the line");
         let executable = Image::open(Path::new(EXECUTABLE)).expect("/proc is mounted");
-        let vector = read_auxiliary_vector().expect("/proc is mounted");
+        let headers = program_headers_address().expect("the kernel passes it to each program");
 
         let loaded = find_loaded(range.start).expect("it is not the executable");
 
-        assert!(!is_in_image(&executable.prefix, &vector, range.start as u64));
+        assert!(!is_in_image(&executable.prefix, headers, range.start as u64));
         assert!(library.ends_with(loaded.path.to_str().expect("the path is UTF-8")));
         assert!(loaded.open().is_ok_and(|it| it.prefix.starts_with(b"\x7fELF")));
     }
