@@ -80,14 +80,14 @@ pub enum ForkError {
 /// because there are too many processes or too little memory.
 pub fn fork(actions: &SignalActions) -> Result<Forked<Pid>, ForkError> {
     check_forkable()?;
-    fork_checked(actions).map_err(ForkError::Refused)
+    fork_checked(Some(actions)).map_err(ForkError::Refused)
 }
 
 /// Forks this process. The new process is a child of this process's parent, which reaps it, and
 /// whose death signal it can request.
 ///
-/// Buffered output is written before. The signals of the new process do what `actions` contains,
-/// and none is blocked. Handlers that `pthread_atfork` has registered do not run: a random number
+/// Buffered output is written before. The signals of the new process do what they do in this one, and
+/// none is blocked. Handlers that `pthread_atfork` has registered do not run: a random number
 /// generator that relies on one continues in both processes with the same numbers.
 ///
 /// Where a sibling cannot be made, the new process is a child of this process, as after [`fork`],
@@ -96,7 +96,7 @@ pub fn fork(actions: &SignalActions) -> Result<Forked<Pid>, ForkError> {
 /// # Errors
 ///
 /// As [`fork`].
-pub fn fork_sibling(actions: &SignalActions) -> Result<Forked<NewProcess>, ForkError> {
+pub fn fork_sibling() -> Result<Forked<NewProcess>, ForkError> {
     check_forkable()?;
     flush_output();
     let signals = AllBlocked::new();
@@ -105,11 +105,11 @@ pub fn fork_sibling(actions: &SignalActions) -> Result<Forked<NewProcess>, ForkE
     // call functions that allocate, such as this, and whoever installs it guarantees that.
     match unsafe { sibling::clone() } {
         Ok(Some(pid)) => Ok(Forked::Caller(NewProcess { pid, parent: Parent::ParentOfCaller })),
-        Ok(None) => Ok(Forked::Child(fresh_child(signals, actions))),
+        Ok(None) => Ok(Forked::Child(fresh_child(signals, None))),
         Err(CloneError::Refused(error)) => Err(ForkError::Refused(error)),
         Err(CloneError::NoSibling(reason)) => {
             drop(signals);
-            match fork_checked(actions).map_err(ForkError::Refused)? {
+            match fork_checked(None).map_err(ForkError::Refused)? {
                 Forked::Caller(pid) => {
                     Ok(Forked::Caller(NewProcess { pid, parent: Parent::Caller(reason) }))
                 }
@@ -135,7 +135,8 @@ pub fn check_forkable() -> Result<(), ForkError> {
     Ok(())
 }
 
-fn fork_checked(actions: &SignalActions) -> io::Result<Forked<Pid>> {
+/// Forks this process. Without `actions`, the signals of the new process do what they do in this one.
+fn fork_checked(actions: Option<&SignalActions>) -> io::Result<Forked<Pid>> {
     flush_output();
     let signals = AllBlocked::new();
     // SAFETY: the callers have found no other thread, so no lock is held by one that does not exist
@@ -150,8 +151,10 @@ fn fork_checked(actions: &SignalActions) -> io::Result<Forked<Pid>> {
     })
 }
 
-fn fresh_child(signals: AllBlocked, actions: &SignalActions) -> FreshChild {
-    // The mask of the parent does not return: `FreshChild::new` unblocks all signals.
-    std::mem::forget(signals);
-    FreshChild::new(actions)
+fn fresh_child(signals: AllBlocked, actions: Option<&SignalActions>) -> FreshChild {
+    if let Some(actions) = actions {
+        actions.restore();
+    }
+    signals.unblock_all();
+    FreshChild::new()
 }

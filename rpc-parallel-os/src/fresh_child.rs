@@ -2,12 +2,10 @@
 
 use std::marker::PhantomData;
 
-use crate::signals::SignalActions;
-
 /// A process that was just forked. It has one thread, and the descriptors of its parent.
 ///
-/// Its signal actions are those that were recorded, and no signal is blocked. `timer_create` and
-/// `setitimer` timers, pending signals and file locks of processes are not inherited (fork(2)).
+/// No signal is blocked. `timer_create` and `setitimer` timers, pending signals and file locks of
+/// processes are not inherited (fork(2)).
 #[derive(Debug)]
 pub struct FreshChild {
     // Neither `Send` nor `Sync`: it belongs to the thread that was forked.
@@ -15,9 +13,8 @@ pub struct FreshChild {
 }
 
 impl FreshChild {
-    /// Resets the signals. It must be called in the child right after a fork.
-    pub(crate) fn new(actions: &SignalActions) -> Self {
-        actions.restore();
+    /// It must be called in the child right after a fork.
+    pub(crate) fn new() -> Self {
         Self { _thread: PhantomData }
     }
 }

@@ -28,18 +28,17 @@ impl SignalActions {
         Self { actions: all.filter_map(|signal| Some((signal, action(signal)?))).collect() }
     }
 
-    /// Restores what each signal did, and blocks none.
+    /// Restores what each signal did.
     ///
     /// The alternate stack for handlers needs no change: it is memory of the thread that forks,
     /// which a fork copies and for which the kernel keeps the setting.
-    pub(crate) fn restore(&self) {
+    pub fn restore(&self) {
         for (signal, action) in &self.actions {
             // SAFETY: `action` comes from the kernel, and its handler, if any, was valid when it was
             // recorded. It still is unless its code was unloaded since; the caller of `dlclose`,
             // which is unsafe, guarantees that nothing refers to the code.
             unsafe { sigaction(*signal, action, ptr::null_mut()) };
         }
-        set_mask(&empty_set());
     }
 }
 
@@ -80,6 +79,12 @@ impl AllBlocked {
         unsafe { libc::sigfillset(all.as_mut_ptr()) };
         // SAFETY: the call has written the set; it only fails for a null pointer.
         Self { before: set_mask(&unsafe { all.assume_init() }) }
+    }
+
+    /// Blocks no signal any more, also none that was blocked before.
+    pub(crate) fn unblock_all(self) {
+        set_mask(&empty_set());
+        std::mem::forget(self);
     }
 }
 

@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 
 use libc::{sock_filter, sock_fprog};
 use rpc_parallel_os::{
-    Forked, NewProcess, NoSibling, Parent, SignalActions, check_single_threaded, exit_immediately,
-    fork_sibling,
+    Forked, NewProcess, NoSibling, Parent, check_single_threaded, exit_immediately, fork_sibling,
 };
 use rustix::process::{getpid, getppid};
 
@@ -45,7 +44,7 @@ fn refused_sibling_becomes_child() {
     let caller = getpid();
     let (mut reader, mut writer) = pipe();
 
-    let new = match fork_sibling(&SignalActions::record()).expect("a child can be made") {
+    let new = match fork_sibling().expect("a child can be made") {
         Forked::Child(_) => {
             let is_child = getppid() == Some(caller);
             let _ = writer.write_all(&[u8::from(is_child)]);

@@ -15,10 +15,9 @@ crate::harness::tests! {
 
 /// Asserts that neither kind of fork succeeds, and returns the text of the error.
 fn refused(expected: fn(&ForkError) -> bool) -> String {
-    let actions = SignalActions::record();
-    let error = refusal(fork(&actions));
+    let error = refusal(fork(&SignalActions::record()));
     assert!(expected(&error), "{error:?}");
-    let sibling = refusal(fork_sibling(&actions));
+    let sibling = refusal(fork_sibling());
     assert!(expected(&sibling), "{sibling:?}");
     error.to_string()
 }

@@ -53,14 +53,13 @@ fn signal_that_ends_sibling_reaches_master() {
 }
 
 fn sibling_of_sibling_is_child_of_master() {
-    let ended =
-        run_in_sibling(|_| match fork_sibling(&SignalActions::record()).expect("fork a sibling") {
-            Forked::Child(_) => exit_immediately(9),
-            Forked::Caller(NewProcess { pid, parent }) => {
-                assert!(matches!(parent, Parent::ParentOfCaller), "{parent:?}");
-                print!("{}", pid.as_raw_pid());
-            }
-        });
+    let ended = run_in_sibling(|_| match fork_sibling().expect("fork a sibling") {
+        Forked::Child(_) => exit_immediately(9),
+        Forked::Caller(NewProcess { pid, parent }) => {
+            assert!(matches!(parent, Parent::ParentOfCaller), "{parent:?}");
+            print!("{}", pid.as_raw_pid());
+        }
+    });
 
     ended.assert_success();
     let pid = Pid::from_raw(ended.output.parse().expect("it is a process id"));
@@ -72,7 +71,7 @@ fn hundred_siblings_leave_no_zombie() {
     let (mut pids, mut pids_writer) = pipe();
     let Forked::Caller(snapshot) = fork(&actions).expect("fork a snapshot") else {
         for _ in 0..100 {
-            match fork_sibling(&actions).expect("fork a sibling") {
+            match fork_sibling().expect("fork a sibling") {
                 Forked::Child(_) => exit_immediately(3),
                 Forked::Caller(NewProcess { pid, parent }) => {
                     assert!(matches!(parent, Parent::ParentOfCaller));
@@ -106,7 +105,7 @@ fn sibling_gets_death_signal_of_master() {
     let ended = run_in_child(|_| {
         let (mut ready, mut ready_writer) = pipe();
         let Forked::Caller(_snapshot) = fork(&actions).expect("fork a snapshot") else {
-            if let Forked::Child(_) = fork_sibling(&actions).expect("fork a sibling") {
+            if let Forked::Child(_) = fork_sibling().expect("fork a sibling") {
                 let signal = Some(Signal::KILL);
                 rustix::process::set_parent_process_death_signal(signal).expect("it is supported");
                 ready_writer.write_all(b"r").expect("the master reads");

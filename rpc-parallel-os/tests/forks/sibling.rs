@@ -35,7 +35,7 @@ pub fn run_in_sibling_with(actions: &SignalActions, work: impl FnOnce(FreshChild
     let snapshot = fork(actions).expect("fork a snapshot");
     let Forked::Caller(snapshot) = snapshot else {
         drop(master_lives);
-        match fork_sibling(actions) {
+        match fork_sibling() {
             Ok(Forked::Child(child)) => become_worker(&output_writer, || work(child)),
             Ok(Forked::Caller(NewProcess { pid, parent: Parent::ParentOfCaller })) => {
                 drop(output_writer);

@@ -1,9 +1,7 @@
 //! The launcher that forks workers from a snapshot of the program.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::iter::once;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -12,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::fcntl_dupfd_cloexec;
 use tokio::runtime::Handle;
 
-use super::boot_token::{BOOT_TOKEN_VARIABLE, StartedAs};
+use super::boot_token::StartedAs;
 use super::inheritance::Inheritance;
 use super::launch_request::{LaunchRequest, Launched, Streams, control_socket};
 use super::launcher::{Exec, Launcher, Launching};
@@ -241,15 +239,12 @@ impl Snapshot {
         }
         check_needs_no_exec(&worker)?;
         let (control, worker_end, token) = control_socket().map_err(LaunchError::io)?;
-        let token = token.to_string();
-        let boot_token = (OsStr::new(BOOT_TOKEN_VARIABLE), Some(OsStr::new(&token)));
-        let changes = worker.envs().chain(once(boot_token));
-        let inheritance = Inheritance::of_this_process(worker.is_env_cleared(), changes);
+        let inheritance = Inheritance::of_this_process(worker.is_env_cleared(), worker.envs());
         let inheritance = inheritance.encode().map_err(io::Error::other)?;
 
         let LaunchRequest { streams, launch, .. } = worker;
         let descriptors = descriptors(worker_end.into(), streams)?;
-        link.request(ForkRequest { descriptors, launch })?;
+        link.request(ForkRequest { descriptors, boot_token: token.to_string(), launch })?;
         control.send_before_start(&inheritance).await?;
         Ok(Launched { control: Arc::new(control) })
     }

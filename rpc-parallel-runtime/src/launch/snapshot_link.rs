@@ -19,7 +19,7 @@ use super::process_handle::ProcessHandle;
 use super::queue::Queue;
 use super::snapshot_error::SnapshotError;
 use super::snapshot_messages::{
-    Reply, WorkerDescriptors, receive_reply, send_request, socket_pair,
+    Reply, Request, WorkerDescriptors, receive_reply, send_request, socket_pair,
 };
 use super::snapshot_process::{Warm, run_snapshot};
 use super::starter::PendingLaunch;
@@ -50,6 +50,7 @@ pub(super) enum Taken {
 /// A request to fork a worker.
 pub(super) struct ForkRequest {
     pub(super) descriptors: WorkerDescriptors,
+    pub(super) boot_token: String,
     pub(super) launch: PendingLaunch,
 }
 
@@ -188,13 +189,13 @@ impl Channel {
     }
 
     fn fork(&self, serial: u64, request: ForkRequest) {
-        let ForkRequest { descriptors, launch } = request;
+        let ForkRequest { descriptors, boot_token, launch } = request;
         if launch.is_given_up() {
             return;
         }
         // The descriptors are dropped last: a failure is recorded before the worker's end of the
         // control socket is closed.
-        match self.forked(serial, &descriptors) {
+        match self.forked(&Request { serial, boot_token }, &descriptors) {
             // The slot is acquired after the fork, so that a stopped snapshot process holds none.
             Ok(handle) => launch.started(handle).progress().hold(BootSlot::acquire()),
             Err(error) => launch.fail(tried("fork its process from the snapshot")(error)),
@@ -202,8 +203,13 @@ impl Channel {
         drop(descriptors);
     }
 
-    fn forked(&self, serial: u64, descriptors: &WorkerDescriptors) -> io::Result<ProcessHandle> {
-        send_request(&self.socket, serial, descriptors).map_err(|error| self.ended_or(error))?;
+    fn forked(
+        &self,
+        request: &Request,
+        descriptors: &WorkerDescriptors,
+    ) -> io::Result<ProcessHandle> {
+        send_request(&self.socket, request, descriptors).map_err(|error| self.ended_or(error))?;
+        let serial = request.serial;
         loop {
             match receive_reply(&self.socket) {
                 Ok(Some(Reply::Forked { serial: of, pid })) if of == serial => {

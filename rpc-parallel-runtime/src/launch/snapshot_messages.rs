@@ -1,27 +1,39 @@
 //! What a master and its snapshot process send each other, over a socket that keeps the boundaries
 //! of messages.
 //!
-//! A request is a serial number, which the descriptors of the worker accompany. All replies are
-//! messages of [`Reply`].
+//! A request is a message of [`Request`], which the descriptors of the worker accompany. All replies
+//! are messages of [`Reply`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair as make_socketpair,
 };
 
-use crate::transport::{Fault, receive, send};
-use crate::wire::{PanicReport, Sink, fields, read_message, write_message};
+use crate::transport::{Fault, receive_some, send};
+use crate::wire::{Field, PanicReport, Sink, fields, read_message, write_message};
 
 /// The maximum length of a reply, in bytes.
 const MAX_LEN: usize = 64 * 1024;
 
-/// The length of a request, in bytes.
-const REQUEST_LEN: usize = 8;
+/// The maximum length of a request, in bytes.
+const MAX_REQUEST_LEN: usize = 256;
 
 /// The number of descriptors of a request.
 const DESCRIPTORS: usize = 4;
+
+/// A request to fork a worker.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Request {
+    /// The number by which the reply names the request.
+    pub(super) serial: u64,
+    /// The value of the worker's boot token.
+    pub(super) boot_token: String,
+}
+
+fields!(struct Request { serial, boot_token });
 
 /// The descriptors of a worker that is to be forked.
 pub(super) struct WorkerDescriptors {
@@ -71,45 +83,45 @@ pub(super) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Requests a worker.
 pub(super) fn send_request(
     socket: &OwnedFd,
-    serial: u64,
+    request: &Request,
     descriptors: &WorkerDescriptors,
 ) -> io::Result<()> {
     let WorkerDescriptors { control, stdout, stderr, current_dir } = descriptors;
     let descriptors: [BorrowedFd<'_>; DESCRIPTORS] =
         [control, stdout, stderr, current_dir].map(AsFd::as_fd);
-    send(socket, &serial.to_le_bytes(), &descriptors)
+    send(socket, &encode(request, MAX_REQUEST_LEN)?, &descriptors)
 }
 
 /// Receives a request. Returns `None` if the master has closed the socket.
-pub(super) fn receive_request(socket: &OwnedFd) -> io::Result<Option<(u64, WorkerDescriptors)>> {
-    let (mut serial, mut descriptors) = ([0; REQUEST_LEN], Vec::new());
-    if receive(socket, &mut serial, &mut descriptors)? == 0 {
+pub(super) fn receive_request(
+    socket: &OwnedFd,
+) -> io::Result<Option<(Request, WorkerDescriptors)>> {
+    let (mut bytes, mut descriptors) = ([0; MAX_REQUEST_LEN], Vec::new());
+    let len = receive_some(socket, &mut bytes, &mut descriptors)?;
+    if len == 0 {
         return Ok(None);
     }
+    let request = read_message(&bytes[..len]).map_err(io::Error::other)?;
     let descriptors = <[OwnedFd; DESCRIPTORS]>::try_from(descriptors).map_err(|it| {
         io::Error::other(format!("expected {DESCRIPTORS} descriptors, found {}", it.len()))
     })?;
     let [control, stdout, stderr, current_dir] = descriptors;
     let descriptors = WorkerDescriptors { control, stdout, stderr, current_dir };
-    Ok(Some((u64::from_le_bytes(serial), descriptors)))
+    Ok(Some((request, descriptors)))
 }
 
 /// Sends a reply.
 pub(super) fn send_reply(socket: &OwnedFd, reply: &Reply) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut sink = Sink::new(&mut bytes, MAX_LEN);
-    write_message(reply, &mut sink);
-    sink.finish().map_err(io::Error::other)?;
-    send(socket, &bytes, &[])
+    send(socket, &encode(reply, MAX_LEN)?, &[])
 }
 
 /// Waits for a reply. Returns `None` if the snapshot process has ended.
 pub(super) fn receive_reply(socket: &OwnedFd) -> io::Result<Option<Reply>> {
-    let mut bytes = vec![0; MAX_LEN];
+    let mut bytes = Vec::with_capacity(MAX_LEN);
     loop {
-        match recv(socket, &mut bytes[..], RecvFlags::empty()) {
+        match recv(socket, spare_capacity(&mut bytes), RecvFlags::empty()) {
             Ok((0, _)) => return Ok(None),
-            Ok((len, _)) => return read_message(&bytes[..len]).map(Some).map_err(io::Error::other),
+            Ok(_) => return read_message(&bytes).map(Some).map_err(io::Error::other),
             Err(errno) => match Fault::of(&errno.into()) {
                 Fault::Transient => {}
                 Fault::PeerGone => return Ok(None),
@@ -117,6 +129,14 @@ pub(super) fn receive_reply(socket: &OwnedFd) -> io::Result<Option<Reply>> {
             },
         }
     }
+}
+
+fn encode(message: &impl Field, max_len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut sink = Sink::new(&mut bytes, max_len);
+    write_message(message, &mut sink);
+    sink.finish().map_err(io::Error::other)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -127,6 +147,10 @@ mod tests {
 
     fn null() -> OwnedFd {
         File::open("/dev/null").expect("open /dev/null").into()
+    }
+
+    fn request() -> Request {
+        Request { serial: 3, boot_token: "1:2:3:4".to_owned() }
     }
 
     #[test]
@@ -147,7 +171,8 @@ mod tests {
     fn request_without_descriptors_is_refused() {
         let (master, snapshot) = socket_pair().expect("make a socket pair");
 
-        send(&master, &1_u64.to_le_bytes(), &[]).expect("send a request");
+        let bytes = encode(&request(), MAX_REQUEST_LEN).expect("it is short");
+        send(&master, &bytes, &[]).expect("send a request");
 
         let error = receive_request(&snapshot).map(drop).expect_err("it has no descriptors");
         assert_eq!(error.to_string(), "expected 4 descriptors, found 0");
@@ -163,11 +188,11 @@ mod tests {
             current_dir: File::open("/").expect("open the root").into(),
         };
 
-        send_request(&master, 3, &descriptors).expect("send a request");
+        send_request(&master, &request(), &descriptors).expect("send a request");
 
         let received = receive_request(&snapshot).expect("it is valid").expect("it was sent");
-        let (serial, WorkerDescriptors { current_dir, .. }) = received;
+        let (received, WorkerDescriptors { current_dir, .. }) = received;
         let is_directory = File::from(current_dir).metadata().expect("it is open").is_dir();
-        assert_eq!((serial, is_directory), (3, true));
+        assert_eq!((received, is_directory), (request(), true));
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rpc_parallel_os::{
     ForkError, Forked, FreshChild, JoinedThreadError, NewProcess, Parent, Released, check_forkable,
-    exit_immediately, fork_sibling, run_on_joined_thread,
+    exit_immediately, fork_sibling, run_on_joined_thread, set_variable,
 };
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, fchdir, getpid, getppid, kill_process,
@@ -16,6 +16,7 @@ use rustix::process::{
 };
 use rustix::thread::gettid;
 
+use super::boot_token::BOOT_TOKEN_VARIABLE;
 use super::control_end::EXIT_FAILED;
 use super::control_event::ControlEvent;
 use super::exit::{ExitHandlers, set_forked};
@@ -24,7 +25,7 @@ use super::inheritance::{Inheritance, PREFIX_LEN};
 use super::initial_signals::initial_signals;
 use super::null::null_input;
 use super::role::Role;
-use super::snapshot_messages::{Reply, WorkerDescriptors, receive_request, send_reply};
+use super::snapshot_messages::{Reply, Request, WorkerDescriptors, receive_request, send_reply};
 use super::start_failure::StartFailure;
 use super::work::work;
 use crate::connection::{AnyError, catch, diagnose, install_hook};
@@ -71,7 +72,10 @@ pub(super) fn run_snapshot(
     if send_reply(&socket, &ready).is_err() {
         exit_immediately(0);
     }
-    serve(socket)
+    // If the environment is too long to be sent, it is that of no worker.
+    let inherited =
+        Inheritance::of_this_process(false, std::iter::empty()).encode().unwrap_or_default();
+    serve(socket, &inherited)
 }
 
 /// Reports why there is no snapshot, and exits.
@@ -106,7 +110,7 @@ fn prepare(child: &FreshChild, socket: &OwnedFd, master: Pid) -> io::Result<()> 
 /// After code of the user has run, the child first makes a tokio runtime, as a worker does. That fails
 /// if a runtime of the master has existed before the snapshot, and has left its signal socket behind.
 fn probe(is_warm: bool) -> io::Result<Reply> {
-    match fork_sibling(initial_signals()).map_err(io::Error::other)? {
+    match fork_sibling().map_err(io::Error::other)? {
         Forked::Child(_) => {
             let works = !is_warm || RuntimeFlavor::CurrentThread.build().is_ok();
             exit_immediately(if works { 0 } else { EXIT_FAILED })
@@ -143,7 +147,9 @@ fn run_warm(warm: Option<Warm<'_>>) -> Result<(), Reply> {
     // It records the location of a panic, and stays for the workers, which install it otherwise.
     install_hook();
     let text = |error: BoxError| shorten(AnyError::from(error).to_string());
-    match run_on_joined_thread("snapshot", || catch(|| warm().map_err(text))) {
+    let ran = run_on_joined_thread("snapshot", || catch(|| warm().map_err(text)));
+    initial_signals().restore();
+    match ran {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(why))) => return Err(Reply::Failed { why }),
         Ok(Err(panic)) => return Err(Reply::Panicked { panic: panic.shortened() }),
@@ -155,15 +161,18 @@ fn run_warm(warm: Option<Warm<'_>>) -> Result<(), Reply> {
     check_forkable().map_err(|error| Reply::Unforkable { why: AnyError::of(&error).to_string() })
 }
 
-/// Forks a worker for each request, until the master closes the socket.
-fn serve(socket: OwnedFd) -> ! {
+/// Forks a worker for each request, until the master closes the socket. `inherited` is the message of
+/// what each worker inherits by the fork.
+fn serve(socket: OwnedFd, inherited: &[u8]) -> ! {
     loop {
         match receive_request(&socket) {
-            Ok(Some((serial, descriptors))) => {
-                let reply = match fork_sibling(initial_signals()) {
-                    Ok(Forked::Child(child)) => become_worker(&child, socket, serial, descriptors),
-                    Ok(Forked::Caller(new)) => forked(serial, &new),
-                    Err(error) => not_forked(serial, &error),
+            Ok(Some((request, descriptors))) => {
+                let reply = match fork_sibling() {
+                    Ok(Forked::Child(child)) => {
+                        become_worker(&child, socket, &request, descriptors, inherited)
+                    }
+                    Ok(Forked::Caller(new)) => forked(request.serial, &new),
+                    Err(error) => not_forked(request.serial, &error),
                 };
                 // It fails only if the master has ended, which the next request notices.
                 let _ = send_reply(&socket, &reply);
@@ -198,18 +207,20 @@ fn not_forked(serial: u64, error: &ForkError) -> Reply {
 fn become_worker(
     child: &FreshChild,
     socket: OwnedFd,
-    serial: u64,
+    request: &Request,
     descriptors: WorkerDescriptors,
+    inherited: &[u8],
 ) -> ! {
     let _guard = ExitOnUnwind;
     // The snapshot process may be killed before it has sent this. Without it, the master would not
     // reap this process.
-    let _ = send_reply(&socket, &Reply::Forked { serial, pid: std::process::id() });
+    let (serial, pid) = (request.serial, std::process::id());
+    let _ = send_reply(&socket, &Reply::Forked { serial, pid });
     drop(socket);
     let own = child.skip_inherited_exit_handlers();
     count_private_pages();
     set_forked(if own { ExitHandlers::Own } else { ExitHandlers::None });
-    match inherit(descriptors) {
+    match inherit(descriptors, &request.boot_token, inherited) {
         Ok(true) => work(),
         // The master has ended, or has given up the start.
         Ok(false) => {}
@@ -224,7 +235,11 @@ fn become_worker(
 
 /// Takes over what an executed worker would have inherited, with the control socket as stdin.
 /// Returns `false` if the master sends nothing.
-fn inherit(descriptors: WorkerDescriptors) -> Result<bool, StartFailure> {
+fn inherit(
+    descriptors: WorkerDescriptors,
+    boot_token: &str,
+    inherited: &[u8],
+) -> Result<bool, StartFailure> {
     let WorkerDescriptors { control, stdout, stderr, current_dir } = descriptors;
     let failure = |tried: &str| {
         let tried = tried.to_owned();
@@ -252,6 +267,13 @@ fn inherit(descriptors: WorkerDescriptors) -> Result<bool, StartFailure> {
     if !fill(&mut message)? {
         return Ok(false);
     }
-    Inheritance::decode(&message).map_err(|it| invalid(&it))?.apply()?;
+    if inherited.get(PREFIX_LEN..) != Some(&*message) {
+        Inheritance::decode(&message).map_err(|it| invalid(&it))?.apply()?;
+    }
+    let set = set_variable(BOOT_TOKEN_VARIABLE.as_ref(), boot_token.as_ref());
+    set.map_err(|error| StartFailure::SetUp {
+        tried: "set its boot token".to_owned(),
+        why: AnyError::of(&error).to_string(),
+    })?;
     Ok(true)
 }

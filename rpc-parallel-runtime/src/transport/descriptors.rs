@@ -98,24 +98,47 @@ impl Retries {
 
 /// Fills `bytes` unless the peer ends the stream before, and appends the received descriptors.
 ///
-/// Returns the number of received bytes. The descriptors are close-on-exec. While the kernel lacks
-/// memory, the function blocks the thread and retries, for at most 1 s.
+/// Returns the number of received bytes.
 ///
 /// # Errors
 ///
-/// [`Fault::of`] classifies an error of the socket. Another error means that the kernel has
-/// discarded descriptors, because this process has too many open files.
+/// As [`receive_some`].
 pub(crate) fn receive(
     socket: impl AsFd,
     bytes: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
     let mut filled = 0;
-    let mut retries = Retries::begin();
     while filled < bytes.len() {
+        match receive_some(&socket, &mut bytes[filled..], descriptors)? {
+            0 => break,
+            received => filled += received,
+        }
+    }
+    Ok(filled)
+}
+
+/// Receives bytes once, or one message of a socket that keeps the boundaries of messages, and appends
+/// the received descriptors.
+///
+/// Returns the number of received bytes, 0 at the end of the stream. The descriptors are
+/// close-on-exec. While the kernel lacks memory, the function blocks the thread and retries, for at
+/// most 1 s.
+///
+/// # Errors
+///
+/// [`Fault::of`] classifies an error of the socket. Another error means that the kernel has
+/// discarded descriptors, because this process has too many open files.
+pub(crate) fn receive_some(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let mut retries = Retries::begin();
+    loop {
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut slices = [IoSliceMut::new(&mut bytes[filled..])];
+        let mut slices = [IoSliceMut::new(bytes)];
         let received =
             rustix::net::recvmsg(&socket, &mut slices, &mut ancillary, RecvFlags::CMSG_CLOEXEC);
         let received = match received {
@@ -136,12 +159,8 @@ pub(crate) fn receive(
                 "failed to receive descriptors: too many open files in this process",
             ));
         }
-        if received.bytes == 0 {
-            break;
-        }
-        filled += received.bytes;
+        return Ok(received.bytes);
     }
-    Ok(filled)
 }
 
 #[cfg(test)]

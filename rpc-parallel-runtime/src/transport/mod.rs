@@ -29,7 +29,7 @@ mod suite;
 pub(crate) use self::busy_poll::BusyPolling;
 #[cfg(test)]
 pub(crate) use self::byte_stream::byte_stream;
-pub(crate) use self::descriptors::{receive, send, try_send};
+pub(crate) use self::descriptors::{receive, receive_some, send, try_send};
 pub(crate) use self::dial::{Dial, Dialing};
 pub(crate) use self::fault::{Backoff, Fault};
 pub(crate) use self::halves::{Halves, Reader, Writer};
