@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, CallFailure};
 use super::any_error::AnyError;
 use super::ends::OwnedEnd;
-use super::panics::drop_unfinished;
+use super::panics::{drop_unfinished, ends_worker_of_thread};
 use super::pipe::{self, PipeErrorKind};
 use super::scope::LazyScope;
 use super::shared::Connection;
@@ -200,7 +200,10 @@ impl<'a> Answering<'a> {
         }
         self.buffer.truncate(self.start);
         self.follow_up = FollowUp::default();
-        self.refuse(&Refusal::Panicked(panic));
+        // The call fails with the worker, as it does if the worker is a process.
+        if !ends_worker_of_thread() {
+            self.refuse(&Refusal::Panicked(panic));
+        }
     }
 
     pub(super) fn into_follow_up(self) -> FollowUp {

@@ -80,6 +80,11 @@ pub(crate) fn handle_no_panics_of_thread() {
     NONE_IS_HANDLED_HERE.set(true);
 }
 
+/// Returns whether every panic on this thread ends the worker to which the thread belongs.
+pub(super) fn ends_worker_of_thread() -> bool {
+    NONE_IS_HANDLED_HERE.get()
+}
+
 /// Sets the callback for unhandled panics of this process. Only the first call has an effect.
 pub(crate) fn on_unhandled(unhandled: fn(PanicReport)) {
     install_hook();

@@ -50,8 +50,7 @@ use crate::worker::{Servers, WorkerStats};
 /// - A worker cannot be ended while one of its functions computes or blocks, neither by `kill` nor
 ///   by a [deadline](crate::Call::kill). It ends when the function returns or awaits. A function that
 ///   never returns is not noticed by heartbeats.
-/// - With [`PanicPolicy::EndWorker`], the call that panics fails with its panic before the worker
-///   ends.
+/// - With [`PanicPolicy::EndWorker`], the panic of an item of a map fails only the item.
 /// - Statics, the current directory, the environment and the standard streams are those of the
 ///   program. Starting a worker with its own environment, directory, umask, limits, nice value,
 ///   CPU affinity, redirects or detached lifetime is an error.
