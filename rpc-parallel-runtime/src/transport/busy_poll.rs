@@ -27,7 +27,10 @@ const EARNED: i64 = 10_000;
 
 /// The longest time between two looks after which a find certainly saved a wake-up. After a longer
 /// time another process may have had the core, possibly the peer itself.
-const UNDISTURBED: Duration = Duration::from_nanos(1500);
+///
+/// On some virtual machines a look takes more than 1.5 µs. The turn of a peer on the same core takes
+/// 5 µs or more.
+const UNDISTURBED: Duration = Duration::from_micros(4);
 
 /// The time between two looks after which another process certainly had the core, or other tasks
 /// keep the thread busy. Polling on is of no use then.
