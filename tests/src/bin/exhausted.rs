@@ -10,11 +10,14 @@ use rpc_parallel::prelude::*;
 use rpc_parallel_tests::fixture::Fixture;
 use rpc_parallel_tests::resources::{count, count_after_release};
 use rpc_parallel_tests::script::Script;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The number of starts, and of the descriptors that are left for the last one.
 const DESCRIPTORS: u64 = 30;
+
+/// A number far above those of the other descriptors.
+const HIGH: i32 = 60;
 
 /// Starts a worker, and releases what occupies the limit.
 async fn start_under_limit<T>(occupying: T) -> anyhow::Result<()> {
@@ -45,7 +48,9 @@ fn occupy_all_but(left: usize) -> io::Result<Vec<File>> {
 
 /// Starts workers with 0 descriptors, with 1, and so on.
 async fn start_with_few_descriptors() -> anyhow::Result<()> {
-    // The limit is one of numbers, and this process may have inherited a descriptor of any number.
+    // The limit is one of numbers. A program may inherit a descriptor with a high one, from a shell for
+    // example.
+    let _high = fcntl_dupfd_cloexec(File::open("/dev/null")?, HIGH)?;
     let numbers = fs::read_dir("/proc/self/fd")?
         .map(|it| Ok(it?.file_name().to_string_lossy().parse()?))
         .collect::<anyhow::Result<Vec<u64>>>()?;
